@@ -1,0 +1,1 @@
+"""The contracts of Convserve: protocol buffers and the Python generated from them."""

@@ -1,0 +1,1 @@
+"""The Convserve server: ONNX models behind gRPC, with batching."""

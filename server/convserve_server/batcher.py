@@ -1,0 +1,253 @@
+"""One queue and one thread for each model version: runs what waits as soon as the engine is free.
+
+A busy engine makes the batches grow by itself, so no request waits for company unless max_delay
+says so. Every request that was accepted is answered exactly once: with its rows, or an error.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convserve_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    InternalFault,
+    NotReady,
+    QueueFull,
+    ServeError,
+)
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the engine made of a request."""
+
+    #: float32 [n, K], one row an image.
+    probabilities: Probabilities
+    #: Seconds from arrival to the start of the last batch that the request was in.
+    queue_s: float
+    #: Seconds in the engine, over all batches that the request was in.
+    compute_s: float
+
+
+class Request:
+    """Images of one call on their way through the batcher.
+
+    Args:
+        pixels: uint8 [n, H, W, C], n at least 1.
+        deadline: time.monotonic() after which nobody waits for the answer, or None.
+        done: called once with the outcome, on the batcher's thread or the one that cancels; must
+            not block.
+    """
+
+    __slots__ = ("_done", "arrived", "compute_s", "deadline", "finished", "pixels", "rows", "taken")
+
+    def __init__(
+        self,
+        pixels: Pixels,
+        deadline: float | None,
+        done: Callable[[Answer | ServeError], None],
+    ) -> None:
+        self.pixels = pixels
+        self.deadline = deadline
+        self._done = done
+        self.arrived = time.monotonic()
+        self.compute_s = 0.0
+        #: Images that have left the queue.
+        self.taken = 0
+        #: Rows that have come back, in order.
+        self.rows: list[Probabilities] = []
+        self.finished = False
+
+    def finish(self, outcome: Answer | ServeError) -> None:
+        """Hand over the outcome; whoever marks the request finished calls this."""
+        try:
+            self._done(outcome)
+        except Exception:
+            # The caller's fault must not take the batcher's thread and so every later request.
+            log.exception("answering a request failed")
+
+
+class Batcher:
+    """Feeds one engine.
+
+    Args:
+        run: runs a batch given in pieces uint8 [n, H, W, C]; returns float32 [sum of n, K].
+        max_batch: most images in one run.
+        max_queue: most images waiting; more are refused.
+        max_delay_s: longest that the oldest request waits for a fuller batch.
+        name: of the thread, and in messages.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Pixels]], Probabilities],
+        *,
+        max_batch: int,
+        max_queue: int,
+        max_delay_s: float = 0.0,
+        name: str = "batcher",
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_queue = max_queue
+        self._max_delay_s = max_delay_s
+        self._name = name
+        self._queue: deque[Request] = deque()
+        self._waiting = 0
+        self._closed = False
+        self._changed = threading.Condition(threading.Lock())
+        # Smoothed seconds an image, for the hint when to come back to a full queue.
+        self._image_s = 0.0
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._waiting
+
+    def submit(self, request: Request) -> None:
+        """Queue a request; its done is called later unless this raises.
+
+        Raises:
+            QueueFull: if its images do not fit into the queue.
+            NotReady: after close().
+        """
+        count = len(request.pixels)
+        with self._changed:
+            if self._closed:
+                raise NotReady(f"{self._name} is being unloaded")
+            # A request that is larger than the whole queue may still have an empty one.
+            if self._waiting and self._waiting + count > self._max_queue:
+                raise QueueFull(
+                    f"the queue of {self._name} is full: {self._waiting} images wait, "
+                    f"{count} more exceed the limit of {self._max_queue}",
+                    retry_after_s=max(0.01, self._waiting * self._image_s),
+                )
+            self._queue.append(request)
+            self._waiting += count
+            self._changed.notify()
+
+    def cancel(self, request: Request, reason: ServeError | None = None) -> None:
+        """Answer a request with Cancelled (or reason) unless it is answered; frees its place."""
+        with self._changed:
+            if request.finished:
+                return
+            request.finished = True
+            self._waiting -= len(request.pixels) - request.taken
+        request.finish(reason or Cancelled("cancelled by the caller"))
+
+    def close(self) -> None:
+        """Take no more requests; those accepted are still answered, then the thread ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait until the thread has ended after close(); False if it has not in that time."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and not self._ready():
+                    self._changed.wait(self._company_s())
+                expired, batch = self._form()
+                if self._closed and not batch and not expired and not self._queue:
+                    return
+            for request in expired:
+                request.finish(DeadlinePassed("the deadline passed in the queue"))
+            if batch:
+                self._execute(batch)
+
+    def _ready(self) -> bool:
+        """Whether a batch should run now. Called with the lock."""
+        if not self._waiting:
+            # Only answered requests are left, if any; forget them.
+            self._queue.clear()
+            return False
+        if not self._max_delay_s or self._waiting >= self._max_batch:
+            return True
+        return (self._company_s() or 0.0) <= 0.0
+
+    def _company_s(self) -> float | None:
+        """Seconds that the oldest request may still wait for company. Called with the lock."""
+        if not self._waiting:
+            return None
+        oldest = next(request for request in self._queue if not request.finished)
+        return oldest.arrived + self._max_delay_s - time.monotonic()
+
+    def _form(self) -> tuple[list[Request], list[tuple[Request, Pixels]]]:
+        """Take the next batch off the queue: expired requests, and pieces of live ones.
+
+        Called with the lock. Expired requests are marked as finished here, and count for nothing.
+        """
+        expired: list[Request] = []
+        batch: list[tuple[Request, Pixels]] = []
+        room = self._max_batch
+        now = time.monotonic()
+        while self._queue and room:
+            request = self._queue[0]
+            if request.finished:
+                self._queue.popleft()
+                continue
+            if request.deadline is not None and request.deadline <= now:
+                self._queue.popleft()
+                request.finished = True
+                self._waiting -= len(request.pixels) - request.taken
+                expired.append(request)
+                continue
+            piece = request.pixels[request.taken : request.taken + room]
+            request.taken += len(piece)
+            self._waiting -= len(piece)
+            room -= len(piece)
+            batch.append((request, piece))
+            if request.taken == len(request.pixels):
+                self._queue.popleft()
+        return expired, batch
+
+    def _execute(self, batch: list[tuple[Request, Pixels]]) -> None:
+        """Run a batch and answer the requests that are complete with it."""
+        started = time.monotonic()
+        count = sum(len(piece) for _, piece in batch)
+        try:
+            rows = self._run([piece for _, piece in batch])
+            if len(rows) != count:
+                raise RuntimeError(f"the engine gave {len(rows)} rows for {count} images")
+        except Exception as error:  # noqa: BLE001 - whatever it is, these callers must be told
+            self._fail([request for request, _ in batch], InternalFault(self._name, error))
+            return
+        compute_s = time.monotonic() - started
+        self._image_s += 0.1 * (compute_s / count - self._image_s)
+        first = 0
+        for request, piece in batch:
+            request.rows.append(rows[first : first + len(piece)])
+            request.compute_s += compute_s
+            first += len(piece)
+            if request.taken == len(request.pixels):
+                self._complete(request, started)
+
+    def _complete(self, request: Request, started: float) -> None:
+        with self._changed:
+            if request.finished:
+                return
+            request.finished = True
+        whole = request.rows[0] if len(request.rows) == 1 else np.concatenate(request.rows)
+        request.finish(Answer(whole, started - request.arrived, request.compute_s))
+
+    def _fail(self, requests: list[Request], fault: ServeError) -> None:
+        for request in requests:
+            self.cancel(request, fault)

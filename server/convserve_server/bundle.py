@@ -1,0 +1,80 @@
+"""Reads a model bundle: the manifest in the ONNX file, and whether file and manifest agree."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from convserve_protos.bundle_pb2 import ImageKind, Manifest
+
+MANIFEST_KEY = "convserve.manifest"
+MODEL_FILE = "model.onnx"
+FORMAT = 1
+#: How bytes become pixels; a bundle that was trained on others would get pixels it has not seen.
+KNOWN_RESIZES = frozenset({"", "mnist-centre/1"})
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+
+
+class BundleError(Exception):
+    """The bundle cannot be served; str() says why."""
+
+
+def list_bundles(folder: Path) -> dict[str, dict[int, Path]]:
+    """The bundles in a models folder: name, version, model file.
+
+    What has another name (a half-written bundle, a file of the file system's) is passed over.
+
+    Raises:
+        OSError: if the folder cannot be read.
+    """
+    found: dict[str, dict[int, Path]] = {}
+    for model in folder.iterdir():
+        if not _NAME.fullmatch(model.name) or not model.is_dir():
+            continue
+        for version in model.iterdir():
+            file = version / MODEL_FILE
+            if _VERSION.fullmatch(version.name) and file.is_file():
+                found.setdefault(model.name, {})[int(version.name)] = file
+    return found
+
+
+def check_manifest(
+    custom_metadata: dict[str, str], image_shape: tuple[int, int, int], classes: int
+) -> Manifest:
+    """The manifest of a model, checked against the file's own shapes.
+
+    Args:
+        custom_metadata: the metadata of the ONNX file.
+        image_shape: (H, W, C) of the graph's input.
+        classes: columns of the graph's output.
+
+    Raises:
+        BundleError: if there is no manifest, or it contradicts the file.
+    """
+    text = custom_metadata.get(MANIFEST_KEY)
+    if text is None:
+        raise BundleError(f"an ONNX file without {MANIFEST_KEY}: not published by convserve-train")
+    manifest = Manifest()
+    try:
+        # A later trainer may say more; what this server needs is checked below.
+        json_format.Parse(text, manifest, ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise BundleError(f"{MANIFEST_KEY} is damaged: {error}") from error
+    stated = (manifest.input.height, manifest.input.width, manifest.input.channels)
+    agree: tuple[tuple[str, Any, Any], ...] = (
+        ("format", manifest.format, FORMAT),
+        ("input shape", stated, image_shape),
+        ("number of labels", len(manifest.labels), classes),
+    )
+    for what, has, must in agree:
+        if has != must:
+            raise BundleError(f"the manifest's {what} is {has!r}, expected {must!r}")
+    if manifest.input.resize not in KNOWN_RESIZES:
+        kind = ImageKind.Name(manifest.input.kind)
+        raise BundleError(
+            f"trained on pixels made by {manifest.input.resize!r} ({kind}), which this server lacks"
+        )
+    return manifest

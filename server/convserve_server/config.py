@@ -1,0 +1,304 @@
+"""The settings of a server: each defined once, for the flag, the variable, the file and the help.
+
+A value is taken from the first of: the flag --max-batch, the variable CONVSERVE_MAX_BATCH, the key
+max_batch in the TOML file given by --config (or CONVSERVE_CONFIG), the default.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PREFIX = "CONVSERVE_"
+
+
+class SettingError(ValueError):
+    """A setting is missing, unknown or out of range; str() names it, its value and the range."""
+
+
+def _setting(
+    default: Any,
+    help_: str,
+    *,
+    group: str,
+    metavar: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    metadata = {
+        "help": help_,
+        "group": group,
+        "metavar": metavar,
+        "low": low,
+        "high": high,
+        "choices": choices,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a server, validated; units are in the names."""
+
+    host: str = _setting(
+        "127.0.0.1", "address to listen on; 0.0.0.0 or :: for all", group="calls", metavar="ADDRESS"
+    )
+    port: int = _setting(
+        50051,
+        "port to listen on; 0 takes a free one",
+        group="calls",
+        metavar="PORT",
+        low=0,
+        high=65535,
+    )
+    front: str = _setting(
+        "grpcio",
+        "what speaks HTTP/2: grpcio everywhere, native in Rust (faster, no TLS)",
+        group="calls",
+        choices=("grpcio", "native"),
+    )
+    workers: int = _setting(
+        0,
+        "processes that share the port; 0: one for every two CPUs",
+        group="calls",
+        metavar="N",
+        low=0,
+        high=256,
+    )
+    max_message_bytes: int = _setting(
+        4 * 2**20, "largest request", group="calls", metavar="BYTES", low=1024, high=2**30
+    )
+    max_images: int = _setting(
+        256, "most images in one request", group="calls", metavar="N", low=1, high=65536
+    )
+    keepalive_s: int = _setting(
+        60,
+        "ping a silent connection after this; closed after 20 s without an answer",
+        group="calls",
+        metavar="S",
+        low=10,
+        high=7200,
+    )
+    grace_s: float = _setting(
+        25.0,
+        "time for calls in flight when asked to stop",
+        group="calls",
+        metavar="S",
+        low=0.0,
+        high=3600.0,
+    )
+
+    max_queue: int = _setting(
+        4096,
+        "images that may wait for each model version; more are refused",
+        group="batching",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+    )
+    max_batch: int = _setting(
+        64, "most images in one run of the engine", group="batching", metavar="N", low=1, high=4096
+    )
+    max_delay_ms: float = _setting(
+        0.0,
+        "longest wait for company; 0 runs what is there as soon as the engine is free",
+        group="batching",
+        metavar="MS",
+        low=0.0,
+        high=1000.0,
+    )
+
+    device: str = _setting(
+        "auto",
+        "auto takes CUDA where it works; cuda refuses to start without it",
+        group="engine",
+        choices=("auto", "cpu", "cuda"),
+    )
+    engine_threads: int = _setting(
+        0,
+        "threads of each engine on CPU; 0: the CPUs of a worker",
+        group="engine",
+        metavar="N",
+        low=0,
+        high=256,
+    )
+
+    models: str = _setting(
+        "", "folder of bundles, NAME/VERSION/model.onnx (required)", group="models", metavar="DIR"
+    )
+    versions: int = _setting(
+        1, "newest versions of each model to serve", group="models", metavar="N", low=1, high=100
+    )
+    scan_s: float = _setting(
+        1.0, "how often to look for new versions", group="models", metavar="S", low=0.1, high=3600.0
+    )
+
+    log_level: str = _setting(
+        "info",
+        "least severe messages to log",
+        group="log",
+        choices=("debug", "info", "warning", "error"),
+    )
+    log_format: str = _setting(
+        "text", "text for people, json for machines", group="log", choices=("text", "json")
+    )
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            SettingError: naming the setting, its value and what is taken.
+        """
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
+        if not self.models:
+            raise SettingError("models: missing; give the folder of bundles, as --models DIR")
+
+    @classmethod
+    def load(cls, arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Settings from flags, variables, file and defaults, in this order.
+
+        Raises:
+            SettingError: naming the setting, its value, where it came from and what is taken.
+            SystemExit: after --help or --version, or for an unknown flag (status 2).
+        """
+        flags = vars(parser().parse_args(arguments))
+        config = flags.pop("config") or environ.get(PREFIX + "CONFIG")
+        values = {
+            **_from_file(config),
+            **_from_environment(environ),
+            **{
+                name: _parse(_FIELDS[name], value, f"--{name.replace('_', '-')}")
+                for name, value in flags.items()
+                if value is not None
+            },
+        }
+        return cls(**values)
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+
+_GROUPS = {
+    "calls": "calls, from the network to the service",
+    "batching": "batching",
+    "engine": "engine",
+    "models": "models",
+    "log": "log",
+}
+
+_EPILOG = """examples:
+  convserve-serve --models models
+  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --host 0.0.0.0 --front native
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line, made from the fields of Settings; values stay text until checked."""
+    result = argparse.ArgumentParser(
+        prog="convserve-serve",
+        description="Serves ONNX image classifiers over gRPC.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    result.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    result.add_argument(
+        "--config", metavar="FILE", help="TOML file with these settings [env: CONVSERVE_CONFIG]"
+    )
+    groups = {key: result.add_argument_group(title) for key, title in _GROUPS.items()}
+    for name, field in _FIELDS.items():
+        groups[field.metadata["group"]].add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar=field.metadata["metavar"] or "{" + ",".join(field.metadata["choices"]) + "}",
+            help=_help(field),
+        )
+    return result
+
+
+def _help(field: "dataclasses.Field[Any]") -> str:
+    parts = [field.metadata["help"]]
+    if field.metadata["low"] is not None:
+        parts.append(f", {field.metadata['low']:g} to {field.metadata['high']:.10g}")
+    if field.default != "":
+        parts.append(f" [default: {field.default}]")
+    parts.append(f" [env: {PREFIX}{field.name.upper()}]")
+    return "".join(parts).replace("%", "%%")
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: _parse(field, environ[variable], variable)
+        for name, field in _FIELDS.items()
+        if (variable := PREFIX + name.upper()) in environ
+    }
+
+
+def _from_file(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        with Path(path).open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise SettingError(f"config: cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"config: {path} is not TOML: {error}") from error
+    for key in content:
+        if key not in _FIELDS:
+            close = difflib.get_close_matches(key, _FIELDS, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise SettingError(f"{path}: unknown setting {key}{hint}")
+    return {
+        name: _parse(_FIELDS[name], value, f"{path}: {name}") for name, value in content.items()
+    }
+
+
+def _parse(field: "dataclasses.Field[Any]", value: object, origin: str) -> Any:
+    """One value as its field's type, checked; origin is how the user gave it."""
+    assert isinstance(field.type, type)
+    if field.type is str or isinstance(value, str):
+        try:
+            value = field.type(value)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number"}[field.type]
+            raise SettingError(f"{origin}: {value!r} is not {kind}{_range(field)}") from None
+    elif field.type is float and type(value) is int:
+        value = float(value)
+    _check(field, value, origin)
+    return value
+
+
+def _check(field: "dataclasses.Field[Any]", value: object, origin: str = "") -> None:
+    origin = origin or field.name
+    assert isinstance(field.type, type)
+    if not isinstance(value, field.type) or isinstance(value, bool):
+        raise SettingError(f"{origin}: {value!r} is not of type {field.type.__name__}")
+    choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise SettingError(f"{origin}: {value!r} is not one of {', '.join(choices)}")
+    # Written so that nan fails as well.
+    if low is not None and isinstance(value, (int, float)) and not low <= value <= high:
+        raise SettingError(f"{origin}: {value} is not within {low:g} to {high:.10g}")
+
+
+def _range(field: "dataclasses.Field[Any]") -> str:
+    low, high = field.metadata["low"], field.metadata["high"]
+    return f" within {low:g} to {high:.10g}" if low is not None else ""
+
+
+def address(host: str, port: int) -> str:
+    """Host and port as one string, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("convserve")

@@ -1,0 +1,146 @@
+"""The errors that a caller can meet, and their one translation to gRPC.
+
+    ServeError
+    ├── InvalidRequest        INVALID_ARGUMENT    which field, what it was, what is taken
+    ├── NotFound              NOT_FOUND           what exists
+    ├── NotReady              UNAVAILABLE         loading or draining; retry after
+    ├── QueueFull             RESOURCE_EXHAUSTED  retry after
+    ├── MessageTooLarge       RESOURCE_EXHAUSTED  the limit; retrying is pointless
+    ├── DeadlinePassed        DEADLINE_EXCEEDED   nothing was computed
+    ├── Cancelled             CANCELLED           the caller went away
+    └── InternalFault         INTERNAL            an id that is in the log
+
+Source: google/rpc/code.proto, google/rpc/error_details.proto; retry push-back:
+https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback.
+"""
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+log = logging.getLogger(__name__)
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+
+
+class ServeError(Exception):
+    """An error with a gRPC status; str() is the status's message."""
+
+    code: int = code_pb2.UNKNOWN
+    #: Seconds after which a retry may succeed; None where it cannot.
+    retry_after_s: float | None = None
+
+    def details(self) -> Sequence[Message]:
+        """The google.rpc messages that say more, for programs."""
+        return ()
+
+
+class InvalidRequest(ServeError):
+    """A field of the request is not what is taken."""
+
+    code = code_pb2.INVALID_ARGUMENT
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+    def details(self) -> Sequence[Message]:
+        """A BadRequest with the field."""
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=self.field, description=self.problem
+        )
+        return (error_details_pb2.BadRequest(field_violations=[violation]),)
+
+
+class NotFound(ServeError):
+    """No such model or version is loaded."""
+
+    code = code_pb2.NOT_FOUND
+
+    def __init__(self, kind: str, name: str, message: str) -> None:
+        super().__init__(message)
+        self._info = error_details_pb2.ResourceInfo(
+            resource_type=kind, resource_name=name, description=message
+        )
+
+    def details(self) -> Sequence[Message]:
+        """A ResourceInfo with what was asked for."""
+        return (self._info,)
+
+
+class NotReady(ServeError):
+    """The model is being loaded, or the server is draining."""
+
+    code = code_pb2.UNAVAILABLE
+    retry_after_s = 1.0
+
+
+class QueueFull(ServeError):
+    """The queue of the model takes no more; nothing was computed."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class MessageTooLarge(ServeError):
+    """The message is over the limit."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+
+
+class DeadlinePassed(ServeError):
+    """The deadline passed before the engine took the request."""
+
+    code = code_pb2.DEADLINE_EXCEEDED
+
+
+class Cancelled(ServeError):
+    """The caller cancelled or went away."""
+
+    code = code_pb2.CANCELLED
+
+
+class InternalFault(ServeError):
+    """A fault of ours. The caller gets an id, the log the traceback."""
+
+    code = code_pb2.INTERNAL
+
+    def __init__(self, what: str, cause: BaseException) -> None:
+        self.id = uuid.uuid4().hex[:12]
+        super().__init__(f"{what} failed; the server's log has more under id {self.id}")
+        self.__cause__ = cause
+        log.error("%s failed, id %s", what, self.id, exc_info=cause, extra={"fault_id": self.id})
+
+
+def to_status(error: ServeError) -> status_pb2.Status:
+    """The google.rpc.Status of an error: code, message and details."""
+    status = status_pb2.Status(code=error.code, message=str(error))
+    details = list(error.details())
+    if error.retry_after_s is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_s))
+        details.append(retry)
+    for detail in details:
+        status.details.add().Pack(detail)
+    return status
+
+
+def to_trailers(error: ServeError) -> Trailers:
+    """The trailing metadata of a failed call: details, and for retrying clients when to retry."""
+    trailers: list[tuple[str, str | bytes]] = []
+    status = to_status(error)
+    if status.details:
+        trailers.append(("grpc-status-details-bin", status.SerializeToString()))
+    if error.retry_after_s is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
+    elif error.code == code_pb2.RESOURCE_EXHAUSTED:
+        trailers.append(("grpc-retry-pushback-ms", "-1"))
+    return tuple(trailers)

@@ -1,0 +1,90 @@
+"""The seam between HTTP/2 and the server: calls come in as bytes, answers leave by call id.
+
+Behind it nothing knows which front it has, or that there is such a thing as gRPC: a front hands
+over events, on a thread of its own, and takes answers from any thread.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from convserve_server.errors import ServeError
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A unary call with its whole request."""
+
+    #: Names the call when it is answered; unique in this front.
+    id: int
+    #: "/package.Service/Method".
+    method: str
+    payload: bytes
+    metadata: Metadata
+    #: Address of the caller, for the log.
+    peer: str
+    #: time.monotonic() at which the caller stops waiting; None: never.
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """The caller of a call went away, or its deadline passed; an answer would reach nobody."""
+
+    id: int
+
+
+Event = Call | Cancellation
+#: Takes events in the order in which they came; must not block.
+Handler = Callable[[Sequence[Event]], None]
+
+
+@dataclass(frozen=True)
+class FrontOptions:
+    """What every front honours."""
+
+    host: str
+    port: int
+    #: Paths of the unary methods that the handler takes.
+    methods: tuple[str, ...]
+    #: Services that reflection describes.
+    services: tuple[str, ...]
+    max_message_bytes: int
+    keepalive_s: int
+    #: Share the port with other processes.
+    reuse_port: bool
+
+
+class Front(Protocol):
+    """Where calls enter and answers leave. Also serves health and reflection."""
+
+    name: str
+
+    def start(self, handler: Handler) -> int:
+        """Listen, and hand events to the handler from now on.
+
+        Returns: the port.
+
+        Raises:
+            OSError: if the address cannot be bound.
+        """
+
+    def respond(self, call_id: int, payload: bytes) -> None:
+        """Answer a call; nothing happens if it is no longer there."""
+
+    def fail(self, call_id: int, error: ServeError) -> None:
+        """Answer a call with an error; nothing happens if it is no longer there."""
+
+    def set_health(self, service: str, serving: bool | None) -> None:
+        """What grpc.health.v1 says of a service; None: nothing is known of it (any more)."""
+
+    def drain(self) -> None:
+        """Tell clients to go elsewhere; calls that are there or still come go to the handler.
+
+        Health turns to NOT_SERVING, and streams end when what is in flight on them is answered.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """After drain: send what is to be sent, at most so long, then close all connections."""

@@ -1,0 +1,115 @@
+"""The fast front: pygrpc-native's HTTP/2 in Rust, outside the GIL; calls reach Python in batches.
+
+It speaks unary calls without TLS. Streams, health and reflection it passes on to a grpcio front
+on a Unix socket, whose call ids are negative.
+
+Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
+"""
+
+import itertools
+import logging
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from pygrpc_native import EVENT_CALL, NativeGrpcFront
+
+from convserve_server.config import address
+from convserve_server.errors import MessageTooLarge, ServeError, to_trailers
+from convserve_server.front import Call, Cancellation, Event, FrontOptions, Handler
+from convserve_server.grpcio_front import GrpcioFront
+
+log = logging.getLogger(__name__)
+
+#: Events taken in one trip; more wait in Rust.
+_MAX_EVENTS = 64
+
+
+class NativeFront:
+    """See Front.
+
+    Args:
+        options: what to listen on, and the limits.
+    """
+
+    name = "native"
+
+    def __init__(self, options: FrontOptions) -> None:
+        self._options = options
+        self._methods = options.methods
+        self._folder = Path(tempfile.mkdtemp(prefix="convserve-"))
+        self._socket = self._folder / "grpcio.sock"
+        self._grpcio = GrpcioFront(options, f"unix:{self._socket}", itertools.count(-1, -1))
+        self._thread = threading.Thread(target=self._receive, name="front", daemon=True)
+        self._handler: Handler
+        self._front: NativeGrpcFront
+
+    def start(self, handler: Handler) -> int:
+        """See Front.start."""
+        self._handler = handler
+        self._front = NativeGrpcFront(
+            address(self._options.host, self._options.port),
+            [(path, False) for path in self._methods],
+            call_details=True,
+            keepalive_time_ms=self._options.keepalive_s * 1000,
+            reuse_port=self._options.reuse_port,
+        )
+        self._grpcio.start(handler)
+        self._front.set_fallback(str(self._socket))
+        self._front.start()
+        self._thread.start()
+        return self._front.bound_port
+
+    def respond(self, call_id: int, payload: bytes) -> None:
+        """See Front.respond."""
+        if call_id < 0:
+            self._grpcio.respond(call_id, payload)
+        else:
+            self._front.respond(call_id, payload)
+
+    def fail(self, call_id: int, error: ServeError) -> None:
+        """See Front.fail."""
+        if call_id < 0:
+            self._grpcio.fail(call_id, error)
+        else:
+            self._front.fail(call_id, error.code, str(error), to_trailers(error))
+
+    def set_health(self, service: str, serving: bool | None) -> None:
+        """See Front.set_health."""
+        self._grpcio.set_health(service, serving)
+
+    def drain(self) -> None:
+        """See Front.drain. This front sends no GOAWAY; its clients learn from UNAVAILABLE."""
+        self._grpcio.drain()
+
+    def close(self, timeout_s: float) -> None:
+        """See Front.close."""
+        self._grpcio.close(timeout_s)
+        self._front.close()
+        self._thread.join()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _receive(self) -> None:
+        while (events := self._front.recv_batch_details(_MAX_EVENTS)) is not None:
+            now = time.monotonic()
+            taken: list[Event] = []
+            for kind, call_id, method, payload, _, details in events:
+                if kind != EVENT_CALL or payload is None or details is None:
+                    taken.append(Cancellation(call_id))
+                    continue
+                if len(payload) > self._options.max_message_bytes:
+                    self.fail(call_id, self._too_large(len(payload)))
+                    continue
+                metadata, peer, remaining = details
+                deadline = None if remaining is None else now + remaining
+                taken.append(
+                    Call(call_id, self._methods[method], payload, metadata, peer, deadline)
+                )
+            self._handler(taken)
+
+    def _too_large(self, size: int) -> MessageTooLarge:
+        """In the words of grpcio, so that clients see no difference."""
+        limit = self._options.max_message_bytes
+        return MessageTooLarge(f"SERVER: Received message larger than max ({size} vs. {limit})")

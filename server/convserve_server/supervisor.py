@@ -1,0 +1,250 @@
+"""Starts the workers, restarts one that dies, drains all on SIGTERM.
+
+It owns the port (SO_REUSEPORT: the workers listen on it together) and imports nothing heavy.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+
+from convserve_server.config import Settings, address
+from convserve_server.cpus import available_cpus
+
+log = logging.getLogger(__name__)
+
+_EXIT_CONFIG = 78
+#: A worker that lived so long is restarted at once, s.
+_STABLE_S = 10.0
+_FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 10.0
+#: Starts that fail in a row, before any worker has ever served, until we give up.
+_MAX_FIRST_FAILURES = 3
+#: Beyond the grace period, until a worker that does not end is killed, s.
+_KILL_AFTER_S = 5.0
+
+
+class StartError(Exception):
+    """The server cannot start; str() says why and what to do."""
+
+
+def choose_sizes(settings: Settings, cpus: float) -> Settings:
+    """Fill in what was left to us: workers and the engine threads of each.
+
+    One worker for two CPUs: its front keeps about one busy with single digits, its engine the
+    other. On CUDA the engine's threads hardly matter.
+    """
+    workers = settings.workers or max(1, int(cpus) // 2)
+    threads = settings.engine_threads or max(1, int(cpus) // workers)
+    return dataclasses.replace(settings, workers=workers, engine_threads=threads)
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A socket that holds the port for our workers, and does not listen.
+
+    Raises:
+        StartError: if the port is taken or the address is not ours.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # Another server that shares ports would let us join it in silence: ask without sharing.
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+            place = probe.getsockname()
+        holder = socket.socket(family, socket.SOCK_STREAM)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(place)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on {address(host, port)}: {error.strerror}; "
+            "choose another with --host and --port (0 takes a free one)"
+        ) from error
+    return holder
+
+
+@dataclass
+class _Slot:
+    """A place for one worker, and what became of those that were in it."""
+
+    number: int
+    process: subprocess.Popen[bytes] | None = None
+    #: Readable with a byte when the worker serves, at its end when the worker is gone.
+    ready_fd: int = -1
+    started: float = 0.0
+    ready: bool = False
+    failures: int = 0
+    #: When to start it again; meaningful while process is None.
+    due: float = field(default_factory=time.monotonic)
+
+
+class Supervisor:
+    """Runs a server until it is told to stop.
+
+    Args:
+        settings: with sizes chosen.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._slots = [_Slot(number) for number in range(1, settings.workers + 1)]
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._announced = False
+        self._port = 0
+
+    def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; a second one kills.
+
+        Returns: the exit status, 0 after a clean drain.
+
+        Raises:
+            StartError: if the port cannot be had.
+        """
+        with reserve_port(self._settings.host, self._settings.port) as holder:
+            self._port = holder.getsockname()[1]
+            self._watch_signals()
+            while not self._signals:
+                self._start_due()
+                self._wait()
+                if self._hopeless():
+                    self._end(kill=True)
+                    return 1
+            return self._drain()
+
+    def _watch_signals(self) -> None:
+        """Handlers append to a list; the loop acts. A pipe wakes it."""
+        reader, writer = socket.socketpair()
+        reader.setblocking(False)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        self._wakeup = (reader, writer)
+        self._selector.register(reader, selectors.EVENT_READ, None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda received, _: self._signals.append(received))
+
+    def _start_due(self) -> None:
+        for slot in self._slots:
+            if slot.process is None and slot.due <= time.monotonic():
+                self._start(slot)
+
+    def _start(self, slot: _Slot) -> None:
+        reader, writer = os.pipe()
+        settings = json.dumps(dataclasses.asdict(self._settings))
+        slot.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "convserve_server.worker",
+                settings,
+                str(self._port),
+                str(writer),
+            ],
+            stdin=subprocess.PIPE,
+            pass_fds=(writer,),
+        )
+        os.close(writer)
+        slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False
+        self._selector.register(reader, selectors.EVENT_READ, slot)
+
+    def _wait(self) -> None:
+        """Wait for a worker to be ready or gone, for a signal, or for a restart to be due."""
+        due = [slot.due for slot in self._slots if slot.process is None]
+        timeout = max(0.0, min(due) - time.monotonic()) if due and not self._signals else None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                self._wakeup[0].recv(4096)
+            elif os.read(key.fd, 1):
+                self._on_ready(key.data)
+            else:
+                self._on_exit(key.data)
+
+    def _on_ready(self, slot: _Slot) -> None:
+        slot.ready = True
+        if not self._announced and all(slot.ready for slot in self._slots):
+            self._announced = True
+            where = address(self._settings.host, self._port)
+            log.info(
+                "listening on %s: front %s, %d workers with %d engine threads each, models in %s",
+                where, self._settings.front, self._settings.workers,
+                self._settings.engine_threads, self._settings.models,
+                extra={"address": where, "port": self._port},
+            )  # fmt: skip
+
+    def _on_exit(self, slot: _Slot) -> None:
+        assert slot.process is not None
+        self._selector.unregister(slot.ready_fd)
+        os.close(slot.ready_fd)
+        status = slot.process.wait()
+        assert slot.process.stdin is not None
+        slot.process.stdin.close()
+        slot.process = None
+        if self._signals:
+            if status:
+                log.error("worker %d ended with status %d", slot.number, status)
+            return
+        lived = time.monotonic() - slot.started
+        slot.failures = 0 if lived >= _STABLE_S else slot.failures + 1
+        if status == _EXIT_CONFIG:
+            slot.failures = _MAX_FIRST_FAILURES
+        delay = (
+            min(_LAST_DELAY_S, _FIRST_DELAY_S * 2 ** (slot.failures - 1)) if slot.failures else 0
+        )
+        slot.due = time.monotonic() + delay
+        log.error(
+            "worker %d ended with status %d after %.1f s; starting it again in %.1f s",
+            slot.number, status, lived, delay,
+        )  # fmt: skip
+
+    def _hopeless(self) -> bool:
+        """Whether the server does not even start; later on, it is never given up."""
+        return not self._announced and any(
+            slot.process is None and slot.failures >= _MAX_FIRST_FAILURES for slot in self._slots
+        )
+
+    def _drain(self) -> int:
+        log.info("%s: stopping", signal.Signals(self._signals[0]).name)
+        self._end(kill=False)
+        end = time.monotonic() + self._settings.grace_s + _KILL_AFTER_S
+        forced = False
+        while self._running():
+            for key, _ in self._selector.select(max(0.0, end - time.monotonic())):
+                if key.data is None:
+                    self._wakeup[0].recv(4096)
+                elif not os.read(key.fd, 1):
+                    self._on_exit(key.data)
+            if not forced and (len(self._signals) > 1 or time.monotonic() >= end):
+                log.error("killing %d workers", len(self._running()))
+                self._end(kill=True)
+                forced = True
+                end = time.monotonic() + _KILL_AFTER_S
+        log.info("stopped")
+        return int(forced)
+
+    def _end(self, *, kill: bool) -> None:
+        for slot in self._running():
+            assert slot.process is not None
+            slot.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+
+    def _running(self) -> list[_Slot]:
+        return [slot for slot in self._slots if slot.process is not None]
+
+
+def supervise(settings: Settings) -> int:
+    """Choose sizes for this machine and serve.
+
+    Returns: the exit status.
+
+    Raises:
+        StartError: if the server cannot start.
+    """
+    cpus = available_cpus()
+    sized = choose_sizes(settings, cpus)
+    log.info("%g CPUs; settings: %s", cpus, json.dumps(dataclasses.asdict(sized)))
+    return Supervisor(sized).run()

@@ -1,0 +1,178 @@
+"""One process that serves: front, dispatcher, repository. Started and watched by the supervisor.
+
+    python -m convserve_server.worker SETTINGS_AS_JSON PORT READY_FD
+
+A byte on READY_FD says that it serves; the end of standard input, or SIGTERM, that it should stop.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from convserve_server import service
+from convserve_server.config import Settings
+from convserve_server.dispatcher import Dispatcher
+from convserve_server.engine import (
+    EngineError,
+    EngineOptions,
+    check_installation,
+    choose_provider,
+    load_engine,
+)
+from convserve_server.front import Front, FrontOptions
+from convserve_server.logs import configure_logging
+from convserve_server.repository import Loader, QueueLimits, Repository
+
+log = logging.getLogger(__name__)
+
+#: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
+EXIT_CONFIG = 78
+
+#: Of the grace period, kept to send the last answers, s.
+_FLUSH_S = 1.0
+
+
+class Worker:
+    """Wires the parts of a worker together.
+
+    Args:
+        settings: with sizes chosen.
+        port: to listen on, shared with the other workers.
+        front: where calls come from.
+        load: makes the engine of a model file.
+    """
+
+    def __init__(self, settings: Settings, front: Front, load: Loader) -> None:
+        self._settings = settings
+        self._front = front
+        self._served: frozenset[str] = frozenset()
+        self._repository = Repository(
+            Path(settings.models),
+            load,
+            QueueLimits(settings.max_batch, settings.max_queue, settings.max_delay_ms / 1000),
+            settings.versions,
+            self._report,
+        )
+        methods = service.Service(self._repository, settings.max_images).methods()
+        self._dispatcher = Dispatcher(front, methods)
+        self._started = False
+
+    def start(self) -> None:
+        """Load what is there, then listen.
+
+        Raises:
+            OSError: if the address cannot be bound.
+        """
+        self._repository.scan()
+        self._front.start(self._dispatcher.handle)
+        self._started = True
+        self._report(frozenset(model.name for model in self._repository.models()))
+        self._repository.watch(self._settings.scan_s)
+
+    def stop(self) -> int:
+        """Drain: refuse new calls, answer those in flight within the grace period, close.
+
+        Returns: calls that were cut off.
+        """
+        end = time.monotonic() + self._settings.grace_s
+        self._dispatcher.drain()
+        self._front.drain()
+        left = self._dispatcher.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
+        self._dispatcher.abandon()
+        self._front.close(max(_FLUSH_S, end - time.monotonic()))
+        self._repository.close(timeout_s=_FLUSH_S)
+        return left
+
+    def _report(self, names: frozenset[str]) -> None:
+        """Tell health which models are served; called by the repository after every change."""
+        if not self._started:
+            return
+        for service_ in ("", service.SERVICE):
+            self._front.set_health(service_, bool(names))
+        for name in names:
+            self._front.set_health(name, True)
+        for name in self._served - names:
+            self._front.set_health(name, None)
+        self._served = names
+
+
+def make_front(settings: Settings, port: int) -> Front:
+    """The front that the settings ask for."""
+    options = FrontOptions(
+        host=settings.host,
+        port=port,
+        methods=service.UNARY_METHODS,
+        services=(service.SERVICE,),
+        max_message_bytes=settings.max_message_bytes,
+        keepalive_s=settings.keepalive_s,
+        reuse_port=True,
+    )
+    # Imported when asked for: the other one may not be installed, and costs memory.
+    if settings.front == "native":
+        from convserve_server.native_front import NativeFront
+
+        return NativeFront(options)
+    from convserve_server.grpcio_front import GrpcioFront
+
+    return GrpcioFront(options)
+
+
+def run(settings: Settings, port: int, ready_fd: int) -> int:
+    """Serve until told to stop.
+
+    Returns: the exit status.
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Ctrl-C reaches the whole group; the supervisor decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        check_installation()
+        provider = choose_provider(settings.device)
+        options = EngineOptions(settings.device, settings.engine_threads, settings.max_batch)
+        worker = Worker(settings, make_front(settings, port), partial(load_engine, options=options))
+        worker.start()
+    except (EngineError, ImportError) as error:
+        log.error("cannot start: %s", error)
+        return EXIT_CONFIG
+    except OSError as error:
+        log.error("cannot start: %s", error)
+        return 1
+    log.info(
+        "serving with %s, %d engine threads, batches of up to %d, queues of up to %d images",
+        provider, settings.engine_threads, settings.max_batch, settings.max_queue,
+    )  # fmt: skip
+    threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
+    os.write(ready_fd, b"1")
+    stop.wait()
+    log.info("stopping, at most %g s", settings.grace_s)
+    left = worker.stop()
+    log.log(logging.WARNING if left else logging.INFO, "stopped, %d calls cut off", left)
+    return 0
+
+
+def _wait_for_end_of_input(stop: threading.Event) -> None:
+    """The supervisor holds the other end, so this also notices its sudden death."""
+    sys.stdin.buffer.read()
+    stop.set()
+
+
+def main() -> None:
+    """Entry point of the process."""
+    settings = Settings(**json.loads(sys.argv[1]))
+    configure_logging(settings.log_level, settings.log_format)
+    status = run(settings, int(sys.argv[2]), int(sys.argv[3]))
+    logging.shutdown()
+    sys.stdout.flush()
+    # Threads that hang in a driver or an engine must not hold up the exit.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
