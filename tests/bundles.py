@@ -55,7 +55,7 @@ def model(metadata: dict[str, str]) -> onnx.ModelProto:
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *SHAPE])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", CLASSES])],
         [
-            numpy_helper.from_array(np.float32(1 / 255), "scale"),
+            numpy_helper.from_array(np.array(1 / 255, np.float32), "scale"),
             numpy_helper.from_array(np.array([-1, size], np.int64), "flat"),
             numpy_helper.from_array(weights, "weights"),
         ],

@@ -44,7 +44,8 @@ class ClassifierStub:
     """
     StreamClassify: _grpc.StreamStreamMultiCallable[_classifier_pb2.StreamClassifyRequest, _classifier_pb2.StreamClassifyResponse]
     """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
-    that fails is answered with its status and the stream goes on.
+    that fails is answered with its status and the stream goes on. A server that stops answers what it
+    has taken and ends the stream with OK; a request without an answer was not taken.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.ListModelsRequest, _classifier_pb2.ListModelsResponse]
     """The models and versions that the server has loaded."""
@@ -60,7 +61,8 @@ class ClassifierAsyncStub(ClassifierStub):
     """
     StreamClassify: _aio.StreamStreamMultiCallable[_classifier_pb2.StreamClassifyRequest, _classifier_pb2.StreamClassifyResponse]  # type: ignore[assignment]
     """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
-    that fails is answered with its status and the stream goes on.
+    that fails is answered with its status and the stream goes on. A server that stops answers what it
+    has taken and ends the stream with OK; a request without an answer was not taken.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_classifier_pb2.ListModelsRequest, _classifier_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models and versions that the server has loaded."""
@@ -85,7 +87,8 @@ class ClassifierServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_classifier_pb2.StreamClassifyResponse], _abc.AsyncIterator[_classifier_pb2.StreamClassifyResponse]]:
         """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
-        that fails is answered with its status and the stream goes on.
+        that fails is answered with its status and the stream goes on. A server that stops answers what it
+        has taken and ends the stream with OK; a request without an answer was not taken.
         """
 
     @_abc_1.abstractmethod

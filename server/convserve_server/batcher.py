@@ -241,11 +241,15 @@ class Batcher:
                 self._complete(request, started)
 
     def _complete(self, request: Request, started: float) -> None:
+        try:
+            whole = request.rows[0] if len(request.rows) == 1 else np.concatenate(request.rows)
+        except Exception as error:  # noqa: BLE001 - this caller must be told, the others served
+            self._fail([request], InternalFault(self._name, error))
+            return
         with self._changed:
             if request.finished:
                 return
             request.finished = True
-        whole = request.rows[0] if len(request.rows) == 1 else np.concatenate(request.rows)
         request.finish(Answer(whole, started - request.arrived, request.compute_s))
 
     def _fail(self, requests: list[Request], fault: ServeError) -> None:

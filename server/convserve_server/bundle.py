@@ -73,7 +73,9 @@ def check_manifest(
         if has != must:
             raise BundleError(f"the manifest's {what} is {has!r}, expected {must!r}")
     if manifest.input.resize not in KNOWN_RESIZES:
-        kind = ImageKind.Name(manifest.input.kind)
+        number = manifest.input.kind
+        # A later trainer may know other kinds.
+        kind = ImageKind.Name(number) if number in ImageKind.values() else f"kind {number}"
         raise BundleError(
             f"trained on pixels made by {manifest.input.resize!r} ({kind}), which this server lacks"
         )

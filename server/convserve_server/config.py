@@ -85,6 +85,14 @@ class Settings:
         low=10,
         high=7200,
     )
+    lame_duck_s: float = _setting(
+        1.0,
+        "when asked to stop, go on taking calls for at most this long while any come",
+        group="calls",
+        metavar="S",
+        low=0.0,
+        high=600.0,
+    )
     grace_s: float = _setting(
         25.0,
         "time for calls in flight when asked to stop",
@@ -263,7 +271,7 @@ def _from_file(path: str | None) -> dict[str, Any]:
 def _parse(field: "dataclasses.Field[Any]", value: object, origin: str) -> Any:
     """One value as its field's type, checked; origin is how the user gave it."""
     assert isinstance(field.type, type)
-    if field.type is str or isinstance(value, str):
+    if isinstance(value, str):
         try:
             value = field.type(value)
         except ValueError:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from convserve_server.errors import InternalFault, NotReady, ServeError
@@ -35,7 +36,11 @@ class Dispatcher:
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._active: dict[int, Cancel] = {}
+        # Answers on their way to the front; it may be closed only after them.
+        self._answering = 0
         self._draining = False
+        #: When the last call came in, time.monotonic().
+        self._last_call = 0.0
 
     def handle(self, events: Sequence[Event]) -> None:
         """Take events from the front."""
@@ -49,11 +54,21 @@ class Dispatcher:
         """Refuse new calls; those in flight go on."""
         self._draining = True
 
+    def wait_quiet(self, quiet_s: float, timeout_s: float) -> None:
+        """Wait until no call has been in flight or has come in for quiet_s, at most timeout_s."""
+        end = time.monotonic() + timeout_s
+        with self._idle:
+            while (now := time.monotonic()) < end:
+                until = end if self._active else min(end, self._last_call + quiet_s)
+                if until <= now:
+                    return
+                self._idle.wait(until - now)
+
     def wait_idle(self, timeout_s: float) -> int:
         """Wait until no call is in flight, at most so long; returns how many are left."""
         with self._idle:
-            self._idle.wait_for(lambda: not self._active, timeout_s)
-            return len(self._active)
+            self._idle.wait_for(lambda: not self._active and not self._answering, timeout_s)
+            return len(self._active) + self._answering
 
     def abandon(self) -> None:
         """Answer all calls in flight with UNAVAILABLE and stop working on them."""
@@ -66,6 +81,7 @@ class Dispatcher:
             return
         with self._lock:
             self._active[call.id] = _nothing
+            self._last_call = time.monotonic()
         try:
             method = self._methods[call.method]
             cancel = method(call, lambda outcome: self._reply(call.id, outcome))
@@ -80,12 +96,17 @@ class Dispatcher:
                     self._active[call.id] = cancel
 
     def _reply(self, call_id: int, outcome: bytes | ServeError) -> None:
-        if self._forget(call_id) is None:
+        if self._forget(call_id, answering=1) is None:
             return
-        if isinstance(outcome, ServeError):
-            self._front.fail(call_id, outcome)
-        else:
-            self._front.respond(call_id, outcome)
+        try:
+            if isinstance(outcome, ServeError):
+                self._front.fail(call_id, outcome)
+            else:
+                self._front.respond(call_id, outcome)
+        finally:
+            with self._lock:
+                self._answering -= 1
+                self._idle.notify_all()
 
     def _cancel(self, call_id: int) -> None:
         cancel = self._forget(call_id)
@@ -98,10 +119,16 @@ class Dispatcher:
             self._front.fail(call_id, error)
             cancel()
 
-    def _forget(self, call_id: int) -> Cancel | None:
-        """Take a call off the list; None if it was not on it (answered or cancelled)."""
+    def _forget(self, call_id: int, answering: int = 0) -> Cancel | None:
+        """Take a call off the list; None if it was not on it (answered or cancelled).
+
+        Args:
+            call_id: of the call.
+            answering: 1 to count its answer as on its way.
+        """
         with self._lock:
             cancel = self._active.pop(call_id, None)
-            if not self._active:
-                self._idle.notify_all()
+            if cancel is not None:
+                self._answering += answering
+            self._idle.notify_all()
             return cancel

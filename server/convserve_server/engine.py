@@ -250,20 +250,29 @@ def _image_shape(session: Any) -> tuple[int, int, int]:
     if list(inputs) != [INPUT]:
         raise EngineError(f"the model takes {sorted(inputs)}, not one input named {INPUT}")
     value = inputs[INPUT]
-    if value.type != "tensor(uint8)" or len(value.shape) != 4 or isinstance(value.shape[0], int):
+    # Sizes that the file leaves open are names, or None.
+    fixed = [isinstance(size, int) for size in value.shape]
+    if value.type != "tensor(uint8)" or fixed != [False, True, True, True]:
         raise EngineError(
-            f"the input {INPUT} is {value.type} {value.shape}; taken is uint8 [N, H, W, C]"
+            f"the input {INPUT} is {value.type} {value.shape}; "
+            "taken is uint8 [N, H, W, C] with N alone open"
         )
     height, width, channels = value.shape[1:]
-    return int(height), int(width), int(channels)
+    return height, width, channels
 
 
 def _classes(session: Any) -> int:
     outputs = {value.name: value for value in session.get_outputs()}
     value = outputs.get(OUTPUT)
-    if value is None or value.type != "tensor(float)" or len(value.shape) != 2:
-        raise EngineError(f"the model has no output {OUTPUT} of float32 [N, K]")
-    return int(value.shape[1])
+    if value is None:
+        raise EngineError(f"the model gives {sorted(outputs)}, no output named {OUTPUT}")
+    if value.type != "tensor(float)" or [isinstance(s, int) for s in value.shape] != [False, True]:
+        raise EngineError(
+            f"the output {OUTPUT} is {value.type} {value.shape}; "
+            "taken is float32 [N, K] with N alone open"
+        )
+    classes: int = value.shape[1]
+    return classes
 
 
 def _installed(distribution: str) -> bool:

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
+#: Tells a retrying client when to try again, in ms; -1 for never.
+PUSHBACK = "grpc-retry-pushback-ms"
+
 
 class ServeError(Exception):
     """An error with a gRPC status; str() is the status's message."""
@@ -140,7 +143,7 @@ def to_trailers(error: ServeError) -> Trailers:
     if status.details:
         trailers.append(("grpc-status-details-bin", status.SerializeToString()))
     if error.retry_after_s is not None:
-        trailers.append(("grpc-retry-pushback-ms", str(round(error.retry_after_s * 1000))))
+        trailers.append((PUSHBACK, str(round(error.retry_after_s * 1000))))
     elif error.code == code_pb2.RESOURCE_EXHAUSTED:
-        trailers.append(("grpc-retry-pushback-ms", "-1"))
+        trailers.append((PUSHBACK, "-1"))
     return tuple(trailers)

@@ -37,6 +37,9 @@ class Cancellation:
 
 
 Event = Call | Cancellation
+
+#: Calls at a time on one connection; clients hold back the others once they know.
+MAX_STREAMS = 4096
 #: Takes events in the order in which they came; must not block.
 Handler = Callable[[Sequence[Event]], None]
 
@@ -81,10 +84,13 @@ class Front(Protocol):
         """What grpc.health.v1 says of a service; None: nothing is known of it (any more)."""
 
     def drain(self) -> None:
-        """Tell clients to go elsewhere; calls that are there or still come go to the handler.
+        """Turn health to NOT_SERVING, and end streams when what is in flight on them is answered.
 
-        Health turns to NOT_SERVING, and streams end when what is in flight on them is answered.
+        Calls still come in, for the handler to refuse.
         """
 
-    def close(self, timeout_s: float) -> None:
-        """After drain: send what is to be sent, at most so long, then close all connections."""
+    def flush(self, timeout_s: float) -> None:
+        """Wait, at most so long, until every answer is sent."""
+
+    def close(self) -> None:
+        """Close all connections. A call that comes in meanwhile may end in any error."""

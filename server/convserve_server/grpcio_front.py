@@ -4,6 +4,7 @@ It runs everywhere and serves streams, health and reflection, also for other fro
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -20,9 +21,11 @@ from grpc_reflection.v1alpha import reflection
 from convserve_server import health, service, streams
 from convserve_server.config import address
 from convserve_server.errors import ServeError, to_trailers
-from convserve_server.front import Call, Cancellation, FrontOptions, Handler
+from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler
 
 log = logging.getLogger(__name__)
+
+_MAX_PENDING = 2**20
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -55,7 +58,10 @@ class GrpcioFront:
         self._server: grpc.aio.Server
         self._health: health.Health
         self._streams: streams.ClassifyStreams
-        self._stopped: asyncio.Future[None]
+        self._closing: asyncio.Event
+        # Calls and streams that are there, until their last byte is with the kernel.
+        self._open = 0
+        self._idle: asyncio.Event
 
     def start(self, handler: Handler) -> int:
         """See Front.start."""
@@ -81,26 +87,21 @@ class GrpcioFront:
 
     def drain(self) -> None:
         """See Front.drain."""
+        self._loop.call_soon_threadsafe(self._health.stop)
+        self._loop.call_soon_threadsafe(self._streams.stop)
 
-        def begin() -> None:
-            self._health.stop()
-            self._streams.stop()
-            # Sends GOAWAY at once and ends when the last call has; close() sets the limit.
-            self._stopped = asyncio.ensure_future(self._server.stop(float(2**20)))
+    def flush(self, timeout_s: float) -> None:
+        """See Front.flush."""
 
-        self._loop.call_soon_threadsafe(begin)
+        async def sent() -> None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), timeout_s)
 
-    def close(self, timeout_s: float) -> None:
+        asyncio.run_coroutine_threadsafe(sent(), self._loop).result()
+
+    def close(self) -> None:
         """See Front.close."""
-
-        async def end() -> None:
-            try:
-                await asyncio.wait_for(asyncio.shield(self._stopped), timeout_s)
-            except TimeoutError:
-                await self._server.stop(None)
-                await self._stopped
-
-        asyncio.run_coroutine_threadsafe(end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
 
     def _run(self) -> None:
@@ -110,6 +111,9 @@ class GrpcioFront:
     async def _serve(self) -> None:
         try:
             self._loop = asyncio.get_running_loop()
+            self._closing = asyncio.Event()
+            self._idle = asyncio.Event()
+            self._idle.set()
             self._health = health.Health()
             self._streams = streams.ClassifyStreams(self._classify)
             self._server = self._build()
@@ -120,7 +124,8 @@ class GrpcioFront:
             return
         finally:
             self._started.set()
-        await self._server.wait_for_termination()
+        await self._closing.wait()
+        await self._server.stop(None)
 
     def _build(self) -> grpc.aio.Server:
         options = self._options
@@ -128,6 +133,11 @@ class GrpcioFront:
             options=[
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                # Beyond 1,000 calls that wait for Python, grpc cancels some at random. Refusing is
+                # the queue's, with a reason.
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
                 ("grpc.so_reuseport", int(options.reuse_port)),
                 ("grpc.keepalive_time_ms", options.keepalive_s * 1000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -142,7 +152,7 @@ class GrpcioFront:
             methods.setdefault(service_, {})[method] = self._unary(path)
         _, service_, method = service.STREAM_CLASSIFY.split("/")
         methods.setdefault(service_, {})[method] = grpc.stream_stream_rpc_method_handler(
-            self._streams.handle
+            self._stream
         )
         server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(name, table) for name, table in methods.items()]
@@ -155,12 +165,29 @@ class GrpcioFront:
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(payload: bytes, context: Any) -> bytes:
+            self._count(context)
             outcome = await self._call(path, payload, context)
             if isinstance(outcome, ServeError):
                 await context.abort(_CODES[outcome.code], str(outcome), to_trailers(outcome))
             return outcome  # type: ignore[return-value]  # abort raises
 
         return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def _stream(self, requests: Any, context: Any) -> None:
+        self._count(context)
+        await self._streams.handle(requests, context)
+
+    def _count(self, context: Any) -> None:
+        """Count a call as open until it is over; a handler's return is too early for that."""
+
+        def over(_: Any) -> None:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+
+        self._open += 1
+        self._idle.clear()
+        context.add_done_callback(over)
 
     async def _classify(self, payload: bytes, context: Any) -> bytes | ServeError:
         return await self._call(service.CLASSIFY, payload, context)

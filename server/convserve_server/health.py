@@ -49,13 +49,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         """The status of a service, now and at every change."""
         last = None
         while True:
-            changed = self._changed
+            # All read before the yield, during which any of them may change.
+            changed, stopping = self._changed, self._stopping
             status = self._status(request.service)
             if status != last:
                 last = status
                 yield _Status(status=status)
-            if self._stopping:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            if stopping:
+                # Not with an error: gRPC clients drop messages that an error overtakes.
+                return
             await changed.wait()
 
     def _status(self, service: str) -> int:

@@ -13,13 +13,17 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from convserve_server.config import address
-from convserve_server.errors import MessageTooLarge, ServeError, to_trailers
-from convserve_server.front import Call, Cancellation, Event, FrontOptions, Handler
+from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, to_trailers
+from convserve_server.front import MAX_STREAMS, Call, Cancellation, Event, FrontOptions, Handler
 from convserve_server.grpcio_front import GrpcioFront
+
+if TYPE_CHECKING:
+    from pygrpc_native._native import DetailedEvent
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +58,7 @@ class NativeFront:
             [(path, False) for path in self._methods],
             call_details=True,
             keepalive_time_ms=self._options.keepalive_s * 1000,
+            max_concurrent_streams=MAX_STREAMS,
             reuse_port=self._options.reuse_port,
         )
         self._grpcio.start(handler)
@@ -74,40 +79,52 @@ class NativeFront:
         if call_id < 0:
             self._grpcio.fail(call_id, error)
         else:
-            self._front.fail(call_id, error.code, str(error), to_trailers(error))
+            # It refuses keys that begin with "grpc-", so its clients back off as they see fit.
+            trailers = [(key, value) for key, value in to_trailers(error) if key != PUSHBACK]
+            self._front.fail(call_id, error.code, str(error), trailers)
 
     def set_health(self, service: str, serving: bool | None) -> None:
         """See Front.set_health."""
         self._grpcio.set_health(service, serving)
 
     def drain(self) -> None:
-        """See Front.drain. This front sends no GOAWAY; its clients learn from UNAVAILABLE."""
+        """See Front.drain."""
         self._grpcio.drain()
 
-    def close(self, timeout_s: float) -> None:
+    def flush(self, timeout_s: float) -> None:
+        """See Front.flush."""
+        self._grpcio.flush(timeout_s)
+
+    def close(self) -> None:
         """See Front.close."""
-        self._grpcio.close(timeout_s)
+        self._grpcio.close()
         self._front.close()
         self._thread.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _receive(self) -> None:
         while (events := self._front.recv_batch_details(_MAX_EVENTS)) is not None:
-            now = time.monotonic()
-            taken: list[Event] = []
-            for kind, call_id, method, payload, _, details in events:
-                if kind != EVENT_CALL or payload is None or details is None:
-                    taken.append(Cancellation(call_id))
-                    continue
-                if len(payload) > self._options.max_message_bytes:
-                    self.fail(call_id, self._too_large(len(payload)))
-                    continue
-                metadata, peer, remaining = details
-                deadline = None if remaining is None else now + remaining
-                taken.append(
-                    Call(call_id, self._methods[method], payload, metadata, peer, deadline)
-                )
-            self._handler(taken)
+            try:
+                self._handler(self._translate(events))
+            except Exception:
+                # Whatever it was, the calls after these must be served.
+                log.exception("handling %d events failed", len(events))
+
+    def _translate(self, events: "list[DetailedEvent]") -> list[Event]:
+        """Events of the native front as ours; messages over the limit are refused here."""
+        now = time.monotonic()
+        taken: list[Event] = []
+        for kind, call_id, method, payload, _, details in events:
+            if kind != EVENT_CALL or payload is None or details is None:
+                taken.append(Cancellation(call_id))
+                continue
+            if len(payload) > self._options.max_message_bytes:
+                self.fail(call_id, self._too_large(len(payload)))
+                continue
+            metadata, peer, remaining = details
+            deadline = None if remaining is None else now + remaining
+            taken.append(Call(call_id, self._methods[method], payload, metadata, peer, deadline))
+        return taken
 
     def _too_large(self, size: int) -> MessageTooLarge:
         """In the words of grpcio, so that clients see no difference."""

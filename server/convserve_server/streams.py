@@ -29,7 +29,10 @@ class ClassifyStreams:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Read no more requests; streams end with UNAVAILABLE when those in flight are answered."""
+        """Read no more requests; streams end, with OK, when those in flight are answered.
+
+        Not with an error: gRPC clients drop the last answers when an error overtakes them.
+        """
         self._stopping.set()
 
     async def handle(self, requests: Any, context: Any) -> None:
@@ -79,8 +82,6 @@ class ClassifyStreams:
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"request: is no convserve.v1.StreamClassifyRequest ({len(garbage)} bytes)",
             )
-        if self._stopping.is_set():
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
 
 
 async def _next(requests: Any, stopping: "asyncio.Future[Any]") -> bytes | None:

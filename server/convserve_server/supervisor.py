@@ -59,8 +59,12 @@ def reserve_port(host: str, port: int) -> socket.socket:
             probe.bind(place)
             place = probe.getsockname()
         holder = socket.socket(family, socket.SOCK_STREAM)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(place)
+        try:
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            holder.bind(place)
+        except OSError:
+            holder.close()
+            raise
     except OSError as error:
         raise StartError(
             f"cannot listen on {address(host, port)}: {error.strerror}; "

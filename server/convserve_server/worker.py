@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 #: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
 
+#: No call for so long when asked to stop: none is on its way, s.
+_QUIET_S = 0.1
+
 #: Of the grace period, kept to send the last answers, s.
 _FLUSH_S = 1.0
 
@@ -76,18 +79,29 @@ class Worker:
         self._repository.watch(self._settings.scan_s)
 
     def stop(self) -> int:
-        """Drain: refuse new calls, answer those in flight within the grace period, close.
+        """Drain: refuse new calls, answer those in flight within the grace period.
+
+        The connections stay open: grpcio's own shutdown, which sends GOAWAY first, answers calls
+        that come in meanwhile with CANCELLED. When the process ends they see a closed connection,
+        which is UNAVAILABLE. close() is for those who go on living.
 
         Returns: calls that were cut off.
         """
         end = time.monotonic() + self._settings.grace_s
-        self._dispatcher.drain()
         self._front.drain()
+        # Calls on their way here, from callers who could not know, are still served.
+        lame_duck_s = min(self._settings.lame_duck_s, self._settings.grace_s)
+        self._dispatcher.wait_quiet(_QUIET_S, lame_duck_s)
+        self._dispatcher.drain()
         left = self._dispatcher.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
         self._dispatcher.abandon()
-        self._front.close(max(_FLUSH_S, end - time.monotonic()))
-        self._repository.close(timeout_s=_FLUSH_S)
+        self._front.flush(max(_FLUSH_S, end - time.monotonic()))
         return left
+
+    def close(self) -> None:
+        """Close all connections and unload all models."""
+        self._front.close()
+        self._repository.close(timeout_s=_FLUSH_S)
 
     def _report(self, names: frozenset[str]) -> None:
         """Tell health which models are served; called by the repository after every change."""
@@ -170,7 +184,7 @@ def main() -> None:
     status = run(settings, int(sys.argv[2]), int(sys.argv[3]))
     logging.shutdown()
     sys.stdout.flush()
-    # Threads that hang in a driver or an engine must not hold up the exit.
+    # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.
     os._exit(status)
 
 

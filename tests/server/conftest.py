@@ -1,0 +1,173 @@
+"""A worker in this process, with an engine that a test can hold, behind either front."""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import grpc
+import numpy as np
+import pytest
+
+from convserve_protos import classifier_pb2 as pb
+from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from convserve_server.config import Settings
+from convserve_server.engine import Pixels, Probabilities
+from convserve_server.errors import ServeError
+from convserve_server.front import Front, Handler
+from convserve_server.worker import Worker, make_front
+from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
+
+WAIT_S = 20.0
+
+
+class HeldEngine:
+    """Answers like the model of tests.bundles; holds each batch while the gate is closed."""
+
+    provider = "HeldExecutionProvider"
+    image_shape = SHAPE
+    classes = CLASSES
+    max_batch = 64
+
+    def __init__(self) -> None:
+        from google.protobuf import json_format
+
+        self.metadata = {"convserve.manifest": json_format.MessageToJson(manifest())}
+        self.gate = threading.Event()
+        self.gate.set()
+        #: The number of images of each batch, as the engine takes it.
+        self.entered: queue.Queue[int] = queue.Queue()
+        self.fault: Exception | None = None
+
+    def warm_up(self) -> None:
+        pass
+
+    def run(self, images: Sequence[Pixels]) -> Probabilities:
+        batch = np.concatenate(images)
+        self.entered.put(len(batch))
+        assert self.gate.wait(WAIT_S)
+        if self.fault is not None:
+            raise self.fault
+        logits = 20.0 * batch[:, 0, :CLASSES, 0].astype(np.float32) / 255
+        exponentials = np.exp(logits)
+        rows: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        return rows
+
+    def hold(self) -> None:
+        """Let the engine take batches, but finish none."""
+        self.gate.clear()
+
+    def release(self) -> None:
+        self.gate.set()
+
+    def wait_entered(self) -> int:
+        """Wait until the engine has taken a batch; returns its size."""
+        return self.entered.get(timeout=WAIT_S)
+
+
+class PortKeeper:
+    """A front that remembers its port, which a Worker does not tell."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self.name = front.name
+        self.port = 0
+
+    def start(self, handler: Handler) -> int:
+        self.port = self._front.start(handler)
+        return self.port
+
+    def respond(self, call_id: int, payload: bytes) -> None:
+        self._front.respond(call_id, payload)
+
+    def fail(self, call_id: int, error: ServeError) -> None:
+        self._front.fail(call_id, error)
+
+    def set_health(self, service: str, serving: bool | None) -> None:
+        self._front.set_health(service, serving)
+
+    def drain(self) -> None:
+        self._front.drain()
+
+    def flush(self, timeout_s: float) -> None:
+        self._front.flush(timeout_s)
+
+    def close(self) -> None:
+        self._front.close()
+
+
+@dataclasses.dataclass
+class Served:
+    """A worker that serves "mnist" with a HeldEngine."""
+
+    worker: Worker
+    engine: HeldEngine
+    address: str
+    models: Path
+    channel: grpc.Channel
+    stub: ClassifierStub
+
+    def classify(self, request: pb.ClassifyRequest, timeout_s: float | None = WAIT_S) -> Any:
+        """Send a request; returns the future of the response at once."""
+        return self.stub.Classify.future(request, timeout=timeout_s)
+
+
+class Serve(Protocol):
+    def __call__(self, front: str = "grpcio", **settings: object) -> Served: ...
+
+
+def request_for(*classes: int, **fields: object) -> pb.ClassifyRequest:
+    """A request with one image for each class."""
+    height, width, channels = SHAPE
+    data = b"".join(digit_of(class_).tobytes() for class_ in classes)
+    pixels = pb.Pixels(count=len(classes), height=height, width=width, channels=channels, data=data)
+    return pb.ClassifyRequest(**{"model": "mnist", "pixels": pixels, **fields})  # type: ignore[arg-type]
+
+
+def answers(response: pb.ClassifyResponse) -> list[int]:
+    """The most probable class of each image."""
+    return [int(np.argmax(result.prediction.probabilities)) for result in response.results]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start workers; all are released and stopped at the end."""
+    ends: list[Callable[[], object]] = []
+
+    def start(front: str = "grpcio", **settings: object) -> Served:
+        models = tmp_path / "models"
+        if not models.exists():
+            write_bundle(models)
+        given = {"models": str(models), "front": front, "port": 0, "grace_s": 10.0, **settings}
+        chosen = Settings(**given)  # type: ignore[arg-type]
+        engine = HeldEngine()
+        keeper = PortKeeper(make_front(chosen, 0))
+        worker = Worker(chosen, keeper, lambda _: engine)
+        worker.start()
+        channel = grpc.insecure_channel(f"127.0.0.1:{keeper.port}")
+        stopped: list[int] = []
+        stop = worker.stop
+
+        def stop_once() -> int:
+            if not stopped:
+                stopped.append(stop())
+            return stopped[0]
+
+        worker.stop = stop_once  # type: ignore[method-assign]
+        ends.extend([channel.close, worker.close, stop_once, engine.release])
+        return Served(
+            worker, engine, f"127.0.0.1:{keeper.port}", models, channel, ClassifierStub(channel)
+        )
+
+    yield start
+    for end in reversed(ends):
+        end()
+
+
+@pytest.fixture(params=["grpcio", "native"])
+def front(request: pytest.FixtureRequest) -> str:
+    """Every test that takes it runs on both fronts."""
+    name: str = request.param
+    return name

@@ -1,0 +1,182 @@
+"""The layout of a models folder, and what a manifest must say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+
+from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
+from convserve_server.bundle import MANIFEST_KEY, BundleError, check_manifest, list_bundles
+from tests.bundles import CLASSES, SHAPE, manifest, write_bundle
+
+
+def put(folder: Path, *files: str) -> None:
+    for name in files:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+# The layout
+
+
+def test_bundles_in_the_layout_are_listed_with_their_files(tmp_path: Path) -> None:
+    first = write_bundle(tmp_path, "mnist", 1)
+    tenth = write_bundle(tmp_path, "mnist", 10)
+    other = write_bundle(tmp_path, "Cats_v2.1-b", 3)
+    assert list_bundles(tmp_path) == {"mnist": {1: first, 10: tenth}, "Cats_v2.1-b": {3: other}}
+
+
+def test_empty_folder_lists_nothing(tmp_path: Path) -> None:
+    assert list_bundles(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "mnist/README.md",
+        "mnist/2",  # a file
+        "mnist/2/weights.h5",
+        "mnist/2/model.onnx/part",  # a folder
+        "mnist/.2.tmp/model.onnx",
+        "mnist/0/model.onnx",
+        "mnist/-2/model.onnx",
+        "mnist/02/model.onnx",
+        "mnist/2.0/model.onnx",
+        "mnist/v2/model.onnx",
+        "mnist/\N{SUPERSCRIPT TWO}/model.onnx",
+        "mnist/\N{ARABIC-INDIC DIGIT TWO}/model.onnx",
+        "mnist/1000000000000000000/model.onnx",
+        ".hidden/1/model.onnx",
+        "lost+found/1/model.onnx",
+        "two words/1/model.onnx",
+        f"{'x' * 65}/1/model.onnx",
+        "1/model.onnx",
+        "other/1/",
+    ],
+)
+def test_what_is_no_bundle_is_passed_over(name: str, tmp_path: Path) -> None:
+    real = write_bundle(tmp_path, "mnist", 1)
+    put(tmp_path, name)
+    assert list_bundles(tmp_path) == {"mnist": {1: real}}
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "0", "a.b_c-d"])
+def test_names_at_their_limits_are_listed(name: str, tmp_path: Path) -> None:
+    put(tmp_path, f"{name}/999999999999999999/model.onnx")
+    assert list(list_bundles(tmp_path)) == [name]
+
+
+def test_folder_that_is_gone_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list_bundles(tmp_path / "none")
+
+
+def test_folder_that_is_a_file_raises(tmp_path: Path) -> None:
+    put(tmp_path, "file")
+    with pytest.raises(NotADirectoryError):
+        list_bundles(tmp_path / "file")
+
+
+# The manifest
+
+
+def check(said: Manifest) -> Manifest:
+    return check_manifest({MANIFEST_KEY: json_format.MessageToJson(said)}, SHAPE, CLASSES)
+
+
+def changed(change: Callable[[Manifest], object]) -> Manifest:
+    said = manifest()
+    change(said)
+    return said
+
+
+def test_manifest_that_agrees_comes_back_whole() -> None:
+    assert check(manifest()) == manifest()
+
+
+def test_manifest_without_resize_is_taken() -> None:
+    said = changed(lambda m: m.input.ClearField("resize"))
+    assert check(said) == said
+
+
+def test_manifest_with_more_than_we_know_is_taken() -> None:
+    text = json_format.MessageToJson(manifest()).replace("{", '{"fromTheFuture": {"a": [1]},', 1)
+    assert check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES) == manifest()
+
+
+def test_manifest_missing_says_so() -> None:
+    with pytest.raises(BundleError, match=r"without convserve\.manifest: not published by"):
+        check_manifest({"other": "{}"}, SHAPE, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "5", "null", "[1]", '{"format": "one"}', '{"format": -1}', '{"labels": 3}']
+    + ['{"input": 5}', '{"metrics": {"accuracy": "high"}}', '{"format": 1, "format": 1}'],
+)
+def test_manifest_that_is_damaged_says_so(text: str) -> None:
+    with pytest.raises(BundleError, match=r"convserve\.manifest is damaged: "):
+        check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
+
+
+@pytest.mark.parametrize("text", ["[]", '"text"', "{}", '{"input": []}'])
+def test_manifest_that_says_nothing_is_refused(text: str) -> None:
+    with pytest.raises(BundleError):
+        check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
+
+
+def set_format(said: Manifest) -> None:
+    said.format = 2
+
+
+def set_height(said: Manifest) -> None:
+    said.input.height = 32
+
+
+def set_channels(said: Manifest) -> None:
+    said.input.channels = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_format, "the manifest's format is 2, expected 1"),
+        (lambda m: m.ClearField("format"), "the manifest's format is 0, expected 1"),
+        (set_height, "the manifest's input shape is (32, 28, 1), expected (28, 28, 1)"),
+        (set_channels, "the manifest's input shape is (28, 28, 3), expected (28, 28, 1)"),
+        (
+            lambda m: m.ClearField("input"),
+            "the manifest's input shape is (0, 0, 0), expected (28, 28, 1)",
+        ),
+        (lambda m: m.labels.append("x"), "the manifest's number of labels is 11, expected 10"),
+        (lambda m: m.ClearField("labels"), "the manifest's number of labels is 0, expected 10"),
+    ],
+)
+def test_manifest_that_contradicts_the_file_says_both(
+    change: Callable[[Manifest], object], message: str
+) -> None:
+    with pytest.raises(BundleError) as caught:
+        check(changed(change))
+    assert str(caught.value) == message
+
+
+def test_resize_that_we_lack_is_named() -> None:
+    def change(said: Manifest) -> None:
+        said.input.resize = "magic/7"
+        said.input.kind = IMAGE_KIND_PHOTO
+
+    with pytest.raises(BundleError) as caught:
+        check(changed(change))
+    assert str(caught.value) == (
+        "trained on pixels made by 'magic/7' (IMAGE_KIND_PHOTO), which this server lacks"
+    )
+
+
+def test_resize_of_a_kind_that_we_lack_is_named() -> None:
+    text = json_format.MessageToJson(manifest())
+    text = text.replace('"IMAGE_KIND_DIGITS"', "77").replace("mnist-centre/1", "magic/7")
+    with pytest.raises(BundleError, match=r"made by 'magic/7' \(kind 77\), which this server"):
+        check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)

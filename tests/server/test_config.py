@@ -1,0 +1,324 @@
+"""Settings: one definition for flag, variable, file, default, range and help."""
+
+import argparse
+import dataclasses
+import json
+import math
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convserve_server.config import SettingError, Settings, address, parser
+
+#: Every setting; a new one is covered by what is parametrised with it.
+FIELDS = dataclasses.fields(Settings)
+NUMBERS = [field for field in FIELDS if field.type in (int, float)]
+CHOICES = [field for field in FIELDS if field.metadata["choices"]]
+
+
+def flag(field: "Field[Any]") -> str:
+    return f"--{field.name.replace('_', '-')}"
+
+
+def variable(field: "Field[Any]") -> str:
+    return f"CONVSERVE_{field.name.upper()}"
+
+
+def two_values(field: "Field[Any]") -> tuple[Any, Any]:
+    """Two different values that the setting takes."""
+    if field.metadata["choices"]:
+        first, second, *_ = field.metadata["choices"]
+        return first, second
+    if field.type is str:
+        return "here", "there"
+    return field.type(field.metadata["low"]), field.type(field.metadata["high"])  # type: ignore[operator]
+
+
+def for_each(fields: "list[Field[Any]] | tuple[Field[Any], ...]") -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("field", fields, ids=lambda field: field.name)
+
+
+def write_toml(folder: Path, **values: object) -> str:
+    """A file of settings; the values are what JSON and TOML write alike."""
+    file = folder / "settings.toml"
+    file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+    return str(file)
+
+
+def load(
+    field: "Field[Any]",
+    folder: Path,
+    *,
+    by_flag: object = None,
+    by_variable: object = None,
+    by_file: object = None,
+) -> Any:
+    """The value of a setting that is given in these ways; models, which must be there, as well."""
+    arguments, environ, content = [], {}, {}
+    if field.name != "models":
+        environ["CONVSERVE_MODELS"] = "models"
+    if by_flag is not None:
+        arguments += [flag(field), str(by_flag)]
+    if by_variable is not None:
+        environ[variable(field)] = str(by_variable)
+    if by_file is not None:
+        content[field.name] = by_file
+    arguments += ["--config", write_toml(folder, **content)]
+    return getattr(Settings.load(arguments, environ), field.name)
+
+
+# Where a value is taken from
+
+
+@for_each(FIELDS)
+@pytest.mark.parametrize("swap", [False, True])
+def test_setting_given_several_times_first_of_flag_variable_file(
+    field: "Field[Any]", swap: bool, tmp_path: Path
+) -> None:
+    first, second = two_values(field)[:: -1 if swap else 1]
+    assert first != second
+    assert load(field, tmp_path, by_flag=first, by_variable=second, by_file=second) == first
+    assert load(field, tmp_path, by_flag=first, by_file=second) == first
+    assert load(field, tmp_path, by_variable=first, by_file=second) == first
+    value = load(field, tmp_path, by_file=first)
+    assert value == first
+    assert type(value) is field.type
+
+
+@for_each([field for field in FIELDS if field.name != "models"])
+def test_setting_not_given_is_its_default(field: "Field[Any]", tmp_path: Path) -> None:
+    assert load(field, tmp_path) == field.default
+
+
+def test_config_named_by_variable_is_read(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, models="here")
+    assert Settings.load([], {"CONVSERVE_CONFIG": file}).models == "here"
+
+
+def test_config_flag_and_variable_flag_is_read(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, models="here")
+    environ = {"CONVSERVE_CONFIG": str(tmp_path / "missing.toml")}
+    assert Settings.load(["--config", file], environ).models == "here"
+
+
+def test_whole_number_in_file_for_a_float_is_taken(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, models="here", grace_s=3)
+    grace_s = Settings.load(["--config", file], {}).grace_s
+    assert (grace_s, type(grace_s)) == (3.0, float)
+
+
+def test_settings_as_json_come_back_the_same() -> None:
+    settings = Settings.load(["--models", "here", "--scan-s", "0.5"], {})
+    assert Settings(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
+
+
+# What is refused
+
+
+def message_of(arguments: list[str], environ: dict[str, str]) -> str:
+    with pytest.raises(SettingError) as caught:
+        Settings.load(arguments, environ)
+    return str(caught.value)
+
+
+def range_of(field: "Field[Any]") -> str:
+    def text(limit: float) -> str:
+        return str(int(limit)) if float(limit).is_integer() else str(limit)
+
+    return f"{text(field.metadata['low'])} to {text(field.metadata['high'])}"
+
+
+@for_each(NUMBERS)
+@pytest.mark.parametrize("limit", ["low", "high"])
+def test_number_beyond_its_range_says_origin_value_and_range(
+    field: "Field[Any]", limit: str, tmp_path: Path
+) -> None:
+    beyond = field.metadata[limit] + (-1 if limit == "low" else 1)
+    value = field.type(beyond)  # type: ignore[operator]
+    file = write_toml(tmp_path, **{field.name: value})
+    problem = f"{value} is not within {range_of(field)}"
+    assert message_of([flag(field), str(value)], {}) == f"{flag(field)}: {problem}"
+    assert message_of([], {variable(field): str(value)}) == f"{variable(field)}: {problem}"
+    assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
+    with pytest.raises(SettingError) as caught:
+        Settings(**{"models": "here", field.name: value})
+    assert str(caught.value) == f"{field.name}: {problem}"
+
+
+@for_each(NUMBERS)
+def test_text_for_a_number_says_origin_value_and_range(field: "Field[Any]", tmp_path: Path) -> None:
+    file = write_toml(tmp_path, **{field.name: "many"})
+    kind = {int: "a whole number", float: "a number"}[field.type]  # type: ignore[index]
+    problem = f"'many' is not {kind} within {range_of(field)}"
+    assert message_of([flag(field), "many"], {}) == f"{flag(field)}: {problem}"
+    assert message_of([], {variable(field): "many"}) == f"{variable(field)}: {problem}"
+    assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
+
+
+@for_each([field for field in NUMBERS if field.type is float])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_number_that_is_none_is_out_of_range(field: "Field[Any]", value: str) -> None:
+    expected = f"{flag(field)}: {value} is not within {range_of(field)}"
+    assert message_of([f"{flag(field)}={value}"], {}) == expected
+
+
+@for_each([field for field in NUMBERS if field.type is int])
+def test_fraction_for_a_whole_number_is_refused(field: "Field[Any]", tmp_path: Path) -> None:
+    file = write_toml(tmp_path, **{field.name: 1.5})
+    assert message_of(["--config", file], {}) == f"{file}: {field.name}: 1.5 is not of type int"
+    assert message_of([flag(field), "1.5"], {}).startswith(
+        f"{flag(field)}: '1.5' is not a whole number within"
+    )
+
+
+@for_each(CHOICES)
+def test_word_that_is_no_choice_says_the_choices(field: "Field[Any]", tmp_path: Path) -> None:
+    file = write_toml(tmp_path, **{field.name: "other"})
+    problem = f"'other' is not one of {', '.join(field.metadata['choices'])}"
+    assert message_of([flag(field), "other"], {}) == f"{flag(field)}: {problem}"
+    assert message_of([], {variable(field): "other"}) == f"{variable(field)}: {problem}"
+    assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
+
+
+@for_each(FIELDS)
+@pytest.mark.parametrize("value", [True, False, ["1"]], ids=repr)
+def test_value_of_another_type_in_file_is_refused(
+    field: "Field[Any]", value: object, tmp_path: Path
+) -> None:
+    file = write_toml(tmp_path, **{"models": "here", field.name: value})
+    assert isinstance(field.type, type)
+    expected = f"{file}: {field.name}: {value!r} is not of type {field.type.__name__}"
+    assert message_of(["--config", file], {}) == expected
+
+
+@for_each([field for field in FIELDS if field.type is str])
+def test_number_for_text_in_file_is_refused(field: "Field[Any]", tmp_path: Path) -> None:
+    file = write_toml(tmp_path, **{"models": "here", field.name: 5})
+    assert message_of(["--config", file], {}) == f"{file}: {field.name}: 5 is not of type str"
+
+
+def test_messages_of_a_few_settings_are_these() -> None:
+    assert message_of(["--max-batch", "0"], {}) == "--max-batch: 0 is not within 1 to 4096"
+    assert (
+        message_of([], {"CONVSERVE_PORT": "70000"})
+        == "CONVSERVE_PORT: 70000 is not within 0 to 65535"
+    )
+    assert message_of(["--max-queue", "0"], {}) == "--max-queue: 0 is not within 1 to 1000000"
+    assert (
+        message_of(["--max-message-bytes", "1"], {})
+        == "--max-message-bytes: 1 is not within 1024 to 1073741824"
+    )
+    assert message_of(["--scan-s", "0"], {}) == "--scan-s: 0.0 is not within 0.1 to 3600"
+    assert message_of(["--device", "tpu"], {}) == "--device: 'tpu' is not one of auto, cpu, cuda"
+
+
+def test_models_missing_says_how_to_give_it() -> None:
+    assert message_of([], {}) == "models: missing; give the folder of bundles, as --models DIR"
+    assert message_of(["--models", ""], {}) == message_of([], {})
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("max_bach", "; did you mean max_batch?"), ("prot", "; did you mean port?"), ("xyzzy", "")],
+)
+def test_unknown_key_in_file_says_the_nearest(key: str, hint: str, tmp_path: Path) -> None:
+    file = write_toml(tmp_path, **{key: 1})
+    assert message_of(["--config", file], {}) == f"{file}: unknown setting {key}{hint}"
+
+
+def test_config_missing_says_so(tmp_path: Path) -> None:
+    file = str(tmp_path / "none.toml")
+    expected = f"config: cannot read {file}: No such file or directory"
+    assert message_of(["--config", file], {}) == expected
+
+
+@pytest.mark.parametrize("content", [b"port = = 5\n", b"host = '\xff'\n"])
+def test_config_that_is_no_toml_says_so(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_bytes(content)
+    assert message_of(["--config", str(file)], {}).startswith(f"config: {file} is not TOML: ")
+
+
+@pytest.mark.parametrize("arguments", [["--max-bat", "3"], ["--prot", "3"], ["stray"]])
+def test_unknown_or_shortened_flag_exits_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Settings.load(["--models", "here", *arguments], {})
+    assert caught.value.code == 2
+    assert arguments[0] in capsys.readouterr().err
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings(models="here")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.port = 1  # type: ignore[misc]
+
+
+# What is told
+
+
+@pytest.fixture
+def help_lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The help with each setting on a line (the terminal is wide enough)."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setenv("NO_COLOR", "1")
+    action = argparse.ArgumentParser.format_help(parser())
+    return action.splitlines()
+
+
+@for_each(FIELDS)
+def test_help_has_flag_variable_default_range_and_unit(
+    field: "Field[Any]", help_lines: list[str]
+) -> None:
+    # A flag too long for the column has its help on the line after.
+    text = "\n".join(help_lines) + "\n"
+    assert f"\n  {flag(field)} " in text
+    _, _, after = text.partition(f"\n  {flag(field)} ")
+    entry = after[: after.index(f" [env: {variable(field)}]\n")]
+    assert "[env:" not in entry
+    assert field.metadata["help"] in entry
+    if field.default != "":
+        assert entry.endswith(f" [default: {field.default}]")
+    if field in NUMBERS:
+        assert f", {range_of(field)} " in entry
+        assert entry.startswith(field.metadata["metavar"])
+    for choice in field.metadata["choices"]:
+        assert choice in entry.split()[0]
+
+
+def test_help_ends_with_two_examples_that_are_taken(help_lines: list[str]) -> None:
+    start = help_lines.index("examples:")
+    examples = [line.split() for line in help_lines[start + 1 :] if line]
+    assert len(examples) == 2
+    for words in examples:
+        command = words.index("convserve-serve")
+        environ = dict(word.split("=") for word in words[:command])
+        Settings.load(words[command + 1 :], environ)
+
+
+def test_version_flag_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        Settings.load(["--version"], {})
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("convserve-serve ")
+
+
+@for_each(FIELDS)
+def test_default_of_each_number_is_within_its_range(field: "Field[Any]") -> None:
+    if field in NUMBERS:
+        assert type(field.default) is field.type
+        assert math.isfinite(field.metadata["high"])
+        assert field.metadata["low"] <= field.default <= field.metadata["high"]
+    elif field in CHOICES:
+        assert field.default in field.metadata["choices"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [("127.0.0.1", "127.0.0.1:5"), ("::1", "[::1]:5"), ("localhost", "localhost:5")],
+)
+def test_address_has_brackets_for_ipv6_alone(host: str, expected: str) -> None:
+    assert address(host, 5) == expected

@@ -1,0 +1,447 @@
+"""Engines over ONNX Runtime, on the CPU provider."""
+
+import logging
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from convserve_server import engine as engine_module
+from convserve_server.engine import (
+    CPU,
+    CUDA,
+    BoundEngine,
+    DirectEngine,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Pixels,
+    bucket_sizes,
+    check_installation,
+    choose_provider,
+    load_engine,
+)
+from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
+
+MakeEngine = Callable[[Any, str, int], Engine]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bundle(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def session(file: Path) -> Any:
+    return ort.InferenceSession(str(file), providers=[CPU])
+
+
+def random_images(count: int, seed: int) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), np.uint8)
+
+
+def pieces(images: Pixels, seed: int) -> list[Pixels]:
+    """The images cut at random places."""
+    choose = np.random.default_rng(seed)
+    cuts = np.flatnonzero(choose.random(len(images) - 1) < 0.4) + 1
+    return np.split(images, cuts)
+
+
+def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
+    rows = [session.run(["probabilities"], {"pixels": image[None]})[0] for image in images]
+    return np.concatenate(rows)
+
+
+# The rows
+
+
+@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("max_batch", [1, 6, 16])
+def test_batch_of_any_size_gives_the_rows_of_single_runs(
+    make: MakeEngine, max_batch: int, session: Any
+) -> None:
+    engine = make(session, CPU, max_batch)
+    engine.warm_up()
+    sizes = [*range(1, max_batch + 1), *range(max_batch, 0, -1)]
+    kept = []
+    for seed, size in enumerate(sizes):
+        images = random_images(size, seed)
+        rows = engine.run(pieces(images, seed))
+        assert (rows.dtype, rows.shape) == (np.dtype(np.float32), (size, CLASSES))
+        kept.append((rows, one_by_one(session, images)))
+    # Compared at the end: a later run must not have written into an earlier answer.
+    for rows, expected in kept:
+        np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> None:
+    engine = make(session, CPU, 16)
+    classes = [3, 1, 4, 1, 5, 9, 2, 6, 5]
+    images = [digit_of(class_)[None] for class_ in classes]
+    assert engine.run(images).argmax(axis=1).tolist() == classes
+
+
+@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, session: Any) -> None:
+    engine = make(session, CPU, 4)
+    images = random_images(2 * count, 0)
+    read_only = np.frombuffer(images[::2].tobytes(), np.uint8).reshape(-1, *SHAPE)
+    expected = one_by_one(session, read_only)
+    np.testing.assert_allclose(engine.run([read_only]), expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(engine.run([images[::2]]), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None:
+    engine = make(session, CPU, 5)
+    assert (engine.provider, engine.max_batch) == (CPU, 5)
+    assert (engine.image_shape, engine.classes) == (SHAPE, CLASSES)
+    assert manifest().name in engine.metadata["convserve.manifest"]
+
+
+class RecordingSession:
+    """A session that keeps the batch sizes that it ran."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.sizes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, outputs: list[str], inputs: dict[str, Pixels]) -> Any:
+        self.sizes.append(len(inputs["pixels"]))
+        return self._session.run(outputs, inputs)
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        self._session.run_with_iobinding(binding, options)
+        self.sizes.append(binding.get_outputs()[0].shape()[0])
+
+
+def test_direct_engine_runs_batches_as_they_come(session: Any) -> None:
+    recording = RecordingSession(session)
+    engine = DirectEngine(recording, CPU, 8)
+    for size in (3, 8, 5):
+        engine.run([random_images(size, size)])
+    assert recording.sizes == [3, 8, 5]
+
+
+def test_direct_engine_warm_up_runs_the_largest_and_the_smallest(session: Any) -> None:
+    recording = RecordingSession(session)
+    DirectEngine(recording, CPU, 8).warm_up()
+    assert set(recording.sizes) == {1, 8}
+
+
+def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
+    recording = RecordingSession(session)
+    engine = BoundEngine(recording, CPU, 12)
+    for size in range(1, 13):
+        engine.run([random_images(size, size)])
+    assert recording.sizes == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
+
+
+def test_bound_engine_warm_up_runs_every_bucket_twice(session: Any) -> None:
+    recording = RecordingSession(session)
+    BoundEngine(recording, CPU, 12).warm_up()
+    assert sorted(recording.sizes) == [1, 1, 2, 2, 4, 4, 8, 8, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "sizes"),
+    [
+        (1, [1]),
+        (2, [1, 2]),
+        (3, [1, 2, 3]),
+        (6, [1, 2, 4, 6]),
+        (64, [1, 2, 4, 8, 16, 32, 64]),
+        (65, [1, 2, 4, 8, 16, 32, 64, 65]),
+    ],
+)
+def test_bucket_sizes_are_powers_of_two_and_max_batch(max_batch: int, sizes: list[int]) -> None:
+    assert bucket_sizes(max_batch) == sizes
+
+
+# Loading
+
+
+def test_load_on_cpu_gives_a_direct_engine_with_the_options(file: Path) -> None:
+    engine = load_engine(file, EngineOptions(device="cpu", threads=3, max_batch=7))
+    assert isinstance(engine, DirectEngine)
+    assert (engine.provider, engine.max_batch) == (CPU, 7)
+    options = engine._session.get_session_options()
+    assert options.intra_op_num_threads == 3
+    assert options.inter_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x08" * 1000])
+def test_file_that_is_no_model_is_named(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(content)
+    with pytest.raises(EngineError) as caught:
+        load_engine(file, EngineOptions("cpu"))
+    assert str(caught.value).startswith(f"{file}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_file_cut_short_is_named(file: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "model.onnx"
+    cut.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(EngineError, match=str(cut)):
+        load_engine(cut, EngineOptions("cpu"))
+
+
+def test_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"none\.onnx"):
+        load_engine(tmp_path / "none.onnx", EngineOptions("cpu"))
+
+
+def refusal(folder: Path, change: Callable[[onnx.ModelProto], object]) -> str:
+    """What is said of a model that was changed."""
+    changed = model({})
+    change(changed)
+    file = folder / "model.onnx"
+    onnx.save(changed, file)
+    with pytest.raises(EngineError) as caught:
+        load_engine(file, EngineOptions("cpu"))
+    return str(caught.value)
+
+
+def dimension(value: onnx.ValueInfoProto, axis: int) -> Any:
+    return value.type.tensor_type.shape.dim[axis]
+
+
+def test_input_of_another_name_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].name = model.graph.node[0].input[0] = "image"
+
+    assert refusal(tmp_path, change) == "the model takes ['image'], not one input named pixels"
+
+
+def test_second_input_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+
+    message = refusal(tmp_path, change)
+    assert message == "the model takes ['mask', 'pixels'], not one input named pixels"
+
+
+TAKEN = "taken is uint8 [N, H, W, C] with N alone open"
+
+
+def test_input_of_another_type_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
+
+    expected = f"the input pixels is tensor(float) ['N', 28, 28, 1]; {TAKEN}"
+    assert refusal(tmp_path, change) == expected
+
+
+def test_input_of_another_rank_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        del model.graph.input[0].type.tensor_type.shape.dim[3]
+
+    expected = f"the input pixels is tensor(uint8) ['N', 28, 28]; {TAKEN}"
+    assert refusal(tmp_path, change) == expected
+
+
+def test_input_of_a_fixed_batch_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        dimension(model.graph.input[0], 0).dim_value = 8
+
+    expected = f"the input pixels is tensor(uint8) [8, 28, 28, 1]; {TAKEN}"
+    assert refusal(tmp_path, change) == expected
+
+
+@pytest.mark.parametrize(("symbol", "shown"), [("H", "'H'"), (None, "None")])
+def test_input_of_open_height_is_refused(symbol: str | None, shown: str, tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        height = dimension(model.graph.input[0], 1)
+        height.Clear()
+        if symbol is not None:
+            height.dim_param = symbol
+
+    expected = f"the input pixels is tensor(uint8) ['N', {shown}, 28, 1]; {TAKEN}"
+    assert refusal(tmp_path, change) == expected
+
+
+def rename_output(model: onnx.ModelProto, name: str) -> None:
+    model.graph.output[0].name = model.graph.node[-1].output[0] = name
+
+
+def test_output_of_another_name_is_refused(tmp_path: Path) -> None:
+    message = refusal(tmp_path, lambda model: rename_output(model, "dense_1"))
+    assert message == "the model gives ['dense_1'], no output named probabilities"
+
+
+def append_node(model: onnx.ModelProto, kind: str, type_: int, shape: list[Any], **a: Any) -> None:
+    """Make probabilities from what they were by one more node."""
+    model.graph.node[-1].output[0] = "before"
+    model.graph.node.append(helper.make_node(kind, ["before"], ["probabilities"], **a))
+    del model.graph.output[0]
+    model.graph.output.append(helper.make_tensor_value_info("probabilities", type_, shape))
+
+
+def test_output_of_another_type_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        double = TensorProto.DOUBLE
+        append_node(model, "Cast", double, ["N", CLASSES], to=double)
+
+    assert refusal(tmp_path, change) == (
+        "the output probabilities is tensor(double) ['N', 10]; "
+        "taken is float32 [N, K] with N alone open"
+    )
+
+
+def test_output_of_another_rank_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        append_node(model, "ReduceMax", TensorProto.FLOAT, ["N"], axes=[1], keepdims=0)
+
+    assert "tensor(float) ['N']; taken is float32 [N, K]" in refusal(tmp_path, change)
+
+
+def test_output_of_open_width_is_refused(tmp_path: Path) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        # As many columns as are not zero: nobody knows before the run.
+        append_node(model, "NonZero", TensorProto.INT64, ["two", "K"])
+        model.graph.node[-1].output[0] = "indices"
+        model.graph.node.append(
+            helper.make_node("Cast", ["indices"], ["probabilities"], to=TensorProto.FLOAT)
+        )
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+
+    message = refusal(tmp_path, change)
+    assert message.startswith("the output probabilities is tensor(float) [")
+    assert message.endswith("; taken is float32 [N, K] with N alone open")
+
+
+# Choosing a device
+
+
+class FakeRuntime:
+    """onnxruntime with other providers than it has."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *providers: str) -> None:
+        self.preloaded = 0
+        monkeypatch.setattr(engine_module.ort, "get_available_providers", lambda: list(providers))
+        monkeypatch.setattr(engine_module.ort, "preload_dlls", self._preload, raising=False)
+
+    def _preload(self) -> None:
+        self.preloaded += 1
+
+
+def test_device_cuda_without_it_is_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    FakeRuntime(monkeypatch, CPU)
+    expected = (
+        "device cuda: this onnxruntime has only CPUExecutionProvider; "
+        "install 'convserve[gpu]' in place of 'convserve[serve]'"
+    )
+    with pytest.raises(EngineError) as caught:
+        choose_provider("cuda")
+    assert str(caught.value) == expected
+    with pytest.raises(EngineError) as caught:
+        load_engine(file, EngineOptions("cuda"))
+    assert str(caught.value) == expected
+
+
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
+def test_device_cuda_with_the_cpu_package_is_refused(file: Path) -> None:
+    with pytest.raises(EngineError, match=r"device cuda: this onnxruntime has only .*convserve\["):
+        load_engine(file, EngineOptions("cuda"))
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "expected"),
+    [
+        ("cpu", [CPU], CPU),
+        ("cpu", [CUDA, CPU], CPU),
+        ("auto", [CPU], CPU),
+        ("auto", [CUDA, CPU], CUDA),
+        ("cuda", [CUDA, CPU], CUDA),
+    ],
+)
+def test_provider_fits_device_and_what_is_there(
+    device: str, available: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = FakeRuntime(monkeypatch, *available)
+    assert choose_provider(device) == expected
+    # NVIDIA's libraries are found only if they were loaded before the first session.
+    assert runtime.preloaded == (expected == CUDA)
+
+
+#: What ONNX Runtime says of a provider that it was not built with.
+UNBUILT = pytest.mark.filterwarnings("ignore:Specified provider")
+
+
+@UNBUILT
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
+def test_cuda_that_does_not_initialize_is_no_cpu_in_silence(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    FakeRuntime(monkeypatch, CUDA, CPU)
+    with pytest.raises(EngineError, match="CUDAExecutionProvider did not initialize"):
+        load_engine(file, EngineOptions("cuda"))
+
+
+@UNBUILT
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
+def test_auto_with_cuda_that_does_not_initialize_warns_and_takes_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    FakeRuntime(monkeypatch, CUDA, CPU)
+    engine = load_engine(file, EngineOptions("auto", max_batch=2))
+    assert isinstance(engine, DirectEngine)
+    assert engine.provider == CPU
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == "CUDA cannot be used, falling back to the CPU"
+    engine.warm_up()
+
+
+# Installation
+
+
+def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Pretend that these distributions alone are installed."""
+
+    def distribution(name: str) -> object:
+        if name not in names:
+            raise metadata.PackageNotFoundError(name)
+        return object()
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+
+
+def test_both_onnxruntimes_installed_are_refused_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    with pytest.raises(EngineError) as caught:
+        check_installation()
+    message = str(caught.value)
+    assert "onnxruntime and onnxruntime-gpu are both installed" in message
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in message
+    assert "'convserve[serve]'" in message
+    assert "'convserve[gpu]'" in message
+
+
+@pytest.mark.parametrize("names", [["onnxruntime"], ["onnxruntime-gpu"], []])
+def test_one_onnxruntime_installed_is_fine(
+    names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, *names)
+    check_installation()
+
+
+def test_this_installation_is_fine() -> None:
+    check_installation()

@@ -1,0 +1,216 @@
+"""The server under signals, deaths and load. Linux: reads /proc, shares ports."""
+
+import collections
+import os
+import signal
+import socket
+import threading
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from convserve_protos import classifier_pb2 as pb
+from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from tests.bundles import SHAPE, digit_of
+from tests.system.conftest import WAIT_S, ServerProcess, StartServer
+
+
+def request_for(class_: int) -> pb.ClassifyRequest:
+    height, width, channels = SHAPE
+    pixels = pb.Pixels(
+        count=1, height=height, width=width, channels=channels, data=digit_of(class_).tobytes()
+    )
+    return pb.ClassifyRequest(model="mnist", pixels=pixels)
+
+
+def answer(response: pb.ClassifyResponse) -> int:
+    (result,) = response.results
+    return int(np.argmax(result.prediction.probabilities))
+
+
+def channel_to(address: str) -> grpc.Channel:
+    """A connection of its own, that retries nothing."""
+    return grpc.insecure_channel(
+        address, options=[("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+    )
+
+
+def outcome(call: Any, class_: int) -> str:
+    """How a call ended: right, wrong, or the name of its status."""
+    try:
+        return "right" if answer(call.result(timeout=WAIT_S)) == class_ else "wrong"
+    except grpc.RpcError:
+        return str(call.code().name)
+
+
+@pytest.mark.parametrize("front", ["grpcio", "native"])
+def test_sigterm_with_2000_calls_in_flight_ends_each_with_an_answer_or_unavailable(
+    start_server: StartServer, front: str
+) -> None:
+    server = start_server("--front", front, "--workers", "1")
+    with channel_to(server.wait_until_serving()) as channel:
+        stub: Any = ClassifierStub(channel)
+        answered = threading.Event()
+        calls = [stub.Classify.future(request_for(n % 10), timeout=WAIT_S) for n in range(2000)]
+        calls[100].add_done_callback(lambda _: answered.set())
+        assert answered.wait(WAIT_S)
+        server.process.send_signal(signal.SIGTERM)
+        outcomes = collections.Counter(outcome(call, n % 10) for n, call in enumerate(calls))
+        assert server.wait() == 0
+    assert set(outcomes) <= {"right", "UNAVAILABLE"}, outcomes
+    assert outcomes["right"] > 100
+    assert outcomes.total() == 2000
+
+
+@pytest.mark.parametrize("front", ["grpcio", "native"])
+def test_worker_killed_under_load_is_back_and_calls_on_others_are_unaffected(
+    start_server: StartServer, front: str
+) -> None:
+    server = start_server("--front", front, "--workers", "2")
+    address = server.wait_until_serving()
+    first, second = server.worker_pids()
+    loads = [Load(address) for _ in range(8)]
+    try:
+        for load in loads:
+            load.wait_for_calls(20)
+        os.kill(first, signal.SIGKILL)
+        entry = server.wait_for("starting it again")
+        assert "status -9" in entry["message"]
+        server.wait_for("serving with")
+        for load in loads:
+            load.wait_for_calls(20)
+    finally:
+        outcomes = [load.stop() for load in loads]
+    assert second in server.worker_pids()
+    assert len(server.worker_pids()) == 2
+    # Connections stay on one worker: each saw either nothing of it, or its own calls cut off.
+    for counts in outcomes:
+        assert set(counts) <= {"right", "UNAVAILABLE"}, counts
+        assert counts["UNAVAILABLE"] <= Load.IN_FLIGHT + 1000 * (counts["right"] == 0)
+    assert any(counts["UNAVAILABLE"] == 0 for counts in outcomes)
+    assert server.terminate() == 0
+
+
+class Load:
+    """A caller with its own connection that keeps a few calls in flight until stopped."""
+
+    IN_FLIGHT = 4
+
+    def __init__(self, address: str) -> None:
+        self._channel = channel_to(address)
+        self._stub: Any = ClassifierStub(self._channel)
+        self._stopped = threading.Event()
+        self._progress = threading.Condition()
+        self._right = 0
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        class_ = 0
+        while not self._stopped.is_set():
+            calls = []
+            for _ in range(self.IN_FLIGHT):
+                class_ = (class_ + 1) % 10
+                # A caller whose worker is gone waits for the connection to the other.
+                future = self._stub.Classify.future(
+                    request_for(class_), timeout=WAIT_S, wait_for_ready=True
+                )
+                calls.append((future, class_))
+            ends = [outcome(call, wanted) for call, wanted in calls]
+            with self._progress:
+                self.counts.update(ends)
+                self._progress.notify_all()
+
+    def wait_for_calls(self, count: int) -> None:
+        """Wait until so many more calls have been answered."""
+        with self._progress:
+            target = self.counts["right"] + count
+            assert self._progress.wait_for(lambda: self.counts["right"] >= target, WAIT_S)
+
+    def stop(self) -> "collections.Counter[str]":
+        """End after the calls in flight; returns how all calls ended."""
+        self._stopped.set()
+        self._thread.join()
+        self._channel.close()
+        return self.counts
+
+
+def test_killed_supervisor_leaves_no_worker(start_server: StartServer) -> None:
+    server = start_server("--workers", "2")
+    server.wait_until_serving()
+    workers = [os.pidfd_open(pid) for pid in server.worker_pids()]
+    server.process.kill()
+    for worker in workers:
+        assert ended(worker)
+
+
+def ended(pidfd: int) -> bool:
+    """Wait for the end of a process that is not our child."""
+    import select
+
+    readable, _, _ = select.select([pidfd], [], [], WAIT_S)
+    os.close(pidfd)
+    return bool(readable)
+
+
+def test_port_that_is_taken_is_refused_with_one_line(models: Any, capfd: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = ServerProcess(models, "--port", str(port))
+        assert server.wait() == 1
+    lines = [line for line in capfd.readouterr().err.splitlines() if line]
+    assert lines == [
+        f"convserve-serve: cannot listen on 127.0.0.1:{port}: Address already in use; "
+        "choose another with --host and --port (0 takes a free one)"
+    ]
+
+
+def test_second_server_on_the_same_port_is_refused(
+    start_server: StartServer, models: Any, capfd: Any
+) -> None:
+    port = start_server().wait_until_serving().rpartition(":")[2]
+    second = ServerProcess(models, "--port", port)
+    assert second.wait() == 1
+    assert "Address already in use" in capfd.readouterr().err
+
+
+def test_cuda_where_there_is_none_refuses_to_start(start_server: StartServer) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    server = start_server("--device", "cuda")
+    assert server.wait() == 1
+    (entry,) = [entry for entry in server.log if "cannot start" in entry["message"]]
+    assert "device cuda: this onnxruntime has only" in entry["message"]
+    assert "convserve[gpu]" in entry["message"]
+
+
+def test_log_says_at_start_what_was_chosen(start_server: StartServer) -> None:
+    server = start_server("--engine-threads", "1", "--max-batch", "32")
+    server.wait_until_serving()
+    assert server.terminate() == 0
+    messages = [entry["message"] for entry in server.log]
+    assert any(
+        "serving with CPUExecutionProvider, 1 engine threads, batches of up to 32" in message
+        for message in messages
+    )
+    assert any('"max_batch": 32' in message for message in messages)
+    assert any("stopped, 0 calls cut off" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--max-batch", "0"], "--max-batch: 0 is not within 1 to 4096"),
+        (["--models", "/no/such/folder"], "models: /no/such/folder is not a folder"),
+    ],
+)
+def test_bad_setting_is_refused_with_one_line_and_status_2(
+    models: Any, capfd: Any, flags: list[str], message: str
+) -> None:
+    assert ServerProcess(models, *flags).wait() == 2
+    assert capfd.readouterr().err == f"convserve-serve: {message}\n"
