@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes the Python of protos/ into a folder (default: in place). Needs the tools of locks/protos.txt on the PATH
-# of PYTHON; `make protos` sees to that. The tools are the oldest that the package supports, because generated
+# Writes the Python of protos/ into a folder (default: in place). PYTHON must have the tools of
+# locks/protos.txt; `make protos` sees to that. They are the oldest that are supported, because generated
 # code refuses a runtime older than its generator.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,6 +10,6 @@ googleapis=$("$python" -c 'import pathlib, google.rpc.status_pb2 as s; print(pat
 PATH="$(dirname "$python"):$PATH"
 "$python" -m grpc_tools.protoc -I "$here" -I "$googleapis" \
   --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
-  "$here"/convserve_protos/*.proto
+  "$here"/convserve_protos/*.proto 2> >(grep -v "^Writing mypy" >&2)
 # bundle.proto has no service
 rm -f "$out"/convserve_protos/bundle_pb2_grpc.py "$out"/convserve_protos/bundle_pb2_grpc.pyi

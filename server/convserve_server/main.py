@@ -2,11 +2,20 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from convserve_server.config import SettingError, Settings
 from convserve_server.logs import configure_logging
 from convserve_server.supervisor import StartError, supervise
+
+
+def missing_packages(front: str) -> list[str]:
+    """What the workers import and a plain installation, the client, does not have."""
+    needed = ["onnxruntime", "uvloop", "grpc_reflection"]
+    if front == "native":
+        needed.append("pygrpc_native")
+    return [name for name in needed if find_spec(name) is None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,6 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingError as error:
         print(f"convserve-serve: {error}", file=sys.stderr)
         return 2
+    missing = missing_packages(settings.front)
+    if missing:
+        print(
+            f"convserve-serve: {', '.join(missing)} not installed; run: "
+            "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA",
+            file=sys.stderr,
+        )
+        return 1
     configure_logging(settings.log_level, settings.log_format)
     try:
         return supervise(settings)

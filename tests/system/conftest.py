@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[2]
 class ServerProcess:
     """convserve-serve with JSON logs, on a free port."""
 
-    def __init__(self, models: Path, *flags: str) -> None:
+    def __init__(self, models: Path, *flags: str, python: Path = Path(sys.executable)) -> None:
         self.process = subprocess.Popen(
             [
-                sys.executable, "-m", "convserve_server.main", "--models", str(models),
+                python, "-I", "-m", "convserve_server.main", "--models", str(models),
                 "--port", "0", "--log-format", "json", *flags,
             ],
             stdout=subprocess.PIPE,

@@ -1,0 +1,49 @@
+# Everything here runs in environments of its own, made from locked versions on first use.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types unit protos protos-check bench lock clean environment
+
+bin := .venv/bin
+
+help: ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+environment:
+	@locks/environment.sh .venv locks/dev.txt editable
+
+demo: environment ## train, publish, serve and ask 10,000 questions, then stop
+	@$(bin)/python -m demo.digits
+
+test: lint types protos-check unit ## everything that CI checks
+
+lint: environment ## style, and that version and changelog agree
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/python -m tests.changelog
+
+format: environment ## rewrite the code in the project's style
+	$(bin)/ruff check --fix .
+	$(bin)/ruff format .
+
+types: environment ## static types
+	$(bin)/mypy clients imaging protos server trainer benchmarks demo tests
+
+unit: environment ## unit and system tests
+	$(bin)/pytest
+
+protos: ## write the Python of protos/ anew
+	@locks/environment.sh .venv-protos locks/protos.txt
+	PYTHON=$(CURDIR)/.venv-protos/bin/python protos/generate.sh
+
+protos-check: ## fail if the Python of protos/ is not what the .proto files give
+	@locks/environment.sh .venv-protos locks/protos.txt
+	PYTHON=$(CURDIR)/.venv-protos/bin/python protos/check.sh
+
+bench: environment ## calls a second against a naive server, side by side
+	@$(bin)/python -m benchmarks.serving
+
+lock: ## newest versions into locks/ (needs uv)
+	locks/lock.sh
+
+clean: ## remove environments, models and everything else that was made
+	rm -rf .venv .venv-protos models build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

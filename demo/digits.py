@@ -1,0 +1,149 @@
+"""The whole job on real data: train, publish, serve, ask 10,000 questions, stop.
+
+    python -m demo.digits [--models DIR] [--data DIR] [--limit N]
+
+Exits with 0 if the server gives as many right answers as Keras did on the same digits.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convserve import Classification, Client, ConvserveError
+from convserve.terminal import draw_bar, draw_digit
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer import bundle, mnist, recipes
+from convserve_trainer.errors import BundleError, TrainerError
+from convserve_trainer.mnist import Dataset
+from demo.server import ServerFailed, serving
+
+NAME, RECIPE = "mnist", "lecture"
+SINGLE_CALLS = 2000
+DRAWN = 3
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    options = _options()
+    started = time.monotonic()
+    try:
+        _title("Model")
+        manifest = published(options.models, options.data, options.limit)
+        _title("Server")
+        with serving(options.models) as address:
+            print(f"convserve-serve answers on {address}")
+            _title("Questions")
+            same = ask(address, mnist.load(options.data), manifest)
+    except (TrainerError, ConvserveError, ServerFailed) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        # The trainer has said why.
+        return error.returncode
+    except KeyboardInterrupt:
+        return 130
+    print(f"\nserver stopped; {time.monotonic() - started:.0f} s in all")
+    return 0 if same else 1
+
+
+def published(models: Path, data: Path | None, limit: int | None) -> Manifest:
+    """The manifest of the newest digit model; trains and publishes one if there is no good one."""
+    try:
+        manifest = bundle.read_manifest(models / NAME)
+    except BundleError:
+        manifest = Manifest()
+    floor = recipes.find(RECIPE, "digits").min_accuracy
+    if manifest.metrics["accuracy"] < floor and not (limit and manifest.name):
+        command = [sys.executable, "-m", "convserve_trainer.main", "fit", "digits"]
+        command += ["--recipe", RECIPE, "--models", str(models), "--name", NAME]
+        command += ["--data", str(data)] if data else []
+        command += ["--limit", str(limit)] if limit else []
+        print(f"convserve-train {' '.join(command[3:])}", flush=True)
+        subprocess.run(command, check=True)
+        return bundle.read_manifest(models / NAME)
+    made = manifest.created.ToDatetime().strftime("%Y-%m-%d %H:%M")
+    print(
+        f"reusing {bundle.find(models / NAME)}, trained by recipe {manifest.training.recipe} at "
+        f"{made} UTC, accuracy {manifest.metrics['accuracy']:.2%} (make clean removes it)"
+    )
+    return manifest
+
+
+def ask(address: str, dataset: Dataset, manifest: Manifest) -> bool:
+    """Ask the server about all held-out digits; returns whether it was right as often as Keras."""
+    digits, labels = dataset.test_images, dataset.test_labels
+    with Client(address, model=NAME, timeout=120) as client:
+        start = time.monotonic()
+        answers = client.classify(digits)
+        elapsed = time.monotonic() - start
+        calls = answers.timings.calls
+        print(
+            f"{len(digits):,} digits in {calls} calls of up to 64: {elapsed:.2f} s, "
+            f"{calls / elapsed:,.0f} calls/s, {len(digits) / elapsed:,.0f} digits/s"
+        )
+        start = time.monotonic()
+        singly = [client.classify(digit).label for digit in digits[:SINGLE_CALLS]]
+        elapsed = time.monotonic() - start
+        print(
+            f"{SINGLE_CALLS:,} digits one by one, each after the answer to the last: "
+            f"{elapsed:.2f} s, {SINGLE_CALLS / elapsed:,.0f} calls/s"
+        )
+    right = answers.indices == labels
+    _draw(digits, labels, answers, right)
+
+    by_server, by_keras = int(right.sum()), round(manifest.metrics["keras_correct"])
+    together = [answers.labels[index] for index in answers.indices[:SINGLE_CALLS]]
+    differing = sum(one != other for one, other in zip(singly, together, strict=True))
+    _title("Result")
+    print(f"right answers, Keras    {by_keras:6,} of {len(labels):,}")
+    print(
+        f"right answers, server   {by_server:6,} of {len(labels):,} ({by_server / len(labels):.2%})"
+    )
+    print(f"asked singly, different {differing:6,} of {SINGLE_CALLS:,}")
+    return by_server == by_keras and not differing
+
+
+def _draw(
+    digits: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    answers: Classification,
+    right: NDArray[np.bool_],
+) -> None:
+    """Draw some digits that were answered right, and as many that were not."""
+    for what, which in (("right", right), ("wrong", ~right)):
+        chosen = np.flatnonzero(which)[:DRAWN]
+        if not len(chosen):
+            continue
+        print(f"\nSome of the {which.sum():,} answered {what}:\n")
+        colour = sys.stdout.isatty()
+        drawings = [draw_digit(digits[place], colour=colour).splitlines() for place in chosen]
+        for lines in zip(*drawings, strict=True):
+            print("   ".join(lines))
+        captions = [
+            f"it is {labels[place]}; answer {answers[place].label} "
+            f"({answers[place].probability:.1%})".ljust(28)
+            for place in chosen
+        ]
+        print("   ".join(captions))
+        print("   ".join(draw_bar(answers[place].probability).ljust(28) for place in chosen))
+
+
+def _title(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the four files of MNIST")
+    parser.add_argument("--limit", type=int, metavar="N", help="train on N digits only")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""The walls between the rooms: what each may import."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+#: Folder of the room, its package, and which others it may import.
+ROOMS = {
+    "protos": ("convserve_protos", set[str]()),
+    "imaging": ("convserve_imaging", set[str]()),
+    "trainer": ("convserve_trainer", {"convserve_protos", "convserve_imaging"}),
+    "server": ("convserve_server", {"convserve_protos", "convserve_imaging"}),
+    "clients": ("convserve", {"convserve_protos", "convserve_imaging"}),
+}
+OURS = {package for package, _ in ROOMS.values()}
+
+#: Libraries, and the only rooms that may import them.
+LIBRARIES = {
+    "tensorflow": {"trainer"},
+    "keras": {"trainer"},
+    "tf2onnx": {"trainer"},
+    "onnx": {"trainer"},
+    "onnxslim": {"trainer"},
+    "onnxruntime": {"server", "trainer"},
+    "grpc": {"server", "clients", "protos"},
+    "grpc_health": {"server", "clients"},
+    "grpc_reflection": {"server"},
+    "pygrpc_native": {"server"},
+    "uvloop": {"server"},
+    "PIL": {"imaging", "clients"},
+}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The top-level names that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def breaches(room: str) -> list[str]:
+    """What the files of a room import although they may not."""
+    package, allowed = ROOMS[room]
+    found = []
+    for file in sorted((ROOT / room).rglob("*.py")):
+        for name in imports(file):
+            wall = name in OURS and name != package and name not in allowed
+            library = room not in LIBRARIES.get(name, {room})
+            if wall or library or name in {"tests", "benchmarks", "demo"}:
+                found.append(f"{file.relative_to(ROOT)} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_imports_only_what_it_may(room: str) -> None:
+    assert list((ROOT / room).rglob("*.py")), "the room is empty"
+    assert breaches(room) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_room_holds_one_package(room: str) -> None:
+    package, _ = ROOMS[room]
+    found = {path.name for path in (ROOT / room).iterdir() if (path / "__init__.py").exists()}
+    assert found == {package}
+
+
+def test_protocol_knows_the_batcher_and_never_back() -> None:
+    lower = {"batcher.py", "engine.py", "bundle.py", "cpus.py"}
+    upper = {"service", "dispatcher", "front", "grpcio_front", "native_front", "worker"}
+    for name in lower:
+        tree = ast.parse((ROOT / "server/convserve_server" / name).read_text())
+        modules = {
+            node.module.rpartition(".")[2]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module
+        }
+        assert not modules & upper, name
+
+
+def test_imports_are_seen_inside_functions_too(tmp_path: Path) -> None:
+    file = tmp_path / "late.py"
+    file.write_text("def late():\n    import tensorflow.keras\n    from grpc import aio\n")
+    assert set(imports(file)) == {"tensorflow", "grpc"}
+    assert sys.version_info >= (3, 11)
