@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types unit protos protos-check bench lock clean environment
+.PHONY: help demo test lint format types unit protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 
@@ -25,7 +25,7 @@ format: environment ## rewrite the code in the project's style
 	$(bin)/ruff format .
 
 types: environment ## static types
-	$(bin)/mypy clients imaging protos server trainer benchmarks demo tests
+	$(bin)/mypy clients imaging protos server trainer benchmarks demo docs tests
 
 unit: environment ## unit and system tests
 	$(bin)/pytest
@@ -40,6 +40,9 @@ protos-check: ## fail if the Python of protos/ is not what the .proto files give
 
 bench: environment ## calls a second against a naive server, side by side
 	@$(bin)/python -m benchmarks.serving
+
+docs: environment ## write docs/commands.md anew
+	$(bin)/python docs/commands.py
 
 lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh

@@ -105,7 +105,9 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Measured on the held-out set by the published ONNX file: "accuracy" (0 to 1), "loss" (nats)."""
+        """Measured on the held-out set by the published ONNX file: "accuracy" (0 to 1), "loss" (nats),
+        "correct" and "total" (images); and "keras_correct", the images that Keras got right before.
+        """
 
     @_builtins.property
     def created(self) -> _timestamp_pb2.Timestamp:

@@ -6,13 +6,12 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import ImageKind, Manifest
 
 MANIFEST_KEY = "convserve.manifest"
 MODEL_FILE = "model.onnx"
 FORMAT = 1
-#: How bytes become pixels; a bundle that was trained on others would get pixels it has not seen.
-KNOWN_RESIZES = frozenset({"", "mnist-centre/1"})
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
@@ -72,7 +71,8 @@ def check_manifest(
     for what, has, must in agree:
         if has != must:
             raise BundleError(f"the manifest's {what} is {has!r}, expected {must!r}")
-    if manifest.input.resize not in KNOWN_RESIZES:
+    # A net must not get pixels that were made in another way than those it has seen.
+    if manifest.input.resize not in METHODS:
         number = manifest.input.kind
         # A later trainer may know other kinds.
         kind = ImageKind.Name(number) if number in ImageKind.values() else f"kind {number}"

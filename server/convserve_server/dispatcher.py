@@ -96,7 +96,7 @@ class Dispatcher:
                     self._active[call.id] = cancel
 
     def _reply(self, call_id: int, outcome: bytes | ServeError) -> None:
-        if self._forget(call_id, answering=1) is None:
+        if self._forget(call_id, answering=True) is None:
             return
         try:
             if isinstance(outcome, ServeError):
@@ -119,16 +119,17 @@ class Dispatcher:
             self._front.fail(call_id, error)
             cancel()
 
-    def _forget(self, call_id: int, answering: int = 0) -> Cancel | None:
+    def _forget(self, call_id: int, answering: bool = False) -> Cancel | None:
         """Take a call off the list; None if it was not on it (answered or cancelled).
 
         Args:
             call_id: of the call.
-            answering: 1 to count its answer as on its way.
+            answering: count its answer as on its way.
         """
         with self._lock:
             cancel = self._active.pop(call_id, None)
-            if cancel is not None:
-                self._answering += answering
-            self._idle.notify_all()
+            if cancel is not None and answering:
+                self._answering += 1
+            else:
+                self._idle.notify_all()
             return cancel

@@ -14,6 +14,15 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Who calls."""
+
+    #: Address of the caller, as "ipv4:127.0.0.1:51234".
+    peer: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A unary call with its whole request."""
 
@@ -22,11 +31,10 @@ class Call:
     #: "/package.Service/Method".
     method: str
     payload: bytes
-    metadata: Metadata
-    #: Address of the caller, for the log.
-    peer: str
     #: time.monotonic() at which the caller stops waiting; None: never.
     deadline: float | None
+    #: Asks the front who calls, while the call is there; asking costs time, so only where needed.
+    origin: Callable[[], Origin]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,7 +22,7 @@ from grpc_reflection.v1alpha import reflection
 from convserve_server import health, service, streams
 from convserve_server.config import address
 from convserve_server.errors import ServeError, to_trailers
-from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler
+from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ class GrpcioFront:
         self._health: health.Health
         self._streams: streams.ClassifyStreams
         self._closing: asyncio.Event
-        # Calls and streams that are there, until their last byte is with the kernel.
+        self._draining = False
+        # Streams, and when draining calls that have their answer, which is yet to be sent.
         self._open = 0
         self._idle: asyncio.Event
 
@@ -87,6 +89,7 @@ class GrpcioFront:
 
     def drain(self) -> None:
         """See Front.drain."""
+        self._draining = True
         self._loop.call_soon_threadsafe(self._health.stop)
         self._loop.call_soon_threadsafe(self._streams.stop)
 
@@ -165,8 +168,9 @@ class GrpcioFront:
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(payload: bytes, context: Any) -> bytes:
-            self._count(context)
             outcome = await self._call(path, payload, context)
+            if self._draining:
+                self._count(context)
             if isinstance(outcome, ServeError):
                 await context.abort(_CODES[outcome.code], str(outcome), to_trailers(outcome))
             return outcome  # type: ignore[return-value]  # abort raises
@@ -178,7 +182,10 @@ class GrpcioFront:
         await self._streams.handle(requests, context)
 
     def _count(self, context: Any) -> None:
-        """Count a call as open until it is over; a handler's return is too early for that."""
+        """Count a call as open until its last byte is with the kernel, for flush.
+
+        A handler's return is too early for that, and being told of the end costs 5 % of a call.
+        """
 
         def over(_: Any) -> None:
             self._open -= 1
@@ -199,7 +206,7 @@ class GrpcioFront:
         self._pending[call_id] = outcome
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        call = Call(call_id, path, payload, context.invocation_metadata(), context.peer(), deadline)
+        call = Call(call_id, path, payload, deadline, partial(_origin, context))
         try:
             self._handler((call,))
             return await outcome
@@ -213,3 +220,7 @@ class GrpcioFront:
         pending = self._pending.get(call_id)
         if pending is not None and not pending.done():
             pending.set_result(outcome)
+
+
+def _origin(context: Any) -> Origin:
+    return Origin(context.peer(), tuple(context.invocation_metadata() or ()))

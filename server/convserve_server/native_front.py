@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,15 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from convserve_server.config import address
 from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, to_trailers
-from convserve_server.front import MAX_STREAMS, Call, Cancellation, Event, FrontOptions, Handler
+from convserve_server.front import (
+    MAX_STREAMS,
+    Call,
+    Cancellation,
+    Event,
+    FrontOptions,
+    Handler,
+    Origin,
+)
 from convserve_server.grpcio_front import GrpcioFront
 
 if TYPE_CHECKING:
@@ -123,7 +132,8 @@ class NativeFront:
                 continue
             metadata, peer, remaining = details
             deadline = None if remaining is None else now + remaining
-            taken.append(Call(call_id, self._methods[method], payload, metadata, peer, deadline))
+            origin = partial(Origin, peer, metadata)
+            taken.append(Call(call_id, self._methods[method], payload, deadline, origin))
         return taken
 
     def _too_large(self, size: int) -> MessageTooLarge:

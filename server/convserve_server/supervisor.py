@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 
@@ -102,6 +103,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._announced = False
         self._port = 0
+        self._temporary = ""
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; a second one kills.
@@ -111,7 +113,11 @@ class Supervisor:
         Raises:
             StartError: if the port cannot be had.
         """
-        with reserve_port(self._settings.host, self._settings.port) as holder:
+        with (
+            reserve_port(self._settings.host, self._settings.port) as holder,
+            # What workers put there goes with us, also if one of them is killed.
+            tempfile.TemporaryDirectory(prefix="convserve-") as self._temporary,
+        ):
             self._port = holder.getsockname()[1]
             self._watch_signals()
             while not self._signals:
@@ -152,6 +158,7 @@ class Supervisor:
             ],
             stdin=subprocess.PIPE,
             pass_fds=(writer,),
+            env=os.environ | {"TMPDIR": self._temporary},
         )
         os.close(writer)
         slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False

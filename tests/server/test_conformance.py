@@ -333,3 +333,23 @@ def test_new_version_takes_over_without_a_failed_call(serve: Serve, front: str) 
     assert old.result().version == 1
     assert answers(old.result()) == [3]
     assert served.classify(request_for(4)).result().version == 2
+
+
+def test_call_knows_who_calls(serve: Serve, front: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from convserve_server.dispatcher import Cancel, Reply
+    from convserve_server.front import Call, Origin
+
+    origins: list[Origin] = []
+    served = serve(front)
+    classify = served.worker._dispatcher._methods[CLASSIFY]
+
+    def method(call: Call, reply: Reply) -> Cancel | None:
+        origins.append(call.origin())
+        return classify(call, reply)
+
+    monkeypatch.setitem(served.worker._dispatcher._methods, CLASSIFY, method)
+    metadata = (("who", "a caller"), ("who-bin", b"\x00\xff"))
+    served.stub.Classify(request_for(1), timeout=WAIT_S, metadata=metadata)
+    (origin,) = origins
+    assert origin.peer.startswith("ipv4:127.0.0.1:")
+    assert set(metadata) <= {tuple(pair) for pair in origin.metadata}

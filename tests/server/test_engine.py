@@ -12,7 +12,6 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from convserve_server import engine as engine_module
 from convserve_server.engine import (
     CPU,
     CUDA,
@@ -331,8 +330,8 @@ class FakeRuntime:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *providers: str) -> None:
         self.preloaded = 0
-        monkeypatch.setattr(engine_module.ort, "get_available_providers", lambda: list(providers))
-        monkeypatch.setattr(engine_module.ort, "preload_dlls", self._preload, raising=False)
+        monkeypatch.setattr(ort, "get_available_providers", lambda: list(providers))
+        monkeypatch.setattr(ort, "preload_dlls", self._preload, raising=False)
 
     def _preload(self) -> None:
         self.preloaded += 1

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +25,17 @@ def record_of(message: str = "hello", **attributes: object) -> logging.LogRecord
     return logging.makeLogRecord({**known, "msg": message, **attributes})
 
 
+@pytest.fixture
+def far_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine nine hours ahead of UTC."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_east")
 def test_json_entry_has_time_level_logger_process_and_message() -> None:
     record = record_of("%d of %s", args=(3, "four"), created=0.25, msecs=250.0, process=17)
     assert entry_of(record) == {

@@ -1,0 +1,110 @@
+"""The questions that servers are asked, and whether they answer as ONNX Runtime does."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import grpc
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from convserve_protos import classifier_pb2 as pb
+from convserve_protos import classifier_pb2_grpc
+
+CLASSIFY = "/convserve.v1.Classifier/Classify"
+
+#: Largest difference of a probability: float32 rounding in batches of other sizes.
+_TOLERANCE = 1e-5
+_CHECKED_SINGLY = 4
+_DEADLINE_S = 30.0
+
+
+class WrongAnswer(Exception):
+    """A server refused, or answered something else than the model; str() says what."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Images and the right answers to them.
+
+    Args:
+        model: name of the model.
+        version: its version.
+        labels: in the order of the columns of rows.
+        pixels: uint8 [N, H, W, C].
+        rows: float32 [N, K], the probabilities from ONNX Runtime run directly.
+    """
+
+    model: str
+    version: int
+    labels: tuple[str, ...]
+    pixels: NDArray[np.uint8]
+    rows: NDArray[np.float32]
+
+    @classmethod
+    def of_bundle(cls, file: Path, images: int, seed: int = 0) -> Self:
+        """Random images for a bundle NAME/VERSION/model.onnx."""
+        session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        shape = session.get_inputs()[0].shape[1:]
+        pixels = np.random.default_rng(seed).integers(0, 256, (images, *shape), np.uint8)
+        (rows,) = session.run(["probabilities"], {"pixels": pixels})
+        manifest = json.loads(session.get_modelmeta().custom_metadata_map["convserve.manifest"])
+        return cls(
+            file.parent.parent.name, int(file.parent.name), tuple(manifest["labels"]), pixels, rows
+        )
+
+    def request(self, first: int, count: int) -> pb.ClassifyRequest:
+        """Some of the images as one request."""
+        pixels = self.pixels[first : first + count]
+        _, height, width, channels = pixels.shape
+        return pb.ClassifyRequest(
+            model=self.model,
+            pixels=pb.Pixels(
+                count=count, height=height, width=width, channels=channels, data=pixels.tobytes()
+            ),
+        )
+
+    def least_reply_bytes(self, count: int) -> int:
+        """Size of the right answer for so many images without the timings, which vary."""
+        reply = pb.ClassifyResponse(model=self.model, version=self.version, labels=self.labels)
+        for row in self.rows[:count].tolist():
+            reply.results.add().prediction.probabilities.extend(row)
+        return reply.ByteSize()
+
+    def check(self, address: str) -> None:
+        """Ask a server with a real client: all images in one call, and some singly.
+
+        Raises:
+            WrongAnswer: if a status is not OK, a label differs, or a probability by more than 1e-5.
+        """
+        parts = [(0, len(self.pixels)), *((first, 1) for first in range(_CHECKED_SINGLY))]
+        with grpc.insecure_channel(address) as channel:
+            stub = classifier_pb2_grpc.ClassifierStub(channel)
+            for first, count in parts:
+                try:
+                    reply = stub.Classify(self.request(first, count), timeout=_DEADLINE_S)
+                except grpc.RpcError as error:
+                    raise WrongAnswer(f"{error.code().name}: {error.details()}") from error
+                self._compare(reply, self.rows[first : first + count])
+
+    def _compare(self, reply: pb.ClassifyResponse, rows: NDArray[np.float32]) -> None:
+        who = (reply.model, reply.version, tuple(reply.labels))
+        if who != (self.model, self.version, self.labels):
+            raise WrongAnswer(f"answered by {who[0]}/{who[1]} with labels {who[2]}")
+        for result in reply.results:
+            if result.WhichOneof("outcome") != "prediction":
+                raise WrongAnswer(f"an image was refused: {result.error.message}")
+        got = np.array([result.prediction.probabilities for result in reply.results], np.float32)
+        if got.shape != rows.shape:
+            raise WrongAnswer(f"probabilities of shape {got.shape}, expected {rows.shape}")
+        difference = float(np.abs(got - rows).max())
+        if not difference <= _TOLERANCE:
+            raise WrongAnswer(f"probabilities differ from ONNX Runtime's by {difference:.2g}")
+        # Two classes as probable as each other, within what rounding may do, have no order.
+        top = np.sort(rows, axis=1)
+        clear = top[:, -1] - top[:, -2] > 2 * _TOLERANCE
+        wrong = int((got.argmax(axis=1) != rows.argmax(axis=1))[clear].sum())
+        if wrong:
+            raise WrongAnswer(f"{wrong} of {len(rows)} labels differ from ONNX Runtime's")

@@ -1,0 +1,304 @@
+"""The client for programs with an event loop: the same as Client, with await."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+import grpc.aio
+import numpy.typing as npt
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from convserve.async_stream import AsyncStream
+from convserve.calls import Calls, Question, checked, split
+from convserve.channel import channel_options
+from convserve.deadline import Deadline
+from convserve.errors import Cancelled, ClientClosed, ConvserveError, ModelNotFound
+from convserve.health import Health, health_from_error, read_health
+from convserve.ledger import Ledger, Outcome
+from convserve.models import ModelInfo, only_model, read_models
+from convserve.replies import read_replies
+from convserve.results import Classification
+from convserve.settings import (
+    DEFAULT_SERVER,
+    DEFAULT_TIMEOUT_S,
+    MAX_BYTES_PER_CALL,
+    MAX_IMAGES_PER_CALL,
+    MAX_IN_FLIGHT,
+    Settings,
+    checked_timeout_s,
+)
+from convserve.statuses import translated
+from convserve_protos import classifier_pb2, classifier_pb2_grpc
+
+if TYPE_CHECKING:
+    from convserve_protos.classifier_pb2_grpc import ClassifierAsyncStub
+
+
+@dataclass(frozen=True, slots=True)
+class _Stubs:
+    channel: grpc.aio.Channel
+    classifier: ClassifierAsyncStub
+    health: Any  # grpcio-health-checking has no types.
+
+
+class AsyncClient:
+    """Asks a Convserve server what is in pictures, from an event loop.
+
+    One client serves any number of tasks of the loop in which it was first used.
+
+        async with AsyncClient("localhost:50051") as client:
+            print((await client.classify(digit)).label)
+    """
+
+    def __init__(
+        self,
+        server: str = DEFAULT_SERVER,
+        *,
+        model: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        wait_for_ready: bool = False,
+        max_images_per_call: int = MAX_IMAGES_PER_CALL,
+        max_bytes_per_call: int = MAX_BYTES_PER_CALL,
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> None:
+        """Makes a client; the connection is made when it is first needed.
+
+        Args:
+            server: As for Client.
+            model: As for Client.
+            timeout: As for Client: seconds.
+            wait_for_ready: As for Client.
+            max_images_per_call: As for Client.
+            max_bytes_per_call: As for Client.
+            max_in_flight: As for Client.
+
+        Raises:
+            InvalidRequest: An argument is not what is taken.
+        """
+        self._settings = Settings(
+            server=server,
+            model=model,
+            timeout_s=timeout,
+            wait_for_ready=wait_for_ready,
+            max_images_per_call=max_images_per_call,
+            max_bytes_per_call=max_bytes_per_call,
+            max_in_flight=max_in_flight,
+        )
+        self._opened: _Stubs | None = None
+        self._only_model: str | None = None
+        self._closed = False
+
+    async def classify(
+        self,
+        pixels: npt.ArrayLike,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """Classifies one image or many; as Client.classify, with the same arguments and errors.
+
+        Args:
+            pixels: uint8, 0 to 255, not scaled: [H, W], [N, H, W], [H, W, C] or [N, H, W, C].
+            model: Name of the model. None: the client's model.
+            version: Its version. None: the newest that is loaded.
+            top_k: Only the k most probable classes. None: all.
+            timeout: Seconds for the whole request. None: the client's timeout.
+
+        Returns:
+            One result for each image, in order.
+
+        Raises:
+            ConvserveError: As Client.classify.
+        """
+        calls = split(pixels, self._settings)
+        deadline = self._deadline(timeout)
+        started = time.monotonic()
+        question = await self._question(model, version, top_k, deadline)
+        with self._calling(deadline):
+            if len(calls) == 1:
+                replies = [await self._call(question.request(calls.batch), deadline)]
+            else:
+                replies = await self._call_all(calls, question, deadline)
+        total_us = round((time.monotonic() - started) * 1e6)
+        return read_replies(replies, calls.counts, question, total_us)
+
+    async def stream(
+        self,
+        arrays: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[tuple[int, Outcome]]:
+        """Classifies arrays as they come, over one stream, and gives the answers as they finish.
+
+        As Client.stream, with the same errors, except that the arrays are read by a task of this
+        event loop.
+
+        Args:
+            arrays: Each is one image or several and one message.
+            model: Name of the model. None: the client's model.
+            version: Its version. None: the newest that is loaded.
+            top_k: Only the k most probable classes. None: all.
+            timeout: Longest wait for the answer to an array, in seconds. None: the client's.
+
+        Yields:
+            The number of the array, from 0, and its Classification or error.
+
+        Raises:
+            ConvserveError: As Client.stream.
+            Exception: Whatever reading the arrays raised.
+        """
+        deadline = self._deadline(timeout)
+        question = await self._question(model, version, top_k, deadline)
+        ledger = Ledger(question, self._settings, deadline.timeout_s)
+        stream = AsyncStream(arrays, ledger, self._settings.max_in_flight)
+        with self._calling(deadline):
+            call = self._stubs().classifier.StreamClassify(
+                stream.requests(), wait_for_ready=self._settings.wait_for_ready
+            )
+            async with aclosing(stream.outcomes(call)) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
+
+    async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """Returns the models that the server has loaded, by name, the newest version first.
+
+        Raises:
+            ConvserveError: See errors.py.
+        """
+        return await self._models(self._deadline(timeout))
+
+    async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
+        """Asks whether the server, or one service of it, answers calls.
+
+        Args:
+            service: Name of the service; "": the server as a whole.
+            timeout: In seconds. None: the client's timeout.
+
+        Raises:
+            ServerUnavailable: Nobody answers there.
+            ConvserveError: See errors.py.
+        """
+        deadline = self._deadline(timeout)
+        try:
+            with self._calling(deadline):
+                reply = await self._stubs().health.Check(
+                    health_pb2.HealthCheckRequest(service=service),
+                    timeout=deadline.left_s(),
+                    wait_for_ready=self._settings.wait_for_ready,
+                )
+        except ConvserveError as error:
+            return health_from_error(error)
+        return read_health(reply.status)
+
+    async def close(self) -> None:
+        """Closes the connection; calls under way in other tasks raise Cancelled."""
+        self._closed = True
+        if self._opened is not None:
+            await self._opened.channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def _stubs(self) -> _Stubs:
+        # A channel belongs to the loop that runs when it is made, so not before the first call.
+        if self._opened is None:
+            channel = grpc.aio.insecure_channel(self._settings.server, options=channel_options())
+            self._opened = _Stubs(
+                channel,
+                classifier_pb2_grpc.ClassifierStub(channel),
+                health_pb2_grpc.HealthStub(channel),
+            )
+        return self._opened
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline.after(
+            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+        )
+
+    async def _question(
+        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+    ) -> Question:
+        checked_version = checked("version", version, bits=64)
+        checked_top_k = checked("top_k", top_k, bits=32)
+        named = model or self._settings.model or self._only_model
+        if named is None:
+            named = self._only_model = only_model(await self._models(deadline))
+        return Question(named, checked_version, checked_top_k)
+
+    async def _models(self, deadline: Deadline) -> list[ModelInfo]:
+        with self._calling(deadline):
+            reply = await self._stubs().classifier.ListModels(
+                classifier_pb2.ListModelsRequest(),
+                timeout=deadline.left_s(),
+                wait_for_ready=self._settings.wait_for_ready,
+            )
+        return read_models(reply)
+
+    async def _call(
+        self, request: classifier_pb2.ClassifyRequest, deadline: Deadline
+    ) -> classifier_pb2.ClassifyResponse:
+        return await self._stubs().classifier.Classify(
+            request, timeout=deadline.left_s(), wait_for_ready=self._settings.wait_for_ready
+        )
+
+    async def _call_all(
+        self, calls: Calls, question: Question, deadline: Deadline
+    ) -> list[classifier_pb2.ClassifyResponse]:
+        replies: dict[int, classifier_pb2.ClassifyResponse] = {}
+        waiting = enumerate(calls)
+
+        async def call_in_turn() -> None:
+            for number, batch in waiting:
+                replies[number] = await self._call(question.request(batch), deadline)
+
+        lanes = [
+            asyncio.create_task(call_in_turn())
+            for _ in range(min(self._settings.max_in_flight, len(calls)))
+        ]
+        try:
+            await asyncio.gather(*lanes)
+        finally:
+            for lane in lanes:
+                lane.cancel()
+            await asyncio.gather(*lanes, return_exceptions=True)
+        return [replies[number] for number in range(len(calls))]
+
+    @contextmanager
+    def _calling(self, deadline: Deadline) -> Iterator[None]:
+        closed = f"the client of {self._settings.server} is closed"
+        if self._closed:
+            raise ClientClosed(closed)
+        try:
+            with translated(self._settings.server, deadline):
+                yield
+        except ModelNotFound:
+            self._only_model = None  # It may have been replaced by another one.
+            raise
+        except grpc.aio.UsageError as error:
+            raise ClientClosed(closed) from error
+        except asyncio.CancelledError as error:
+            # Closing the channel looks as if somebody had cancelled the task that waits for it.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise Cancelled("the call was cancelled", code=grpc.StatusCode.CANCELLED) from error

@@ -1,0 +1,107 @@
+"""The event loop's side of one stream: arrays go out, answers come in, in no order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
+
+from convserve.errors import Cancelled
+from convserve.ledger import Ledger, Outcome
+from convserve_protos import classifier_pb2
+
+if TYPE_CHECKING:
+    from grpc.aio import StreamStreamCall
+
+    Call = StreamStreamCall[
+        classifier_pb2.StreamClassifyRequest, classifier_pb2.StreamClassifyResponse
+    ]
+
+_END = None
+
+
+class AsyncStream:
+    """One bidirectional stream between the caller's arrays and the caller's loop.
+
+    As Stream, with tasks for threads: grpc's own one draws requests(), one of ours reads the
+    answers, and the caller takes both sides' events from one queue.
+    """
+
+    def __init__(
+        self,
+        arrays: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        ledger: Ledger,
+        max_in_flight: int,
+    ) -> None:
+        self._arrays = _async_iterator(arrays)
+        self._ledger = ledger
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._events: asyncio.Queue[tuple[int, Outcome] | Exception | None] = asyncio.Queue()
+
+    async def requests(self) -> AsyncIterator[classifier_pb2.StreamClassifyRequest]:
+        """Yields the messages to send, each as soon as there is room for it."""
+        try:
+            for index in itertools.count():
+                await self._slots.acquire()
+                try:
+                    pixels = await anext(self._arrays)
+                except StopAsyncIteration:
+                    return
+                yield self._ledger.enter(index, pixels)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's task
+            self._events.put_nowait(error)
+
+    async def outcomes(self, call: Call) -> AsyncGenerator[tuple[int, Outcome], None]:
+        """Yields each array's number and outcome as they come.
+
+        Raises:
+            DeadlineExceeded: An answer is overdue.
+            Exception: Whatever stopped the sending or the receiving.
+        """
+        reader = asyncio.create_task(self._read(call))
+        try:
+            while True:
+                # Outside of try: the error of an overdue answer is a TimeoutError, too.
+                patience_s = self._ledger.patience_s()
+                try:
+                    async with asyncio.timeout(patience_s):
+                        event = await self._events.get()
+                except TimeoutError:
+                    continue  # Either an answer is overdue by now, or there was none to wait for.
+                if event is _END:
+                    self._ledger.close()
+                    return
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                self._slots.release()
+        finally:
+            call.cancel()
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _read(self, call: Call) -> None:
+        try:
+            async for response in call:
+                self._events.put_nowait(self._ledger.settle(response))
+            self._events.put_nowait(_END)
+        except asyncio.CancelledError:
+            # Either nobody listens any more, or the channel was closed and somebody must be told.
+            self._events.put_nowait(Cancelled("the stream was cancelled"))
+            raise
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's task
+            self._events.put_nowait(error)
+
+
+async def _async_iterator(
+    arrays: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+) -> AsyncIterator[npt.ArrayLike]:
+    if isinstance(arrays, AsyncIterable):
+        async for pixels in arrays:
+            yield pixels
+    else:
+        for pixels in arrays:
+            yield pixels

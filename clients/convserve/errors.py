@@ -1,0 +1,146 @@
+"""Everything that the client raises; grpc.RpcError is never shown, only kept as __cause__.
+
+ConvserveError
+├── InvalidRequest      wrong pixels, field or option; noticed here or by the server (a ValueError)
+├── ModelNotFound       no such model or version is loaded (a LookupError)
+├── MessageTooLarge     a request or a reply is over the limit of the server or of the client
+├── ServerBusy          the queue is full or a rate limit is reached: try again later
+├── ServerUnavailable   not reachable, not loaded yet, or shutting down: try again later
+├── DeadlineExceeded    no answer in time (a TimeoutError)
+├── Cancelled           the call was given up: by the server, or because the client was closed
+├── Unauthenticated     no credentials, or wrong ones
+├── PermissionDenied    the credentials do not allow this
+├── NotSupported        the server does not know this call
+├── ServerFault         a fault inside the server; carries the id that stands in its log
+├── UnexpectedReply     the reply does not fit the request: client and server disagree
+└── ClientClosed        the client was used after close()
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+
+class ConvserveError(Exception):
+    """What every error of this library is.
+
+    Attributes:
+        message: What went wrong, in one line.
+        code: The gRPC status, or None if the error arose in this process.
+        retry_after_s: Seconds after which the server says that another try is worth it, or None if
+            it said nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One field that was refused.
+
+    Attributes:
+        field: Name of the field, as in the protocol: "pixels.height".
+        description: What it was and what is taken.
+    """
+
+    field: str
+    description: str
+
+
+class InvalidRequest(ConvserveError, ValueError):
+    """The request cannot be answered as it is; the same one will fail again.
+
+    Attributes:
+        violations: The fields at fault; empty if the server named none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        retry_after_s: float | None = None,
+        violations: tuple[FieldViolation, ...] = (),
+    ) -> None:
+        super().__init__(message, code=code, retry_after_s=retry_after_s)
+        self.violations = violations
+
+    @classmethod
+    def of(cls, field: str, description: str) -> InvalidRequest:
+        """Returns the error for one field, found before anything was sent."""
+        return cls(f"{field}: {description}", violations=(FieldViolation(field, description),))
+
+
+class ModelNotFound(ConvserveError, LookupError):
+    """No such model or version is loaded; the message names those that are."""
+
+
+class MessageTooLarge(ConvserveError):
+    """A message is over a limit; send fewer images in one call."""
+
+
+class ServerBusy(ConvserveError):
+    """The server refused the call unprocessed because its queue is full or a limit is reached."""
+
+
+class ServerUnavailable(ConvserveError):
+    """The server cannot be reached, has not loaded the model yet, or is shutting down."""
+
+
+class DeadlineExceeded(ConvserveError, TimeoutError):
+    """No answer came within the timeout."""
+
+
+class Cancelled(ConvserveError):
+    """The call was given up before it was answered."""
+
+
+class Unauthenticated(ConvserveError):
+    """The server wants credentials, or other ones."""
+
+
+class PermissionDenied(ConvserveError):
+    """The credentials do not allow this."""
+
+
+class NotSupported(ConvserveError):
+    """The server does not know this call: another program, or an older version."""
+
+
+class ServerFault(ConvserveError):
+    """A fault inside the server, no fault of the request.
+
+    Attributes:
+        fault_id: Stands in the server's log beside the traceback; None if the server gave none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        retry_after_s: float | None = None,
+        fault_id: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retry_after_s=retry_after_s)
+        self.fault_id = fault_id
+
+
+class UnexpectedReply(ConvserveError):
+    """The reply does not fit the request."""
+
+
+class ClientClosed(ConvserveError):
+    """The client was used after close()."""

@@ -1,0 +1,105 @@
+"""What is under way on one stream: which answer belongs to which request, and what is overdue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+
+import grpc
+import numpy.typing as npt
+
+from convserve.calls import Question, split
+from convserve.errors import ConvserveError, DeadlineExceeded, InvalidRequest, UnexpectedReply
+from convserve.replies import read_replies
+from convserve.results import Classification
+from convserve.settings import Settings
+from convserve.statuses import error_from_status
+from convserve_protos import classifier_pb2
+
+Outcome = Classification | ConvserveError
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    count: int
+    moment_s: float
+
+
+class Ledger:
+    """Numbers the requests of a stream and matches the answers to them.
+
+    Requests are entered by one thread while another reads answers.
+    """
+
+    def __init__(self, question: Question, settings: Settings, timeout_s: float) -> None:
+        self._question = question
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._open: dict[str, _Sent] = {}  # Oldest first.
+
+    def enter(self, index: int, pixels: npt.ArrayLike) -> classifier_pb2.StreamClassifyRequest:
+        """Returns the message for the images with that number.
+
+        Raises:
+            InvalidRequest: The pixels are not what is taken, or too many for one message.
+        """
+        calls = split(pixels, self._settings)
+        if len(calls) > 1:
+            raise InvalidRequest.of(
+                "pixels",
+                f"were {len(calls.batch)} images in one item of a stream; at most"
+                f" {calls.images_per_call} of this size are taken",
+            )
+        request = self._question.request(calls.batch, request_id=str(index))
+        with self._lock:
+            self._open[request.id] = _Sent(len(calls.batch), time.monotonic())
+        return classifier_pb2.StreamClassifyRequest(request=request)
+
+    def settle(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
+        """Returns the number of the images that an answer belongs to, and the outcome.
+
+        Raises:
+            UnexpectedReply: It answers nothing that is under way, or does not fit the request.
+        """
+        with self._lock:
+            sent = self._open.pop(response.id, None)
+        if sent is None:
+            raise UnexpectedReply(f"an answer came for id {response.id!r}, which is not under way")
+        index = int(response.id)
+        if response.WhichOneof("outcome") == "error":
+            return index, error_from_status(response.error)
+        total_us = round((time.monotonic() - sent.moment_s) * 1e6)
+        return index, read_replies([response.response], [sent.count], self._question, total_us)
+
+    def patience_s(self) -> float:
+        """Returns for how many seconds there is nothing to complain about.
+
+        Raises:
+            DeadlineExceeded: A request has had no answer for the timeout.
+        """
+        with self._lock:
+            oldest = next(iter(self._open.items()), None)
+        if oldest is None:
+            return self._timeout_s
+        index, sent = oldest
+        left_s = sent.moment_s + self._timeout_s - time.monotonic()
+        if left_s <= 0:
+            raise DeadlineExceeded(
+                f"no answer from {self._settings.server} within {self._timeout_s:g} s to item"
+                f" {index} of the stream",
+                code=grpc.StatusCode.DEADLINE_EXCEEDED,
+            )
+        return left_s
+
+    def close(self) -> None:
+        """Ends the stream in good order.
+
+        Raises:
+            UnexpectedReply: The server ended it and left requests unanswered.
+        """
+        with self._lock:
+            left = len(self._open)
+        if left:
+            raise UnexpectedReply(f"the server ended the stream and left {left} items unanswered")

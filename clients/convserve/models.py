@@ -1,0 +1,84 @@
+"""The models that a server has, and which of them is meant when none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from convserve.errors import InvalidRequest, ModelNotFound
+from convserve_protos import bundle_pb2, classifier_pb2
+
+_KINDS = {bundle_pb2.IMAGE_KIND_DIGITS: "digits", bundle_pb2.IMAGE_KIND_PHOTO: "photo"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """One loaded version of a model.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        labels: Labels in the order of the columns of its probabilities.
+        input_shape: (H, W, C) of one image, uint8.
+        kind: What it was trained on: "digits" or "photo"; "" if it does not say.
+        metrics: Measured on the held-out set: "accuracy" (0 to 1), "loss" (nats).
+        parameters: Trainable parameters.
+        created: When it was published, UTC; None if it does not say.
+        execution_provider: ONNX Runtime's provider that runs it: "CPUExecutionProvider".
+        manifest: All that the bundle says of itself.
+    """
+
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    kind: str
+    metrics: Mapping[str, float]
+    parameters: int
+    created: datetime | None
+    execution_provider: str
+    manifest: bundle_pb2.Manifest = field(repr=False)
+
+
+def read_models(reply: classifier_pb2.ListModelsResponse) -> list[ModelInfo]:
+    """Returns the models of a reply, in its order: by name, the newest version first."""
+    return [_read_model(model) for model in reply.models]
+
+
+def only_model(models: Sequence[ModelInfo]) -> str:
+    """Returns the name to use when the caller named none.
+
+    Raises:
+        ModelNotFound: There is no model.
+        InvalidRequest: There are several, so one must be named.
+    """
+    names = sorted({model.name for model in models})
+    if not names:
+        raise ModelNotFound("the server has no models loaded")
+    if len(names) > 1:
+        raise InvalidRequest.of(
+            "model", f"none was named and the server has several; taken: {', '.join(names)}"
+        )
+    return names[0]
+
+
+def _read_model(model: classifier_pb2.Model) -> ModelInfo:
+    manifest = model.manifest
+    spec = manifest.input
+    return ModelInfo(
+        name=model.name,
+        version=model.version,
+        labels=tuple(manifest.labels),
+        input_shape=(spec.height, spec.width, spec.channels),
+        kind=_KINDS.get(spec.kind, ""),
+        metrics=dict(manifest.metrics),
+        parameters=manifest.parameters,
+        created=_read_time(manifest),
+        execution_provider=model.execution_provider,
+        manifest=manifest,
+    )
+
+
+def _read_time(manifest: bundle_pb2.Manifest) -> datetime | None:
+    return manifest.created.ToDatetime(UTC) if manifest.HasField("created") else None

@@ -1,0 +1,187 @@
+"""What a caller gets back: a Classification holds a Result for each image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve.errors import ConvserveError
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """One class and how probable it is.
+
+    Attributes:
+        label: Name of the class.
+        probability: 0 to 1.
+    """
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of a request went, in microseconds.
+
+    Attributes:
+        queue_us: Waiting in the server; of several calls the longest.
+        compute_us: In the server's engine; of several calls the sum.
+        total_us: From the first byte sent to the last answer, as the client saw it.
+        calls: Number of calls that the images were split into.
+    """
+
+    queue_us: int
+    compute_us: int
+    total_us: int
+    calls: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What became of one image: an answer, or an error that reading the answer raises.
+
+    Attributes:
+        labels: All labels of the model.
+        classes: Integers [k]: the index in labels of each of the probabilities.
+        probabilities: float32 [k], 0 to 1: of all classes in the order of the labels; with top_k of
+            the k most probable ones, most probable first. NaN if there is an error.
+        error: Why this image has no answer, or None.
+    """
+
+    labels: tuple[str, ...]
+    classes: npt.NDArray[np.intp]
+    probabilities: npt.NDArray[np.float32]
+    error: ConvserveError | None = None
+
+    @property
+    def index(self) -> int:
+        """Index in labels of the most probable class. Raises the image's error if it has one."""
+        return int(self.classes[self._best()])
+
+    @property
+    def label(self) -> str:
+        """Label of the most probable class. Raises the image's error if it has one."""
+        return self.labels[self.index]
+
+    @property
+    def probability(self) -> float:
+        """Probability of that class, 0 to 1. Raises the image's error if it has one."""
+        return float(self.probabilities[self._best()])
+
+    def top(self, k: int | None = None) -> tuple[Guess, ...]:
+        """Returns the k most probable classes, most probable first; all that there are for None.
+
+        Raises:
+            ValueError: k is below 1, or above the number of classes that were asked for.
+            ConvserveError: The image's error, if it has one.
+        """
+        self._best()
+        there = len(self.probabilities)
+        if k is not None and not 1 <= k <= there:
+            raise ValueError(f"k was {k}; 1 to {there} is taken")
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return tuple(
+            Guess(self.labels[self.classes[column]], float(self.probabilities[column]))
+            for column in order
+        )
+
+    def _best(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return int(self.probabilities.argmax())
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"<Result {self.error!r}>"
+        return f"<Result {self.label!r} {self.probability:.4f}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification(Sequence[Result]):
+    """The results of all images of a request, in their order.
+
+    A sequence of Result; of a single image it also answers like that image's Result, so both
+    `client.classify(digit).label` and `[one.label for one in client.classify(digits)]` work.
+
+    Attributes:
+        model: Name of the model that answered.
+        versions: Versions that answered, newest first: one, unless the server switched to a new
+            version between two calls of a large request.
+        labels: All labels of the model, in the order of its columns.
+        probabilities: float32 [N, k], 0 to 1; k is the number of labels, or top_k. A row is NaN if
+            its image has an error.
+        classes: Integers [N, k]: the index in labels of each of the probabilities.
+        errors: The images that have no answer, by their place.
+        timings: Where the time went.
+    """
+
+    model: str
+    versions: tuple[int, ...]
+    labels: tuple[str, ...]
+    probabilities: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.intp]
+    errors: Mapping[int, ConvserveError]
+    timings: Timings
+
+    @property
+    def version(self) -> int:
+        """The version of the model that answered; the newest if there were several."""
+        return self.versions[0]
+
+    @property
+    def indices(self) -> npt.NDArray[np.intp]:
+        """Integers [N]: index in labels of each image's most probable class, -1 for an error."""
+        failed = np.isnan(self.probabilities[:, 0])
+        best = np.where(failed[:, np.newaxis], 0, self.probabilities).argmax(axis=1)
+        found = np.take_along_axis(self.classes, best[:, np.newaxis], axis=1)[:, 0]
+        return np.where(failed, -1, found)
+
+    @property
+    def label(self) -> str:
+        """Label of the only image. Raises ValueError if there are several, or the image's error."""
+        return self._only().label
+
+    @property
+    def probability(self) -> float:
+        """Probability of the only image's label, 0 to 1. Raises as label does."""
+        return self._only().probability
+
+    def top(self, k: int | None = None) -> tuple[Guess, ...]:
+        """Returns the k most probable classes of the only image. Raises as label does."""
+        return self._only().top(k)
+
+    def _only(self) -> Result:
+        if len(self) != 1:
+            raise ValueError(f"{len(self)} images were classified: take one, as in results[0]")
+        return self[0]
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @overload
+    def __getitem__(self, place: int) -> Result: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Result, ...]: ...
+    def __getitem__(self, place: int | slice) -> Result | tuple[Result, ...]:
+        places = range(len(self))[place]
+        if isinstance(places, range):
+            return tuple(self._at(each) for each in places)
+        return self._at(places)
+
+    def __iter__(self) -> Iterator[Result]:
+        return (self._at(place) for place in range(len(self)))
+
+    def _at(self, place: int) -> Result:
+        return Result(
+            self.labels, self.classes[place], self.probabilities[place], self.errors.get(place)
+        )
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.errors)} failed" if self.errors else ""
+        return f"<Classification of {len(self)} by {self.model}/{self.version}{failed}>"

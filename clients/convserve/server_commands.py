@@ -1,0 +1,82 @@
+"""`convserve models` and `convserve health`: what a server has, and whether it answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from google.protobuf.json_format import MessageToDict
+
+from convserve.client import Client
+from convserve.health import Health
+from convserve.models import ModelInfo
+from convserve.terminal import printable
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """Prints the models that the server has loaded, and returns 0.
+
+    Raises:
+        ConvserveError: The server gave no answer.
+    """
+    with Client(arguments.server, timeout=arguments.timeout) as client:
+        found = client.models()
+    if arguments.format == "json":
+        for model in found:
+            print(json.dumps(_model_as_json(model)))
+    else:
+        _print_columns([_HEAD, *(_model_as_row(model) for model in found)])
+    return 0
+
+
+def health(arguments: argparse.Namespace) -> int:
+    """Prints whether the server, or one service of it, answers calls.
+
+    Returns:
+        0 if it does, 1 if not.
+
+    Raises:
+        ConvserveError: The server gave no answer.
+    """
+    with Client(arguments.server, timeout=arguments.timeout) as client:
+        status = client.health(arguments.service)
+    if arguments.format == "json":
+        print(json.dumps({"service": arguments.service, "status": status.name}))
+    else:
+        print(status.name)
+    return 0 if status is Health.SERVING else 1
+
+
+_HEAD = ["model", "version", "kind", "input", "classes", "accuracy", "published", "runs on"]
+
+
+def _model_as_row(model: ModelInfo) -> list[str]:
+    accuracy = model.metrics.get("accuracy")
+    return [
+        model.name,
+        str(model.version),
+        model.kind,
+        "x".join(str(side) for side in model.input_shape),
+        str(len(model.labels)),
+        "" if accuracy is None else f"{accuracy:.2%}",
+        f"{model.created:%Y-%m-%d %H:%M}" if model.created else "",
+        model.execution_provider.removesuffix("ExecutionProvider"),
+    ]
+
+
+def _model_as_json(model: ModelInfo) -> dict[str, object]:
+    return {
+        "name": model.name,
+        "version": model.version,
+        "execution_provider": model.execution_provider,
+        "manifest": MessageToDict(model.manifest, preserving_proto_field_name=True),
+    }
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        print(line.rstrip())

@@ -1,0 +1,73 @@
+"""The settings of a client: defined, explained and checked once for both clients."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from convserve.errors import InvalidRequest
+
+DEFAULT_SERVER = "localhost:50051"
+DEFAULT_TIMEOUT_S = 10.0
+MAX_IMAGES_PER_CALL = 64
+# Below the 4 MiB that gRPC servers take unless told otherwise.
+MAX_BYTES_PER_CALL = 3 * 2**20
+MAX_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client was told.
+
+    Attributes:
+        server: HOST:PORT, or any target of gRPC's name syntax that names a port ("dns:///a:1"), or
+            "unix:PATH".
+        model: Name of the model for calls that name none; None: the only one that the server has.
+        timeout_s: Longest wait for an answer, in seconds, above 0.
+        wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather than
+            fail at once.
+        max_images_per_call: What is more is split into several calls.
+        max_bytes_per_call: Pixels in one call, in bytes; a single image may be more.
+        max_in_flight: Calls, or requests of a stream, that are unanswered at one time.
+    """
+
+    server: str
+    model: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    wait_for_ready: bool = False
+    max_images_per_call: int = MAX_IMAGES_PER_CALL
+    max_bytes_per_call: int = MAX_BYTES_PER_CALL
+    max_in_flight: int = MAX_IN_FLIGHT
+
+    def __post_init__(self) -> None:
+        checked_server(self.server)
+        checked_timeout_s(self.timeout_s)
+        for name in ("max_images_per_call", "max_bytes_per_call", "max_in_flight"):
+            value = getattr(self, name)
+            if value < 1:
+                raise InvalidRequest.of(name, f"was {value}; at least 1 is taken")
+
+
+def checked_server(server: str) -> str:
+    """Returns the target if it says where to connect.
+
+    gRPC would silently take port 443 where none is named, and then find nobody there.
+
+    Raises:
+        InvalidRequest: It names no port.
+    """
+    if server.startswith(("unix:", "unix-abstract:")) or re.search(r":\d{1,5}$", server):
+        return server
+    raise InvalidRequest.of("server", f"was {server!r}; HOST:PORT is taken, as {DEFAULT_SERVER}")
+
+
+def checked_timeout_s(timeout_s: float) -> float:
+    """Returns the timeout if it is one.
+
+    Raises:
+        InvalidRequest: It is not a finite number of seconds above 0.
+    """
+    if math.isfinite(timeout_s) and timeout_s > 0:
+        return timeout_s
+    raise InvalidRequest.of("timeout", f"was {timeout_s}; seconds above 0 are taken")

@@ -1,0 +1,90 @@
+"""The threads' side of one stream: arrays go out, answers come in, in no order."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy.typing as npt
+
+from convserve.ledger import Ledger, Outcome
+from convserve_protos import classifier_pb2
+
+if TYPE_CHECKING:
+    from grpc import _CallIterator
+
+_END = None
+
+
+class Stream:
+    """One bidirectional stream between the caller's arrays and the caller's loop.
+
+    Three threads meet here: grpc's own one draws requests(), one of ours reads the answers, and the
+    caller takes both sides' events from one queue, so that it can give up at a deadline.
+    """
+
+    def __init__(self, arrays: Iterable[npt.ArrayLike], ledger: Ledger, max_in_flight: int) -> None:
+        self._arrays = arrays
+        self._ledger = ledger
+        self._slots = threading.Semaphore(max_in_flight)
+        self._stopped = threading.Event()
+        self._events: queue.SimpleQueue[tuple[int, Outcome] | Exception | None] = (
+            queue.SimpleQueue()
+        )
+
+    def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
+        """Yields the messages to send, each as soon as there is room for it."""
+        try:
+            arrays = iter(self._arrays)
+            for index in itertools.count():
+                self._slots.acquire()
+                if self._stopped.is_set():
+                    return
+                try:
+                    pixels = next(arrays)
+                except StopIteration:
+                    return
+                yield self._ledger.enter(index, pixels)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._events.put(error)
+
+    def outcomes(
+        self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Yields each array's number and outcome as they come.
+
+        Raises:
+            DeadlineExceeded: An answer is overdue.
+            Exception: Whatever stopped the sending or the receiving.
+        """
+        reader = threading.Thread(target=self._read, args=(call,), name="convserve-stream")
+        reader.start()
+        try:
+            while True:
+                try:
+                    event = self._events.get(timeout=self._ledger.patience_s())
+                except queue.Empty:
+                    continue  # Either an answer is overdue by now, or there was none to wait for.
+                if event is _END:
+                    self._ledger.close()
+                    return
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+                self._slots.release()
+        finally:
+            self._stopped.set()
+            self._slots.release()
+            call.cancel()
+            reader.join()
+
+    def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
+        try:
+            for response in call:
+                self._events.put(self._ledger.settle(response))
+            self._events.put(_END)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._events.put(error)

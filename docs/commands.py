@@ -1,0 +1,35 @@
+"""Writes docs/commands.md from what the commands say of themselves (make docs)."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).with_suffix(".md")
+
+COMMANDS = {
+    "convserve-train": ("convserve_trainer.main", ("", "fit", "evaluate", "inspect", "recipes")),
+    "convserve-serve": ("convserve_server.main", ("",)),
+    "convserve": ("convserve.main", ("", "classify", "models", "health")),
+}
+
+
+def page() -> str:
+    """The page: the help of every command, as a terminal of 100 columns shows it."""
+    parts = ["# Commands\n\nMade by `make docs` from the commands' own help.\n"]
+    for command, (module, subcommands) in COMMANDS.items():
+        for subcommand in subcommands:
+            title = f"{command} {subcommand}".strip()
+            parts.append(f"\n## {title}\n\n```\n{_help(module, subcommand)}\n```\n")
+    return "".join(parts)
+
+
+def _help(module: str, subcommand: str) -> str:
+    command = [sys.executable, "-m", module, *subcommand.split(), "--help"]
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

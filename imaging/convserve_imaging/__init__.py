@@ -1,0 +1,7 @@
+"""The one way bytes become pixels, in training and in serving."""
+
+MNIST_CENTRE = "mnist-centre/1"
+"""Name and version of `digits.centre`, for `Manifest.input.resize`; other pixels, other version."""
+
+METHODS = frozenset({MNIST_CENTRE})
+"""All that this version knows."""

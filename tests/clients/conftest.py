@@ -1,0 +1,54 @@
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from .both_clients import AnyClient, AsyncFace, Loop, SyncFace
+from .scripted_server import ScriptedServer
+
+Connect = Callable[..., AnyClient]
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.stop()
+
+
+@pytest.fixture(scope="session")
+def loop() -> Iterator[Loop]:
+    running = Loop()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(params=["sync", "async"])
+def connect(
+    request: pytest.FixtureRequest, server: ScriptedServer, loop: Loop
+) -> Iterator[Connect]:
+    """Makes clients of the server, of the one kind and of the other; closes them afterwards."""
+    clients: list[AnyClient] = []
+
+    def make(address: str | None = None, **options: Any) -> AnyClient:
+        options = {"model": "mnist", "timeout": 10.0} | options
+        target = address or server.address
+        client: AnyClient = (
+            SyncFace(target, **options)
+            if request.param == "sync"
+            else AsyncFace(loop, target, **options)
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def digits() -> npt.NDArray[np.uint8]:
+    """uint8 [100, 28, 28], no two alike."""
+    return np.random.default_rng(1).integers(0, 256, (100, 28, 28), np.uint8)

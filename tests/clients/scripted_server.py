@@ -1,0 +1,212 @@
+"""A real gRPC server whose answers a test decides."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from convserve_protos import bundle_pb2, classifier_pb2, classifier_pb2_grpc
+
+LABELS = [str(digit) for digit in range(10)]
+PATIENCE_S = 20  # No test waits for longer; what takes as long has failed.
+
+Answer = Callable[[classifier_pb2.ClassifyRequest], classifier_pb2.ClassifyResponse]
+StreamAnswer = Callable[
+    [Iterator[classifier_pb2.StreamClassifyRequest]],
+    Iterator[classifier_pb2.StreamClassifyResponse],
+]
+
+
+class Failure(Exception):
+    """Raised by an answer: the call ends with this status."""
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str = "scripted",
+        details: Sequence[Message] = (),
+        trailers: Sequence[tuple[str, str | bytes]] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status_pb2.Status(code=code.value[0], message=message)
+        for detail in details:
+            self.status.details.add().Pack(detail)
+        self.trailers = list(trailers)
+        if details:
+            self.trailers.append(("grpc-status-details-bin", self.status.SerializeToString()))
+
+
+def images_of(request: classifier_pb2.ClassifyRequest) -> npt.NDArray[np.uint8]:
+    pixels = request.pixels
+    return np.frombuffer(pixels.data, np.uint8).reshape(
+        pixels.count, pixels.height, pixels.width, pixels.channels
+    )
+
+
+def expected_label(image: npt.NDArray[np.uint8]) -> str:
+    return LABELS[int(image.sum()) % len(LABELS)]
+
+
+def expected_probability(image: npt.NDArray[np.uint8]) -> float:
+    """Tells images apart that have the same label."""
+    return 0.5 + float(image.mean()) / 600
+
+
+def prediction(
+    image: npt.NDArray[np.uint8], request: classifier_pb2.ClassifyRequest
+) -> classifier_pb2.Prediction:
+    best = LABELS.index(expected_label(image))
+    rest = (1 - expected_probability(image)) / (len(LABELS) - 1)
+    probabilities = np.full(len(LABELS), rest)
+    probabilities[best] = expected_probability(image)
+    if not request.HasField("top_k"):
+        return classifier_pb2.Prediction(probabilities=probabilities.tolist())
+    classes = np.argsort(-probabilities, kind="stable")[: request.top_k]
+    return classifier_pb2.Prediction(
+        probabilities=probabilities[classes].tolist(), classes=classes.tolist()
+    )
+
+
+def answer(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+    """What the server answers unless told otherwise: computed from the pixels alone."""
+    return classifier_pb2.ClassifyResponse(
+        id=request.id,
+        model=request.model,
+        version=request.version if request.HasField("version") else 7,
+        labels=LABELS,
+        results=[
+            classifier_pb2.ImageResult(prediction=prediction(image, request))
+            for image in images_of(request)
+        ],
+        timings=classifier_pb2.Timings(queue_us=100, compute_us=10),
+    )
+
+
+def model(name: str, version: int = 1) -> classifier_pb2.Model:
+    manifest = bundle_pb2.Manifest(
+        format=1,
+        name=name,
+        labels=LABELS,
+        input=bundle_pb2.InputSpec(
+            height=28, width=28, channels=1, kind=bundle_pb2.IMAGE_KIND_DIGITS
+        ),
+        metrics={"accuracy": 0.9912, "loss": 0.027},
+        parameters=93322,
+    )
+    manifest.created.FromDatetime(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    return classifier_pb2.Model(
+        name=name,
+        version=version,
+        manifest=manifest,
+        execution_provider="CPUExecutionProvider",
+    )
+
+
+class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
+    """Attributes are set by a test before it calls, and read afterwards.
+
+    Attributes:
+        answer: Answers each Classify, and by default each request of a stream.
+        answer_stream: Answers a whole stream.
+        models: What ListModels lists.
+        health: Status by name of the service.
+        requests: The Classify requests that came, retries too.
+        lists: How often ListModels was called.
+        most_in_flight: Most Classify calls at one time.
+        abandoned: Released once for each Classify call that its caller gave up.
+        streams_ended: Released once for each stream that is over, however it ended.
+    """
+
+    def __init__(self, address: str = "127.0.0.1:0") -> None:
+        self.answer: Answer = answer
+        self.answer_stream: StreamAnswer = self._answer_each
+        self.models = [model("mnist")]
+        self.health: dict[str, int] = {"": health_pb2.HealthCheckResponse.SERVING}
+        self.requests: list[classifier_pb2.ClassifyRequest] = []
+        self.lists = 0
+        self.most_in_flight = 0
+        self.abandoned = threading.Semaphore(0)
+        self.streams_ended = threading.Semaphore(0)
+        self._in_flight = 0
+        self._lock = threading.Lock()
+        self._server = grpc.server(ThreadPoolExecutor(24))
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(self, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(_Health(self), self._server)
+        port = self._server.add_insecure_port(address)
+        self.address = f"127.0.0.1:{port}"
+        self._server.start()
+
+    def stop(self) -> None:
+        assert self._server.stop(grace=0).wait(PATIENCE_S)
+
+    def Classify(
+        self, request: classifier_pb2.ClassifyRequest, context: grpc.ServicerContext
+    ) -> classifier_pb2.ClassifyResponse:
+        finished = threading.Event()
+        context.add_callback(lambda: None if finished.is_set() else self.abandoned.release())
+        with self._lock:
+            self.requests.append(request)
+            self._in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            return self.answer(request)
+        except Failure as failure:
+            context.set_trailing_metadata(tuple(failure.trailers))
+            context.abort(failure.code, str(failure))
+        finally:
+            finished.set()
+            with self._lock:
+                self._in_flight -= 1
+
+    def StreamClassify(
+        self,
+        request_iterator: Iterator[classifier_pb2.StreamClassifyRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[classifier_pb2.StreamClassifyResponse]:
+        context.add_callback(self.streams_ended.release)
+        try:
+            yield from self.answer_stream(request_iterator)
+        except Failure as failure:
+            context.set_trailing_metadata(tuple(failure.trailers))
+            context.abort(failure.code, str(failure))
+
+    def ListModels(
+        self, request: classifier_pb2.ListModelsRequest, context: grpc.ServicerContext
+    ) -> classifier_pb2.ListModelsResponse:
+        self.lists += 1
+        return classifier_pb2.ListModelsResponse(models=self.models)
+
+    def stream_response(
+        self, message: classifier_pb2.StreamClassifyRequest
+    ) -> classifier_pb2.StreamClassifyResponse:
+        try:
+            response = self.answer(message.request)
+        except Failure as failure:
+            return classifier_pb2.StreamClassifyResponse(
+                id=message.request.id, error=failure.status
+            )
+        return classifier_pb2.StreamClassifyResponse(id=message.request.id, response=response)
+
+    def _answer_each(
+        self, messages: Iterator[classifier_pb2.StreamClassifyRequest]
+    ) -> Iterator[classifier_pb2.StreamClassifyResponse]:
+        return (self.stream_response(message) for message in messages)
+
+
+class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    def __init__(self, server: ScriptedServer) -> None:
+        self._server = server
+
+    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:
+        if request.service not in self._server.health:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"no service {request.service}")
+        return health_pb2.HealthCheckResponse(status=self._server.health[request.service])

@@ -1,0 +1,82 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convserve import Client, InvalidRequest
+from convserve.calls import Question, split
+from convserve.channel import channel_options
+from convserve.settings import Settings
+
+
+@given(
+    count=st.integers(1, 60),
+    side=st.integers(2, 12),
+    most_images=st.integers(1, 70),
+    most_bytes=st.integers(1, 2000),
+)
+def test_split_loses_nothing_and_keeps_to_the_limits(
+    count: int, side: int, most_images: int, most_bytes: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 1), np.uint8)
+    limits = Settings(server="a:1", max_images_per_call=most_images, max_bytes_per_call=most_bytes)
+    calls = split(pixels, limits)
+    parts = list(calls)
+    assert np.array_equal(np.concatenate(parts), pixels)
+    assert len(calls) == len(parts)
+    assert calls.counts == [len(part) for part in parts]
+    assert all(1 <= len(part) <= most_images for part in parts)
+    assert all(part.nbytes <= most_bytes or len(part) == 1 for part in parts)
+    # As few calls as the limits allow.
+    assert all(len(part) == len(parts[0]) for part in parts[:-1])
+    fuller = len(parts[0]) + 1
+    assert len(parts) == 1 or fuller > most_images or fuller * side * side > most_bytes
+
+
+def test_request_holds_the_pixels_in_c_order() -> None:
+    photo = np.arange(4 * 6 * 3).astype(np.uint8).reshape(1, 4, 6, 3)
+    turned = photo.transpose(0, 2, 1, 3)
+    request = Question("mnist", None, None).request(turned, "a")
+    pixels = request.pixels
+    assert (pixels.count, pixels.height, pixels.width, pixels.channels) == (1, 6, 4, 3)
+    assert pixels.data == np.ascontiguousarray(turned).tobytes()
+    assert request.id == "a"
+
+
+@pytest.mark.parametrize("server", ["a:1", "10.0.0.1:50051", "[::1]:50051", "dns:///a.b:1"])
+def test_target_with_a_port_is_taken(server: str) -> None:
+    assert Settings(server=server).server == server
+
+
+@pytest.mark.parametrize("server", ["unix:/tmp/a.sock", "unix-abstract:a"])
+def test_socket_of_the_machine_is_taken(server: str) -> None:
+    assert Settings(server=server).server == server
+
+
+@pytest.mark.parametrize("server", ["localhost", "", "a:", "a:b", "dns:///a"])
+def test_target_without_a_port_is_refused(server: str) -> None:
+    with pytest.raises(InvalidRequest, match="HOST:PORT is taken"):
+        Client(server)
+
+
+@pytest.mark.parametrize("option", ["max_images_per_call", "max_bytes_per_call", "max_in_flight"])
+def test_limit_below_one_is_refused(option: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{option}: was 0; at least 1"):
+        Settings(server="a:1", **{option: 0})  # type: ignore[arg-type]
+
+
+def test_retries_are_for_classifying_alone_and_hedging_is_off() -> None:
+    options = dict(channel_options())
+    config = json.loads(str(options["grpc.service_config"]))
+    (method,) = config["methodConfig"]
+    assert method["name"] == [{"service": "convserve.v1.Classifier"}]
+    assert "hedgingPolicy" not in method
+    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
+
+
+def test_idle_connections_are_not_pinged_more_than_servers_allow() -> None:
+    options = dict(channel_options())
+    assert int(options["grpc.keepalive_time_ms"]) >= 300_000
+    assert options["grpc.keepalive_permit_without_calls"] == 0

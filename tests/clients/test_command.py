@@ -1,0 +1,313 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2
+from PIL import Image
+
+from convserve.main import main
+from convserve_imaging.digits import centre
+from convserve_protos import classifier_pb2
+
+from .scripted_server import (
+    PATIENCE_S,
+    Failure,
+    ScriptedServer,
+    answer,
+    expected_label,
+    expected_probability,
+    model,
+)
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _server_in_environment(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONVSERVE_SERVER", server.address)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """one.png and bar.png are drawings, blank.png has nothing on it, notes.txt is no picture."""
+    sheet = np.full((60, 50), 255, np.uint8)
+    Image.fromarray(sheet).save(tmp_path / "blank.png")
+    sheet[10:50, 22:28] = 0
+    Image.fromarray(sheet).save(tmp_path / "one.png")
+    sheet[44:50, 10:40] = 30
+    Image.fromarray(sheet).save(tmp_path / "bar.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def percent(file: str) -> str:
+    return f"{expected_probability(centre(file)):.1%}"
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_prints_label_probability_and_bar(capsys: Capture) -> None:
+    assert main(["classify", "one.png", "bar.png"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    for line, file in zip(printed.out.splitlines(), ["one.png", "bar.png"], strict=True):
+        name, label, probability, bar = line.split()
+        assert (name, label) == (file, expected_label(centre(file)))
+        assert probability == percent(file)
+        assert bar.startswith("█" * 10)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_tells_bad_files_and_answers_the_others(capsys: Capture) -> None:
+    assert main(["classify", "blank.png", "one.png", "notes.txt", "absent.png", "."]) == 1
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["one.png"]
+    blank, notes, absent, folder = printed.err.splitlines()
+    assert blank.startswith("convserve: blank.png: the picture is blank")
+    assert notes.startswith("convserve: notes.txt: not a picture")
+    assert absent == "convserve: absent.png: No such file or directory"
+    assert folder == "convserve: .: Is a directory"
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_asks_nobody_when_no_file_is_good(server: ScriptedServer, capsys: Capture) -> None:
+    assert main(["classify", "blank.png"]) == 1
+    assert (server.requests, server.lists) == ([], 0)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_tells_what_the_server_says_of_one_image(
+    server: ScriptedServer, capsys: Capture
+) -> None:
+    def second_fails(
+        request: classifier_pb2.ClassifyRequest,
+    ) -> classifier_pb2.ClassifyResponse:
+        response = answer(request)
+        error = Failure(grpc.StatusCode.INVALID_ARGUMENT, "too dark").status
+        response.results[1].CopyFrom(classifier_pb2.ImageResult(error=error))
+        return response
+
+    server.answer = second_fails
+    assert main(["classify", "one.png", "bar.png"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("one.png")
+    assert printed.err == "convserve: bar.png: too dark\n"
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_top_k_prints_a_line_for_each_class(
+    server: ScriptedServer, capsys: Capture
+) -> None:
+    assert main(["classify", "--top-k", "3", "--version", "5", "--model", "m", "one.png"]) == 0
+    first, *others = capsys.readouterr().out.splitlines()
+    assert first.startswith("one.png")
+    assert [line[:7] for line in others] == [" " * 7] * 2
+    request = server.requests[0]
+    assert (request.model, request.version, request.top_k) == ("m", 5, 3)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_json_is_an_object_a_line(capsys: Capture) -> None:
+    arguments = ["classify", "--format", "json", "--top-k", "2", "one.png", "blank.png"]
+    assert main(arguments) == 1
+    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    expected = pytest.approx(expected_probability(centre("one.png")))
+    assert good["top"][0] == {"label": good["label"], "probability": good["probability"]}
+    assert len(good.pop("top")) == 2
+    assert good == {
+        "file": "one.png",
+        "label": expected_label(centre("one.png")),
+        "probability": expected,
+        "model": "mnist",
+        "version": 7,
+    }
+    assert bad.pop("error").startswith("the picture is blank")
+    assert bad == {"file": "blank.png"}
+
+
+def test_classify_reads_standard_input(
+    pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (pictures / "one.png").read_bytes()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["classify", "-"]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["-", expected_label(centre(data))]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_classify_show_draws_the_centred_digit(capsys: Capture) -> None:
+    assert main(["classify", "--show", "one.png"]) == 0
+    *drawing, row = capsys.readouterr().out.splitlines()
+    assert [len(line) for line in drawing] == [28] * 14
+    assert "█" in drawing[7]
+    assert drawing[0].strip() == drawing[13].strip() == ""
+    assert row.startswith("one.png")
+
+
+def test_models_prints_a_table(server: ScriptedServer, capsys: Capture) -> None:
+    server.models = [model("letters", 12), model("mnist", 3)]
+    assert main(["models"]) == 0
+    head, letters, mnist = capsys.readouterr().out.splitlines()
+    assert head.split() == [
+        *("model", "version", "kind", "input", "classes", "accuracy", "published", "runs", "on")
+    ]
+    assert letters.split()[:3] == ["letters", "12", "digits"]
+    assert mnist.split() == [
+        *("mnist", "3", "digits", "28x28x1", "10", "99.12%", "2026-01-02", "03:04", "CPU")
+    ]
+
+
+def test_models_json_holds_the_manifest(capsys: Capture) -> None:
+    assert main(["models", "--format", "json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert (found["name"], found["version"]) == ("mnist", 1)
+    assert found["manifest"]["metrics"]["accuracy"] == 0.9912
+
+
+@pytest.mark.parametrize(
+    ("service", "word", "status"),
+    [("", "SERVING", 0), ("a.Down", "NOT_SERVING", 1), ("a.Absent", "SERVICE_UNKNOWN", 1)],
+)
+def test_health_prints_one_word_and_exits_by_it(
+    server: ScriptedServer, capsys: Capture, service: str, word: str, status: int
+) -> None:
+    server.health["a.Down"] = health_pb2.HealthCheckResponse.NOT_SERVING
+    assert main(["health", *([service] if service else [])]) == status
+    assert capsys.readouterr() == (word + "\n", "")
+    assert main(["health", service, "--format", "json"]) == status
+    assert json.loads(capsys.readouterr().out) == {"service": service, "status": word}
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("arguments", [["classify", "one.png"], ["models"], ["health"]])
+def test_absent_server_is_one_line_and_exit_1(
+    server: ScriptedServer, capsys: Capture, arguments: list[str]
+) -> None:
+    server.stop()
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == f"convserve: cannot connect to {server.address}: Connection refused\n"
+
+
+def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) -> None:
+    release = threading.Event()
+
+    def hang(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        assert release.wait(PATIENCE_S)
+        return answer(request)
+
+    server.answer = hang
+    assert main(["classify", "--timeout", "0.2", str(pictures / "one.png")]) == 1
+    assert f"no answer from {server.address} within 0.2 s" in capsys.readouterr().err
+    release.set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "COMMAND"),
+        (["classify"], "FILE"),
+        (["classify", "--top-k", "0", "a"], "--top-k: was '0'; an integer of 1 or more"),
+        (["classify", "--version", "x", "a"], "--version: was 'x'; an integer of 1 or more"),
+        (["models", "--timeout", "-1"], "--timeout: was '-1'; seconds above 0 are taken"),
+        (["models", "--timeout", "soon"], "--timeout: was 'soon'; seconds above 0 are taken"),
+        (["health", "--server", "there"], "--server: was 'there'; HOST:PORT is taken"),
+        (["models", "--format", "xml"], "--format"),
+    ],
+)
+def test_wrong_usage_exits_with_2(capsys: Capture, arguments: list[str], reason: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert reason in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_wrong_server_in_the_environment_exits_with_2(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSERVE_SERVER", "nowhere")
+    with pytest.raises(SystemExit) as caught:
+        main(["health"])
+    assert caught.value.code == 2
+    assert "--server: was 'nowhere'" in capsys.readouterr().err
+
+
+def test_flag_goes_before_the_environment(
+    server: ScriptedServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSERVE_SERVER", "127.0.0.1:1")
+    assert main(["health", "--server", server.address]) == 0
+    assert capsys.readouterr().out == "SERVING\n"
+
+
+@pytest.mark.parametrize("command", ["classify", "models", "health"])
+def test_help_names_unit_default_variable_and_two_examples(capsys: Capture, command: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--timeout S longest wait for the answer, in seconds [default: 10]" in printed
+    assert "[default: localhost:50051] [env: CONVSERVE_SERVER]" in printed
+    assert printed.split("examples:")[1].count(f"convserve {command}") == 2
+
+
+def test_version_is_that_of_the_package(capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"convserve {version('convserve')}\n"
+
+
+PROGRAM = [sys.executable, "-c", "import sys; from convserve.main import main; sys.exit(main())"]
+
+
+def test_interrupt_exits_with_130_and_no_traceback(server: ScriptedServer, pictures: Path) -> None:
+    here, release = threading.Event(), threading.Event()
+
+    def hang(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        here.set()
+        assert release.wait(PATIENCE_S)
+        return answer(request)
+
+    server.answer = hang
+    command = [*PROGRAM, "classify", str(pictures / "one.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert here.wait(PATIENCE_S)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=PATIENCE_S)
+    release.set()
+    assert (running.returncode, out, err) == (130, b"", b"")
+
+
+def test_reader_that_went_away_is_no_traceback(pictures: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [*PROGRAM, "classify", str(pictures / "one.png")]
+    done = subprocess.run(
+        command, stdout=write_end, stderr=subprocess.PIPE, timeout=PATIENCE_S, check=False
+    )
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_terminal_of_few_characters_still_gets_its_answer(pictures: Path) -> None:
+    done = subprocess.run(
+        [*PROGRAM, "classify", str(pictures / "one.png")],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert expected_label(centre(str(pictures / "one.png"))) in done.stdout.decode("ascii")

@@ -1,0 +1,145 @@
+import grpc
+import numpy as np
+import pytest
+
+from convserve import Classification, InvalidRequest, Timings, UnexpectedReply
+from convserve.calls import Question
+from convserve.replies import read_replies
+from convserve_protos import classifier_pb2
+
+LABELS = ["cat", "dog", "owl"]
+ALL = Question("pets", None, None)
+TOP_2 = Question("pets", None, 2)
+
+
+def reply(*predictions: classifier_pb2.Prediction | str) -> classifier_pb2.ClassifyResponse:
+    """A string is the message of an image's error."""
+    response = classifier_pb2.ClassifyResponse(model="pets", version=4, labels=LABELS)
+    for each in predictions:
+        result = response.results.add()
+        if isinstance(each, str):
+            result.error.code = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+            result.error.message = each
+        else:
+            result.prediction.CopyFrom(each)
+    return response
+
+
+def row(*probabilities: float, classes: tuple[int, ...] = ()) -> classifier_pb2.Prediction:
+    return classifier_pb2.Prediction(probabilities=probabilities, classes=classes)
+
+
+def read(response: classifier_pb2.ClassifyResponse, question: Question = ALL) -> Classification:
+    return read_replies([response], [len(response.results)], question, total_us=5)
+
+
+CATS = reply(row(0.2, 0.7, 0.1), row(0.5, 0.1, 0.4), row(0.1, 0.1, 0.8))
+TOP_CATS = reply(row(0.7, 0.2, classes=(1, 0)), row(0.5, 0.4, classes=(0, 2)))
+
+
+def test_probabilities_are_one_matrix() -> None:
+    found = read(CATS)
+    assert found.probabilities.dtype == np.float32
+    assert found.probabilities.shape == (3, 3)
+    assert found.probabilities[1].tolist() == pytest.approx([0.5, 0.1, 0.4])
+    assert found.indices.tolist() == [1, 0, 2]
+    assert found.classes.tolist() == [[0, 1, 2]] * 3
+    assert (found.labels, found.versions) == (("cat", "dog", "owl"), (4,))
+
+
+def test_results_are_a_sequence() -> None:
+    found = read(CATS)
+    assert [one.label for one in found] == ["dog", "cat", "owl"]
+    assert [one.index for one in found[1:]] == [0, 2]
+    assert found[-1].probability == pytest.approx(0.8)
+    with pytest.raises(IndexError):
+        found[3]
+
+
+def test_top_is_ordered_by_probability() -> None:
+    one = read(CATS)[1]
+    assert [guess.label for guess in one.top()] == ["cat", "owl", "dog"]
+    assert [guess.label for guess in one.top(2)] == ["cat", "owl"]
+    assert one.top(1)[0].probability == one.probability
+
+
+@pytest.mark.parametrize("k", [0, 4, -1])
+def test_top_of_more_than_there_are_is_refused(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k was {k}; 1 to 3 is taken"):
+        read(CATS)[0].top(k)
+
+
+def test_top_k_is_read_by_class() -> None:
+    found = read(TOP_CATS, TOP_2)
+    assert found.probabilities.shape == (2, 2)
+    assert found.classes.tolist() == [[1, 0], [0, 2]]
+    assert found.indices.tolist() == [1, 0]
+    assert [one.label for one in found] == ["dog", "cat"]
+    assert [guess.label for guess in found[1].top()] == ["cat", "owl"]
+
+
+@pytest.mark.parametrize("question", [ALL, TOP_2])
+def test_failed_image_raises_when_its_answer_is_read(question: Question) -> None:
+    good = row(0.2, 0.7, 0.1) if question is ALL else row(0.7, 0.2, classes=(1, 0))
+    found = read(reply("not a JPEG", good), question)
+    assert list(found.errors) == [0]
+    assert found.indices.tolist() == [-1, 1]
+    assert np.isnan(found.probabilities[0]).all()
+    assert found[1].label == "dog"
+    assert found[1].error is None
+    for read_answer in (
+        lambda: found[0].label,
+        lambda: found[0].index,
+        lambda: found[0].probability,
+        lambda: found[0].top(1),
+    ):
+        with pytest.raises(InvalidRequest, match="not a JPEG"):
+            read_answer()
+    assert "not a JPEG" in repr(found[0])
+    assert repr(found) == "<Classification of 2 by pets/4, 1 failed>"
+
+
+def test_single_image_answers_directly_and_several_do_not() -> None:
+    single = read(reply(row(0.2, 0.7, 0.1)))
+    assert (single.label, single.top(1)[0].label) == ("dog", "dog")
+    assert repr(single[0]) == "<Result 'dog' 0.7000>"
+    for read_answer in (lambda: read(CATS).label, lambda: read(CATS).probability):
+        with pytest.raises(ValueError, match="3 images were classified: take one"):
+            read_answer()
+
+
+def test_timings_of_several_calls_are_added_up() -> None:
+    first, second = reply(row(0.2, 0.7, 0.1)), reply(row(0.2, 0.7, 0.1))
+    first.timings.queue_us, first.timings.compute_us = 30, 5
+    second.timings.queue_us, second.timings.compute_us = 20, 7
+    timings = read_replies([first, second], [1, 1], ALL, total_us=99).timings
+    assert timings == Timings(queue_us=30, compute_us=12, total_us=99, calls=2)
+
+
+@pytest.mark.parametrize(
+    ("response", "count", "question", "reason"),
+    [
+        (CATS, 2, ALL, "2 images were sent, 3 results came"),
+        (reply(), 1, ALL, "1 images were sent, 0 results came"),
+        (reply(row(0.5, 0.5)), 1, ALL, "image 0 has 2 probabilities, not 3"),
+        (reply(row(0.5, 0.5)), 1, TOP_2, "does not name them"),
+        (reply(row(0.5, 0.5, classes=(0, 3))), 1, TOP_2, "does not name them"),
+        (
+            classifier_pb2.ClassifyResponse(labels=LABELS, results=[classifier_pb2.ImageResult()]),
+            1,
+            ALL,
+            "image 0 has no probabilities",
+        ),
+        (
+            classifier_pb2.ClassifyResponse(results=[classifier_pb2.ImageResult()]),
+            1,
+            ALL,
+            "image 0 has no",
+        ),
+    ],
+)
+def test_reply_that_does_not_fit_is_refused(
+    response: classifier_pb2.ClassifyResponse, count: int, question: Question, reason: str
+) -> None:
+    with pytest.raises(UnexpectedReply, match=reason):
+        read_replies([response], [count], question, total_us=0)

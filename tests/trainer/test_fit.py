@@ -1,0 +1,166 @@
+import io
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from convserve_trainer import checkpoint as checkpoints
+from convserve_trainer import models
+from convserve_trainer.checkpoint import Checkpoint
+from convserve_trainer.errors import CheckpointError
+from convserve_trainer.fit import fit
+from convserve_trainer.mnist import Dataset
+from convserve_trainer.recipes import LECTURE, Recipe
+
+LIMIT = 200  # the last batch is smaller than the others
+
+
+def _recipe(epochs: int, seed: int = 3) -> Recipe:
+    return LECTURE.override(epochs=epochs, seed=seed, limit=LIMIT)
+
+
+def _checkpoint(folder: Path, recipe: Recipe) -> Checkpoint:
+    return checkpoints.of(folder, "mnist", recipe, "0" * 64, LIMIT)
+
+
+def _trained(
+    dataset: Dataset, folder: Path, recipe: Recipe, model: Any = None
+) -> list[npt.NDArray[np.float32]]:
+    model = models.build(recipe) if model is None else model
+    images, labels = dataset.train_images[:LIMIT], dataset.train_labels[:LIMIT]
+    assert fit(model, images, labels, recipe, _checkpoint(folder, recipe), io.StringIO())
+    weights: list[npt.NDArray[np.float32]] = model.get_weights()
+    return weights
+
+
+def _same(one: list[npt.NDArray[np.float32]], other: list[npt.NDArray[np.float32]]) -> list[bool]:
+    return [np.array_equal(a, b) for a, b in zip(one, other, strict=True)]
+
+
+def test_lecture_net_has_93322_parameters() -> None:
+    model = models.build(LECTURE)
+    assert model.count_params() == 93_322
+    assert model.input_shape == (None, 28, 28, 1)
+    assert model.output_shape == (None, 10)
+    assert [layer.name for layer in model.layers] == [
+        "rescaling",
+        "conv2d",
+        "max_pooling2d",
+        "conv2d_1",
+        "max_pooling2d_1",
+        "conv2d_2",
+        "flatten",
+        "dense",
+        "dense_1",
+    ]
+
+
+def test_optimizer_is_keras_rmsprop_with_its_default_rate() -> None:
+    keras = pytest.importorskip("keras")
+    optimizer = models.build(LECTURE).optimizer
+    assert isinstance(optimizer, keras.optimizers.RMSprop)
+    default = keras.optimizers.RMSprop(name=optimizer.name).get_config()
+    config = optimizer.get_config()
+    assert config.pop("learning_rate") == pytest.approx(default.pop("learning_rate"))
+    assert config == default
+
+
+def test_training_changes_every_parameter_and_lowers_the_loss(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = _recipe(epochs=3)
+    before = models.build(recipe).get_weights()
+    output = io.StringIO()
+    model = models.build(recipe)
+    images, labels = dataset.train_images[:LIMIT], dataset.train_labels[:LIMIT]
+    assert fit(model, images, labels, recipe, _checkpoint(tmp_path, recipe), output)
+    assert not any(_same(before, model.get_weights()))
+    losses = [float(line.split()[4]) for line in output.getvalue().splitlines()]
+    assert len(losses) == 3
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_same_seed_gives_the_same_weights_and_another_does_not(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    first = _trained(dataset, tmp_path, _recipe(epochs=1, seed=3))
+    assert all(_same(first, _trained(dataset, tmp_path, _recipe(epochs=1, seed=3))))
+    other = _same(first, _trained(dataset, tmp_path, _recipe(epochs=1, seed=4)))
+    assert not any(other)
+
+
+def test_resumed_training_ends_with_the_weights_of_one_that_never_stopped(
+    dataset: Dataset, tmp_path: Path
+) -> None:
+    whole = _trained(dataset, tmp_path / "whole", _recipe(epochs=3))
+    part = _trained(dataset, tmp_path / "part", _recipe(epochs=2))
+    resumed = _checkpoint(tmp_path / "part", _recipe(epochs=3)).load()
+    assert not any(_same(part, whole))
+    assert all(_same(_trained(dataset, tmp_path / "part", _recipe(epochs=3), resumed), whole))
+
+
+def test_ctrl_c_within_an_epoch_keeps_the_last_finished_one(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(epochs=3)
+    expected = _trained(dataset, tmp_path / "expected", _recipe(epochs=1))
+    checkpoint = _checkpoint(tmp_path, recipe)
+
+    second: list[Any] = []
+
+    def second_step_of_second_epoch(self: Any, done: int, logs: Any) -> None:
+        if self._epoch == 1 and done == 2:
+            signal.raise_signal(signal.SIGINT)
+            second.append(signal.getsignal(signal.SIGINT))
+
+    monkeypatch.setattr("convserve_trainer.progress.Progress.step", second_step_of_second_epoch)
+    handler = signal.getsignal(signal.SIGINT)
+    model = models.build(recipe)
+    images, labels = dataset.train_images[:LIMIT], dataset.train_labels[:LIMIT]
+    assert not fit(model, images, labels, recipe, checkpoint, io.StringIO())
+    assert second == [signal.SIG_DFL], "a second Ctrl-C kills"
+    kept = checkpoint.load()
+    assert checkpoint.epochs(kept) == 1
+    assert all(_same(kept.get_weights(), expected))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_checkpoint_of_other_settings_or_data_is_another(tmp_path: Path) -> None:
+    path = _checkpoint(tmp_path, LECTURE).path
+    assert _checkpoint(tmp_path, LECTURE.override(epochs=9, min_accuracy=0.1)).path == path
+    assert _checkpoint(tmp_path, LECTURE.override(seed=2)).path != path
+    assert _checkpoint(tmp_path, LECTURE.override(batch_size=65)).path != path
+    assert checkpoints.of(tmp_path, "mnist", LECTURE, "1" * 64, LIMIT).path != path
+    assert checkpoints.of(tmp_path, "other", LECTURE, "0" * 64, LIMIT).path != path
+
+
+def test_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
+    checkpoint = _checkpoint(tmp_path, LECTURE)
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        checkpoint.load()
+    checkpoint.path.parent.mkdir()
+    checkpoint.path.write_bytes(b"PK\3\4")
+    with pytest.raises(CheckpointError, match=rf"{checkpoint.path} is damaged \(.*\); remove it"):
+        checkpoint.load()
+
+
+def test_failing_save_leaves_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = _checkpoint(tmp_path, LECTURE)
+    model = models.build(LECTURE)
+    checkpoint.save(model)
+    before = checkpoint.path.read_bytes()
+
+    def full(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(model)
+    assert checkpoint.path.read_bytes() == before
+    assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from convserve_trainer import idx
+from convserve_trainer.errors import DataError
+
+SHAPE = (2, 3)
+VALID = bytes.fromhex("00000802 00000002 00000003 000102030405")
+
+
+def test_decode_reads_the_published_format() -> None:
+    array = idx.decode(VALID, SHAPE, "digits")
+    assert array.dtype == np.uint8
+    assert array.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_header_and_bytes_make_a_file() -> None:
+    assert idx.header(SHAPE) + bytes(range(6)) == VALID
+    assert idx.size(SHAPE) == len(VALID)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "digits: begins with nothing, but an IDX file of bytes with 2 axes begins with"),
+        (b"PK\3\4" + VALID[4:], "digits: begins with 504b0304, but"),
+        (bytes.fromhex("00000d02") + VALID[4:], "digits: begins with 00000d02, but"),
+        (bytes.fromhex("00000801") + VALID[4:], "begins with 00000802"),
+        (VALID[:4] + VALID[8:12] + VALID[4:8] + VALID[12:], "digits: holds 3 x 2, expected 2 x 3"),
+        (VALID[:7], "digits: has 7 bytes, expected 18"),
+        (VALID[:-1], "digits: has 17 bytes, expected 18"),
+        (VALID + b"\0", "digits: has 19 bytes, expected 18"),
+    ],
+)
+def test_decode_of_a_damaged_file_says_what_it_has_and_what_is_expected(
+    data: bytes, message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        idx.decode(data, SHAPE, "digits")
+    assert message in str(caught.value)

@@ -1,0 +1,52 @@
+"""Ctrl-C on a real process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from convserve_trainer import bundle
+
+
+def _command(mnist_folder: Path, models: Path, *more: str) -> list[str]:
+    code = "import sys; from convserve_trainer.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "fit", "digits", "--limit", "640", "--seed", "2"]
+    return [*command, "--data", str(mnist_folder), "--models", str(models), *more]
+
+
+def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
+    mnist_folder: Path, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    command = _command(mnist_folder, models, "--epochs", "100000")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 2/"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    said = re.fullmatch(
+        r"convserve-train: stopped; (\d+) of 100000 epochs are finished and kept in (\S+)\n"
+        r"go on with .* --resume, or publish what there is with --resume --epochs (\d+)\n",
+        errors,
+    )
+    assert said is not None, errors
+    finished = int(said[1])
+    assert finished >= 2
+    assert Path(said[2]).is_file()
+    assert os.listdir(models) == [".unfinished"]
+
+    command = _command(mnist_folder, models, "--resume", "--epochs", said[3])
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert f"resumed after epoch {finished}\n" in done.stdout
+    assert "\nepoch " not in done.stdout, "nothing is left to train"
+    assert "\r" not in done.stdout
+    assert done.stderr == ""
+    assert os.listdir(models) == ["mnist"]
+    assert bundle.read_manifest(models / "mnist").training.epochs == finished

@@ -1,0 +1,1 @@
+"""Train small Keras convnets and publish them as ONNX bundles."""

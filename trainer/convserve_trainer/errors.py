@@ -1,0 +1,41 @@
+"""Errors that the trainer's user can cause or mend; each message is one line that says how."""
+
+
+class TrainerError(Exception):
+    """Anything that ends a command with one line on the terminal and exit status 1."""
+
+
+class UsageError(TrainerError):
+    """An option out of its range; exit status 2."""
+
+
+class DataError(TrainerError):
+    """Data that is missing, damaged or cannot be fetched."""
+
+
+class CheckpointError(TrainerError):
+    """No unfinished training to go on with, or a damaged one."""
+
+
+class BundleError(TrainerError):
+    """A file that is no bundle, or not the kind of bundle that was asked for."""
+
+
+class ExportError(TrainerError):
+    """A graph that breaks the contract of a bundle."""
+
+
+class ParityError(ExportError):
+    """ONNX Runtime and Keras do not agree on the exported net."""
+
+
+class AccuracyError(TrainerError):
+    """A net that misses the accuracy floor of its recipe."""
+
+
+class PublishError(TrainerError):
+    """A models folder that cannot take the bundle."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Ctrl-C during training; the message says what is kept and how to go on."""

@@ -1,0 +1,55 @@
+"""IDX, the file format of MNIST: a magic number, the sizes of the axes, then the bytes.
+
+Source: LeCun, Cortes, Burges: "The MNIST database of handwritten digits", file formats: two zero
+bytes, 0x08 for unsigned bytes, the number of axes, then each size as a big-endian 32-bit integer.
+"""
+
+import math
+import struct
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_trainer.errors import DataError
+
+UNSIGNED_BYTES = 0x08
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    """Returns the first bytes of an IDX file of that shape."""
+    return struct.pack(f">{1 + len(shape)}I", UNSIGNED_BYTES << 8 | len(shape), *shape)
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Returns the length in bytes of an IDX file of that shape."""
+    return len(header(shape)) + math.prod(shape)
+
+
+def decode(data: bytes, shape: tuple[int, ...], name: str) -> npt.NDArray[np.uint8]:
+    """Returns the array in an IDX file: uint8 of `shape`, 0 to 255, read-only.
+
+    Args:
+        data: the whole file, decompressed.
+        shape: what it must hold.
+        name: of the file, for messages.
+
+    Raises:
+        DataError: other magic number, sizes or length.
+    """
+    expected = header(shape)
+    found = data[: len(expected)]
+    if found[:4] != expected[:4]:
+        raise DataError(
+            f"{name}: begins with {found[:4].hex() or 'nothing'}, but an IDX file of bytes with "
+            f"{len(shape)} axes begins with {expected[:4].hex()}"
+        )
+    if len(found) == len(expected) and found != expected:
+        sizes = struct.unpack(f">{len(shape)}I", found[4:])
+        raise DataError(f"{name}: holds {_times(sizes)}, expected {_times(shape)}")
+    if len(data) != size(shape):
+        raise DataError(f"{name}: has {len(data):,} bytes, expected {size(shape):,}")
+    return np.frombuffer(data, dtype=np.uint8, offset=len(expected)).reshape(shape)
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))

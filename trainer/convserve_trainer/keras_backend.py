@@ -1,0 +1,65 @@
+"""Keras on TensorFlow, imported when it is needed and without its start-up noise."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+NOISE = "|".join(
+    (
+        "^I[0-9]{4} ",  # information, TensorFlow's lowest level
+        "^WARNING: All log messages before absl::InitializeLog",
+        "failed call to cuInit",  # there is no GPU
+    )
+)
+
+
+@cache
+def load() -> ModuleType:
+    """Returns the module keras, set up as every training of ours needs it.
+
+    TensorFlow is the backend, whatever the user's Keras configuration says, because the export
+    goes through it; operations are deterministic, so that a seed decides the weights.
+    """
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    with _quiet_native_code():
+        import keras
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()  # looks for a GPU, which it talks about
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    tensorflow.config.experimental.enable_op_determinism()
+    loaded: ModuleType = keras
+    return loaded
+
+
+@contextmanager
+def _quiet_native_code() -> Iterator[None]:
+    """Keeps lines of NOISE, which C++ writes whatever the log level, off standard error.
+
+    The filter is a process of its own, so that the last words of a crash are still seen.
+    """
+    grep = shutil.which("grep")
+    if grep is None:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        command = [grep, "--line-buffered", "-v", "-E", NOISE]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=kept) as process:
+            assert process.stdin is not None
+            os.dup2(process.stdin.fileno(), 2)
+            try:
+                yield
+            finally:
+                sys.stderr.flush()
+                os.dup2(kept, 2)
+    finally:
+        os.close(kept)

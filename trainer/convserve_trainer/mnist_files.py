@@ -1,0 +1,121 @@
+"""The four files of MNIST: their names, shapes and digests, and a folder that holds them."""
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_trainer import idx
+from convserve_trainer.errors import DataError
+
+LARGEST_GZIP = 32 * 2**20  # bytes; the largest of the four is 9.9 MB
+
+
+@dataclass(frozen=True)
+class MnistFile:
+    """One of the four files.
+
+    Attributes:
+        name: as published, without .gz.
+        shape: of the array in it.
+        sha256: of the decompressed file, hexadecimal.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+TRAIN_IMAGES = MnistFile(
+    "train-images-idx3-ubyte",
+    (60_000, 28, 28),
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+)
+TRAIN_LABELS = MnistFile(
+    "train-labels-idx1-ubyte",
+    (60_000,),
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+)
+TEST_IMAGES = MnistFile(
+    "t10k-images-idx3-ubyte",
+    (10_000, 28, 28),
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+)
+TEST_LABELS = MnistFile(
+    "t10k-labels-idx1-ubyte",
+    (10_000,),
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+)
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+
+Contents = Mapping[str, bytes]
+"""What the four files hold, decompressed, by name."""
+
+
+def verified(file: MnistFile, data: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """Returns the array in a file: uint8 of its shape, read-only.
+
+    Args:
+        file: what it should be.
+        data: what it holds, decompressed.
+        name: where it was found, for messages.
+
+    Raises:
+        DataError: it is not, byte for byte, what was published.
+    """
+    array = idx.decode(data, file.shape, name)
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != file.sha256:
+        raise DataError(f"{name}: SHA-256 is {digest}, expected {file.sha256}: it was changed")
+    return array
+
+
+def read_folder(folder: Path) -> Contents:
+    """Returns what the four files in a folder hold; their digests are not checked yet.
+
+    Raises:
+        DataError: one is missing, cannot be read or is damaged gzip.
+    """
+    return {file.name: _read(_find(folder, file), file) for file in FILES}
+
+
+def gunzip(data: bytes, file: MnistFile, name: str) -> bytes:
+    """Returns the decompressed file, cut one byte after its proper size: a bomb stays small.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    size = idx.size(file.shape)
+    try:
+        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
+        content = unpacker.decompress(data, size + 1)
+    except zlib.error as error:
+        raise DataError(f"{name}: damaged gzip: {error}") from error
+    if not unpacker.eof and len(content) <= size:
+        raise DataError(f"{name}: damaged gzip: it ends after {len(content):,} bytes of {size:,}")
+    return content
+
+
+def _find(folder: Path, file: MnistFile) -> Path:
+    dotted = file.name.replace("-idx", ".idx")  # as some mirrors and unpackers name them
+    names = [file.name, dotted, f"{file.name}.gz", f"{dotted}.gz"]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}")
+    raise DataError(f"{folder} has none of {', '.join(names)}")
+
+
+def _read(path: Path, file: MnistFile) -> bytes:
+    limit = LARGEST_GZIP if path.suffix == ".gz" else idx.size(file.shape) + 1
+    try:
+        with path.open("rb") as opened:
+            data = opened.read(limit)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    return gunzip(data, file, str(path)) if path.suffix == ".gz" else data
