@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 
+from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_server.bundle import MANIFEST_KEY, BundleError, check_manifest, list_bundles
 from tests.bundles import CLASSES, SHAPE, manifest, write_bundle
@@ -97,8 +98,15 @@ def test_manifest_that_agrees_comes_back_whole() -> None:
     assert check(manifest()) == manifest()
 
 
-def test_manifest_without_resize_is_taken() -> None:
-    said = changed(lambda m: m.input.ClearField("resize"))
+def test_manifest_without_resize_is_refused() -> None:
+    with pytest.raises(BundleError, match="trained on pixels made by ''"):
+        check(changed(lambda m: m.input.ClearField("resize")))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resize_that_imaging_has_is_taken(method: str) -> None:
+    said = manifest()
+    said.input.resize = method
     assert check(said) == said
 
 

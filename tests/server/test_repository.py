@@ -1,0 +1,625 @@
+"""The repository over folders whose files say how their loading goes."""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.protobuf import json_format
+
+from convserve_server.batcher import Answer, Pixels, Probabilities, Request
+from convserve_server.bundle import MANIFEST_KEY
+from convserve_server.engine import EngineError, EngineOptions, load_engine
+from convserve_server.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
+from convserve_server.repository import Loader, ModelVersion, QueueLimits, Repository
+from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
+
+PATIENCE_S = 20.0
+
+
+class FakeEngine:
+    """Gives rows full of its version's number; waits for its gate before each run."""
+
+    provider = "FakeExecutionProvider"
+    image_shape = SHAPE
+    classes = CLASSES
+    max_batch = 4
+
+    def __init__(self, version: int, said: dict[str, str], gate: threading.Event) -> None:
+        self.metadata = said
+        self.warm = False
+        self.entered = threading.Event()
+        self.sizes: list[int] = []
+        self._version = version
+        self._gate = gate
+
+    def run(self, images: Sequence[Pixels]) -> Probabilities:
+        assert self.warm
+        count = sum(len(piece) for piece in images)
+        self.sizes.append(count)
+        self.entered.set()
+        assert self._gate.wait(PATIENCE_S)
+        return np.full((count, CLASSES), self._version, np.float32)
+
+    def warm_up(self) -> None:
+        self.warm = True
+
+
+class ColdEngine(FakeEngine):
+    def warm_up(self) -> None:
+        raise MemoryError("no room for the arena")
+
+
+class Models:
+    """A models folder, and the loader of its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        #: Versions in the order in which they were tried.
+        self.tried: list[str] = []
+        self.engines: dict[str, FakeEngine] = {}
+        #: Names of all models after each change.
+        self.changes: list[set[str]] = []
+        #: Called when a file is loaded, on the thread that loads.
+        self.on_load: Callable[[str], None] = lambda version: None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def put(self, bundle: str, content: str = "good") -> None:
+        """Publish NAME/VERSION, or write it anew."""
+        file = self.folder / bundle / "model.onnx"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+
+    def remove(self, bundle: str) -> None:
+        folder = self.folder / bundle
+        (folder / "model.onnx").unlink()
+        folder.rmdir()
+
+    def load(self, path: Path) -> FakeEngine:
+        bundle = str(path.parent.relative_to(self.folder))
+        self.tried.append(bundle)
+        self.on_load(bundle)
+        content = path.read_text()
+        if content == "garbage":
+            raise EngineError(f"{path}: is garbage")
+        if content == "surprise":
+            raise RuntimeError("never seen before")
+        said = manifest()
+        if content == "contradicting":
+            said.labels.append("one more")
+        kind = ColdEngine if content == "cold" else FakeEngine
+        metadata = {MANIFEST_KEY: json_format.MessageToJson(said)}
+        engine = kind(int(path.parent.name), metadata, self.gate)
+        self.engines[bundle] = engine
+        return engine
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Models:
+    return Models(tmp_path / "models")
+
+
+MakeRepository = Callable[..., Repository]
+
+
+@pytest.fixture
+def make(models: Models) -> Iterator[MakeRepository]:
+    """Makes repositories, and closes them and all that they ever loaded."""
+    made: list[Repository] = []
+
+    def make(versions: int = 1, load: Loader = models.load, max_queue: int = 100) -> Repository:
+        repository = Repository(
+            models.folder,
+            load,
+            QueueLimits(max_batch=8, max_queue=max_queue, max_delay_s=0.0),
+            versions,
+            lambda names: models.changes.append(set(names)),
+        )
+        made.append(repository)
+        return repository
+
+    yield make
+    models.gate.set()
+    for repository in made:
+        repository.close(PATIENCE_S)
+        for model in repository.models():
+            assert model.batcher.join(0)
+
+
+@pytest.fixture
+def repository(make: MakeRepository) -> Repository:
+    return make()
+
+
+class Caller:
+    """Sends a request of some images to a model version."""
+
+    def __init__(self, model: ModelVersion, count: int = 1) -> None:
+        self._outcome: queue.SimpleQueue[Answer | ServeError] = queue.SimpleQueue()
+        self.request = Request(np.zeros((count, *SHAPE), np.uint8), None, self._outcome.put)
+        assert model.submit(self.request, last=True)
+
+    def outcome(self) -> Answer | ServeError:
+        return self._outcome.get(timeout=PATIENCE_S)
+
+    def answered_by(self) -> int:
+        """The version that answered."""
+        outcome = self.outcome()
+        assert isinstance(outcome, Answer), outcome
+        return int(outcome.probabilities[0, 0])
+
+
+def loaded(repository: Repository) -> list[str]:
+    return [f"{model.name}/{model.version}" for model in repository.models()]
+
+
+# What is served
+
+
+def test_empty_folder_serves_nothing_and_says_so(repository: Repository, models: Models) -> None:
+    repository.scan()
+    assert repository.models() == []
+    assert models.changes == []
+    with pytest.raises(NotFound, match="no model 'mnist'; loaded: none"):
+        repository.get("mnist", None)
+
+
+def test_newest_version_of_each_model_is_served_warm(
+    repository: Repository, models: Models
+) -> None:
+    for bundle in ("mnist/2", "mnist/10", "mnist/9", "cats/1"):
+        models.put(bundle)
+    repository.scan()
+    assert loaded(repository) == ["cats/1", "mnist/10"]
+    assert sorted(models.tried) == ["cats/1", "mnist/10"]
+    model = repository.get("mnist", None)
+    assert (model.name, model.version, model.manifest) == ("mnist", 10, manifest())
+    assert Caller(model).answered_by() == 10
+    assert repository.get("mnist", 10) is model
+
+
+def test_unknown_model_is_not_found_and_says_which_there_are(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    models.put("cats/1")
+    repository.scan()
+    with pytest.raises(NotFound) as caught:
+        repository.get("dogs", None)
+    assert str(caught.value) == "no model 'dogs'; loaded: cats, mnist"
+
+
+def test_unknown_version_is_not_found_and_says_which_there_are(
+    make: MakeRepository, models: Models
+) -> None:
+    repository = make(versions=2)
+    for bundle in ("mnist/9", "mnist/10", "mnist/8"):
+        models.put(bundle)
+    repository.scan()
+    with pytest.raises(NotFound) as caught:
+        repository.get("mnist", 8)
+    assert str(caught.value) == "model mnist has no version 8; loaded: 9, 10"
+
+
+def test_two_versions_are_served_newest_first(make: MakeRepository, models: Models) -> None:
+    repository = make(versions=2)
+    for bundle in ("mnist/1", "mnist/2", "mnist/3"):
+        models.put(bundle)
+    repository.scan()
+    assert loaded(repository) == ["mnist/3", "mnist/2"]
+    assert Caller(repository.get("mnist", None)).answered_by() == 3
+    assert Caller(repository.get("mnist", 2)).answered_by() == 2
+    kept = repository.get("mnist", 3)
+    models.put("mnist/4")
+    repository.scan()
+    assert loaded(repository) == ["mnist/4", "mnist/3"]
+    assert repository.get("mnist", 3) is kept
+
+
+def test_half_written_version_is_passed_over(repository: Repository, models: Models) -> None:
+    models.put("mnist/1")
+    models.put("mnist/.2.tmp")
+    repository.scan()
+    assert models.tried == ["mnist/1"]
+
+
+def test_second_scan_without_change_does_nothing(repository: Repository, models: Models) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    model = repository.get("mnist", None)
+    repository.scan()
+    assert repository.get("mnist", None) is model
+    assert models.tried == ["mnist/1"]
+    assert models.changes == [{"mnist"}]
+
+
+def test_batches_are_as_large_as_engine_and_limits_allow(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    assert Caller(repository.get("mnist", None), 10).answered_by() == 1
+    assert models.engines["mnist/1"].sizes == [4, 4, 2]
+
+
+def test_queue_limit_reaches_the_batcher(make: MakeRepository, models: Models) -> None:
+    repository = make(max_queue=3)
+    models.put("mnist/1")
+    models.gate.clear()
+    repository.scan()
+    model = repository.get("mnist", None)
+    Caller(model)
+    assert models.engines["mnist/1"].entered.wait(PATIENCE_S)
+    Caller(model, 2)
+    with pytest.raises(QueueFull, match="queue of model mnist/1 is full: 2 images wait, 2 more"):
+        Caller(model, 2)
+
+
+def test_cancel_of_a_model_version_drops_the_request(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    models.gate.clear()
+    repository.scan()
+    model = repository.get("mnist", None)
+    caller = Caller(model)
+    model.cancel(caller.request)
+    assert isinstance(caller.outcome(), Cancelled)
+
+
+def test_real_bundle_is_loaded_and_answers(make: MakeRepository, models: Models) -> None:
+    write_bundle(models.folder, "mnist", 3)
+    repository = make(load=partial(load_engine, options=EngineOptions("cpu", max_batch=4)))
+    repository.scan()
+    model = repository.get("mnist", None)
+    assert model.manifest == manifest()
+    outcome: queue.SimpleQueue[Answer | ServeError] = queue.SimpleQueue()
+    images = np.stack([digit_of(class_) for class_ in (3, 1, 4, 1, 5, 9)])
+    assert model.submit(Request(images, None, outcome.put), last=True)
+    answer = outcome.get(timeout=PATIENCE_S)
+    assert isinstance(answer, Answer)
+    assert answer.probabilities.argmax(axis=1).tolist() == [3, 1, 4, 1, 5, 9]
+
+
+# A new version
+
+
+def test_new_version_takes_over_while_the_old_one_finishes(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    models.gate.clear()
+    repository.scan()
+    old = repository.get("mnist", None)
+    running, waiting = Caller(old), Caller(old, 6)
+    assert models.engines["mnist/1"].entered.wait(PATIENCE_S)
+    models.put("mnist/2")
+    repository.scan()
+    new = repository.get("mnist", None)
+    assert loaded(repository) == ["mnist/2"]
+    with pytest.raises(NotFound):
+        repository.get("mnist", 1)
+    fresh = Caller(new)
+    # The old one takes nothing more: a caller that has it still tries again with the new one.
+    late = Request(np.zeros((1, *SHAPE), np.uint8), None, lambda outcome: None)
+    assert not old.submit(late, last=False)
+    with pytest.raises(NotReady, match="model mnist/1 is being unloaded"):
+        old.submit(late, last=True)
+    models.gate.set()
+    assert [caller.answered_by() for caller in (running, waiting, fresh)] == [1, 1, 2]
+    assert old.batcher.join(PATIENCE_S)
+
+
+class Held:
+    """Holds up the loading of a version, in a scan on a thread of its own."""
+
+    def __init__(self, repository: Repository, models: Models, bundle: str) -> None:
+        self._begun, self._go = threading.Event(), threading.Event()
+        self._bundle = bundle
+        models.on_load = self._hold
+        self._thread = threading.Thread(target=repository.scan)
+        self._thread.start()
+        assert self._begun.wait(PATIENCE_S)
+
+    def _hold(self, bundle: str) -> None:
+        if bundle == self._bundle:
+            self._begun.set()
+            assert self._go.wait(PATIENCE_S)
+
+    def __enter__(self) -> None:
+        """While held up."""
+
+    def __exit__(self, *_: object) -> None:
+        self._go.set()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+
+
+def test_old_version_serves_while_the_new_one_loads(repository: Repository, models: Models) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    models.put("mnist/2")
+    with Held(repository, models, "mnist/2"):
+        assert Caller(repository.get("mnist", None)).answered_by() == 1
+        assert models.changes == [{"mnist"}]
+    assert Caller(repository.get("mnist", None)).answered_by() == 2
+
+
+@pytest.mark.parametrize("version", [None, 1])
+def test_model_being_loaded_is_not_ready(
+    version: int | None, repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    with Held(repository, models, "mnist/1"):
+        with pytest.raises(NotReady, match="model mnist is being loaded") as caught:
+            repository.get("mnist", version)
+        assert caught.value.retry_after_s
+        with pytest.raises(NotFound):
+            repository.get("cats", None)
+    assert repository.get("mnist", version).version == 1
+
+
+def test_model_that_could_not_be_loaded_is_not_found(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1", "garbage")
+    with Held(repository, models, "mnist/1"), pytest.raises(NotReady):
+        repository.get("mnist", None)
+    with pytest.raises(NotFound):
+        repository.get("mnist", None)
+
+
+# Bad versions
+
+BAD = {
+    "garbage": "is garbage",
+    "contradicting": "the manifest's number of labels is 11, expected 10",
+    "cold": "MemoryError: no room for the arena",
+    "surprise": "RuntimeError: never seen before",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_bad_new_version_keeps_the_old_one_and_is_tried_once(
+    content: str, repository: Repository, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    old = repository.get("mnist", None)
+    models.put("mnist/2", content)
+    repository.scan()
+    repository.scan()
+    assert repository.get("mnist", None) is old
+    assert Caller(old).answered_by() == 1
+    assert models.tried == ["mnist/1", "mnist/2"]
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.getMessage().startswith("mnist/2 is not served") for record in errors] == [True]
+    assert BAD[content] in caplog.text
+
+
+def test_bad_newest_version_at_start_falls_back_to_an_older_good_one(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    models.put("mnist/2")
+    models.put("mnist/3", "garbage")
+    models.put("mnist/4", "surprise")
+    repository.scan()
+    assert loaded(repository) == ["mnist/2"]
+    assert models.tried == ["mnist/4", "mnist/3", "mnist/2"]
+
+
+def test_bad_version_of_two_makes_room_for_an_older_one(
+    make: MakeRepository, models: Models
+) -> None:
+    repository = make(versions=2)
+    models.put("mnist/1")
+    models.put("mnist/2", "garbage")
+    models.put("mnist/3")
+    repository.scan()
+    assert loaded(repository) == ["mnist/3", "mnist/1"]
+
+
+def test_bad_model_leaves_the_others_alone(repository: Repository, models: Models) -> None:
+    models.put("cats/1", "surprise")
+    models.put("mnist/1")
+    repository.scan()
+    assert loaded(repository) == ["mnist/1"]
+    assert models.changes == [{"mnist"}]
+
+
+def test_repaired_file_is_loaded(repository: Repository, models: Models) -> None:
+    models.put("mnist/1")
+    models.put("mnist/2", "garbage")
+    repository.scan()
+    assert loaded(repository) == ["mnist/1"]
+    models.put("mnist/2", "good")
+    repository.scan()
+    assert loaded(repository) == ["mnist/2"]
+
+
+def test_file_still_bad_after_a_change_is_tried_again_and_refused(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1", "garbage")
+    repository.scan()
+    models.put("mnist/1", "surprise")
+    repository.scan()
+    repository.scan()
+    assert models.tried == ["mnist/1", "mnist/1"]
+    assert loaded(repository) == []
+
+
+# What goes
+
+
+def test_removed_model_is_unloaded_and_finishes(repository: Repository, models: Models) -> None:
+    models.put("mnist/1")
+    models.put("cats/1")
+    models.gate.clear()
+    repository.scan()
+    gone = repository.get("cats", None)
+    caller = Caller(gone)
+    models.remove("cats/1")
+    repository.scan()
+    assert loaded(repository) == ["mnist/1"]
+    assert models.changes[-1] == {"mnist"}
+    with pytest.raises(NotFound, match="no model 'cats'; loaded: mnist"):
+        repository.get("cats", None)
+    models.gate.set()
+    assert caller.answered_by() == 1
+    assert gone.batcher.join(PATIENCE_S)
+
+
+def test_removed_version_gives_way_to_the_one_before(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    models.put("mnist/2")
+    repository.scan()
+    models.remove("mnist/2")
+    repository.scan()
+    assert loaded(repository) == ["mnist/1"]
+    # It was never without one.
+    assert all(names == {"mnist"} for names in models.changes)
+
+
+def test_removed_model_that_comes_back_is_loaded_again(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    models.remove("mnist/1")
+    repository.scan()
+    models.put("mnist/1")
+    repository.scan()
+    assert Caller(repository.get("mnist", None)).answered_by() == 1
+    assert models.changes == [{"mnist"}, set(), {"mnist"}]
+
+
+def test_folder_gone_for_a_while_unloads_nothing(
+    repository: Repository, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    away = models.folder.with_name("away")
+    for times in (1, 2):
+        models.folder.rename(away)
+        repository.scan()
+        repository.scan()
+        assert Caller(repository.get("mnist", None)).answered_by() == 1
+        problem = f"cannot read the models folder {models.folder}: No such file or directory"
+        # Once each time that it goes, not once a scan.
+        assert [record.getMessage() for record in caplog.records].count(problem) == times
+        away.rename(models.folder)
+        repository.scan()
+    assert models.tried == ["mnist/1"]
+
+
+def test_folder_that_may_not_be_read_unloads_nothing(
+    repository: Repository, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models.put("mnist/1")
+    models.put("cats/1")
+    repository.scan()
+    list_folder = Path.iterdir
+
+    def refuse_cats(folder: Path) -> Iterator[Path]:
+        if folder.name == "cats":
+            raise PermissionError(13, "Permission denied")
+        return iter(list(list_folder(folder)))
+
+    monkeypatch.setattr(Path, "iterdir", refuse_cats)
+    repository.scan()
+    assert loaded(repository) == ["cats/1", "mnist/1"]
+
+
+# Changes
+
+
+def test_change_is_reported_with_the_names_that_are_served_by_then(
+    models: Models, make: MakeRepository
+) -> None:
+    repository = make()
+    models.put("mnist/1")
+    models.put("cats/1")
+    repository.scan()
+    assert models.changes == [{"cats"}, {"cats", "mnist"}]
+    models.put("mnist/2")
+    repository.scan()
+    assert models.changes[2:] == [{"cats", "mnist"}] * 2
+    models.remove("cats/1")
+    repository.scan()
+    assert models.changes[4:] == [{"mnist"}]
+
+
+# Watching
+
+
+def test_watch_loads_what_comes_and_close_ends_it(repository: Repository, models: Models) -> None:
+    changed = threading.Event()
+    models.on_load = lambda bundle: changed.set()
+    repository.scan()
+    repository.watch(0.001)
+    models.put("mnist/1")
+    assert changed.wait(PATIENCE_S)
+    repository.close(PATIENCE_S)
+    assert "repository" not in [thread.name for thread in threading.enumerate()]
+    model = repository.get("mnist", None)
+    assert model.batcher.join(0)
+    with pytest.raises(NotReady):
+        Caller(model)
+
+
+def test_watch_goes_on_after_a_scan_that_failed(
+    repository: Repository,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scan = repository.scan
+    scans = 0
+    second = threading.Event()
+
+    def fail_first() -> None:
+        nonlocal scans
+        scans += 1
+        if scans == 1:
+            raise ZeroDivisionError("our fault")
+        scan()
+        second.set()
+
+    monkeypatch.setattr(repository, "scan", fail_first)
+    models.put("mnist/1")
+    repository.watch(0.001)
+    assert second.wait(PATIENCE_S)
+    assert loaded(repository) == ["mnist/1"]
+    assert f"scanning {models.folder} failed" in caplog.text
+    assert "ZeroDivisionError: our fault" in caplog.text
+
+
+def test_close_finishes_what_was_accepted(repository: Repository, models: Models) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    callers = [Caller(repository.get("mnist", None), 3) for _ in range(5)]
+    repository.close(PATIENCE_S)
+    assert [caller.answered_by() for caller in callers] == [1] * 5
+
+
+def test_close_with_an_engine_that_hangs_says_which(
+    repository: Repository, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.put("mnist/1")
+    models.gate.clear()
+    repository.scan()
+    caller = Caller(repository.get("mnist", None))
+    repository.close(timeout_s=0.0)
+    assert "mnist/1: still busy at the end" in caplog.text
+    models.gate.set()
+    assert caller.answered_by() == 1
