@@ -49,9 +49,9 @@ need_venv "$python"
 echo "making $folder with $("$python" --version) and the packages of $lock (a few minutes the first time)"
 rm -rf "$folder"
 "$python" -m venv "$folder"
-"$folder/bin/python" -m pip --disable-pip-version-check install -q --require-hashes -r "$lock" ||
+"$folder/bin/python" -m pip --disable-pip-version-check install -qq --require-hashes -r "$lock" ||
   fail "could not install the packages of $lock; is the package index reachable?"
 if [ -n "$editable" ]; then
-  "$folder/bin/python" -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation -e .
+  "$folder/bin/python" -m pip --disable-pip-version-check install -qq --no-deps --no-build-isolation -e .
 fi
 echo "$stamp $PWD" >"$folder/.complete"

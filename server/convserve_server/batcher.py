@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +28,11 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
+#: Longest work that is done on the thread that submits it, s.
+_HERE_S = 0.0005
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+
+class Answer(NamedTuple):
     """What the engine made of a request."""
 
     #: float32 [n, K], one row an image.
@@ -107,8 +109,11 @@ class Batcher:
         self._queue: deque[Request] = deque()
         self._waiting = 0
         self._closed = False
+        # Whether the engine is in use, and whether it is by a thread that submits.
+        self._busy = False
+        self._here = False
         self._changed = threading.Condition(threading.Lock())
-        # Smoothed seconds an image, for the hint when to come back to a full queue.
+        # Smoothed seconds an image; 0 until the first batch has run.
         self._image_s = 0.0
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
@@ -118,8 +123,14 @@ class Batcher:
         """Images in the queue."""
         return self._waiting
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: Request, *, alone: bool = False) -> None:
         """Queue a request; its done is called later unless this raises.
+
+        Args:
+            request: to be answered.
+            alone: the caller's thread has nothing else to do. If the engine is free and the work
+                short, it is done on that thread, here and now: handing it to the batcher's thread
+                and the answer back would take about as long.
 
         Raises:
             QueueFull: if its images do not fit into the queue.
@@ -136,9 +147,19 @@ class Batcher:
                     f"{count} more exceed the limit of {self._max_queue}",
                     retry_after_s=max(0.01, self._waiting * self._image_s),
                 )
-            self._queue.append(request)
-            self._waiting += count
-            self._changed.notify()
+            here = alone and self._free(count)
+            if here:
+                self._busy = self._here = True
+                request.taken = count
+            else:
+                self._queue.append(request)
+                self._waiting += count
+                self._changed.notify()
+        if here:
+            self._execute([(request, request.pixels)])
+            with self._changed:
+                self._busy = self._here = False
+                self._changed.notify()
 
     def cancel(self, request: Request, reason: ServeError | None = None) -> None:
         """Answer a request with Cancelled (or reason) unless it is answered; frees its place."""
@@ -163,15 +184,22 @@ class Batcher:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not self._closed and not self._ready():
-                    self._changed.wait(self._company_s())
+                self._busy = self._here
+                while self._here or not (self._closed or self._ready()):
+                    self._changed.wait(None if self._here else self._company_s())
                 expired, batch = self._form()
                 if self._closed and not batch and not expired and not self._queue:
                     return
+                self._busy = True
             for request in expired:
                 request.finish(DeadlinePassed("the deadline passed in the queue"))
             if batch:
                 self._execute(batch)
+
+    def _free(self, count: int) -> bool:
+        """Whether so many images could be run at once, and quickly. Called with the lock."""
+        idle = not (self._busy or self._waiting or self._max_delay_s)
+        return idle and count <= self._max_batch and 0.0 < count * self._image_s <= _HERE_S
 
     def _ready(self) -> bool:
         """Whether a batch should run now. Called with the lock."""

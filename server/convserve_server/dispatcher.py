@@ -18,8 +18,13 @@ Cancel = Callable[[], None]
 Method = Callable[[Call, Reply], Cancel | None]
 
 
-def _nothing() -> None:
-    """Cancels what cannot be cancelled."""
+class _Open:
+    """A call in flight, and how to cancel it where that is known."""
+
+    __slots__ = ("cancel",)
+
+    def __init__(self) -> None:
+        self.cancel: Cancel | None = None
 
 
 class Dispatcher:
@@ -33,14 +38,16 @@ class Dispatcher:
     def __init__(self, front: Front, methods: Mapping[str, Method]) -> None:
         self._front = front
         self._methods = methods
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._active: dict[int, Cancel] = {}
+        # Each call is taken off once, by whoever answers or cancels it: dict.pop is atomic.
+        self._active: dict[int, _Open] = {}
         # Answers on their way to the front; it may be closed only after them.
-        self._answering = 0
+        self._answering: set[int] = set()
         self._draining = False
         #: When the last call came in, time.monotonic().
         self._last_call = 0.0
+        # Set from when somebody waits for calls to end; until then nobody needs to be told.
+        self._watched = False
+        self._changed = threading.Condition()
 
     def handle(self, events: Sequence[Event]) -> None:
         """Take events from the front."""
@@ -57,18 +64,20 @@ class Dispatcher:
     def wait_quiet(self, quiet_s: float, timeout_s: float) -> None:
         """Wait until no call has been in flight or has come in for quiet_s, at most timeout_s."""
         end = time.monotonic() + timeout_s
-        with self._idle:
+        with self._changed:
+            self._watched = True
             while (now := time.monotonic()) < end:
                 until = end if self._active else min(end, self._last_call + quiet_s)
                 if until <= now:
                     return
-                self._idle.wait(until - now)
+                self._changed.wait(until - now)
 
     def wait_idle(self, timeout_s: float) -> int:
         """Wait until no call is in flight, at most so long; returns how many are left."""
-        with self._idle:
-            self._idle.wait_for(lambda: not self._active and not self._answering, timeout_s)
-            return len(self._active) + self._answering
+        with self._changed:
+            self._watched = True
+            self._changed.wait_for(lambda: not self._active and not self._answering, timeout_s)
+            return len(self._active) + len(self._answering)
 
     def abandon(self) -> None:
         """Answer all calls in flight with UNAVAILABLE and stop working on them."""
@@ -79,57 +88,45 @@ class Dispatcher:
         if self._draining:
             self._front.fail(call.id, NotReady("the server is stopping"))
             return
-        with self._lock:
-            self._active[call.id] = _nothing
-            self._last_call = time.monotonic()
+        open_ = self._active[call.id] = _Open()
+        self._last_call = time.monotonic()
         try:
             method = self._methods[call.method]
-            cancel = method(call, lambda outcome: self._reply(call.id, outcome))
+            open_.cancel = method(call, lambda outcome: self._reply(call.id, outcome))
         except ServeError as error:
             self._reply(call.id, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the front
             self._reply(call.id, InternalFault(call.method, error))
-        else:
-            # Unless it has been answered already.
-            with self._lock:
-                if cancel is not None and call.id in self._active:
-                    self._active[call.id] = cancel
 
     def _reply(self, call_id: int, outcome: bytes | ServeError) -> None:
-        if self._forget(call_id, answering=True) is None:
-            return
+        self._answering.add(call_id)
         try:
+            if self._active.pop(call_id, None) is None:
+                return
             if isinstance(outcome, ServeError):
                 self._front.fail(call_id, outcome)
             else:
                 self._front.respond(call_id, outcome)
         finally:
-            with self._lock:
-                self._answering -= 1
-                self._idle.notify_all()
+            self._answering.discard(call_id)
+            self._tell()
 
     def _cancel(self, call_id: int) -> None:
-        cancel = self._forget(call_id)
-        if cancel is not None:
-            cancel()
+        open_ = self._active.pop(call_id, None)
+        if open_ is not None and open_.cancel is not None:
+            open_.cancel()
+        self._tell()
 
     def _finish(self, call_id: int, error: ServeError) -> None:
-        cancel = self._forget(call_id)
-        if cancel is not None:
-            self._front.fail(call_id, error)
-            cancel()
+        open_ = self._active.pop(call_id, None)
+        if open_ is None:
+            return
+        self._front.fail(call_id, error)
+        if open_.cancel is not None:
+            open_.cancel()
 
-    def _forget(self, call_id: int, answering: bool = False) -> Cancel | None:
-        """Take a call off the list; None if it was not on it (answered or cancelled).
-
-        Args:
-            call_id: of the call.
-            answering: count its answer as on its way.
-        """
-        with self._lock:
-            cancel = self._active.pop(call_id, None)
-            if cancel is not None and answering:
-                self._answering += 1
-            else:
-                self._idle.notify_all()
-            return cancel
+    def _tell(self) -> None:
+        """Wake whoever waits for calls to end."""
+        if self._watched:
+            with self._changed:
+                self._changed.notify_all()

@@ -6,7 +6,7 @@ over events, on a thread of its own, and takes answers from any thread.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from convserve_server.errors import ServeError
 
@@ -22,8 +22,7 @@ class Origin:
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A unary call with its whole request."""
 
     #: Names the call when it is answered; unique in this front.
@@ -35,6 +34,8 @@ class Call:
     deadline: float | None
     #: Asks the front who calls, while the call is there; asking costs time, so only where needed.
     origin: Callable[[], Origin]
+    #: No other call is open: short work may be done on the front's thread, which has nothing else.
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

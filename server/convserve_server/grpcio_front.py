@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _MAX_PENDING = 2**20
 
+#: So many calls, each after the answer to the last, are taken for those of a lone caller.
+_ALONE_IN_A_ROW = 16
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -61,7 +64,9 @@ class GrpcioFront:
         self._streams: streams.ClassifyStreams
         self._closing: asyncio.Event
         self._draining = False
-        # Streams, and when draining calls that have their answer, which is yet to be sent.
+        # How many calls in a row were alone, the current one included.
+        self._alone_in_a_row = 0
+        # Streams, calls that are alone, and when draining all calls, until all is sent.
         self._open = 0
         self._idle: asyncio.Event
 
@@ -77,7 +82,10 @@ class GrpcioFront:
 
     def respond(self, call_id: int, payload: bytes) -> None:
         """See Front.respond."""
-        self._loop.call_soon_threadsafe(self._settle, call_id, payload)
+        if threading.current_thread() is self._thread:
+            self._settle(call_id, payload)
+        else:
+            self._loop.call_soon_threadsafe(self._settle, call_id, payload)
 
     def fail(self, call_id: int, error: ServeError) -> None:
         """See Front.fail."""
@@ -168,9 +176,10 @@ class GrpcioFront:
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(payload: bytes, context: Any) -> bytes:
-            outcome = await self._call(path, payload, context)
-            if self._draining:
+            alone = self._is_alone()
+            if alone or self._draining:
                 self._count(context)
+            outcome = await self._call(path, payload, context, alone)
             if isinstance(outcome, ServeError):
                 await context.abort(_CODES[outcome.code], str(outcome), to_trailers(outcome))
             return outcome  # type: ignore[return-value]  # abort raises
@@ -181,11 +190,21 @@ class GrpcioFront:
         self._count(context)
         await self._streams.handle(requests, context)
 
-    def _count(self, context: Any) -> None:
-        """Count a call as open until its last byte is with the kernel, for flush.
+    def _is_alone(self) -> bool:
+        """Whether a new call is the only one that is open.
 
-        A handler's return is too early for that, and being told of the end costs 5 % of a call.
+        Calls that are worked on at once, on this thread, would all seem alone: nobody sees those
+        that wait behind them. But then the answer to one is not sent yet when the next begins, so
+        calls that seem alone are counted until their answer is.
         """
+        if self._pending or self._open:
+            self._alone_in_a_row = 0
+        else:
+            self._alone_in_a_row += 1
+        return self._alone_in_a_row >= _ALONE_IN_A_ROW
+
+    def _count(self, context: Any) -> None:
+        """Count a call as open until its last byte is with the kernel; its return is too early."""
 
         def over(_: Any) -> None:
             self._open -= 1
@@ -199,14 +218,16 @@ class GrpcioFront:
     async def _classify(self, payload: bytes, context: Any) -> bytes | ServeError:
         return await self._call(service.CLASSIFY, payload, context)
 
-    async def _call(self, path: str, payload: bytes, context: Any) -> bytes | ServeError:
+    async def _call(
+        self, path: str, payload: bytes, context: Any, alone: bool = False
+    ) -> bytes | ServeError:
         """Hand a call over and wait for its outcome; tell the handler if the caller goes away."""
         call_id = next(self._ids)
         outcome: asyncio.Future[bytes | ServeError] = self._loop.create_future()
         self._pending[call_id] = outcome
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        call = Call(call_id, path, payload, deadline, partial(_origin, context))
+        call = Call(call_id, path, payload, deadline, partial(_origin, context), alone)
         try:
             self._handler((call,))
             return await outcome

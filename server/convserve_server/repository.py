@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from convserve_protos.bundle_pb2 import Manifest
+from convserve_protos.classifier_pb2 import ClassifyResponse
 from convserve_server.batcher import Batcher, Request
 from convserve_server.bundle import BundleError, check_manifest, list_bundles
 from convserve_server.engine import Engine, EngineError
@@ -33,9 +34,11 @@ class ModelVersion:
     manifest: Manifest
     engine: Engine
     batcher: Batcher
+    #: Name, version and labels as the serialized beginning of every ClassifyResponse.
+    header: bytes
 
-    def submit(self, request: Request, *, last: bool) -> bool:
-        """Queue a request.
+    def submit(self, request: Request, *, last: bool, alone: bool = False) -> bool:
+        """Queue a request, or run it at once if it is alone (see Batcher.submit).
 
         Returns: False if this version is being unloaded and this was not the last attempt.
 
@@ -44,7 +47,7 @@ class ModelVersion:
             NotReady: if this version is being unloaded and this was the last attempt.
         """
         try:
-            self.batcher.submit(request)
+            self.batcher.submit(request, alone=alone)
         except NotReady:
             if last:
                 raise
@@ -225,7 +228,8 @@ class Repository:
             name=f"model {name}/{version}",
         )
         log.info("%s/%d is served by %s", name, version, engine.provider)
-        return ModelVersion(name, version, manifest, engine, batcher)
+        header = ClassifyResponse(model=name, version=version, labels=manifest.labels)
+        return ModelVersion(name, version, manifest, engine, batcher, header.SerializeToString())
 
     def _retire(self, wanted: Mapping[str, Mapping[int, Path]]) -> None:
         """Unload what is no longer wanted."""

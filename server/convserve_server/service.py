@@ -48,7 +48,7 @@ class Service:
         """
         request = pb.ClassifyRequest()
         _parse(request, call.payload)
-        if len(request.id.encode()) > _MAX_ID_BYTES:
+        if request.id and len(request.id.encode()) > _MAX_ID_BYTES:
             raise InvalidRequest(
                 "id", f"is {len(request.id.encode())} bytes, at most {_MAX_ID_BYTES} are taken"
             )
@@ -62,7 +62,7 @@ class Service:
                 call.deadline,
                 _answer(reply, request.id, model, _top_k(request, model)),
             )
-            if model.submit(work, last=attempt == 2):
+            if model.submit(work, alone=call.alone, last=attempt == 2):
                 break
         return lambda: model.cancel(work)
 
@@ -88,16 +88,14 @@ class Service:
         if not request.HasField("pixels"):
             raise InvalidRequest("input", "is missing, pixels are taken")
         pixels = request.pixels
-        height, width, channels = model.engine.image_shape
-        for field, has, must in (
-            ("height", pixels.height, height),
-            ("width", pixels.width, width),
-            ("channels", pixels.channels, channels),
-        ):
-            if has != must:
-                raise InvalidRequest(
-                    f"pixels.{field}", f"is {has}, model {model.name} takes {must}"
-                )
+        shape = height, width, channels = model.engine.image_shape
+        given = (pixels.height, pixels.width, pixels.channels)
+        if given != shape:
+            for field, has, must in zip(("height", "width", "channels"), given, shape, strict=True):
+                if has != must:
+                    raise InvalidRequest(
+                        f"pixels.{field}", f"is {has}, model {model.name} takes {must}"
+                    )
         if not 1 <= pixels.count <= self.max_images:
             raise InvalidRequest(
                 "pixels.count", f"is {pixels.count}, 1 to {self.max_images} are taken"
@@ -141,7 +139,8 @@ def _answer(
             reply(outcome)
             return
         try:
-            payload = _response(outcome, request_id, model, top_k).SerializeToString()
+            # What is the same in all responses is serialized once: protobuf merges what follows.
+            payload = model.header + _response(outcome, request_id, top_k).SerializeToString()
         except Exception as error:  # noqa: BLE001 - the caller must be told, whatever it is
             reply(InternalFault("building the response", error))
         else:
@@ -150,14 +149,10 @@ def _answer(
     return done
 
 
-def _response(
-    answer: Answer, request_id: str, model: ModelVersion, top_k: int | None
-) -> pb.ClassifyResponse:
+def _response(answer: Answer, request_id: str, top_k: int | None) -> pb.ClassifyResponse:
+    """The response to a request, without what the model's header says."""
     response = pb.ClassifyResponse(
         id=request_id,
-        model=model.name,
-        version=model.version,
-        labels=model.manifest.labels,
         timings=pb.Timings(
             queue_us=round(answer.queue_s * 1e6), compute_us=round(answer.compute_s * 1e6)
         ),
