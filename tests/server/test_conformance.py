@@ -353,3 +353,15 @@ def test_call_knows_who_calls(serve: Serve, front: str, monkeypatch: pytest.Monk
     (origin,) = origins
     assert origin.peer.startswith("ipv4:127.0.0.1:")
     assert set(metadata) <= {tuple(pair) for pair in origin.metadata}
+
+
+def test_many_calls_one_after_another_then_together_are_each_answered(
+    serve: Serve, front: str
+) -> None:
+    served = serve(front)
+    # Long enough for the front to take the caller for a lone one, and back.
+    for _ in range(2):
+        for n in range(40):
+            assert answers(served.classify(request_for(n % 10)).result()) == [n % 10]
+        calls = [served.classify(request_for(n % 10)) for n in range(200)]
+        assert [answers(call.result()) for call in calls] == [[n % 10] for n in range(200)]
