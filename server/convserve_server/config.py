@@ -65,7 +65,7 @@ class Settings:
     )
     workers: int = _setting(
         0,
-        "processes that share the port; 0: one for every two CPUs",
+        "processes that share the port; 0: one for each CPU, or for every four with CUDA",
         group="calls",
         metavar="N",
         low=0,
@@ -130,7 +130,7 @@ class Settings:
     )
     engine_threads: int = _setting(
         0,
-        "threads of each engine on CPU; 0: the CPUs of a worker",
+        "threads of each engine on CPU; 0: the CPUs divided by the workers",
         group="engine",
         metavar="N",
         low=0,

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from importlib import metadata
 
 from convserve_server.config import Settings, address
 from convserve_server.cpus import available_cpus
@@ -36,14 +37,27 @@ class StartError(Exception):
 
 
 def choose_sizes(settings: Settings, cpus: float) -> Settings:
-    """Fill in what was left to us: workers and the engine threads of each.
+    """Fill in what was left to us: workers, and the engine threads of each.
 
-    One worker for two CPUs: its front keeps about one busy with single digits, its engine the
-    other. On CUDA the engine's threads hardly matter.
+    On CPU one worker for each CPU, each with one engine thread: two processes share the work of
+    the front, which one cannot (the GIL), and small batches lose more by waking a second thread
+    than it computes (docs/performance.md). Fewer workers get more threads each, which suits a lone
+    caller of large batches, whose one connection is with one worker. On CUDA the engine needs no CPU, but every worker has
+    its own copy of the models on the device: one worker for four CPUs.
     """
-    workers = settings.workers or max(1, int(cpus) // 2)
+    share = 4 if settings.device != "cpu" and has_cuda_package() else 1
+    workers = settings.workers or max(1, int(cpus) // share)
     threads = settings.engine_threads or max(1, int(cpus) // workers)
     return dataclasses.replace(settings, workers=workers, engine_threads=threads)
+
+
+def has_cuda_package() -> bool:
+    """Whether ONNX Runtime for CUDA is installed; importing it here would cost too much."""
+    try:
+        metadata.distribution("onnxruntime-gpu")
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def reserve_port(host: str, port: int) -> socket.socket:

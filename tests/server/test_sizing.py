@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 
+from convserve_server import supervisor
 from convserve_server.config import Settings
 from convserve_server.supervisor import StartError, choose_sizes, reserve_port
 
@@ -15,11 +16,9 @@ from convserve_server.supervisor import StartError, choose_sizes, reserve_port
         (0.5, 1, 1),
         (1, 1, 1),
         (1.9, 1, 1),
-        (2, 1, 2),
-        (3, 1, 3),
-        (4, 2, 2),
-        (7.5, 3, 2),
-        (64, 32, 2),
+        (2, 2, 1),
+        (3.9, 3, 1),
+        (16, 16, 1),
     ],
 )
 def test_sizes_left_to_us_fit_the_cpus(cpus: float, workers: int, threads: int) -> None:
@@ -40,7 +39,15 @@ def test_sizes_given_are_kept() -> None:
 
 def test_threads_given_workers_are_chosen() -> None:
     sized = choose_sizes(Settings(models="m", engine_threads=5), 8)
-    assert (sized.workers, sized.engine_threads) == (4, 5)
+    assert (sized.workers, sized.engine_threads) == (8, 5)
+
+
+@pytest.mark.parametrize(("device", "workers"), [("auto", 4), ("cuda", 4), ("cpu", 16)])
+def test_with_the_cuda_package_workers_are_few_unless_the_device_is_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, device: str, workers: int
+) -> None:
+    monkeypatch.setattr(supervisor, "has_cuda_package", lambda: True)
+    assert choose_sizes(Settings(models="m", device=device), 16).workers == workers
 
 
 def listener(port: int, *options: int) -> socket.socket:
