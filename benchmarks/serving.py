@@ -67,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         "--connections", type=int, choices=(1, 2, 4, 8, 16), default=4,
         help="over which callers are spread; several workers need more [default: 4]",
     )  # fmt: skip
+    result.add_argument(
+        "--flags", default="", metavar="FLAGS",
+        help="more flags for convserve-serve, as '--workers 1 --engine-threads 2'",
+    )  # fmt: skip
     result.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return result
 
@@ -98,14 +102,22 @@ def choose_driver(name: str) -> Driver:
     return H2loadDriver()
 
 
-def servers(bundle: Path) -> list[ServerProcess]:
-    """The baseline and ours with each front, not started; on the CPU, otherwise as they come."""
+def servers(bundle: Path, flags: str = "") -> list[ServerProcess]:
+    """The baseline and ours with each front, not started; on the CPU, otherwise as they come.
+
+    Args:
+        bundle: the model file.
+        flags: more flags for ours.
+    """
     naive = [sys.executable, str(Path(__file__).with_name("naive_server.py")), str(bundle)]
     ours = [sys.executable, "-m", "convserve_server.main", "--models", str(bundle.parents[2])]
-    ours += ["--port", "0", "--device", "cpu", "--log-format", "json"]
+    ours += ["--port", "0", "--device", "cpu", "--log-format", "json", *flags.split()]
     return [
         ServerProcess(BASELINE, naive),
-        *(ServerProcess(f"convserve, {front}", [*ours, "--front", front]) for front in FRONTS),
+        *(
+            ServerProcess(f"convserve, {front} {flags}".strip(), [*ours, "--front", front])
+            for front in FRONTS
+        ),
     ]
 
 

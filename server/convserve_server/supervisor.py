@@ -42,8 +42,8 @@ def choose_sizes(settings: Settings, cpus: float) -> Settings:
     On CPU one worker for each CPU, each with one engine thread: two processes share the work of
     the front, which one cannot (the GIL), and small batches lose more by waking a second thread
     than it computes (docs/performance.md). Fewer workers get more threads each, which suits a lone
-    caller of large batches, whose one connection is with one worker. On CUDA the engine needs no CPU, but every worker has
-    its own copy of the models on the device: one worker for four CPUs.
+    caller of large batches: its one connection is with one worker. On CUDA the engine needs no
+    CPU, but every worker has its own copy of the models on the device: one for four CPUs.
     """
     share = 4 if settings.device != "cpu" and has_cuda_package() else 1
     workers = settings.workers or max(1, int(cpus) // share)
