@@ -204,7 +204,7 @@ def run(arguments: argparse.Namespace) -> None:
     on = machine()
     with ExitStack() as stack:
         started = []
-        for server in servers(bundle):
+        for server in servers(bundle, arguments.flags):
             with _reported(server, ", starting"):
                 started.append(stack.enter_context(server))
         questions = Questions.of_bundle(bundle, max(cell.images for cell in CELLS))
