@@ -111,7 +111,7 @@ def test_wrong_probabilities_are_noticed(models: Path) -> None:
 def test_lost_process_is_noticed(models: Path) -> None:
     with servers(models / "mnist/1/model.onnx")[1] as server:
         assert server.cpu_s() > 0
-        (worker,) = (
+        worker = next(
             pid
             for pid in process_tree(os.getpid())
             if "convserve_server.worker" in Path(f"/proc/{pid}/cmdline").read_text()

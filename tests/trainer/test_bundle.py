@@ -52,7 +52,8 @@ def test_manifest_fills_every_field(published: Published) -> None:
     assert set(training.versions) >= {"keras", "tensorflow", "onnx", "python", "convserve"}
     assert len(training.dataset_sha256) == 64
     assert 0 < training.parity_max_abs <= 1e-5
-    assert set(said.metrics) == {"accuracy", "loss", "correct", "total"}
+    assert set(said.metrics) == {"accuracy", "loss", "correct", "total", "keras_correct"}
+    assert said.metrics["keras_correct"] == said.metrics["correct"]
     assert said.metrics["accuracy"] == said.metrics["correct"] / said.metrics["total"]
     assert said.metrics["total"] == 10_000
 

@@ -31,6 +31,7 @@ RECIPES_EXAMPLES = """examples:
   convserve-train recipes
   convserve-train recipes --json
 """
+EXTRA = ("keras", "onnx", "onnxruntime", "onnxslim", "tensorflow", "tf2onnx")
 BUNDLE_HELP = "model.onnx, its version folder, or the model's folder (its newest version)"
 DATA_HELP = "folder with MNIST's four files, gzip or not [default: the user's cache, or a download]"
 
@@ -48,6 +49,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         options.run(options)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        print(
+            f"convserve-train: {error.name} is not installed; run: pip install 'convserve[train]'",
+            file=sys.stderr,
+        )
+        return 1
     except TrainerError as error:
         print(f"convserve-train: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
