@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
 
+_NO_PIXELS: Pixels = np.empty((0, 1, 1, 1), np.uint8)
+
 #: Longest work that is done on the thread that submits it, s.
 _HERE_S = 0.0005
 
@@ -168,6 +170,8 @@ class Batcher:
                 return
             request.finished = True
             self._waiting -= len(request.pixels) - request.taken
+            # Its place in the queue is found empty later; its pixels need not stay until then.
+            request.pixels = _NO_PIXELS
         request.finish(reason or Cancelled("cancelled by the caller"))
 
     def close(self) -> None:
