@@ -67,9 +67,10 @@ def published(models: Path, data: Path | None, limit: int | None) -> Manifest:
         subprocess.run(command, check=True)
         return bundle.read_manifest(models / NAME)
     made = manifest.created.ToDatetime().strftime("%Y-%m-%d %H:%M")
+    print(f"reusing {bundle.find(models / NAME)} (make clean removes it)")
     print(
-        f"reusing {bundle.find(models / NAME)}, trained by recipe {manifest.training.recipe} at "
-        f"{made} UTC, accuracy {manifest.metrics['accuracy']:.2%} (make clean removes it)"
+        f"trained by recipe {manifest.training.recipe} at {made} UTC, "
+        f"accuracy {manifest.metrics['accuracy']:.2%}"
     )
     return manifest
 
