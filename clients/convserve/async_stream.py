@@ -49,6 +49,7 @@ class AsyncStream:
                 try:
                     pixels = await anext(self._arrays)
                 except StopAsyncIteration:
+                    self._ledger.finish()
                     return
                 yield self._ledger.enter(index, pixels)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's task

@@ -10,7 +10,13 @@ import grpc
 import numpy.typing as npt
 
 from convserve.calls import Question, split
-from convserve.errors import ConvserveError, DeadlineExceeded, InvalidRequest, UnexpectedReply
+from convserve.errors import (
+    ConvserveError,
+    DeadlineExceeded,
+    InvalidRequest,
+    ServerUnavailable,
+    UnexpectedReply,
+)
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import Settings
@@ -38,6 +44,7 @@ class Ledger:
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._open: dict[str, _Sent] = {}  # Oldest first.
+        self._finished = False
 
     def enter(self, index: int, pixels: npt.ArrayLike) -> classifier_pb2.StreamClassifyRequest:
         """Returns the message for the images with that number.
@@ -93,13 +100,23 @@ class Ledger:
             )
         return left_s
 
+    def finish(self) -> None:
+        """Notes that there are no more requests to come."""
+        with self._lock:
+            self._finished = True
+
     def close(self) -> None:
         """Ends the stream in good order.
 
         Raises:
-            UnexpectedReply: The server ended it and left requests unanswered.
+            ServerUnavailable: The server ended it before all was sent and answered, as it does when
+                it stops.
         """
         with self._lock:
-            left = len(self._open)
-        if left:
-            raise UnexpectedReply(f"the server ended the stream and left {left} items unanswered")
+            left, finished = len(self._open), self._finished
+        if left or not finished:
+            raise ServerUnavailable(
+                f"{self._settings.server} ended the stream, as it does when it stops, with "
+                f"{left} items unanswered{'' if finished else ' and others not sent'}",
+                code=grpc.StatusCode.UNAVAILABLE,
+            )

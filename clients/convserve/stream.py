@@ -46,6 +46,7 @@ class Stream:
                 try:
                     pixels = next(arrays)
                 except StopIteration:
+                    self._ledger.finish()
                     return
                 yield self._ledger.enter(index, pixels)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread

@@ -206,22 +206,43 @@ def test_stream_may_last_longer_than_the_timeout_of_one_answer(
     assert len(list(connect().stream(digits[:2], timeout=0.1))) == 2
 
 
-@pytest.mark.parametrize(
-    ("ids", "reason"),
-    [(["0", "0"], "'0', which is not under way"), (["0"], "left 1 items unanswered")],
-)
-def test_answers_that_fit_no_request_are_refused(
-    connect: Connect, server: ScriptedServer, digits: Digits, ids: list[str], reason: str
+def test_answer_that_fits_no_request_is_refused(
+    connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
-    def answer_with(messages: Messages) -> Responses:
-        for message, its_id in zip(list(messages), ids, strict=False):
+    def answer_twice(messages: Messages) -> Responses:
+        for message in list(messages):
             response = server.stream_response(message)
-            response.id = its_id
+            response.id = "0"
             yield response
 
-    server.answer_stream = answer_with
-    with pytest.raises(UnexpectedReply, match=reason):
+    server.answer_stream = answer_twice
+    with pytest.raises(UnexpectedReply, match="'0', which is not under way"):
         list(connect().stream(digits[:2]))
+
+
+def test_server_that_ends_the_stream_with_items_unanswered_is_unavailable(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    def answer_first(messages: Messages) -> Responses:
+        yield server.stream_response(list(messages)[0])
+
+    server.answer_stream = answer_first
+    with pytest.raises(ServerUnavailable, match="with 1 items unanswered$"):
+        list(connect().stream(digits[:2]))
+
+
+def test_server_that_ends_the_stream_before_all_is_sent_is_unavailable(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    def answer_first(messages: Messages) -> Responses:
+        yield server.stream_response(next(messages))
+
+    server.answer_stream = answer_first
+    # One at a time: the last of them has not been sent when the server stops.
+    outcomes = connect(max_in_flight=1).stream(digits[:3])
+    assert next(outcomes)[0] == 0
+    with pytest.raises(ServerUnavailable, match="and others not sent$"):
+        list(outcomes)
 
 
 def test_caller_that_stops_early_stops_the_source(
