@@ -63,10 +63,9 @@ class GrpcioFront:
         self._health: health.Health
         self._streams: streams.ClassifyStreams
         self._closing: asyncio.Event
-        self._draining = False
         # How many calls in a row were alone, the current one included.
         self._alone_in_a_row = 0
-        # Streams, calls that are alone, and when draining all calls, until all is sent.
+        # Calls and streams, until their last byte is with the kernel.
         self._open = 0
         self._idle: asyncio.Event
 
@@ -97,7 +96,6 @@ class GrpcioFront:
 
     def drain(self) -> None:
         """See Front.drain."""
-        self._draining = True
         self._loop.call_soon_threadsafe(self._health.stop)
         self._loop.call_soon_threadsafe(self._streams.stop)
 
@@ -177,8 +175,7 @@ class GrpcioFront:
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(payload: bytes, context: Any) -> bytes:
             alone = self._is_alone()
-            if alone or self._draining:
-                self._count(context)
+            self._count(context)
             outcome = await self._call(path, payload, context, alone)
             if isinstance(outcome, ServeError):
                 await context.abort(_CODES[outcome.code], str(outcome), to_trailers(outcome))
@@ -191,16 +188,12 @@ class GrpcioFront:
         await self._streams.handle(requests, context)
 
     def _is_alone(self) -> bool:
-        """Whether a new call is the only one that is open.
+        """Whether a new call is the only one that is open, as the ones before it were.
 
-        Calls that are worked on at once, on this thread, would all seem alone: nobody sees those
-        that wait behind them. But then the answer to one is not sent yet when the next begins, so
-        calls that seem alone are counted until their answer is.
+        Calls that are worked on at once, on this thread, hide those that wait behind them. But then
+        the answer to one is not sent yet when the next begins, and it still counts as open.
         """
-        if self._pending or self._open:
-            self._alone_in_a_row = 0
-        else:
-            self._alone_in_a_row += 1
+        self._alone_in_a_row = 0 if self._open else self._alone_in_a_row + 1
         return self._alone_in_a_row >= _ALONE_IN_A_ROW
 
     def _count(self, context: Any) -> None:

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Events taken in one trip; more wait in Rust.
 _MAX_EVENTS = 64
+#: From handing an answer over to its last byte being with the kernel, generously, s.
+_SETTLE_S = 0.1
 
 
 class NativeFront:
@@ -103,6 +105,8 @@ class NativeFront:
     def flush(self, timeout_s: float) -> None:
         """See Front.flush."""
         self._grpcio.flush(timeout_s)
+        # Nothing tells when an answer is with the kernel, and those just given would be lost.
+        time.sleep(min(timeout_s, _SETTLE_S))
 
     def close(self) -> None:
         """See Front.close."""

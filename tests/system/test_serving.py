@@ -4,7 +4,10 @@ import collections
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,7 +17,7 @@ import pytest
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from tests.bundles import SHAPE, digit_of
-from tests.system.conftest import WAIT_S, ServerProcess, StartServer
+from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer
 
 
 def request_for(class_: int) -> pb.ClassifyRequest:
@@ -62,6 +65,24 @@ def test_sigterm_with_2000_calls_in_flight_ends_each_with_an_answer_or_unavailab
     assert set(outcomes) <= {"right", "UNAVAILABLE"}, outcomes
     assert outcomes["right"] > 100
     assert outcomes.total() == 2000
+
+
+@pytest.mark.parametrize("front", ["grpcio", "native"])
+def test_answers_given_just_before_the_end_reach_their_callers(models: Path, front: str) -> None:
+    held = [sys.executable, "-m", "tests.system.held_server", str(models), front]
+    with subprocess.Popen(
+        held, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        with channel_to(f"127.0.0.1:{server.stdout.readline().strip()}") as channel:
+            stub: Any = ClassifierStub(channel)
+            calls = [stub.Classify.future(request_for(n % 10), timeout=WAIT_S) for n in range(1000)]
+            # All are in its queue, or in its engine, which it holds until it is about to end.
+            print(1000, file=server.stdin, flush=True)
+            outcomes = collections.Counter(outcome(call, n % 10) for n, call in enumerate(calls))
+        assert server.wait(WAIT_S) == 0
+    assert outcomes == {"right": 1000}
 
 
 @pytest.mark.parametrize("front", ["grpcio", "native"])

@@ -1,0 +1,42 @@
+"""A worker whose engine waits until the worker is stopping: then all answers come at the very end.
+
+    python -m tests.system.held_server MODELS FRONT
+
+Prints its port; reads how many images to wait for; stops; ends as a worker does.
+"""
+
+import os
+import sys
+import threading
+
+from convserve_server.config import Settings
+from convserve_server.worker import Worker, make_front
+from tests.server.conftest import HeldEngine, PortKeeper
+from tests.server.test_conformance import until
+
+
+def main() -> None:
+    settings = Settings(
+        models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024
+    )
+    engine = HeldEngine()
+    engine.max_batch = settings.max_batch
+    engine.hold()
+    front = PortKeeper(make_front(settings, 0))
+    worker = Worker(settings, front, lambda _: engine)
+    worker.start()
+    print(front.port, flush=True)
+    wanted = int(sys.stdin.readline())
+    batcher = worker._repository.get("mnist", None).batcher
+    in_engine = engine.wait_entered()
+    until(lambda: in_engine + batcher.waiting == wanted)
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    until(lambda: worker._dispatcher._draining)
+    engine.release()
+    stopping.join()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
