@@ -71,6 +71,12 @@ class Settings:
         low=0,
         high=256,
     )
+    pin: str = _setting(
+        "auto",
+        "auto keeps each worker on a CPU of its own if there is one for each and no quota",
+        group="calls",
+        choices=("auto", "off"),
+    )
     max_message_bytes: int = _setting(
         4 * 2**20, "largest request", group="calls", metavar="BYTES", low=1024, high=2**30
     )

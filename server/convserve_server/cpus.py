@@ -16,10 +16,13 @@ SELF = Path("/proc/self/cgroup")
 
 def available_cpus(cgroup: Path = CGROUP, self_cgroup: Path = SELF) -> float:
     """CPUs that this process may use: the smaller of its affinity and its cgroup quota."""
-    affinity = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min([float(affinity), *_quotas(cgroup, self_cgroup)])
+    allowed = len(available_set()) or os.cpu_count() or 1
+    return min([float(allowed), *_quotas(cgroup, self_cgroup)])
+
+
+def available_set() -> list[int]:
+    """The CPUs that this process may run on; empty where the system does not say (macOS)."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def _quotas(cgroup: Path, self_cgroup: Path) -> list[float]:

@@ -3,6 +3,7 @@
 It owns the port (SO_REUSEPORT: the workers listen on it together) and imports nothing heavy.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -14,11 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 
 from convserve_server.config import Settings, address
-from convserve_server.cpus import available_cpus
+from convserve_server.cpus import available_cpus, available_set
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,22 @@ def choose_sizes(settings: Settings, cpus: float) -> Settings:
     workers = settings.workers or max(1, int(cpus) // share)
     threads = settings.engine_threads or max(1, int(cpus) // workers)
     return dataclasses.replace(settings, workers=workers, engine_threads=threads)
+
+
+def choose_cpus(settings: Settings, cpus: float, affinity: Sequence[int]) -> list[int]:
+    """The CPU that each worker is kept on; none if the system is to move them about.
+
+    Most of a call's time is threads of one process waking each other; on one CPU that is a switch,
+    between two an interrupt (docs/performance.md). With a quota, or more CPUs than workers, other
+    processes would choose the same CPUs while others idle, so then we do not.
+
+    Args:
+        settings: with sizes chosen.
+        cpus: that we may use, quotas counted.
+        affinity: the CPUs that we may run on.
+    """
+    one_each = settings.workers == len(affinity) == cpus and settings.engine_threads == 1
+    return sorted(affinity) if settings.pin == "auto" and one_each else []
 
 
 def has_cuda_package() -> bool:
@@ -108,10 +126,12 @@ class Supervisor:
 
     Args:
         settings: with sizes chosen.
+        cpus: the CPU that each worker is kept on; empty to let the system choose.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, cpus: Sequence[int] = ()) -> None:
         self._settings = settings
+        self._cpus = cpus
         self._slots = [_Slot(number) for number in range(1, settings.workers + 1)]
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = []
@@ -175,6 +195,11 @@ class Supervisor:
             env=os.environ | {"TMPDIR": self._temporary},
         )
         os.close(writer)
+        if self._cpus:
+            # It has one thread yet; those that it starts inherit this. If it is gone already, the
+            # end of its pipe tells.
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(slot.process.pid, {self._cpus[slot.number - 1]})
         slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False
         self._selector.register(reader, selectors.EVENT_READ, slot)
 
@@ -271,5 +296,9 @@ def supervise(settings: Settings) -> int:
     """
     cpus = available_cpus()
     sized = choose_sizes(settings, cpus)
-    log.info("%g CPUs; settings: %s", cpus, json.dumps(dataclasses.asdict(sized)))
-    return Supervisor(sized).run()
+    pinned = choose_cpus(sized, cpus, available_set())
+    log.info(
+        "%g CPUs, workers kept on %s; settings: %s",
+        cpus, pinned or "any", json.dumps(dataclasses.asdict(sized)),
+    )  # fmt: skip
+    return Supervisor(sized, pinned).run()

@@ -7,7 +7,7 @@ import pytest
 
 from convserve_server import supervisor
 from convserve_server.config import Settings
-from convserve_server.supervisor import StartError, choose_sizes, reserve_port
+from convserve_server.supervisor import StartError, choose_cpus, choose_sizes, reserve_port
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,28 @@ def test_with_the_cuda_package_workers_are_few_unless_the_device_is_the_cpu(
 ) -> None:
     monkeypatch.setattr(supervisor, "has_cuda_package", lambda: True)
     assert choose_sizes(Settings(models="m", device=device), 16).workers == workers
+
+
+@pytest.mark.parametrize(
+    ("given", "cpus", "affinity", "pinned"),
+    [
+        ({}, 2, [0, 1], [0, 1]),
+        ({}, 3, [7, 2, 4], [2, 4, 7]),
+        ({"pin": "off"}, 2, [0, 1], []),
+        ({"workers": 1}, 2, [0, 1], []),
+        ({"engine_threads": 2}, 2, [0, 1], []),
+        # A quota of two CPUs on a machine with four: others would take the same two.
+        ({}, 2, [0, 1, 2, 3], []),
+        ({}, 1.5, [0, 1], []),
+        # A system that does not say which CPUs there are.
+        ({}, 2, [], []),
+    ],
+)
+def test_workers_are_kept_on_cpus_only_if_each_has_one_of_the_whole_machine(
+    given: dict[str, object], cpus: float, affinity: list[int], pinned: list[int]
+) -> None:
+    sized = choose_sizes(Settings(models="m", **given), cpus)  # type: ignore[arg-type]
+    assert choose_cpus(sized, cpus, affinity) == pinned
 
 
 def listener(port: int, *options: int) -> socket.socket:

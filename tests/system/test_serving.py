@@ -16,6 +16,7 @@ import pytest
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from convserve_server.cpus import available_cpus
 from tests.bundles import SHAPE, digit_of
 from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer
 
@@ -208,6 +209,22 @@ def test_cuda_where_there_is_none_refuses_to_start(start_server: StartServer) ->
     (entry,) = [entry for entry in server.log if "cannot start" in entry["message"]]
     assert "device cuda: this onnxruntime has only" in entry["message"]
     assert "convserve[gpu]" in entry["message"]
+
+
+def test_workers_for_all_cpus_are_kept_on_one_each_unless_told_not_to(
+    start_server: StartServer,
+) -> None:
+    allowed = os.sched_getaffinity(0)
+    if available_cpus() != len(allowed):
+        pytest.skip("a CPU quota is in force here, so workers are not kept on CPUs")
+    server = start_server()
+    server.wait_until_serving()
+    places = [os.sched_getaffinity(pid) for pid in server.worker_pids()]
+    assert sorted(places, key=min) == [{cpu} for cpu in sorted(allowed)]
+    assert server.terminate() == 0
+    free = start_server("--pin", "off")
+    free.wait_until_serving()
+    assert all(os.sched_getaffinity(pid) == allowed for pid in free.worker_pids())
 
 
 def test_log_says_at_start_what_was_chosen(start_server: StartServer) -> None:
