@@ -93,7 +93,7 @@ def test_worker_killed_under_load_is_back_and_calls_on_others_are_unaffected(
     server = start_server("--front", front, "--workers", "2")
     address = server.wait_until_serving()
     first, second = server.worker_pids()
-    loads = [Load(address) for _ in range(8)]
+    loads = [Load(address) for _ in range(12)]  # all on one worker once in 4,096 runs
     try:
         for load in loads:
             load.wait_for_calls(20)
