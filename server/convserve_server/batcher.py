@@ -74,6 +74,10 @@ class Request:
         self.rows: list[Probabilities] = []
         self.finished = False
 
+    def expired(self, now: float) -> bool:
+        """Whether nobody waits for the answer any more at time.monotonic() now."""
+        return self.deadline is not None and self.deadline <= now
+
     def finish(self, outcome: Answer | ServeError) -> None:
         """Hand over the outcome; whoever marks the request finished calls this."""
         try:
@@ -149,7 +153,7 @@ class Batcher:
                     f"{count} more exceed the limit of {self._max_queue}",
                     retry_after_s=max(0.01, self._waiting * self._image_s),
                 )
-            here = alone and self._free(count)
+            here = alone and self._free(count) and not request.expired(time.monotonic())
             if here:
                 self._busy = self._here = True
                 request.taken = count
@@ -236,7 +240,7 @@ class Batcher:
             if request.finished:
                 self._queue.popleft()
                 continue
-            if request.deadline is not None and request.deadline <= now:
+            if request.expired(now):
                 self._queue.popleft()
                 request.finished = True
                 self._waiting -= len(request.pixels) - request.taken

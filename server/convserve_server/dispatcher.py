@@ -1,14 +1,11 @@
 """Leads every call to its method and its answer back to the front; knows what is in flight."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from convserve_server.errors import InternalFault, NotReady, ServeError
 from convserve_server.front import Call, Cancellation, Event, Front
-
-log = logging.getLogger(__name__)
 
 #: Takes the answer to a call.
 Reply = Callable[[bytes | ServeError], None]
@@ -62,7 +59,7 @@ class Dispatcher:
         self._draining = True
 
     def wait_quiet(self, quiet_s: float, timeout_s: float) -> None:
-        """Wait until no call has been in flight or has come in for quiet_s, at most timeout_s."""
+        """Wait until no call is in flight and none has come in for quiet_s, at most timeout_s."""
         end = time.monotonic() + timeout_s
         with self._changed:
             self._watched = True

@@ -6,7 +6,6 @@ It runs everywhere and serves streams, health and reflection, also for other fro
 import asyncio
 import contextlib
 import itertools
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +22,6 @@ from convserve_server import health, service, streams
 from convserve_server.config import address
 from convserve_server.errors import ServeError, to_trailers
 from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
-
-log = logging.getLogger(__name__)
 
 _MAX_PENDING = 2**20
 

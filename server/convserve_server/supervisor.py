@@ -24,7 +24,8 @@ from convserve_server.cpus import available_cpus, available_set
 
 log = logging.getLogger(__name__)
 
-_EXIT_CONFIG = 78
+#: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
+EXIT_CONFIG = 78
 #: A worker that lived so long is restarted at once, s.
 _STABLE_S = 10.0
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 10.0
@@ -241,7 +242,7 @@ class Supervisor:
             return
         lived = time.monotonic() - slot.started
         slot.failures = 0 if lived >= _STABLE_S else slot.failures + 1
-        if status == _EXIT_CONFIG:
+        if status == EXIT_CONFIG:
             slot.failures = _MAX_FIRST_FAILURES
         delay = (
             min(_LAST_DELAY_S, _FIRST_DELAY_S * 2 ** (slot.failures - 1)) if slot.failures else 0

@@ -28,11 +28,9 @@ from convserve_server.engine import (
 from convserve_server.front import Front, FrontOptions
 from convserve_server.logs import configure_logging
 from convserve_server.repository import Loader, QueueLimits, Repository
+from convserve_server.supervisor import EXIT_CONFIG
 
 log = logging.getLogger(__name__)
-
-#: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
-EXIT_CONFIG = 78
 
 #: No call for so long when asked to stop: none is on its way, s.
 _QUIET_S = 0.1

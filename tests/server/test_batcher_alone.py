@@ -1,6 +1,7 @@
 """A lone caller's request runs on the thread that submits it, if that is quick."""
 
 import threading
+import time
 from collections.abc import Sequence
 from unittest import mock
 
@@ -9,7 +10,7 @@ import pytest
 
 from convserve_server import batcher as batcher_module
 from convserve_server.batcher import Answer, Batcher, Pixels, Probabilities, Request
-from convserve_server.errors import InternalFault, ServeError
+from convserve_server.errors import DeadlinePassed, InternalFault, ServeError
 
 PATIENCE_S = 20.0
 
@@ -44,7 +45,9 @@ class Bench:
         self.ask(0, alone=False)
         self.engine.threads.clear()
 
-    def send(self, *values: int, alone: bool) -> "list[Answer | ServeError]":
+    def send(
+        self, *values: int, alone: bool, deadline: float | None = None
+    ) -> "list[Answer | ServeError]":
         """Submit images of one pixel; the outcome appears in the list."""
         outcomes: list[Answer | ServeError] = []
         pixels = np.array(values, np.uint8).reshape(-1, 1, 1, 1)
@@ -54,12 +57,12 @@ class Bench:
             outcomes.append(outcome)
             over.set()
 
-        self.batcher.submit(Request(pixels, None, done), alone=alone)
+        self.batcher.submit(Request(pixels, deadline, done), alone=alone)
         return outcomes
 
-    def ask(self, *values: int, alone: bool) -> Answer | ServeError:
+    def ask(self, *values: int, alone: bool, deadline: float | None = None) -> Answer | ServeError:
         """Submit, and wait for the outcome."""
-        outcomes = self.send(*values, alone=alone)
+        outcomes = self.send(*values, alone=alone, deadline=deadline)
         assert self._done.wait(PATIENCE_S)
         (outcome,) = outcomes
         return outcome
@@ -110,6 +113,13 @@ def test_request_over_a_batch_runs_on_the_batchers_thread() -> None:
     bench = Bench(max_batch=2)
     assert values_of(bench.ask(1, 2, 3, alone=True)) == [1, 2, 3]
     assert threading.current_thread() not in bench.engine.threads
+
+
+def test_expired_lone_request_costs_no_compute() -> None:
+    bench = Bench()
+    outcome = bench.ask(7, alone=True, deadline=time.monotonic())
+    assert isinstance(outcome, DeadlinePassed)
+    assert bench.engine.threads == []
 
 
 def test_with_a_delay_for_company_nobody_is_run_at_once() -> None:

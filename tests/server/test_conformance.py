@@ -81,7 +81,6 @@ def test_timings_tell_queue_and_compute_apart(serve: Serve, front: str) -> None:
     served.engine.release()
     first_us, second_us = first.result().timings, second.result().timings
     assert first_us.compute_us > 0
-    assert first_us.queue_us + first_us.compute_us > 0
     assert second_us.queue_us > 0
 
 
