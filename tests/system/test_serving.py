@@ -206,9 +206,12 @@ def test_cuda_where_there_is_none_refuses_to_start(start_server: StartServer) ->
         pytest.skip("this onnxruntime has CUDA")
     server = start_server("--device", "cuda")
     assert server.wait() == 1
-    (entry,) = [entry for entry in server.log if "cannot start" in entry["message"]]
-    assert "device cuda: this onnxruntime has only" in entry["message"]
-    assert "convserve[gpu]" in entry["message"]
+    # Each worker says it, unless the first one's end came before the others got so far.
+    messages = [e["message"] for e in server.log if "cannot start" in e["message"]]
+    assert 1 <= len(messages) <= available_cpus()
+    for message in messages:
+        assert "device cuda: this onnxruntime has only" in message
+        assert "convserve[gpu]" in message
 
 
 def test_workers_for_all_cpus_are_kept_on_one_each_unless_told_not_to(
