@@ -208,7 +208,7 @@ def test_cuda_where_there_is_none_refuses_to_start(start_server: StartServer) ->
     assert server.wait() == 1
     # Each worker says it, unless the first one's end came before the others got so far.
     messages = [e["message"] for e in server.log if "cannot start" in e["message"]]
-    assert 1 <= len(messages) <= available_cpus()
+    assert 1 <= len(messages) <= max(1, available_cpus())
     for message in messages:
         assert "device cuda: this onnxruntime has only" in message
         assert "convserve[gpu]" in message
