@@ -13,5 +13,5 @@ lock client.txt ../pyproject.toml
 lock serve.txt ../pyproject.toml --extra serve
 lock gpu.txt ../pyproject.toml --extra gpu
 lock train.txt ../pyproject.toml --extra train
-lock dev.txt ../pyproject.toml --extra serve --extra train --group dev
+lock dev.txt ../pyproject.toml --extra serve --extra train --group ../pyproject.toml:dev
 lock protos.txt protos.in

@@ -32,6 +32,8 @@ LIBRARIES = {
     "pygrpc_native": {"server"},
     "uvloop": {"server"},
     "PIL": {"imaging", "clients"},
+    "simplejpeg": {"imaging"},
+    "cykooz_resizer": {"imaging"},
 }
 
 

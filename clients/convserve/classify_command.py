@@ -15,7 +15,8 @@ from convserve.client import Client
 from convserve.pixels import Batch
 from convserve.results import Classification, Result
 from convserve.terminal import draw_bar, draw_digit, printable
-from convserve_imaging.digits import PictureError, centre
+from convserve_imaging.digits import centre
+from convserve_imaging.errors import PictureError
 
 STDIN = "-"
 

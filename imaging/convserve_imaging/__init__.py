@@ -3,5 +3,8 @@
 MNIST_CENTRE = "mnist-centre/1"
 """Name and version of `digits.centre`, for `Manifest.input.resize`; other pixels, other version."""
 
-METHODS = frozenset({MNIST_CENTRE})
+PHOTO_BILINEAR = "photo-bilinear/1"
+"""Name and version of `photos.decode`."""
+
+METHODS = frozenset({MNIST_CENTRE, PHOTO_BILINEAR})
 """All that this version knows."""

@@ -12,12 +12,21 @@ test digits: all their centres of mass lie between 13.5 and 14.5, and 9,997 fill
 import io
 import math
 import os
+import threading
 import warnings
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from convserve_imaging.errors import (
+    BlankPictureError,
+    DamagedPictureError,
+    NotAPictureError,
+    TooManyPixelsError,
+)
+from convserve_imaging.signatures import looks_like
 
 MAX_PIXELS = 40_000_000
 """Largest picture taken, width times height: more than telephones make."""
@@ -31,55 +40,43 @@ EDGE = (
     0.05  # of the strongest ink, where the digit ends: enlarging smooths an edge beyond its place
 )
 
+_FILTERS = threading.Lock()
+
 Picture: TypeAlias = Image.Image | bytes | str | os.PathLike[str]
 Grey: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
-class PictureError(ValueError):
-    """A picture that cannot become a digit; the message says why."""
-
-
-class NotAPictureError(PictureError):
-    """The bytes are no picture that Pillow reads, or a damaged one."""
-
-
-class BlankPictureError(PictureError):
-    """Nothing is drawn on the picture."""
-
-
-class TooManyPixelsError(PictureError):
-    """The picture is larger than `MAX_PIXELS`; it was not decoded."""
-
-
-def centre(picture: Picture) -> Pixels:
+def centre(picture: Picture, formats: tuple[str, ...] | None = None) -> Pixels:
     """Makes of a picture of one digit what MNIST would have made of it.
 
     Args:
         picture: a Pillow image, the bytes of a file, or the path of one. Any mode: colours become
             grey, transparency becomes paper, dark ink on a light ground is inverted.
+        formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
 
     Returns:
         uint8 [28, 28, 1], 0 (ground) to 255 (ink).
 
     Raises:
-        NotAPictureError: the bytes are no picture, or a damaged one.
+        NotAPictureError: the bytes are no picture, or of another format.
+        DamagedPictureError: the picture cannot be decoded.
         TooManyPixelsError: its header says more than `MAX_PIXELS`.
         BlankPictureError: it has no ink.
         OSError: the path cannot be read.
     """
-    ink = _ink(_opened(picture))
+    ink = _ink(_opened(picture, formats))
     digit = _scaled(_cropped(ink))
     return _placed(digit)[:, :, np.newaxis]
 
 
-def _opened(picture: Picture) -> Image.Image:
+def _opened(picture: Picture, formats: tuple[str, ...] | None) -> Image.Image:
     """Returns the picture, decoded and upright; its size is checked before it is decoded."""
     if isinstance(picture, Image.Image):
         opened = picture
     else:
         data = picture if isinstance(picture, bytes) else _read(picture)
-        opened = _identified(data)
+        opened = _identified(data, formats)
     width, height = opened.size
     if width * height > MAX_PIXELS:
         raise TooManyPixelsError(
@@ -89,7 +86,7 @@ def _opened(picture: Picture) -> Image.Image:
         opened.load()
         return ImageOps.exif_transpose(opened)
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
-        raise NotAPictureError(f"the {opened.format} picture is damaged: {error}") from error
+        raise DamagedPictureError(f"the {opened.format} picture is damaged: {error}") from error
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -97,23 +94,21 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def _identified(data: bytes) -> Image.Image:
-    with warnings.catch_warnings():
+def _identified(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
+    # The filters of warnings are the process's, so one thread at a time may change them.
+    with _FILTERS, warnings.catch_warnings():
         # Pillow warns above its own limit and refuses above twice that; ours is lower than both.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
-            return Image.open(io.BytesIO(data))
+            return Image.open(io.BytesIO(data), formats=formats)
         except UnidentifiedImageError as error:
-            start = data[:8].hex(" ") or "nothing"
-            raise NotAPictureError(
-                f"not a picture: {len(data):,} bytes that begin with {start}"
-            ) from error
+            raise NotAPictureError(f"not a picture: it looks like {looks_like(data)}") from error
         except Image.DecompressionBombError as error:
             raise TooManyPixelsError(
                 f"the picture is too large; at most {MAX_PIXELS:,} pixels are taken"
             ) from error
         except Exception as error:  # see _opened
-            raise NotAPictureError(f"the picture's header is damaged: {error}") from error
+            raise DamagedPictureError(f"the picture's header is damaged: {error}") from error
 
 
 def _ink(picture: Image.Image) -> Grey:

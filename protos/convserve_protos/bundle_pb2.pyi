@@ -153,8 +153,8 @@ class InputSpec(_message.Message):
     kind: Global___ImageKind.ValueType
     """What the pictures show."""
     resize: _builtins.str
-    """How bytes became pixels in training, as a function and its version ("mnist-centre/1"); a server
-    that has not the same one refuses the bundle.
+    """How bytes became pixels in training, as a function and its version ("mnist-centre/1",
+    "photo-bilinear/1"); a server that has not the same one refuses the bundle.
     """
     def __init__(
         self,

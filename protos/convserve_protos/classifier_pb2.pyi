@@ -35,6 +35,7 @@ class ClassifyRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
+    ENCODED_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the caller and repeated in the response and in the log; at most 128 bytes."""
@@ -50,6 +51,10 @@ class ClassifyRequest(_message.Message):
     def pixels(self) -> Global___Pixels:
         """As pixels, ready for the model."""
 
+    @_builtins.property
+    def encoded(self) -> Global___EncodedImages:
+        """As files: JPEG for models of photographs, JPEG or PNG for models of digits."""
+
     def __init__(
         self,
         *,
@@ -57,17 +62,18 @@ class ClassifyRequest(_message.Message):
         model: _builtins.str = ...,
         version: _builtins.int | None = ...,
         pixels: Global___Pixels | None = ...,
+        encoded: Global___EncodedImages | None = ...,
         top_k: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "input", b"input", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "input", b"input", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "id", b"id", "input", b"input", "model", b"model", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "id", b"id", "input", b"input", "model", b"model", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
     _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
     _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
-    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["pixels"]  # noqa: Y015
+    _WhichOneofReturnType_input: _TypeAlias = _typing.Literal["pixels", "encoded"]  # noqa: Y015
     _WhichOneofArgType_input: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
@@ -115,6 +121,36 @@ class Pixels(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Pixels: _TypeAlias = Pixels  # noqa: Y015
+
+@_typing.final
+class EncodedImages(_message.Message):
+    """Images as files, which the server decodes as the model's InputSpec.resize says.
+
+    An image that cannot be decoded fails alone: its ImageResult holds INVALID_ARGUMENT with the reason,
+    and the others are answered. A request of that image only fails as a whole with INVALID_ARGUMENT.
+    In both the details hold a google.rpc.ErrorInfo of domain "convserve" with one of the reasons
+    "not-a-picture", "unsupported", "truncated", "damaged", "too-large", "blank".
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The bytes of one file each."""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncodedImages: _TypeAlias = EncodedImages  # noqa: Y015
 
 @_typing.final
 class ClassifyResponse(_message.Message):
@@ -236,19 +272,23 @@ class Timings(_message.Message):
 
     QUEUE_US_FIELD_NUMBER: _builtins.int
     COMPUTE_US_FIELD_NUMBER: _builtins.int
+    DECODE_US_FIELD_NUMBER: _builtins.int
     queue_us: _builtins.int
-    """From arrival to the start of the (last) batch that it was in."""
+    """Waiting, for a thread that decodes and for the (last) batch that it was in."""
     compute_us: _builtins.int
     """In the engine: the runs of the batches that it was in."""
+    decode_us: _builtins.int
+    """Decoding: from the first image's start to the last one's end. 0 for pixels."""
     def __init__(
         self,
         *,
         queue_us: _builtins.int = ...,
         compute_us: _builtins.int = ...,
+        decode_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_us", b"compute_us", "queue_us", b"queue_us"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_us", b"compute_us", "decode_us", b"decode_us", "queue_us", b"queue_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
