@@ -1,4 +1,7 @@
-"""Small real bundles, made without training: lighting pixel i gives class i."""
+"""Small real bundles, made without training.
+
+Of digits: lighting pixel i gives class i. Of photographs: the class is the strongest colour.
+"""
 
 from pathlib import Path
 
@@ -8,10 +11,18 @@ from google.protobuf import json_format
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
+from convserve_protos.bundle_pb2 import (
+    IMAGE_KIND_DIGITS,
+    IMAGE_KIND_PHOTO,
+    InputSpec,
+    Manifest,
+)
 
 CLASSES = 10
 SHAPE = (28, 28, 1)
+
+COLOURS = ("red", "green", "blue")
+PHOTO_SHAPE = (150, 150, 3)
 
 
 def digit_of(class_: int) -> NDArray[np.uint8]:
@@ -60,17 +71,65 @@ def model(metadata: dict[str, str]) -> onnx.ModelProto:
             numpy_helper.from_array(weights, "weights"),
         ],
     )
+    return _whole(graph, metadata)
+
+
+def photo_manifest(name: str = "colours") -> Manifest:
+    height, width, channels = PHOTO_SHAPE
+    return Manifest(
+        format=1,
+        name=name,
+        labels=COLOURS,
+        input=InputSpec(
+            height=height,
+            width=width,
+            channels=channels,
+            kind=IMAGE_KIND_PHOTO,
+            resize="photo-bilinear/1",
+        ),
+        metrics={"accuracy": 1.0},
+    )
+
+
+def photo_model(metadata: dict[str, str]) -> onnx.ModelProto:
+    """softmax(20 * mean of each channel / 255): uint8 [N, 150, 150, 3] to float32 [N, 3]."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float"], ["means"], axes=[1, 2], keepdims=0),
+            helper.make_node("Mul", ["means", "scale"], ["logits"]),
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        ],
+        "strongest-colour",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *PHOTO_SHAPE])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(COLOURS)])],
+        [numpy_helper.from_array(np.array(20 / 255, np.float32), "scale")],
+    )
+    return _whole(graph, metadata)
+
+
+def write_bundle(models: Path, name: str = "mnist", version: int = 1) -> Path:
+    """Publish the model of digits as models/name/version/model.onnx, whole or not at all."""
+    said = {"convserve.manifest": json_format.MessageToJson(manifest(name))}
+    return _write(model(said), models / name, version)
+
+
+def write_photo_bundle(models: Path, name: str = "colours", version: int = 1) -> Path:
+    """Publish the model of photographs in the same way."""
+    said = {"convserve.manifest": json_format.MessageToJson(photo_manifest(name))}
+    return _write(photo_model(said), models / name, version)
+
+
+def _write(bundle: onnx.ModelProto, folder: Path, version: int) -> Path:
+    hidden = folder / f".{version}.tmp"
+    hidden.mkdir(parents=True)
+    onnx.save(bundle, hidden / "model.onnx")
+    return hidden.rename(folder / str(version)) / "model.onnx"
+
+
+def _whole(graph: onnx.GraphProto, metadata: dict[str, str]) -> onnx.ModelProto:
     result = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
     for key, value in metadata.items():
         entry = result.metadata_props.add()
         entry.key, entry.value = key, value
     return result
-
-
-def write_bundle(models: Path, name: str = "mnist", version: int = 1) -> Path:
-    """Publish the model as models/name/version/model.onnx, whole or not at all."""
-    said = {"convserve.manifest": json_format.MessageToJson(manifest(name))}
-    hidden = models / name / f".{version}.tmp"
-    hidden.mkdir(parents=True)
-    onnx.save(model(said), hidden / "model.onnx")
-    return hidden.rename(models / name / str(version)) / "model.onnx"

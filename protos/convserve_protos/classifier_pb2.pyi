@@ -129,7 +129,7 @@ class EncodedImages(_message.Message):
     An image that cannot be decoded fails alone: its ImageResult holds INVALID_ARGUMENT with the reason,
     and the others are answered. A request of that image only fails as a whole with INVALID_ARGUMENT.
     In both the details hold a google.rpc.ErrorInfo of domain "convserve" with one of the reasons
-    "not-a-picture", "unsupported", "truncated", "damaged", "too-large", "blank".
+    NOT_A_PICTURE, UNSUPPORTED, TRUNCATED, DAMAGED, TOO_LARGE, BLANK.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -274,7 +274,7 @@ class Timings(_message.Message):
     COMPUTE_US_FIELD_NUMBER: _builtins.int
     DECODE_US_FIELD_NUMBER: _builtins.int
     queue_us: _builtins.int
-    """Waiting, for a thread that decodes and for the (last) batch that it was in."""
+    """Waiting: for a thread that decodes, and for the engine to take the (last) batch that it was in."""
     compute_us: _builtins.int
     """In the engine: the runs of the batches that it was in."""
     decode_us: _builtins.int

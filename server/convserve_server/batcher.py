@@ -45,6 +45,10 @@ class Answer(NamedTuple):
     compute_s: float
 
 
+#: What becomes of a request.
+Outcome = Answer | ServeError
+
+
 class Request:
     """Images of one call on their way through the batcher.
 
@@ -61,7 +65,7 @@ class Request:
         self,
         pixels: Pixels,
         deadline: float | None,
-        done: Callable[[Answer | ServeError], None],
+        done: Callable[[Outcome], None],
     ) -> None:
         self.pixels = pixels
         self.deadline = deadline
@@ -78,7 +82,7 @@ class Request:
         """Whether nobody waits for the answer any more at time.monotonic() now."""
         return self.deadline is not None and self.deadline <= now
 
-    def finish(self, outcome: Answer | ServeError) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Hand over the outcome; whoever marks the request finished calls this."""
         try:
             self._done(outcome)

@@ -79,4 +79,9 @@ def check_manifest(
         raise BundleError(
             f"trained on pixels made by {manifest.input.resize!r} ({kind}), which this server lacks"
         )
+    made = METHODS[manifest.input.resize]
+    if any(size != must for size, must in zip(image_shape, made, strict=True) if must is not None):
+        raise BundleError(
+            f"{manifest.input.resize} does not make images of shape {list(image_shape)}"
+        )
     return manifest

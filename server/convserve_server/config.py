@@ -78,10 +78,18 @@ class Settings:
         choices=("auto", "off"),
     )
     max_message_bytes: int = _setting(
-        4 * 2**20, "largest request", group="calls", metavar="BYTES", low=1024, high=2**30
+        16 * 2**20, "largest request", group="calls", metavar="BYTES", low=1024, high=2**30
     )
     max_images: int = _setting(
         256, "most images in one request", group="calls", metavar="N", low=1, high=65536
+    )
+    max_pixels: int = _setting(
+        2**26,
+        "most pixels of a photograph, by its header; larger ones are not decoded",
+        group="calls",
+        metavar="N",
+        low=1,
+        high=2**32,
     )
     keepalive_s: int = _setting(
         60,
@@ -110,7 +118,7 @@ class Settings:
 
     max_queue: int = _setting(
         4096,
-        "images that may wait for each model version; more are refused",
+        "images that may wait for each model version, or to be decoded; more are refused",
         group="batching",
         metavar="N",
         low=1,
@@ -137,6 +145,15 @@ class Settings:
     engine_threads: int = _setting(
         0,
         "threads of each engine on CPU; 0: the CPUs divided by the workers",
+        group="engine",
+        metavar="N",
+        low=0,
+        high=256,
+    )
+
+    decode_threads: int = _setting(
+        0,
+        "threads of each worker that decode images; 0: the CPUs divided by the workers",
         group="engine",
         metavar="N",
         low=0,

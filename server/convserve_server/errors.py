@@ -2,6 +2,7 @@
 
     ServeError
     ├── InvalidRequest        INVALID_ARGUMENT    which field, what it was, what is taken
+    │   └── BadImage          INVALID_ARGUMENT    which image of the request, and why
     ├── NotFound              NOT_FOUND           what exists
     ├── NotReady              UNAVAILABLE         loading or draining; retry after
     ├── QueueFull             RESOURCE_EXHAUSTED  retry after
@@ -22,9 +23,14 @@ from datetime import timedelta
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from convserve_imaging.errors import PictureError
+
 log = logging.getLogger(__name__)
 
 Trailers = tuple[tuple[str, str | bytes], ...]
+
+#: Of our reasons in ErrorInfo.
+DOMAIN = "convserve"
 
 #: Tells a retrying client when to try again, in ms; -1 for never.
 PUSHBACK = "grpc-retry-pushback-ms"
@@ -58,6 +64,25 @@ class InvalidRequest(ServeError):
             field=self.field, description=self.problem
         )
         return (error_details_pb2.BadRequest(field_violations=[violation]),)
+
+
+class BadImage(InvalidRequest):
+    """A file of the request cannot be made into pixels.
+
+    Args:
+        place: of the file in the request, from 0.
+        error: why.
+    """
+
+    def __init__(self, place: int, error: PictureError) -> None:
+        super().__init__(f"encoded.images[{place}]", str(error))
+        # The form that error_details.proto asks for.
+        self.reason = error.reason.upper().replace("-", "_")
+
+    def details(self) -> Sequence[Message]:
+        """A BadRequest with the field, and an ErrorInfo with the reason."""
+        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
+        return (*super().details(), info)
 
 
 class NotFound(ServeError):

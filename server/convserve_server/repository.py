@@ -16,6 +16,8 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2 import ClassifyResponse
 from convserve_server.batcher import Batcher, Request
 from convserve_server.bundle import BundleError, check_manifest, list_bundles
+from convserve_server.decoders import decoder_for
+from convserve_server.decoding import Decode
 from convserve_server.engine import Engine, EngineError
 from convserve_server.errors import NotFound, NotReady
 
@@ -34,6 +36,8 @@ class ModelVersion:
     manifest: Manifest
     engine: Engine
     batcher: Batcher
+    #: Makes of a file what the engine takes.
+    decode: Decode
     #: Name, version and labels as the serialized beginning of every ClassifyResponse.
     header: bytes
 
@@ -60,12 +64,13 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
-class QueueLimits:
-    """How the batcher of every model version is built; see Settings."""
+class Limits:
+    """How the batcher and the decoder of every model version are built; see Settings."""
 
     max_batch: int
     max_queue: int
     max_delay_s: float
+    max_pixels: int
 
 
 class Repository:
@@ -74,7 +79,7 @@ class Repository:
     Args:
         folder: of bundles, NAME/VERSION/model.onnx.
         load: makes an engine of a model file; raises EngineError.
-        limits: for the batchers.
+        limits: for batchers and decoders.
         versions: newest versions of each model that are served.
         on_change: called after every change with the names of all models that are served.
     """
@@ -83,7 +88,7 @@ class Repository:
         self,
         folder: Path,
         load: Loader,
-        limits: QueueLimits,
+        limits: Limits,
         versions: int = 1,
         on_change: Callable[[frozenset[str]], None] = lambda names: None,
     ) -> None:
@@ -229,7 +234,10 @@ class Repository:
         )
         log.info("%s/%d is served by %s", name, version, engine.provider)
         header = ClassifyResponse(model=name, version=version, labels=manifest.labels)
-        return ModelVersion(name, version, manifest, engine, batcher, header.SerializeToString())
+        decode = decoder_for(manifest.input, self._limits.max_pixels)
+        return ModelVersion(
+            name, version, manifest, engine, batcher, decode, header.SerializeToString()
+        )
 
     def _retire(self, wanted: Mapping[str, Mapping[int, Path]]) -> None:
         """Unload what is no longer wanted."""

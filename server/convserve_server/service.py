@@ -1,6 +1,5 @@
 """convserve.v1.Classifier: from request bytes to images for a batcher, from rows to response."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +7,14 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.batcher import Answer, Request
+from convserve_server.batcher import Request
+from convserve_server.decoding import DecodePool
 from convserve_server.dispatcher import Cancel, Method, Reply
-from convserve_server.errors import InternalFault, InvalidRequest, ServeError
+from convserve_server.encoded import EncodedCall
+from convserve_server.errors import InvalidRequest
 from convserve_server.front import Call
 from convserve_server.repository import ModelVersion, Repository
+from convserve_server.responses import Responder
 
 SERVICE = "convserve.v1.Classifier"
 CLASSIFY = f"/{SERVICE}/Classify"
@@ -29,10 +31,12 @@ class Service:
 
     Args:
         repository: the models.
+        decoding: makes pixels of files.
         max_images: most images in one request.
     """
 
     repository: Repository
+    decoding: DecodePool
     max_images: int
 
     def methods(self) -> dict[str, Method]:
@@ -52,15 +56,15 @@ class Service:
             raise InvalidRequest(
                 "id", f"is {len(request.id.encode())} bytes, at most {_MAX_ID_BYTES} are taken"
             )
+        if request.HasField("encoded"):
+            return self._classify_encoded(request, call, reply)
         # A version that is being unloaded refuses; by then the repository has its successor.
         for attempt in (1, 2):
-            model = self.repository.get(
-                request.model, request.version if request.HasField("version") else None
-            )
+            model = self._model(request)
             work = Request(
                 self._pixels(request, model),
                 call.deadline,
-                _answer(reply, request.id, model, _top_k(request, model)),
+                Responder(reply, model.header, request.id, _top_k(request, model)),
             )
             if model.submit(work, alone=call.alone, last=attempt == 2):
                 break
@@ -79,6 +83,26 @@ class Service:
             )
         reply(response.SerializeToString())
 
+    def _classify_encoded(self, request: pb.ClassifyRequest, call: Call, reply: Reply) -> Cancel:
+        files = list(request.encoded.images)
+        if not 1 <= len(files) <= self.max_images:
+            raise InvalidRequest(
+                "encoded.images", f"are {len(files)}, 1 to {self.max_images} are taken"
+            )
+
+        def choose() -> tuple[ModelVersion, Responder]:
+            model = self._model(request)
+            return model, Responder(reply, model.header, request.id, _top_k(request, model))
+
+        encoded = EncodedCall(files, call.deadline, self.decoding, choose)
+        encoded.start()
+        return encoded.cancel
+
+    def _model(self, request: pb.ClassifyRequest) -> ModelVersion:
+        return self.repository.get(
+            request.model, request.version if request.HasField("version") else None
+        )
+
     def _pixels(self, request: pb.ClassifyRequest, model: ModelVersion) -> NDArray[np.uint8]:
         """The images of a request, uint8 [N, H, W, C], a view of its bytes.
 
@@ -86,7 +110,7 @@ class Service:
             InvalidRequest: if they are not what the model takes.
         """
         if not request.HasField("pixels"):
-            raise InvalidRequest("input", "is missing, pixels are taken")
+            raise InvalidRequest("input", "is missing; pixels or encoded images are taken")
         pixels = request.pixels
         shape = height, width, channels = model.engine.image_shape
         given = (pixels.height, pixels.width, pixels.channels)
@@ -127,64 +151,3 @@ def _top_k(request: pb.ClassifyRequest, model: ModelVersion) -> int | None:
             "top_k", f"is {request.top_k}, model {model.name} takes 1 to {model.engine.classes}"
         )
     return request.top_k
-
-
-def _answer(
-    reply: Reply, request_id: str, model: ModelVersion, top_k: int | None
-) -> Callable[[Answer | ServeError], None]:
-    """What a batcher calls with the outcome of a request."""
-
-    def done(outcome: Answer | ServeError) -> None:
-        if isinstance(outcome, ServeError):
-            reply(outcome)
-            return
-        try:
-            # What is the same in all responses is serialized once: protobuf merges what follows.
-            payload = model.header + _response(outcome, request_id, top_k).SerializeToString()
-        except Exception as error:  # noqa: BLE001 - the caller must be told, whatever it is
-            reply(InternalFault("building the response", error))
-        else:
-            reply(payload)
-
-    return done
-
-
-def _response(answer: Answer, request_id: str, top_k: int | None) -> pb.ClassifyResponse:
-    """The response to a request, without what the model's header says."""
-    response = pb.ClassifyResponse(
-        id=request_id,
-        timings=pb.Timings(
-            queue_us=round(answer.queue_s * 1e6), compute_us=round(answer.compute_s * 1e6)
-        ),
-    )
-    rows = answer.probabilities
-    if top_k is None:
-        for row in rows.tolist():
-            response.results.add().prediction.probabilities.extend(row)
-        return response
-    classes = top_classes(rows, top_k)
-    top = np.take_along_axis(rows, classes, axis=1)
-    for indices, row in zip(classes.tolist(), top.tolist(), strict=True):
-        _add_top(response, indices, row)
-    return response
-
-
-def _add_top(
-    response: pb.ClassifyResponse, classes: Sequence[int], probabilities: Sequence[float]
-) -> None:
-    prediction = response.results.add().prediction
-    prediction.classes.extend(classes)
-    prediction.probabilities.extend(probabilities)
-
-
-def top_classes(rows: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """The k most probable classes of each row, most probable first, ties by index.
-
-    Args:
-        rows: float32 [N, K].
-        k: 1 to K.
-
-    Returns: int [N, k].
-    """
-    classes: NDArray[np.intp] = np.argsort(-rows, axis=1, kind="stable")[:, :k]
-    return classes

@@ -40,7 +40,7 @@ class StartError(Exception):
 
 
 def choose_sizes(settings: Settings, cpus: float) -> Settings:
-    """Fill in what was left to us: workers, and the engine threads of each.
+    """Fill in what was left to us: workers, and the threads of each.
 
     On CPU one worker for each CPU, each with one engine thread: two processes share the work of
     the front, which one cannot (the GIL), and small batches lose more by waking a second thread
@@ -50,8 +50,13 @@ def choose_sizes(settings: Settings, cpus: float) -> Settings:
     """
     share = 4 if settings.device != "cpu" and has_cuda_package() else 1
     workers = settings.workers or max(1, int(cpus) // share)
-    threads = settings.engine_threads or max(1, int(cpus) // workers)
-    return dataclasses.replace(settings, workers=workers, engine_threads=threads)
+    threads = max(1, int(cpus) // workers)
+    return dataclasses.replace(
+        settings,
+        workers=workers,
+        engine_threads=settings.engine_threads or threads,
+        decode_threads=settings.decode_threads or threads,
+    )
 
 
 def choose_cpus(settings: Settings, cpus: float, affinity: Sequence[int]) -> list[int]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from convserve_server import service
 from convserve_server.config import Settings
+from convserve_server.decoding import DecodePool
 from convserve_server.dispatcher import Dispatcher
 from convserve_server.engine import (
     EngineError,
@@ -27,7 +28,7 @@ from convserve_server.engine import (
 )
 from convserve_server.front import Front, FrontOptions
 from convserve_server.logs import configure_logging
-from convserve_server.repository import Loader, QueueLimits, Repository
+from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.supervisor import EXIT_CONFIG
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,17 @@ class Worker:
         self._repository = Repository(
             Path(settings.models),
             load,
-            QueueLimits(settings.max_batch, settings.max_queue, settings.max_delay_ms / 1000),
+            Limits(
+                settings.max_batch,
+                settings.max_queue,
+                settings.max_delay_ms / 1000,
+                settings.max_pixels,
+            ),
             settings.versions,
             self._report,
         )
-        methods = service.Service(self._repository, settings.max_images).methods()
+        self._decoding = DecodePool(max(1, settings.decode_threads), settings.max_queue)
+        methods = service.Service(self._repository, self._decoding, settings.max_images).methods()
         self._dispatcher = Dispatcher(front, methods)
         self._started = False
 
@@ -99,6 +106,7 @@ class Worker:
     def close(self) -> None:
         """Close all connections and unload all models."""
         self._front.close()
+        self._decoding.close()
         self._repository.close(timeout_s=_FLUSH_S)
 
     def _report(self, names: frozenset[str]) -> None:

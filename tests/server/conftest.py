@@ -10,15 +10,28 @@ from typing import Any, Protocol
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import json_format
+from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
+from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.config import Settings
 from convserve_server.engine import Pixels, Probabilities
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
 from convserve_server.worker import Worker, make_front
-from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
+from tests.bundles import (
+    CLASSES,
+    COLOURS,
+    PHOTO_SHAPE,
+    SHAPE,
+    digit_of,
+    manifest,
+    photo_manifest,
+    write_bundle,
+    write_photo_bundle,
+)
 
 WAIT_S = 20.0
 
@@ -32,12 +45,11 @@ class HeldEngine:
     max_batch = 64
 
     def __init__(self) -> None:
-        from google.protobuf import json_format
-
-        self.metadata = {"convserve.manifest": json_format.MessageToJson(manifest())}
+        self.metadata = {"convserve.manifest": json_format.MessageToJson(self.manifest())}
         self.gate = threading.Event()
         self.gate.set()
-        #: The number of images of each batch, as the engine takes it.
+        #: Every batch, and the number of its images as the engine takes it.
+        self.seen: list[Pixels] = []
         self.entered: queue.Queue[int] = queue.Queue()
         self.fault: Exception | None = None
 
@@ -46,14 +58,21 @@ class HeldEngine:
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         batch = np.concatenate(images)
+        self.seen.append(batch)
         self.entered.put(len(batch))
         assert self.gate.wait(WAIT_S)
         if self.fault is not None:
             raise self.fault
-        logits = 20.0 * batch[:, 0, :CLASSES, 0].astype(np.float32) / 255
-        exponentials = np.exp(logits)
+        exponentials = np.exp(20.0 * self.strengths(batch).astype(np.float32) / 255)
         rows: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         return rows
+
+    def manifest(self) -> Manifest:
+        return manifest()
+
+    def strengths(self, batch: Pixels) -> NDArray[np.generic]:
+        """What speaks for each class, 0 to 255: [N, K]."""
+        return batch[:, 0, :CLASSES, 0]
 
     def hold(self) -> None:
         """Let the engine take batches, but finish none."""
@@ -65,6 +84,20 @@ class HeldEngine:
     def wait_entered(self) -> int:
         """Wait until the engine has taken a batch; returns its size."""
         return self.entered.get(timeout=WAIT_S)
+
+
+class HeldPhotoEngine(HeldEngine):
+    """The same for photographs: the class is the strongest colour."""
+
+    image_shape = PHOTO_SHAPE
+    classes = len(COLOURS)
+
+    def manifest(self) -> Manifest:
+        return photo_manifest()
+
+    def strengths(self, batch: Pixels) -> NDArray[np.generic]:
+        means: NDArray[np.generic] = batch.mean(axis=(1, 2))
+        return means
 
 
 class PortKeeper:
@@ -100,7 +133,7 @@ class PortKeeper:
 
 @dataclasses.dataclass
 class Served:
-    """A worker that serves "mnist" with a HeldEngine."""
+    """A worker that serves "mnist" or "colours" with a HeldEngine."""
 
     worker: Worker
     engine: HeldEngine
@@ -115,7 +148,9 @@ class Served:
 
 
 class Serve(Protocol):
-    def __call__(self, front: str = "grpcio", **settings: object) -> Served: ...
+    def __call__(
+        self, front: str = "grpcio", *, photos: bool = False, **settings: object
+    ) -> Served: ...
 
 
 def request_for(*classes: int, **fields: object) -> pb.ClassifyRequest:
@@ -136,13 +171,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start workers; all are released and stopped at the end."""
     ends: list[Callable[[], object]] = []
 
-    def start(front: str = "grpcio", **settings: object) -> Served:
+    def start(front: str = "grpcio", *, photos: bool = False, **settings: object) -> Served:
         models = tmp_path / "models"
         if not models.exists():
-            write_bundle(models)
+            (write_photo_bundle if photos else write_bundle)(models)
         given = {"models": str(models), "front": front, "port": 0, "grace_s": 10.0, **settings}
         chosen = Settings(**given)  # type: ignore[arg-type]
-        engine = HeldEngine()
+        engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_front(chosen, 0))
         worker = Worker(chosen, keeper, lambda _: engine)
         worker.start()

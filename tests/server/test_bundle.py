@@ -107,7 +107,23 @@ def test_manifest_without_resize_is_refused() -> None:
 def test_resize_that_imaging_has_is_taken(method: str) -> None:
     said = manifest()
     said.input.resize = method
-    assert check(said) == said
+    height, width, channels = (size or 150 for size in METHODS[method])
+    said.input.height, said.input.width, said.input.channels = height, width, channels
+    text = json_format.MessageToJson(said)
+    assert check_manifest({MANIFEST_KEY: text}, (height, width, channels), CLASSES) == said
+
+
+@pytest.mark.parametrize(
+    ("method", "shape"), [("mnist-centre/1", (28, 28, 3)), ("photo-bilinear/1", (150, 150, 1))]
+)
+def test_shape_that_the_resize_does_not_make_is_refused(
+    method: str, shape: tuple[int, int, int]
+) -> None:
+    said = manifest()
+    said.input.resize = method
+    said.input.height, said.input.width, said.input.channels = shape
+    with pytest.raises(BundleError, match=rf"{method} does not make images of shape \[\d+, "):
+        check_manifest({MANIFEST_KEY: json_format.MessageToJson(said)}, shape, CLASSES)
 
 
 def test_manifest_with_more_than_we_know_is_taken() -> None:

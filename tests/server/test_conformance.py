@@ -147,7 +147,7 @@ def test_top_k_out_of_range_is_refused(serve: Serve, front: str, top_k: int) -> 
 def test_request_without_images_is_refused(serve: Serve, front: str) -> None:
     error = failure(lambda: serve(front).classify(pb.ClassifyRequest(model="mnist")).result())
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert error.details() == "input: is missing, pixels are taken"
+    assert error.details() == "input: is missing; pixels or encoded images are taken"
 
 
 def test_id_over_the_limit_is_refused(serve: Serve, front: str) -> None:

@@ -15,7 +15,7 @@ from convserve_server.batcher import Answer, Pixels, Probabilities, Request
 from convserve_server.bundle import MANIFEST_KEY
 from convserve_server.engine import EngineError, EngineOptions, load_engine
 from convserve_server.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
-from convserve_server.repository import Loader, ModelVersion, QueueLimits, Repository
+from convserve_server.repository import Limits, Loader, ModelVersion, Repository
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
 PATIENCE_S = 20.0
@@ -117,7 +117,7 @@ def make(models: Models) -> Iterator[MakeRepository]:
         repository = Repository(
             models.folder,
             load,
-            QueueLimits(max_batch=8, max_queue=max_queue, max_delay_s=0.0),
+            Limits(max_batch=8, max_queue=max_queue, max_delay_s=0.0, max_pixels=1 << 20),
             versions,
             lambda names: models.changes.append(set(names)),
         )

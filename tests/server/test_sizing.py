@@ -30,10 +30,11 @@ def test_sizes_left_to_us_fit_the_cpus(cpus: float, workers: int, threads: int) 
 def test_workers_given_threads_share_the_cpus(given: int, threads: int) -> None:
     sized = choose_sizes(Settings(models="m", workers=given), 8)
     assert (sized.workers, sized.engine_threads) == (given, threads)
+    assert sized.decode_threads == threads
 
 
 def test_sizes_given_are_kept() -> None:
-    settings = Settings(models="m", workers=3, engine_threads=5, max_batch=7)
+    settings = Settings(models="m", workers=3, engine_threads=5, decode_threads=4, max_batch=7)
     assert choose_sizes(settings, 2) == settings
 
 
