@@ -115,6 +115,11 @@ class DecodePool:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._waiting
+
     def submit(self, files: Files) -> None:
         """Queue the files of a request.
 
