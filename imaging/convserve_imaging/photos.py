@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from convserve_imaging.errors import (
     DamagedPictureError,
@@ -125,6 +125,8 @@ def _decoded_by_pillow(header: Header, rows: int, columns: int) -> Pixels:
         with Image.open(io.BytesIO(header.data), formats=["JPEG"]) as picture:
             picture.draft("RGB", (columns, rows))
             return np.asarray(picture.convert("RGB"))
+    except UnidentifiedImageError as error:  # its text names an object in memory
+        raise DamagedPictureError("the JPEG is damaged: its header contradicts itself") from error
     except Exception as error:  # Pillow's decoders raise anything at all on damaged files
         raise _explained(error) from error
 
