@@ -20,6 +20,8 @@ _SOS = 0xDA
 _EOI = 0xD9
 _APP1 = 0xE1
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RST: no length follows
+#: Exif, ICC profiles and the like, and comments; not JFIF's and Adobe's, which tell the colours.
+_METADATA = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG, DAC
 _LOSSLESS = 0xC3
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
@@ -44,7 +46,7 @@ class Header:
             or more than one scan.
         scans: upper bound of the number of scans.
         orientation: of Exif, 1 to 8: which corner comes first; 1 where nothing or nonsense is said.
-        data: the file, without stray bytes between the segments of its header.
+        data: the file, without metadata and stray bytes between the segments of its header.
     """
 
     width: int
@@ -109,6 +111,8 @@ def read_header(data: bytes) -> Header:
             raise DamagedPictureError("the JPEG holds no picture: it ends after its header")
     if frame is None:
         raise DamagedPictureError("the JPEG's header is damaged: a scan comes before the frame")
+    clean = reader.clean()
+    buffered = frame.marker in _PROGRESSIVE or body[:1] != bytes([len(frame.sampling)])
     return Header(
         width=frame.width,
         height=frame.height,
@@ -116,22 +120,22 @@ def read_header(data: bytes) -> Header:
         sampling=frame.sampling,
         arithmetic=frame.marker in _ARITHMETIC,
         lossless=frame.marker == _LOSSLESS,
-        buffered=frame.marker in _PROGRESSIVE or body[:1] != bytes([len(frame.sampling)]),
-        # Entropy-coded data hold no FF DA; thumbnails in the header may, so it is a bound.
-        scans=data.count(b"\xff\xda"),
+        buffered=buffered,
+        # Entropy-coded data hold no FF DA; tables may, so it is a bound.
+        scans=clean.count(b"\xff\xda") if buffered else 1,
         orientation=orientation,
-        data=reader.clean(),
+        data=clean,
     )
 
 
 class _Reader:
-    """Takes the segments of a header one by one; notes what lies between them."""
+    """Takes the segments of a header one by one; notes what no decoder needs."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = len(SOI)
-        self._kept: list[bytes] = []
-        self._kept_to = 0
+        #: Where stray bytes and metadata begin and end.
+        self._needless: list[tuple[int, int]] = []
 
     def next_segment(self) -> tuple[int, bytes]:
         """Returns the next marker and the body of its segment, empty for a marker alone."""
@@ -143,8 +147,7 @@ class _Reader:
         if start < 0 or start + 2 > len(data):
             raise self._cut()
         if data[self._at : start].strip(b"\xff"):
-            self._kept.append(data[self._kept_to : self._at])
-            self._kept_to = start
+            self._needless.append((self._at, start))
         marker = data[start + 1]
         if marker in _STANDALONE or marker == _EOI:
             self._at = start + 2
@@ -154,13 +157,18 @@ class _Reader:
             raise self._cut()
         # A length counts its own two bytes: what says less than 2 has no body.
         self._at = max(end, start + 4)
+        if marker in _METADATA:
+            self._needless.append((start, self._at))
         return marker, data[start + 4 : end]
 
     def clean(self) -> bytes:
-        """Returns the file without the stray bytes that were passed over."""
-        if not self._kept:
-            return self._data
-        return b"".join((*self._kept, self._data[self._kept_to :]))
+        """Returns the file without what no decoder needs."""
+        kept = []
+        at = 0
+        for start, end in self._needless:
+            kept.append(self._data[at:start])
+            at = end
+        return b"".join((*kept, self._data[at:])) if at else self._data
 
     def _cut(self) -> TruncatedPictureError:
         return TruncatedPictureError(
