@@ -10,8 +10,9 @@ help: ## say what there is
 environment:
 	@locks/environment.sh .venv locks/dev.txt editable
 
-demo: environment ## train, publish, serve and ask 10,000 questions, then stop
+demo: environment ## train, publish, serve and ask, digits first, then photographs
 	@$(bin)/python -m demo.digits
+	@$(bin)/python -m demo.photos
 
 test: lint types protos-check unit ## everything that CI checks
 

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from convserve import Classification, Client, ConvserveError
 from convserve.terminal import draw_bar, draw_digit
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer import bundle, mnist, recipes
-from convserve_trainer.errors import BundleError, TrainerError
+from convserve_trainer import mnist, recipes
+from convserve_trainer.errors import TrainerError
 from convserve_trainer.mnist import Dataset
+from demo.model import newest, reuse, title, train
 from demo.server import ServerFailed, serving
 
 NAME, RECIPE = "mnist", "lecture"
@@ -32,12 +33,12 @@ def main() -> int:
     options = _options()
     started = time.monotonic()
     try:
-        _title("Model")
+        title("Model")
         manifest = published(options.models, options.data, options.limit)
-        _title("Server")
+        title("Server")
         with serving(options.models) as address:
             print(f"convserve-serve answers on {address}")
-            _title("Questions")
+            title("Questions")
             same = ask(address, mnist.load(options.data), manifest)
     except (TrainerError, ConvserveError, ServerFailed) as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -53,26 +54,15 @@ def main() -> int:
 
 def published(models: Path, data: Path | None, limit: int | None) -> Manifest:
     """The manifest of the newest digit model; trains and publishes one if there is no good one."""
-    try:
-        manifest = bundle.read_manifest(models / NAME)
-    except BundleError:
-        manifest = Manifest()
+    manifest = newest(models, NAME)
     floor = recipes.find(RECIPE, "digits").min_accuracy
-    if manifest.metrics["accuracy"] < floor and not (limit and manifest.name):
-        command = [sys.executable, "-m", "convserve_trainer.main", "fit", "digits"]
-        command += ["--recipe", RECIPE, "--models", str(models), "--name", NAME]
-        command += ["--data", str(data)] if data else []
-        command += ["--limit", str(limit)] if limit else []
-        print(f"convserve-train {' '.join(command[3:])}", flush=True)
-        subprocess.run(command, check=True)
-        return bundle.read_manifest(models / NAME)
-    made = manifest.created.ToDatetime().strftime("%Y-%m-%d %H:%M")
-    print(f"reusing {bundle.find(models / NAME)} (make clean removes it)")
-    print(
-        f"trained by recipe {manifest.training.recipe} at {made} UTC, "
-        f"accuracy {manifest.metrics['accuracy']:.2%}"
-    )
-    return manifest
+    if manifest.metrics["accuracy"] >= floor or (limit and manifest.name):
+        reuse(models, NAME, manifest)
+        return manifest
+    arguments = ["digits", "--recipe", RECIPE]
+    arguments += ["--data", str(data)] if data else []
+    arguments += ["--limit", str(limit)] if limit else []
+    return train(models, NAME, arguments)
 
 
 def ask(address: str, dataset: Dataset, manifest: Manifest) -> bool:
@@ -100,7 +90,7 @@ def ask(address: str, dataset: Dataset, manifest: Manifest) -> bool:
     by_server, by_keras = int(right.sum()), round(manifest.metrics["keras_correct"])
     together = [answers.labels[index] for index in answers.indices[:SINGLE_CALLS]]
     differing = sum(one != other for one, other in zip(singly, together, strict=True))
-    _title("Result")
+    title("Result")
     print(f"right answers, Keras    {by_keras:6,} of {len(labels):,}")
     print(
         f"right answers, server   {by_server:6,} of {len(labels):,} ({by_server / len(labels):.2%})"
@@ -132,10 +122,6 @@ def _draw(
         ]
         print("   ".join(captions))
         print("   ".join(draw_bar(answers[place].probability).ljust(28) for place in chosen))
-
-
-def _title(text: str) -> None:
-    print(f"\n== {text}", flush=True)
 
 
 def _options() -> argparse.Namespace:

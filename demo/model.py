@@ -1,0 +1,45 @@
+"""The model that a demo serves: one that is there already, or trained now."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer import bundle
+from convserve_trainer.errors import BundleError
+
+
+def newest(models: Path, name: str) -> Manifest:
+    """The manifest of the newest version; an empty one if there is none that can be read."""
+    try:
+        return bundle.read_manifest(models / name)
+    except BundleError:
+        return Manifest()
+
+
+def train(models: Path, name: str, arguments: Sequence[str]) -> Manifest:
+    """Run convserve-train fit with these arguments; returns what was published.
+
+    Raises:
+        subprocess.CalledProcessError: it failed, and has said why.
+    """
+    command = ["fit", *arguments, "--models", str(models), "--name", name]
+    print(f"convserve-train {' '.join(command)}", flush=True)
+    subprocess.run([sys.executable, "-m", "convserve_trainer.main", *command], check=True)
+    return bundle.read_manifest(models / name)
+
+
+def reuse(models: Path, name: str, manifest: Manifest) -> None:
+    """Say what is served again."""
+    made = manifest.created.ToDatetime().strftime("%Y-%m-%d %H:%M")
+    print(f"reusing {bundle.find(models / name)} (make clean removes it)")
+    print(
+        f"trained by recipe {manifest.training.recipe} at {made} UTC, "
+        f"accuracy {manifest.metrics['accuracy']:.2%}"
+    )
+
+
+def title(text: str) -> None:
+    """Head a part of the output."""
+    print(f"\n== {text}", flush=True)

@@ -1,0 +1,149 @@
+"""The same for photographs: train on folders of JPEGs, publish, serve, send files, stop.
+
+    python -m demo.photos [--models DIR] [--data DIR]
+
+CONVSERVE_PHOTOS names a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg; without it the
+demo makes a small set of its own. Exits with 0 if the server, which decodes the files, gives as
+many right answers as Keras did.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from convserve import Client, ConvserveError
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer import mnist, recipes
+from convserve_trainer.errors import TrainerError
+from demo import photo_set
+from demo.model import newest, reuse, title, train
+from demo.server import ServerFailed, serving
+
+OWN = "ones-and-zeros"
+RECIPE = "quick"
+SHOWN = 3  # files of each class in the table
+
+
+def main() -> int:
+    """Run the demo; returns the exit status."""
+    options = _options()
+    started = time.monotonic()
+    try:
+        title("Photographs")
+        folder, name = photographs(options.models, options.data)
+        title("Model")
+        manifest = published(options.models, folder, name)
+        title("Server")
+        with serving(options.models) as address:
+            print(f"convserve-serve answers on {address}")
+            title("Questions")
+            show(address, name, folder)
+            same = ask(address, name, folder, manifest)
+    except (TrainerError, ConvserveError, ServerFailed, OSError) as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        # The program has said why.
+        return error.returncode
+    except KeyboardInterrupt:
+        return 130
+    print(f"\nserver stopped; {time.monotonic() - started:.0f} s in all")
+    return 0 if same else 1
+
+
+def photographs(models: Path, data: Path | None) -> tuple[Path, str]:
+    """The folder of photographs and the name of their model; makes a set if none is given."""
+    given = os.environ.get("CONVSERVE_PHOTOS")
+    if given:
+        folder = Path(given)
+        print(f"from {folder} (CONVSERVE_PHOTOS)")
+        return folder, "demo-photos"
+    folder = models / ".photos" / OWN
+    if folder.is_dir():
+        print(f"reusing the set in {folder}")
+    else:
+        started = time.monotonic()
+        photo_set.make(folder, mnist.load(data, print))
+        count = len(photo_set.CLASSES) * (photo_set.TRAIN + photo_set.VALIDATION)
+        took = time.monotonic() - started
+        print(f"CONVSERVE_PHOTOS is not set: {count:,} JPEGs made in {took:.0f} s, in {folder}")
+    print(f"handwritten digits in coloured scenes; classes {', '.join(photo_set.CLASSES)}")
+    return folder, OWN
+
+
+def published(models: Path, folder: Path, name: str) -> Manifest:
+    """The manifest of the newest model of these photographs; trains one if there is no good one."""
+    manifest = newest(models, name)
+    own = name == OWN
+    if own and manifest.metrics["accuracy"] >= recipes.find(RECIPE, "photos").min_accuracy:
+        reuse(models, name, manifest)
+        return manifest
+    arguments = ["photos", "--recipe", RECIPE, "--data", str(folder)]
+    # Of photographs that we do not know we ask nothing.
+    arguments += [] if own else ["--min-accuracy", "0"]
+    return train(models, name, arguments)
+
+
+def show(address: str, name: str, folder: Path) -> None:
+    """Ask about a few files with the command, as a user does."""
+    files = [
+        str(file)
+        for class_ in sorted((folder / "validation").iterdir())
+        for file in sorted(class_.glob("*.jp*g"))[:SHOWN]
+    ]
+    command = ["classify", *files, "--server", address, "--model", name]
+    shown = f"{folder / 'validation'}/.../*.jpg"
+    print(f"convserve classify {shown} --server {address} --model {name}", flush=True)
+    subprocess.run([sys.executable, "-m", "convserve.main", *command], check=True)
+
+
+def ask(address: str, name: str, folder: Path, manifest: Manifest) -> bool:
+    """Send all held-out files; returns whether the server was right as often as Keras."""
+    labels = list(manifest.labels)
+    files: list[tuple[Path, str]] = [
+        (file, label)
+        for label in labels
+        for file in sorted((folder / "validation" / label).iterdir())
+        if file.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
+    ]
+    start = time.monotonic()
+    with Client(address, model=name, timeout=600, max_images_per_call=1) as client:
+        answers = client.classify_images([file.read_bytes() for file, _ in files])
+    elapsed = time.monotonic() - start
+    print(
+        f"\nall {len(files):,} held-out files, one a call, several calls in flight: "
+        f"{elapsed:.2f} s, {len(files) / elapsed:,.0f} photographs/s"
+    )
+    answered = [
+        (answers[place].label, label)
+        for place, (_, label) in enumerate(files)
+        if place not in answers.errors
+    ]
+    return _compare(answered, manifest)
+
+
+def _compare(answered: Sequence[tuple[str, str]], manifest: Manifest) -> bool:
+    title("Result")
+    by_server = sum(found == label for found, label in answered)
+    by_keras, total = (round(manifest.metrics[key]) for key in ("keras_correct", "total"))
+    print(f"right answers, Keras    {by_keras:6,} of {total:,}")
+    print(
+        f"right answers, server   {by_server:6,} of {len(answered):,} "
+        f"({by_server / len(answered):.2%})"
+    )
+    return by_server == by_keras and len(answered) == total
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="the four files of MNIST")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""What a net is trained on and what it is asked are the same, byte for byte."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convserve_protos import classifier_pb2 as pb
+from convserve_trainer import photo_cache, photo_reader
+from convserve_trainer.photo_folders import Photo
+from tests.bundles import PHOTO_SHAPE
+from tests.jpegs import DATA, folder, odd_files
+from tests.server.conftest import Serve
+from tests.server.test_encoded import request_of
+
+HEIGHT, WIDTH, _ = PHOTO_SHAPE
+A_CALL = 64
+
+
+def photographs() -> list[Path]:
+    """Two hundred, of both classes and both parts."""
+    files = sorted(folder("cats_dogs").glob("*/*/*.jpg"))
+    assert len(files) == 3000
+    return files[::15]
+
+
+def decodable_odd_files() -> list[Path]:
+    found = []
+    for name, _, _ in odd_files():
+        path = DATA / "jpeg_odd" / name
+        try:
+            photo_reader.pixels_of([path], HEIGHT, WIDTH)
+        except Exception:  # noqa: BLE001 - what training refuses is another test's matter
+            continue
+        found.append(path)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("files", "least"), [(photographs, 200), (decodable_odd_files, 100)], ids=["photos", "odd"]
+)
+def test_training_and_engine_see_the_same_pixels(
+    serve: Serve, front: str, files: Callable[[], list[Path]], least: int
+) -> None:
+    paths = files()
+    assert len(paths) >= least
+    served = serve(front, photos=True)
+    for start in range(0, len(paths), A_CALL):
+        data = [path.read_bytes() for path in paths[start : start + A_CALL]]
+        response: pb.ClassifyResponse = served.classify(request_of(*data)).result()
+        assert all(result.HasField("prediction") for result in response.results)
+    reached = np.concatenate(served.engine.seen)
+    assert np.array_equal(reached, photo_reader.pixels_of(paths, HEIGHT, WIDTH))
+    photos = [Photo(path, path.name, 0) for path in paths]
+    cached = photo_cache.decoded(photos, HEIGHT, WIDTH, "memory").pixels
+    assert cached is not None
+    assert np.array_equal(reached, cached)
