@@ -1,14 +1,18 @@
 """Client of a Convserve server: pictures go in, labels and probabilities come out.
 
+from pathlib import Path
+
 from convserve import Client
 
 with Client("localhost:50051") as client:
-    print(client.classify(digit).label)
+    print(client.classify(digit).label)  # pixels, uint8 [28, 28]
+    print(client.classify_images(Path("cat.jpg").read_bytes(), model="cats-dogs").label)
 """
 
 from convserve.async_client import AsyncClient
 from convserve.client import Client
 from convserve.errors import (
+    BadImage,
     Cancelled,
     ClientClosed,
     ConvserveError,
@@ -31,6 +35,7 @@ from convserve.results import Classification, Guess, Result, Timings
 
 __all__ = [
     "AsyncClient",
+    "BadImage",
     "Cancelled",
     "Classification",
     "Client",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,13 +14,14 @@ import grpc.aio
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
-from convserve.calls import Calls, Question, checked, split
+from convserve.calls import Images, Question, checked, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
 from convserve.errors import Cancelled, ClientClosed, ConvserveError, ModelNotFound
 from convserve.health import Health, health_from_error, read_health
-from convserve.ledger import Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome
 from convserve.models import ModelInfo, only_model, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
@@ -113,56 +113,66 @@ class AsyncClient:
             top_k: Only the k most probable classes. None: all.
             timeout: Seconds for the whole request. None: the client's timeout.
 
-        Returns:
-            One result for each image, in order.
-
         Raises:
             ConvserveError: As Client.classify.
         """
-        calls = split(pixels, self._settings)
-        deadline = self._deadline(timeout)
-        started = time.monotonic()
-        question = await self._question(model, version, top_k, deadline)
-        with self._calling(deadline):
-            if len(calls) == 1:
-                replies = [await self._call(question.request(calls.batch), deadline)]
-            else:
-                replies = await self._call_all(calls, question, deadline)
-        total_us = round((time.monotonic() - started) * 1e6)
-        return read_replies(replies, calls.counts, question, total_us)
+        return await self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+
+    async def classify_images(
+        self,
+        images: bytes | Sequence[bytes],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """Classifies one picture file or many; as Client.classify_images.
+
+        Args:
+            images: The bytes of one file, or of several in a sequence.
+            model: As for classify.
+            version: As for classify.
+            top_k: As for classify.
+            timeout: As for classify.
+
+        Raises:
+            ConvserveError: As Client.classify_images.
+        """
+        calls = split_images(images, self._settings)
+        return await self._ask(calls, model, version, top_k, timeout)
 
     async def stream(
         self,
-        arrays: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        items: Iterable[Item] | AsyncIterable[Item],
         *,
         model: str | None = None,
         version: int | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[tuple[int, Outcome]]:
-        """Classifies arrays as they come, over one stream, and gives the answers as they finish.
+        """Classifies images as they come, over one stream, and gives the answers as they finish.
 
-        As Client.stream, with the same errors, except that the arrays are read by a task of this
+        As Client.stream, with the same errors, except that the items are read by a task of this
         event loop.
 
         Args:
-            arrays: Each is one image or several and one message.
+            items: Each is one image or several and one message: pixels, or the bytes of files.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes. None: all.
-            timeout: Longest wait for the answer to an array, in seconds. None: the client's.
+            timeout: Longest wait for the answer to an item, in seconds. None: the client's.
 
         Yields:
-            The number of the array, from 0, and its Classification or error.
+            The number of the item, from 0, and its Classification or error.
 
         Raises:
-            ConvserveError: As Client.stream.
-            Exception: Whatever reading the arrays raised.
+            Exception: As Client.stream.
         """
         deadline = self._deadline(timeout)
         question = await self._question(model, version, top_k, deadline)
         ledger = Ledger(question, self._settings, deadline.timeout_s)
-        stream = AsyncStream(arrays, ledger, self._settings.max_in_flight)
+        stream = AsyncStream(items, ledger, self._settings.max_in_flight)
         with self._calling(deadline):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(), wait_for_ready=self._settings.wait_for_ready
@@ -230,6 +240,21 @@ class AsyncClient:
             )
         return self._opened
 
+    async def _ask(
+        self,
+        calls: Sequence[Images],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        timeout: float | None,
+    ) -> Classification:
+        deadline = self._deadline(timeout)
+        question = await self._question(model, version, top_k, deadline)
+        with self._calling(deadline):
+            stub = self._stubs().classifier
+            replies = await call_all(stub, calls, question, deadline, self._settings)
+        return read_replies(replies, list(map(len, calls)), question, deadline.spent_us())
+
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
             self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
@@ -253,35 +278,6 @@ class AsyncClient:
                 wait_for_ready=self._settings.wait_for_ready,
             )
         return read_models(reply)
-
-    async def _call(
-        self, request: classifier_pb2.ClassifyRequest, deadline: Deadline
-    ) -> classifier_pb2.ClassifyResponse:
-        return await self._stubs().classifier.Classify(
-            request, timeout=deadline.left_s(), wait_for_ready=self._settings.wait_for_ready
-        )
-
-    async def _call_all(
-        self, calls: Calls, question: Question, deadline: Deadline
-    ) -> list[classifier_pb2.ClassifyResponse]:
-        replies: dict[int, classifier_pb2.ClassifyResponse] = {}
-        waiting = enumerate(calls)
-
-        async def call_in_turn() -> None:
-            for number, batch in waiting:
-                replies[number] = await self._call(question.request(batch), deadline)
-
-        lanes = [
-            asyncio.create_task(call_in_turn())
-            for _ in range(min(self._settings.max_in_flight, len(calls)))
-        ]
-        try:
-            await asyncio.gather(*lanes)
-        finally:
-            for lane in lanes:
-                lane.cancel()
-            await asyncio.gather(*lanes, return_exceptions=True)
-        return [replies[number] for number in range(len(calls))]
 
     @contextmanager
     def _calling(self, deadline: Deadline) -> Iterator[None]:

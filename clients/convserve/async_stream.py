@@ -1,4 +1,4 @@
-"""The event loop's side of one stream: arrays go out, answers come in, in no order."""
+"""The event loop's side of one stream: images go out, answers come in, in no order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
 from convserve.errors import Cancelled
-from convserve.ledger import Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -24,7 +22,7 @@ _END = None
 
 
 class AsyncStream:
-    """One bidirectional stream between the caller's arrays and the caller's loop.
+    """One bidirectional stream between the caller's items and the caller's loop.
 
     As Stream, with tasks for threads: grpc's own one draws requests(), one of ours reads the
     answers, and the caller takes both sides' events from one queue.
@@ -32,11 +30,11 @@ class AsyncStream:
 
     def __init__(
         self,
-        arrays: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        items: Iterable[Item] | AsyncIterable[Item],
         ledger: Ledger,
         max_in_flight: int,
     ) -> None:
-        self._arrays = _async_iterator(arrays)
+        self._items = _async_iterator(items)
         self._ledger = ledger
         self._slots = asyncio.Semaphore(max_in_flight)
         self._events: asyncio.Queue[tuple[int, Outcome] | Exception | None] = asyncio.Queue()
@@ -47,16 +45,16 @@ class AsyncStream:
             for index in itertools.count():
                 await self._slots.acquire()
                 try:
-                    pixels = await anext(self._arrays)
+                    item = await anext(self._items)
                 except StopAsyncIteration:
                     self._ledger.finish()
                     return
-                yield self._ledger.enter(index, pixels)
+                yield self._ledger.enter(index, item)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's task
             self._events.put_nowait(error)
 
     async def outcomes(self, call: Call) -> AsyncGenerator[tuple[int, Outcome], None]:
-        """Yields each array's number and outcome as they come.
+        """Yields each item's number and outcome as they come.
 
         Raises:
             DeadlineExceeded: An answer is overdue.
@@ -97,12 +95,10 @@ class AsyncStream:
             self._events.put_nowait(error)
 
 
-async def _async_iterator(
-    arrays: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
-) -> AsyncIterator[npt.ArrayLike]:
-    if isinstance(arrays, AsyncIterable):
-        async for pixels in arrays:
-            yield pixels
+async def _async_iterator(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncIterator[Item]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
     else:
-        for pixels in arrays:
-            yield pixels
+        for item in items:
+            yield item

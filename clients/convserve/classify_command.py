@@ -1,34 +1,34 @@
-"""`convserve classify`: what digit is in each of some picture files."""
+"""`convserve classify`: what is on each of some picture files, or of very many."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from itertools import chain, islice
 
-import numpy as np
-
+from convserve.calls import Question
 from convserve.client import Client
-from convserve.pixels import Batch
-from convserve.results import Classification, Result
-from convserve.terminal import draw_bar, draw_digit, printable
-from convserve_imaging.digits import centre
-from convserve_imaging.errors import PictureError
+from convserve.errors import InvalidRequest, ServerUnavailable
+from convserve.file_classifier import FileClassifier, preparation, read_endless
+from convserve.file_outcomes import Answered, FileOutcome, Trouble
+from convserve.in_order import in_order
+from convserve.json_lines import json_line
+from convserve.models import ModelInfo, find_model
+from convserve.picture_paths import DIGIT_SUFFIXES, PHOTO_SUFFIXES, Found, find
+from convserve.progress_bar import ProgressBar
+from convserve.table_rows import Table
+from convserve.tally import Tally
+from convserve.terminal import draw_digit
 
-STDIN = "-"
+# The files whose names decide how wide the table is.
+FIRST_FILES = 64
 
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What is to be said of one file: its result, or why there is none."""
-
-    file: str
-    pixels: Batch | None  # uint8 [28, 28, 1]; None if the file could not be read.
-    result: Result | None
-    error: str | None
+# So many files in a row without an answer, through no fault of theirs: the next will have none.
+PATIENCE_FILES = 32
 
 
 def classify(arguments: argparse.Namespace) -> int:
@@ -38,83 +38,94 @@ def classify(arguments: argparse.Namespace) -> int:
         0 if every file was answered, 1 if not.
 
     Raises:
-        ConvserveError: The server gave no answer at all.
+        ConvserveError: The server gave no answer, or none that another file could have had.
     """
-    pictures = [_read(file) for file in arguments.files]
-    good = [pixels for pixels in pictures if not isinstance(pixels, str)]
-    answered = _ask(good, arguments) if good else None
-    answers = list(_answers(arguments.files, pictures, answered))
-    if arguments.format == "json":
-        for answer in answers:
-            print(json.dumps(_as_json(answer, answered, arguments.top_k)))
-    else:
-        _print_table(answers, arguments.top_k or 1, show=arguments.show)
-    return 1 if any(answer.error for answer in answers) else 0
-
-
-def _read(file: str) -> Batch | str:
-    """Returns the digit in a file, uint8 [28, 28, 1], or the reason why there is none."""
+    with _connect(arguments) as client:
+        model = find_model(client.models(), arguments.model, arguments.model_version)
+    if arguments.show and model.kind != "digits":
+        raise InvalidRequest.of("--show", f"draws digits, and {model.name} is no model of digits")
+    suffixes = DIGIT_SUFFIXES if model.kind == "digits" else PHOTO_SUFFIXES
+    found = find(arguments.files, suffixes)
+    first = list(islice(found, FIRST_FILES))
+    draw = _drawing(arguments, model, first)
+    progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()
+    tally = Tally()
     try:
-        return centre(sys.stdin.buffer.read() if file == STDIN else file)
-    except PictureError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
+        with ExitStack() as stack:
+            bar = None
+            if progress and len(first) > 1:
+                bar = ProgressBar(sys.stderr, find(arguments.files, suffixes))
+                stack.callback(bar.close)
+            for file in stack.enter_context(_outcomes(arguments, model, chain(first, found))):
+                tally.add(file)
+                # One write for a row, so that an interrupt leaves whole rows.
+                sys.stdout.write(draw(file) + "\n")
+                sys.stdout.flush()
+                if bar is not None:
+                    bar.step(tally.failed)
+                _check_patience(tally, file)
+    finally:
+        nobody_reads = isinstance(sys.exc_info()[1], BrokenPipeError)
+        told = (progress or arguments.format == "table") and not nobody_reads
+        if told and tally.classified + tally.failed > 1:
+            print(tally.summary(), file=sys.stderr)
+    return 1 if tally.failed else 0
 
 
-def _ask(pictures: Sequence[Batch], arguments: argparse.Namespace) -> Classification:
-    with Client(arguments.server, model=arguments.model, timeout=arguments.timeout) as client:
-        return client.classify(
-            np.stack(pictures), version=arguments.model_version, top_k=arguments.top_k
-        )
+def _connect(arguments: argparse.Namespace) -> Client:
+    return Client(arguments.server, timeout=arguments.timeout)
 
 
-def _answers(
-    files: Sequence[str], pictures: Sequence[Batch | str], answered: Classification | None
-) -> Iterator[_Answer]:
-    results = iter(answered or ())
-    for file, picture in zip(files, pictures, strict=True):
-        if isinstance(picture, str):
-            yield _Answer(file, None, None, picture)
-            continue
-        result = next(results)
-        error = None if result.error is None else str(result.error)
-        yield _Answer(file, picture, result, error)
+@contextmanager
+def _outcomes(
+    arguments: argparse.Namespace, model: ModelInfo, found: Iterable[Found]
+) -> Iterator[Iterator[FileOutcome]]:
+    classifier = FileClassifier(
+        lambda: _connect(arguments),
+        Question(model.name, arguments.model_version, arguments.top_k or 1),
+        preparation(model.kind),
+        arguments.timeout,
+    )
+    outcomes = in_order(
+        classifier,
+        read_endless(found),
+        at_once=arguments.in_flight,
+        abandon=classifier.close,
+    )
+    with closing(classifier), closing(outcomes):
+        yield outcomes
 
 
-def _as_json(
-    answer: _Answer, answered: Classification | None, top_k: int | None
-) -> dict[str, object]:
-    if answer.error is not None or answer.result is None or answered is None:
-        return {"file": answer.file, "error": answer.error}
-    best, *_ = top = answer.result.top(top_k)
-    row: dict[str, object] = {
-        "file": answer.file,
-        "label": best.label,
-        "probability": best.probability,
-        "model": answered.model,
-        "version": answered.version,
-    }
-    if top_k is not None:
-        row["top"] = [{"label": one.label, "probability": one.probability} for one in top]
-    return row
-
-
-def _print_table(answers: Sequence[_Answer], top_k: int, *, show: bool) -> None:
+def _drawing(
+    arguments: argparse.Namespace, model: ModelInfo, first: Sequence[Found]
+) -> Callable[[FileOutcome], str]:
+    """Returns what makes of an outcome the lines to print."""
+    if arguments.format == "jsonl":
+        return partial(json_line, classes=arguments.top_k is not None)
+    table = Table.of(
+        [each.path for each in first],
+        model.labels,
+        top_k=arguments.top_k or 1,
+        terminal=sys.stdout.isatty(),
+    )
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    file_width = max(len(printable(answer.file)) for answer in answers)
-    results = [answer.result for answer in answers if answer.result is not None]
-    label_width = max((len(label) for one in results for label in one.labels), default=0)
-    for answer in answers:
-        name = printable(answer.file)
-        if answer.error is not None or answer.result is None:
-            sys.stdout.flush()  # So that the lines stand in the order of the files.
-            print(f"convserve: {name}: {printable(answer.error or '')}", file=sys.stderr)
-            continue
-        if show and answer.pixels is not None:
-            print(draw_digit(answer.pixels, colour=colour))
-        for guess in answer.result.top(top_k):
-            label = printable(guess.label)
-            line = f"{name:<{file_width}}  {label:<{label_width}}  {guess.probability:6.1%}"
-            print(f"{line}  {draw_bar(guess.probability)}".rstrip())
-            name = ""
+
+    def draw(file: FileOutcome) -> str:
+        row = table.row(file)
+        if (
+            arguments.show
+            and isinstance(file.outcome, Answered)
+            and file.outcome.pixels is not None
+        ):
+            return f"{draw_digit(file.outcome.pixels, colour=colour)}\n{row}"
+        return row
+
+    return draw
+
+
+def _check_patience(tally: Tally, file: FileOutcome) -> None:
+    if tally.unanswered_in_a_row >= PATIENCE_FILES and isinstance(file.outcome, Trouble):
+        raise ServerUnavailable(
+            f"stopped, since {tally.unanswered_in_a_row} files in a row had no answer; the last:"
+            f" {file.outcome.message}"
+        )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import queue
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -13,12 +11,13 @@ import grpc
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convserve.calls import Calls, Question, checked, split
+from convserve.calls import Images, Question, checked, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
 from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
+from convserve.flight import call_all
 from convserve.health import Health, health_from_error, read_health
-from convserve.ledger import Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome
 from convserve.models import ModelInfo, only_model, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
@@ -68,7 +67,7 @@ class Client:
             wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather
                 than fail after a few tries.
             max_images_per_call: What is more is split into several calls.
-            max_bytes_per_call: Pixels in one call, in bytes; a single image may be more.
+            max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
             max_in_flight: Calls of one request, or requests of a stream, unanswered at one time.
 
         Raises:
@@ -114,7 +113,7 @@ class Client:
 
         Returns:
             One result for each image, in order; that of a single image can be read from it
-            directly. An image that the server could not read has an error in place of an answer.
+            directly.
 
         Raises:
             InvalidRequest: The pixels or an argument are not what is taken.
@@ -124,53 +123,74 @@ class Client:
             ServerBusy: The server's queue stayed full through all tries.
             ConvserveError: Whatever else went wrong; see errors.py.
         """
-        calls = split(pixels, self._settings)
-        deadline = self._deadline(timeout)
-        started = time.monotonic()
-        question = self._question(model, version, top_k, deadline)
-        with self._calling(deadline):
-            if len(calls) == 1:
-                replies = [self._call(question.request(calls.batch), deadline)]
-            else:
-                replies = self._call_all(calls, question, deadline)
-        total_us = round((time.monotonic() - started) * 1e6)
-        return read_replies(replies, calls.counts, question, total_us)
+        return self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+
+    def classify_images(
+        self,
+        images: bytes | Sequence[bytes],
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        top_k: int | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """Classifies one picture file or many, which the server decodes.
+
+        Split as in classify. Of several images, one that cannot be used has a BadImage in place of
+        an answer.
+
+        Args:
+            images: The bytes of a file, or of several in a sequence: JPEG for models of
+                photographs, JPEG or PNG for models of digits.
+            model: As for classify.
+            version: As for classify.
+            top_k: As for classify.
+            timeout: As for classify.
+
+        Raises:
+            BadImage: The only image of the request cannot be used; its reason says why.
+            InvalidRequest: Something is not bytes, or an argument is not what is taken.
+            MessageTooLarge: An image is larger than the server takes.
+            ConvserveError: As classify.
+        """
+        return self._ask(split_images(images, self._settings), model, version, top_k, timeout)
 
     def stream(
         self,
-        arrays: Iterable[npt.ArrayLike],
+        items: Iterable[Item],
         *,
         model: str | None = None,
         version: int | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
-        """Classifies arrays as they come, over one stream, and gives the answers as they finish.
+        """Classifies images as they come, over one stream, and gives the answers as they finish.
 
-        At most max_in_flight arrays have been taken and not yet given back, so memory stays flat.
-        The arrays are read in another thread, so a slow source holds up no answer. Calls on a
+        At most max_in_flight items have been taken and not yet given back, so memory stays flat.
+        The items are read in another thread, so a slow source holds up no answer. Calls on a
         stream are not tried again.
 
         Args:
-            arrays: Each is one image or several, as in classify, and one message: not split.
+            items: Each is one image or several and one message, not split: pixels as in classify,
+                or the bytes of files as in classify_images.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes. None: all.
-            timeout: Longest wait for the answer to an array, in seconds. None: the client's.
+            timeout: Longest wait for the answer to an item, in seconds. None: the client's.
 
         Yields:
-            The number of the array, from 0, and its Classification, or the error that classify
+            The number of the item, from 0, and its Classification, or the error that classify
             would have raised for it; the stream goes on after an error.
 
         Raises:
-            InvalidRequest: An array is not what is taken, which was seen before it was sent.
+            InvalidRequest: An item is not what is taken, which was seen before it was sent.
             ConvserveError: The stream itself failed; see errors.py.
-            Exception: Whatever reading the arrays raised.
+            Exception: Whatever reading the items raised.
         """
         deadline = self._deadline(timeout)
         question = self._question(model, version, top_k, deadline)
         ledger = Ledger(question, self._settings, deadline.timeout_s)
-        stream = Stream(arrays, ledger, self._settings.max_in_flight)
+        stream = Stream(items, ledger, self._settings.max_in_flight)
         with self._calling(deadline):
             call = self._classifier.StreamClassify(
                 stream.requests(), wait_for_ready=self._settings.wait_for_ready
@@ -224,6 +244,20 @@ class Client:
     ) -> None:
         self.close()
 
+    def _ask(
+        self,
+        calls: Sequence[Images],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        timeout: float | None,
+    ) -> Classification:
+        deadline = self._deadline(timeout)
+        question = self._question(model, version, top_k, deadline)
+        with self._calling(deadline):
+            replies = call_all(self._classifier, calls, question, deadline, self._settings)
+        return read_replies(replies, list(map(len, calls)), question, deadline.spent_us())
+
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
             self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
@@ -247,45 +281,6 @@ class Client:
                 wait_for_ready=self._settings.wait_for_ready,
             )
         return read_models(reply)
-
-    def _call(
-        self, request: classifier_pb2.ClassifyRequest, deadline: Deadline
-    ) -> classifier_pb2.ClassifyResponse:
-        return self._classifier.Classify(
-            request, timeout=deadline.left_s(), wait_for_ready=self._settings.wait_for_ready
-        )
-
-    def _call_all(
-        self, calls: Calls, question: Question, deadline: Deadline
-    ) -> list[classifier_pb2.ClassifyResponse]:
-        replies: dict[int, classifier_pb2.ClassifyResponse] = {}
-        flying: dict[int, grpc.Future[classifier_pb2.ClassifyResponse]] = {}
-        landed: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-        def take_off(number: int, request: classifier_pb2.ClassifyRequest) -> None:
-            call = self._classifier.Classify.future(
-                request,
-                timeout=deadline.left_s(),
-                wait_for_ready=self._settings.wait_for_ready,
-            )
-            flying[number] = call
-            call.add_done_callback(lambda _: landed.put(number))
-
-        def land_one() -> None:
-            number = landed.get()
-            replies[number] = flying.pop(number).result()
-
-        try:
-            for number, batch in enumerate(calls):
-                if len(flying) == self._settings.max_in_flight:
-                    land_one()
-                take_off(number, question.request(batch))
-            while flying:
-                land_one()
-        finally:
-            for call in flying.values():
-                call.cancel()
-        return [replies[number] for number in range(len(calls))]
 
     @contextmanager
     def _calling(self, deadline: Deadline) -> Iterator[None]:

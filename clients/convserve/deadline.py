@@ -23,6 +23,10 @@ class Deadline:
         """Returns the deadline that many seconds from now."""
         return cls(timeout_s, time.monotonic() + timeout_s)
 
+    def spent_us(self) -> int:
+        """Returns the microseconds since it was set."""
+        return round((time.monotonic() - self.moment_s + self.timeout_s) * 1e6)
+
     def left_s(self) -> float:
         """Returns the seconds left, 0 once it has passed."""
         return max(0.0, self.moment_s - time.monotonic())

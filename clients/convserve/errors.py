@@ -2,6 +2,7 @@
 
 ConvserveError
 ├── InvalidRequest      wrong pixels, field or option; noticed here or by the server (a ValueError)
+│   └── BadImage        an image that cannot be decoded, or that shows nothing
 ├── ModelNotFound       no such model or version is loaded (a LookupError)
 ├── MessageTooLarge     a request or a reply is over the limit of the server or of the client
 ├── ServerBusy          the queue is full or a rate limit is reached: try again later
@@ -81,6 +82,19 @@ class InvalidRequest(ConvserveError, ValueError):
     def of(cls, field: str, description: str) -> InvalidRequest:
         """Returns the error for one field, found before anything was sent."""
         return cls(f"{field}: {description}", violations=(FieldViolation(field, description),))
+
+
+class BadImage(InvalidRequest):
+    """An image cannot be used: it could not be decoded, or shows nothing.
+
+    Attributes:
+        reason: "not-a-picture", "unsupported", "truncated", "damaged", "too-large" or "blank"; a
+            newer server may have more.
+    """
+
+    def __init__(self, message: str, *, reason: str, code: grpc.StatusCode | None = None) -> None:
+        super().__init__(message, code=code)
+        self.reason = reason
 
 
 class ModelNotFound(ConvserveError, LookupError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
 import numpy.typing as npt
 
-from convserve.calls import Question, split
+from convserve.calls import Images, Question, split, split_images
+from convserve.encoded import is_encoded
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -22,6 +24,9 @@ from convserve.results import Classification
 from convserve.settings import Settings
 from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
+
+Item = npt.ArrayLike | bytes | Sequence[bytes]
+"""What a stream takes: pixels of images, or the bytes of one file or of several."""
 
 Outcome = Classification | ConvserveError
 
@@ -46,22 +51,16 @@ class Ledger:
         self._open: dict[str, _Sent] = {}  # Oldest first.
         self._finished = False
 
-    def enter(self, index: int, pixels: npt.ArrayLike) -> classifier_pb2.StreamClassifyRequest:
+    def enter(self, index: int, item: Item) -> classifier_pb2.StreamClassifyRequest:
         """Returns the message for the images with that number.
 
         Raises:
-            InvalidRequest: The pixels are not what is taken, or too many for one message.
+            InvalidRequest: The images are not what is taken, or too many for one message.
         """
-        calls = split(pixels, self._settings)
-        if len(calls) > 1:
-            raise InvalidRequest.of(
-                "pixels",
-                f"were {len(calls.batch)} images in one item of a stream; at most"
-                f" {calls.images_per_call} of this size are taken",
-            )
-        request = self._question.request(calls.batch, request_id=str(index))
+        images = self._one_call(item)
+        request = self._question.request(images, request_id=str(index))
         with self._lock:
-            self._open[request.id] = _Sent(len(calls.batch), time.monotonic())
+            self._open[request.id] = _Sent(len(images), time.monotonic())
         return classifier_pb2.StreamClassifyRequest(request=request)
 
     def settle(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
@@ -120,3 +119,18 @@ class Ledger:
                 f"{left} items unanswered{'' if finished else ' and others not sent'}",
                 code=grpc.StatusCode.UNAVAILABLE,
             )
+
+    def _one_call(self, item: Item) -> Images:
+        calls: Sequence[Images]
+        if is_encoded(item):
+            field, calls = "images", split_images(item, self._settings)
+        else:
+            field, calls = "pixels", split(item, self._settings)
+        if len(calls) > 1:
+            count = sum(len(images) for images in calls)
+            raise InvalidRequest.of(
+                field,
+                f"were {count} images in one item of a stream; at most {len(calls[0])} of this"
+                " size are taken",
+            )
+        return calls[0]

@@ -22,6 +22,8 @@ from convserve.settings import (
 from convserve.terminal import printable
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
+DEFAULT_IN_FLIGHT = 16
+MOST_IN_FLIGHT = 256
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Asks a Convserve server what is in pictures.",
         epilog=_examples(
             "convserve classify seven.png",
-            "convserve models --server gpu1:50051 --format json",
+            "convserve models --server gpu1:50051 --format jsonl",
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -80,13 +82,19 @@ def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands,
         "classify",
         classify,
-        "Says which digit is in each picture. A picture may be any that Pillow reads, of one digit,"
-        " dark on light or light on dark; it is centred as MNIST's digits are.",
-        "convserve classify seven.png three.jpg --top-k 3",
-        "convserve classify --show --model mnist - < seven.png",
+        "Says what is on each picture, in the order in which they are named. Of a folder all JPEGs"
+        " are taken, and those in its folders; for a model of digits PNGs as well. A file that"
+        " cannot be used is told in its row, and the others are answered. Photographs go to the"
+        " server as they are. Digits are centred here as MNIST's are; a file that is named may be"
+        " any that Pillow reads, dark on light or light on dark.",
+        "convserve classify holiday/ cat.jpg --model cats-dogs --format jsonl > answers.jsonl",
+        "convserve classify --show --model mnist --top-k 3 - < seven.png",
     )
     command.add_argument(
-        "files", metavar="FILE", nargs="+", help="a picture of one digit; - reads standard input"
+        "files",
+        metavar="PATH",
+        nargs="+",
+        help="a picture, or a folder of pictures; - reads a picture from standard input",
     )
     model = command.add_argument_group("model")
     model.add_argument(
@@ -107,7 +115,20 @@ def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="the K most probable classes, 1 to their number [default: the most probable one]",
     )
     output.add_argument("--show", action="store_true", help="draw the digit as the model sees it")
-    _server(command)
+    output.add_argument(
+        "--no-progress",
+        action="store_false",
+        dest="progress",
+        help="draw no progress bar [default: drawn if stderr is a terminal and stdout is not]",
+    )
+    server = _server(command)
+    server.add_argument(
+        "--in-flight",
+        metavar="N",
+        type=_in_flight,
+        default=DEFAULT_IN_FLIGHT,
+        help=f"files sent and not yet answered, 1 to {MOST_IN_FLIGHT} [default: %(default)s]",
+    )
 
 
 def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -117,7 +138,7 @@ def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
         models,
         "Lists the models that the server has loaded.",
         "convserve models",
-        "convserve models --server gpu1:50051 --format json",
+        "convserve models --server gpu1:50051 --format jsonl",
     )
     _output(command)
     _server(command)
@@ -166,14 +187,14 @@ def _output(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("output")
     group.add_argument(
         "--format",
-        choices=("table", "json"),
+        choices=("table", "jsonl"),
         default="table",
-        help="json prints one object a line [default: %(default)s]",
+        help="jsonl prints one JSON object a line [default: %(default)s]",
     )
     return group
 
 
-def _server(command: argparse.ArgumentParser) -> None:
+def _server(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("server")
     group.add_argument(
         "--server",
@@ -190,6 +211,7 @@ def _server(command: argparse.ArgumentParser) -> None:
         default=DEFAULT_TIMEOUT_S,
         help="longest wait for the answer, in seconds [default: %(default)g]",
     )
+    return group
 
 
 def _address(text: str) -> str:
@@ -210,6 +232,12 @@ def _positive(text: str) -> int:
     if text.isdecimal() and int(text) >= 1:
         return int(text)
     raise argparse.ArgumentTypeError(f"was {text!r}; an integer of 1 or more is taken")
+
+
+def _in_flight(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= MOST_IN_FLIGHT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"was {text!r}; 1 to {MOST_IN_FLIGHT} is taken")
 
 
 def _examples(*commands: str) -> str:

@@ -63,6 +63,27 @@ def only_model(models: Sequence[ModelInfo]) -> str:
     return names[0]
 
 
+def find_model(models: Sequence[ModelInfo], name: str | None, version: int | None) -> ModelInfo:
+    """Returns what the server says of a model.
+
+    Args:
+        models: All that are loaded, the newest version of each first.
+        name: Its name; None: the only one that there is.
+        version: Its version; None: the newest.
+
+    Raises:
+        ModelNotFound: It is not loaded.
+        InvalidRequest: No name was given, and there are several.
+    """
+    wanted = name or only_model(models)
+    for model in models:
+        if model.name == wanted and version in (None, model.version):
+            return model
+    asked = wanted if version is None else f"{wanted}/{version}"
+    there = ", ".join(f"{model.name}/{model.version}" for model in models)
+    raise ModelNotFound(f"model {asked} is not loaded; there is {there or 'none'}")
+
+
 def _read_model(model: classifier_pb2.Model) -> ModelInfo:
     manifest = model.manifest
     spec = manifest.input

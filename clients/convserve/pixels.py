@@ -64,6 +64,8 @@ def _about_dtype(dtype: np.dtype[np.generic]) -> str:
         advice = 'uint8 is taken, 0 to 255: pass pixels.astype("uint8") * 255'
     elif np.issubdtype(dtype, np.integer):
         advice = 'uint8 is taken: pass pixels.astype("uint8") if the values are 0 to 255'
+    elif dtype.kind in "SU":
+        advice = "uint8 is taken, 0 to 255; the bytes of picture files go to classify_images"
     else:
         advice = "uint8 is taken, 0 to 255"
     return f"was {dtype}; {advice}"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve.calls import Question
-from convserve.errors import ConvserveError, UnexpectedReply
+from convserve.errors import BadImage, ConvserveError, UnexpectedReply
 from convserve.results import Classification, Timings
 from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
 
+Reply = classifier_pb2.ClassifyResponse | BadImage
+"""What came of one call: an answer, or what is wrong with the only image that was in it."""
+
+_Outcome = classifier_pb2.Prediction | ConvserveError | None
+
 
 def read_replies(
-    replies: Sequence[classifier_pb2.ClassifyResponse],
+    replies: Sequence[Reply],
     counts: Sequence[int],
     question: Question,
     total_us: int,
@@ -24,7 +28,8 @@ def read_replies(
     """Puts the replies to the calls of one request together.
 
     Args:
-        replies: One for each call, in the order of the images.
+        replies: One for each call, in the order of the images. An image alone in its call that
+            cannot be used is an error of its own and tells nothing of labels and version.
         counts: Number of images in each call.
         question: What was asked.
         total_us: What the request took, in microseconds.
@@ -33,50 +38,59 @@ def read_replies(
         UnexpectedReply: A reply has not one result for each image, or not as many probabilities as
             asked for; or the server switched to a version with other labels between two calls.
     """
-    labels = tuple(replies[0].labels)
+    answers = [reply for reply in replies if not isinstance(reply, BadImage)]
+    labels = tuple(answers[0].labels) if answers else ()
+    outcomes: list[_Outcome] = []
     for reply, count in zip(replies, counts, strict=True):
+        if isinstance(reply, BadImage):
+            outcomes.append(reply)
+            continue
         if len(reply.results) != count:
             raise UnexpectedReply(f"{count} images were sent, {len(reply.results)} results came")
         if tuple(reply.labels) != labels:
             raise UnexpectedReply(
-                f"versions {replies[0].version} and {reply.version} of model {reply.model} answered"
+                f"versions {answers[0].version} and {reply.version} of model {reply.model} answered"
                 " and have different labels; ask again, or name a version"
             )
+        outcomes.extend(_outcome(result) for result in reply.results)
     columns = len(labels) if question.top_k is None else question.top_k
-    results = list(chain.from_iterable(reply.results for reply in replies))
-    errors = dict(_errors(results))
-    probabilities = np.array(list(_rows(results, columns)), np.float32)
     return Classification(
-        model=replies[0].model,
-        versions=tuple(sorted({reply.version for reply in replies}, reverse=True)),
+        model=answers[0].model if answers else question.model,
+        versions=tuple(sorted({answer.version for answer in answers}, reverse=True)),
         labels=labels,
-        probabilities=probabilities,
-        classes=_classes(results, question, labels),
-        errors=errors,
+        probabilities=np.array(list(_rows(outcomes, columns)), np.float32),
+        classes=_classes(outcomes, question, labels),
+        errors={
+            place: outcome
+            for place, outcome in enumerate(outcomes)
+            if isinstance(outcome, ConvserveError)
+        },
         timings=Timings(
-            queue_us=max(reply.timings.queue_us for reply in replies),
-            compute_us=sum(reply.timings.compute_us for reply in replies),
+            queue_us=max((answer.timings.queue_us for answer in answers), default=0),
+            decode_us=sum(answer.timings.decode_us for answer in answers),
+            compute_us=sum(answer.timings.compute_us for answer in answers),
             total_us=total_us,
             calls=len(replies),
         ),
     )
 
 
-def _errors(
-    results: Sequence[classifier_pb2.ImageResult],
-) -> Iterator[tuple[int, ConvserveError]]:
-    for place, result in enumerate(results):
-        if result.WhichOneof("outcome") == "error":
-            yield place, error_from_status(result.error)
+def _outcome(result: classifier_pb2.ImageResult) -> _Outcome:
+    kind = result.WhichOneof("outcome")
+    if kind == "error":
+        return error_from_status(result.error)
+    return result.prediction if kind else None
 
 
-def _rows(results: Sequence[classifier_pb2.ImageResult], columns: int) -> Iterator[Sequence[float]]:
+def _rows(outcomes: Sequence[_Outcome], columns: int) -> Iterator[Sequence[float]]:
     nothing = [float("nan")] * columns
-    for place, result in enumerate(results):
-        outcome = result.WhichOneof("outcome")
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, ConvserveError):
+            yield nothing
+            continue
         # A slice of a repeated field is a list, which NumPy reads many times faster than the field.
-        row = result.prediction.probabilities[:] if outcome == "prediction" else nothing
-        if outcome is None or not 1 <= len(row) == columns:
+        row = outcome.probabilities[:] if outcome else []
+        if not 1 <= len(row) == columns:
             raise UnexpectedReply(
                 f"image {place} has {len(row) if outcome else 'no'} probabilities, not {columns}"
             )
@@ -84,18 +98,20 @@ def _rows(results: Sequence[classifier_pb2.ImageResult], columns: int) -> Iterat
 
 
 def _classes(
-    results: Sequence[classifier_pb2.ImageResult], question: Question, labels: tuple[str, ...]
+    outcomes: Sequence[_Outcome], question: Question, labels: tuple[str, ...]
 ) -> npt.NDArray[np.intp]:
     if question.top_k is None:
-        return np.broadcast_to(np.arange(len(labels)), (len(results), len(labels)))
-    nothing = [0] * question.top_k
-    rows = [
-        result.prediction.classes[:] if result.HasField("prediction") else nothing
-        for result in results
-    ]
-    if any(len(row) != question.top_k or max(row) >= len(labels) for row in rows):
-        raise UnexpectedReply(
-            f"of {len(labels)} classes the {question.top_k} most probable were asked for; the reply"
-            " does not name them"
-        )
+        return np.broadcast_to(np.arange(len(labels)), (len(outcomes), len(labels)))
+    rows = []
+    for outcome in outcomes:
+        if not isinstance(outcome, classifier_pb2.Prediction):
+            rows.append([0] * question.top_k)
+            continue
+        row = outcome.classes[:]
+        if len(row) != question.top_k or max(row) >= len(labels):
+            raise UnexpectedReply(
+                f"of {len(labels)} classes the {question.top_k} most probable were asked for; the"
+                " reply does not name them"
+            )
+        rows.append(row)
     return np.array(rows, np.intp)

@@ -31,12 +31,14 @@ class Timings:
 
     Attributes:
         queue_us: Waiting in the server; of several calls the longest.
+        decode_us: Decoding in the server; of several calls the sum. 0 for pixels.
         compute_us: In the server's engine; of several calls the sum.
         total_us: From the first byte sent to the last answer, as the client saw it.
         calls: Number of calls that the images were split into.
     """
 
     queue_us: int
+    decode_us: int
     compute_us: int
     total_us: int
     calls: int
@@ -112,8 +114,9 @@ class Classification(Sequence[Result]):
     Attributes:
         model: Name of the model that answered.
         versions: Versions that answered, newest first: one, unless the server switched to a new
-            version between two calls of a large request.
-        labels: All labels of the model, in the order of its columns.
+            version between two calls of a large request. Empty if each image was in a call of its
+            own and none could be decoded.
+        labels: All labels of the model, in the order of its columns; empty if versions is.
         probabilities: float32 [N, k], 0 to 1; k is the number of labels, or top_k. A row is NaN if
             its image has an error.
         classes: Integers [N, k]: the index in labels of each of the probabilities.
@@ -131,12 +134,16 @@ class Classification(Sequence[Result]):
 
     @property
     def version(self) -> int:
-        """The version of the model that answered; the newest if there were several."""
+        """The version that answered, the newest of several. Raises an image's error for none."""
+        if not self.versions:
+            raise self.errors[0]
         return self.versions[0]
 
     @property
     def indices(self) -> npt.NDArray[np.intp]:
         """Integers [N]: index in labels of each image's most probable class, -1 for an error."""
+        if not self.labels:
+            return np.full(len(self), -1)
         failed = np.isnan(self.probabilities[:, 0])
         best = np.where(failed[:, np.newaxis], 0, self.probabilities).argmax(axis=1)
         found = np.take_along_axis(self.classes, best[:, np.newaxis], axis=1)[:, 0]
@@ -184,4 +191,5 @@ class Classification(Sequence[Result]):
 
     def __repr__(self) -> str:
         failed = f", {len(self.errors)} failed" if self.errors else ""
-        return f"<Classification of {len(self)} by {self.model}/{self.version}{failed}>"
+        version = self.versions[0] if self.versions else "?"
+        return f"<Classification of {len(self)} by {self.model}/{version}{failed}>"

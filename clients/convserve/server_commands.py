@@ -22,7 +22,7 @@ def models(arguments: argparse.Namespace) -> int:
     """
     with Client(arguments.server, timeout=arguments.timeout) as client:
         found = client.models()
-    if arguments.format == "json":
+    if arguments.format == "jsonl":
         for model in found:
             print(json.dumps(_model_as_json(model)))
     else:
@@ -41,7 +41,7 @@ def health(arguments: argparse.Namespace) -> int:
     """
     with Client(arguments.server, timeout=arguments.timeout) as client:
         status = client.health(arguments.service)
-    if arguments.format == "json":
+    if arguments.format == "jsonl":
         print(json.dumps({"service": arguments.service, "status": status.name}))
     else:
         print(status.name)

@@ -28,7 +28,7 @@ class Settings:
         wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather than
             fail at once.
         max_images_per_call: What is more is split into several calls.
-        max_bytes_per_call: Pixels in one call, in bytes; a single image may be more.
+        max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
         max_in_flight: Calls, or requests of a stream, that are unanswered at one time.
     """
 

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from convserve.deadline import Deadline
 from convserve.errors import (
+    BadImage,
     Cancelled,
     ConvserveError,
     DeadlineExceeded,
@@ -46,6 +47,9 @@ _PLAIN: dict[grpc.StatusCode, type[ConvserveError]] = {
     grpc.StatusCode.UNIMPLEMENTED: NotSupported,
 }
 
+# What distinguishes an image that cannot be used from any other invalid request.
+_DOMAIN = "convserve"
+
 _INVALID = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -68,7 +72,13 @@ def error_from_status(status: status_pb2.Status) -> ConvserveError:
     retry = _detail(status, error_details_pb2.RetryInfo)
     retry_after_s = retry.retry_delay.ToTimedelta().total_seconds() if retry else None
     if code in _INVALID:
-        return InvalidRequest(message, code=code, violations=_violations(status))
+        info = _detail(status, error_details_pb2.ErrorInfo)
+        violations = _violations(status)
+        if info is None or info.domain != _DOMAIN:
+            return InvalidRequest(message, code=code, violations=violations)
+        # The field counts the images of one call, of which the caller knows nothing: left out.
+        told = violations[0].description if violations else message
+        return BadImage(told, reason=info.reason.lower().replace("_", "-"), code=code)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # A message over a limit has the code of a full queue, but no time at which it would do.
         kind = MessageTooLarge if retry is None and "larger than" in message else ServerBusy
@@ -99,6 +109,21 @@ def error_from_rpc(error: grpc.RpcError, server: str, deadline: Deadline) -> Con
         reason = "" if status.message == "Deadline Exceeded" else f": {status.message}"
         status.message = f"no answer from {server} within {deadline.timeout_s:g} s{reason}"
     return error_from_status(status)
+
+
+def bad_image(error: grpc.RpcError, server: str, deadline: Deadline) -> BadImage:
+    """Returns what is wrong with the only image of one call among several of a request.
+
+    Such a call fails as a whole, which shall not fail the images of the other calls.
+
+    Raises:
+        RpcError: The call failed for another reason; the error itself.
+    """
+    found = error_from_rpc(error, server, deadline)
+    if isinstance(found, BadImage):
+        found.__cause__ = error
+        return found
+    raise error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The threads' side of one stream: arrays go out, answers come in, in no order."""
+"""The threads' side of one stream: images go out, answers come in, in no order."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-import numpy.typing as npt
-
-from convserve.ledger import Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -20,14 +18,14 @@ _END = None
 
 
 class Stream:
-    """One bidirectional stream between the caller's arrays and the caller's loop.
+    """One bidirectional stream between the caller's items and the caller's loop.
 
     Three threads meet here: grpc's own one draws requests(), one of ours reads the answers, and the
     caller takes both sides' events from one queue, so that it can give up at a deadline.
     """
 
-    def __init__(self, arrays: Iterable[npt.ArrayLike], ledger: Ledger, max_in_flight: int) -> None:
-        self._arrays = arrays
+    def __init__(self, items: Iterable[Item], ledger: Ledger, max_in_flight: int) -> None:
+        self._items = items
         self._ledger = ledger
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
@@ -38,24 +36,24 @@ class Stream:
     def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
         """Yields the messages to send, each as soon as there is room for it."""
         try:
-            arrays = iter(self._arrays)
+            items = iter(self._items)
             for index in itertools.count():
                 self._slots.acquire()
                 if self._stopped.is_set():
                     return
                 try:
-                    pixels = next(arrays)
+                    item = next(items)
                 except StopIteration:
                     self._ledger.finish()
                     return
-                yield self._ledger.enter(index, pixels)
+                yield self._ledger.enter(index, item)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)
 
     def outcomes(
         self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]
     ) -> Iterator[tuple[int, Outcome]]:
-        """Yields each array's number and outcome as they come.
+        """Yields each item's number and outcome as they come.
 
         Raises:
             DeadlineExceeded: An answer is overdue.

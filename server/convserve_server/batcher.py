@@ -133,7 +133,7 @@ class Batcher:
         """Images in the queue."""
         return self._waiting
 
-    def submit(self, request: Request, *, alone: bool = False) -> None:
+    def submit(self, request: Request, *, alone: bool = False, admitted: bool = False) -> None:
         """Queue a request; its done is called later unless this raises.
 
         Args:
@@ -141,6 +141,7 @@ class Batcher:
             alone: the caller's thread has nothing else to do. If the engine is free and the work
                 short, it is done on that thread, here and now: handing it to the batcher's thread
                 and the answer back would take about as long.
+            admitted: a bound was kept before; the queue takes it even if it is full.
 
         Raises:
             QueueFull: if its images do not fit into the queue.
@@ -151,7 +152,8 @@ class Batcher:
             if self._closed:
                 raise NotReady(f"{self._name} is being unloaded")
             # A request that is larger than the whole queue may still have an empty one.
-            if self._waiting and self._waiting + count > self._max_queue:
+            full = self._waiting and self._waiting + count > self._max_queue
+            if full and not admitted:
                 raise QueueFull(
                     f"the queue of {self._name} is full: {self._waiting} images wait, "
                     f"{count} more exceed the limit of {self._max_queue}",

@@ -120,8 +120,13 @@ class DecodePool:
         """Images in the queue."""
         return self._waiting
 
-    def submit(self, files: Files) -> None:
+    def submit(self, files: Files, ahead: int = 0) -> None:
         """Queue the files of a request.
+
+        Args:
+            files: not queued yet.
+            ahead: decoded images that wait for the engine; they count as well, so that what is
+                decoded will not be refused afterwards.
 
         Raises:
             QueueFull: if they do not fit into the queue; nothing was decoded.
@@ -131,11 +136,12 @@ class DecodePool:
             if files.finished:
                 return
             # A request that is larger than the whole queue may still have an empty one.
-            if self._waiting and self._waiting + count > self._max_queue:
+            waiting = self._waiting + ahead
+            if waiting and waiting + count > self._max_queue:
                 raise QueueFull(
-                    f"the queue for decoding is full: {self._waiting} images wait, {count} more "
+                    f"the queue for decoding is full: {waiting} images wait, {count} more "
                     f"exceed the limit of {self._max_queue}",
-                    retry_after_s=max(0.01, self._waiting * self._image_s / len(self._threads)),
+                    retry_after_s=max(0.01, waiting * self._image_s / len(self._threads)),
                 )
             files.queued = True
             self._queue.append(files)

@@ -61,7 +61,7 @@ class EncodedCall:
         files = Files(self._data, model.decode, self._deadline, decoded)
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(files))
-        self._decoding.submit(files)
+        self._decoding.submit(files, model.batcher.waiting)
 
     def cancel(self) -> None:
         """Do no more work on the call."""
@@ -92,7 +92,7 @@ class EncodedCall:
             responder(Answer(np.empty((0, model.engine.classes), np.float32), 0.0, 0.0))
             return
         work = Request(_stacked(images), self._deadline, responder)
-        if model.submit(work, last=last):
+        if model.submit(work, last=last, admitted=True):
             self._stage(lambda: model.cancel(work))
         else:
             # Unloaded meanwhile; its successor may take images of another size.

@@ -41,7 +41,9 @@ class ModelVersion:
     #: Name, version and labels as the serialized beginning of every ClassifyResponse.
     header: bytes
 
-    def submit(self, request: Request, *, last: bool, alone: bool = False) -> bool:
+    def submit(
+        self, request: Request, *, last: bool, alone: bool = False, admitted: bool = False
+    ) -> bool:
         """Queue a request, or run it at once if it is alone (see Batcher.submit).
 
         Returns: False if this version is being unloaded and this was not the last attempt.
@@ -51,7 +53,7 @@ class ModelVersion:
             NotReady: if this version is being unloaded and this was the last attempt.
         """
         try:
-            self.batcher.submit(request, alone=alone)
+            self.batcher.submit(request, alone=alone, admitted=admitted)
         except NotReady:
             if last:
                 raise

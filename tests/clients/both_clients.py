@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import aclosing, closing
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from convserve import (
     Health,
     ModelInfo,
 )
+from convserve.ledger import Item
 
 from .scripted_server import PATIENCE_S
 
@@ -25,9 +26,10 @@ Outcome = Classification | ConvserveError
 
 class AnyClient(Protocol):
     def classify(self, pixels: npt.ArrayLike, **options: Any) -> Classification: ...
-    def stream(
-        self, arrays: Iterable[npt.ArrayLike], **options: Any
-    ) -> Iterator[tuple[int, Outcome]]: ...
+    def classify_images(
+        self, images: bytes | Sequence[bytes], **options: Any
+    ) -> Classification: ...
+    def stream(self, items: Iterable[Item], **options: Any) -> Iterator[tuple[int, Outcome]]: ...
     def models(self, **options: Any) -> list[ModelInfo]: ...
     def health(self, service: str = "", **options: Any) -> Health: ...
     def close(self) -> None: ...
@@ -40,6 +42,9 @@ class SyncFace:
     def classify(self, pixels: npt.ArrayLike, **options: Any) -> Classification:
         return self._client.classify(pixels, **options)
 
+    def classify_images(self, images: bytes | Sequence[bytes], **options: Any) -> Classification:
+        return self._client.classify_images(images, **options)
+
     def models(self, **options: Any) -> list[ModelInfo]:
         return self._client.models(**options)
 
@@ -49,10 +54,8 @@ class SyncFace:
     def close(self) -> None:
         self._client.close()
 
-    def stream(
-        self, arrays: Iterable[npt.ArrayLike], **options: Any
-    ) -> Iterator[tuple[int, Outcome]]:
-        with closing(self._client.stream(arrays, **options)) as outcomes:  # type: ignore[type-var]
+    def stream(self, items: Iterable[Item], **options: Any) -> Iterator[tuple[int, Outcome]]:
+        with closing(self._client.stream(items, **options)) as outcomes:  # type: ignore[type-var]
             yield from outcomes
 
 
@@ -84,10 +87,12 @@ class AsyncFace:
         result: Classification = self._loop.run(self._client.classify(pixels, **options))
         return result
 
-    def stream(
-        self, arrays: Iterable[npt.ArrayLike], **options: Any
-    ) -> Iterator[tuple[int, Outcome]]:
-        outcomes = self._client.stream(arrays, **options)
+    def classify_images(self, images: bytes | Sequence[bytes], **options: Any) -> Classification:
+        result: Classification = self._loop.run(self._client.classify_images(images, **options))
+        return result
+
+    def stream(self, items: Iterable[Item], **options: Any) -> Iterator[tuple[int, Outcome]]:
+        outcomes = self._client.stream(items, **options)
 
         async def step() -> tuple[int, Outcome]:
             return await anext(outcomes)

@@ -1,9 +1,11 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from .both_clients import AnyClient, AsyncFace, Loop, SyncFace
 from .scripted_server import ScriptedServer
@@ -52,3 +54,17 @@ def connect(
 def digits() -> npt.NDArray[np.uint8]:
     """uint8 [100, 28, 28], no two alike."""
     return np.random.default_rng(1).integers(0, 256, (100, 28, 28), np.uint8)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """one.png and bar.png are drawings, blank.png has nothing on it, notes.txt is no picture."""
+    sheet = np.full((60, 50), 255, np.uint8)
+    Image.fromarray(sheet).save(tmp_path / "blank.png")
+    sheet[10:50, 22:28] = 0
+    Image.fromarray(sheet).save(tmp_path / "one.png")
+    sheet[44:50, 10:40] = 30
+    Image.fromarray(sheet).save(tmp_path / "bar.png")
+    (tmp_path / "notes.txt").write_text("no picture")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

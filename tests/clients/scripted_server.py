@@ -10,12 +10,13 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import Message
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve_protos import bundle_pb2, classifier_pb2, classifier_pb2_grpc
 
 LABELS = [str(digit) for digit in range(10)]
+BROKEN = b"broken"  # Files that begin so cannot be decoded.
 PATIENCE_S = 20  # No test waits for longer; what takes as long has failed.
 
 Answer = Callable[[classifier_pb2.ClassifyRequest], classifier_pb2.ClassifyResponse]
@@ -43,6 +44,15 @@ class Failure(Exception):
         self.trailers = list(trailers)
         if details:
             self.trailers.append(("grpc-status-details-bin", self.status.SerializeToString()))
+
+
+def broken_image(place: int, reason: str, why: str) -> Failure:
+    """As the server says of a file that cannot be decoded."""
+    field = f"encoded.images[{place}]"
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field=field, description=why)
+    info = error_details_pb2.ErrorInfo(domain="convserve", reason=reason)
+    return Failure(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {why}", [bad, info])
 
 
 def images_of(request: classifier_pb2.ClassifyRequest) -> npt.NDArray[np.uint8]:
@@ -77,7 +87,9 @@ def prediction(
 
 
 def answer(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
-    """What the server answers unless told otherwise: computed from the pixels alone."""
+    """What the server answers unless told otherwise: computed from the pixels or files alone."""
+    if request.HasField("encoded"):
+        return answer_encoded(request)
     return classifier_pb2.ClassifyResponse(
         id=request.id,
         model=request.model,
@@ -91,14 +103,39 @@ def answer(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyRe
     )
 
 
-def model(name: str, version: int = 1) -> classifier_pb2.Model:
+def answer_encoded(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+    """The label of a file is by its bytes; a broken one fails alone, as the server does it."""
+    files = request.encoded.images
+    results = []
+    for place, data in enumerate(files):
+        if data.startswith(BROKEN):
+            failure = broken_image(place, "TRUNCATED", "the JPEG is truncated")
+            if len(files) == 1:
+                raise failure
+            results.append(classifier_pb2.ImageResult(error=failure.status))
+        else:
+            row = prediction(np.frombuffer(data, np.uint8), request)
+            results.append(classifier_pb2.ImageResult(prediction=row))
+    return classifier_pb2.ClassifyResponse(
+        id=request.id,
+        model=request.model,
+        version=7,
+        labels=LABELS,
+        results=results,
+        timings=classifier_pb2.Timings(queue_us=100, decode_us=1000, compute_us=10),
+    )
+
+
+def model(
+    name: str,
+    version: int = 1,
+    kind: bundle_pb2.ImageKind.ValueType = bundle_pb2.IMAGE_KIND_DIGITS,
+) -> classifier_pb2.Model:
     manifest = bundle_pb2.Manifest(
         format=1,
         name=name,
         labels=LABELS,
-        input=bundle_pb2.InputSpec(
-            height=28, width=28, channels=1, kind=bundle_pb2.IMAGE_KIND_DIGITS
-        ),
+        input=bundle_pb2.InputSpec(height=28, width=28, channels=1, kind=kind),
         metrics={"accuracy": 0.9912, "loss": 0.027},
         parameters=93322,
     )
@@ -122,6 +159,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         requests: The Classify requests that came, retries too.
         lists: How often ListModels was called.
         most_in_flight: Most Classify calls at one time.
+        answered: Released once for each Classify call that is over.
         abandoned: Released once for each Classify call that its caller gave up.
         streams_ended: Released once for each stream that is over, however it ended.
     """
@@ -134,6 +172,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self.requests: list[classifier_pb2.ClassifyRequest] = []
         self.lists = 0
         self.most_in_flight = 0
+        self.answered = threading.Semaphore(0)
         self.abandoned = threading.Semaphore(0)
         self.streams_ended = threading.Semaphore(0)
         self._in_flight = 0
@@ -164,6 +203,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
             context.abort(failure.code, str(failure))
         finally:
             finished.set()
+            self.answered.release()
             with self._lock:
                 self._in_flight -= 1
 

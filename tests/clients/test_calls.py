@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve import Client, InvalidRequest
-from convserve.calls import Question, split
+from convserve.calls import Question, split, split_images
 from convserve.channel import channel_options
 from convserve.settings import Settings
 
@@ -22,17 +22,41 @@ def test_split_loses_nothing_and_keeps_to_the_limits(
 ) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (count, side, side, 1), np.uint8)
     limits = Settings(server="a:1", max_images_per_call=most_images, max_bytes_per_call=most_bytes)
-    calls = split(pixels, limits)
-    parts = list(calls)
+    parts = split(pixels, limits)
     assert np.array_equal(np.concatenate(parts), pixels)
-    assert len(calls) == len(parts)
-    assert calls.counts == [len(part) for part in parts]
     assert all(1 <= len(part) <= most_images for part in parts)
     assert all(part.nbytes <= most_bytes or len(part) == 1 for part in parts)
     # As few calls as the limits allow.
     assert all(len(part) == len(parts[0]) for part in parts[:-1])
     fuller = len(parts[0]) + 1
     assert len(parts) == 1 or fuller > most_images or fuller * side * side > most_bytes
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    most_images=st.integers(1, 70),
+    most_bytes=st.integers(1, 100),
+)
+def test_split_of_files_loses_nothing_and_keeps_to_the_limits(
+    sizes: list[int], most_images: int, most_bytes: int
+) -> None:
+    files = [bytes([place]) * size for place, size in enumerate(sizes)]
+    limits = Settings(server="a:1", max_images_per_call=most_images, max_bytes_per_call=most_bytes)
+    parts = split_images(files, limits)
+    assert [file for part in parts for file in part] == files
+    for part in parts:
+        assert 1 <= len(part) <= most_images
+        assert sum(map(len, part)) <= most_bytes or len(part) == 1
+    # No call takes what the one before it had room for.
+    for part, following in zip(parts, parts[1:], strict=False):
+        fuller = [*part, following[0]]
+        assert len(fuller) > most_images or sum(map(len, fuller)) > most_bytes
+
+
+def test_request_holds_the_files_as_they_are() -> None:
+    request = Question("cats-dogs", None, 2).request((b"one", b"two"), "a")
+    assert list(request.encoded.images) == [b"one", b"two"]
+    assert (request.id, request.model, request.top_k) == ("a", "cats-dogs", 2)
 
 
 def test_request_holds_the_pixels_in_c_order() -> None:

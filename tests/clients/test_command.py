@@ -1,4 +1,3 @@
-import io
 import json
 import os
 import signal
@@ -8,11 +7,8 @@ import threading
 from importlib.metadata import version
 from pathlib import Path
 
-import grpc
-import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
-from PIL import Image
 
 from convserve.main import main
 from convserve_imaging.digits import centre
@@ -20,11 +16,9 @@ from convserve_protos import classifier_pb2
 
 from .scripted_server import (
     PATIENCE_S,
-    Failure,
     ScriptedServer,
     answer,
     expected_label,
-    expected_probability,
     model,
 )
 
@@ -34,124 +28,6 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def _server_in_environment(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONVSERVE_SERVER", server.address)
-
-
-@pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """one.png and bar.png are drawings, blank.png has nothing on it, notes.txt is no picture."""
-    sheet = np.full((60, 50), 255, np.uint8)
-    Image.fromarray(sheet).save(tmp_path / "blank.png")
-    sheet[10:50, 22:28] = 0
-    Image.fromarray(sheet).save(tmp_path / "one.png")
-    sheet[44:50, 10:40] = 30
-    Image.fromarray(sheet).save(tmp_path / "bar.png")
-    (tmp_path / "notes.txt").write_text("no picture")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def percent(file: str) -> str:
-    return f"{expected_probability(centre(file)):.1%}"
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_prints_label_probability_and_bar(capsys: Capture) -> None:
-    assert main(["classify", "one.png", "bar.png"]) == 0
-    printed = capsys.readouterr()
-    assert printed.err == ""
-    for line, file in zip(printed.out.splitlines(), ["one.png", "bar.png"], strict=True):
-        name, label, probability, bar = line.split()
-        assert (name, label) == (file, expected_label(centre(file)))
-        assert probability == percent(file)
-        assert bar.startswith("█" * 10)
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_tells_bad_files_and_answers_the_others(capsys: Capture) -> None:
-    assert main(["classify", "blank.png", "one.png", "notes.txt", "absent.png", "."]) == 1
-    printed = capsys.readouterr()
-    assert [line.split()[0] for line in printed.out.splitlines()] == ["one.png"]
-    blank, notes, absent, folder = printed.err.splitlines()
-    assert blank.startswith("convserve: blank.png: the picture is blank")
-    assert notes.startswith("convserve: notes.txt: not a picture")
-    assert absent == "convserve: absent.png: No such file or directory"
-    assert folder == "convserve: .: Is a directory"
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_asks_nobody_when_no_file_is_good(server: ScriptedServer, capsys: Capture) -> None:
-    assert main(["classify", "blank.png"]) == 1
-    assert (server.requests, server.lists) == ([], 0)
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_tells_what_the_server_says_of_one_image(
-    server: ScriptedServer, capsys: Capture
-) -> None:
-    def second_fails(
-        request: classifier_pb2.ClassifyRequest,
-    ) -> classifier_pb2.ClassifyResponse:
-        response = answer(request)
-        error = Failure(grpc.StatusCode.INVALID_ARGUMENT, "too dark").status
-        response.results[1].CopyFrom(classifier_pb2.ImageResult(error=error))
-        return response
-
-    server.answer = second_fails
-    assert main(["classify", "one.png", "bar.png"]) == 1
-    printed = capsys.readouterr()
-    assert printed.out.startswith("one.png")
-    assert printed.err == "convserve: bar.png: too dark\n"
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_top_k_prints_a_line_for_each_class(
-    server: ScriptedServer, capsys: Capture
-) -> None:
-    assert main(["classify", "--top-k", "3", "--version", "5", "--model", "m", "one.png"]) == 0
-    first, *others = capsys.readouterr().out.splitlines()
-    assert first.startswith("one.png")
-    assert [line[:7] for line in others] == [" " * 7] * 2
-    request = server.requests[0]
-    assert (request.model, request.version, request.top_k) == ("m", 5, 3)
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_json_is_an_object_a_line(capsys: Capture) -> None:
-    arguments = ["classify", "--format", "json", "--top-k", "2", "one.png", "blank.png"]
-    assert main(arguments) == 1
-    good, bad = (json.loads(line) for line in capsys.readouterr().out.splitlines())
-    expected = pytest.approx(expected_probability(centre("one.png")))
-    assert good["top"][0] == {"label": good["label"], "probability": good["probability"]}
-    assert len(good.pop("top")) == 2
-    assert good == {
-        "file": "one.png",
-        "label": expected_label(centre("one.png")),
-        "probability": expected,
-        "model": "mnist",
-        "version": 7,
-    }
-    assert bad.pop("error").startswith("the picture is blank")
-    assert bad == {"file": "blank.png"}
-
-
-def test_classify_reads_standard_input(
-    pictures: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = (pictures / "one.png").read_bytes()
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
-    assert main(["classify", "-"]) == 0
-    assert capsys.readouterr().out.split()[:2] == ["-", expected_label(centre(data))]
-
-
-@pytest.mark.usefixtures("pictures")
-def test_classify_show_draws_the_centred_digit(capsys: Capture) -> None:
-    assert main(["classify", "--show", "one.png"]) == 0
-    *drawing, row = capsys.readouterr().out.splitlines()
-    assert [len(line) for line in drawing] == [28] * 14
-    assert "█" in drawing[7]
-    assert drawing[0].strip() == drawing[13].strip() == ""
-    assert row.startswith("one.png")
 
 
 def test_models_prints_a_table(server: ScriptedServer, capsys: Capture) -> None:
@@ -167,8 +43,8 @@ def test_models_prints_a_table(server: ScriptedServer, capsys: Capture) -> None:
     ]
 
 
-def test_models_json_holds_the_manifest(capsys: Capture) -> None:
-    assert main(["models", "--format", "json"]) == 0
+def test_models_jsonl_holds_the_manifest(capsys: Capture) -> None:
+    assert main(["models", "--format", "jsonl"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert (found["name"], found["version"]) == ("mnist", 1)
@@ -185,7 +61,7 @@ def test_health_prints_one_word_and_exits_by_it(
     server.health["a.Down"] = health_pb2.HealthCheckResponse.NOT_SERVING
     assert main(["health", *([service] if service else [])]) == status
     assert capsys.readouterr() == (word + "\n", "")
-    assert main(["health", service, "--format", "json"]) == status
+    assert main(["health", service, "--format", "jsonl"]) == status
     assert json.loads(capsys.readouterr().out) == {"service": service, "status": word}
 
 
@@ -210,7 +86,7 @@ def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) 
 
     server.answer = hang
     assert main(["classify", "--timeout", "0.2", str(pictures / "one.png")]) == 1
-    assert f"no answer from {server.address} within 0.2 s" in capsys.readouterr().err
+    assert f"no answer from {server.address} within 0.2 s" in capsys.readouterr().out
     release.set()
 
 
@@ -218,13 +94,15 @@ def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) 
     ("arguments", "reason"),
     [
         ([], "COMMAND"),
-        (["classify"], "FILE"),
+        (["classify"], "PATH"),
+        (["classify", "--in-flight", "0", "a"], "--in-flight: was '0'; 1 to 256 is taken"),
+        (["classify", "--in-flight", "257", "a"], "--in-flight: was '257'; 1 to 256 is taken"),
         (["classify", "--top-k", "0", "a"], "--top-k: was '0'; an integer of 1 or more"),
         (["classify", "--version", "x", "a"], "--version: was 'x'; an integer of 1 or more"),
         (["models", "--timeout", "-1"], "--timeout: was '-1'; seconds above 0 are taken"),
         (["models", "--timeout", "soon"], "--timeout: was 'soon'; seconds above 0 are taken"),
         (["health", "--server", "there"], "--server: was 'there'; HOST:PORT is taken"),
-        (["models", "--format", "xml"], "--format"),
+        (["models", "--format", "json"], "--format"),
     ],
 )
 def test_wrong_usage_exits_with_2(capsys: Capture, arguments: list[str], reason: str) -> None:

@@ -6,6 +6,7 @@ import convserve
 
 NAMES = [
     "AsyncClient",
+    "BadImage",
     "Cancelled",
     "Classification",
     "Client",
@@ -57,7 +58,13 @@ def test_library_brings_no_other_room_and_no_framework() -> None:
     }
 
 
-def test_command_brings_no_other_room_but_imaging_and_no_framework() -> None:
+def test_command_brings_nothing_that_only_digits_or_a_progress_bar_need() -> None:
     modules = modules_after("import convserve.main")
-    assert "convserve_imaging" in modules
-    assert not modules & {"convserve_server", "convserve_trainer", "onnxruntime", "tensorflow"}
+    assert not modules & {
+        "convserve_server",
+        "convserve_trainer",
+        "onnxruntime",
+        "PIL",
+        "tensorflow",
+        "tqdm",
+    }

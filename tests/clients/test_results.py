@@ -112,8 +112,9 @@ def test_timings_of_several_calls_are_added_up() -> None:
     first, second = reply(row(0.2, 0.7, 0.1)), reply(row(0.2, 0.7, 0.1))
     first.timings.queue_us, first.timings.compute_us = 30, 5
     second.timings.queue_us, second.timings.compute_us = 20, 7
+    first.timings.decode_us, second.timings.decode_us = 300, 500
     timings = read_replies([first, second], [1, 1], ALL, total_us=99).timings
-    assert timings == Timings(queue_us=30, compute_us=12, total_us=99, calls=2)
+    assert timings == Timings(queue_us=30, decode_us=800, compute_us=12, total_us=99, calls=2)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,15 @@ import re
 import numpy as np
 import pytest
 
-from convserve.terminal import BAR_CELLS, draw_bar, draw_digit, printable
+from convserve.terminal import (
+    BAR_CELLS,
+    draw_bar,
+    draw_digit,
+    padded,
+    printable,
+    shortened,
+    width_of,
+)
 
 
 def test_digit_is_drawn_with_two_rows_in_a_line() -> None:
@@ -47,4 +55,27 @@ def test_bar_never_shrinks_as_the_share_grows() -> None:
 
 
 def test_text_cannot_steer_the_terminal() -> None:
-    assert printable("a\x1b[2Jb\nc\u202ed é") == "a?[2Jb?c?d é"
+    assert printable("a\x1b[2Jb\nc\u202ed é") == r"a\x1b[2Jb\nc\u202ed é"
+    assert printable("\udcff\x9b.jpg") == r"\udcff\x9b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "width"), [("", 0), ("cat.jpg", 7), ("é", 1), ("e\u0301", 1), ("猫.jpg", 6), ("Ａ", 2)]
+)
+def test_width_is_that_of_the_terminal(text: str, width: int) -> None:
+    assert width_of(text) == width
+    assert width_of(padded(text, 9)) == 9
+    assert padded(text, 9).startswith(text)
+
+
+def test_long_text_keeps_its_ends() -> None:
+    assert shortened("/photos/2026/cats/0001.jpg", 13) == "/photo…01.jpg"
+    assert shortened("/photos/1.jpg", 13) == "/photos/1.jpg"
+
+
+@pytest.mark.parametrize("text", ["a" * 40, "猫" * 40, "a猫" * 20, "e\u0301" * 40])
+@pytest.mark.parametrize("width", [1, 2, 3, 10, 11, 39])
+def test_shortened_text_fits(text: str, width: int) -> None:
+    short = shortened(text, width)
+    assert width - 2 <= width_of(short) <= width
+    assert "…" in short

@@ -202,6 +202,22 @@ def test_full_decode_queue_is_resource_exhausted_and_told_when_to_retry(
     assert pool.waiting == 0
 
 
+def test_images_that_wait_for_the_engine_fill_the_queue_too(serve: Serve, front: str) -> None:
+    served = serve(front, photos=True, max_queue=2)
+    batcher = served.worker._repository.get("colours", None).batcher
+    served.engine.hold()
+    calls = [served.classify(request_of(jpeg_of("red")))]
+    served.engine.wait_entered()
+    calls.append(served.classify(request_of(jpeg_of("red"), jpeg_of("blue"))))
+    until(lambda: batcher.waiting == 2)
+    decoder = HeldDecoder(served)
+    error = failure(lambda: served.classify(request_of(jpeg_of("red"))).result())
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert decoder.entered.empty()
+    served.engine.release()
+    assert [answers(call.result()) for call in calls] == [[0], [0, 2]]
+
+
 def test_cancelled_call_is_not_decoded(serve: Serve, front: str) -> None:
     served = serve(front, photos=True, decode_threads=1)
     decoder = HeldDecoder(served)
@@ -305,3 +321,20 @@ def test_digits_of_other_formats_or_blank_say_why(serve: Serve, front: str) -> N
     results = served.classify(request).result().results
     assert [error_info(result).reason for result in results] == ["NOT_A_PICTURE", "BLANK"]
     assert "looks like a GIF" in results[0].error.message
+
+
+def test_files_on_a_stream_are_answered_each_by_its_id(serve: Serve, front: str) -> None:
+    served = serve(front, photos=True)
+    requests = [
+        request_of(jpeg_of("green"), id="good"),
+        request_of(b"no", id="bad"),
+        request_of(b"no", jpeg_of("red"), id="both"),
+    ]
+    outgoing = (pb.StreamClassifyRequest(request=request) for request in requests)
+    got = {reply.id: reply for reply in served.stub.StreamClassify(outgoing, timeout=WAIT_S)}
+    assert answers(got["good"].response) == [1]
+    assert got["bad"].error.code == code_pb2.INVALID_ARGUMENT
+    assert [r.WhichOneof("outcome") for r in got["both"].response.results] == [
+        "error",
+        "prediction",
+    ]
