@@ -129,6 +129,11 @@ class Batcher:
         self._thread.start()
 
     @property
+    def max_batch(self) -> int:
+        """Most images in one run."""
+        return self._max_batch
+
+    @property
     def waiting(self) -> int:
         """Images in the queue."""
         return self._waiting

@@ -125,7 +125,12 @@ class Settings:
         high=1_000_000,
     )
     max_batch: int = _setting(
-        64, "most images in one run of the engine", group="batching", metavar="N", low=1, high=4096
+        64,
+        "most images in one run of the engine; on CPU fewer if they take longer than 60 ms",
+        group="batching",
+        metavar="N",
+        low=1,
+        high=4096,
     )
     max_delay_ms: float = _setting(
         0.0,

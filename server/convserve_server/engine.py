@@ -4,6 +4,7 @@ An engine is used by one thread at a time; the batcher sees to that.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,6 +22,10 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
+
+
+#: Longest batch on the CPU, s, by the time of a single image.
+_BATCH_S = 0.06
 
 
 class EngineError(Exception):
@@ -160,7 +165,11 @@ class _SessionEngine:
 
 
 class DirectEngine(_SessionEngine):
-    """Runs batches of any size as they come: on the CPU a new shape costs nothing, padding does."""
+    """Runs batches of any size as they come: on the CPU a new shape costs nothing, padding does.
+
+    A batch is kept short enough that what arrives meanwhile need not wait long. On the CPU that
+    costs no throughput, since large images gain nothing from company, and saves much memory.
+    """
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         """See Engine.run."""
@@ -169,9 +178,17 @@ class DirectEngine(_SessionEngine):
         return output
 
     def warm_up(self) -> None:
-        """Run the largest batch, which sizes the arena, and the smallest."""
-        for rows in (self.max_batch, 1):
-            self.run([np.zeros((rows, *self.image_shape), np.uint8)])
+        """Run one image, choose the largest batch by its time, and run that to size the arena."""
+        image = np.zeros((1, *self.image_shape), np.uint8)
+        spent_s = []
+        for _ in range(3):
+            started = time.perf_counter()
+            self.run([image])
+            spent_s.append(time.perf_counter() - started)
+        # The least: the first run allocates, and others use the machine too.
+        while self.max_batch > 1 and self.max_batch * min(spent_s) > _BATCH_S:
+            self.max_batch //= 2
+        self.run([np.repeat(image, self.max_batch, axis=0)])
 
 
 class BoundEngine(_SessionEngine):

@@ -234,7 +234,10 @@ class Repository:
             max_delay_s=self._limits.max_delay_s,
             name=f"model {name}/{version}",
         )
-        log.info("%s/%d is served by %s", name, version, engine.provider)
+        log.info(
+            "%s/%d is served by %s, batches of up to %d",
+            name, version, engine.provider, batcher.max_batch,
+        )  # fmt: skip
         header = ClassifyResponse(model=name, version=version, labels=manifest.labels)
         decode = decoder_for(manifest.input, self._limits.max_pixels)
         return ModelVersion(

@@ -60,6 +60,35 @@ def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.floa
 # The rows
 
 
+@pytest.mark.parametrize(
+    ("image_s", "max_batch"),
+    [(0.0001, 64), (0.0009, 64), (0.001, 32), (0.004, 8), (0.05, 1), (5.0, 1)],
+)
+def test_batches_of_dear_images_are_small_on_the_cpu(
+    session: Any, monkeypatch: pytest.MonkeyPatch, image_s: float, max_batch: int
+) -> None:
+    now = 0.0
+    sizes: list[int] = []
+
+    class Timed:
+        """The session, taking as long as we say; the first run ten times as long."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(session, name)
+
+        def run(self, outputs: Any, inputs: dict[str, Pixels]) -> Any:
+            nonlocal now
+            now += image_s * (1 if sizes else 10)
+            sizes.append(len(inputs["pixels"]))
+            return session.run(outputs, inputs)
+
+    monkeypatch.setattr("convserve_server.engine.time.perf_counter", lambda: now)
+    engine = DirectEngine(Timed(), CPU, 64)
+    engine.warm_up()
+    assert engine.max_batch == max_batch
+    assert max(sizes) == max_batch
+
+
 @pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
 @pytest.mark.parametrize("max_batch", [1, 6, 16])
 def test_batch_of_any_size_gives_the_rows_of_single_runs(
