@@ -1,15 +1,14 @@
 """The questions that servers are asked, and whether they answer as ONNX Runtime does."""
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import grpc
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from benchmarks.bundles import Bundle
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos import classifier_pb2_grpc
 
@@ -19,6 +18,13 @@ CLASSIFY = "/convserve.v1.Classifier/Classify"
 _TOLERANCE = 1e-5
 _CHECKED_SINGLY = 4
 _DEADLINE_S = 30.0
+
+
+class Decode(Protocol):
+    """A way from a file to the pixels that a model takes."""
+
+    def __call__(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """Returns uint8 [height, width, 3], RGB."""
 
 
 class WrongAnswer(Exception):
@@ -33,36 +39,55 @@ class Questions:
         model: name of the model.
         version: its version.
         labels: in the order of the columns of rows.
-        pixels: uint8 [N, H, W, C].
+        images: uint8 [N, H, W, C], or N files.
         rows: float32 [N, K], the probabilities from ONNX Runtime run directly.
+        together: most images in one call of check().
     """
 
     model: str
     version: int
     labels: tuple[str, ...]
-    pixels: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Sequence[bytes]
     rows: NDArray[np.float32]
+    together: int
 
     @classmethod
-    def of_bundle(cls, file: Path, images: int, seed: int = 0) -> Self:
-        """Random images for a bundle NAME/VERSION/model.onnx."""
-        session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        shape = session.get_inputs()[0].shape[1:]
-        pixels = np.random.default_rng(seed).integers(0, 256, (images, *shape), np.uint8)
-        (rows,) = session.run(["probabilities"], {"pixels": pixels})
-        manifest = json.loads(session.get_modelmeta().custom_metadata_map["convserve.manifest"])
-        return cls(
-            file.parent.parent.name, int(file.parent.name), tuple(manifest["labels"]), pixels, rows
-        )
+    def of_pixels(cls, bundle: Bundle, images: int, seed: int = 0) -> Self:
+        """Random images."""
+        shape = (images, *bundle.shape)
+        pixels = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+        return cls._of(bundle, pixels, pixels, together=images)
+
+    @classmethod
+    def of_files(cls, bundle: Bundle, files: Sequence[bytes], decode: Decode) -> Self:
+        """Photographs, and how the server that is asked should decode them."""
+        height, width, _ = bundle.shape
+        pixels = np.stack([decode(data, height, width) for data in files])
+        # Several in a call are checked too, but many could exceed the largest message.
+        return cls._of(bundle, files, pixels, together=2)
+
+    @classmethod
+    def _of(
+        cls,
+        bundle: Bundle,
+        images: NDArray[np.uint8] | Sequence[bytes],
+        pixels: NDArray[np.uint8],
+        together: int,
+    ) -> Self:
+        labels = tuple(bundle.manifest.labels)
+        rows = bundle.probabilities(pixels)
+        return cls(bundle.model, bundle.version, labels, images, rows, together)
 
     def request(self, first: int, count: int) -> pb.ClassifyRequest:
         """Some of the images as one request."""
-        pixels = self.pixels[first : first + count]
-        _, height, width, channels = pixels.shape
+        images = self.images[first : first + count]
+        if not isinstance(images, np.ndarray):
+            return pb.ClassifyRequest(model=self.model, encoded=pb.EncodedImages(images=images))
+        _, height, width, channels = images.shape
         return pb.ClassifyRequest(
             model=self.model,
             pixels=pb.Pixels(
-                count=count, height=height, width=width, channels=channels, data=pixels.tobytes()
+                count=count, height=height, width=width, channels=channels, data=images.tobytes()
             ),
         )
 
@@ -74,12 +99,16 @@ class Questions:
         return reply.ByteSize()
 
     def check(self, address: str) -> None:
-        """Ask a server with a real client: all images in one call, and some singly.
+        """Ask a server with a real client: all images, several in a call, and some singly.
 
         Raises:
             WrongAnswer: if a status is not OK, a label differs, or a probability by more than 1e-5.
         """
-        parts = [(0, len(self.pixels)), *((first, 1) for first in range(_CHECKED_SINGLY))]
+        total = len(self.rows)
+        parts = [
+            *((first, self.together) for first in range(0, total, self.together)),
+            *((first, 1) for first in range(min(total, _CHECKED_SINGLY))),
+        ]
         with grpc.insecure_channel(address) as channel:
             stub = classifier_pb2_grpc.ClassifierStub(channel)
             for first, count in parts:

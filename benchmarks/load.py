@@ -1,10 +1,11 @@
 """Load: callers that each wait for an answer before they ask again. Here, our own generator."""
 
 import asyncio
+import signal
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import grpc
 import numpy as np
@@ -68,6 +69,16 @@ class Driver(Protocol):
         """
 
 
+class Answer(NamedTuple):
+    """One call."""
+
+    #: When the whole answer was there, by time.perf_counter().
+    ended_s: float
+    latency_s: float
+    #: A serialized ClassifyResponse.
+    reply: bytes
+
+
 class OwnDriver:
     """Callers as coroutines over grpc.aio. It takes about as much processor as a server."""
 
@@ -75,15 +86,54 @@ class OwnDriver:
 
     def run(self, task: Task) -> Load:
         """See Driver.run."""
+        answers = self.answers(task)
+        ended_s = np.array([answer.ended_s for answer in answers])
+        latencies_s = np.array([answer.latency_s for answer in answers])
+        return Load((ended_s.max() - (ended_s - latencies_s).min()).item(), latencies_s * 1e3)
+
+    def answers(self, task: Task) -> list[Answer]:
+        """Make the calls and keep every answer, as they came.
+
+        Raises:
+            LoadError: as run.
+        """
         try:
-            return asyncio.run(_drive(task))
+            return asyncio.run(_stoppable(task))
         except grpc.aio.AioRpcError as error:
             raise LoadError(f"{error.code().name}: {error.details()}") from error
         except TimeoutError as error:
             raise LoadError(f"no connection within {_DEADLINE_S:g} s") from error
 
 
-async def _drive(task: Task) -> Load:
+async def _stoppable(task: Task) -> list[Answer]:
+    """_drive, until a signal comes, which is then given to the handler that was set before.
+
+    Handlers run between any two instructions. One that raises in the middle of grpc's own code
+    corrupts its memory, and the process is aborted with all servers still running.
+    """
+    driving = asyncio.ensure_future(_drive(task))
+    came: list[int] = []
+
+    def stop(number: int) -> None:
+        came.append(number)
+        driving.cancel()
+
+    loop = asyncio.get_running_loop()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        loop.add_signal_handler(number, stop, number)
+    try:
+        await asyncio.wait([driving])
+    finally:
+        for number, handler in handlers.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+    return driving.result()
+
+
+async def _drive(task: Task) -> list[Answer]:
     async with AsyncExitStack() as stack:
         # Channels to one address share a connection unless told otherwise.
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -93,19 +143,17 @@ async def _drive(task: Task) -> Load:
         ]
         async with asyncio.timeout(_DEADLINE_S):
             await asyncio.gather(*(channel.channel_ready() for channel in channels))
-        latencies_s: list[float] = []
-        start = time.perf_counter()
+        answers: list[Answer] = []
+        end = time.perf_counter() + task.seconds
         callers = (
-            _call(channels[number % len(channels)], task, start + task.seconds, latencies_s)
+            _call(channels[number % len(channels)], task, end, answers)
             for number in range(task.callers)
         )
         await asyncio.gather(*callers)
-        return Load(time.perf_counter() - start, np.array(latencies_s) * 1e3)
+        return answers
 
 
-async def _call(
-    channel: grpc.aio.Channel, task: Task, end: float, latencies_s: list[float]
-) -> None:
+async def _call(channel: grpc.aio.Channel, task: Task, end: float, answers: list[Answer]) -> None:
     """One caller, until the end; its last call is waited for."""
     # Without serializers: bytes in, bytes out.
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CLASSIFY)
@@ -115,5 +163,5 @@ async def _call(
         after = time.perf_counter()
         if len(reply) < task.least_reply_bytes:
             raise LoadError(f"an answer of {len(reply)} bytes, at least {task.least_reply_bytes}")
-        latencies_s.append(after - before)
+        answers.append(Answer(after, after - before, reply))
         before = after

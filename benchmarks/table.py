@@ -1,17 +1,9 @@
-"""What was measured, as a Markdown table and as JSON."""
+"""What was measured of servers, as a Markdown table and as JSON."""
 
-import datetime
-import platform
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from convserve_server.cpus import available_cpus
-
-_PACKAGES = ("convserve", "grpcio", "onnxruntime", "protobuf", "pygrpc-native")
 _HEADER = (
     "callers",
     "images a call",
@@ -109,14 +101,12 @@ def _median_cpu(group: Sequence[Measurement]) -> float:
 
 def markdown(table: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    lines = [_HEADER, ("---:", "---:", "---", *["---:"] * (len(_HEADER) - 3))]
-    for row in table:
-        spread = f"{row.calls_per_s_min:.0f}..{row.calls_per_s_max:.0f}"
-        line = (
+    lines = [
+        (
             f"{row.cell.callers}",
             f"{row.cell.images}",
             row.server,
-            f"{row.calls_per_s:.0f} ({spread})",
+            f"{row.calls_per_s:.0f} ({row.calls_per_s_min:.0f}..{row.calls_per_s_max:.0f})",
             f"{row.images_per_s:.0f}",
             f"{row.p50_ms:.2f}",
             f"{row.p99_ms:.2f}",
@@ -124,51 +114,18 @@ def markdown(table: Sequence[Row]) -> str:
             f"{row.calls_ratio:.2f}",
             f"{row.cpu_ratio:.2f}",
         )
-        lines.append(line)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        for row in table
+    ]
+    return grid(_HEADER, lines, {"server"})
 
 
-def machine() -> dict[str, str]:
-    """What the figures depend on: processor, CPUs allowed, system, versions, date (UTC)."""
-    return {
-        "processor": _processor(),
-        "cpus": f"{available_cpus():g}",
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        **{package: version(package) for package in _PACKAGES},
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-    }
+def grid(header: Sequence[str], lines: Sequence[Sequence[str]], text: Collection[str]) -> str:
+    """Any Markdown table.
 
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name":
-            return value.strip()
-    return platform.machine()
-
-
-def heading(on: dict[str, str], run: dict[str, Any]) -> str:
-    """The line above the table: machine, versions, and how it was measured."""
-    versions = ", ".join(f"{package} {on[package]}" for package in _PACKAGES)
-    return (
-        f"{on['processor']}, {on['cpus']} CPUs for servers and load together; {on['system']}; "
-        f"Python {on['python']}; {versions}; {run['model']}; {run['driver']} over at most "
-        f"{run['connections']} connections; "
-        f"rounds x seconds: {run['rounds']} x {run['seconds']:g}; {on['date']}."
-    )
-
-
-def document(
-    on: dict[str, str],
-    run: dict[str, Any],
-    measurements: Sequence[Measurement],
-    table: Sequence[Row],
-) -> dict[str, Any]:
-    """All of it, ready for JSON."""
-    return {
-        "machine": on,
-        "run": run,
-        "measurements": [asdict(one) for one in measurements],
-        "rows": [asdict(row) for row in table],
-    }
+    Args:
+        header: names of the columns.
+        lines: what is below, a cell for each column.
+        text: columns that do not hold figures.
+    """
+    rule = ["---" if name in text else "---:" for name in header]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *lines))

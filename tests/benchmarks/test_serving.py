@@ -1,6 +1,5 @@
 import json
 import os
-import re
 import select
 import signal
 import subprocess
@@ -11,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.answers import Questions, WrongAnswer
+from benchmarks.bundles import Bundle
 from benchmarks.h2load import H2loadDriver
 from benchmarks.load import Driver, LoadError, OwnDriver, Task
 from benchmarks.processes import ServerFailed, ServerProcess, process_tree
 from benchmarks.serving import CELLS, servers
+from tests.benchmarks.tables import cells_of, figures_of
 from tests.bundles import write_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -30,10 +31,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_bundle(folder)
     return folder
-
-
-def cells_of(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +53,7 @@ def test_command_prints_a_row_for_each_server_and_cell(
     expected = [[str(cell.callers), str(cell.images), name] for cell in CELLS for name in NAMES]
     assert [row[:3] for row in found] == expected
     for row in found:
-        figures = [float(figure) for text in row[3:] for figure in re.findall(r"\d+\.?\d*", text)]
+        figures = figures_of(row[3:])
         assert len(figures) == 9
         assert min(figures) > 0, row
     content = json.loads(file.read_text())
@@ -89,7 +86,7 @@ def test_interrupted_command_leaves_no_process(models: Path, number: signal.Sign
 
 @pytest.mark.parametrize("driver", ["own", pytest.param("h2load", marks=needs_h2load)])
 def test_refused_calls_are_no_load(models: Path, driver: str) -> None:
-    questions = Questions.of_bundle(models / "mnist/1/model.onnx", 2)
+    questions = Questions.of_pixels(Bundle(models / "mnist/1/model.onnx"), 2)
     chosen: Driver = OwnDriver() if driver == "own" else H2loadDriver()
     with servers(models / "mnist/1/model.onnx")[1] as server:
         request = replace(questions, model="absent").request(0, 1).SerializeToString()
@@ -99,7 +96,7 @@ def test_refused_calls_are_no_load(models: Path, driver: str) -> None:
 
 
 def test_wrong_probabilities_are_noticed(models: Path) -> None:
-    questions = Questions.of_bundle(models / "mnist/1/model.onnx", 8)
+    questions = Questions.of_pixels(Bundle(models / "mnist/1/model.onnx"), 8)
     with servers(models / "mnist/1/model.onnx")[0] as server:
         questions.check(server.address)
         with pytest.raises(WrongAnswer, match="probabilities differ"):

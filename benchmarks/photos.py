@@ -1,0 +1,101 @@
+"""Measures photographs a second through the server beside naive ones that decode with Pillow.
+
+    python -m benchmarks.photos --models models --photos DIR
+
+One JPEG a call, in each round another one, the same for all servers. All servers are up all the
+time and take turns. Answers are checked with a real client at first and after every measurement,
+each server's against ONNX Runtime on pixels decoded as that server should. Then real clients ask
+ours and keep what the replies say of where the time went. Tables go to standard output as Markdown,
+progress to standard error.
+"""
+
+import argparse
+import sys
+
+from benchmarks import naive_server
+from benchmarks.answers import Questions
+from benchmarks.bundles import Bundle
+from benchmarks.command import (
+    add_photos_option,
+    add_run_options,
+    add_server_options,
+    execute,
+    new_parser,
+)
+from benchmarks.meter import Meter, Subject, choose_driver, measurements, running
+from benchmarks.pictures import Pictures, pictures
+from benchmarks.report import heading_of_load, machine, write_json
+from benchmarks.servers import BASELINE, naive, ours
+from benchmarks.shares import markdown as shares_markdown
+from benchmarks.shares import shares
+from benchmarks.table import Cell, markdown, rows
+from convserve_imaging import photos
+
+CELLS = (Cell(1, 1), Cell(16, 1))
+
+_PACKAGES = (
+    "convserve",
+    "cykooz.resizer",
+    "grpcio",
+    "onnxruntime",
+    "pillow",
+    "protobuf",
+    "pygrpc-native",
+    "simplejpeg",
+)
+#: Each is asked of every server in each check.
+_MOST_PHOTOGRAPHS = 8
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = new_parser("benchmarks.photos", __doc__)
+    add_photos_option(result)
+    add_server_options(result)
+    result.add_argument(
+        "--model", metavar="NAME",
+        help="of which the newest version is served [default: the first of photographs]",
+    )  # fmt: skip
+    add_run_options(result, rounds=5, measured="server and cell")
+    return result
+
+
+def subjects(bundle: Bundle, given: Pictures, flags: str = "") -> list[Subject]:
+    """The baseline, the same with all CPUs for each call, and ours with each front; not started.
+
+    Args:
+        bundle: of photographs.
+        given: what is asked.
+        flags: more flags for ours.
+    """
+    naively = Questions.of_files(bundle, given.files, naive_server.decode)
+    asked = Questions.of_files(bundle, given.files, photos.decode)
+    wide = naive(bundle.file, f"{BASELINE}, all cores a call", ("--session-threads", "0"))
+    return [
+        Subject(naive(bundle.file), naively),
+        Subject(wide, naively),
+        *(Subject(server, asked) for server in ours(bundle.file, flags)),
+    ]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Start the servers, measure, stop them, print.
+
+    Raises:
+        BenchmarkError: see Meter.measure, Bundle.newest_of_photos, pictures and choose_driver.
+    """
+    bundle = Bundle.newest_of_photos(arguments.models, arguments.model)
+    given = pictures(arguments.photos, min(arguments.rounds, _MOST_PHOTOGRAPHS))
+    meter = Meter(choose_driver(arguments.driver), arguments.connections, arguments.seconds)
+    on = machine(_PACKAGES)
+    everyone = subjects(bundle, given, arguments.flags)
+    with running(everyone):
+        measured = list(measurements(meter, everyone, CELLS, arguments.rounds))
+        told = shares(meter, everyone[2:], CELLS, arguments.rounds)
+    table = rows(measured, BASELINE)
+    about = {**meter.about(bundle, arguments.rounds), "photographs": given.about}
+    print(heading_of_load(on, about), markdown(table), shares_markdown(told), sep="\n\n")
+    write_json(arguments.json, on, about, measurements=measured, rows=table, shares=told)
+
+
+if __name__ == "__main__":
+    sys.exit(execute(_parser(), run))
