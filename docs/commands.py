@@ -8,7 +8,10 @@ from pathlib import Path
 PAGE = Path(__file__).with_suffix(".md")
 
 COMMANDS = {
-    "convserve-train": ("convserve_trainer.main", ("", "fit", "evaluate", "inspect", "recipes")),
+    "convserve-train": (
+        "convserve_trainer.main",
+        ("", "check-data", "fit", "evaluate", "inspect", "recipes"),
+    ),
     "convserve-serve": ("convserve_server.main", ("",)),
     "convserve": ("convserve.main", ("", "classify", "models", "health")),
 }

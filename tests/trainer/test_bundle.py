@@ -2,13 +2,16 @@ import json
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from google.protobuf import json_format
 
-from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, Manifest
-from convserve_trainer import bundle, manifest
+from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
+from convserve_trainer import bundle, digits, manifest
 from convserve_trainer.errors import BundleError, UsageError
+from convserve_trainer.parity import Comparison
+from convserve_trainer.pictures import ArrayPictures, Data
 from convserve_trainer.recipes import LECTURE
 from convserve_trainer.score import Score
 
@@ -24,7 +27,11 @@ def _graph() -> onnx.ModelProto:
 
 def _said() -> Manifest:
     score = Score(correct=9_900, total=10_000, loss=0.03)
-    return manifest.digits("mnist", LECTURE, score, 5e-7, 93_322, "ab" * 32)
+    pictures = ArrayPictures(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.int64))
+    spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
+    data = Data("digits", digits.LABELS, spec, pictures, pictures, "ab" * 32)
+    compared = Comparison(keras=score, onnxruntime=score, largest=5e-7)
+    return manifest.of("mnist", LECTURE, data, 5, compared, 93_322)
 
 
 def test_manifest_comes_back_as_it_was_attached(tmp_path: Path) -> None:

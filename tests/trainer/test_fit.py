@@ -1,5 +1,6 @@
 import io
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import checkpoint as checkpoints
-from convserve_trainer import models
+from convserve_trainer import digits, models
 from convserve_trainer.checkpoint import Checkpoint
 from convserve_trainer.errors import CheckpointError
-from convserve_trainer.fit import fit
+from convserve_trainer.fit import _validate, fit
+from convserve_trainer.history import History
 from convserve_trainer.mnist import Dataset
+from convserve_trainer.pictures import ArrayPictures, Data
 from convserve_trainer.recipes import LECTURE, Recipe
 
 LIMIT = 200  # the last batch is smaller than the others
@@ -26,12 +30,20 @@ def _checkpoint(folder: Path, recipe: Recipe) -> Checkpoint:
     return checkpoints.of(folder, "mnist", recipe, "0" * 64, LIMIT)
 
 
+def _built(recipe: Recipe) -> Any:
+    return models.build(recipe, InputSpec(height=28, width=28, channels=1), classes=10)
+
+
+def _data(dataset: Dataset) -> Data:
+    return digits.data(dataset.limited(LIMIT))
+
+
 def _trained(
-    dataset: Dataset, folder: Path, recipe: Recipe, model: Any = None
+    dataset: Dataset, folder: Path, recipe: Recipe, state: tuple[Any, History] | None = None
 ) -> list[npt.NDArray[np.float32]]:
-    model = models.build(recipe) if model is None else model
-    images, labels = dataset.train_images[:LIMIT], dataset.train_labels[:LIMIT]
-    assert fit(model, images, labels, recipe, _checkpoint(folder, recipe), io.StringIO())
+    model, history = state or (_built(recipe), History())
+    checkpoint = _checkpoint(folder, recipe)
+    assert fit(model, _data(dataset), recipe, checkpoint, history, io.StringIO())
     weights: list[npt.NDArray[np.float32]] = model.get_weights()
     return weights
 
@@ -41,7 +53,7 @@ def _same(one: list[npt.NDArray[np.float32]], other: list[npt.NDArray[np.float32
 
 
 def test_lecture_net_has_93322_parameters() -> None:
-    model = models.build(LECTURE)
+    model = _built(LECTURE)
     assert model.count_params() == 93_322
     assert model.input_shape == (None, 28, 28, 1)
     assert model.output_shape == (None, 10)
@@ -60,7 +72,7 @@ def test_lecture_net_has_93322_parameters() -> None:
 
 def test_optimizer_is_keras_rmsprop_with_its_default_rate() -> None:
     keras = pytest.importorskip("keras")
-    optimizer = models.build(LECTURE).optimizer
+    optimizer = _built(LECTURE).optimizer
     assert isinstance(optimizer, keras.optimizers.RMSprop)
     default = keras.optimizers.RMSprop(name=optimizer.name).get_config()
     config = optimizer.get_config()
@@ -72,13 +84,11 @@ def test_training_changes_every_parameter_and_lowers_the_loss(
     dataset: Dataset, tmp_path: Path
 ) -> None:
     recipe = _recipe(epochs=3)
-    before = models.build(recipe).get_weights()
-    output = io.StringIO()
-    model = models.build(recipe)
-    images, labels = dataset.train_images[:LIMIT], dataset.train_labels[:LIMIT]
-    assert fit(model, images, labels, recipe, _checkpoint(tmp_path, recipe), output)
-    assert not any(_same(before, model.get_weights()))
-    losses = [float(line.split()[4]) for line in output.getvalue().splitlines()]
+    before = _built(recipe).get_weights()
+    history = History()
+    after = _trained(dataset, tmp_path, recipe, (_built(recipe), history))
+    assert not any(_same(before, after))
+    losses = [epoch.loss for epoch in history.epochs]
     assert len(losses) == 3
     assert losses[0] > losses[1] > losses[2]
 
@@ -118,14 +128,43 @@ def test_ctrl_c_within_an_epoch_keeps_the_last_finished_one(
 
     monkeypatch.setattr("convserve_trainer.progress.Progress.step", second_step_of_second_epoch)
     handler = signal.getsignal(signal.SIGINT)
-    model = models.build(recipe)
-    images, labels = dataset.train_images[:LIMIT], dataset.train_labels[:LIMIT]
-    assert not fit(model, images, labels, recipe, checkpoint, io.StringIO())
+    model = _built(recipe)
+    assert not fit(model, _data(dataset), recipe, checkpoint, History(), io.StringIO())
     assert second == [signal.SIG_DFL], "a second Ctrl-C kills"
-    kept = checkpoint.load()
+    kept, history = checkpoint.load()
+    assert [epoch.epoch for epoch in history.epochs] == [1]
     assert checkpoint.epochs(kept) == 1
     assert all(_same(kept.get_weights(), expected))
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+class _Counting:
+    """A net whose figures are the labels' mean; stands in for Keras's."""
+
+    output_shape = (None, 10)
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def test_on_batch(self, pixels: Any, targets: Any, return_dict: bool) -> dict[str, float]:
+        self.sizes.append(len(pixels))
+        mean = float(targets.argmax(axis=1).mean())
+        return {"loss": mean, "accuracy": mean / 10}
+
+
+@pytest.mark.parametrize(
+    ("steps", "sizes"), [(2, [64, 64]), (3, [64, 64, 64]), (9, [64, 64, 64, 8])]
+)
+def test_validation_is_the_mean_over_the_first_pictures_at_most_all(
+    dataset: Dataset, steps: int, sizes: list[int]
+) -> None:
+    pictures = ArrayPictures(dataset.test_images[:200], dataset.test_labels[:200])
+    data = replace(_data(dataset), held_out=pictures)
+    model = _Counting()
+    found = _validate(model, data, LECTURE.override(validation_steps=steps))
+    assert model.sizes == sizes
+    mean = dataset.test_labels[: sum(sizes)].mean()
+    assert found == pytest.approx({"loss": mean, "accuracy": mean / 10})
 
 
 def test_checkpoint_of_other_settings_or_data_is_another(tmp_path: Path) -> None:
@@ -151,8 +190,8 @@ def test_failing_save_leaves_the_checkpoint_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = _checkpoint(tmp_path, LECTURE)
-    model = models.build(LECTURE)
-    checkpoint.save(model)
+    model = _built(LECTURE)
+    checkpoint.save(model, History())
     before = checkpoint.path.read_bytes()
 
     def full(path: Path) -> None:
@@ -161,6 +200,6 @@ def test_failing_save_leaves_the_checkpoint_before(
 
     monkeypatch.setattr(model, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        checkpoint.save(model)
+        checkpoint.save(model, History())
     assert checkpoint.path.read_bytes() == before
     assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]

@@ -8,6 +8,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from convserve_trainer import bundle, manifest
 from convserve_trainer.main import main
 
 from .conftest import Published
@@ -21,11 +22,11 @@ def _one_line(errors: str) -> str:
 
 def test_fit_shows_the_layers_the_epochs_and_the_score(published: Published) -> None:
     output = published.output
-    assert "1,280 digits to train on, the first ones only (--limit), 10,000 held out" in output
+    assert "1,280 digits to train on, a part of them (--limit), 10,000 held out" in output
     assert "accuracy floor  none: this is not the recipe as written" in output
     assert "Total params: 93,322" in output
     assert "conv2d_2 (Conv2D)                 │ (None, 3, 3, 64)         │        36,928" in output
-    assert output.count("\nepoch 1/1  20/20  loss ") == 1
+    assert output.count("\n  1/1   ") == 1
     assert f"published {published.bundle} (" in output
     assert os.listdir(published.models) == ["mnist"], "the checkpoint is gone"
     scores = [line.partition("loss")[2] for line in output.splitlines() if "held-out" in line]
@@ -96,6 +97,19 @@ def test_evaluate_of_a_graph_of_another_shape_is_refused(
     assert "expected ['pixels: uint8 [N, 28, 28, 1]'" in message
 
 
+def test_evaluate_of_pixels_made_in_an_unknown_way_is_refused(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, said = bundle.read(published.bundle)
+    said.input.resize = "mnist-centre/2"
+    model.ClearField("metadata_props")
+    manifest.attach(said, model)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert main(["evaluate", str(tmp_path)]) == 1
+    message = _one_line(capsys.readouterr().err)
+    assert message.endswith("takes pixels made by 'mnist-centre/2', which is not known here")
+
+
 def test_missed_floor_publishes_nothing_and_resume_can_lower_it(
     mnist_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,7 +178,7 @@ def test_error_before_training_is_one_line(
     assert main(["fit", "digits", "--data", str(mnist_folder), *options]) == status
     captured = capsys.readouterr()
     assert _one_line(captured.err).startswith(message)
-    assert "epoch 1/" not in captured.out
+    assert "accuracy  seconds" not in captured.out, "nothing was trained"
 
 
 def test_file_that_may_not_be_read_is_one_line(
@@ -198,14 +212,29 @@ def test_version_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
 def test_recipes_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "name           lecture" in lines
-    assert "min_accuracy   0.987" in lines
+    cells = [line.split() for line in lines]
+    assert ["name", "lecture", "lecture", "quick"] in cells
+    assert ["min_accuracy", "0.987", "0.7", "0.9"] in cells
+    assert ["steps", "-", "100", "40"] in cells
     assert main(["recipes", "--json"]) == 0
-    [recipe] = json.loads(capsys.readouterr().out)
-    assert recipe["batch_size"] == 64
+    listed = json.loads(capsys.readouterr().out)
+    assert [(recipe["task"], recipe["batch_size"]) for recipe in listed] == [
+        ("digits", 64),
+        ("photos", 20),
+        ("photos", 32),
+    ]
 
 
-@pytest.mark.parametrize("arguments", ["['fit', '--help']", "['recipes']", "['inspect', 'none']"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "['fit', '--help']",
+        "['recipes']",
+        "['inspect', 'none']",
+        "['fit', 'photos', '--data', 'none']",
+        "['fit', 'photos', '--data', '.', '--validation-split', '0.5']",
+    ],
+)
 def test_commands_without_training_load_no_tensorflow_and_no_grpc(arguments: str) -> None:
     code = f"""
 import sys

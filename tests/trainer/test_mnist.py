@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convserve_trainer import mnist, mnist_files, mnist_sources
+from convserve_trainer import mnist, mnist_files, mnist_sources, user_cache
 from convserve_trainer.errors import DataError
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.mnist_files import FILES, TEST_LABELS, TRAIN_IMAGES, Contents
@@ -193,7 +193,7 @@ def test_cache_folder_without_a_proper_variable_is_in_the_home(
     monkeypatch: pytest.MonkeyPatch, configured: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", configured)
-    assert mnist.cache_folder() == Path.home() / ".cache" / "convserve" / "mnist"
+    assert user_cache.folder("mnist") == Path.home() / ".cache" / "convserve" / "mnist"
 
 
 def test_limit_takes_the_first_training_digits_only(dataset: Dataset) -> None:

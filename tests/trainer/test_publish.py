@@ -29,6 +29,11 @@ def test_versions_follow_the_highest(tmp_path: Path) -> None:
     }
 
 
+def test_files_beside_the_model_appear_with_it(tmp_path: Path) -> None:
+    publish(b"one", tmp_path, "mnist", beside={"history.csv": b"epoch\n"})
+    assert _content(tmp_path) == {"mnist/1/model.onnx": b"one", "mnist/1/history.csv": b"epoch\n"}
+
+
 @pytest.mark.parametrize("occupied", ["bundle", "empty folder", "file"])
 def test_version_that_exists_is_never_overwritten(tmp_path: Path, occupied: str) -> None:
     place = tmp_path / "mnist" / "1"

@@ -1,7 +1,8 @@
-"""The last finished epoch of a training that is not published yet: weights and optimizer.
+"""A training that is not published yet: its last finished epoch, its history, its best weights.
 
-One file, replaced whole after every epoch: <models>/.unfinished/<name>-<settings>.keras. The
-leading dot keeps it out of sight of servers that watch the models folder.
+One file, replaced whole after every epoch: <models>/.unfinished/<name>-<settings>.keras. It is
+Keras's own with two more entries. The leading dot keeps it out of sight of servers that watch the
+models folder.
 """
 
 import hashlib
@@ -12,14 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from convserve_trainer import keras_backend
 from convserve_trainer.errors import CheckpointError
+from convserve_trainer.history import History, read_csv
 from convserve_trainer.recipes import Recipe
 
 if TYPE_CHECKING:
     import keras
 
 FOLDER = ".unfinished"
+EPOCHS, WEIGHTS = "history.csv", "best.npz"
 
 
 @dataclass(frozen=True)
@@ -34,18 +39,23 @@ class Checkpoint:
     path: Path
     steps: int
 
-    def save(self, model: "keras.Model") -> None:
+    def save(self, model: "keras.Model", history: History) -> None:
         """Replaces the file, whole or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
         try:
             model.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as archive:
+                archive.writestr(EPOCHS, history.csv())
+                if history.weights is not None:
+                    with archive.open(WEIGHTS, "w") as file:
+                        np.savez(file, *history.weights)
             os.replace(temporary, self.path)
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load(self) -> "keras.Model":
-        """Returns the model as it was after the last finished epoch.
+    def load(self) -> tuple["keras.Model", History]:
+        """Returns the model as it was after the last finished epoch, and how it came there.
 
         Raises:
             CheckpointError: there is no such file, or it is damaged.
@@ -57,9 +67,14 @@ class Checkpoint:
             )
         try:
             model: keras.Model = keras_backend.load().saving.load_model(self.path)
+            with zipfile.ZipFile(self.path) as archive:
+                history = History(read_csv(archive.read(EPOCHS).decode()))
+                if WEIGHTS in archive.namelist():
+                    with archive.open(WEIGHTS) as file:
+                        history.weights = list(np.load(file).values())
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"{self.path} is damaged ({error}); remove it") from error
-        return model
+        return model, history
 
     def epochs(self, model: "keras.Model") -> int:
         """Returns how many whole epochs a model of this training has seen."""
@@ -80,9 +95,9 @@ def of(models: Path, name: str, recipe: Recipe, dataset_sha256: str, images: int
         name: of the model.
         recipe: its settings; epochs and floor may change between a stop and a resume.
         dataset_sha256: digest of the data.
-        images: in the training set.
+        images: in the training set, 1 or more.
     """
     settings = replace(recipe, epochs=1, min_accuracy=0.0).to_json() + dataset_sha256
     digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
     path = models / FOLDER / f"{name}-{digest}.keras"
-    return Checkpoint(path, math.ceil(images / recipe.batch_size))
+    return Checkpoint(path, recipe.steps or math.ceil(images / recipe.batch_size))

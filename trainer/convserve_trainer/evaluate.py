@@ -1,45 +1,61 @@
-"""How a published bundle does on the held-out digits, through ONNX Runtime."""
+"""How a published bundle does on held-out pictures, through ONNX Runtime."""
 
 from pathlib import Path
 
-from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, ImageKind
+import numpy as np
+
+from convserve_imaging import METHODS
+from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
 from convserve_trainer import bundle, export, predict
 from convserve_trainer.errors import BundleError
-from convserve_trainer.mnist import Dataset
+from convserve_trainer.pictures import Pictures
 from convserve_trainer.score import Score, score
 
+KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO)
 
-def evaluate(path: Path, dataset: Dataset) -> Score:
-    """Returns the score of a digits bundle on the held-out digits.
+
+def evaluate(file: Path, pictures: Pictures) -> Score:
+    """Returns the score of a bundle.
+
+    Args:
+        file: model.onnx, one that `check` has let pass.
+        pictures: what it is scored on, all of them.
+
+    Raises:
+        BundleError: ONNX Runtime refuses it.
+        DataError: too many pictures cannot be read.
+    """
+    session = predict.session(file.read_bytes())
+    probabilities, labels = [], []
+    for pixels, right in pictures.batches(range(len(pictures)), predict.BATCH):
+        probabilities.append(predict.by_onnxruntime(session, pixels))
+        labels.append(right)
+    return score(np.concatenate(probabilities), np.concatenate(labels))
+
+
+def check(path: Path) -> tuple[Path, Manifest]:
+    """Returns the path of a bundle's model.onnx, and its manifest.
 
     Args:
         path: of model.onnx, its version folder, or the model's folder (the newest version).
-        dataset: what it is scored on; only the held-out part is used.
 
     Raises:
-        BundleError: there is no digits bundle at this path, or ONNX Runtime refuses it.
-    """
-    file = digits_bundle(path)
-    session = predict.session(file.read_bytes())
-    return score(predict.by_onnxruntime(session, dataset.test_images), dataset.test_labels)
-
-
-def digits_bundle(path: Path) -> Path:
-    """Returns the path of a digits bundle's model.onnx.
-
-    Raises:
-        BundleError: there is none at this path.
+        BundleError: there is none at this path, or its graph is not what its manifest says.
     """
     file = bundle.find(path)
     model, manifest = bundle.read(file)
-    if manifest.input.kind != IMAGE_KIND_DIGITS:
-        kind = ImageKind.Name(manifest.input.kind)
-        raise BundleError(f"{file}: takes {kind}, expected IMAGE_KIND_DIGITS")
+    spec = manifest.input
+    if spec.kind not in KINDS:
+        known = " or ".join(map(ImageKind.Name, KINDS))
+        raise BundleError(f"{file}: takes {ImageKind.Name(spec.kind)}, expected {known}")
+    if spec.resize not in METHODS:
+        raise BundleError(f"{file}: takes pixels made by {spec.resize!r}, which is not known here")
     found = [export.describe(value) for value in (*model.graph.input, *model.graph.output)]
+    shape = f"{spec.height}, {spec.width}, {spec.channels}"
     expected = [
-        f"{export.INPUT}: uint8 [{export.BATCH_AXIS}, 28, 28, 1]",
-        f"{export.OUTPUT}: float32 [{export.BATCH_AXIS}, 10]",
+        f"{export.INPUT}: uint8 [{export.BATCH_AXIS}, {shape}]",
+        f"{export.OUTPUT}: float32 [{export.BATCH_AXIS}, {len(manifest.labels)}]",
     ]
     if found != expected:
         raise BundleError(f"{file}: its graph has {found}, expected {expected}")
-    return file
+    return file, manifest

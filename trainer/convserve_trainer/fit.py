@@ -1,16 +1,20 @@
 """Fitting: epoch after epoch, each one kept as it ends, until done or Ctrl-C."""
 
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import keras_backend
+from convserve_trainer import order
 from convserve_trainer.checkpoint import Checkpoint
+from convserve_trainer.errors import DataError
+from convserve_trainer.history import Epoch, History
+from convserve_trainer.pictures import Data, Labels
 from convserve_trainer.progress import Progress
 from convserve_trainer.recipes import Recipe
 
@@ -25,67 +29,126 @@ class StopRequest:
         self.made = False
 
 
+class Means:
+    """Means of Keras's figures over pictures, batch by batch."""
+
+    def __init__(self) -> None:
+        self._sums = {"loss": 0.0, "accuracy": 0.0}
+        self._pictures = 0
+
+    def add(self, figures: dict[str, float], pictures: int) -> dict[str, float]:
+        """Takes the figures of a batch; returns the means so far."""
+        self._pictures += pictures
+        self._sums = {name: self._sums[name] + figures[name] * pictures for name in self._sums}
+        return self.values()
+
+    def values(self) -> dict[str, float]:
+        """Returns "loss" and "accuracy"."""
+        return {name: float(total / self._pictures) for name, total in self._sums.items()}
+
+
 def fit(
     model: "keras.Model",
-    images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.uint8],
+    data: Data,
     recipe: Recipe,
     checkpoint: Checkpoint,
+    history: History,
     stream: TextIO,
 ) -> bool:
     """Trains the model from the epoch it has reached up to the recipe's last.
 
-    The order of the images in an epoch is drawn from the seed and the number of the epoch, so that
+    The order of the pictures depends on the seed and the number of the epoch alone, so that
     a training that was stopped and resumed ends with the same weights as one that was not.
 
     Args:
         model: compiled; changed in place.
-        images: uint8 [N, H, W, C], 0 to 255.
-        labels: uint8 [N], 0 to K - 1.
-        recipe: how many epochs, the batch size, the seed.
+        data: only its held-out part is not trained on.
+        recipe: how many epochs, steps and pictures a step, the seed.
         checkpoint: where each finished epoch is kept.
+        history: of the epochs that the model has seen; those that follow are added.
         stream: takes the progress.
 
     Returns:
         Whether all epochs are done; False after Ctrl-C. A second Ctrl-C kills the process.
-    """
-    import tensorflow
 
-    targets = np.eye(model.output_shape[-1], dtype=np.float32)[labels]
-    progress = Progress(stream, recipe.epochs, checkpoint.steps)
+    Raises:
+        DataError: too many pictures went away.
+    """
+    progress = Progress(stream, recipe.epochs, checkpoint.steps, bool(recipe.validation_steps))
     with _stop_request() as stop:
-        for epoch in range(checkpoint.epochs(model), recipe.epochs):
-            order = np.random.default_rng([recipe.seed, epoch]).permutation(len(images))
-            progress.start(epoch)
-            # Keras's own pipeline of arrays makes TensorFlow complain when it is deterministic.
-            slices = tensorflow.data.Dataset.from_tensor_slices((images[order], targets[order]))
-            history = model.fit(
-                slices.batch(recipe.batch_size).prefetch(1),
-                shuffle=False,
-                initial_epoch=epoch,
-                epochs=epoch + 1,
-                verbose=0,
-                callbacks=[_each_step(model, progress, stop)],
-            )
-            if checkpoint.epochs(model) == epoch:
+        for number in range(checkpoint.epochs(model), recipe.epochs):
+            progress.start(number)
+            started = time.perf_counter()
+            try:
+                trained = _train(model, data, recipe, number, progress, stop)
+            except DataError:
+                progress.abandon()
+                raise
+            if trained is None:
                 progress.abandon()
                 return False
-            progress.finish({name: values[-1] for name, values in history.history.items()})
-            checkpoint.save(model)
+            validated = _validate(model, data, recipe)
+            epoch = Epoch(
+                epoch=number + 1,
+                **trained,
+                val_loss=validated.get("loss"),
+                val_accuracy=validated.get("accuracy"),
+                seconds=time.perf_counter() - started,
+            )
+            history.epochs.append(epoch)
+            if recipe.validation_steps and history.best is epoch:
+                history.weights = model.get_weights()
+            progress.finish(epoch)
+            for note in data.notes():
+                print(note, file=stream, flush=True)
+            checkpoint.save(model, history)
             if stop.made:
                 return False
     return True
 
 
-def _each_step(
-    model: "keras.Model", progress: Progress, stop: StopRequest
-) -> "keras.callbacks.Callback":
-    def after_step(step: int, logs: dict[str, float]) -> None:
-        progress.step(step + 1, logs)
-        if stop.made:
-            model.stop_training = True
+def _train(
+    model: "keras.Model",
+    data: Data,
+    recipe: Recipe,
+    epoch: int,
+    progress: Progress,
+    stop: StopRequest,
+) -> dict[str, float] | None:
+    """Trains for an epoch; returns its means and "input_share", or None after Ctrl-C."""
+    numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, epoch)
+    means = Means()
+    waited = 0.0
+    begun = asked = time.perf_counter()
+    with closing(data.train.batches(numbers, recipe.batch_size, recipe.steps)) as batches:
+        for step, (pixels, labels) in enumerate(batches, start=1):
+            waited += time.perf_counter() - asked
+            figures = model.train_on_batch(pixels, _targets(model, labels), return_dict=True)
+            progress.step(step, means.add(figures, len(labels)))
+            if stop.made and step < progress.steps:
+                return None
+            asked = time.perf_counter()
+    return means.values() | {"input_share": waited / (time.perf_counter() - begun)}
 
-    return keras_backend.load().callbacks.LambdaCallback(on_train_batch_end=after_step)
+
+def _validate(model: "keras.Model", data: Data, recipe: Recipe) -> dict[str, float]:
+    """Returns the means over the first held-out pictures; nothing without validation."""
+    if recipe.validation_steps is None:
+        return {}
+    means = Means()
+    count = min(len(data.held_out), recipe.validation_steps * recipe.batch_size)
+    for pixels, labels in data.held_out.batches(range(count), recipe.batch_size):
+        figures = model.test_on_batch(pixels, _targets(model, labels), return_dict=True)
+        means.add(figures, len(labels))
+    return means.values()
+
+
+def _targets(model: "keras.Model", labels: Labels) -> npt.NDArray[np.float32]:
+    """Returns what the net should say: float32 [N, K], or [N, 1] for a sigmoid."""
+    classes = model.output_shape[-1]
+    if classes == 1:
+        return labels[:, np.newaxis].astype(np.float32)
+    return np.eye(classes, dtype=np.float32)[labels]
 
 
 @contextmanager

@@ -8,20 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from convserve_trainer import recipes
+from convserve_trainer import fit_command, recipes, sources
+from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
 
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture
   convserve-train inspect models/mnist
 """
-FIT_EXAMPLES = """examples:
-  convserve-train fit digits --recipe lecture --models models
-  convserve-train fit digits --limit 2000 --epochs 1 --name quick
-"""
 EVALUATE_EXAMPLES = """examples:
   convserve-train evaluate models/mnist
-  convserve-train evaluate models/mnist/1/model.onnx --json
+  convserve-train evaluate models/cats-dogs --data cats_dogs --json
 """
 INSPECT_EXAMPLES = """examples:
   convserve-train inspect models/mnist
@@ -31,9 +28,11 @@ RECIPES_EXAMPLES = """examples:
   convserve-train recipes
   convserve-train recipes --json
 """
-EXTRA = ("keras", "onnx", "onnxruntime", "onnxslim", "tensorflow", "tf2onnx")
+EXTRA = (
+    *("cykooz_resizer", "keras", "matplotlib", "onnx", "onnxruntime", "onnxslim", "simplejpeg"),
+    *("tensorflow", "tf2onnx"),
+)
 BUNDLE_HELP = "model.onnx, its version folder, or the model's folder (its newest version)"
-DATA_HELP = "folder with MNIST's four files, gzip or not [default: the user's cache, or a download]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_inspect(commands)
     _add_recipes(commands)
+    _add_check_data(commands)
     return command
 
 
@@ -107,78 +107,14 @@ def _add(
 
 def _add_fit(commands: Commands) -> None:
     what = "train a net, evaluate it, export it and publish it"
-    command = _add(commands, "fit", what, FIT_EXAMPLES, _fit)
-    command.add_argument("task", choices=["digits"], help="what to tell apart")
-
-    data = command.add_argument_group("data")
-    data.add_argument("--data", metavar="DIR", type=Path, help=DATA_HELP)
-    data.add_argument(
-        "--limit",
-        metavar="IMAGES",
-        type=int,
-        help="train on the first so many only, 1 or more [default: all]",
-    )
-
-    training = command.add_argument_group(
-        "training", "Other epochs, batches or data than the recipe's lift its accuracy floor."
-    )
-    training.add_argument(
-        "--recipe", metavar="NAME", default="lecture", help="settings [default: %(default)s]"
-    )
-    training.add_argument(
-        "--epochs",
-        metavar="EPOCHS",
-        type=int,
-        help="passes over the data, 1 or more [default: the recipe's]",
-    )
-    training.add_argument(
-        "--batch-size",
-        metavar="IMAGES",
-        type=int,
-        help="images a step, 1 or more [default: the recipe's]",
-    )
-    training.add_argument(
-        "--seed",
-        metavar="NUMBER",
-        type=int,
-        help=f"of weights and shuffling, 0 to {recipes.MAX_SEED} [default: the recipe's]",
-    )
-    training.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on after the last finished epoch of a training that was stopped",
-    )
-
-    publishing = command.add_argument_group("publishing")
-    publishing.add_argument(
-        "--min-accuracy",
-        metavar="SHARE",
-        type=float,
-        help="least share of held-out images that are right, 0 to 1 [default: the recipe's]",
-    )
-    publishing.add_argument(
-        "--models",
-        metavar="DIR",
-        type=Path,
-        default=Path("models"),
-        help="folder of all models [default: %(default)s]",
-    )
-    publishing.add_argument(
-        "--name", metavar="NAME", default="mnist", help="of the model [default: %(default)s]"
-    )
-    publishing.add_argument(
-        "--version",
-        metavar="NUMBER",
-        type=_version,
-        help="version, 1 or more, that does not exist [default: the highest plus 1]",
-    )
+    fit_command.add_options(_add(commands, "fit", what, fit_command.EXAMPLES, fit_command.run))
 
 
 def _add_evaluate(commands: Commands) -> None:
-    what = "score a bundle on the held-out digits with ONNX Runtime"
+    what = "score a bundle on held-out pictures with ONNX Runtime"
     command = _add(commands, "evaluate", what, EVALUATE_EXAMPLES, _evaluate)
     command.add_argument("bundle", metavar="BUNDLE", type=Path, help=BUNDLE_HELP)
-    command.add_argument("--data", metavar="DIR", type=Path, help=DATA_HELP)
+    sources.add_options(command)
     _add_json(command)
 
 
@@ -194,47 +130,25 @@ def _add_recipes(commands: Commands) -> None:
     _add_json(command)
 
 
+def _add_check_data(commands: Commands) -> None:
+    what, examples = check_options.WHAT, check_options.EXAMPLES
+    check_options.add(_add(commands, "check-data", what, examples, _check_data))
+
+
 def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON [default: text]")
-
-
-def _version(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no version: 1 or more")
-    return int(text)
 
 
 # The commands import what they need when they run: help is instant, and an error in the data
 # comes before the seconds that TensorFlow takes to load.
 
 
-def _fit(options: argparse.Namespace) -> None:
-    recipe = recipes.find(options.recipe, options.task).override(
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        limit=options.limit,
-        min_accuracy=options.min_accuracy,
-    )
-    from convserve_trainer.train import train_digits
-
-    train_digits(
-        recipe,
-        options.models,
-        options.name,
-        sys.stdout,
-        data=options.data,
-        version=options.version,
-        resume=options.resume,
-    )
-
-
 def _evaluate(options: argparse.Namespace) -> None:
-    from convserve_trainer import evaluate, mnist
+    from convserve_trainer import evaluate
 
-    file = evaluate.digits_bundle(options.bundle)
-    dataset = mnist.load(options.data, lambda line: print(line, file=sys.stderr))
-    score = evaluate.evaluate(file, dataset)
+    file, manifest = evaluate.check(options.bundle)
+    pictures = sources.held_out(options, manifest, lambda line: print(line, file=sys.stderr))
+    score = evaluate.evaluate(file, pictures)
     if options.json:
         print(json.dumps({"bundle": str(file)} | score.as_dict()))
     else:
@@ -249,13 +163,19 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    rows = [asdict(recipe) for recipe in recipes.RECIPES.values()]
+    rows = [asdict(recipe) for recipe in recipes.RECIPES]
     if options.json:
         print(json.dumps(rows, indent=2))
         return
     for name in rows[0]:
-        values = ("all" if row[name] is None else str(row[name]) for row in rows)
-        print(f"{name:<14} {'  '.join(f'{value:<24}' for value in values)}".rstrip())
+        values = ("-" if row[name] is None else str(row[name]) for row in rows)
+        print(f"{name:<16} {'  '.join(f'{value:<24}' for value in values)}".rstrip())
+
+
+def _check_data(options: argparse.Namespace) -> None:
+    from convserve_trainer.check_data.command import Output, run
+
+    run(options.folder, options.fix, Output(sys.stdout, sys.stderr, options.json, options.all))
 
 
 if __name__ == "__main__":

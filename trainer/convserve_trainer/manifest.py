@@ -10,11 +10,11 @@ from pathlib import Path
 import onnx
 from google.protobuf import json_format
 
-from convserve_imaging import MNIST_CENTRE
-from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest, Training
+from convserve_protos.bundle_pb2 import Manifest, Training
 from convserve_trainer.errors import UsageError
+from convserve_trainer.parity import Comparison
+from convserve_trainer.pictures import Data
 from convserve_trainer.recipes import Recipe
-from convserve_trainer.score import Score
 
 KEY = "convserve.manifest"
 FORMAT = 1
@@ -35,37 +35,35 @@ def check_name(name: str) -> None:
         )
 
 
-def digits(
-    name: str, recipe: Recipe, score: Score, parity: float, parameters: int, dataset_sha256: str
+def of(
+    name: str, recipe: Recipe, data: Data, epochs: int, compared: Comparison, parameters: int
 ) -> Manifest:
-    """Returns the manifest of a net that tells digits apart.
+    """Returns the manifest of a net.
 
     Args:
         name: of the model.
         recipe: with all overrides.
-        score: of the exported net on the held-out digits.
-        parity: largest difference between the probabilities of Keras and of the exported net.
+        data: that it was trained on.
+        epochs: that its weights have seen.
+        compared: Keras and the exported net on all that is held out.
         parameters: trainable ones.
-        dataset_sha256: digest of the data as used, hexadecimal.
     """
     manifest = Manifest(
         format=FORMAT,
         name=name,
-        labels=[str(digit) for digit in range(10)],
-        input=InputSpec(
-            height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS, resize=MNIST_CENTRE
-        ),
+        labels=data.labels,
+        input=data.spec,
         training=Training(
             recipe=recipe.name,
             recipe_json=recipe.to_json(),
             seed=recipe.seed,
-            epochs=recipe.epochs,
+            epochs=epochs,
             versions=versions(),
             git_commit=git_commit(),
-            dataset_sha256=dataset_sha256,
-            parity_max_abs=parity,
+            dataset_sha256=data.sha256,
+            parity_max_abs=compared.largest,
         ),
-        metrics=score.as_dict(),
+        metrics=compared.onnxruntime.as_dict() | {"keras_correct": compared.keras.correct},
         parameters=parameters,
     )
     manifest.created.FromDatetime(datetime.now(UTC))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import mnist_files, mnist_sources
+from convserve_trainer import mnist_files, mnist_sources, user_cache
 from convserve_trainer.errors import DataError
 from convserve_trainer.mnist_files import FILES, Contents
 
@@ -64,23 +64,13 @@ def load(folder: Path | None = None, say: Callable[[str], None] = lambda _: None
     """
     if folder is not None:
         return _verified(mnist_files.read_folder(folder), str(folder))
-    cache = cache_folder()
+    cache = user_cache.folder("mnist")
     if cache.is_dir():
         try:
             return _verified(mnist_files.read_folder(cache), str(cache))
         except DataError as error:
             say(f"the cached copy is not used: {error}")
     return _fetched(cache, say)
-
-
-def cache_folder() -> Path:
-    """Returns where the verified copy is kept.
-
-    Source: XDG Base Directory Specification: a relative or empty XDG_CACHE_HOME is ignored.
-    """
-    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    home = configured if configured.is_absolute() else Path.home() / ".cache"
-    return home / "convserve" / "mnist"
 
 
 def _fetched(cache: Path, say: Callable[[str], None]) -> Dataset:

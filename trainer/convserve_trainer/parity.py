@@ -1,43 +1,72 @@
 """Parity: the exported net must say what Keras says, on real held-out images."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer import predict
 from convserve_trainer.errors import ParityError
+from convserve_trainer.pictures import Batch
+from convserve_trainer.score import Score, score
+
+if TYPE_CHECKING:
+    import keras
 
 TOLERANCE = 1e-5
-LEAST_IMAGES = 1_000
-BATCH_SIZES = (1, 7, 64)  # the remainder of a division, too, must not matter
+BATCH_SIZES = (1, 7)  # the remainder of a division, too, must not matter
+IN_ALL_SIZES = 1_000  # images
 
 
-def check(
-    onnx_model: bytes,
-    images: npt.NDArray[np.uint8],
-    expected: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.float32], float]:
+@dataclass(frozen=True)
+class Comparison:
+    """What both make of the held-out images.
+
+    Attributes:
+        keras: its score.
+        onnxruntime: its score.
+        largest: difference between two probabilities of theirs.
+    """
+
+    keras: Score
+    onnxruntime: Score
+    largest: float
+
+
+def check(onnx_model: bytes, model: "keras.Model", batches: Iterable[Batch]) -> Comparison:
     """Compares ONNX Runtime with Keras on every image.
 
     Args:
         onnx_model: the bytes that will be published.
-        images: uint8 [N, H, W, C], `LEAST_IMAGES` or more, held out.
-        expected: Keras's probabilities, float32 [N, K].
-
-    Returns:
-        ONNX Runtime's probabilities, float32 [N, K], and the largest difference from Keras's.
+        model: uint8 [N, H, W, C] to float32 [N, K].
+        batches: all that is held out, one image or more; the first `IN_ALL_SIZES` are asked about
+            in batches of `BATCH_SIZES` too.
 
     Raises:
         ParityError: a probability differs by more than `TOLERANCE`, or an arg-max at all.
     """
-    if len(images) < LEAST_IMAGES:
-        raise ParityError(f"parity needs {LEAST_IMAGES:,} images or more, has {len(images):,}")
     session = predict.session(onnx_model)
-    largest = 0.0
-    for batch in BATCH_SIZES:
-        part = len(images) if batch == BATCH_SIZES[-1] else LEAST_IMAGES
-        found = predict.by_onnxruntime(session, images[:part], batch)
-        largest = max(largest, _difference(found, expected[:part], batch))
-    return found, largest
+    said_by_keras, said_by_onnxruntime, said_by_people = [], [], []
+    largest, seen = 0.0, 0
+    for pixels, labels in batches:
+        expected = predict.by_keras(model, pixels)
+        for size in BATCH_SIZES if seen < IN_ALL_SIZES else ():
+            found = predict.by_onnxruntime(session, pixels, size)
+            largest = max(largest, _difference(found, expected, size))
+        found = predict.by_onnxruntime(session, pixels, len(pixels))
+        largest = max(largest, _difference(found, expected, len(pixels)))
+        seen += len(pixels)
+        said_by_keras.append(expected)
+        said_by_onnxruntime.append(found)
+        said_by_people.append(labels)
+    labels = np.concatenate(said_by_people)
+    return Comparison(
+        keras=score(np.concatenate(said_by_keras), labels),
+        onnxruntime=score(np.concatenate(said_by_onnxruntime), labels),
+        largest=largest,
+    )
 
 
 def _difference(

@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 Pixels = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 
-BATCH = 250  # images; divides 10,000, so that Keras sees one shape only
+BATCH = 50  # images; divides 10,000, so that Keras sees one shape only
 
 
 def by_keras(model: "keras.Model", images: Pixels) -> Probabilities:
-    """Returns float32 [N, K] for uint8 [N, H, W, C]."""
+    """Returns float32 [N, K] for uint8 [N, H, W, C], in one batch."""
     # Not model.predict: deterministic operations make its pipeline complain on the terminal.
-    return np.concatenate([model.predict_on_batch(part) for part in _batches(images, BATCH)])
+    found: Probabilities = model.predict_on_batch(images)
+    return found
 
 
 def by_onnxruntime(
-    session: "onnxruntime.InferenceSession", images: Pixels, batch: int = 64
+    session: "onnxruntime.InferenceSession", images: Pixels, batch: int = BATCH
 ) -> Probabilities:
     """Returns float32 [N, K] for uint8 [N, H, W, C], in batches of `batch` images."""
     parts = [

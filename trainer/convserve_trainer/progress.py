@@ -1,22 +1,36 @@
-"""The progress of an epoch: a bar on a terminal, one line for each epoch anywhere else."""
+"""The progress of a training: a table with a row for each epoch; a bar while it lasts, too.
+
+The bar is drawn on terminals only.
+"""
 
 import time
 from collections.abc import Mapping
 from typing import TextIO
+
+from convserve_trainer.history import Epoch
 
 BAR = 14  # characters; the line fits a terminal of 80
 REDRAW_S = 0.1
 
 
 class Progress:
-    """Draws one epoch after another."""
+    """Draws one epoch after another.
 
-    def __init__(self, stream: TextIO, epochs: int, steps: int) -> None:
+    Args:
+        stream: takes it.
+        epochs: of the whole training.
+        steps: of one epoch.
+        validated: whether the epochs have figures of validation.
+    """
+
+    def __init__(self, stream: TextIO, epochs: int, steps: int, validated: bool) -> None:
         self._stream = stream
         self._epochs = epochs
-        self._steps = steps
+        self.steps = steps
+        validation = ("val_loss", "val_accuracy") if validated else ()
+        self._columns = ("loss", "accuracy", *validation, "seconds", "input")
+        self._headed = False
         self._epoch = 0
-        self._started = 0.0
         self._first = 0.0
         self._drawn = 0.0
         self._width = 0
@@ -24,8 +38,11 @@ class Progress:
     def start(self, epoch: int) -> None:
         """Begins an epoch, counted from 0."""
         self._epoch = epoch
-        self._started = time.monotonic()
         self._drawn = 0.0
+        if not self._headed:
+            self._headed = True
+            self._draw(self._row("epoch", *self._columns))
+            self.abandon()
 
     def step(self, done: int, logs: Mapping[str, float]) -> None:
         """Shows that so many steps of the epoch are done; redraws ten times a second at most."""
@@ -36,14 +53,21 @@ class Progress:
         if not self._stream.isatty() or now - self._drawn < REDRAW_S:
             return
         self._drawn = now
-        filled = BAR * done // self._steps
-        left = (now - self._first) / (done - 1) * (self._steps - done)
-        self._draw(f"[{'=' * filled:{BAR}}] {done}/{self._steps}", logs, f"{left:.0f} s left")
+        filled = BAR * done // self.steps
+        left = (now - self._first) / (done - 1) * (self.steps - done)
+        self._draw(
+            f"epoch {self._epoch + 1}/{self._epochs}  [{'=' * filled:{BAR}}] {done}/{self.steps}  "
+            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {left:.0f} s left"
+        )
 
-    def finish(self, logs: Mapping[str, float]) -> None:
+    def finish(self, epoch: Epoch) -> None:
         """Ends the epoch with its figures."""
-        took = time.monotonic() - self._started
-        self._draw(f"{self._steps}/{self._steps}", logs, f"{took:.1f} s")
+        shown = {
+            "seconds": f"{epoch.seconds:.1f}",
+            "input": f"{epoch.input_share:.1%}",
+        }
+        figures = [shown.get(name) or f"{getattr(epoch, name):.4f}" for name in self._columns]
+        self._draw(self._row(f"{epoch.epoch}/{self._epochs}", *figures))
         self.abandon()
 
     def abandon(self) -> None:
@@ -52,11 +76,14 @@ class Progress:
         self._stream.flush()
         self._width = 0
 
-    def _draw(self, done: str, logs: Mapping[str, float], last: str) -> None:
-        line = (
-            f"epoch {self._epoch + 1}/{self._epochs}  {done}  "
-            f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {last}"
-        )
+    def _row(self, first: str, *others: str) -> str:
+        width = max(len("epoch"), len(f"{self._epochs}/{self._epochs}"))
+        cells = [
+            f"{cell:>{max(len(name), 7)}}" for name, cell in zip(self._columns, others, strict=True)
+        ]
+        return "  ".join([f"{first:>{width}}", *cells])
+
+    def _draw(self, line: str) -> None:
         start = "\r" if self._stream.isatty() else ""
         self._stream.write(f"{start}{line:{self._width}}")
         self._stream.flush()

@@ -9,7 +9,9 @@ import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from convserve_trainer import bundle
 from convserve_trainer.errors import PublishError
@@ -37,7 +39,13 @@ def check_target(models: Path, name: str, version: int | None) -> None:
         ) from error
 
 
-def publish(model: bytes, models: Path, name: str, version: int | None = None) -> Path:
+def publish(
+    model: bytes,
+    models: Path,
+    name: str,
+    version: int | None = None,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
     """Publishes a bundle.
 
     Args:
@@ -45,6 +53,7 @@ def publish(model: bytes, models: Path, name: str, version: int | None = None) -
         models: the models folder.
         name: of the model.
         version: the number it gets; None for the one after the highest that exists.
+        beside: content of other files in the version's folder, by name; servers pass them over.
 
     Returns:
         The path of the published model.onnx.
@@ -57,7 +66,7 @@ def publish(model: bytes, models: Path, name: str, version: int | None = None) -
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            _write(model, temporary)
+            _write({**beside, bundle.FILE: model}, temporary)
             target = _rename(temporary, folder, version)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -75,12 +84,13 @@ def publish(model: bytes, models: Path, name: str, version: int | None = None) -
     return target / bundle.FILE
 
 
-def _write(model: bytes, folder: Path) -> None:
+def _write(contents: Mapping[str, bytes], folder: Path) -> None:
     folder.mkdir()
-    with (folder / bundle.FILE).open("wb") as file:
-        file.write(model)
-        file.flush()
-        os.fsync(file.fileno())
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     _flush(folder)
 
 

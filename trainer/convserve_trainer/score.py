@@ -43,8 +43,8 @@ class Score:
         )
 
 
-def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]) -> Score:
-    """Returns the figures of float32 [N, K] against uint8 [N]."""
+def score(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> Score:
+    """Returns the figures of float32 [N, K] against int [N]."""
     right = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return Score(
         correct=int((probabilities.argmax(axis=1) == labels).sum()),

@@ -1,40 +1,51 @@
-"""The whole way of a digit net: data, net, fitting, evaluation, export, parity, publishing."""
+"""The whole way of a net: data, net, fitting, evaluation, export, parity, publishing."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from convserve_trainer import checkpoint as checkpoints
-from convserve_trainer import export, manifest, mnist, models, parity, predict, publish
+from convserve_trainer import export, manifest, models, order, parity, plot, predict, publish
 from convserve_trainer.checkpoint import Checkpoint
 from convserve_trainer.errors import AccuracyError, CheckpointError, Interrupted, TrainerError
 from convserve_trainer.fit import fit
-from convserve_trainer.mnist import Dataset
+from convserve_trainer.history import History
+from convserve_trainer.pictures import Data
 from convserve_trainer.recipes import Recipe
-from convserve_trainer.score import score
 
 if TYPE_CHECKING:
     import keras
 
 
-def train_digits(
+class Target(NamedTuple):
+    """Where a net will be published.
+
+    Attributes:
+        models: the models folder.
+        name: of the model.
+        version: None for the next free one.
+    """
+
+    models: Path
+    name: str
+    version: int | None = None
+
+
+def train(
     recipe: Recipe,
-    models_folder: Path,
-    name: str,
+    load: Callable[[], Data],
+    target: Target,
     out: TextIO,
     *,
-    data: Path | None = None,
-    version: int | None = None,
     resume: bool = False,
 ) -> Path:
     """Trains, evaluates, exports and publishes a net.
 
     Args:
         recipe: with all overrides.
-        models_folder: where to publish.
-        name: of the model.
+        load: returns the data; called once, when all else is known to be right.
+        target: where to publish.
         out: takes what a user wants to see.
-        data: folder with MNIST's four files; None for the user's cache or a download.
-        version: to publish as; None for the next free one.
         resume: go on after the last finished epoch of a training that was stopped.
 
     Returns:
@@ -44,20 +55,22 @@ def train_digits(
         TrainerError: anything a user can mend; finished epochs stay in the checkpoint.
         Interrupted: Ctrl-C during training; they stay there too.
     """
-    manifest.check_name(name)
-    publish.check_target(models_folder, name, version)
-    dataset = mnist.load(data, lambda line: print(line, file=out, flush=True))
-    dataset = dataset.limited(recipe.limit)
-    digest = dataset.sha256()
-    checkpoint = checkpoints.of(models_folder, name, recipe, digest, len(dataset.train_images))
-    _print_settings(recipe, dataset, out)
+    manifest.check_name(target.name)
+    models.check_size(recipe)
+    publish.check_target(*target)
+    data = load()
+    recipe = recipe.for_classes(len(data.labels))
+    checkpoint = checkpoints.of(target.models, target.name, recipe, data.sha256, len(data.train))
+    _print_settings(recipe, data, out)
 
-    model = _model(recipe, checkpoint, resume, out)
-    if not fit(model, dataset.train_images, dataset.train_labels, recipe, checkpoint, out):
+    model, history = _model(recipe, data, checkpoint, resume, out)
+    _print_batch(model, data, recipe, out)
+    if not fit(model, data, recipe, checkpoint, history, out):
         raise Interrupted(_stopped(model, recipe, checkpoint))
     try:
-        bundle = _bundle(model, recipe, name, dataset, digest, out)
-        path = publish.publish(bundle, models_folder, name, version)
+        _choose_best(model, history, out)
+        bundle = _bundle(model, recipe, target.name, data, history.best.epoch, out)
+        path = publish.publish(bundle, *target, beside=_drawn(history, target.name))
     except TrainerError:
         print(f"the trained weights are kept in {checkpoint.path} for --resume", file=out)
         raise
@@ -68,64 +81,110 @@ def train_digits(
     return path
 
 
-def _print_settings(recipe: Recipe, dataset: Dataset, out: TextIO) -> None:
-    trained, held_out = len(dataset.train_images), len(dataset.test_images)
-    limited = ", the first ones only (--limit)" if recipe.limit is not None else ""
+def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
+    limited = ", a part of them (--limit)" if recipe.limit is not None else ""
     floor = (
-        f"{recipe.min_accuracy:.2%} of the held-out digits"
+        f"{recipe.min_accuracy:.2%} of the held-out {data.what}"
         if recipe.min_accuracy
         else "none: this is not the recipe as written"
     )
+    steps = f"{recipe.steps} steps" if recipe.steps else "one pass"
     lines = [
-        f"recipe          {recipe.name}: {recipe.epochs} epochs, batches of {recipe.batch_size}, "
-        f"{recipe.optimizer} at {recipe.learning_rate:g}, {recipe.loss}, seed {recipe.seed}",
-        f"data            {trained:,} digits to train on{limited}, {held_out:,} held out",
+        f"recipe          {recipe.name}: {recipe.epochs} epochs of {steps}, batches of "
+        f"{recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, {recipe.loss}, "
+        f"seed {recipe.seed}",
+        f"data            {len(data.train):,} {data.what} to train on{limited}, "
+        f"{len(data.held_out):,} held out, classes {', '.join(data.labels)}",
         f"accuracy floor  {floor}",
     ]
+    if recipe.validation_steps:
+        lines.insert(1, f"validation      {recipe.validation_steps} steps after each epoch at most")
     print(*lines, sep="\n", file=out, flush=True)
 
 
-def _model(recipe: Recipe, checkpoint: Checkpoint, resume: bool, out: TextIO) -> "keras.Model":
-    model = models.build(recipe)
+def _model(
+    recipe: Recipe, data: Data, checkpoint: Checkpoint, resume: bool, out: TextIO
+) -> "tuple[keras.Model, History]":
     if resume:
-        model = checkpoint.load()
+        model, history = checkpoint.load()
         finished = checkpoint.epochs(model)
         if finished > recipe.epochs:
             raise CheckpointError(
                 f"{finished} epochs are finished already; --epochs {finished} or more goes on"
             )
         print(f"resumed after epoch {finished}", file=out)
-    elif checkpoint.path.exists():
-        print(
-            "an earlier training with these settings was stopped; this one starts anew and "
-            "replaces it after the first epoch (--resume goes on with it)",
-            file=out,
-        )
+    else:
+        if checkpoint.path.exists():
+            print(
+                "an earlier training with these settings was stopped; this one starts anew and "
+                "replaces it after the first epoch (--resume goes on with it)",
+                file=out,
+            )
+        model, history = models.build(recipe, data.spec, len(data.labels)), History()
     model.summary(line_length=80, print_fn=lambda line: print(line, file=out, flush=True))
-    return model
+    return model, history
+
+
+def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) -> None:
+    """Shows one batch as the lecture does, and its values as the first convolution gets them."""
+    numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
+    pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
+    scaled = model.layers[0](pixels)
+    print(
+        f"data batch shape: {pixels.shape}, {pixels.dtype}, {pixels.min()} to {pixels.max()}",
+        f"labels batch shape: {labels.shape}",
+        f"values after the net's first layer (x 1/255): {float(scaled.numpy().min()):.3f} to "
+        f"{float(scaled.numpy().max()):.3f}",
+        sep="\n",
+        file=out,
+        flush=True,
+    )
+
+
+def _choose_best(model: "keras.Model", history: History, out: TextIO) -> None:
+    """Gives the model the weights that will be published."""
+    share = history.input_share
+    print(f"input took {share:.1%} of the training steps' time", file=out)
+    if history.weights is None:
+        return
+    model.set_weights(history.weights)
+    best = history.best
+    print(
+        f"best epoch {best.epoch} of {len(history.epochs)}: validation loss {best.val_loss:.4f}, "
+        f"accuracy {best.val_accuracy:.4f}; its weights are published",
+        file=out,
+        flush=True,
+    )
 
 
 def _bundle(
-    model: "keras.Model", recipe: Recipe, name: str, dataset: Dataset, digest: str, out: TextIO
+    model: "keras.Model", recipe: Recipe, name: str, data: Data, epochs: int, out: TextIO
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
-    expected = predict.by_keras(model, dataset.test_images)
-    by_keras = score(expected, dataset.test_labels)
-    print(f"held-out digits, Keras         {by_keras}", file=out, flush=True)
-    if by_keras.accuracy < recipe.min_accuracy:
+    parameters = model.count_params()
+    model = models.of_columns(model)
+    exported = export.export(model)
+    held_out = data.held_out.batches(range(len(data.held_out)), predict.BATCH)
+    compared = parity.check(exported.SerializeToString(), model, held_out)
+    print(f"held-out {data.what}, Keras         {compared.keras}", file=out)
+    print(f"held-out {data.what}, ONNX Runtime  {compared.onnxruntime}", file=out)
+    print(f"largest difference between the two {compared.largest:.1e}", file=out, flush=True)
+    accuracy = compared.onnxruntime.accuracy
+    if accuracy < recipe.min_accuracy:
         raise AccuracyError(
-            f"accuracy {by_keras.accuracy:.2%} is below the floor of {recipe.min_accuracy:.2%}: "
+            f"accuracy {accuracy:.2%} is below the floor of {recipe.min_accuracy:.2%}: "
             "nothing was published (--min-accuracy sets another floor)"
         )
-    exported = export.export(model)
-    found, largest = parity.check(exported.SerializeToString(), dataset.test_images, expected)
-    by_onnxruntime = score(found, dataset.test_labels)
-    print(f"held-out digits, ONNX Runtime  {by_onnxruntime}", file=out)
-    print(f"largest difference between the two {largest:.1e}", file=out, flush=True)
-    said = manifest.digits(name, recipe, by_onnxruntime, largest, model.count_params(), digest)
-    said.metrics["keras_correct"] = by_keras.correct
-    manifest.attach(said, exported)
+    manifest.attach(manifest.of(name, recipe, data, epochs, compared, parameters), exported)
     return exported.SerializeToString()
+
+
+def _drawn(history: History, name: str) -> dict[str, bytes]:
+    """Returns the files of the history: a table and its plots."""
+    plots = plot.plot(history, name)
+    return {"history.csv": history.csv().encode()} | {
+        f"history.{kind}": content for kind, content in plots.items()
+    }
 
 
 def _stopped(model: "keras.Model", recipe: Recipe, checkpoint: Checkpoint) -> str:

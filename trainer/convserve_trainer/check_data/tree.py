@@ -1,0 +1,154 @@
+"""The folders of a picture set: DIR/train/CLASS and DIR/validation/CLASS, or DIR/CLASS alone.
+
+Pictures lie directly in the folder of their class and are known by their suffix, as in training.
+Nothing is looked for deeper, so that no link can lead in a circle.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from convserve_imaging.jpeg import SOI
+from convserve_trainer.check_data.names import printable
+from convserve_trainer.errors import UsageError
+from convserve_trainer.photo_folders import SUFFIXES, TRAIN, VALIDATION
+
+SPLITS = (TRAIN, VALIDATION)
+WHOLE = "all"
+"""What stands for the split where DIR/CLASS is all there is."""
+
+_JPEG = SOI + b"\xff"  # every JPEG's first marker follows at once
+_HIDDEN = "."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a picture lies.
+
+    Attributes:
+        split: "train", "validation" or "all".
+        label: name of its class.
+        path: relative to the set's folder, with slashes.
+        behind_link: whether a folder on the way, below the set's, is a link.
+    """
+
+    split: str
+    label: str
+    path: str
+    behind_link: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Something that no training reads.
+
+    Attributes:
+        path: relative to the set's folder, with slashes.
+        kind: "hidden", "folder" (in a class), "outside" (a picture, but in no class) or "other".
+        is_jpeg: whether it is a JPEG by its first bytes, though not by its suffix.
+    """
+
+    path: str
+    kind: str
+    is_jpeg: bool = False
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A picture set as it lies on the disk, everything in the order of the names.
+
+    Attributes:
+        folder: of the set.
+        classes: names of the classes in each split; a split without a folder has none.
+        missing: splits without a folder.
+        places: of the pictures, usable or not.
+        passed_over: everything else.
+    """
+
+    folder: Path
+    classes: dict[str, tuple[str, ...]]
+    missing: tuple[str, ...]
+    places: tuple[Place, ...]
+    passed_over: tuple[PassedOver, ...]
+
+
+def read(folder: Path) -> Tree:
+    """Reads the folders; opens no picture.
+
+    Raises:
+        UsageError: there is no such folder.
+        OSError: a folder may not be read.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"no folder {printable(str(folder))}")
+    top = {entry.name for entry in _entries(folder) if _is_folder(entry)}
+    splits = SPLITS if top.intersection(SPLITS) else (WHOLE,)
+    classes: dict[str, tuple[str, ...]] = {}
+    places: list[Place] = []
+    passed_over: list[PassedOver] = []
+    if splits == SPLITS:
+        others = (entry for entry in _entries(folder) if entry.name not in SPLITS)
+        passed_over += [_passed_over(entry, entry.name, "outside") for entry in others]
+    for split in splits:
+        inside = "" if split == WHOLE else f"{split}/"
+        where = folder / inside
+        entries = list(_entries(where)) if where.is_dir() else []
+        labels = [entry for entry in entries if _is_folder(entry) and not _is_hidden(entry)]
+        passed_over += [
+            _passed_over(entry, f"{inside}{entry.name}", "outside")
+            for entry in entries
+            if entry not in labels
+        ]
+        classes[split] = tuple(entry.name for entry in labels)
+        for label in labels:
+            linked = where.is_symlink() or label.is_symlink()
+            for entry in _entries(label):
+                path = f"{inside}{label.name}/{entry.name}"
+                if is_picture_name(entry.name) and not _is_folder(entry):
+                    places.append(Place(split, label.name, path, linked))
+                else:
+                    passed_over.append(_passed_over(entry, path, "other"))
+    missing = tuple(split for split in splits if split != WHOLE and split not in top)
+    return Tree(folder, classes, missing, tuple(places), tuple(passed_over))
+
+
+def is_picture_name(name: str) -> bool:
+    """Returns whether a file of this name counts as a picture."""
+    return not name.startswith(_HIDDEN) and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _entries(folder: "Path | os.DirEntry[str]") -> "Iterator[os.DirEntry[str]]":
+    with os.scandir(folder) as entries:
+        yield from sorted(entries, key=lambda entry: entry.name)
+
+
+def _is_hidden(entry: "os.DirEntry[str]") -> bool:
+    return entry.name.startswith(_HIDDEN)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _passed_over(entry: "os.DirEntry[str]", path: str, kind_of_picture: str) -> PassedOver:
+    if _is_hidden(entry):
+        return PassedOver(path, "hidden")
+    if _is_folder(entry):
+        return PassedOver(path, "folder")
+    if is_picture_name(entry.name):
+        return PassedOver(path, kind_of_picture)
+    return PassedOver(path, "other", _begins_as_jpeg(entry))
+
+
+def _begins_as_jpeg(entry: "os.DirEntry[str]") -> bool:
+    try:
+        if not entry.is_file():  # opening a pipe would wait for its writer
+            return False
+        with open(entry, "rb") as file:
+            return file.read(len(_JPEG)) == _JPEG
+    except OSError:
+        return False

@@ -1,0 +1,134 @@
+"""The command convserve-train fit."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from convserve_trainer import recipes, sources
+
+EXAMPLES = """examples:
+  convserve-train fit digits --recipe lecture --models models
+  convserve-train fit photos --recipe lecture --data cats_dogs
+"""
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    command.add_argument("task", choices=["digits", "photos"], help="what to tell apart")
+    _add_data(command.add_argument_group("data"))
+    _add_training(
+        command.add_argument_group(
+            "training",
+            "Other epochs, steps, batches, sizes or data than the recipe's lift its accuracy "
+            "floor.",
+        )
+    )
+    _add_publishing(command.add_argument_group("publishing"))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Trains a net as the options say, evaluates it, exports it and publishes it.
+
+    Raises:
+        TrainerError: anything a user can mend.
+        Interrupted: Ctrl-C during training.
+    """
+    recipe = recipes.find(options.recipe, options.task).override(
+        seed=options.seed,
+        min_accuracy=options.min_accuracy,
+        epochs=options.epochs,
+        steps=options.steps,
+        batch_size=options.batch_size,
+        validation_steps=options.validation_steps,
+        limit=options.limit,
+        **(options.size or {}),
+    )
+    load = sources.training(options, recipe, lambda line: print(line, flush=True))
+    # Help is instant, and an error in the options comes at once, because this is imported late.
+    from convserve_trainer import train
+
+    name = sources.model_name(options) if options.name is None else options.name
+    target = train.Target(options.models, name, options.version)
+    train.train(recipe, load, target, sys.stdout, resume=options.resume)
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    sources.add_options(group)
+    group.add_argument(
+        "--cache",
+        choices=["none", "memory", "disk"],
+        help="photos: where decoded pixels are kept for the next epoch [default: memory if they "
+        "fill no more than a quarter of it, else none]",
+    )
+    group.add_argument(
+        "--limit",
+        metavar="IMAGES",
+        type=int,
+        help="train on the first so many only, 1 or more [default: all]",
+    )
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--recipe", metavar="NAME", default="lecture", help="settings [default: %(default)s]"
+    )
+    for flag, metavar, what in (
+        ("--epochs", "EPOCHS", "how many, 1 or more"),
+        ("--steps", "STEPS", "steps an epoch, 1 or more"),
+        ("--batch-size", "IMAGES", "images a step, 1 or more"),
+        ("--validation-steps", "STEPS", "photos: at most so many after an epoch, 1 or more"),
+        ("--seed", "NUMBER", f"of weights and shuffling, 0 to {recipes.MAX_SEED}"),
+    ):
+        group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
+    group.add_argument(
+        "--size",
+        metavar="HxW",
+        type=_size,
+        help="photos: rows and columns of the net's input, as 150x200 [default: the recipe's]",
+    )
+    group.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on after the last finished epoch of a training that was stopped",
+    )
+
+
+def _add_publishing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--min-accuracy",
+        metavar="SHARE",
+        type=float,
+        help="least share of held-out images that are right, 0 to 1 [default: the recipe's]",
+    )
+    group.add_argument(
+        "--models",
+        metavar="DIR",
+        type=Path,
+        default=Path("models"),
+        help="folder of all models [default: %(default)s]",
+    )
+    group.add_argument(
+        "--name",
+        metavar="NAME",
+        help="of the model [default: mnist; for photos as DIR's name, cats-dogs for cats_dogs]",
+    )
+    group.add_argument(
+        "--version",
+        metavar="NUMBER",
+        type=_version,
+        help="version, 1 or more, that does not exist [default: the highest plus 1]",
+    )
+
+
+def _version(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no version: 1 or more")
+    return int(text)
+
+
+def _size(text: str) -> dict[str, int]:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text, re.ASCII)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: 150x200 is 150 rows, 200 columns")
+    return {"height": int(found[1]), "width": int(found[2])}

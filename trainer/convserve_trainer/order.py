@@ -1,0 +1,36 @@
+"""The order in which a training sees its pictures: drawn from the seed and nothing else."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+
+def of_epoch(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> Iterator[int]:
+    """Returns the numbers of the pictures of an epoch, in order.
+
+    Epochs of a fixed number of steps follow each other along one endless stream of shuffled passes
+    over all pictures, so an epoch may end in the middle of a pass; the stream goes on after the
+    epoch's end, for pictures that must be replaced. It depends on nothing that happened in earlier
+    epochs: a training that was stopped and resumed sees what it would have seen.
+
+    Args:
+        count: pictures there are, 1 or more.
+        batch: pictures a step.
+        steps: of every epoch; None for one pass over all pictures, which ends.
+        seed: of the shuffling.
+        epoch: counted from 0.
+
+    Returns:
+        Numbers from 0 to count - 1.
+    """
+    if steps is None:
+        return islice(_stream(count, seed, epoch * count), count)
+    return _stream(count, seed, epoch * steps * batch)
+
+
+def _stream(count: int, seed: int, start: int) -> Iterator[int]:
+    turn, skipped = divmod(start, count)
+    while True:
+        yield from np.random.default_rng([seed, turn]).permutation(count)[skipped:].tolist()
+        turn, skipped = turn + 1, 0

@@ -1,0 +1,83 @@
+"""The plot of a training: loss and accuracy, epoch by epoch."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from convserve_trainer.history import Epoch, History
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SIZE_IN = (10.0, 4.2)
+PNG_DPI = 120
+TRAINING, VALIDATION, BEST = "#1f77b4", "#d95f02", "#555555"
+
+
+def plot(history: History, title: str) -> dict[str, bytes]:
+    """Returns the plot, once as PNG and once as SVG, by the ending of a file's name.
+
+    Two panels, loss and accuracy: dots for training, a line for validation, and a mark on the
+    epoch whose weights are published. The same history gives the same bytes.
+
+    Args:
+        history: one epoch or more.
+        title: of the whole.
+
+    Source: Chollet, "Deep Learning with Python", the figures of the chapter on convnets.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # Figure without pyplot: nothing global, and no window is looked for.
+    figure = Figure(figsize=SIZE_IN, layout="constrained")
+    losses, accuracies = figure.subplots(1, 2)
+    epochs = history.epochs
+    _panel(losses, history, "loss (nats)", [e.loss for e in epochs], [e.val_loss for e in epochs])
+    _panel(
+        accuracies,
+        history,
+        "accuracy (share that is right)",
+        [epoch.accuracy for epoch in epochs],
+        [epoch.val_accuracy for epoch in epochs],
+    )
+    figure.suptitle(title)
+    drawn = {}
+    with mpl.rc_context({"svg.hashsalt": "convserve"}):
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, dpi=PNG_DPI, metadata=metadata)
+            drawn[kind] = content.getvalue()
+    return drawn
+
+
+def _panel(
+    axes: "Axes",
+    history: History,
+    name: str,
+    training: Sequence[float],
+    validation: Sequence[float | None],
+) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    numbers = [epoch.epoch for epoch in history.epochs]
+    axes.plot(numbers, training, "o", color=TRAINING, markersize=5, label="training")
+    points = zip(numbers, validation, strict=True)
+    validated = [(number, value) for number, value in points if value is not None]
+    if validated:
+        style = "-" if len(validated) > 1 else "x"  # a line of one point cannot be seen
+        axes.plot(*zip(*validated, strict=True), style, color=VALIDATION, label="validation")
+        _mark(axes, history.best, dict(validated)[history.best.epoch])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(y=0.08)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+
+
+def _mark(axes: "Axes", best: Epoch, value: float) -> None:
+    axes.axvline(best.epoch, color=BEST, linestyle=":", linewidth=1)
+    label = f"epoch {best.epoch}, published: {value:.3f}"
+    # Hollow, so that it hides nothing.
+    axes.plot([best.epoch], [value], "D", color=BEST, mfc="none", markersize=9, label=label)
