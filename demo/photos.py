@@ -90,15 +90,15 @@ def published(models: Path, folder: Path, name: str) -> Manifest:
 
 def show(address: str, name: str, folder: Path) -> None:
     """Ask about a few files with the command, as a user does."""
+    held_out = folder / "validation"
     files = [
-        str(file)
-        for class_ in sorted((folder / "validation").iterdir())
+        str(file.relative_to(held_out))
+        for class_ in sorted(held_out.iterdir())
         for file in sorted(class_.glob("*.jp*g"))[:SHOWN]
     ]
     command = ["classify", *files, "--server", address, "--model", name]
-    shown = f"{folder / 'validation'}/.../*.jpg"
-    print(f"convserve classify {shown} --server {address} --model {name}", flush=True)
-    subprocess.run([sys.executable, "-m", "convserve.main", *command], check=True)
+    print(f"in {held_out}: convserve {' '.join(command)}", flush=True)
+    subprocess.run([sys.executable, "-m", "convserve.main", *command], cwd=held_out, check=True)
 
 
 def ask(address: str, name: str, folder: Path, manifest: Manifest) -> bool:

@@ -80,11 +80,11 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = command.add_subparsers(required=True, metavar="COMMAND")
+    _add_check_data(commands)
     _add_fit(commands)
     _add_evaluate(commands)
     _add_inspect(commands)
     _add_recipes(commands)
-    _add_check_data(commands)
     return command
 
 

@@ -6,8 +6,8 @@ import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import onnx
 from google.protobuf import json_format
 
 from convserve_protos.bundle_pb2 import Manifest, Training
@@ -15,6 +15,9 @@ from convserve_trainer.errors import UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipes import Recipe
+
+if TYPE_CHECKING:
+    import onnx
 
 KEY = "convserve.manifest"
 FORMAT = 1
@@ -70,7 +73,7 @@ def of(
     return manifest
 
 
-def attach(manifest: Manifest, model: onnx.ModelProto) -> None:
+def attach(manifest: Manifest, model: "onnx.ModelProto") -> None:
     """Puts the manifest into the metadata of a model that has none."""
     text = json_format.MessageToJson(manifest, indent=None)
     model.metadata_props.add(key=KEY, value=text)
