@@ -3,10 +3,13 @@
 An engine is used by one thread at a time; the batcher sees to that.
 """
 
+import dataclasses
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from convserve_server.neighbours import Neighbours
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,10 @@ Probabilities = NDArray[np.float32]
 
 #: Longest batch on the CPU, s, by the time of a single image.
 _BATCH_S = 0.06
+
+
+#: Time of a single image from which more threads are worth waking, s.
+_DEAR_S = 0.001
 
 
 class EngineError(Exception):
@@ -61,6 +70,20 @@ class EngineOptions:
     device: str = "auto"
     threads: int = 1
     max_batch: int = 64
+
+
+@dataclass(frozen=True)
+class Room:
+    """What an engine may use on the CPU while no other worker's engine is at work.
+
+    A connection stays with one worker: without this, a lone caller of a dear model would keep one
+    CPU busy and leave the others idle.
+    """
+
+    threads: int
+    #: Where they may run; empty to leave it to the system.
+    cpus: frozenset[int]
+    neighbours: Neighbours
 
 
 def check_installation() -> None:
@@ -102,8 +125,13 @@ def choose_provider(device: str) -> str:
     return CPU
 
 
-def load_engine(model: Path, options: EngineOptions) -> Engine:
+def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -> Engine:
     """An engine for a model file, not yet warm.
+
+    Args:
+        model: the file.
+        options: how it is built.
+        room: for more threads on the CPU than its own; None if there are no other workers.
 
     Raises:
         EngineError: if the file is no usable model, or the device cannot be had.
@@ -119,7 +147,23 @@ def load_engine(model: Path, options: EngineOptions) -> Engine:
         session = _session(model, provider, options)
     if provider == CUDA:
         return BoundEngine(session, provider, options.max_batch)
-    return DirectEngine(session, provider, options.max_batch)
+    if room is None:
+        return DirectEngine(session, provider, options.max_batch)
+    widen = partial(_wide_session, model, options, room)
+    return DirectEngine(session, provider, options.max_batch, room.neighbours, widen)
+
+
+def _wide_session(model: Path, options: EngineOptions, room: Room) -> Any:
+    """A session with threads on all CPUs that the room has; they inherit where they may run."""
+    options = dataclasses.replace(options, threads=room.threads)
+    if not room.cpus:
+        return _session(model, CPU, options)
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, room.cpus)
+    try:
+        return _session(model, CPU, options)
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def _session(model: Path, provider: str, options: EngineOptions) -> Any:
@@ -169,12 +213,41 @@ class DirectEngine(_SessionEngine):
 
     A batch is kept short enough that what arrives meanwhile need not wait long. On the CPU that
     costs no throughput, since large images gain nothing from company, and saves much memory.
+
+    Args:
+        session: of ONNX Runtime.
+        provider: its name.
+        max_batch: most images in one run.
+        neighbours: the other workers' engines, if there are any.
+        widen: makes a session with more threads, for a dear model while the neighbours are idle.
     """
+
+    def __init__(
+        self,
+        session: Any,
+        provider: str,
+        max_batch: int,
+        neighbours: Neighbours | None = None,
+        widen: Callable[[], Any] = lambda: None,
+    ) -> None:
+        super().__init__(session, provider, max_batch)
+        self._neighbours = neighbours
+        self._widen = widen
+        self._wide = session
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         """See Engine.run."""
         batch = self._gather(images, sum(len(piece) for piece in images))
-        output: Probabilities = self._session.run([OUTPUT], {INPUT: batch})[0]
+        if self._neighbours is None:
+            return self._run(self._session, batch)
+        alone = self._neighbours.begin()
+        try:
+            return self._run(self._wide if alone else self._session, batch)
+        finally:
+            self._neighbours.end()
+
+    def _run(self, session: Any, batch: Pixels) -> Probabilities:
+        output: Probabilities = session.run([OUTPUT], {INPUT: batch})[0]
         return output
 
     def warm_up(self) -> None:
@@ -183,12 +256,16 @@ class DirectEngine(_SessionEngine):
         spent_s = []
         for _ in range(3):
             started = time.perf_counter()
-            self.run([image])
+            self._run(self._session, image)
             spent_s.append(time.perf_counter() - started)
         # The least: the first run allocates, and others use the machine too.
         while self.max_batch > 1 and self.max_batch * min(spent_s) > _BATCH_S:
             self.max_batch //= 2
-        self.run([np.repeat(image, self.max_batch, axis=0)])
+        if self._neighbours is not None and min(spent_s) > _DEAR_S:
+            self._wide = self._widen()
+        for session in (self._session, self._wide):
+            self._run(session, np.repeat(image, self.max_batch, axis=0))
+            self._run(session, image)
 
 
 class BoundEngine(_SessionEngine):

@@ -18,7 +18,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 
+from convserve_server import neighbours
 from convserve_server.config import Settings, address
 from convserve_server.cpus import available_cpus, available_set
 
@@ -31,6 +33,8 @@ _STABLE_S = 10.0
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 10.0
 #: Starts that fail in a row, before any worker has ever served, until we give up.
 _MAX_FIRST_FAILURES = 3
+#: Threads of one engine beyond which a single image gains nothing.
+_MOST_WIDE = 8
 #: Beyond the grace period, until a worker that does not end is killed, s.
 _KILL_AFTER_S = 5.0
 
@@ -57,6 +61,16 @@ def choose_sizes(settings: Settings, cpus: float) -> Settings:
         engine_threads=settings.engine_threads or threads,
         decode_threads=settings.decode_threads or threads,
     )
+
+
+def choose_wide(settings: Settings, cpus: float) -> int:
+    """The threads that an engine may use while the other workers' engines are idle.
+
+    Args:
+        settings: as given: engine threads that a user has chosen are never exceeded.
+        cpus: that we may use, quotas counted.
+    """
+    return settings.engine_threads or max(1, min(_MOST_WIDE, int(cpus)))
 
 
 def choose_cpus(settings: Settings, cpus: float, affinity: Sequence[int]) -> list[int]:
@@ -133,9 +147,11 @@ class Supervisor:
     Args:
         settings: with sizes chosen.
         cpus: the CPU that each worker is kept on; empty to let the system choose.
+        wide_threads: for the engine of a worker while the others are idle.
     """
 
-    def __init__(self, settings: Settings, cpus: Sequence[int] = ()) -> None:
+    def __init__(self, settings: Settings, cpus: Sequence[int] = (), wide_threads: int = 1) -> None:
+        self._wide_threads = wide_threads
         self._settings = settings
         self._cpus = cpus
         self._slots = [_Slot(number) for number in range(1, settings.workers + 1)]
@@ -159,6 +175,7 @@ class Supervisor:
             tempfile.TemporaryDirectory(prefix="convserve-") as self._temporary,
         ):
             self._port = holder.getsockname()[1]
+            neighbours.create(self._engines(), self._settings.workers)
             self._watch_signals()
             while not self._signals:
                 self._start_due()
@@ -195,6 +212,7 @@ class Supervisor:
                 settings,
                 str(self._port),
                 str(writer),
+                json.dumps(self._place(slot)),
             ],
             stdin=subprocess.PIPE,
             pass_fds=(writer,),
@@ -208,6 +226,18 @@ class Supervisor:
                 os.sched_setaffinity(slot.process.pid, {self._cpus[slot.number - 1]})
         slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False
         self._selector.register(reader, selectors.EVENT_READ, slot)
+
+    def _place(self, slot: _Slot) -> dict[str, object]:
+        """What a worker is told of itself among the others."""
+        return {
+            "number": slot.number,
+            "engines": str(self._engines()),
+            "threads": self._wide_threads,
+            "cpus": list(self._cpus),
+        }
+
+    def _engines(self) -> Path:
+        return Path(self._temporary, "engines")
 
     def _wait(self) -> None:
         """Wait for a worker to be ready or gone, for a signal, or for a restart to be due."""
@@ -307,4 +337,4 @@ def supervise(settings: Settings) -> int:
         "%g CPUs, workers kept on %s; settings: %s",
         cpus, pinned or "any", json.dumps(dataclasses.asdict(sized)),
     )  # fmt: skip
-    return Supervisor(sized, pinned).run()
+    return Supervisor(sized, pinned, choose_wide(settings, cpus)).run()

@@ -1,8 +1,9 @@
 """One process that serves: front, dispatcher, repository. Started and watched by the supervisor.
 
-    python -m convserve_server.worker SETTINGS_AS_JSON PORT READY_FD
+    python -m convserve_server.worker SETTINGS_AS_JSON PORT READY_FD PLACE_AS_JSON
 
-A byte on READY_FD says that it serves; the end of standard input, or SIGTERM, that it should stop.
+PLACE says which of the workers it is; see Place. A byte on READY_FD says that it serves; the end of
+standard input, or SIGTERM, that it should stop.
 """
 
 import json
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,12 +24,14 @@ from convserve_server.dispatcher import Dispatcher
 from convserve_server.engine import (
     EngineError,
     EngineOptions,
+    Room,
     check_installation,
     choose_provider,
     load_engine,
 )
 from convserve_server.front import Front, FrontOptions
 from convserve_server.logs import configure_logging
+from convserve_server.neighbours import Neighbours
 from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.supervisor import EXIT_CONFIG
 
@@ -143,7 +147,31 @@ def make_front(settings: Settings, port: int) -> Front:
     return GrpcioFront(options)
 
 
-def run(settings: Settings, port: int, ready_fd: int) -> int:
+@dataclass(frozen=True)
+class Place:
+    """What a worker is told of itself among the others.
+
+    Attributes:
+        number: of the worker, from 1.
+        engines: file of the engines at work; see neighbours.py.
+        threads: of an engine while those of all other workers are idle.
+        cpus: that all workers are kept on, one each; empty if the system chooses.
+    """
+
+    number: int
+    engines: str
+    threads: int
+    cpus: list[int]
+
+    def room(self, settings: Settings) -> Room | None:
+        """What an engine may use beyond its own threads; None if there is no more."""
+        if settings.workers == 1 or self.threads <= settings.engine_threads:
+            return None
+        neighbours = Neighbours(Path(self.engines), self.number - 1)
+        return Room(self.threads, frozenset(self.cpus), neighbours)
+
+
+def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
     """Serve until told to stop.
 
     Returns: the exit status.
@@ -156,7 +184,8 @@ def run(settings: Settings, port: int, ready_fd: int) -> int:
         check_installation()
         provider = choose_provider(settings.device)
         options = EngineOptions(settings.device, settings.engine_threads, settings.max_batch)
-        worker = Worker(settings, make_front(settings, port), partial(load_engine, options=options))
+        load = partial(load_engine, options=options, room=place.room(settings))
+        worker = Worker(settings, make_front(settings, port), load)
         worker.start()
     except (EngineError, ImportError) as error:
         log.error("cannot start: %s", error)
@@ -187,7 +216,8 @@ def main() -> None:
     """Entry point of the process."""
     settings = Settings(**json.loads(sys.argv[1]))
     configure_logging(settings.log_level, settings.log_format)
-    status = run(settings, int(sys.argv[2]), int(sys.argv[3]))
+    place = Place(**json.loads(sys.argv[4]))
+    status = run(settings, int(sys.argv[2]), int(sys.argv[3]), place)
     logging.shutdown()
     sys.stdout.flush()
     # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.

@@ -1,6 +1,7 @@
 """Engines over ONNX Runtime, on the CPU provider."""
 
 import logging
+import os
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -21,11 +22,13 @@ from convserve_server.engine import (
     EngineError,
     EngineOptions,
     Pixels,
+    Room,
     bucket_sizes,
     check_installation,
     choose_provider,
     load_engine,
 )
+from convserve_server.neighbours import Neighbours, create
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 
 MakeEngine = Callable[[Any, str, int], Engine]
@@ -87,6 +90,75 @@ def test_batches_of_dear_images_are_small_on_the_cpu(
     engine.warm_up()
     assert engine.max_batch == max_batch
     assert max(sizes) == max_batch
+
+
+class Counted:
+    """A session that counts its runs, each of which takes as long as we say."""
+
+    def __init__(self, session: Any, clock: list[float], run_s: float) -> None:
+        self._session = session
+        self._clock = clock
+        self._run_s = run_s
+        self.runs = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, outputs: Any, inputs: dict[str, Pixels]) -> Any:
+        self.runs += 1
+        self._clock[0] += self._run_s
+        return self._session.run(outputs, inputs)
+
+
+@pytest.mark.parametrize(("image_s", "is_dear"), [(0.0005, False), (0.002, True)])
+def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_s: float, is_dear: bool
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("convserve_server.engine.time.perf_counter", lambda: clock[0])
+    create(tmp_path / "engines", 2)
+    mine, others = Neighbours(tmp_path / "engines", 0), Neighbours(tmp_path / "engines", 1)
+    narrow, wide = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
+    engine = DirectEngine(narrow, CPU, 8, mine, lambda: wide)
+    engine.warm_up()
+
+    def runs() -> tuple[int, int]:
+        before = narrow.runs, wide.runs
+        engine.run([random_images(1, 0)])
+        return narrow.runs - before[0], wide.runs - before[1]
+
+    assert runs() == ((0, 1) if is_dear else (1, 0))
+    others.begin()
+    assert runs() == (1, 0)
+    others.end()
+    assert runs() == ((0, 1) if is_dear else (1, 0))
+
+
+def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
+    create(tmp_path / "engines", 2)
+    engine = DirectEngine(session, CPU, 8, Neighbours(tmp_path / "engines", 0))
+    with pytest.raises(Exception, match="Got invalid dimensions"):
+        engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
+    assert Neighbours(tmp_path / "engines", 1).begin()
+
+
+def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
+    file: Path, tmp_path: Path
+) -> None:
+    create(tmp_path / "engines", 2)
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        room = Room(2, frozenset(cpus), Neighbours(tmp_path / "engines", 0))
+        engine = load_engine(file, EngineOptions("cpu", 1, 8), room)
+        assert isinstance(engine, DirectEngine)
+        wide = engine._widen()
+        assert os.sched_getaffinity(0) == {min(cpus)}
+    finally:
+        os.sched_setaffinity(0, cpus)
+    images = random_images(5, 0)
+    (rows,) = wide.run(["probabilities"], {"pixels": images})
+    np.testing.assert_allclose(rows, engine.run([images]), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("make", [DirectEngine, BoundEngine])

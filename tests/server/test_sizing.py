@@ -7,7 +7,13 @@ import pytest
 
 from convserve_server import supervisor
 from convserve_server.config import Settings
-from convserve_server.supervisor import StartError, choose_cpus, choose_sizes, reserve_port
+from convserve_server.supervisor import (
+    StartError,
+    choose_cpus,
+    choose_sizes,
+    choose_wide,
+    reserve_port,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +37,16 @@ def test_workers_given_threads_share_the_cpus(given: int, threads: int) -> None:
     sized = choose_sizes(Settings(models="m", workers=given), 8)
     assert (sized.workers, sized.engine_threads) == (given, threads)
     assert sized.decode_threads == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "cpus", "threads"),
+    [({}, 2, 2), ({}, 1.5, 1), ({}, 0.5, 1), ({}, 64, 8), ({"engine_threads": 3}, 16, 3)],
+)
+def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
+    given: dict[str, int], cpus: float, threads: int
+) -> None:
+    assert choose_wide(Settings(models="m", **given), cpus) == threads  # type: ignore[arg-type]
 
 
 def test_sizes_given_are_kept() -> None:
