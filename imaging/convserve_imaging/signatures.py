@@ -52,7 +52,8 @@ def looks_like(data: bytes) -> str:
     inside = head.find(b"\xff\xd8\xff")
     if inside > 0:
         return f"a JPEG with {inside} other bytes before it"
-    return _text(head) or f"{len(data):,} bytes that begin with {head[:8].hex(' ')}"
+    size = f"{len(data):,} bytes" if len(data) > 1 else "1 byte"
+    return _text(head) or f"{size} beginning with {head[:8].hex(' ')}"
 
 
 def _text(head: bytes) -> str | None:

@@ -177,8 +177,8 @@ def test_threads_decode_side_by_side_and_alike() -> None:
         (b"version https://git-lfs.github.com/spec/v1", "text"),
         (b"%PDF-1.7", "a PDF"),
         (b"\r\n" + jpeg_of("red"), "a JPEG with 2 other bytes before it"),
-        (b"\x9f\x00\x01\x02", "4 bytes that begin with 9f 00 01 02"),
-        (b"\xff\xd8"[:1], "1 bytes that begin with ff"),
+        (b"\x9f\x00\x01\x02", "4 bytes beginning with 9f 00 01 02"),
+        (b"\xff\xd8"[:1], "1 byte beginning with ff"),
     ],
 )
 def test_what_is_no_jpeg_is_named(data: bytes, says: str) -> None:

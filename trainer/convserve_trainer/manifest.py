@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 KEY = "convserve.manifest"
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-MADE_WITH = ("convserve", "keras", "tensorflow", "tf2onnx", "onnx", "onnxslim", "numpy")
+MADE_WITH = (
+    *("convserve", "keras", "tensorflow", "tf2onnx", "onnx", "onnxslim", "numpy"),
+    *("simplejpeg", "cykooz.resizer", "pillow"),  # make the pixels
+)
 
 
 def check_name(name: str) -> None:
