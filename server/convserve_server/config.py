@@ -124,6 +124,14 @@ class Settings:
         low=1,
         high=1_000_000,
     )
+    max_queue_bytes: int = _setting(
+        256 * 2**20,
+        "size of the files that may wait to be decoded; more are refused",
+        group="batching",
+        metavar="BYTES",
+        low=1024,
+        high=2**40,
+    )
     max_batch: int = _setting(
         64,
         "most images in one run of the engine; on CPU fewer if they take longer than 60 ms",

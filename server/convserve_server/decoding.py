@@ -60,6 +60,7 @@ class Files:
         "images",
         "left",
         "queued",
+        "size",
         "started",
         "taken",
     )
@@ -72,6 +73,8 @@ class Files:
         done: Callable[[Decoded | ServeError], None],
     ) -> None:
         self.files = files
+        #: Bytes of all files.
+        self.size = sum(map(len, files))
         self.decode = decode
         self.deadline = deadline
         self._done = done
@@ -99,12 +102,15 @@ class DecodePool:
     Args:
         threads: that decode.
         max_queue: most images waiting; more are refused.
+        max_bytes: most bytes of files that wait or are being decoded; more are refused.
     """
 
-    def __init__(self, threads: int, max_queue: int) -> None:
+    def __init__(self, threads: int, max_queue: int, max_bytes: int) -> None:
         self._max_queue = max_queue
+        self._max_bytes = max_bytes
         self._queue: deque[Files] = deque()
         self._waiting = 0
+        self._bytes = 0
         self._closed = False
         self._image_s = _IMAGE_S
         self._changed = threading.Condition(threading.Lock())
@@ -137,15 +143,23 @@ class DecodePool:
                 return
             # A request that is larger than the whole queue may still have an empty one.
             waiting = self._waiting + ahead
+            full = ""
             if waiting and waiting + count > self._max_queue:
+                full = f"{waiting} images wait, {count} more exceed the limit of {self._max_queue}"
+            elif self._bytes and self._bytes + files.size > self._max_bytes:
+                full = (
+                    f"{self._bytes} bytes wait, {files.size} more exceed the limit of "
+                    f"{self._max_bytes}"
+                )
+            if full:
                 raise QueueFull(
-                    f"the queue for decoding is full: {waiting} images wait, {count} more "
-                    f"exceed the limit of {self._max_queue}",
+                    f"the queue for decoding is full: {full}",
                     retry_after_s=max(0.01, waiting * self._image_s / len(self._threads)),
                 )
             files.queued = True
             self._queue.append(files)
             self._waiting += count
+            self._bytes += files.size
             self._changed.notify(count)
 
     def cancel(self, files: Files) -> None:
@@ -166,6 +180,7 @@ class DecodePool:
         files.finished = True
         if files.queued:
             self._waiting -= len(files.files) - files.taken
+            self._bytes -= files.size
         files.files = ()
         return True
 

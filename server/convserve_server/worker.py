@@ -70,7 +70,9 @@ class Worker:
             settings.versions,
             self._report,
         )
-        self._decoding = DecodePool(max(1, settings.decode_threads), settings.max_queue)
+        self._decoding = DecodePool(
+            max(1, settings.decode_threads), settings.max_queue, settings.max_queue_bytes
+        )
         methods = service.Service(self._repository, self._decoding, settings.max_images).methods()
         self._dispatcher = Dispatcher(front, methods)
         self._started = False

@@ -42,8 +42,8 @@ Start = Callable[..., DecodePool]
 def start() -> Iterator[Start]:
     pools: list[DecodePool] = []
 
-    def make(threads: int = 1, max_queue: int = 1000) -> DecodePool:
-        pools.append(DecodePool(threads, max_queue))
+    def make(threads: int = 1, max_queue: int = 1000, max_bytes: int = 10**6) -> DecodePool:
+        pools.append(DecodePool(threads, max_queue, max_bytes))
         return pools[-1]
 
     yield make
@@ -201,6 +201,35 @@ def test_images_ahead_count_as_waiting(start: Start) -> None:
     with pytest.raises(QueueFull, match="3 images wait, 2 more exceed the limit of 4"):
         pool.submit(refused, 3)
     pool.submit(refused, 2)
+    assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+
+
+@pytest.mark.parametrize("how", ["decoded", "cancelled"])
+def test_bytes_that_wait_are_bounded_until_they_are_decoded_or_dropped(
+    start: Start, how: str
+) -> None:
+    pool = start(max_bytes=100)
+    held = Held()
+    busy, busy_outcomes = files_of(b"x" * 90, decode=held)
+    pool.submit(busy)
+    held.entered.get(timeout=WAIT_S)
+    refused, outcomes = files_of(b"y" * 5, b"z" * 6)
+    with pytest.raises(QueueFull, match="90 bytes wait, 11 more exceed the limit of 100"):
+        pool.submit(refused)
+    if how == "cancelled":
+        pool.cancel(busy)
+        pool.submit(refused)
+        held.gate.set()
+    else:
+        held.gate.set()
+        assert isinstance(busy_outcomes.get(timeout=WAIT_S), Decoded)
+        pool.submit(refused)
+    assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+
+
+def test_request_larger_than_all_the_bytes_is_taken_by_an_empty_queue(start: Start) -> None:
+    files, outcomes = files_of(b"x" * 500)
+    start(max_bytes=100).submit(files)
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
 
 
