@@ -130,7 +130,7 @@ class Settings:
         group="batching",
         metavar="BYTES",
         low=1024,
-        high=2**40,
+        high=2**33,
     )
     max_batch: int = _setting(
         64,
