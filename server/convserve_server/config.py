@@ -157,7 +157,8 @@ class Settings:
     )
     engine_threads: int = _setting(
         0,
-        "threads of each engine on CPU; 0: the CPUs divided by the workers",
+        "threads of each engine on CPU; 0: the CPUs divided by the workers, and for a dear model "
+        "up to eight while no other worker's engine is at work",
         group="engine",
         metavar="N",
         low=0,
