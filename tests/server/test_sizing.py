@@ -2,11 +2,13 @@
 
 import socket
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from convserve_server import supervisor
 from convserve_server.config import Settings
+from convserve_server.neighbours import create
 from convserve_server.supervisor import (
     StartError,
     choose_cpus,
@@ -14,6 +16,7 @@ from convserve_server.supervisor import (
     choose_wide,
     reserve_port,
 )
+from convserve_server.worker import Place
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,22 @@ def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
     given: dict[str, int], cpus: float, threads: int
 ) -> None:
     assert choose_wide(Settings(models="m", **given), cpus) == threads  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("workers", "engine_threads", "threads", "has_room"),
+    [(2, 1, 2, True), (1, 2, 2, False), (2, 3, 3, False), (4, 1, 8, True)],
+)
+def test_worker_has_room_for_more_threads_only_beside_others(
+    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_room: bool
+) -> None:
+    create(tmp_path / "engines", workers)
+    place = Place(number=workers, engines=str(tmp_path / "engines"), threads=threads, cpus=[0, 1])
+    room = place.room(Settings(models="m", workers=workers, engine_threads=engine_threads))
+    assert (room is not None) == has_room
+    if room is not None:
+        assert (room.threads, room.cpus) == (threads, {0, 1})
+        assert room.neighbours.begin()
 
 
 def test_sizes_given_are_kept() -> None:
