@@ -64,7 +64,7 @@ def test_worker_has_room_for_more_threads_only_beside_others(
     room = place.room(Settings(models="m", workers=workers, engine_threads=engine_threads))
     assert (room is not None) == has_room
     if room is not None:
-        assert (room.threads, room.cpus) == (threads, {0, 1})
+        assert (room.threads, room.cpus) == (threads, frozenset({0, 1}))
         assert room.neighbours.begin()
 
 
