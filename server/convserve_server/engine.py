@@ -1,4 +1,4 @@
-"""Runs a model: owns the ONNX Runtime session, its threads, buffers and CUDA graphs.
+"""Runs a model: chooses the device, makes the ONNX Runtime session and the engine that owns it.
 
 An engine is used by one thread at a time; the batcher sees to that.
 """
@@ -16,29 +16,27 @@ from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime as ort
-from numpy.typing import NDArray
 
+from convserve_server.bound_engine import BoundEngine
 from convserve_server.neighbours import Neighbours
+from convserve_server.session_engine import (
+    CPU,
+    CUDA,
+    INPUT,
+    OUTPUT,
+    EngineError,
+    Pixels,
+    Probabilities,
+    SessionEngine,
+)
 
 log = logging.getLogger(__name__)
-
-INPUT, OUTPUT = "pixels", "probabilities"
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-
-Pixels = NDArray[np.uint8]
-Probabilities = NDArray[np.float32]
-
 
 #: Longest batch on the CPU, s, by the time of a single image.
 _BATCH_S = 0.06
 
-
 #: Time of a single image from which more threads are worth waking, s.
 _DEAR_S = 0.001
-
-
-class EngineError(Exception):
-    """The model or the device cannot be used as asked; str() says why and what to do."""
 
 
 class Engine(Protocol):
@@ -187,28 +185,7 @@ def _session(model: Path, provider: str, options: EngineOptions) -> Any:
     return session
 
 
-class _SessionEngine:
-    """What both engines share: the session and the shapes it takes."""
-
-    def __init__(self, session: Any, provider: str, max_batch: int) -> None:
-        self._session = session
-        self.provider = provider
-        self.max_batch = max_batch
-        self.image_shape = _image_shape(session)
-        self.classes = _classes(session)
-        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-
-    def _gather(self, images: Sequence[Pixels], rows: int) -> Pixels:
-        """The pieces as one array of the given number of rows; rows beyond the pieces are zero."""
-        count = sum(len(piece) for piece in images)
-        if len(images) == 1 and count == rows:
-            return images[0]
-        batch = np.zeros((rows, *self.image_shape), np.uint8)
-        np.concatenate(images, out=batch[:count])
-        return batch
-
-
-class DirectEngine(_SessionEngine):
+class DirectEngine(SessionEngine):
     """Runs batches of any size as they come: on the CPU a new shape costs nothing, padding does.
 
     A batch is kept short enough that what arrives meanwhile need not wait long. On the CPU that
@@ -237,7 +214,7 @@ class DirectEngine(_SessionEngine):
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         """See Engine.run."""
-        batch = self._gather(images, sum(len(piece) for piece in images))
+        batch = self.gather(images, sum(len(piece) for piece in images))
         if self._neighbours is None:
             return self._run(self._session, batch)
         alone = self._neighbours.begin()
@@ -266,107 +243,6 @@ class DirectEngine(_SessionEngine):
         for session in (self._session, self._wide):
             self._run(session, np.repeat(image, self.max_batch, axis=0))
             self._run(session, image)
-
-
-class BoundEngine(_SessionEngine):
-    """Rounds batches up to fixed buckets with bound buffers and, on CUDA, one captured graph each.
-
-    A captured graph replays on the addresses it was captured with, so the buffers of a bucket are
-    bound once and rewritten, never rebound.
-    """
-
-    def __init__(self, session: Any, provider: str, max_batch: int) -> None:
-        super().__init__(session, provider, max_batch)
-        self._buckets = [
-            _Bucket(session, provider, index + 1, rows, self.image_shape, self.classes)
-            for index, rows in enumerate(bucket_sizes(max_batch))
-        ]
-
-    def run(self, images: Sequence[Pixels]) -> Probabilities:
-        """See Engine.run."""
-        count = sum(len(piece) for piece in images)
-        bucket = next(bucket for bucket in self._buckets if bucket.rows >= count)
-        return bucket.run(self._gather(images, bucket.rows))[:count]
-
-    def warm_up(self) -> None:
-        """Run every bucket: cuDNN chooses its algorithms, then the graph is captured."""
-        for bucket in self._buckets:
-            for _ in range(2):
-                bucket.run(np.zeros((bucket.rows, *self.image_shape), np.uint8))
-
-
-class _Bucket:
-    """Buffers and graph for one batch size."""
-
-    def __init__(
-        self,
-        session: Any,
-        provider: str,
-        graph: int,
-        rows: int,
-        image_shape: tuple[int, int, int],
-        classes: int,
-    ) -> None:
-        device = "cuda" if provider == CUDA else "cpu"
-        self.rows = rows
-        self._session = session
-        self._input = ort.OrtValue.ortvalue_from_shape_and_type(
-            (rows, *image_shape), np.uint8, device, 0
-        )
-        self._output = ort.OrtValue.ortvalue_from_shape_and_type(
-            (rows, classes), np.float32, device, 0
-        )
-        self._binding = session.io_binding()
-        self._binding.bind_ortvalue_input(INPUT, self._input)
-        self._binding.bind_ortvalue_output(OUTPUT, self._output)
-        self._options = ort.RunOptions()
-        if provider == CUDA:
-            self._options.add_run_config_entry("gpu_graph_id", str(graph))
-
-    def run(self, batch: Pixels) -> Probabilities:
-        self._input.update_inplace(np.ascontiguousarray(batch))
-        self._session.run_with_iobinding(self._binding, self._options)
-        # numpy() of a CPU value is a view of the bound buffer, which the next run overwrites.
-        output: Probabilities = np.array(self._output.numpy(), copy=True)
-        return output
-
-
-def bucket_sizes(max_batch: int) -> list[int]:
-    """Powers of two below max_batch, and max_batch."""
-    sizes = [1]
-    while sizes[-1] < max_batch:
-        sizes.append(min(2 * sizes[-1], max_batch))
-    return sizes
-
-
-def _image_shape(session: Any) -> tuple[int, int, int]:
-    inputs = {value.name: value for value in session.get_inputs()}
-    if list(inputs) != [INPUT]:
-        raise EngineError(f"the model takes {sorted(inputs)}, not one input named {INPUT}")
-    value = inputs[INPUT]
-    # Sizes that the file leaves open are names, or None.
-    fixed = [isinstance(size, int) for size in value.shape]
-    if value.type != "tensor(uint8)" or fixed != [False, True, True, True]:
-        raise EngineError(
-            f"the input {INPUT} is {value.type} {value.shape}; "
-            "taken is uint8 [N, H, W, C] with N alone open"
-        )
-    height, width, channels = value.shape[1:]
-    return height, width, channels
-
-
-def _classes(session: Any) -> int:
-    outputs = {value.name: value for value in session.get_outputs()}
-    value = outputs.get(OUTPUT)
-    if value is None:
-        raise EngineError(f"the model gives {sorted(outputs)}, no output named {OUTPUT}")
-    if value.type != "tensor(float)" or [isinstance(s, int) for s in value.shape] != [False, True]:
-        raise EngineError(
-            f"the output {OUTPUT} is {value.type} {value.shape}; "
-            "taken is float32 [N, K] with N alone open"
-        )
-    classes: int = value.shape[1]
-    return classes
 
 
 def _installed(distribution: str) -> bool:

@@ -18,8 +18,9 @@ from convserve_server.batcher import Batcher, Request
 from convserve_server.bundle import BundleError, check_manifest, list_bundles
 from convserve_server.decoders import decoder_for
 from convserve_server.decoding import Decode
-from convserve_server.engine import Engine, EngineError
+from convserve_server.engine import Engine
 from convserve_server.errors import NotFound, NotReady
+from convserve_server.session_engine import EngineError
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,6 @@ from convserve_server.config import Settings
 from convserve_server.decoding import DecodePool
 from convserve_server.dispatcher import Dispatcher
 from convserve_server.engine import (
-    EngineError,
     EngineOptions,
     Room,
     check_installation,
@@ -33,6 +32,7 @@ from convserve_server.front import Front, FrontOptions
 from convserve_server.logs import configure_logging
 from convserve_server.neighbours import Neighbours
 from convserve_server.repository import Limits, Loader, Repository
+from convserve_server.session_engine import EngineError
 from convserve_server.supervisor import EXIT_CONFIG
 
 log = logging.getLogger(__name__)

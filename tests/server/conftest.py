@@ -17,9 +17,9 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.config import Settings
-from convserve_server.engine import Pixels, Probabilities
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
+from convserve_server.session_engine import Pixels, Probabilities
 from convserve_server.worker import Worker, make_front
 from tests.bundles import (
     CLASSES,

@@ -13,22 +13,18 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from convserve_server.bound_engine import BoundEngine, bucket_sizes
 from convserve_server.engine import (
-    CPU,
-    CUDA,
-    BoundEngine,
     DirectEngine,
     Engine,
-    EngineError,
     EngineOptions,
-    Pixels,
     Room,
-    bucket_sizes,
     check_installation,
     choose_provider,
     load_engine,
 )
 from convserve_server.neighbours import Neighbours, create
+from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 
 MakeEngine = Callable[[Any, str, int], Engine]

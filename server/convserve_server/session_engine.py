@@ -1,0 +1,77 @@
+"""What every engine over ONNX Runtime has: a session, and the shapes that a bundle must have."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+INPUT, OUTPUT = "pixels", "probabilities"
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+Pixels = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+
+class EngineError(Exception):
+    """The model or the device cannot be used as asked; str() says why and what to do."""
+
+
+class SessionEngine:
+    """What the engines share: the session and the shapes it takes.
+
+    Args:
+        session: of ONNX Runtime.
+        provider: name of its execution provider.
+        max_batch: most images in one run.
+
+    Raises:
+        EngineError: the model is not one of a bundle.
+    """
+
+    def __init__(self, session: Any, provider: str, max_batch: int) -> None:
+        self._session = session
+        self.provider = provider
+        self.max_batch = max_batch
+        self.image_shape = _image_shape(session)
+        self.classes = _classes(session)
+        self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
+
+    def gather(self, images: Sequence[Pixels], rows: int) -> Pixels:
+        """The pieces as one array of the given number of rows; rows beyond the pieces are zero."""
+        count = sum(len(piece) for piece in images)
+        if len(images) == 1 and count == rows:
+            return images[0]
+        batch = np.zeros((rows, *self.image_shape), np.uint8)
+        np.concatenate(images, out=batch[:count])
+        return batch
+
+
+def _image_shape(session: Any) -> tuple[int, int, int]:
+    inputs = {value.name: value for value in session.get_inputs()}
+    if list(inputs) != [INPUT]:
+        raise EngineError(f"the model takes {sorted(inputs)}, not one input named {INPUT}")
+    value = inputs[INPUT]
+    # Sizes that the file leaves open are names, or None.
+    fixed = [isinstance(size, int) for size in value.shape]
+    if value.type != "tensor(uint8)" or fixed != [False, True, True, True]:
+        raise EngineError(
+            f"the input {INPUT} is {value.type} {value.shape}; "
+            "taken is uint8 [N, H, W, C] with N alone open"
+        )
+    height, width, channels = value.shape[1:]
+    return height, width, channels
+
+
+def _classes(session: Any) -> int:
+    outputs = {value.name: value for value in session.get_outputs()}
+    value = outputs.get(OUTPUT)
+    if value is None:
+        raise EngineError(f"the model gives {sorted(outputs)}, no output named {OUTPUT}")
+    if value.type != "tensor(float)" or [isinstance(s, int) for s in value.shape] != [False, True]:
+        raise EngineError(
+            f"the output {OUTPUT} is {value.type} {value.shape}; "
+            "taken is float32 [N, K] with N alone open"
+        )
+    classes: int = value.shape[1]
+    return classes
