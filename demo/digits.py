@@ -6,7 +6,6 @@ Exits with 0 if the server gives as many right answers as Keras did on the same 
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from convserve import Classification, Client, ConvserveError
+from convserve import Classification, Client
 from convserve.terminal import draw_bar, draw_digit
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import mnist, recipes
-from convserve_trainer.errors import TrainerError
 from convserve_trainer.mnist import Dataset
-from demo.model import newest, reuse, title, train
-from demo.server import ServerFailed, serving
+from demo.job import run, title
+from demo.model import newest, reuse, train
+from demo.server import serving
 
 NAME, RECIPE = "mnist", "lecture"
 SINGLE_CALLS = 2000
@@ -31,25 +30,17 @@ DRAWN = 3
 def main() -> int:
     """Run the demo; returns the exit status."""
     options = _options()
-    started = time.monotonic()
-    try:
+
+    def job() -> bool:
         title("Model")
         manifest = published(options.models, options.data, options.limit)
         title("Server")
         with serving(options.models) as address:
             print(f"convserve-serve answers on {address}")
             title("Questions")
-            same = ask(address, mnist.load(options.data), manifest)
-    except (TrainerError, ConvserveError, ServerFailed) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
-        # The trainer has said why.
-        return error.returncode
-    except KeyboardInterrupt:
-        return 130
-    print(f"\nserver stopped; {time.monotonic() - started:.0f} s in all")
-    return 0 if same else 1
+            return ask(address, mnist.load(options.data), manifest)
+
+    return run(job)
 
 
 def published(models: Path, data: Path | None, limit: int | None) -> Manifest:

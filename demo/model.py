@@ -38,8 +38,3 @@ def reuse(models: Path, name: str, manifest: Manifest) -> None:
         f"trained by recipe {manifest.training.recipe} at {made} UTC, "
         f"accuracy {manifest.metrics['accuracy']:.2%}"
     )
-
-
-def title(text: str) -> None:
-    """Head a part of the output."""
-    print(f"\n== {text}", flush=True)

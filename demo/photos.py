@@ -15,13 +15,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from convserve import Client, ConvserveError
+from convserve import Client
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import mnist, recipes
-from convserve_trainer.errors import TrainerError
 from demo import photo_set
-from demo.model import newest, reuse, title, train
-from demo.server import ServerFailed, serving
+from demo.job import run, title
+from demo.model import newest, reuse, train
+from demo.server import serving
 
 OWN = "ones-and-zeros"
 RECIPE = "quick"
@@ -31,8 +31,8 @@ SHOWN = 3  # files of each class in the table
 def main() -> int:
     """Run the demo; returns the exit status."""
     options = _options()
-    started = time.monotonic()
-    try:
+
+    def job() -> bool:
         title("Photographs")
         folder, name = photographs(options.models, options.data)
         title("Model")
@@ -42,17 +42,9 @@ def main() -> int:
             print(f"convserve-serve answers on {address}")
             title("Questions")
             show(address, name, folder)
-            same = ask(address, name, folder, manifest)
-    except (TrainerError, ConvserveError, ServerFailed, OSError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except subprocess.CalledProcessError as error:
-        # The program has said why.
-        return error.returncode
-    except KeyboardInterrupt:
-        return 130
-    print(f"\nserver stopped; {time.monotonic() - started:.0f} s in all")
-    return 0 if same else 1
+            return ask(address, name, folder, manifest)
+
+    return run(job)
 
 
 def photographs(models: Path, data: Path | None) -> tuple[Path, str]:
