@@ -43,3 +43,7 @@ class BlankPictureError(PictureError):
     """Nothing is drawn on the picture."""
 
     reason = "blank"
+
+
+class DatasetError(Exception):
+    """A file of a data set is missing, unreadable, damaged or changed; the message names it."""

@@ -10,7 +10,7 @@ import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import checkpoint as checkpoints
-from convserve_trainer import digits, models
+from convserve_trainer import digits, models, stops
 from convserve_trainer.checkpoint import Checkpoint
 from convserve_trainer.errors import CheckpointError
 from convserve_trainer.fit import _validate, fit
@@ -18,6 +18,7 @@ from convserve_trainer.history import History
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.pictures import ArrayPictures, Data
 from convserve_trainer.recipes import LECTURE, Recipe
+from convserve_trainer.stops import Stopped
 
 LIMIT = 200  # the last batch is smaller than the others
 
@@ -43,7 +44,7 @@ def _trained(
 ) -> list[npt.NDArray[np.float32]]:
     model, history = state or (_built(recipe), History())
     checkpoint = _checkpoint(folder, recipe)
-    assert fit(model, _data(dataset), recipe, checkpoint, history, io.StringIO())
+    fit(model, _data(dataset), recipe, checkpoint, history, io.StringIO())
     weights: list[npt.NDArray[np.float32]] = model.get_weights()
     return weights
 
@@ -112,8 +113,13 @@ def test_resumed_training_ends_with_the_weights_of_one_that_never_stopped(
     assert all(_same(_trained(dataset, tmp_path / "part", _recipe(epochs=3), resumed), whole))
 
 
-def test_ctrl_c_within_an_epoch_keeps_the_last_finished_one(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_within_an_epoch_keeps_the_last_finished_one(
+    number: signal.Signals,
+    status: int,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = _recipe(epochs=3)
     expected = _trained(dataset, tmp_path / "expected", _recipe(epochs=1))
@@ -123,19 +129,21 @@ def test_ctrl_c_within_an_epoch_keeps_the_last_finished_one(
 
     def second_step_of_second_epoch(self: Any, done: int, logs: Any) -> None:
         if self._epoch == 1 and done == 2:
-            signal.raise_signal(signal.SIGINT)
-            second.append(signal.getsignal(signal.SIGINT))
+            signal.raise_signal(number)
+            second.extend(map(signal.getsignal, stops.SIGNALS))
 
     monkeypatch.setattr("convserve_trainer.progress.Progress.step", second_step_of_second_epoch)
-    handler = signal.getsignal(signal.SIGINT)
+    handlers = [signal.getsignal(each) for each in stops.SIGNALS]
     model = _built(recipe)
-    assert not fit(model, _data(dataset), recipe, checkpoint, History(), io.StringIO())
-    assert second == [signal.SIG_DFL], "a second Ctrl-C kills"
+    with pytest.raises(Stopped) as caught:
+        fit(model, _data(dataset), recipe, checkpoint, History(), io.StringIO())
+    assert caught.value.status == status
+    assert second == [signal.SIG_DFL] * 2, "a second one kills"
     kept, history = checkpoint.load()
     assert [epoch.epoch for epoch in history.epochs] == [1]
     assert checkpoint.epochs(kept) == 1
     assert all(_same(kept.get_weights(), expected))
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert [signal.getsignal(each) for each in stops.SIGNALS] == handlers
 
 
 class _Counting:
@@ -199,7 +207,8 @@ def test_failing_save_leaves_the_checkpoint_before(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    kept = rf"the epoch cannot be kept in {tmp_path}/.unfinished: No space left .*; --resume then"
+    with pytest.raises(CheckpointError, match=kept):
         checkpoint.save(model, History())
     assert checkpoint.path.read_bytes() == before
     assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
-from convserve_trainer import bundle, manifest
+from convserve_trainer import bundle, keras_backend, manifest
 from convserve_trainer.main import main
 
 from .conftest import Published
@@ -145,10 +146,35 @@ def test_disk_that_fills_while_publishing_keeps_the_weights(
     captured = capsys.readouterr()
     message = _one_line(captured.err)
     assert message.startswith("nothing was published: ")
-    assert message.endswith(": No space left on device")
+    assert message.endswith(": No space left on device; make room there")
     assert "the trained weights are kept" in captured.out
     assert list((models / "mnist").iterdir()) == []
     assert len(list((models / ".unfinished").iterdir())) == 1
+
+
+def test_memory_that_is_not_there_is_one_line(
+    mnist_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhaust(_: object) -> None:
+        np.empty(2**60, np.uint8)
+
+    monkeypatch.setattr("convserve_trainer.digits.data", exhaust)
+    assert main(["fit", "digits", "--data", str(mnist_folder)]) == 1
+    message = _one_line(capsys.readouterr().err)
+    assert message.startswith("out of memory (Unable to allocate 1.00 EiB for an array with shape ")
+    assert "train with a smaller --batch-size" in message
+
+
+def test_memory_that_tensorflow_does_not_get_is_an_error_of_memory() -> None:
+    keras = keras_backend.load()
+    shape = (2**20, 2**30)  # 4 PiB
+    with (
+        pytest.raises(MemoryError, match=r"^allocating tensor with shape\[1048576,1073741824\]"),
+        keras_backend.memory_errors(),
+    ):
+        keras.random.normal(shape)
+    with pytest.raises(ValueError, match="other"), keras_backend.memory_errors():
+        raise ValueError("other")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convserve_trainer import mnist, mnist_files, mnist_sources, user_cache
+from convserve_imaging import mnist_files
+from convserve_imaging.mnist_files import FILES, TEST_LABELS, TRAIN_IMAGES, Contents
+from convserve_trainer import mnist, mnist_sources, user_cache
 from convserve_trainer.errors import DataError
 from convserve_trainer.mnist import Dataset
-from convserve_trainer.mnist_files import FILES, TEST_LABELS, TRAIN_IMAGES, Contents
 
 LABELS = f"{TEST_LABELS.name}.gz"
 

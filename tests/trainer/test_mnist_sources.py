@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convserve_trainer import idx, mnist, mnist_sources
+from convserve_imaging import idx
+from convserve_imaging.mnist_files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
+from convserve_trainer import mnist, mnist_sources
 from convserve_trainer.errors import DataError
-from convserve_trainer.mnist_files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from convserve_trainer.mnist_sources import PICKLE
 
 Part = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]

@@ -168,8 +168,22 @@ def test_read_only_file_system_is_said_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", _fails_with(errno.EROFS))
-    with pytest.raises(PublishError, match="cannot be written to: Read-only file system"):
+    refused = "cannot be written to: Read-only file system; mount it writable$"
+    with pytest.raises(PublishError, match=refused):
         check_target(tmp_path / "models", "mnist", None)
+
+
+def test_folder_of_somebody_else_is_said_with_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.TemporaryFile", _fails_with(errno.EACCES))
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    with pytest.raises(PublishError) as caught:
+        check_target(tmp_path, "mnist", None)
+    assert str(caught.value) == (
+        f"the models folder {tmp_path} cannot be written to: Permission denied to user 10001; give "
+        "it that owner, or run as another user"
+    )
 
 
 def test_check_leaves_an_empty_models_folder(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convserve_trainer import keras_backend
+from convserve_trainer import keras_backend, refusals
 from convserve_trainer.errors import CheckpointError
 from convserve_trainer.history import History, read_csv
 from convserve_trainer.recipes import Recipe
@@ -40,7 +40,20 @@ class Checkpoint:
     steps: int
 
     def save(self, model: "keras.Model", history: History) -> None:
-        """Replaces the file, whole or not at all."""
+        """Replaces the file, whole or not at all.
+
+        Raises:
+            CheckpointError: the file system refuses; the epochs before are still kept.
+        """
+        try:
+            self._save(model, history)
+        except OSError as error:
+            raise CheckpointError(
+                f"the epoch cannot be kept in {self.path.parent}: {refusals.reason(error)}; "
+                "--resume then goes on after the epoch before it"
+            ) from error
+
+    def _save(self, model: "keras.Model", history: History) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
         try:

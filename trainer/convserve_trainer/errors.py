@@ -38,4 +38,13 @@ class PublishError(TrainerError):
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """Ctrl-C during training; the message says what is kept and how to go on."""
+    """Ctrl-C or SIGTERM during training.
+
+    Args:
+        message: what is kept and how to go on.
+        status: that the program exits with.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

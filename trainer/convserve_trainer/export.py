@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from convserve_trainer import keras_backend
+from convserve_trainer import keras_backend, onnxruntime_backend, refusals
 from convserve_trainer.errors import ExportError
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ def export(model: "keras.Model") -> onnx.ModelProto:
         model: uint8 [N, H, W, C] to probabilities float32 [N, K].
 
     Raises:
-        ExportError: the graph breaks the contract.
+        ExportError: the graph breaks the contract, or the file system refuses.
     """
+    onnxruntime_backend.load()  # onnxslim imports it
     import onnxslim
 
     slim: onnx.ModelProto = onnxslim.slim(_converted(model))
@@ -94,10 +95,16 @@ def _converted(model: "keras.Model") -> onnx.ModelProto:
         # Keras looks whether NumPy still has this alias, for tf2onnx.
         warnings.filterwarnings("ignore", r"In the future `np\.object`", FutureWarning)
         path = Path(folder) / "model.onnx"
-        model.export(
-            path, format="onnx", verbose=False, input_signature=signature, opset_version=OPSET
-        )
-        return onnx.load(path)
+        try:
+            model.export(
+                path, format="onnx", verbose=False, input_signature=signature, opset_version=OPSET
+            )
+            return onnx.load(path)
+        except OSError as error:
+            raise ExportError(
+                f"the export cannot write to {folder}: {refusals.reason(error)}, or name another "
+                "folder with TMPDIR"
+            ) from error
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

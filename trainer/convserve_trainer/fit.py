@@ -1,16 +1,13 @@
-"""Fitting: epoch after epoch, each one kept as it ends, until done or Ctrl-C."""
+"""Fitting: epoch after epoch, each one kept as it ends, until done or told to stop."""
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from types import FrameType
+from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import order
+from convserve_trainer import order, stops
 from convserve_trainer.checkpoint import Checkpoint
 from convserve_trainer.errors import DataError
 from convserve_trainer.history import Epoch, History
@@ -20,13 +17,6 @@ from convserve_trainer.recipes import Recipe
 
 if TYPE_CHECKING:
     import keras
-
-
-class StopRequest:
-    """Whether Ctrl-C was pressed."""
-
-    def __init__(self) -> None:
-        self.made = False
 
 
 class Means:
@@ -54,7 +44,7 @@ def fit(
     checkpoint: Checkpoint,
     history: History,
     stream: TextIO,
-) -> bool:
+) -> None:
     """Trains the model from the epoch it has reached up to the recipe's last.
 
     The order of the pictures depends on the seed and the number of the epoch alone, so that
@@ -68,25 +58,21 @@ def fit(
         history: of the epochs that the model has seen; those that follow are added.
         stream: takes the progress.
 
-    Returns:
-        Whether all epochs are done; False after Ctrl-C. A second Ctrl-C kills the process.
-
     Raises:
         DataError: too many pictures went away.
+        CheckpointError: a finished epoch cannot be kept.
+        Stopped: Ctrl-C or SIGTERM, after the batch that it met; a second one kills the process.
     """
     progress = Progress(stream, recipe.epochs, checkpoint.steps, bool(recipe.validation_steps))
-    with _stop_request() as stop:
+    with stops.requested() as request:
         for number in range(checkpoint.epochs(model), recipe.epochs):
             progress.start(number)
             started = time.perf_counter()
             try:
-                trained = _train(model, data, recipe, number, progress, stop)
-            except DataError:
+                trained = _train(model, data, recipe, number, progress, request)
+            except (DataError, stops.Stopped):
                 progress.abandon()
                 raise
-            if trained is None:
-                progress.abandon()
-                return False
             validated = _validate(model, data, recipe)
             epoch = Epoch(
                 epoch=number + 1,
@@ -102,9 +88,7 @@ def fit(
             for note in data.notes():
                 print(note, file=stream, flush=True)
             checkpoint.save(model, history)
-            if stop.made:
-                return False
-    return True
+            request.obey()
 
 
 def _train(
@@ -113,9 +97,9 @@ def _train(
     recipe: Recipe,
     epoch: int,
     progress: Progress,
-    stop: StopRequest,
-) -> dict[str, float] | None:
-    """Trains for an epoch; returns its means and "input_share", or None after Ctrl-C."""
+    request: stops.Request,
+) -> dict[str, float]:
+    """Trains for an epoch; returns its means and "input_share"."""
     numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, epoch)
     means = Means()
     waited = 0.0
@@ -125,8 +109,8 @@ def _train(
             waited += time.perf_counter() - asked
             figures = model.train_on_batch(pixels, _targets(model, labels), return_dict=True)
             progress.step(step, means.add(figures, len(labels)))
-            if stop.made and step < progress.steps:
-                return None
+            if step < progress.steps:  # the end of an epoch is too near to lose it
+                request.obey()
             asked = time.perf_counter()
     return means.values() | {"input_share": waited / (time.perf_counter() - begun)}
 
@@ -149,19 +133,3 @@ def _targets(model: "keras.Model", labels: Labels) -> npt.NDArray[np.float32]:
     if classes == 1:
         return labels[:, np.newaxis].astype(np.float32)
     return np.eye(classes, dtype=np.float32)[labels]
-
-
-@contextmanager
-def _stop_request() -> Iterator[StopRequest]:
-    """Makes the first Ctrl-C a request and leaves the second to the system."""
-    stop = StopRequest()
-
-    def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        stop.made = True
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

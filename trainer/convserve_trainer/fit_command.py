@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
 
     Raises:
         TrainerError: anything a user can mend.
-        Interrupted: Ctrl-C during training.
+        Interrupted: Ctrl-C or SIGTERM during training.
+        MemoryError: there is not enough.
     """
     recipe = recipes.find(options.recipe, options.task).override(
         seed=options.seed,
@@ -50,7 +51,14 @@ def run(options: argparse.Namespace) -> None:
 
     name = sources.model_name(options) if options.name is None else options.name
     target = train.Target(options.models, name, options.version)
-    train.train(recipe, load, target, sys.stdout, resume=options.resume)
+    train.train(
+        recipe,
+        load,
+        target,
+        sys.stdout,
+        resume=options.resume,
+        unless_published=options.unless_published,
+    )
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
@@ -118,6 +126,13 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         metavar="NUMBER",
         type=_version,
         help="version, 1 or more, that does not exist [default: the highest plus 1]",
+    )
+    group.add_argument(
+        "--unless-published",
+        action="store_true",
+        help="load the data, but do not train, if the newest version (with --version: that one) "
+        "was made from the same data with the same settings, seed and epochs, and meets the floor; "
+        "a --version that was made otherwise is an error",
     )
 
 

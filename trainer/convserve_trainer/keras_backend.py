@@ -1,6 +1,7 @@
 """Keras on TensorFlow, imported when it is needed and without its start-up noise."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
+from convserve_trainer import limits, matplotlib_cache
+
 NOISE = "|".join(
     (
         "^I[0-9]{4} ",  # information, TensorFlow's lowest level
         "^WARNING: All log messages before absl::InitializeLog",
         "failed call to cuInit",  # there is no GPU
+        "^Fontconfig error: No writable cache directories",  # fc-list, which Matplotlib asks
     )
 )
 
@@ -23,20 +27,40 @@ def load() -> ModuleType:
     """Returns the module keras, set up as every training of ours needs it.
 
     TensorFlow is the backend, whatever the user's Keras configuration says, because the export
-    goes through it; operations are deterministic, so that a seed decides the weights.
+    goes through it; operations are deterministic, so that a seed decides the weights. Threads are
+    TensorFlow's choice, one a CPU, unless a CPU quota leaves less; another number of threads may
+    add up floats in another order.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    matplotlib_cache.settle()
     with _quiet_native_code():
         import keras
         import tensorflow
 
+        if threads := limits.quota_threads():  # TensorFlow knows nothing of quotas
+            tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
+            tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
         tensorflow.config.list_physical_devices()  # looks for a GPU, which it talks about
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
     tensorflow.config.experimental.enable_op_determinism()
     loaded: ModuleType = keras
     return loaded
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Makes TensorFlow's complaint that an allocation failed a MemoryError of one line."""
+    try:
+        yield
+    except Exception as error:
+        tensorflow = sys.modules.get("tensorflow")  # what is not loaded raises nothing
+        if tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError):
+            # The rest of the line is about devices and kernels.
+            wanted = re.search(r"allocating tensor with shape\[\S+\] and type \w+", error.message)
+            raise MemoryError(wanted[0] if wanted else "") from error
+        raise
 
 
 @contextmanager

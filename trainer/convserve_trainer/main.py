@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from convserve_trainer import fit_command, recipes, sources
+from convserve_trainer import fit_command, recipes, refusals, sources, stops
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
 
@@ -32,6 +32,10 @@ EXTRA = (
     *("cykooz_resizer", "keras", "matplotlib", "onnx", "onnxruntime", "onnxslim", "simplejpeg"),
     *("tensorflow", "tf2onnx"),
 )
+LESS_MEMORY = (
+    "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
+    "--size takes less, too"
+)
 BUNDLE_HELP = "model.onnx, its version folder, or the model's folder (its newest version)"
 
 
@@ -43,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 2 for a wrong option and 1 for any other error, both explained by a line on standard
-        error; 130 after Ctrl-C.
+        error; 130 after Ctrl-C and 143 after SIGTERM.
     """
     options = parser().parse_args(arguments)
+    with stops.raised():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
     except ModuleNotFoundError as error:
@@ -60,14 +69,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"convserve-train: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:  # a disk or a permission, not a fault of ours
-        print(f"convserve-train: {error}", file=sys.stderr)
+        print(f"convserve-train: {refusals.described(error)}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
+        print(f"convserve-train: out of memory{what}; {LESS_MEMORY}", file=sys.stderr)
         return 1
     except Interrupted as interruption:
         print(f"convserve-train: {interruption}", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
+        return interruption.status
+    except stops.Stopped as stop:
         print("convserve-train: stopped", file=sys.stderr)
-        return 130
+        return stop.status
     return 0
 
 

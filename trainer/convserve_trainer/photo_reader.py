@@ -4,7 +4,6 @@ This is the way from files to pixels in training, whether or not the pixels are 
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 
 from convserve_imaging.errors import PictureError
 from convserve_imaging.photos import decode
+from convserve_trainer import limits
 from convserve_trainer.errors import DataError
 from convserve_trainer.photo_folders import Photo
 from convserve_trainer.photo_losses import Losses
@@ -144,10 +144,8 @@ def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:
 
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Provides one thread a CPU; at the end, what is not begun is dropped."""
-    allowed = getattr(os, "sched_getaffinity", None)  # not on macOS
-    count = len(allowed(0)) if allowed else os.cpu_count() or 1
-    pool = ThreadPoolExecutor(count, thread_name_prefix="photo")
+    """Provides one thread a CPU that may be used; at the end, what is not begun is dropped."""
+    pool = ThreadPoolExecutor(limits.threads(), thread_name_prefix="photo")
     try:
         yield pool
     finally:

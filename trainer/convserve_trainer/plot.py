@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from convserve_trainer import matplotlib_cache
 from convserve_trainer.history import Epoch, History
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def plot(history: History, title: str) -> dict[str, bytes]:
 
     Source: Chollet, "Deep Learning with Python", the figures of the chapter on convnets.
     """
+    matplotlib_cache.settle()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer import limits, onnxruntime_backend
 from convserve_trainer.errors import BundleError
 
 if TYPE_CHECKING:
@@ -40,10 +41,11 @@ def session(onnx_model: bytes) -> "onnxruntime.InferenceSession":
     Raises:
         BundleError: ONNX Runtime refuses the model.
     """
-    import onnxruntime
-
+    onnxruntime = onnxruntime_backend.load()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions too
+    if threads := limits.quota_threads():  # it knows nothing of quotas
+        options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(onnx_model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no class but this one

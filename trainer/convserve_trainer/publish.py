@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from convserve_trainer import bundle
+from convserve_trainer import bundle, refusals
 from convserve_trainer.errors import PublishError
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
@@ -35,7 +35,7 @@ def check_target(models: Path, name: str, version: int | None) -> None:
                 pass
     except OSError as error:
         raise PublishError(
-            f"the models folder {models} cannot be written to: {error.strerror}"
+            f"the models folder {models} cannot be written to: {refusals.reason(error)}"
         ) from error
 
 
@@ -72,7 +72,7 @@ def publish(
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise PublishError(
-            f"nothing was published: {error.filename or folder}: {error.strerror}"
+            f"nothing was published: {error.filename or folder}: {refusals.reason(error)}"
         ) from error
     try:
         _flush(folder)

@@ -4,14 +4,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from convserve_trainer import (
+    bundle,
+    export,
+    keras_backend,
+    manifest,
+    models,
+    order,
+    parity,
+    plot,
+    predict,
+    publish,
+    published,
+    refusals,
+)
 from convserve_trainer import checkpoint as checkpoints
-from convserve_trainer import export, manifest, models, order, parity, plot, predict, publish
 from convserve_trainer.checkpoint import Checkpoint
-from convserve_trainer.errors import AccuracyError, CheckpointError, Interrupted, TrainerError
+from convserve_trainer.errors import (
+    AccuracyError,
+    BundleError,
+    CheckpointError,
+    Interrupted,
+    TrainerError,
+)
 from convserve_trainer.fit import fit
 from convserve_trainer.history import History
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipes import Recipe
+from convserve_trainer.stops import Stopped
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +58,7 @@ def train(
     out: TextIO,
     *,
     resume: bool = False,
+    unless_published: bool = False,
 ) -> Path:
     """Trains, evaluates, exports and publishes a net.
 
@@ -47,38 +68,59 @@ def train(
         target: where to publish.
         out: takes what a user wants to see.
         resume: go on after the last finished epoch of a training that was stopped.
+        unless_published: do nothing where the newest version, or the target's, was already made
+            so; only the data are loaded.
 
     Returns:
         The path of the published model.onnx.
 
     Raises:
         TrainerError: anything a user can mend; finished epochs stay in the checkpoint.
-        Interrupted: Ctrl-C during training; they stay there too.
+        Interrupted: Ctrl-C or SIGTERM during training; they stay there too.
+        MemoryError: there is not enough; likewise.
     """
     manifest.check_name(target.name)
     models.check_size(recipe)
-    publish.check_target(*target)
+    folder = target.models / target.name
+    earlier = published.find(folder, target.version) if unless_published else None
+    if earlier is None:
+        publish.check_target(*target)
     data = load()
     recipe = recipe.for_classes(len(data.labels))
+    if earlier is not None:
+        if _is_published(earlier, recipe, data, out):
+            return earlier / bundle.FILE
+        publish.check_target(*target)
     checkpoint = checkpoints.of(target.models, target.name, recipe, data.sha256, len(data.train))
     _print_settings(recipe, data, out)
 
-    model, history = _model(recipe, data, checkpoint, resume, out)
-    _print_batch(model, data, recipe, out)
-    if not fit(model, data, recipe, checkpoint, history, out):
-        raise Interrupted(_stopped(model, recipe, checkpoint))
-    try:
-        _choose_best(model, history, out)
-        bundle = _bundle(model, recipe, target.name, data, history.best.epoch, out)
-        path = publish.publish(bundle, *target, beside=_drawn(history, target.name))
-    except TrainerError:
-        print(f"the trained weights are kept in {checkpoint.path} for --resume", file=out)
-        raise
-    except KeyboardInterrupt as interrupt:
-        raise Interrupted(_stopped(model, recipe, checkpoint)) from interrupt
+    with keras_backend.memory_errors():
+        model, history = _model(recipe, data, checkpoint, resume, out)
+        try:
+            _print_batch(model, data, recipe, out)
+            fit(model, data, recipe, checkpoint, history, out)
+            path = _publish(model, recipe, target, data, history, checkpoint, out)
+        except Stopped as stop:
+            raise Interrupted(_stopped(model, recipe, checkpoint), stop.status) from stop
     checkpoint.remove()
-    print(f"published {path} ({len(bundle):,} bytes)", file=out, flush=True)
+    print(f"published {path} ({path.stat().st_size:,} bytes)", file=out, flush=True)
     return path
+
+
+def _is_published(version: Path, recipe: Recipe, data: Data, out: TextIO) -> bool:
+    """Returns whether a version is what the training would make, and says which way it is."""
+    file = version / bundle.FILE
+    try:
+        differing = published.differences(version, recipe, data)
+    except (BundleError, OSError) as error:
+        why = refusals.described(error) if isinstance(error, OSError) else error
+        print(f"what is published already cannot be read: {why}", file=out, flush=True)
+        return False
+    if differing:
+        print(f"{file} differs from this training in: {', '.join(differing)}", file=out, flush=True)
+        return False
+    print(f"{file} is published already, from these settings and data", file=out, flush=True)
+    return True
 
 
 def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
@@ -155,6 +197,25 @@ def _choose_best(model: "keras.Model", history: History, out: TextIO) -> None:
         file=out,
         flush=True,
     )
+
+
+def _publish(
+    model: "keras.Model",
+    recipe: Recipe,
+    target: Target,
+    data: Data,
+    history: History,
+    checkpoint: Checkpoint,
+    out: TextIO,
+) -> Path:
+    """Publishes the best epoch's net; returns the path of its model.onnx."""
+    try:
+        _choose_best(model, history, out)
+        content = _bundle(model, recipe, target.name, data, history.best.epoch, out)
+        return publish.publish(content, *target, beside=_drawn(history, target.name))
+    except TrainerError:
+        print(f"the trained weights are kept in {checkpoint.path} for --resume", file=out)
+        raise
 
 
 def _bundle(

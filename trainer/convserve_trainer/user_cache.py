@@ -1,6 +1,10 @@
 """Where the user's machine keeps what can be made again."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -10,5 +14,22 @@ def folder(name: str) -> Path:
     Source: XDG Base Directory Specification: a relative or empty XDG_CACHE_HOME is ignored.
     """
     configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    home = configured if configured.is_absolute() else Path.home() / ".cache"
+    home = configured if configured.is_absolute() else _default()
     return home / "convserve" / name
+
+
+def _default() -> Path:
+    try:
+        home = Path.home()
+    except RuntimeError:  # a container's user often has neither HOME nor an entry in passwd
+        return _for_this_process()
+    usable = os.access(home / ".cache", os.X_OK) or os.access(home, os.W_OK)
+    return home / ".cache" if usable else _for_this_process()
+
+
+@cache
+def _for_this_process() -> Path:
+    # Of a name that nobody else can have prepared.
+    made = tempfile.mkdtemp(prefix="convserve-cache-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)

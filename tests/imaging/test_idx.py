@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from convserve_trainer import idx
-from convserve_trainer.errors import DataError
+from convserve_imaging import idx
+from convserve_imaging.errors import DatasetError
 
 SHAPE = (2, 3)
 VALID = bytes.fromhex("00000802 00000002 00000003 000102030405")
@@ -35,6 +35,6 @@ def test_header_and_bytes_make_a_file() -> None:
 def test_decode_of_a_damaged_file_says_what_it_has_and_what_is_expected(
     data: bytes, message: str
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DatasetError) as caught:
         idx.decode(data, SHAPE, "digits")
     assert message in str(caught.value)

@@ -2,15 +2,15 @@
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import idx
-from convserve_trainer.errors import DataError
+from convserve_imaging import idx
+from convserve_imaging.errors import DatasetError
 
 LARGEST_GZIP = 32 * 2**20  # bytes; the largest of the four is 9.9 MB
 
@@ -50,10 +50,11 @@ TEST_LABELS = MnistFile(
     (10_000,),
     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 )
-FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+HELD_OUT = (TEST_IMAGES, TEST_LABELS)
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, *HELD_OUT)
 
 Contents = Mapping[str, bytes]
-"""What the four files hold, decompressed, by name."""
+"""What files hold, decompressed, by name."""
 
 
 def verified(file: MnistFile, data: bytes, name: str) -> npt.NDArray[np.uint8]:
@@ -65,50 +66,65 @@ def verified(file: MnistFile, data: bytes, name: str) -> npt.NDArray[np.uint8]:
         name: where it was found, for messages.
 
     Raises:
-        DataError: it is not, byte for byte, what was published.
+        DatasetError: it is not, byte for byte, what was published.
     """
     array = idx.decode(data, file.shape, name)
     digest = hashlib.sha256(data).hexdigest()
     if digest != file.sha256:
-        raise DataError(f"{name}: SHA-256 is {digest}, expected {file.sha256}: it was changed")
+        raise DatasetError(f"{name}: SHA-256 is {digest}, expected {file.sha256}: it was changed")
     return array
 
 
-def read_folder(folder: Path) -> Contents:
-    """Returns what the four files in a folder hold; their digests are not checked yet.
+def has_any(folder: Path, files: Sequence[MnistFile] = FILES) -> bool:
+    """Returns whether a folder has one of some files, under any name that it may have."""
+    return any((folder / name).is_file() for file in files for name in _names(file))
+
+
+def read_folder(folder: Path, files: Sequence[MnistFile] = FILES) -> Contents:
+    """Returns what some files in a folder hold; their digests are not checked yet.
+
+    Args:
+        folder: where they are, gzip or not.
+        files: those to read; all four unless told otherwise.
 
     Raises:
-        DataError: one is missing, cannot be read or is damaged gzip.
+        DatasetError: one is missing, cannot be read or is damaged gzip.
     """
-    return {file.name: _read(_find(folder, file), file) for file in FILES}
+    return {file.name: _read(_find(folder, file), file) for file in files}
 
 
 def gunzip(data: bytes, file: MnistFile, name: str) -> bytes:
     """Returns the decompressed file, cut one byte after its proper size: a bomb stays small.
 
     Raises:
-        DataError: it is damaged.
+        DatasetError: it is damaged.
     """
     size = idx.size(file.shape)
     try:
         unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
         content = unpacker.decompress(data, size + 1)
     except zlib.error as error:
-        raise DataError(f"{name}: damaged gzip: {error}") from error
+        raise DatasetError(f"{name}: damaged gzip: {error}") from error
     if not unpacker.eof and len(content) <= size:
-        raise DataError(f"{name}: damaged gzip: it ends after {len(content):,} bytes of {size:,}")
+        raise DatasetError(
+            f"{name}: damaged gzip: it ends after {len(content):,} bytes of {size:,}"
+        )
     return content
 
 
 def _find(folder: Path, file: MnistFile) -> Path:
-    dotted = file.name.replace("-idx", ".idx")  # as some mirrors and unpackers name them
-    names = [file.name, dotted, f"{file.name}.gz", f"{dotted}.gz"]
+    names = _names(file)
     for name in names:
         if (folder / name).is_file():
             return folder / name
     if not folder.is_dir():
-        raise DataError(f"no folder {folder}")
-    raise DataError(f"{folder} has none of {', '.join(names)}")
+        raise DatasetError(f"no folder {folder}")
+    raise DatasetError(f"{folder} has none of {', '.join(names)}")
+
+
+def _names(file: MnistFile) -> list[str]:
+    dotted = file.name.replace("-idx", ".idx")  # as some mirrors and unpackers name them
+    return [file.name, dotted, f"{file.name}.gz", f"{dotted}.gz"]
 
 
 def _read(path: Path, file: MnistFile) -> bytes:
@@ -117,5 +133,5 @@ def _read(path: Path, file: MnistFile) -> bytes:
         with path.open("rb") as opened:
             data = opened.read(limit)
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
+        raise DatasetError(f"{path}: {error.strerror}") from error
     return gunzip(data, file, str(path)) if path.suffix == ".gz" else data

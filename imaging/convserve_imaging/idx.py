@@ -10,7 +10,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.errors import DataError
+from convserve_imaging.errors import DatasetError
 
 UNSIGNED_BYTES = 0x08
 
@@ -34,20 +34,20 @@ def decode(data: bytes, shape: tuple[int, ...], name: str) -> npt.NDArray[np.uin
         name: of the file, for messages.
 
     Raises:
-        DataError: other magic number, sizes or length.
+        DatasetError: other magic number, sizes or length.
     """
     expected = header(shape)
     found = data[: len(expected)]
     if found[:4] != expected[:4]:
-        raise DataError(
+        raise DatasetError(
             f"{name}: begins with {found[:4].hex() or 'nothing'}, but an IDX file of bytes with "
             f"{len(shape)} axes begins with {expected[:4].hex()}"
         )
     if len(found) == len(expected) and found != expected:
         sizes = struct.unpack(f">{len(shape)}I", found[4:])
-        raise DataError(f"{name}: holds {_times(sizes)}, expected {_times(shape)}")
+        raise DatasetError(f"{name}: holds {_times(sizes)}, expected {_times(shape)}")
     if len(data) != size(shape):
-        raise DataError(f"{name}: has {len(data):,} bytes, expected {size(shape):,}")
+        raise DatasetError(f"{name}: has {len(data):,} bytes, expected {size(shape):,}")
     return np.frombuffer(data, dtype=np.uint8, offset=len(expected)).reshape(shape)
 
 

@@ -1,0 +1,58 @@
+"""Whether a model was already published as a training would make it."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer import bundle
+from convserve_trainer.errors import BundleError
+from convserve_trainer.pictures import Data
+from convserve_trainer.recipes import Recipe
+
+
+def find(folder: Path, version: int | None) -> Path | None:
+    """Returns the version of a model that a training is compared with; None if there is none.
+
+    Args:
+        folder: of the model.
+        version: None for the newest one.
+    """
+    number = max(bundle.versions(folder), default=None) if version is None else version
+    found = folder / str(number)
+    return found if number is not None and found.exists() else None
+
+
+def differences(version: Path, recipe: Recipe, data: Data) -> list[str]:
+    """Returns in what a version differs from what a training would make; nothing if it is that.
+
+    Args:
+        version: its folder.
+        recipe: with all overrides, for the classes of the data.
+        data: that the training would use.
+
+    Raises:
+        BundleError: the version cannot be read.
+    """
+    manifest = bundle.read_manifest(version / bundle.FILE)
+    try:
+        differing = _settings(manifest, recipe)
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{version / bundle.FILE}: damaged recipe: {error}") from error
+    if manifest.training.dataset_sha256 != data.sha256:
+        differing.append("data")
+    elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
+        differing.append("labels or input")
+    if not manifest.metrics["accuracy"] >= recipe.min_accuracy:
+        differing.append("accuracy floor")
+    return differing
+
+
+def _settings(manifest: Manifest, recipe: Recipe) -> list[str]:
+    """Returns the names of the settings that differ; the floor is none of them."""
+    found = dict(json.loads(manifest.training.recipe_json))
+    wanted = asdict(replace(recipe, min_accuracy=0.0))
+    found["min_accuracy"] = 0.0
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    missing = object()
+    return [name for name in names if found.get(name, missing) != wanted.get(name, missing)]
