@@ -35,7 +35,7 @@ MAX_PIXELS = 1 << 26
 """Largest picture taken by default, width times height: 8,192 x 8,192."""
 
 MAX_DECODER_BYTES = 256 << 20
-"""Most memory that a decoder may need for one picture's coefficients or its output."""
+"""Most memory by default that a decoder may need for one picture's coefficients or its output."""
 
 #: Passes over the picture that its scans may cost, in units of the largest picture.
 _MAX_PASSES = 16
@@ -45,7 +45,13 @@ _BILINEAR = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear),
 Pixels = npt.NDArray[np.uint8]
 
 
-def decode(data: bytes, height: int, width: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+def decode(
+    data: bytes,
+    height: int,
+    width: int,
+    max_pixels: int = MAX_PIXELS,
+    max_decoder_bytes: int = MAX_DECODER_BYTES,
+) -> Pixels:
     """Makes of a JPEG file the pixels that a net takes.
 
     Releases the GIL for nearly all of its time, so that threads decode side by side.
@@ -55,6 +61,8 @@ def decode(data: bytes, height: int, width: int, max_pixels: int = MAX_PIXELS) -
         height: rows of the result, 1 or more.
         width: columns of the result, 1 or more.
         max_pixels: most pixels by the file's header.
+        max_decoder_bytes: most memory for its coefficients or for what comes out of the decoder,
+            by the file's header. What resizing takes comes on top, twice the latter at most.
 
     Returns:
         uint8 [height, width, 3], RGB, 0 to 255, not scaled.
@@ -67,9 +75,10 @@ def decode(data: bytes, height: int, width: int, max_pixels: int = MAX_PIXELS) -
         DamagedPictureError: its data contradict themselves.
     """
     header = read_header(data)
-    _check_size(header, max_pixels)
     lies = header.orientation >= 5  # rows and columns change places
     rows, columns = (width, height) if lies else (height, width)
+    _check_size(header, max_pixels)
+    _check_memory(header, rows, columns, max_decoder_bytes)
     picture = _resized(_decoded(header, rows, columns), rows, columns)
     return _upright(picture, header.orientation)
 
@@ -83,19 +92,45 @@ def _check_size(header: Header, max_pixels: int) -> None:
         raise TruncatedPictureError(
             f"the JPEG is truncated: {len(header.data):,} bytes cannot hold its {size}"
         )
-    # A lossless picture is decoded at its full size.
-    needed = pixels * header.components if header.lossless else header.coefficient_bytes
-    if needed > MAX_DECODER_BYTES:
-        kind = "lossless" if header.lossless else "progressive"
-        raise TooManyPixelsError(
-            f"the JPEG has {size} and is {kind}: decoding takes "
-            f"{needed >> 20} MiB of memory, at most {MAX_DECODER_BYTES >> 20} are given"
-        )
     if header.scans > max(1, _MAX_PASSES * MAX_PIXELS // pixels):
         raise TooManyPixelsError(
             f"the JPEG has {size} in {header.scans} scans; "
             f"at most {_MAX_PASSES * MAX_PIXELS // pixels} are taken at that size"
         )
+
+
+def _check_memory(header: Header, rows: int, columns: int, most: int) -> None:
+    output = _output_bytes(header, rows, columns)
+    needed = max(output, header.coefficient_bytes)
+    if needed <= most:
+        return
+    kind = ""
+    if header.lossless:
+        kind = " and is lossless"
+    elif header.coefficient_bytes > output:
+        kind = " and is progressive"
+    raise TooManyPixelsError(
+        f"the JPEG has {header.width} x {header.height} pixels{kind}: decoding takes "
+        f"{-(-needed >> 20)} MiB of memory, at most {most >> 20} are given"
+    )
+
+
+def _output_bytes(header: Header, rows: int, columns: int) -> int:
+    """Size of what the decoder gives, at the scale that it is asked for."""
+    eighths = 8
+    if not header.lossless:  # which cannot be decoded scaled
+        while (
+            eighths > 1
+            and _scaled(header.height, eighths - 1) >= min(rows, header.height)
+            and _scaled(header.width, eighths - 1) >= min(columns, header.width)
+        ):
+            eighths -= 1
+    channels = 4 if header.components == 4 else 3
+    return _scaled(header.height, eighths) * _scaled(header.width, eighths) * channels
+
+
+def _scaled(size: int, eighths: int) -> int:
+    return -(-size * eighths // 8)
 
 
 def _decoded(header: Header, rows: int, columns: int) -> Pixels:

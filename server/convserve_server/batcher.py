@@ -134,6 +134,11 @@ class Batcher:
         return self._max_batch
 
     @property
+    def max_queue(self) -> int:
+        """Most images waiting."""
+        return self._max_queue
+
+    @property
     def waiting(self) -> int:
         """Images in the queue."""
         return self._waiting

@@ -65,7 +65,8 @@ class Settings:
     )
     workers: int = _setting(
         0,
-        "processes that share the port; 0: one for each CPU, or for every four with CUDA",
+        "processes that share the port; 0: one for each CPU, or for every four with CUDA, as far "
+        "as memory goes",
         group="calls",
         metavar="N",
         low=0,
@@ -78,7 +79,12 @@ class Settings:
         choices=("auto", "off"),
     )
     max_message_bytes: int = _setting(
-        16 * 2**20, "largest request", group="calls", metavar="BYTES", low=1024, high=2**30
+        0,
+        "largest request; 0: 16 MiB, or down to 8 where memory is small",
+        group="calls",
+        metavar="BYTES",
+        low=0,
+        high=2**30,
     )
     max_images: int = _setting(
         256, "most images in one request", group="calls", metavar="N", low=1, high=65536
@@ -125,11 +131,12 @@ class Settings:
         high=1_000_000,
     )
     max_queue_bytes: int = _setting(
-        256 * 2**20,
-        "size of the files that may wait to be decoded; more are refused",
+        0,
+        "bytes of files that may wait to be decoded, and of pixels that may wait for each model "
+        "version; more are refused; 0: 4 to 256 MiB, by the memory",
         group="batching",
         metavar="BYTES",
-        low=1024,
+        low=0,
         high=2**33,
     )
     max_batch: int = _setting(
@@ -172,6 +179,15 @@ class Settings:
         metavar="N",
         low=0,
         high=256,
+    )
+    max_decoder_bytes: int = _setting(
+        0,
+        "memory that decoding one photograph may take, by its header; photographs that need more "
+        "are not decoded; 0: 16 to 256 MiB, by the memory",
+        group="engine",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
     )
 
     models: str = _setting(

@@ -12,17 +12,22 @@ from convserve_server.decoding import Decode
 _DIGIT_FORMATS = ("JPEG", "PNG")
 
 
-def decoder_for(spec: InputSpec, max_pixels: int) -> Decode:
+def decoder_for(spec: InputSpec, max_pixels: int, max_decoder_bytes: int) -> Decode:
     """The function that made the pixels in training.
 
     Args:
         spec: of a manifest that was checked.
         max_pixels: most pixels of a photograph by its header.
+        max_decoder_bytes: most memory that decoding a photograph may take, by its header.
     """
     decoders: dict[str, Decode] = {
         MNIST_CENTRE: partial(centre, formats=_DIGIT_FORMATS),
         PHOTO_BILINEAR: partial(
-            decode, height=spec.height, width=spec.width, max_pixels=max_pixels
+            decode,
+            height=spec.height,
+            width=spec.width,
+            max_pixels=max_pixels,
+            max_decoder_bytes=max_decoder_bytes,
         ),
     }
     return decoders[spec.resize]

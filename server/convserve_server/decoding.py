@@ -126,13 +126,14 @@ class DecodePool:
         """Images in the queue."""
         return self._waiting
 
-    def submit(self, files: Files, ahead: int = 0) -> None:
+    def submit(self, files: Files, ahead: int = 0, room: int | None = None) -> None:
         """Queue the files of a request.
 
         Args:
             files: not queued yet.
             ahead: decoded images that wait for the engine; they count as well, so that what is
                 decoded will not be refused afterwards.
+            room: most images that may wait for that engine, if fewer than for decoding.
 
         Raises:
             QueueFull: if they do not fit into the queue; nothing was decoded.
@@ -143,9 +144,10 @@ class DecodePool:
                 return
             # A request that is larger than the whole queue may still have an empty one.
             waiting = self._waiting + ahead
+            most = self._max_queue if room is None else min(room, self._max_queue)
             full = ""
-            if waiting and waiting + count > self._max_queue:
-                full = f"{waiting} images wait, {count} more exceed the limit of {self._max_queue}"
+            if waiting and waiting + count > most:
+                full = f"{waiting} images wait, {count} more exceed the limit of {most}"
             elif self._bytes and self._bytes + files.size > self._max_bytes:
                 full = (
                     f"{self._bytes} bytes wait, {files.size} more exceed the limit of "
@@ -212,6 +214,9 @@ class DecodePool:
                 files.finish(DeadlinePassed("the deadline passed before the images were decoded"))
             else:
                 self._decode(files, place, data)
+                # They need not stay in memory until there are others.
+                del data
+            del files
 
     def _decode(self, files: Files, place: int, data: bytes) -> None:
         """Decode one image, and hand over the outcome after the last one."""
@@ -220,7 +225,8 @@ class DecodePool:
         try:
             files.images[place] = files.decode(data)
         except PictureError as error:
-            files.images[place] = error
+            # Its traceback has this frame, which has the files: a circle that would keep the data.
+            files.images[place] = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - this caller must be told, the others served
             fault = error
         now = time.monotonic()

@@ -1,5 +1,6 @@
 """Leads every call to its method and its answer back to the front; knows what is in flight."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,10 @@ class Dispatcher:
         self._active: dict[int, _Open] = {}
         # Answers on their way to the front; it may be closed only after them.
         self._answering: set[int] = set()
+        # Numbers for answers, and for the times that somebody asked how many there are. Any thread
+        # may answer; next() of a count is atomic and costs less than a lock.
+        self._numbers = itertools.count()
+        self._asked = itertools.count()
         self._draining = False
         #: When the last call came in, time.monotonic().
         self._last_call = 0.0
@@ -76,6 +81,11 @@ class Dispatcher:
             self._changed.wait_for(lambda: not self._active and not self._answering, timeout_s)
             return len(self._active) + len(self._answering)
 
+    def answered(self) -> int:
+        """Calls answered so far by their methods, with a result or an error."""
+        # To ask a count is to take a number.
+        return next(self._numbers) - next(self._asked)
+
     def abandon(self) -> None:
         """Answer all calls in flight with UNAVAILABLE and stop working on them."""
         for call_id in list(self._active):
@@ -85,23 +95,26 @@ class Dispatcher:
         if self._draining:
             self._front.fail(call.id, NotReady("the server is stopping"))
             return
-        open_ = self._active[call.id] = _Open()
+        # Not the call, whose payload would stay in memory until its answer.
+        call_id = call.id
+        open_ = self._active[call_id] = _Open()
         self._last_call = time.monotonic()
         try:
             method = self._methods[call.method]
-            open_.cancel = method(call, lambda outcome: self._reply(call.id, outcome))
+            open_.cancel = method(call, lambda outcome: self._reply(call_id, outcome))
         except ServeError as error:
-            self._reply(call.id, error)
+            self._reply(call_id, error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must not take the front
-            self._reply(call.id, InternalFault(call.method, error))
+            self._reply(call_id, InternalFault(call.method, error))
 
     def _reply(self, call_id: int, outcome: bytes | ServeError) -> None:
         self._answering.add(call_id)
         try:
             if self._active.pop(call_id, None) is None:
                 return
+            next(self._numbers)
             if isinstance(outcome, ServeError):
-                self._front.fail(call_id, outcome)
+                self._front.fail(call_id, outcome.released())
             else:
                 self._front.respond(call_id, outcome)
         finally:

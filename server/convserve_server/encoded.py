@@ -37,7 +37,9 @@ class EncodedCall:
         self._choose = choose
         self._lock = threading.Lock()
         self._cancelled = False
-        self._undo: Callable[[], None] = lambda: None
+        # While it leads to the files, and they by their outcome back here, this is a circle, which
+        # would hold the data of a call that has ended until the next garbage collection.
+        self._undo: Callable[[], None] = _nothing
 
     def start(self, *, last: bool = False) -> None:
         """Choose the model and queue the files.
@@ -51,6 +53,7 @@ class EncodedCall:
         model, responder = self._choose()
 
         def decoded(outcome: Decoded | ServeError) -> None:
+            self._undo = _nothing
             try:
                 self._batch(model, responder, outcome, last)
             except ServeError as error:
@@ -61,7 +64,11 @@ class EncodedCall:
         files = Files(self._data, model.decode, self._deadline, decoded)
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(files))
-        self._decoding.submit(files, model.batcher.waiting)
+        try:
+            self._decoding.submit(files, model.batcher.waiting, model.batcher.max_queue)
+        except ServeError:
+            self._undo = _nothing
+            raise
 
     def cancel(self) -> None:
         """Do no more work on the call."""
@@ -93,6 +100,8 @@ class EncodedCall:
             return
         work = Request(_stacked(images), self._deadline, responder)
         if model.submit(work, last=last, admitted=True):
+            # They are not needed any more, and may be a hundred times the size of the pixels.
+            self._data = ()
             self._stage(lambda: model.cancel(work))
         else:
             # Unloaded meanwhile; its successor may take images of another size.
@@ -105,6 +114,10 @@ class EncodedCall:
             cancelled = self._cancelled
         if cancelled:
             undo()
+
+
+def _nothing() -> None:
+    """There is no work to undo."""
 
 
 def _stacked(images: Sequence[Pixels]) -> Pixels:

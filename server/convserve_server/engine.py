@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,9 +31,6 @@ from convserve_server.session_engine import (
 )
 
 log = logging.getLogger(__name__)
-
-#: Longest batch on the CPU, s, by the time of a single image.
-_BATCH_S = 0.06
 
 #: Time of a single image from which more threads are worth waking, s.
 _DEAR_S = 0.001
@@ -68,6 +65,8 @@ class EngineOptions:
     device: str = "auto"
     threads: int = 1
     max_batch: int = 64
+    #: Longest batch on the CPU, s, by the time of a single image.
+    batch_s: float = 0.06
 
 
 @dataclass(frozen=True)
@@ -102,25 +101,53 @@ def check_installation() -> None:
         )
 
 
+@cache
 def choose_provider(device: str) -> str:
-    """The execution provider for a device setting.
+    """The execution provider for a device setting; a process finds out once.
 
     Raises:
-        EngineError: for device cuda where ONNX Runtime has no CUDA provider.
+        EngineError: for device cuda where CUDA cannot be used.
     """
     if device == "cpu":
         return CPU
     available = ort.get_available_providers()
-    if CUDA in available:
-        # The CUDA and cuDNN libraries of NVIDIA's packages are not on the loader's path.
-        ort.preload_dlls()
-        return CUDA
-    if device == "cuda":
-        raise EngineError(
-            f"device cuda: this onnxruntime has only {', '.join(available)}; "
-            "install 'convserve[gpu]' in place of 'convserve[serve]'"
+    if CUDA not in available:
+        if device == "cuda":
+            raise EngineError(
+                f"device cuda: this onnxruntime has only {', '.join(available)}; "
+                "install 'convserve[gpu]' in place of 'convserve[serve]'"
+            )
+        return CPU
+    if fault := _cuda_fault():
+        if device == "cuda":
+            raise EngineError(f"device cuda: {fault}")
+        log.warning("serving on the CPU: %s", fault)
+        return CPU
+    return CUDA
+
+
+#: A net that does nothing, as ONNX: y = Identity(x), float32 [1], opset 13, IR 8.
+_NOTHING = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+
+def _cuda_fault() -> str:
+    """Why CUDA cannot be used although this onnxruntime has it; empty if it can.
+
+    That shows only when a session is made: the driver, CUDA's libraries and cuDNN are loaded then.
+    """
+    # The CUDA and cuDNN libraries of NVIDIA's packages are not on the loader's path.
+    ort.preload_dlls()
+    try:
+        _session(_NOTHING, CUDA, EngineOptions())
+    except EngineError as error:
+        return (
+            f"CUDA does not work here ({error}); it needs a GPU, its driver, CUDA and cuDNN, and a "
+            "container the NVIDIA Container Toolkit"
         )
-    return CPU
+    return ""
 
 
 def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -> Engine:
@@ -146,9 +173,11 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
     if provider == CUDA:
         return BoundEngine(session, provider, options.max_batch)
     if room is None:
-        return DirectEngine(session, provider, options.max_batch)
+        return DirectEngine(session, provider, options.max_batch, options.batch_s)
     widen = partial(_wide_session, model, options, room)
-    return DirectEngine(session, provider, options.max_batch, room.neighbours, widen)
+    return DirectEngine(
+        session, provider, options.max_batch, options.batch_s, room.neighbours, widen
+    )
 
 
 def _wide_session(model: Path, options: EngineOptions, room: Room) -> Any:
@@ -164,7 +193,7 @@ def _wide_session(model: Path, options: EngineOptions, room: Room) -> Any:
         os.sched_setaffinity(0, own)
 
 
-def _session(model: Path, provider: str, options: EngineOptions) -> Any:
+def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
     settings.intra_op_num_threads = options.threads
@@ -172,16 +201,17 @@ def _session(model: Path, provider: str, options: EngineOptions) -> Any:
     # Threads that spin while idle take the processor from the front, and from a container's quota.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     cuda = {"cudnn_conv_algo_search": "HEURISTIC", "enable_cuda_graph": "1"}
+    name = "a net that does nothing" if isinstance(model, bytes) else str(model)
     try:
         session = ort.InferenceSession(
-            str(model), settings, providers=[(provider, cuda if provider == CUDA else {})]
+            model, settings, providers=[(provider, cuda if provider == CUDA else {})]
         )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises its own and std::exceptions
-        raise EngineError(f"{model}: {str(error).strip()}") from error
+        raise EngineError(f"{name}: {str(error).strip()}") from error
     session.disable_fallback()
     # ONNX Runtime goes on with the CPU, in silence, when a provider does not initialize.
     if session.get_providers()[0] != provider:
-        raise EngineError(f"{model}: {provider} did not initialize")
+        raise EngineError(f"{name}: {provider} did not initialize")
     return session
 
 
@@ -195,6 +225,7 @@ class DirectEngine(SessionEngine):
         session: of ONNX Runtime.
         provider: its name.
         max_batch: most images in one run.
+        batch_s: longest run, by the time of a single image.
         neighbours: the other workers' engines, if there are any.
         widen: makes a session with more threads, for a dear model while the neighbours are idle.
     """
@@ -204,10 +235,12 @@ class DirectEngine(SessionEngine):
         session: Any,
         provider: str,
         max_batch: int,
+        batch_s: float = EngineOptions.batch_s,
         neighbours: Neighbours | None = None,
         widen: Callable[[], Any] = lambda: None,
     ) -> None:
         super().__init__(session, provider, max_batch)
+        self._batch_s = batch_s
         self._neighbours = neighbours
         self._widen = widen
         self._wide = session
@@ -236,7 +269,7 @@ class DirectEngine(SessionEngine):
             self._run(self._session, image)
             spent_s.append(time.perf_counter() - started)
         # The least: the first run allocates, and others use the machine too.
-        while self.max_batch > 1 and self.max_batch * min(spent_s) > _BATCH_S:
+        while self.max_batch > 1 and self.max_batch * min(spent_s) > self._batch_s:
             self.max_batch //= 2
         if self._neighbours is not None and min(spent_s) > _DEAR_S:
             self._wide = self._widen()

@@ -19,6 +19,7 @@ import logging
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Self
 
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -46,6 +47,15 @@ class ServeError(Exception):
     def details(self) -> Sequence[Message]:
         """The google.rpc messages that say more, for programs."""
         return ()
+
+    def released(self) -> Self:
+        """The same without its traceback and causes, whose frames hold the whole request.
+
+        A front may keep an error until the next garbage collection, and for that megabytes count
+        no more than bytes.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
 
 class InvalidRequest(ServeError):

@@ -47,8 +47,6 @@ class Cancellation:
 
 Event = Call | Cancellation
 
-#: Calls at a time on one connection; clients hold back the others once they know.
-MAX_STREAMS = 4096
 #: Takes events in the order in which they came; must not block.
 Handler = Callable[[Sequence[Event]], None]
 
@@ -67,6 +65,8 @@ class FrontOptions:
     keepalive_s: int
     #: Share the port with other processes.
     reuse_port: bool
+    #: Calls at a time on one connection; clients hold back the others once they know.
+    max_streams: int
 
 
 class Front(Protocol):

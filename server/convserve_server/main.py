@@ -1,5 +1,6 @@
 """The command convserve-serve."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -7,7 +8,8 @@ from pathlib import Path
 
 from convserve_server.config import SettingError, Settings
 from convserve_server.logs import configure_logging
-from convserve_server.supervisor import StartError, supervise
+from convserve_server.port import StartError
+from convserve_server.supervisor import supervise
 
 
 def missing_packages(front: str) -> list[str]:
@@ -18,6 +20,24 @@ def missing_packages(front: str) -> list[str]:
     return [name for name in needed if find_spec(name) is None]
 
 
+def check_folder(models: Path) -> None:
+    """Refuse a models folder that is not there; one without models is waited for.
+
+    Raises:
+        SettingError: saying what to do.
+    """
+    try:
+        there = models.is_dir()
+    except PermissionError as error:
+        raise SettingError(
+            f"models: user {os.getuid()} may not look at {models}; let it, or choose another folder"
+        ) from error
+    if not there:
+        raise SettingError(
+            f"models: {models} is not a folder; create it, or mount the volume there"
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until stopped.
 
@@ -25,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
-        if not Path(settings.models).is_dir():
-            raise SettingError(f"models: {settings.models} is not a folder")
+        check_folder(Path(settings.models))
     except SettingError as error:
         print(f"convserve-serve: {error}", file=sys.stderr)
         return 2

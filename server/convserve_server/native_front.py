@@ -6,6 +6,7 @@ on a Unix socket, whose call ids are negative.
 Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
 """
 
+import dataclasses
 import itertools
 import logging
 import shutil
@@ -21,7 +22,6 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from convserve_server.config import address
 from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, to_trailers
 from convserve_server.front import (
-    MAX_STREAMS,
     Call,
     Cancellation,
     Event,
@@ -30,6 +30,7 @@ from convserve_server.front import (
     Origin,
 )
 from convserve_server.grpcio_front import GrpcioFront
+from convserve_server.sizing import MOST_STREAMS
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
@@ -56,7 +57,9 @@ class NativeFront:
         self._methods = options.methods
         self._folder = Path(tempfile.mkdtemp(prefix="convserve-"))
         self._socket = self._folder / "grpcio.sock"
-        self._grpcio = GrpcioFront(options, f"unix:{self._socket}", itertools.count(-1, -1))
+        # All clients come to it over the few connections of ours.
+        passed_on = dataclasses.replace(options, max_streams=MOST_STREAMS)
+        self._grpcio = GrpcioFront(passed_on, f"unix:{self._socket}", itertools.count(-1, -1))
         self._thread = threading.Thread(target=self._receive, name="front", daemon=True)
         self._handler: Handler
         self._front: NativeGrpcFront
@@ -69,7 +72,7 @@ class NativeFront:
             [(path, False) for path in self._methods],
             call_details=True,
             keepalive_time_ms=self._options.keepalive_s * 1000,
-            max_concurrent_streams=MAX_STREAMS,
+            max_concurrent_streams=self._options.max_streams,
             reuse_port=self._options.reuse_port,
         )
         self._grpcio.start(handler)
@@ -117,28 +120,34 @@ class NativeFront:
 
     def _receive(self) -> None:
         while (events := self._front.recv_batch_details(_MAX_EVENTS)) is not None:
-            try:
-                self._handler(self._translate(events))
-            except Exception:
-                # Whatever it was, the calls after these must be served.
-                log.exception("handling %d events failed", len(events))
+            # Each leaves the list before it is handled: what it brought need not stay in memory
+            # while the others are, let alone until more come.
+            events.reverse()
+            while events:
+                self._handle(events.pop())
 
-    def _translate(self, events: "list[DetailedEvent]") -> list[Event]:
-        """Events of the native front as ours; messages over the limit are refused here."""
-        now = time.monotonic()
-        taken: list[Event] = []
-        for kind, call_id, method, payload, _, details in events:
-            if kind != EVENT_CALL or payload is None or details is None:
-                taken.append(Cancellation(call_id))
-                continue
-            if len(payload) > self._options.max_message_bytes:
-                self.fail(call_id, self._too_large(len(payload)))
-                continue
-            metadata, peer, remaining = details
-            deadline = None if remaining is None else now + remaining
-            origin = partial(Origin, peer, metadata)
-            taken.append(Call(call_id, self._methods[method], payload, deadline, origin))
-        return taken
+    def _handle(self, event: "DetailedEvent") -> None:
+        try:
+            translated = self._translate(event)
+            if translated is not None:
+                self._handler((translated,))
+        except Exception:
+            # Whatever it was, the calls after this one must be served.
+            log.exception("handling an event failed")
+
+    def _translate(self, event: "DetailedEvent") -> Event | None:
+        """An event of the native front as ours; None if it is refused here for its size."""
+        kind, call_id, method, payload, _, details = event
+        if kind != EVENT_CALL or payload is None or details is None:
+            return Cancellation(call_id)
+        if len(payload) > self._options.max_message_bytes:
+            self.fail(call_id, self._too_large(len(payload)))
+            return None
+        metadata, peer, remaining = details
+        deadline = None if remaining is None else time.monotonic() + remaining
+        return Call(
+            call_id, self._methods[method], payload, deadline, partial(Origin, peer, metadata)
+        )
 
     def _too_large(self, size: int) -> MessageTooLarge:
         """In the words of grpcio, so that clients see no difference."""

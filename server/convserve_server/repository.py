@@ -6,6 +6,8 @@ and leaves the ones that serve alone.
 """
 
 import logging
+import math
+import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,8 +74,14 @@ class Limits:
 
     max_batch: int
     max_queue: int
+    max_queue_bytes: int
     max_delay_s: float
     max_pixels: int
+    max_decoder_bytes: int
+
+    def images(self, image_bytes: int, max_batch: int) -> int:
+        """Most images of so many bytes, as pixels, in a queue; one batch may always wait."""
+        return min(self.max_queue, max(max_batch, self.max_queue_bytes // image_bytes))
 
 
 class Repository:
@@ -106,6 +114,8 @@ class Repository:
         # What could not be loaded, by path and the file's identity: tried again when it changes.
         self._refused: dict[Path, tuple[int, int, int]] = {}
         self._folder_problem = ""
+        #: Whether the last scan found no bundle, not even one that cannot be served.
+        self.folder_is_empty = False
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -190,12 +200,16 @@ class Repository:
         try:
             bundles = list_bundles(self._folder)
         except OSError as error:
-            problem = f"cannot read the models folder {self._folder}: {error.strerror}"
+            problem = (
+                f"cannot read the models folder {self._folder} as user {os.getuid()}: "
+                f"{error.strerror}"
+            )
             if problem != self._folder_problem:
                 log.error(problem)
             self._folder_problem = problem
             return None
         self._folder_problem = ""
+        self.folder_is_empty = not bundles
         wanted = {}
         for name, versions in bundles.items():
             usable = [
@@ -228,19 +242,22 @@ class Repository:
             self._refused[path] = identity
             return None
         self._refused.pop(path, None)
+        max_batch = min(self._limits.max_batch, engine.max_batch)
         batcher = Batcher(
             engine.run,
-            max_batch=min(self._limits.max_batch, engine.max_batch),
-            max_queue=self._limits.max_queue,
+            max_batch=max_batch,
+            max_queue=self._limits.images(math.prod(engine.image_shape), max_batch),
             max_delay_s=self._limits.max_delay_s,
             name=f"model {name}/{version}",
         )
         log.info(
-            "%s/%d is served by %s, batches of up to %d",
-            name, version, engine.provider, batcher.max_batch,
+            "%s/%d is served by %s, batches of up to %d, a queue of up to %d images",
+            name, version, engine.provider, batcher.max_batch, batcher.max_queue,
         )  # fmt: skip
         header = ClassifyResponse(model=name, version=version, labels=manifest.labels)
-        decode = decoder_for(manifest.input, self._limits.max_pixels)
+        decode = decoder_for(
+            manifest.input, self._limits.max_pixels, self._limits.max_decoder_bytes
+        )
         return ModelVersion(
             name, version, manifest, engine, batcher, decode, header.SerializeToString()
         )

@@ -90,9 +90,16 @@ class Service:
                 "encoded.images", f"are {len(files)}, 1 to {self.max_images} are taken"
             )
 
+        # What is kept until the answer; the whole request has the files a second time.
+        asked = pb.ClassifyRequest(model=request.model, id=request.id)
+        if request.HasField("version"):
+            asked.version = request.version
+        if request.HasField("top_k"):
+            asked.top_k = request.top_k
+
         def choose() -> tuple[ModelVersion, Responder]:
-            model = self._model(request)
-            return model, Responder(reply, model.header, request.id, _top_k(request, model))
+            model = self._model(asked)
+            return model, Responder(reply, model.header, asked.id, _top_k(asked, model))
 
         encoded = EncodedCall(files, call.deadline, self.decoding, choose)
         encoded.start()

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import os
 import selectors
 import signal
@@ -17,12 +18,24 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from convserve_server import neighbours
 from convserve_server.config import Settings, address
 from convserve_server.cpus import available_cpus, available_set
+from convserve_server.memory import memory_limit, oom_kills
+from convserve_server.port import reserve_port
+from convserve_server.sizing import (
+    choose_batch_s,
+    choose_cpus,
+    choose_malloc,
+    choose_sizes,
+    choose_streams,
+    choose_wide,
+    in_mib,
+    is_tight,
+    memory_warning,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,97 +46,8 @@ _STABLE_S = 10.0
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 10.0
 #: Starts that fail in a row, before any worker has ever served, until we give up.
 _MAX_FIRST_FAILURES = 3
-#: Threads of one engine beyond which a single image gains nothing.
-_MOST_WIDE = 8
 #: Beyond the grace period, until a worker that does not end is killed, s.
 _KILL_AFTER_S = 5.0
-
-
-class StartError(Exception):
-    """The server cannot start; str() says why and what to do."""
-
-
-def choose_sizes(settings: Settings, cpus: float) -> Settings:
-    """Fill in what was left to us: workers, and the threads of each.
-
-    On CPU one worker for each CPU, each with one engine thread: two processes share the work of
-    the front, which one cannot (the GIL), and small batches lose more by waking a second thread
-    than it computes (docs/performance.md). Fewer workers get more threads each, which suits a lone
-    caller of large batches: its one connection is with one worker. On CUDA the engine needs no
-    CPU, but every worker has its own copy of the models on the device: one for four CPUs.
-    """
-    share = 4 if settings.device != "cpu" and has_cuda_package() else 1
-    workers = settings.workers or max(1, int(cpus) // share)
-    threads = max(1, int(cpus) // workers)
-    return dataclasses.replace(
-        settings,
-        workers=workers,
-        engine_threads=settings.engine_threads or threads,
-        decode_threads=settings.decode_threads or threads,
-    )
-
-
-def choose_wide(settings: Settings, cpus: float) -> int:
-    """The threads that an engine may use while the other workers' engines are idle.
-
-    Args:
-        settings: as given: engine threads that a user has chosen are never exceeded.
-        cpus: that we may use, quotas counted.
-    """
-    return settings.engine_threads or max(1, min(_MOST_WIDE, int(cpus)))
-
-
-def choose_cpus(settings: Settings, cpus: float, affinity: Sequence[int]) -> list[int]:
-    """The CPU that each worker is kept on; none if the system is to move them about.
-
-    Most of a call's time is threads of one process waking each other; on one CPU that is a switch,
-    between two an interrupt (docs/performance.md). With a quota, or more CPUs than workers, other
-    processes would choose the same CPUs while others idle, so then we do not.
-
-    Args:
-        settings: with sizes chosen.
-        cpus: that we may use, quotas counted.
-        affinity: the CPUs that we may run on.
-    """
-    one_each = settings.workers == len(affinity) == cpus and settings.engine_threads == 1
-    return sorted(affinity) if settings.pin == "auto" and one_each else []
-
-
-def has_cuda_package() -> bool:
-    """Whether ONNX Runtime for CUDA is installed; importing it here would cost too much."""
-    try:
-        metadata.distribution("onnxruntime-gpu")
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def reserve_port(host: str, port: int) -> socket.socket:
-    """A socket that holds the port for our workers, and does not listen.
-
-    Raises:
-        StartError: if the port is taken or the address is not ours.
-    """
-    try:
-        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        # Another server that shares ports would let us join it in silence: ask without sharing.
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(place)
-            place = probe.getsockname()
-        holder = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            holder.bind(place)
-        except OSError:
-            holder.close()
-            raise
-    except OSError as error:
-        raise StartError(
-            f"cannot listen on {address(host, port)}: {error.strerror}; "
-            "choose another with --host and --port (0 takes a free one)"
-        ) from error
-    return holder
 
 
 @dataclass
@@ -135,6 +59,8 @@ class _Slot:
     #: Readable with a byte when the worker serves, at its end when the worker is gone.
     ready_fd: int = -1
     started: float = 0.0
+    #: How many processes the kernel had killed for want of memory by then.
+    oom_kills: int = 0
     ready: bool = False
     failures: int = 0
     #: When to start it again; meaningful while process is None.
@@ -148,10 +74,18 @@ class Supervisor:
         settings: with sizes chosen.
         cpus: the CPU that each worker is kept on; empty to let the system choose.
         wide_threads: for the engine of a worker while the others are idle.
+        memory: bytes that we may use.
     """
 
-    def __init__(self, settings: Settings, cpus: Sequence[int] = (), wide_threads: int = 1) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        cpus: Sequence[int] = (),
+        wide_threads: int = 1,
+        memory: float = math.inf,
+    ) -> None:
         self._wide_threads = wide_threads
+        self._memory = memory
         self._settings = settings
         self._cpus = cpus
         self._slots = [_Slot(number) for number in range(1, settings.workers + 1)]
@@ -160,6 +94,8 @@ class Supervisor:
         self._announced = False
         self._port = 0
         self._temporary = ""
+        # Of the kernel's count, those that are known to have been workers of ours.
+        self._oom_kills = 0
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; a second one kills.
@@ -216,7 +152,10 @@ class Supervisor:
             ],
             stdin=subprocess.PIPE,
             pass_fds=(writer,),
-            env=os.environ | {"TMPDIR": self._temporary},
+            # What a user has set is kept.
+            env=choose_malloc(self._settings, self._memory)
+            | os.environ
+            | {"TMPDIR": self._temporary},
         )
         os.close(writer)
         if self._cpus:
@@ -225,6 +164,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(slot.process.pid, {self._cpus[slot.number - 1]})
         slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False
+        slot.oom_kills = oom_kills()
         self._selector.register(reader, selectors.EVENT_READ, slot)
 
     def _place(self, slot: _Slot) -> dict[str, object]:
@@ -234,6 +174,9 @@ class Supervisor:
             "engines": str(self._engines()),
             "threads": self._wide_threads,
             "cpus": list(self._cpus),
+            "tight": is_tight(self._settings, self._memory),
+            "batch_s": choose_batch_s(self._settings, self._memory),
+            "streams": choose_streams(self._settings, self._memory),
         }
 
     def _engines(self) -> Path:
@@ -271,9 +214,10 @@ class Supervisor:
         assert slot.process.stdin is not None
         slot.process.stdin.close()
         slot.process = None
+        why = self._why(slot, status)
         if self._signals:
             if status:
-                log.error("worker %d ended with status %d", slot.number, status)
+                log.error("worker %d ended with status %d%s", slot.number, status, why)
             return
         lived = time.monotonic() - slot.started
         slot.failures = 0 if lived >= _STABLE_S else slot.failures + 1
@@ -284,9 +228,23 @@ class Supervisor:
         )
         slot.due = time.monotonic() + delay
         log.error(
-            "worker %d ended with status %d after %.1f s; starting it again in %.1f s",
-            slot.number, status, lived, delay,
+            "worker %d ended with status %d%s after %.1f s; starting it again in %.1f s",
+            slot.number, status, why, lived, delay,
         )  # fmt: skip
+
+    def _why(self, slot: _Slot, status: int) -> str:
+        """What the kernel says of a worker's death, and what to do; empty if it did not kill it."""
+        if status != -signal.SIGKILL:
+            return ""
+        # Several may have been killed before we look: each kill explains one death.
+        explained = max(slot.oom_kills, self._oom_kills)
+        if oom_kills() <= explained:
+            return ""
+        self._oom_kills = explained + 1
+        return (
+            f" (killed by the kernel, out of memory at the limit of {in_mib(self._memory)}: "
+            "give the server more memory, or fewer workers (--workers))"
+        )
 
     def _hopeless(self) -> bool:
         """Whether the server does not even start; later on, it is never given up."""
@@ -330,11 +288,14 @@ def supervise(settings: Settings) -> int:
     Raises:
         StartError: if the server cannot start.
     """
-    cpus = available_cpus()
-    sized = choose_sizes(settings, cpus)
+    cpus, memory = available_cpus(), memory_limit()
+    sized = choose_sizes(settings, cpus, memory)
     pinned = choose_cpus(sized, cpus, available_set())
+    wide = choose_wide(sized, settings, cpus, memory)
     log.info(
-        "%g CPUs, workers kept on %s; settings: %s",
-        cpus, pinned or "any", json.dumps(dataclasses.asdict(sized)),
+        "%g CPUs, memory %s, workers kept on %s, up to %d threads for a lone call; settings: %s",
+        cpus, in_mib(memory), pinned or "any", wide, json.dumps(dataclasses.asdict(sized)),
     )  # fmt: skip
-    return Supervisor(sized, pinned, choose_wide(settings, cpus)).run()
+    if warning := memory_warning(sized, memory):
+        log.warning(warning)
+    return Supervisor(sized, pinned, wide, memory).run()

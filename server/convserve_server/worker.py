@@ -29,10 +29,12 @@ from convserve_server.engine import (
     load_engine,
 )
 from convserve_server.front import Front, FrontOptions
+from convserve_server.heap import trim_from_now_on
 from convserve_server.logs import configure_logging
 from convserve_server.neighbours import Neighbours
 from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.session_engine import EngineError
+from convserve_server.sizing import MOST_STREAMS
 from convserve_server.supervisor import EXIT_CONFIG
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ class Worker:
     """Wires the parts of a worker together.
 
     Args:
-        settings: with sizes chosen.
+        settings: with sizes chosen; see sizing.py.
         port: to listen on, shared with the other workers.
         front: where calls come from.
         load: makes the engine of a model file.
@@ -64,14 +66,16 @@ class Worker:
             Limits(
                 settings.max_batch,
                 settings.max_queue,
+                settings.max_queue_bytes,
                 settings.max_delay_ms / 1000,
                 settings.max_pixels,
+                settings.max_decoder_bytes,
             ),
             settings.versions,
             self._report,
         )
         self._decoding = DecodePool(
-            max(1, settings.decode_threads), settings.max_queue, settings.max_queue_bytes
+            settings.decode_threads, settings.max_queue, settings.max_queue_bytes
         )
         methods = service.Service(self._repository, self._decoding, settings.max_images).methods()
         self._dispatcher = Dispatcher(front, methods)
@@ -109,6 +113,15 @@ class Worker:
         self._front.flush(max(_FLUSH_S, end - time.monotonic()))
         return left
 
+    def answered(self) -> int:
+        """Calls answered so far, with a result or an error."""
+        return self._dispatcher.answered()
+
+    @property
+    def waits_for_models(self) -> bool:
+        """Whether there was nothing in the models folder when last looked."""
+        return self._repository.folder_is_empty
+
     def close(self) -> None:
         """Close all connections and unload all models."""
         self._front.close()
@@ -128,8 +141,14 @@ class Worker:
         self._served = names
 
 
-def make_front(settings: Settings, port: int) -> Front:
-    """The front that the settings ask for."""
+def make_front(settings: Settings, port: int, max_streams: int = MOST_STREAMS) -> Front:
+    """The front that the settings ask for.
+
+    Args:
+        settings: with sizes chosen.
+        port: to listen on.
+        max_streams: calls at a time on one connection.
+    """
     options = FrontOptions(
         host=settings.host,
         port=port,
@@ -138,6 +157,7 @@ def make_front(settings: Settings, port: int) -> Front:
         max_message_bytes=settings.max_message_bytes,
         keepalive_s=settings.keepalive_s,
         reuse_port=True,
+        max_streams=max_streams,
     )
     # Imported when asked for: the other one may not be installed, and costs memory.
     if settings.front == "native":
@@ -158,12 +178,18 @@ class Place:
         engines: file of the engines at work; see neighbours.py.
         threads: of an engine while those of all other workers are idle.
         cpus: that all workers are kept on, one each; empty if the system chooses.
+        tight: whether memory is, so that none is kept for later.
+        batch_s: longest batch on the CPU, by the time of a single image.
+        streams: calls at a time on one connection.
     """
 
     number: int
     engines: str
     threads: int
     cpus: list[int]
+    tight: bool
+    batch_s: float
+    streams: int
 
     def room(self, settings: Settings) -> Room | None:
         """What an engine may use beyond its own threads; None if there is no more."""
@@ -185,9 +211,11 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
     try:
         check_installation()
         provider = choose_provider(settings.device)
-        options = EngineOptions(settings.device, settings.engine_threads, settings.max_batch)
+        options = EngineOptions(
+            settings.device, settings.engine_threads, settings.max_batch, place.batch_s
+        )
         load = partial(load_engine, options=options, room=place.room(settings))
-        worker = Worker(settings, make_front(settings, port), load)
+        worker = Worker(settings, make_front(settings, port, place.streams), load)
         worker.start()
     except (EngineError, ImportError) as error:
         log.error("cannot start: %s", error)
@@ -199,12 +227,21 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
         "serving with %s, %d engine threads, batches of up to %d, queues of up to %d images",
         provider, settings.engine_threads, settings.max_batch, settings.max_queue,
     )  # fmt: skip
+    if worker.waits_for_models and place.number == 1:
+        log.info("no models in %s yet; waiting for the first", settings.models)
+    if place.tight:
+        trim_from_now_on(stop)
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
     os.write(ready_fd, b"1")
     stop.wait()
     log.info("stopping, at most %g s", settings.grace_s)
     left = worker.stop()
-    log.log(logging.WARNING if left else logging.INFO, "stopped, %d calls cut off", left)
+    calls = worker.answered()
+    log.log(
+        logging.WARNING if left else logging.INFO,
+        f"stopped, {calls:,} calls answered, {left:,} cut off",
+        extra={"calls": calls, "cut_off": left},
+    )
     return 0
 
 

@@ -230,8 +230,37 @@ def test_header_that_promises_more_than_the_file_can_hold_is_not_decoded() -> No
 def test_progressive_that_needs_much_memory_is_refused() -> None:
     data = saved(scene(64, 64), progressive=True, subsampling=0)
     huge = with_size(data, 8000, 8000, b"\xff\xc2") + bytes(200_000)
-    with pytest.raises(TooManyPixelsError, match="is progressive: decoding takes 366 MiB"):
+    with pytest.raises(TooManyPixelsError, match="is progressive: decoding takes 367 MiB"):
         decode(huge, 150, 150)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "needed"),
+    [
+        # Two bytes for each sample of 4:2:0, held until the last scan.
+        ("progressive", (640, 480), 640 * 480 * 3),
+        # At the smallest scale that is not smaller than what is asked for: 7/8, 3 bytes a pixel.
+        ("baseline", (2000, 171), 1750 * 150 * 3),
+        ("baseline", (640, 480), 240 * 180 * 3),
+    ],
+)
+def test_memory_for_decoding_is_bounded(kind: str, size: tuple[int, int], needed: int) -> None:
+    data = saved(scene(*size), progressive=kind == "progressive")
+    assert decode(data, 150, 150, max_decoder_bytes=needed).shape == (150, 150, 3)
+    named = " and is progressive" if kind == "progressive" else ""
+    with pytest.raises(TooManyPixelsError) as caught:
+        decode(data, 150, 150, max_decoder_bytes=needed - 1)
+    assert str(caught.value) == (
+        f"the JPEG has {size[0]} x {size[1]} pixels{named}: "
+        "decoding takes 1 MiB of memory, at most 0 are given"
+    )
+
+
+def test_refusal_for_memory_says_the_limit() -> None:
+    data = saved(scene(64, 64), progressive=True, subsampling=0)
+    huge = with_size(data, 3000, 2000, b"\xff\xc2") + bytes(200_000)
+    with pytest.raises(TooManyPixelsError, match="takes 35 MiB of memory, at most 16 are given"):
+        decode(huge, 150, 150, max_decoder_bytes=16 << 20)
 
 
 def test_many_scans_over_a_large_picture_are_refused() -> None:

@@ -20,6 +20,7 @@ from convserve_server.config import Settings
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
 from convserve_server.session_engine import Pixels, Probabilities
+from convserve_server.sizing import choose_sizes
 from convserve_server.worker import Worker, make_front
 from tests.bundles import (
     CLASSES,
@@ -176,7 +177,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
         given = {"models": str(models), "front": front, "port": 0, "grace_s": 10.0, **settings}
-        chosen = Settings(**given)  # type: ignore[arg-type]
+        chosen = choose_sizes(Settings(**given), cpus=1)  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_front(chosen, 0))
         worker = Worker(chosen, keeper, lambda _: engine)

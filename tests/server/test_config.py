@@ -207,8 +207,8 @@ def test_messages_of_a_few_settings_are_these() -> None:
     )
     assert message_of(["--max-queue", "0"], {}) == "--max-queue: 0 is not within 1 to 1000000"
     assert (
-        message_of(["--max-message-bytes", "1"], {})
-        == "--max-message-bytes: 1 is not within 1024 to 1073741824"
+        message_of(["--max-message-bytes", "-1"], {})
+        == "--max-message-bytes: -1 is not within 0 to 1073741824"
     )
     assert message_of(["--scan-s", "0"], {}) == "--scan-s: 0.0 is not within 0.1 to 3600"
     assert message_of(["--device", "tpu"], {}) == "--device: 'tpu' is not one of auto, cpu, cuda"

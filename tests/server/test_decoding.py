@@ -204,6 +204,28 @@ def test_images_ahead_count_as_waiting(start: Start) -> None:
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
 
 
+@pytest.mark.parametrize(("room", "limit"), [(3, 3), (9, 4)])
+def test_smaller_of_the_two_queues_bounds_both(start: Start, room: int, limit: int) -> None:
+    pool = start(max_queue=4)
+    refused, _ = files_of(*[b"b"] * 3)
+    with pytest.raises(QueueFull, match=f"2 images wait, 3 more exceed the limit of {limit}"):
+        pool.submit(refused, 2, room)
+    # As ever, a request that is larger than the queue may have an empty one.
+    large, outcomes = files_of(*[b"c"] * 10)
+    pool.submit(large, 0, room)
+    assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+
+
+def test_refused_picture_does_not_hold_the_thread_that_refused_it(start: Start) -> None:
+    files, outcomes = files_of(b"damaged")
+    start().submit(files)
+    outcome = outcomes.get(timeout=WAIT_S)
+    assert isinstance(outcome, Decoded)
+    (error,) = outcome.images
+    assert isinstance(error, DamagedPictureError)
+    assert error.__traceback__ is None
+
+
 @pytest.mark.parametrize("how", ["decoded", "cancelled"])
 def test_bytes_that_wait_are_bounded_until_they_are_decoded_or_dropped(
     start: Start, how: str

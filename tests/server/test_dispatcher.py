@@ -1,6 +1,7 @@
 """The dispatcher between a front that only keeps what it is told and methods made up here."""
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import cast
 
@@ -45,8 +46,9 @@ class Desk:
         self.cancelled: list[int] = []
 
     def method(self, call: Call, reply: Reply) -> Cancel:
-        self.replies[call.id] = reply
-        return lambda: self.cancelled.append(call.id)
+        id_ = call.id
+        self.replies[id_] = reply
+        return lambda: self.cancelled.append(id_)
 
 
 def call(id_: int, method: str = METHOD) -> Call:
@@ -333,3 +335,76 @@ def test_abandon_answers_all_in_flight_and_stops_their_work(
     desk.replies[1](b"too late")
     dispatcher.abandon()
     assert len(front.answers) == 3
+
+
+# How many were answered
+
+
+def test_answers_and_errors_count_but_not_cancelled_and_abandoned_calls(
+    front: FakeFront, desk: Desk, dispatcher: Dispatcher
+) -> None:
+    dispatcher.handle([call(number) for number in range(1, 7)])
+    assert dispatcher.answered() == 0
+    desk.replies[1](b"one")
+    desk.replies[2](InvalidRequest("field", "is wrong"))
+    desk.replies[2](b"again")
+    dispatcher.handle([Cancellation(3)])
+    desk.replies[3](b"too late")
+    # To ask does not change it.
+    assert [dispatcher.answered() for _ in range(3)] == [2, 2, 2]
+    desk.replies[4](b"four")
+    dispatcher.abandon()
+    desk.replies[5](b"too late")
+    assert dispatcher.answered() == 3
+    assert len(front.answers) == 5
+
+
+def test_answers_of_many_threads_are_all_counted(front: FakeFront, desk: Desk) -> None:
+    dispatcher = dispatch(front, desk.method)
+    threads, each = 8, 2000
+    dispatcher.handle([call(number) for number in range(threads * each)])
+    start = threading.Barrier(threads)
+
+    def answer(first: int) -> None:
+        start.wait(PATIENCE_S)
+        for number in range(first, first + each):
+            desk.replies[number](b"")
+
+    workers = [threading.Thread(target=answer, args=(n * each,)) for n in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert dispatcher.answered() == threads * each
+
+
+# What is kept in memory
+
+
+def test_error_reaches_the_front_without_the_frames_that_hold_the_request(
+    front: FakeFront,
+) -> None:
+    def method(call: Call, reply: Reply) -> Cancel:
+        try:
+            raise ValueError
+        except ValueError as error:
+            raise InvalidRequest("field", "is wrong") from error
+
+    dispatch(front, method).handle([call(1)])
+    ((_, error),) = front.answers
+    assert isinstance(error, InvalidRequest)
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+
+
+def test_payload_is_free_while_the_call_waits_for_its_answer(front: FakeFront, desk: Desk) -> None:
+    class Payload:
+        """Bytes cannot be watched."""
+
+    payload = Payload()
+    gone = weakref.ref(payload)
+    dispatch(front, desk.method).handle(
+        [Call(1, METHOD, cast("bytes", payload), None, lambda: Origin("peer", ()))]
+    )
+    del payload
+    assert list(desk.replies) == [1]
+    assert gone() is None

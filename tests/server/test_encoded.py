@@ -1,9 +1,14 @@
 """Images that come as files: decoded beside the engine, each failing or answered by itself."""
 
+import gc
 import io
 import queue
+import sys
 import threading
 from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import cast
 
 import grpc
 import numpy as np
@@ -14,6 +19,12 @@ from PIL import Image
 from convserve_imaging.digits import centre
 from convserve_imaging.photos import decode
 from convserve_protos import classifier_pb2 as pb
+from convserve_server.batcher import Request
+from convserve_server.decoding import DecodePool
+from convserve_server.encoded import EncodedCall
+from convserve_server.errors import QueueFull
+from convserve_server.repository import ModelVersion
+from convserve_server.responses import Responder
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import jpeg_of
 from tests.server.conftest import WAIT_S, Serve, Served, answers
@@ -338,3 +349,58 @@ def test_files_on_a_stream_are_answered_each_by_its_id(serve: Serve, front: str)
         "error",
         "prediction",
     ]
+
+
+class Chosen:
+    """The model and the responder of a call, made up; counts what it is answered."""
+
+    def __init__(self, waiting: int = 0) -> None:
+        self.batcher = SimpleNamespace(waiting=waiting, max_queue=4)
+        self.engine = SimpleNamespace(classes=3)
+        self.decode = partial(decode, height=HEIGHT, width=WIDTH)
+        self.outcomes: queue.Queue[object] = queue.Queue()
+        self.work: list[Request] = []
+
+    def __call__(self) -> tuple[ModelVersion, Responder]:
+        header = b""
+        responder = Responder(self.outcomes.put, header, "", None)
+        return cast("ModelVersion", self), responder
+
+    def submit(self, request: Request, *, last: bool, admitted: bool) -> bool:
+        self.work.append(request)
+        self.outcomes.put(None)
+        return True
+
+    def cancel(self, request: Request) -> None:
+        """Nothing to do."""
+
+
+@pytest.mark.parametrize(
+    ("data", "waiting"),
+    [(jpeg_of("red"), 4), (b"no picture", 0), (jpeg_of("red"), 0)],
+    ids=["queue full", "damaged", "in the queue"],
+)
+def test_files_are_free_when_they_are_refused_or_decoded(data: bytes, waiting: int) -> None:
+    """Without a garbage collection, for which megabytes count no more than bytes."""
+    data = bytes(bytearray(data))  # one that nobody else has
+    pool = DecodePool(1, 4, 10**6)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sys.getrefcount(data)
+        chosen = Chosen(waiting)
+        call = EncodedCall([data], None, pool, chosen)
+        if waiting:
+            with pytest.raises(QueueFull) as caught:
+                call.start()
+            caught.value.released()
+            del caught
+        else:
+            call.start()
+            chosen.outcomes.get(timeout=WAIT_S)
+        if not chosen.work:
+            del call
+        until(lambda: sys.getrefcount(data) == before)
+    finally:
+        gc.enable()
+        pool.close()

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from convserve_server import engine as engines
 from convserve_server.bound_engine import BoundEngine, bucket_sizes
 from convserve_server.engine import (
     DirectEngine,
@@ -115,7 +116,7 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
     create(tmp_path / "engines", 2)
     mine, others = Neighbours(tmp_path / "engines", 0), Neighbours(tmp_path / "engines", 1)
     narrow, wide = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
-    engine = DirectEngine(narrow, CPU, 8, mine, lambda: wide)
+    engine = DirectEngine(narrow, CPU, 8, neighbours=mine, widen=lambda: wide)
     engine.warm_up()
 
     def runs() -> tuple[int, int]:
@@ -132,7 +133,7 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
     create(tmp_path / "engines", 2)
-    engine = DirectEngine(session, CPU, 8, Neighbours(tmp_path / "engines", 0))
+    engine = DirectEngine(session, CPU, 8, neighbours=Neighbours(tmp_path / "engines", 0))
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
     assert Neighbours(tmp_path / "engines", 1).begin()
@@ -422,6 +423,13 @@ def test_output_of_open_width_is_refused(tmp_path: Path) -> None:
 # Choosing a device
 
 
+@pytest.fixture(autouse=True)
+def provider_is_chosen_anew() -> Iterator[None]:
+    choose_provider.cache_clear()
+    yield
+    choose_provider.cache_clear()
+
+
 class FakeRuntime:
     """onnxruntime with other providers than it has."""
 
@@ -429,6 +437,16 @@ class FakeRuntime:
         self.preloaded = 0
         monkeypatch.setattr(ort, "get_available_providers", lambda: list(providers))
         monkeypatch.setattr(ort, "preload_dlls", self._preload, raising=False)
+        self._monkeypatch = monkeypatch
+
+    def make_cuda_work(self) -> None:
+        """Let nets be made for CUDA, if not models."""
+        real = engines._session
+
+        def session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
+            return object() if isinstance(model, bytes) else real(model, provider, options)
+
+        self._monkeypatch.setattr(engines, "_session", session)
 
     def _preload(self) -> None:
         self.preloaded += 1
@@ -470,6 +488,7 @@ def test_provider_fits_device_and_what_is_there(
     device: str, available: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = FakeRuntime(monkeypatch, *available)
+    runtime.make_cuda_work()
     assert choose_provider(device) == expected
     # NVIDIA's libraries are found only if they were loaded before the first session.
     assert runtime.preloaded == (expected == CUDA)
@@ -481,20 +500,46 @@ UNBUILT = pytest.mark.filterwarnings("ignore:Specified provider")
 
 @UNBUILT
 @pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_cuda_that_does_not_initialize_is_no_cpu_in_silence(
-    monkeypatch: pytest.MonkeyPatch, file: Path
+def test_cuda_that_does_not_work_is_refused_before_there_is_a_model(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     FakeRuntime(monkeypatch, CUDA, CPU)
+    with pytest.raises(EngineError, match=r"device cuda: CUDA does not work here .*NVIDIA Contain"):
+        choose_provider("cuda")
+
+
+@UNBUILT
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
+def test_auto_with_cuda_that_does_not_work_warns_once_and_takes_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    FakeRuntime(monkeypatch, CUDA, CPU)
+    for _ in range(2):
+        engine = load_engine(file, EngineOptions("auto", max_batch=2))
+        assert isinstance(engine, DirectEngine)
+        assert engine.provider == CPU
+        engine.warm_up()
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("serving on the CPU: CUDA does not work here")
+
+
+@UNBUILT
+@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
+def test_model_that_cuda_does_not_take_is_no_cpu_in_silence(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    FakeRuntime(monkeypatch, CUDA, CPU).make_cuda_work()
     with pytest.raises(EngineError, match="CUDAExecutionProvider did not initialize"):
         load_engine(file, EngineOptions("cuda"))
 
 
 @UNBUILT
 @pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_auto_with_cuda_that_does_not_initialize_warns_and_takes_the_cpu(
+def test_model_that_cuda_does_not_take_goes_to_the_cpu_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    FakeRuntime(monkeypatch, CUDA, CPU)
+    FakeRuntime(monkeypatch, CUDA, CPU).make_cuda_work()
     engine = load_engine(file, EngineOptions("auto", max_batch=2))
     assert isinstance(engine, DirectEngine)
     assert engine.provider == CPU

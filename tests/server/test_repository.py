@@ -1,6 +1,7 @@
 """The repository over folders whose files say how their loading goes."""
 
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -114,11 +115,23 @@ def make(models: Models) -> Iterator[MakeRepository]:
     """Makes repositories, and closes them and all that they ever loaded."""
     made: list[Repository] = []
 
-    def make(versions: int = 1, load: Loader = models.load, max_queue: int = 100) -> Repository:
+    def make(
+        versions: int = 1,
+        load: Loader = models.load,
+        max_queue: int = 100,
+        max_queue_bytes: int = 1 << 30,
+    ) -> Repository:
         repository = Repository(
             models.folder,
             load,
-            Limits(max_batch=8, max_queue=max_queue, max_delay_s=0.0, max_pixels=1 << 20),
+            Limits(
+                max_batch=8,
+                max_queue=max_queue,
+                max_queue_bytes=max_queue_bytes,
+                max_delay_s=0.0,
+                max_pixels=1 << 20,
+                max_decoder_bytes=1 << 28,
+            ),
             versions,
             lambda names: models.changes.append(set(names)),
         )
@@ -515,7 +528,10 @@ def test_folder_gone_for_a_while_unloads_nothing(
         repository.scan()
         repository.scan()
         assert Caller(repository.get("mnist", None)).answered_by() == 1
-        problem = f"cannot read the models folder {models.folder}: No such file or directory"
+        problem = (
+            f"cannot read the models folder {models.folder} as user {os.getuid()}: "
+            "No such file or directory"
+        )
         # Once each time that it goes, not once a scan.
         assert [record.getMessage() for record in caplog.records].count(problem) == times
         away.rename(models.folder)
@@ -624,3 +640,54 @@ def test_close_with_an_engine_that_hangs_says_which(
     assert "mnist/1: still busy at the end" in caplog.text
     models.gate.set()
     assert caller.answered_by() == 1
+
+
+# How much may wait
+
+
+@pytest.mark.parametrize(
+    ("max_queue", "max_queue_bytes", "image_bytes", "images"),
+    [
+        (4096, 2**28, 784, 4096),
+        (4096, 2**28, 67_500, 3976),
+        (4096, 2**22, 67_500, 62),
+        # A batch may always wait, however little memory there is, unless the user said less.
+        (4096, 1, 67_500, 8),
+        (5, 1, 67_500, 5),
+    ],
+)
+def test_queue_holds_the_images_that_fit_its_bytes(
+    max_queue: int, max_queue_bytes: int, image_bytes: int, images: int
+) -> None:
+    limits = Limits(
+        max_batch=64,
+        max_queue=max_queue,
+        max_queue_bytes=max_queue_bytes,
+        max_delay_s=0.0,
+        max_pixels=1,
+        max_decoder_bytes=1,
+    )
+    assert limits.images(image_bytes, 8) == images
+
+
+def test_model_is_loaded_with_the_queue_that_its_images_need(
+    make: MakeRepository, models: Models
+) -> None:
+    models.put("mnist/1")
+    size = int(np.prod(SHAPE))
+    repository = make(max_queue=100, max_queue_bytes=20 * size)
+    repository.scan()
+    assert repository.get("mnist", None).batcher.max_queue == 20
+
+
+def test_folder_is_empty_until_there_is_a_bundle_of_any_kind(
+    repository: Repository, models: Models
+) -> None:
+    models.folder.mkdir(exist_ok=True)
+    (models.folder / "README").touch()
+    repository.scan()
+    assert repository.folder_is_empty
+    models.put("mnist/1", "contradicting")
+    repository.scan()
+    assert not repository.folder_is_empty
+    assert repository.models() == []

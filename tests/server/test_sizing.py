@@ -1,20 +1,28 @@
 """What the supervisor chooses for a machine, and the port that it holds for its workers."""
 
+import math
+import re
 import socket
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from convserve_server import supervisor
+from convserve_server import sizing
 from convserve_server.config import Settings
+from convserve_server.engine import EngineOptions
 from convserve_server.neighbours import create
-from convserve_server.supervisor import (
-    StartError,
+from convserve_server.port import StartError, reserve_port
+from convserve_server.sizing import (
+    MIB,
+    choose_batch_s,
     choose_cpus,
+    choose_malloc,
     choose_sizes,
+    choose_streams,
     choose_wide,
-    reserve_port,
+    is_tight,
+    memory_warning,
 )
 from convserve_server.worker import Place
 
@@ -35,6 +43,115 @@ def test_sizes_left_to_us_fit_the_cpus(cpus: float, workers: int, threads: int) 
     assert (sized.workers, sized.engine_threads) == (workers, threads)
 
 
+@pytest.mark.parametrize("memory", [math.inf, 10 * 1024 * MIB])
+def test_much_memory_changes_nothing(memory: float) -> None:
+    given = Settings(models="m")
+    sized = choose_sizes(given, 2, memory)
+    assert sized == Settings(
+        models="m",
+        workers=2,
+        engine_threads=1,
+        decode_threads=1,
+        max_message_bytes=16 * MIB,
+        max_queue_bytes=256 * MIB,
+        max_decoder_bytes=256 * MIB,
+    )
+    assert choose_wide(sized, given, 2, memory) == 2
+    assert choose_batch_s(sized, memory) == EngineOptions().batch_s
+    assert choose_malloc(sized, memory) == {}
+    assert memory_warning(sized, memory) == ""
+
+
+@pytest.mark.parametrize(
+    ("mib", "cpus", "workers", "wide", "decode_threads", "message", "queue", "decoder"),
+    [
+        (64, 1, 1, 1, 1, 8, 4, 16),
+        (256, 0.5, 1, 1, 1, 8, 4, 16),
+        (256, 1, 1, 1, 1, 8, 4, 16),
+        (300, 2, 1, 2, 1, 11.5, 5.75, 16),
+        (512, 1, 1, 1, 1, 16, 19, 38),
+        (512, 2, 2, 1, 1, 9, 4.5, 16),
+        (1024, 2, 2, 2, 1, 16, 16.5, 33),
+        (1024, 64, 4, 16, 1, 10.5, 5.25, 16),
+        (1024, 3, 3, 1, 1, 16, 10.333, 20.667),
+    ],
+)
+def test_sizes_left_to_us_fit_the_memory(
+    mib: int,
+    cpus: float,
+    workers: int,
+    wide: int,
+    decode_threads: int,
+    message: float,
+    queue: float,
+    decoder: float,
+) -> None:
+    given = Settings(models="m")
+    sized = choose_sizes(given, cpus, mib * MIB)
+    assert (sized.workers, sized.decode_threads) == (workers, decode_threads)
+    assert choose_wide(sized, given, cpus, mib * MIB) == wide
+    found = (sized.max_message_bytes, sized.max_queue_bytes, sized.max_decoder_bytes)
+    assert [size / MIB for size in found] == pytest.approx([message, queue, decoder], abs=0.01)
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 7, 64])
+def test_more_memory_never_makes_anything_smaller_for_the_same_workers(cpus: int) -> None:
+    before: dict[int, Settings] = {}
+    for mib in range(64, 8192, 16):
+        sized = choose_sizes(Settings(models="m"), cpus, mib * MIB)
+        last = before.setdefault(sized.workers, sized)
+        # A second session for dear models takes more than what comes with a step.
+        if choose_wide(sized, Settings(models="m"), cpus, mib * MIB) == sized.engine_threads:
+            assert sized.max_queue_bytes >= last.max_queue_bytes
+            decoding = sized.decode_threads * sized.max_decoder_bytes
+            assert decoding >= last.decode_threads * last.max_decoder_bytes
+        before[sized.workers] = sized
+        assert sized.workers >= max(before)
+    assert max(before) > 1 or cpus == 1
+
+
+@pytest.mark.parametrize(
+    ("mib", "batch_s", "streams", "tight"),
+    [
+        (256, 0.02, 8, True),
+        (512, 0.0356, 19, True),
+        (1024, 0.06, 4096, False),
+        (math.inf, 0.06, 4096, False),
+    ],
+)
+def test_small_memory_makes_batches_short_calls_few_and_malloc_thrifty(
+    mib: float, batch_s: float, streams: int, tight: bool
+) -> None:
+    sized = choose_sizes(Settings(models="m"), 1, mib * MIB)
+    assert choose_streams(sized, mib * MIB) == streams
+    assert choose_batch_s(sized, mib * MIB) == pytest.approx(batch_s, abs=1e-4)
+    assert is_tight(sized, mib * MIB) == tight
+    assert bool(choose_malloc(sized, mib * MIB)) == tight
+
+
+@pytest.mark.parametrize(
+    ("given", "mib", "says"),
+    [
+        ({}, 208, ""),
+        ({}, 207, "one worker needs about 208 MiB .* the limit is 207 MiB: .* more memory$"),
+        ({"workers": 2}, 368, ""),
+        (
+            {"workers": 8},
+            512,
+            r"8 workers need about 1328 MiB .* the limit is 512 MiB: .*, or fewer workers "
+            r"\(--workers\)$",
+        ),
+    ],
+)
+def test_memory_that_is_too_small_is_warned_of_in_one_line(
+    given: dict[str, int], mib: int, says: str
+) -> None:
+    sized = choose_sizes(Settings(models="m", **given), 4, mib * MIB)  # type: ignore[arg-type]
+    warning = memory_warning(sized, mib * MIB)
+    assert re.search(says, warning) if says else not warning
+    assert "\n" not in warning
+
+
 @pytest.mark.parametrize(("given", "threads"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1)])
 def test_workers_given_threads_share_the_cpus(given: int, threads: int) -> None:
     sized = choose_sizes(Settings(models="m", workers=given), 8)
@@ -49,7 +166,8 @@ def test_workers_given_threads_share_the_cpus(given: int, threads: int) -> None:
 def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
     given: dict[str, int], cpus: float, threads: int
 ) -> None:
-    assert choose_wide(Settings(models="m", **given), cpus) == threads  # type: ignore[arg-type]
+    settings = Settings(models="m", **given)  # type: ignore[arg-type]
+    assert choose_wide(choose_sizes(settings, cpus), settings, cpus) == threads
 
 
 @pytest.mark.parametrize(
@@ -60,7 +178,15 @@ def test_worker_has_room_for_more_threads_only_beside_others(
     tmp_path: Path, workers: int, engine_threads: int, threads: int, has_room: bool
 ) -> None:
     create(tmp_path / "engines", workers)
-    place = Place(number=workers, engines=str(tmp_path / "engines"), threads=threads, cpus=[0, 1])
+    place = Place(
+        number=workers,
+        engines=str(tmp_path / "engines"),
+        threads=threads,
+        cpus=[0, 1],
+        tight=False,
+        batch_s=0.06,
+        streams=4096,
+    )
     room = place.room(Settings(models="m", workers=workers, engine_threads=engine_threads))
     assert (room is not None) == has_room
     if room is not None:
@@ -69,8 +195,18 @@ def test_worker_has_room_for_more_threads_only_beside_others(
 
 
 def test_sizes_given_are_kept() -> None:
-    settings = Settings(models="m", workers=3, engine_threads=5, decode_threads=4, max_batch=7)
+    settings = Settings(
+        models="m",
+        workers=3,
+        engine_threads=5,
+        decode_threads=4,
+        max_batch=7,
+        max_message_bytes=2**30,
+        max_queue_bytes=2**33,
+        max_decoder_bytes=2**30,
+    )
     assert choose_sizes(settings, 2) == settings
+    assert choose_sizes(settings, 2, 64 * MIB) == settings
 
 
 def test_threads_given_workers_are_chosen() -> None:
@@ -82,7 +218,7 @@ def test_threads_given_workers_are_chosen() -> None:
 def test_with_the_cuda_package_workers_are_few_unless_the_device_is_the_cpu(
     monkeypatch: pytest.MonkeyPatch, device: str, workers: int
 ) -> None:
-    monkeypatch.setattr(supervisor, "has_cuda_package", lambda: True)
+    monkeypatch.setattr(sizing, "has_cuda_package", lambda: True)
     assert choose_sizes(Settings(models="m", device=device), 16).workers == workers
 
 

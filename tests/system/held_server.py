@@ -10,15 +10,15 @@ import sys
 import threading
 
 from convserve_server.config import Settings
+from convserve_server.sizing import choose_sizes
 from convserve_server.worker import Worker, make_front
 from tests.server.conftest import HeldEngine, PortKeeper
 from tests.server.test_conformance import until
 
 
 def main() -> None:
-    settings = Settings(
-        models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024
-    )
+    given = Settings(models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024)
+    settings = choose_sizes(given, cpus=1)
     engine = HeldEngine()
     engine.max_batch = settings.max_batch
     engine.hold()

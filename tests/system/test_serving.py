@@ -16,7 +16,9 @@ import pytest
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from convserve_server.config import SettingError
 from convserve_server.cpus import available_cpus
+from convserve_server.main import check_folder
 from tests.bundles import SHAPE, digit_of
 from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer
 
@@ -240,14 +242,62 @@ def test_log_says_at_start_what_was_chosen(start_server: StartServer) -> None:
         for message in messages
     )
     assert any('"max_batch": 32' in message for message in messages)
-    assert any("stopped, 0 calls cut off" in message for message in messages)
+    assert any("MiB, workers kept on" in message for message in messages)
+    assert not any("no models" in message for message in messages)
+
+
+@pytest.mark.parametrize("front", ["grpcio", "native"])
+def test_log_says_at_the_end_how_many_calls_were_answered(
+    start_server: StartServer, front: str
+) -> None:
+    server = start_server("--front", front, "--workers", "1", "--lame-duck-s", "0")
+    with channel_to(server.wait_until_serving()) as channel:
+        stub: Any = ClassifierStub(channel)
+        for number in range(7):
+            stub.Classify(request_for(number), timeout=WAIT_S)
+        with pytest.raises(grpc.RpcError):
+            stub.Classify(pb.ClassifyRequest(model="none"), timeout=WAIT_S)
+    assert server.terminate() == 0
+    (entry,) = (entry for entry in server.log if "calls answered" in entry["message"])
+    assert entry["message"] == "stopped, 8 calls answered, 0 cut off"
+    assert (entry["calls"], entry["cut_off"]) == (8, 0)
+
+
+def test_folder_without_models_is_waited_for_and_said_once(models: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    server = ServerProcess(empty, "--workers", "2", "--scan-s", "0.1")
+    try:
+        server.wait_until_serving()
+        (models / "mnist").rename(empty / "mnist")
+        server.wait_for("mnist/1 is served by")
+    finally:
+        assert server.terminate() == 0
+    said = [entry["message"] for entry in server.log if "no models" in entry["message"]]
+    assert said == [f"no models in {empty} yet; waiting for the first"]
+
+
+def test_folder_that_may_not_be_looked_at_is_refused_with_one_line() -> None:
+    class Hidden(type(Path())):  # type: ignore[misc]
+        def is_dir(self) -> bool:
+            raise PermissionError
+
+    with pytest.raises(SettingError) as caught:
+        check_folder(Hidden("/hidden/models"))
+    assert str(caught.value) == (
+        f"models: user {os.getuid()} may not look at /hidden/models; let it, or choose another "
+        "folder"
+    )
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--max-batch", "0"], "--max-batch: 0 is not within 1 to 4096"),
-        (["--models", "/no/such/folder"], "models: /no/such/folder is not a folder"),
+        (
+            ["--models", "/no/such/folder"],
+            "models: /no/such/folder is not a folder; create it, or mount the volume there",
+        ),
     ],
 )
 def test_bad_setting_is_refused_with_one_line_and_status_2(

@@ -1,0 +1,25 @@
+"""Gives back to the system what malloc keeps for later."""
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+#: How often, s. It takes some milliseconds.
+_INTERVAL_S = 1.0
+
+
+def trim_from_now_on(stop: threading.Event) -> None:
+    """Trim in a thread until told to stop; does nothing where malloc is not glibc's.
+
+    Messages come in pieces too small for malloc to map by themselves. What many large ones took
+    would stay with the process: hundreds of MiB that others, or larger pieces, cannot have.
+    """
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is None:
+        return
+
+    def loop() -> None:
+        while not stop.wait(_INTERVAL_S):
+            trim(0)
+
+    threading.Thread(target=loop, name="heap", daemon=True).start()
