@@ -9,29 +9,35 @@ with Client("localhost:50051") as client:
     print(client.classify_images(Path("cat.jpg").read_bytes(), model="cats-dogs").label)
 """
 
-from convserve.async_client import AsyncClient
-from convserve.client import Client
-from convserve.errors import (
-    BadImage,
-    Cancelled,
-    ClientClosed,
-    ConvserveError,
-    DeadlineExceeded,
-    FieldViolation,
-    InvalidRequest,
-    MessageTooLarge,
-    ModelNotFound,
-    NotSupported,
-    PermissionDenied,
-    ServerBusy,
-    ServerFault,
-    ServerUnavailable,
-    Unauthenticated,
-    UnexpectedReply,
-)
-from convserve.health import Health
-from convserve.models import ModelInfo
-from convserve.results import Classification, Guess, Result, Timings
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convserve.async_client import AsyncClient
+    from convserve.client import Client
+    from convserve.errors import (
+        BadImage,
+        Cancelled,
+        ClientClosed,
+        ConvserveError,
+        DeadlineExceeded,
+        FieldViolation,
+        InvalidRequest,
+        MessageTooLarge,
+        ModelNotFound,
+        NotSupported,
+        PermissionDenied,
+        ServerBusy,
+        ServerFault,
+        ServerUnavailable,
+        Unauthenticated,
+        UnexpectedReply,
+    )
+    from convserve.health import Health
+    from convserve.models import ModelInfo
+    from convserve.results import Classification, Guess, Result, Timings
 
 __all__ = [
     "AsyncClient",
@@ -59,3 +65,49 @@ __all__ = [
     "Unauthenticated",
     "UnexpectedReply",
 ]
+
+# What is imported when it is first asked for, from where: `from convserve import Client` brings no
+# asyncio client, and the command `convserve health` brings no NumPy.
+_HOMES = {
+    "AsyncClient": "async_client",
+    "BadImage": "errors",
+    "Cancelled": "errors",
+    "Classification": "results",
+    "Client": "client",
+    "ClientClosed": "errors",
+    "ConvserveError": "errors",
+    "DeadlineExceeded": "errors",
+    "FieldViolation": "errors",
+    "Guess": "results",
+    "Health": "health",
+    "InvalidRequest": "errors",
+    "MessageTooLarge": "errors",
+    "ModelInfo": "models",
+    "ModelNotFound": "errors",
+    "NotSupported": "errors",
+    "PermissionDenied": "errors",
+    "Result": "results",
+    "ServerBusy": "errors",
+    "ServerFault": "errors",
+    "ServerUnavailable": "errors",
+    "Timings": "results",
+    "Unauthenticated": "errors",
+    "UnexpectedReply": "errors",
+}
+
+
+# Hidden from type checkers, which take any name of a module that has it, misspelt ones too.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        """Imports a public name when it is first asked for (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """Returns the public names, also those that were not asked for yet."""
+    return sorted({*globals(), *__all__})

@@ -16,6 +16,15 @@ KEEPALIVE_EVERY_MS = 300_000
 # Applies to unacknowledged bytes as well, so a dead peer is noticed this soon during a call.
 KEEPALIVE_WAIT_MS = 20_000
 
+# A server that was killed is back within seconds, often at another address behind the same name (a
+# container). gRPC's own bounds are made for services that are gone for long: pauses between two
+# tries to connect grow to 120 s, one try may take 20 s (which an address where nobody is left does
+# take), and a name is asked for again 30 s after the last time at the soonest.
+FIRST_RECONNECT_MS = 200
+LONGEST_RECONNECT_MS = 3_000
+CONNECT_WITHIN_MS = 5_000
+RESOLVE_EVERY_MS = 2_000
+
 # Classifying changes nothing on the server, so a call that was refused or lost may be sent again.
 # The server says how long to wait, or not to try again, in the trailer grpc-retry-pushback-ms.
 #
@@ -34,8 +43,10 @@ SERVICE_CONFIG = {
             },
         }
     ],
-    # When half of these are used up by failures, retries stop until calls succeed again.
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.5},
+    # When half of these are used up by failures, retries stop until calls succeed again. A server
+    # that is killed fails all calls in flight at once, and they are to be tried again: up to 500,
+    # since 1000 is the most that gRPC takes.
+    "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.5},
 }
 
 
@@ -51,6 +62,11 @@ def channel_options() -> list[tuple[str, str | int]]:
         ("grpc.keepalive_time_ms", KEEPALIVE_EVERY_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_WAIT_MS),
         ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", LONGEST_RECONNECT_MS),
+        # Named after the pauses, and the time that one try may take.
+        ("grpc.min_reconnect_backoff_ms", CONNECT_WITHIN_MS),
+        ("grpc.dns_min_time_between_resolutions_ms", RESOLVE_EVERY_MS),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
     ]

@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain, islice
 
 from convserve.calls import Question
-from convserve.client import Client
-from convserve.errors import InvalidRequest, ServerUnavailable
+from convserve.errors import InvalidRequest
 from convserve.file_classifier import FileClassifier, preparation, read_endless
-from convserve.file_outcomes import Answered, FileOutcome, Trouble
+from convserve.file_outcomes import Answered, FileOutcome
 from convserve.in_order import in_order
 from convserve.json_lines import json_line
-from convserve.models import ModelInfo, find_model
+from convserve.models import ModelInfo
+from convserve.patient_caller import PatientCaller
 from convserve.picture_paths import DIGIT_SUFFIXES, PHOTO_SUFFIXES, Found, find
 from convserve.progress_bar import ProgressBar
 from convserve.table_rows import Table
@@ -26,9 +26,6 @@ from convserve.terminal import draw_digit
 
 # The files whose names decide how wide the table is.
 FIRST_FILES = 64
-
-# So many files in a row without an answer, through no fault of theirs: the next will have none.
-PATIENCE_FILES = 32
 
 
 def classify(arguments: argparse.Namespace) -> int:
@@ -40,8 +37,12 @@ def classify(arguments: argparse.Namespace) -> int:
     Raises:
         ConvserveError: The server gave no answer, or none that another file could have had.
     """
-    with _connect(arguments) as client:
-        model = find_model(client.models(), arguments.model, arguments.model_version)
+    with closing(PatientCaller.of(arguments)) as caller:
+        return _classify(arguments, caller)
+
+
+def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
+    model = caller.model(arguments.model, arguments.model_version)
     if arguments.show and model.kind != "digits":
         raise InvalidRequest.of("--show", f"draws digits, and {model.name} is no model of digits")
     suffixes = DIGIT_SUFFIXES if model.kind == "digits" else PHOTO_SUFFIXES
@@ -56,14 +57,17 @@ def classify(arguments: argparse.Namespace) -> int:
             if progress and len(first) > 1:
                 bar = ProgressBar(sys.stderr, find(arguments.files, suffixes))
                 stack.callback(bar.close)
-            for file in stack.enter_context(_outcomes(arguments, model, chain(first, found))):
+                caller.wait.say = bar.say
+            for file in stack.enter_context(
+                closing(_outcomes(arguments, model, caller, chain(first, found)))
+            ):
                 tally.add(file)
                 # One write for a row, so that an interrupt leaves whole rows.
                 sys.stdout.write(draw(file) + "\n")
                 sys.stdout.flush()
                 if bar is not None:
                     bar.step(tally.failed)
-                _check_patience(tally, file)
+                tally.check_patience()
     finally:
         nobody_reads = isinstance(sys.exc_info()[1], BrokenPipeError)
         told = (progress or arguments.format == "table") and not nobody_reads
@@ -72,28 +76,14 @@ def classify(arguments: argparse.Namespace) -> int:
     return 1 if tally.failed else 0
 
 
-def _connect(arguments: argparse.Namespace) -> Client:
-    return Client(arguments.server, timeout=arguments.timeout)
-
-
-@contextmanager
 def _outcomes(
-    arguments: argparse.Namespace, model: ModelInfo, found: Iterable[Found]
-) -> Iterator[Iterator[FileOutcome]]:
-    classifier = FileClassifier(
-        lambda: _connect(arguments),
-        Question(model.name, arguments.model_version, arguments.top_k or 1),
-        preparation(model.kind),
-        arguments.timeout,
+    arguments: argparse.Namespace, model: ModelInfo, caller: PatientCaller, found: Iterable[Found]
+) -> Generator[FileOutcome, None, None]:
+    question = Question(model.name, arguments.model_version, arguments.top_k or 1)
+    classifier = FileClassifier(caller, question, preparation(model.kind))
+    return in_order(
+        classifier, read_endless(found), at_once=arguments.in_flight, abandon=caller.close
     )
-    outcomes = in_order(
-        classifier,
-        read_endless(found),
-        at_once=arguments.in_flight,
-        abandon=classifier.close,
-    )
-    with closing(classifier), closing(outcomes):
-        yield outcomes
 
 
 def _drawing(
@@ -121,11 +111,3 @@ def _drawing(
         return row
 
     return draw
-
-
-def _check_patience(tally: Tally, file: FileOutcome) -> None:
-    if tally.unanswered_in_a_row >= PATIENCE_FILES and isinstance(file.outcome, Trouble):
-        raise ServerUnavailable(
-            f"stopped, since {tally.unanswered_in_a_row} files in a row had no answer; the last:"
-            f" {file.outcome.message}"
-        )

@@ -20,8 +20,10 @@ ConvserveError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import grpc
+if TYPE_CHECKING:
+    import grpc
 
 
 class ConvserveError(Exception):

@@ -1,27 +1,23 @@
-"""From a path to its outcome: reads the file, asks the server, and asks again while it is busy."""
+"""From a path to its outcome: reads the file and asks the server."""
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from convserve.calls import Question
 from convserve.client import Client
-from convserve.deadline import Deadline
-from convserve.errors import ClientClosed, MessageTooLarge, ServerBusy
+from convserve.errors import MessageTooLarge
 from convserve.file_outcomes import OF_ONE_FILE, Answered, FileOutcome, Trouble
+from convserve.patient_caller import PatientCaller
 from convserve.picture_paths import STDIN, Found
 from convserve.pixels import Batch
 from convserve_imaging.errors import NotAPictureError
 
 # No camera's file is larger, and as many of these are in memory as there are threads.
 MAX_FILE_BYTES = 64 * 2**20
-
-# Where the server is busy and does not say for how long.
-BUSY_WAIT_S = 0.5
 
 Prepare = Callable[[bytes], bytes | Batch]
 """Makes of a file what is sent: uint8 [H, W, C], or bytes for the server to decode."""
@@ -50,22 +46,12 @@ def read_endless(found: Iterable[Found]) -> Iterator[Found]:
 
 
 class FileClassifier:
-    """Classifies one file in each thread that calls it, over a connection of that thread.
+    """Classifies one file in each thread that calls it."""
 
-    A server has several workers and a connection stays with one of them.
-    """
-
-    def __init__(
-        self, connect: Callable[[], Client], question: Question, prepare: Prepare, timeout_s: float
-    ) -> None:
-        self._connect = connect
+    def __init__(self, caller: PatientCaller, question: Question, prepare: Prepare) -> None:
+        self._caller = caller
         self._question = question
         self._prepare = prepare
-        self._timeout_s = timeout_s
-        self._own = threading.local()
-        self._lock = threading.Lock()
-        self._clients: list[Client] = []
-        self._closed = threading.Event()
 
     def __call__(self, found: Found) -> FileOutcome:
         """Returns what became of a file.
@@ -78,51 +64,27 @@ class FileClassifier:
         except OF_ONE_FILE as error:
             return FileOutcome(found.path, Trouble.of(error))
 
-    def close(self) -> None:
-        """Closes the connections; calls under way in other threads end soon."""
-        self._closed.set()
-        with self._lock:
-            for client in self._clients:
-                client.close()
-
     def _answered(self, found: Found) -> Answered:
         if found.error is not None:
             raise found.error
         picture = self._prepare(_read(found.path) if found.data is None else found.data)
-        deadline = Deadline.after(self._timeout_s)
-        timeout_s = self._timeout_s
-        while True:
-            try:
-                return self._ask(picture, timeout_s)
-            except ServerBusy as busy:
-                wait_s = busy.retry_after_s or BUSY_WAIT_S
-                timeout_s = deadline.left_s() - wait_s
-                if timeout_s <= 0 or self._closed.wait(wait_s):
-                    raise
-
-    def _ask(self, picture: bytes | Batch, timeout_s: float) -> Answered:
         model, version, top_k = self._question.model, self._question.version, self._question.top_k
-        client = self._client()
-        if isinstance(picture, bytes):
-            return Answered(
-                client.classify_images(
-                    picture, model=model, version=version, top_k=top_k, timeout=timeout_s
-                )
-            )
-        return Answered(
-            client.classify(picture, model=model, version=version, top_k=top_k, timeout=timeout_s),
-            picture,
-        )
 
-    def _client(self) -> Client:
-        client: Client | None = getattr(self._own, "client", None)
-        if client is None:
-            with self._lock:
-                if self._closed.is_set():
-                    raise ClientClosed("the command is ending")
-                client = self._own.client = self._connect()
-                self._clients.append(client)
-        return client
+        def ask(client: Client, timeout_s: float) -> Answered:
+            if isinstance(picture, bytes):
+                return Answered(
+                    client.classify_images(
+                        picture, model=model, version=version, top_k=top_k, timeout=timeout_s
+                    )
+                )
+            return Answered(
+                client.classify(
+                    picture, model=model, version=version, top_k=top_k, timeout=timeout_s
+                ),
+                picture,
+            )
+
+        return self._caller.ask(ask)
 
 
 def _read(path: str) -> bytes:

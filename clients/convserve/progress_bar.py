@@ -39,6 +39,10 @@ class ProgressBar:
             self._bar.set_postfix_str(f"{failed:,} failed", refresh=False)
         self._bar.update()
 
+    def say(self, line: str) -> None:
+        """Writes a line above the bar."""
+        self._bar.write(line, file=self._bar.fp)
+
     def close(self) -> None:
         """Wipes the line."""
         self._closed.set()

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from convserve.file_outcomes import FileOutcome, Trouble
-from convserve.terminal import BAR_CELLS, draw_bar, padded, printable, shortened, width_of
+from convserve.terminal import BAR_CELLS, draw_bar
+from convserve.terminal_text import padded, printable, shortened, width_of
 
 _GAP = "  "
 _PROBABILITY = len("100.0%")

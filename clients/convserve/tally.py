@@ -5,8 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+from convserve.errors import ServerUnavailable
 from convserve.file_outcomes import FileOutcome, Trouble
-from convserve.terminal import printable
+from convserve.terminal_text import printable
+
+# So many files in a row without an answer, through no fault of theirs: the next will have none.
+PATIENCE_FILES = 32
 
 _MOST_LABELS = 10
 
@@ -24,17 +28,43 @@ class Tally:
         self.labels: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.unanswered_in_a_row = 0
+        self._last_failure = ""
         self._started_s = time.monotonic()
 
     def add(self, file: FileOutcome) -> None:
         """Counts one more file."""
-        outcome = file.outcome
-        if isinstance(outcome, Trouble):
-            self.failures[outcome.reason] += 1
-            self.unanswered_in_a_row = self.unanswered_in_a_row + 1 if outcome.of_server else 0
+        if isinstance(file.outcome, Trouble):
+            self.add_trouble(file.outcome)
         else:
-            self.labels[outcome.classification.label] += 1
-            self.unanswered_in_a_row = 0
+            self.add_label(file.outcome.classification.label)
+
+    def add_label(self, label: str) -> None:
+        """Counts one more picture that was answered so."""
+        self.labels[label] += 1
+        self.unanswered_in_a_row = 0
+
+    def add_trouble(self, trouble: Trouble) -> None:
+        """Counts one more picture that has no answer."""
+        self.failures[trouble.reason] += 1
+        self.unanswered_in_a_row = self.unanswered_in_a_row + 1 if trouble.of_server else 0
+        self._last_failure = trouble.message
+
+    def check_patience(self, files: int = PATIENCE_FILES) -> None:
+        """Gives up on a server that is there and answers nothing.
+
+        Raises:
+            ServerUnavailable: So many of the last files had no answer through no fault of theirs.
+        """
+        if self.unanswered_in_a_row >= files:
+            raise ServerUnavailable(
+                f"stopped, since {self.unanswered_in_a_row} files in a row had no answer; the last:"
+                f" {self._last_failure}"
+            )
+
+    @property
+    def took_s(self) -> float:
+        """Seconds since the tally was begun."""
+        return time.monotonic() - self._started_s
 
     @property
     def classified(self) -> int:
@@ -48,16 +78,19 @@ class Tally:
 
     def summary(self) -> str:
         """Returns one line for people."""
-        took_s = time.monotonic() - self._started_s
         parts = [f"{self.classified:,} classified"]
         if common := self.labels.most_common(_MOST_LABELS):
             others = len(self.labels) - len(common)
             rest = f" and {others:,} more labels" if others else ""
             parts[0] += f" ({_counts(common)}{rest})"
-        failures = f" ({_counts(self.failures.most_common())})" if self.failed else ""
+        failures = f" ({self.reasons()})" if self.failed else ""
         parts.append(f"{self.failed:,} failed{failures}")
-        parts.append(f"{(self.classified + self.failed) / took_s:,.1f} images/s")
+        parts.append(f"{(self.classified + self.failed) / self.took_s:,.1f} images/s")
         return ", ".join(parts)
+
+    def reasons(self) -> str:
+        """Returns how many files had no answer for which reason, the most common one first."""
+        return _counts(self.failures.most_common())
 
 
 def _counts(counts: list[tuple[str, int]]) -> str:

@@ -1,8 +1,6 @@
-"""What is drawn in a terminal: digits, bars, and text that does no harm there."""
+"""What is drawn in a terminal: digits and bars."""
 
 from __future__ import annotations
-
-import unicodedata
 
 import numpy as np
 import numpy.typing as npt
@@ -44,52 +42,6 @@ def draw_bar(share: float) -> str:
     eighths = round(share * BAR_CELLS * len(_EIGHTHS))
     full, rest = divmod(eighths, len(_EIGHTHS))
     return _EIGHTHS[-1] * full + (_EIGHTHS[rest - 1] if rest else "")
-
-
-def printable(text: str) -> str:
-    """Returns text on one line that cannot steer the terminal: other characters are escaped."""
-    if text.isprintable():
-        return text
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
-def width_of(text: str) -> int:
-    """Returns how many columns of a terminal printable text takes.
-
-    Source: Unicode Standard Annex 11, East Asian Width; marks that combine take no column.
-    """
-    return len(text) if text.isascii() else sum(map(_columns, text))
-
-
-def padded(text: str, width: int) -> str:
-    """Returns printable text, filled with spaces to so many columns."""
-    return text + " " * (width - width_of(text))
-
-
-def shortened(text: str, width: int) -> str:
-    """Returns printable text in at most so many columns, at least 1, its middle left out."""
-    if width_of(text) <= width:
-        return text
-    tail = _start(text[::-1], width // 2)[::-1]
-    return _start(text, width - width_of(tail) - 1) + "…" + tail
-
-
-def _start(text: str, width: int) -> str:
-    taken = 0
-    for place, character in enumerate(text):
-        taken += _columns(character)
-        if taken > width:
-            return text[:place]
-    return text
-
-
-def _columns(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _line_in_halves(upper: npt.NDArray[np.uint8], lower: npt.NDArray[np.uint8]) -> str:

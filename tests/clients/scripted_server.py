@@ -157,6 +157,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         models: What ListModels lists.
         health: Status by name of the service.
         requests: The Classify requests that came, retries too.
+        peers: The connection that each of them came over.
         lists: How often ListModels was called.
         most_in_flight: Most Classify calls at one time.
         answered: Released once for each Classify call that is over.
@@ -170,6 +171,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self.models = [model("mnist")]
         self.health: dict[str, int] = {"": health_pb2.HealthCheckResponse.SERVING}
         self.requests: list[classifier_pb2.ClassifyRequest] = []
+        self.peers: list[str] = []
         self.lists = 0
         self.most_in_flight = 0
         self.answered = threading.Semaphore(0)
@@ -194,6 +196,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         context.add_callback(lambda: None if finished.is_set() else self.abandoned.release())
         with self._lock:
             self.requests.append(request)
+            self.peers.append(context.peer())
             self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:

@@ -7,8 +7,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from convserve.classify_command import PATIENCE_FILES
 from convserve.main import main
+from convserve.tally import PATIENCE_FILES
 from convserve_protos import bundle_pb2, classifier_pb2
 
 from .scripted_server import Answer, Failure, ScriptedServer, answer, model

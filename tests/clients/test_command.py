@@ -103,6 +103,13 @@ def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) 
         (["models", "--timeout", "soon"], "--timeout: was 'soon'; seconds above 0 are taken"),
         (["health", "--server", "there"], "--server: was 'there'; HOST:PORT is taken"),
         (["models", "--format", "json"], "--format"),
+        (["models", "--wait", "-1"], "--wait: was '-1'; seconds of 0 or more are taken"),
+        (["health", "--wait", "inf"], "--wait: was 'inf'; seconds of 0 or more are taken"),
+        (["classify", "--wait", "soon", "a"], "--wait: was 'soon'; seconds of 0 or more"),
+        (["evaluate"], "DIR"),
+        (["evaluate", "--min-accuracy", "99", "a"], "was '99'; a share of 0 to 1 is taken"),
+        (["evaluate", "--min-accuracy", "nan", "a"], "was 'nan'; a share of 0 to 1 is taken"),
+        (["evaluate", "--in-flight", "0", "a"], "--in-flight: was '0'; 1 to 256 is taken"),
     ],
 )
 def test_wrong_usage_exits_with_2(capsys: Capture, arguments: list[str], reason: str) -> None:
@@ -130,7 +137,7 @@ def test_flag_goes_before_the_environment(
     assert capsys.readouterr().out == "SERVING\n"
 
 
-@pytest.mark.parametrize("command", ["classify", "models", "health"])
+@pytest.mark.parametrize("command", ["classify", "evaluate", "models", "health"])
 def test_help_names_unit_default_variable_and_two_examples(capsys: Capture, command: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

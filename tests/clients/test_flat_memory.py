@@ -10,8 +10,10 @@ from convserve.calls import Question
 from convserve.file_classifier import FileClassifier
 from convserve.in_order import AHEAD, in_order
 from convserve.json_lines import json_line
+from convserve.patient_caller import PatientCaller
 from convserve.picture_paths import Found
 from convserve.tally import Tally
+from convserve.waiting import Wait
 
 FILES = 20_000
 AT_ONCE = 8
@@ -59,16 +61,17 @@ def test_memory_does_not_grow_with_the_files() -> None:
     def connect() -> Any:
         return FakeClient()
 
-    classifier = FileClassifier(connect, Question("cats-dogs", None, 1), lambda data: data, 10)
+    caller = PatientCaller(connect, Wait(0, "nowhere:1"), timeout_s=10)
+    classifier = FileClassifier(caller, Question("cats-dogs", None, 1), lambda data: data)
     tally = Tally()
     blocks: list[int] = []
-    outcomes = in_order(classifier, files(), at_once=AT_ONCE, abandon=classifier.close)
+    outcomes = in_order(classifier, files(), at_once=AT_ONCE, abandon=caller.close)
     for number, outcome in enumerate(outcomes, 1):
         tally.add(outcome)
         assert json_line(outcome, classes=False)
         if number % (FILES // 4) == 0:
             blocks.append(sys.getallocatedblocks())
-    classifier.close()
+    caller.close()
     assert tally.classified == FILES
     assert 1 < Counted.most <= AHEAD * AT_ONCE + 2 * AT_ONCE
     # One block kept for each file would be 15,000 more.

@@ -3,15 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from convserve.terminal import (
-    BAR_CELLS,
-    draw_bar,
-    draw_digit,
-    padded,
-    printable,
-    shortened,
-    width_of,
-)
+from convserve.terminal import BAR_CELLS, draw_bar, draw_digit
+from convserve.terminal_text import padded, printable, shortened, width_of
 
 
 def test_digit_is_drawn_with_two_rows_in_a_line() -> None:

@@ -1,4 +1,4 @@
-"""`convserve models` and `convserve health`: what a server has, and whether it answers."""
+"""`convserve models`: what a server has loaded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from google.protobuf.json_format import MessageToDict
 
 from convserve.client import Client
-from convserve.health import Health
 from convserve.models import ModelInfo
-from convserve.terminal import printable
+from convserve.terminal_text import printable
+from convserve.waiting import Wait
 
 
 def models(arguments: argparse.Namespace) -> int:
@@ -20,32 +20,19 @@ def models(arguments: argparse.Namespace) -> int:
     Raises:
         ConvserveError: The server gave no answer.
     """
-    with Client(arguments.server, timeout=arguments.timeout) as client:
-        found = client.models()
+
+    def ask() -> list[ModelInfo]:
+        # A new client for each try: one that found no address asks for it ever more seldom.
+        with Client(arguments.server, timeout=arguments.timeout) as client:
+            return client.models()
+
+    found = Wait(arguments.wait, arguments.server).out(ask)
     if arguments.format == "jsonl":
         for model in found:
             print(json.dumps(_model_as_json(model)))
     else:
         _print_columns([_HEAD, *(_model_as_row(model) for model in found)])
     return 0
-
-
-def health(arguments: argparse.Namespace) -> int:
-    """Prints whether the server, or one service of it, answers calls.
-
-    Returns:
-        0 if it does, 1 if not.
-
-    Raises:
-        ConvserveError: The server gave no answer.
-    """
-    with Client(arguments.server, timeout=arguments.timeout) as client:
-        status = client.health(arguments.service)
-    if arguments.format == "jsonl":
-        print(json.dumps({"service": arguments.service, "status": status.name}))
-    else:
-        print(status.name)
-    return 0 if status is Health.SERVING else 1
 
 
 _HEAD = ["model", "version", "kind", "input", "classes", "accuracy", "published", "runs on"]

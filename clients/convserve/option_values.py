@@ -1,0 +1,64 @@
+"""Values of options: each function takes what was typed, and says what is taken if it is not that.
+
+They raise argparse.ArgumentTypeError, which ends the command with exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from convserve.errors import InvalidRequest
+from convserve.settings import checked_server, checked_timeout_s
+
+MOST_IN_FLIGHT = 256
+
+
+def address(text: str) -> str:
+    """Returns a target that says where to connect."""
+    try:
+        return checked_server(text)
+    except InvalidRequest as error:
+        raise argparse.ArgumentTypeError(error.violations[0].description) from error
+
+
+def timeout_seconds(text: str) -> float:
+    """Returns seconds above 0."""
+    try:
+        return checked_timeout_s(float(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"was {text!r}; seconds above 0 are taken") from error
+
+
+def wait_seconds(text: str) -> float:
+    """Returns seconds of 0 or more."""
+    return _number(text, math.inf, "seconds of 0 or more are taken")
+
+
+def share(text: str) -> float:
+    """Returns a number of 0 to 1."""
+    return _number(text, 1.0, "a share of 0 to 1 is taken")
+
+
+def _number(text: str, most: float, taken: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan  # Which no comparison takes.
+    if 0 <= number <= most and math.isfinite(number):
+        return number
+    raise argparse.ArgumentTypeError(f"was {text!r}; {taken}")
+
+
+def positive(text: str) -> int:
+    """Returns an integer of 1 or more."""
+    if text.isdecimal() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"was {text!r}; an integer of 1 or more is taken")
+
+
+def in_flight(text: str) -> int:
+    """Returns an integer of 1 to MOST_IN_FLIGHT."""
+    if text.isdecimal() and 1 <= int(text) <= MOST_IN_FLIGHT:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"was {text!r}; 1 to {MOST_IN_FLIGHT} is taken")

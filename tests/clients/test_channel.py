@@ -1,0 +1,63 @@
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from convserve import Cancelled
+
+from .conftest import Connect
+from .scripted_server import PATIENCE_S
+
+# The pauses between them grow from 0.2 s to 3 s: 5 s. By gRPC's own bounds it would be 26 s.
+TRIES = 7
+
+
+class Refuser:
+    """Takes connections and closes them at once, as a machine does whose server is gone."""
+
+    def __init__(self) -> None:
+        self.tries = threading.Semaphore(0)
+        self._stopped = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._refuse)
+        self._thread.start()
+
+    def _refuse(self) -> None:
+        while not self._stopped.is_set():
+            connection, _ = self._listener.accept()
+            connection.close()
+            self.tries.release()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        socket.create_connection(self._listener.getsockname()).close()
+        self._thread.join(PATIENCE_S)
+        self._listener.close()
+
+
+@pytest.fixture
+def refuser() -> Iterator[Refuser]:
+    refusing = Refuser()
+    yield refusing
+    refusing.stop()
+
+
+def test_server_that_is_gone_is_tried_again_within_seconds(
+    connect: Connect, refuser: Refuser
+) -> None:
+    client = connect(refuser.address, wait_for_ready=True, timeout=2 * PATIENCE_S)
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(client.health)
+        deadline_s = time.monotonic() + PATIENCE_S
+        tries = 0
+        while tries < TRIES and refuser.tries.acquire(
+            timeout=max(0.0, deadline_s - time.monotonic())
+        ):
+            tries += 1
+        client.close()
+        assert isinstance(asking.exception(PATIENCE_S), Cancelled)
+    assert tries == TRIES
