@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types unit protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-compose lint format types unit protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 
@@ -15,6 +15,9 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 	@$(bin)/python -m demo.photos
 
 test: lint types protos-check unit ## everything that CI checks
+
+test-compose: environment ## the images and docker-compose.yml on a container engine, if there is one
+	$(bin)/pytest -m compose tests/compose
 
 lint: environment ## style, and that version and changelog agree
 	$(bin)/ruff check .

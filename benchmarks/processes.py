@@ -18,8 +18,10 @@ from typing import Self
 
 _START_S = 60.0
 _STOP_S = 10.0
-#: Last lines of a server's output kept for a report.
-_KEPT_LINES = 40
+#: Last lines of a server's output kept.
+_KEPT_LINES = 200
+#: Of these in a report.
+_SHOWN_LINES = 40
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,7 +70,7 @@ class ServerProcess:
         self._reader.start()
         try:
             self.address = f"127.0.0.1:{self._wait_for_port()}"
-            self._started_with = frozenset(process_tree(self._process.pid))
+            self._started_with = frozenset(process_tree(self.root()))
         except BaseException:
             self._stop()
             raise
@@ -82,20 +84,29 @@ class ServerProcess:
     ) -> None:
         self._stop()
 
+    def root(self) -> int:
+        """Id of the process above all others of the server."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """User and system time of the server and all its children so far, in seconds.
 
         Raises:
             ServerFailed: if a process that was there at the start is gone.
         """
-        tree = process_tree(self._process.pid)
+        tree = process_tree(self.root())
         if gone := self._started_with - tree.keys():
             raise ServerFailed(f"{self.name} lost processes {sorted(gone)}")
         return sum(tree.values())
 
     def output(self) -> str:
         """The last lines that it wrote."""
-        return "\n".join(f"    {line}" for line in self._lines)
+        return "\n".join(f"    {line}" for line in [*self._lines][-_SHOWN_LINES:])
+
+    def messages(self) -> list[str]:
+        """What it logged as JSON, of the last lines."""
+        entries = [_entry_in(line) for line in [*self._lines]]
+        return [str(entry["message"]) for entry in entries if "message" in entry]
 
     def _wait_for_port(self) -> int:
         try:
@@ -133,12 +144,17 @@ class ServerProcess:
             self._process.stdout.close()
 
 
-def _port_in(line: str) -> int | None:
+def _entry_in(line: str) -> dict[str, object]:
+    """The JSON object on a line; empty if there is none."""
     try:
         entry = json.loads(line)
     except json.JSONDecodeError:
-        return None
-    port = entry.get("port") if isinstance(entry, dict) else None
+        return {}
+    return entry if isinstance(entry, dict) else {}
+
+
+def _port_in(line: str) -> int | None:
+    port = _entry_in(line).get("port")
     return port if isinstance(port, int) else None
 
 

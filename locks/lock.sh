@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes the lock files anew from pyproject.toml and protos.in, with the newest versions that fit.
+# Writes the lock files anew from pyproject.toml and *.in, with the newest versions that fit.
 # Needs uv (pip install uv). The locks hold for every supported Python and platform.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -12,6 +12,10 @@ lock() {
 lock client.txt ../pyproject.toml
 lock serve.txt ../pyproject.toml --extra serve
 lock gpu.txt ../pyproject.toml --extra gpu
+# NVIDIA's images have CUDA and cuDNN already.
+lock gpu-image.txt ../pyproject.toml --extra gpu $(sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' gpu.txt)
 lock train.txt ../pyproject.toml --extra train
 lock dev.txt ../pyproject.toml --extra serve --extra train --group ../pyproject.toml:dev
+lock build.txt --group ../pyproject.toml:build
 lock protos.txt protos.in
+lock mnist.txt mnist.in --no-deps

@@ -24,7 +24,7 @@ from convserve_server import neighbours
 from convserve_server.config import Settings, address
 from convserve_server.cpus import available_cpus, available_set
 from convserve_server.memory import memory_limit, oom_kills
-from convserve_server.port import reserve_port
+from convserve_server.port import StartError, reserve_port
 from convserve_server.sizing import (
     choose_batch_s,
     choose_cpus,
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 #: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
+#: What a worker writes to its supervisor when it serves; anything else is why it cannot, in UTF-8.
+READY = b"\0"
+MOST_SAID = 4096
 #: A worker that lived so long is restarted at once, s.
 _STABLE_S = 10.0
 _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 10.0
@@ -56,8 +59,11 @@ class _Slot:
 
     number: int
     process: subprocess.Popen[bytes] | None = None
-    #: Readable with a byte when the worker serves, at its end when the worker is gone.
+    #: Readable with READY when the worker serves, with the reason if it cannot start, and at its
+    #: end when the worker is gone.
     ready_fd: int = -1
+    #: The reason.
+    refusal: str = ""
     started: float = 0.0
     #: How many processes the kernel had killed for want of memory by then.
     oom_kills: int = 0
@@ -103,7 +109,7 @@ class Supervisor:
         Returns: the exit status, 0 after a clean drain.
 
         Raises:
-            StartError: if the port cannot be had.
+            StartError: if the port cannot be had, or no worker starts.
         """
         with (
             reserve_port(self._settings.host, self._settings.port) as holder,
@@ -116,9 +122,9 @@ class Supervisor:
             while not self._signals:
                 self._start_due()
                 self._wait()
-                if self._hopeless():
+                if hopeless := self._hopeless():
                     self._end(kill=True)
-                    return 1
+                    raise StartError(hopeless)
             return self._drain()
 
     def _watch_signals(self) -> None:
@@ -164,6 +170,7 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(slot.process.pid, {self._cpus[slot.number - 1]})
         slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False
+        slot.refusal = ""
         slot.oom_kills = oom_kills()
         self._selector.register(reader, selectors.EVENT_READ, slot)
 
@@ -189,10 +196,16 @@ class Supervisor:
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 self._wakeup[0].recv(4096)
-            elif os.read(key.fd, 1):
-                self._on_ready(key.data)
+            elif said := os.read(key.fd, MOST_SAID):
+                self._on_said(key.data, said)
             else:
                 self._on_exit(key.data)
+
+    def _on_said(self, slot: _Slot, said: bytes) -> None:
+        if said == READY:
+            self._on_ready(slot)
+        else:
+            slot.refusal = said.decode(errors="replace")
 
     def _on_ready(self, slot: _Slot) -> None:
         slot.ready = True
@@ -223,6 +236,8 @@ class Supervisor:
         slot.failures = 0 if lived >= _STABLE_S else slot.failures + 1
         if status == EXIT_CONFIG:
             slot.failures = _MAX_FIRST_FAILURES
+            if not self._announced:
+                return  # with the reason, which needs no line of its own
         delay = (
             min(_LAST_DELAY_S, _FIRST_DELAY_S * 2 ** (slot.failures - 1)) if slot.failures else 0
         )
@@ -233,7 +248,9 @@ class Supervisor:
         )  # fmt: skip
 
     def _why(self, slot: _Slot, status: int) -> str:
-        """What the kernel says of a worker's death, and what to do; empty if it did not kill it."""
+        """What the worker or the kernel says of its end, and what to do; empty if neither does."""
+        if slot.refusal:
+            return f" ({slot.refusal})"
         if status != -signal.SIGKILL:
             return ""
         # Several may have been killed before we look: each kill explains one death.
@@ -246,11 +263,14 @@ class Supervisor:
             "give the server more memory, or fewer workers (--workers))"
         )
 
-    def _hopeless(self) -> bool:
-        """Whether the server does not even start; later on, it is never given up."""
-        return not self._announced and any(
-            slot.process is None and slot.failures >= _MAX_FIRST_FAILURES for slot in self._slots
-        )
+    def _hopeless(self) -> str:
+        """Why the server does not even start, empty if it may; later on, it is never given up."""
+        if self._announced:
+            return ""
+        for slot in self._slots:
+            if slot.process is None and slot.failures >= _MAX_FIRST_FAILURES:
+                return slot.refusal or "no worker starts; the lines above say why"
+        return ""
 
     def _drain(self) -> int:
         log.info("%s: stopping", signal.Signals(self._signals[0]).name)
@@ -261,7 +281,7 @@ class Supervisor:
             for key, _ in self._selector.select(max(0.0, end - time.monotonic())):
                 if key.data is None:
                     self._wakeup[0].recv(4096)
-                elif not os.read(key.fd, 1):
+                elif not os.read(key.fd, MOST_SAID):
                     self._on_exit(key.data)
             if not forced and (len(self._signals) > 1 or time.monotonic() >= end):
                 log.error("killing %d workers", len(self._running()))

@@ -35,7 +35,7 @@ from convserve_server.neighbours import Neighbours
 from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.session_engine import EngineError
 from convserve_server.sizing import MOST_STREAMS
-from convserve_server.supervisor import EXIT_CONFIG
+from convserve_server.supervisor import EXIT_CONFIG, MOST_SAID, READY
 
 log = logging.getLogger(__name__)
 
@@ -218,10 +218,10 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
         worker = Worker(settings, make_front(settings, port, place.streams), load)
         worker.start()
     except (EngineError, ImportError) as error:
-        log.error("cannot start: %s", error)
+        _refuse(ready_fd, error)
         return EXIT_CONFIG
     except OSError as error:
-        log.error("cannot start: %s", error)
+        _refuse(ready_fd, error)
         return 1
     log.info(
         "serving with %s, %d engine threads, batches of up to %d, queues of up to %d images",
@@ -232,7 +232,7 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
     if place.tight:
         trim_from_now_on(stop)
     threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
-    os.write(ready_fd, b"1")
+    os.write(ready_fd, READY)
     stop.wait()
     log.info("stopping, at most %g s", settings.grace_s)
     left = worker.stop()
@@ -243,6 +243,11 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
         extra={"calls": calls, "cut_off": left},
     )
     return 0
+
+
+def _refuse(ready_fd: int, error: Exception) -> None:
+    """Tell the supervisor, on one line, why this worker cannot start; it says so for all."""
+    os.write(ready_fd, " ".join(str(error).split()).encode()[:MOST_SAID])
 
 
 def _wait_for_end_of_input(stop: threading.Event) -> None:

@@ -201,19 +201,19 @@ def test_second_server_on_the_same_port_is_refused(
     assert "Address already in use" in capfd.readouterr().err
 
 
-def test_cuda_where_there_is_none_refuses_to_start(start_server: StartServer) -> None:
+def test_cuda_where_there_is_none_refuses_to_start_and_says_why_once(
+    start_server: StartServer, capfd: Any
+) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     server = start_server("--device", "cuda")
     assert server.wait() == 1
-    # Each worker says it, unless the first one's end came before the others got so far.
-    messages = [e["message"] for e in server.log if "cannot start" in e["message"]]
-    assert 1 <= len(messages) <= max(1, available_cpus())
-    for message in messages:
-        assert "device cuda: this onnxruntime has only" in message
-        assert "convserve[gpu]" in message
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("convserve-serve: device cuda: this onnxruntime has only")
+    assert "convserve[gpu]" in line
+    assert [entry["level"] for entry in server.log] == ["info"]
 
 
 def test_workers_for_all_cpus_are_kept_on_one_each_unless_told_not_to(

@@ -1,11 +1,14 @@
 """The command convserve-train fit."""
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
 
 from convserve_trainer import recipes, sources
+
+MODELS_VARIABLE = "CONVSERVE_MODELS"
 
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture --models models
@@ -113,8 +116,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--models",
         metavar="DIR",
         type=Path,
-        default=Path("models"),
-        help="folder of all models [default: %(default)s]",
+        default=Path(os.environ.get(MODELS_VARIABLE) or "models"),
+        help=f"folder of all models [default: models] [env: {MODELS_VARIABLE}]",
     )
     group.add_argument(
         "--name",

@@ -1,0 +1,188 @@
+"""Measures servers in containers that may use little: what they answer, and the memory they take.
+
+    python -m benchmarks.limits --models models --cpus 1 --memory 512m
+
+Needs a container engine of this machine and the image convserve-server (docker compose build). The
+baseline is the same container without limits. After the load of benchmarks.serving come calls that
+take much memory at once; a server may refuse some of those, but must answer the rest, and the
+questions that are asked afterwards.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.answers import Questions
+from benchmarks.bundles import Bundle
+from benchmarks.command import (
+    BenchmarkError,
+    add_run_options,
+    add_server_options,
+    execute,
+    new_parser,
+    tell,
+)
+from benchmarks.containers import MemoryWatch, ServerContainer, private_bytes
+from benchmarks.engine import Engine
+from benchmarks.meter import Meter, Subject, choose_driver, measurements, reported, running
+from benchmarks.report import heading_of_load, machine, write_json
+from benchmarks.servers import FRONTS
+from benchmarks.serving import CELLS
+from benchmarks.storms import Storm, storms
+from benchmarks.table import grid, markdown, rows
+
+_PACKAGES = ("convserve", "grpcio", "onnxruntime", "protobuf", "pygrpc-native")
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a server chose, and the most that it took.
+
+    Attributes:
+        server: its name.
+        workers: processes that answer.
+        engine_threads: of each worker.
+        decode_threads: of each worker.
+        rest_mib: memory that belongs to no file, with all models loaded, before any load.
+        most_mib: the most of it under all loads.
+        most_in: the load under which it was.
+        deaths: workers that ended.
+        statuses: of all calls of the storms.
+    """
+
+    server: str
+    workers: int
+    engine_threads: int
+    decode_threads: int
+    rest_mib: float
+    most_mib: float
+    most_in: str
+    deaths: int
+    statuses: dict[str, int]
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = new_parser("benchmarks.limits", __doc__)
+    add_server_options(result)
+    result.add_argument(
+        "--cpus", type=float, default=1.0, metavar="N",
+        help="that the limited server may use [default: 1]",
+    )  # fmt: skip
+    result.add_argument(
+        "--memory", default="512m", metavar="SIZE",
+        help="that it may use, as docker run takes it [default: 512m]",
+    )  # fmt: skip
+    result.add_argument(
+        "--digits", default="mnist", metavar="NAME", help="model of digits [default: mnist]"
+    )
+    result.add_argument(
+        "--photos", metavar="NAME", help="model of photographs [default: the first by name]"
+    )
+    add_run_options(result, rounds=3, measured="server and cell")
+    return result
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Start the servers, measure, stop them, print.
+
+    Raises:
+        BenchmarkError: if there is no engine, image or bundle, or a call got a wrong answer.
+    """
+    engine = Engine()
+    if not engine.runs:
+        raise BenchmarkError("no container engine answers; see DOCKER_HOST")
+    digits = Bundle.newest(arguments.models, arguments.digits)
+    photos = Bundle.newest_of_photos(arguments.models, arguments.photos)
+    meter = Meter(choose_driver(arguments.driver), arguments.connections, arguments.seconds)
+    questions = Questions.of_pixels(digits, max(cell.images for cell in CELLS))
+    on = machine(_PACKAGES)
+    servers = _servers(engine, arguments)
+    subjects = [Subject(server, questions) for server in servers]
+    with running(subjects):
+        measured = list(measurements(meter, subjects, CELLS, arguments.rounds))
+    table = rows(measured, servers[0].name)
+    kinds = storms(digits.model, photos.model)
+    sizes = [
+        _size(subject, meter, kinds)
+        for subject in (Subject(server, questions) for server in _servers(engine, arguments))
+    ]
+    about = meter.about(digits, arguments.rounds) | {"storms": [kind.name for kind in kinds]}
+    print(heading_of_load(on, about), markdown(table), _sizes_table(sizes), sep="\n\n")
+    write_json(arguments.json, on, about, measurements=measured, rows=table, sizes=sizes)
+
+
+def _servers(engine: Engine, arguments: argparse.Namespace) -> list[ServerContainer]:
+    limits = ["--cpus", f"{arguments.cpus:g}", "--memory", arguments.memory]
+    limits += ["--memory-swap", arguments.memory]
+    named = f"{arguments.cpus:g} CPUs, {arguments.memory}"
+    flags: list[str] = arguments.flags.split()
+    return [
+        ServerContainer(
+            engine, f"{front}, {name}", Path(arguments.models), options, ["--front", front, *flags]
+        )
+        for name, options in (("no limits", []), (named, limits))
+        for front in FRONTS
+    ]
+
+
+def _size(subject: Subject, meter: Meter, kinds: Sequence[Storm]) -> Sizes:
+    """One server under every storm, its answers checked after each."""
+    server = subject.server
+    assert isinstance(server, ServerContainer)
+    statuses: Counter[str] = Counter()
+    with running([subject]):
+        root = server.root()
+        rest = private_bytes(root)
+        most = {"at rest": rest}
+        for kind in kinds:
+            watch = MemoryWatch(root)
+            with watch.watching():
+                statuses += kind.blow(server.address, meter.seconds)
+            most[kind.name] = watch.most
+            with reported(server, f", after {kind.name}"):
+                subject.questions.check(server.address)
+            tell(f"{server.name}, {kind.name}: {watch.most / _MIB:.0f} MiB, {dict(statuses)}")
+        settings: dict[str, Any] = server.settings()
+        deaths = server.deaths()
+    for death in deaths:
+        tell(f"{server.name}: {death}")
+    return Sizes(
+        server=server.name,
+        workers=settings["workers"],
+        engine_threads=settings["engine_threads"],
+        decode_threads=settings["decode_threads"],
+        rest_mib=rest / _MIB,
+        most_mib=max(most.values()) / _MIB,
+        most_in=max(most, key=lambda name: most[name]),
+        deaths=len(deaths),
+        statuses=dict(statuses),
+    )
+
+
+def _sizes_table(sizes: Sequence[Sizes]) -> str:
+    header = (
+        "server", "workers", "engine threads", "decode threads", "MiB at rest", "MiB, most",
+        "under", "workers lost", "calls answered", "refused",
+    )  # fmt: skip
+    return grid(header, [list(_cells(one)) for one in sizes], {"server", "under", "refused"})
+
+
+def _cells(one: Sizes) -> Iterator[str]:
+    yield one.server
+    yield from map(str, (one.workers, one.engine_threads, one.decode_threads))
+    yield f"{one.rest_mib:.0f}"
+    yield f"{one.most_mib:.0f}"
+    yield one.most_in
+    yield str(one.deaths)
+    yield f"{one.statuses.get('OK', 0):,}"
+    others = {name: count for name, count in one.statuses.items() if name != "OK"}
+    yield ", ".join(f"{count:,} {name}" for name, count in sorted(others.items())) or "none"
+
+
+if __name__ == "__main__":
+    sys.exit(execute(_parser(), run))

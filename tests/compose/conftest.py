@@ -1,0 +1,61 @@
+"""The stack of docker-compose.yml on a real engine: a running one, or one that is started here."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engine import MAKE_S, Engine, run, until
+from benchmarks.stack import ROOT, Asker, Stack
+
+#: Starts an engine where none runs ("start", prints a line to export), and stops it ("stop").
+ENGINE = Path(
+    os.environ.get("CONVSERVE_TEST_ENGINE", ROOT.parent / "shared" / "docker" / "engine.sh")
+)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """A container engine that runs."""
+    found = Engine()
+    if found.runs:
+        yield found
+        return
+    if not ENGINE.exists():
+        pytest.skip(f"no container engine runs, and there is no {ENGINE} to start one")
+    started = run([ENGINE, "start"], found.environ, timeout_s=MAKE_S)
+    said = [line for line in started.stdout.splitlines() if line.startswith("export DOCKER_HOST=")]
+    if started.returncode or not said:
+        pytest.skip(f"no container engine can be started: {started.stdout[-500:]}")
+    yield Engine({**os.environ, "DOCKER_HOST": said[-1].partition("=")[2]})
+    run([ENGINE, "stop"], found.environ)
+
+
+@pytest.fixture(scope="session")
+def stack(engine: Engine) -> Iterator[Stack]:
+    """Images built, the stack up, its two jobs done."""
+    stack = Stack(engine, f"convserve-test-{os.getpid()}")
+    stack.compose("build")
+    try:
+        stack.compose("up", "-d")
+        until(lambda: bool(stack.containers("client")), "there is a client")
+        engine.docker("wait", *stack.containers("trainer"), *stack.containers("client"))
+        yield stack
+    finally:
+        print(stack.try_compose("down", "-v", "--timeout", "1").stdout)
+
+
+@pytest.fixture
+def ask(stack: Stack) -> Iterator[Callable[..., Asker]]:
+    """Start askers, and wait until they have an answer, or as many as they are told."""
+    askers: list[Asker] = []
+
+    def start(*options: str) -> Asker:
+        askers.append(Asker(stack, *options))
+        askers[-1].wait_until_asking()
+        return askers[-1]
+
+    yield start
+    for asker in askers:
+        asker.remove()
