@@ -23,10 +23,12 @@ def new_parser(module: str, about: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=f"python -m {module}", description=about.partition("\n")[0])
 
 
-def add_run_options(parser: argparse.ArgumentParser, rounds: int, measured: str) -> None:
+def add_run_options(
+    parser: argparse.ArgumentParser, rounds: int, measured: str, least: int = 1
+) -> None:
     """How often, and where the figures go."""
     parser.add_argument(
-        "--rounds", type=whole(1), default=rounds, metavar="N",
+        "--rounds", type=whole(least), default=rounds, metavar="N",
         help=f"measurements of each {measured} [default: {rounds}]",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")

@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import BenchmarkError
+from convserve import Health
+from convserve.errors import ConvserveError
+from convserve.health_check import check
 
 _WAIT_S = 300.0
+_CHECK_S = 2.0
 #: Of building images.
 MAKE_S = 1200.0
 
@@ -45,6 +49,14 @@ def until(true: Callable[[], bool], what: str, timeout_s: float = _WAIT_S) -> No
         if time.monotonic() > end:
             raise EngineError(f"not within {timeout_s:g} s: {what}")
         time.sleep(0.05)
+
+
+def is_serving(address: str) -> bool:
+    """Whether a server is there and answers calls."""
+    try:
+        return check(address, "", _CHECK_S) is Health.SERVING
+    except ConvserveError:
+        return False
 
 
 class Engine:

@@ -1,6 +1,6 @@
 """Measures servers in containers that may use little: what they answer, and the memory they take.
 
-    python -m benchmarks.limits --models models --cpus 1 --memory 512m
+    python -m benchmarks.limits --models models --limits 1,512m --limits 2,300m
 
 Needs a container engine of this machine and the image convserve-server (docker compose build). The
 baseline is the same container without limits. After the load of benchmarks.serving come calls that
@@ -27,13 +27,13 @@ from benchmarks.command import (
     tell,
 )
 from benchmarks.containers import MemoryWatch, ServerContainer, private_bytes
-from benchmarks.engine import Engine
+from benchmarks.engine import Engine, is_serving, until
 from benchmarks.meter import Meter, Subject, choose_driver, measurements, reported, running
 from benchmarks.report import heading_of_load, machine, write_json
 from benchmarks.servers import FRONTS
 from benchmarks.serving import CELLS
 from benchmarks.storms import Storm, storms
-from benchmarks.table import grid, markdown, rows
+from benchmarks.table import Measurement, grid, markdown, rows
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "protobuf", "pygrpc-native")
 _MIB = 2**20
@@ -70,12 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.limits", __doc__)
     add_server_options(result)
     result.add_argument(
-        "--cpus", type=float, default=1.0, metavar="N",
-        help="that the limited server may use [default: 1]",
-    )  # fmt: skip
-    result.add_argument(
-        "--memory", default="512m", metavar="SIZE",
-        help="that it may use, as docker run takes it [default: 512m]",
+        "--limits", type=_limits, action="append", metavar="CPUS,MEMORY",
+        help="what a server may use, as docker run takes it; may be repeated [default: 1,512m]",
     )  # fmt: skip
     result.add_argument(
         "--digits", default="mnist", metavar="NAME", help="model of digits [default: mnist]"
@@ -83,8 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--photos", metavar="NAME", help="model of photographs [default: the first by name]"
     )
-    add_run_options(result, rounds=3, measured="server and cell")
+    add_run_options(result, rounds=3, measured="server and cell", least=0)
     return result
+
+
+def _limits(text: str) -> tuple[str, str]:
+    cpus, _, memory = text.partition(",")
+    if not memory:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 1,512m")
+    return cpus, memory
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -103,8 +106,10 @@ def run(arguments: argparse.Namespace) -> None:
     on = machine(_PACKAGES)
     servers = _servers(engine, arguments)
     subjects = [Subject(server, questions) for server in servers]
-    with running(subjects):
-        measured = list(measurements(meter, subjects, CELLS, arguments.rounds))
+    measured: list[Measurement] = []
+    if arguments.rounds:
+        with running(subjects):
+            measured += measurements(meter, subjects, CELLS, arguments.rounds)
     table = rows(measured, servers[0].name)
     kinds = storms(digits.model, photos.model)
     sizes = [
@@ -112,20 +117,22 @@ def run(arguments: argparse.Namespace) -> None:
         for subject in (Subject(server, questions) for server in _servers(engine, arguments))
     ]
     about = meter.about(digits, arguments.rounds) | {"storms": [kind.name for kind in kinds]}
-    print(heading_of_load(on, about), markdown(table), _sizes_table(sizes), sep="\n\n")
+    tables = [markdown(table)] if table else []
+    print(heading_of_load(on, about), *tables, _sizes_table(sizes), sep="\n\n")
     write_json(arguments.json, on, about, measurements=measured, rows=table, sizes=sizes)
 
 
 def _servers(engine: Engine, arguments: argparse.Namespace) -> list[ServerContainer]:
-    limits = ["--cpus", f"{arguments.cpus:g}", "--memory", arguments.memory]
-    limits += ["--memory-swap", arguments.memory]
-    named = f"{arguments.cpus:g} CPUs, {arguments.memory}"
+    cases: list[tuple[str, list[str]]] = [("no limits", [])]
+    for cpus, memory in arguments.limits or [("1", "512m")]:
+        options = ["--cpus", cpus, "--memory", memory, "--memory-swap", memory]
+        cases.append((f"{cpus} CPU, {memory}", options))
     flags: list[str] = arguments.flags.split()
     return [
         ServerContainer(
             engine, f"{front}, {name}", Path(arguments.models), options, ["--front", front, *flags]
         )
-        for name, options in (("no limits", []), (named, limits))
+        for name, options in cases
         for front in FRONTS
     ]
 
@@ -144,6 +151,8 @@ def _size(subject: Subject, meter: Meter, kinds: Sequence[Storm]) -> Sizes:
             with watch.watching():
                 statuses += kind.blow(server.address, meter.seconds)
             most[kind.name] = watch.most
+            # A worker that was killed is back in a moment.
+            until(lambda: is_serving(server.address), f"{server.name} serves after {kind.name}")
             with reported(server, f", after {kind.name}"):
                 subject.questions.check(server.address)
             tell(f"{server.name}, {kind.name}: {watch.most / _MIB:.0f} MiB, {dict(statuses)}")

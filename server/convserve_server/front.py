@@ -47,6 +47,10 @@ class Cancellation:
 
 Event = Call | Cancellation
 
+#: Calls at a time on one connection; clients hold back the others once they know. No smaller where
+#: memory is: one that has just ended may still count, and its successor is refused (gRPC's own
+#: clients try again, others do not).
+MAX_STREAMS = 4096
 #: Takes events in the order in which they came; must not block.
 Handler = Callable[[Sequence[Event]], None]
 
@@ -65,8 +69,6 @@ class FrontOptions:
     keepalive_s: int
     #: Share the port with other processes.
     reuse_port: bool
-    #: Calls at a time on one connection; clients hold back the others once they know.
-    max_streams: int
 
 
 class Front(Protocol):

@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from convserve_server import health, service, streams
 from convserve_server.config import address
 from convserve_server.errors import ServeError, to_trailers
-from convserve_server.front import Call, Cancellation, FrontOptions, Handler, Origin
+from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
 
 _MAX_PENDING = 2**20
 
@@ -139,7 +139,7 @@ class GrpcioFront:
             options=[
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.max_concurrent_streams", options.max_streams),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
                 # Beyond 1,000 calls that wait for Python, grpc cancels some at random. Refusing is
                 # the queue's, with a reason.
                 ("grpc.server.max_pending_requests", _MAX_PENDING),

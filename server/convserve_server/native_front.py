@@ -6,7 +6,6 @@ on a Unix socket, whose call ids are negative.
 Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
 """
 
-import dataclasses
 import itertools
 import logging
 import shutil
@@ -22,6 +21,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from convserve_server.config import address
 from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, to_trailers
 from convserve_server.front import (
+    MAX_STREAMS,
     Call,
     Cancellation,
     Event,
@@ -30,7 +30,6 @@ from convserve_server.front import (
     Origin,
 )
 from convserve_server.grpcio_front import GrpcioFront
-from convserve_server.sizing import MOST_STREAMS
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
@@ -57,9 +56,7 @@ class NativeFront:
         self._methods = options.methods
         self._folder = Path(tempfile.mkdtemp(prefix="convserve-"))
         self._socket = self._folder / "grpcio.sock"
-        # All clients come to it over the few connections of ours.
-        passed_on = dataclasses.replace(options, max_streams=MOST_STREAMS)
-        self._grpcio = GrpcioFront(passed_on, f"unix:{self._socket}", itertools.count(-1, -1))
+        self._grpcio = GrpcioFront(options, f"unix:{self._socket}", itertools.count(-1, -1))
         self._thread = threading.Thread(target=self._receive, name="front", daemon=True)
         self._handler: Handler
         self._front: NativeGrpcFront
@@ -72,7 +69,7 @@ class NativeFront:
             [(path, False) for path in self._methods],
             call_details=True,
             keepalive_time_ms=self._options.keepalive_s * 1000,
-            max_concurrent_streams=self._options.max_streams,
+            max_concurrent_streams=MAX_STREAMS,
             reuse_port=self._options.reuse_port,
         )
         self._grpcio.start(handler)

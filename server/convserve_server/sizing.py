@@ -20,9 +20,8 @@ ROOM_BYTES:
 - an eighth is the largest message, 8 to 16 MiB;
 - the rest is for messages that are being received, and for batches.
 
-With less than _PLENTY_BYTES to spare, one connection has no more calls open than such messages fit
-into the room, but at least 8; malloc is told to keep nothing; and batches are shorter. With 4.2 GiB
-a worker all is at its most, and more memory changes nothing. What a user has set is kept.
+With less than _PLENTY_BYTES to spare, malloc is told to keep nothing, and batches are shorter. With
+4.2 GiB a worker all is at its most, and more memory changes nothing. What a user has set is kept.
 docs/performance.md has the measurements.
 """
 
@@ -48,8 +47,6 @@ _WIDE_BYTES = 64 * MIB
 _LEAST_DECODER, _MOST_DECODER = 16 * MIB, 256 * MIB
 #: The least takes what telephones make of 12 megapixels.
 _LEAST_MESSAGE, _MOST_MESSAGE = 8 * MIB, 16 * MIB
-#: Of one connection; clients hold back the others once they know.
-_LEAST_STREAMS, MOST_STREAMS = 8, 4096
 _LEAST_QUEUE, _MOST_QUEUE = 4 * MIB, 256 * MIB
 
 #: What a worker has beyond WORKER_BYTES where nothing need be saved.
@@ -149,23 +146,6 @@ def choose_batch_s(settings: Settings, memory: float) -> float:
         memory: bytes that we may use.
     """
     return _BATCH_S * max(1 / 3, min(1.0, _left(settings, memory) / _PLENTY_BYTES))
-
-
-def choose_streams(settings: Settings, memory: float) -> int:
-    """Calls that may be open on one connection, whose messages are received side by side.
-
-    So many that messages of the largest size on one connection fit into a worker's room. There may
-    be any number of connections; this bounds what one client does without meaning harm.
-
-    Args:
-        settings: with sizes chosen.
-        memory: bytes that we may use.
-    """
-    if not is_tight(settings, memory):
-        return MOST_STREAMS
-    return _within(
-        _room(settings, memory) / settings.max_message_bytes, _LEAST_STREAMS, MOST_STREAMS
-    )
 
 
 def is_tight(settings: Settings, memory: float) -> bool:

@@ -30,7 +30,6 @@ from convserve_server.sizing import (
     choose_cpus,
     choose_malloc,
     choose_sizes,
-    choose_streams,
     choose_wide,
     in_mib,
     is_tight,
@@ -183,7 +182,6 @@ class Supervisor:
             "cpus": list(self._cpus),
             "tight": is_tight(self._settings, self._memory),
             "batch_s": choose_batch_s(self._settings, self._memory),
-            "streams": choose_streams(self._settings, self._memory),
         }
 
     def _engines(self) -> Path:

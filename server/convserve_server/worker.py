@@ -34,7 +34,6 @@ from convserve_server.logs import configure_logging
 from convserve_server.neighbours import Neighbours
 from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.session_engine import EngineError
-from convserve_server.sizing import MOST_STREAMS
 from convserve_server.supervisor import EXIT_CONFIG, MOST_SAID, READY
 
 log = logging.getLogger(__name__)
@@ -141,13 +140,12 @@ class Worker:
         self._served = names
 
 
-def make_front(settings: Settings, port: int, max_streams: int = MOST_STREAMS) -> Front:
+def make_front(settings: Settings, port: int) -> Front:
     """The front that the settings ask for.
 
     Args:
         settings: with sizes chosen.
         port: to listen on.
-        max_streams: calls at a time on one connection.
     """
     options = FrontOptions(
         host=settings.host,
@@ -157,7 +155,6 @@ def make_front(settings: Settings, port: int, max_streams: int = MOST_STREAMS) -
         max_message_bytes=settings.max_message_bytes,
         keepalive_s=settings.keepalive_s,
         reuse_port=True,
-        max_streams=max_streams,
     )
     # Imported when asked for: the other one may not be installed, and costs memory.
     if settings.front == "native":
@@ -180,7 +177,6 @@ class Place:
         cpus: that all workers are kept on, one each; empty if the system chooses.
         tight: whether memory is, so that none is kept for later.
         batch_s: longest batch on the CPU, by the time of a single image.
-        streams: calls at a time on one connection.
     """
 
     number: int
@@ -189,7 +185,6 @@ class Place:
     cpus: list[int]
     tight: bool
     batch_s: float
-    streams: int
 
     def room(self, settings: Settings) -> Room | None:
         """What an engine may use beyond its own threads; None if there is no more."""
@@ -215,7 +210,7 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
             settings.device, settings.engine_threads, settings.max_batch, place.batch_s
         )
         load = partial(load_engine, options=options, room=place.room(settings))
-        worker = Worker(settings, make_front(settings, port, place.streams), load)
+        worker = Worker(settings, make_front(settings, port), load)
         worker.start()
     except (EngineError, ImportError) as error:
         _refuse(ready_fd, error)

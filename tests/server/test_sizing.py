@@ -19,7 +19,6 @@ from convserve_server.sizing import (
     choose_cpus,
     choose_malloc,
     choose_sizes,
-    choose_streams,
     choose_wide,
     is_tight,
     memory_warning,
@@ -111,19 +110,13 @@ def test_more_memory_never_makes_anything_smaller_for_the_same_workers(cpus: int
 
 
 @pytest.mark.parametrize(
-    ("mib", "batch_s", "streams", "tight"),
-    [
-        (256, 0.02, 8, True),
-        (512, 0.0356, 19, True),
-        (1024, 0.06, 4096, False),
-        (math.inf, 0.06, 4096, False),
-    ],
+    ("mib", "batch_s", "tight"),
+    [(256, 0.02, True), (512, 0.0356, True), (1024, 0.06, False), (math.inf, 0.06, False)],
 )
-def test_small_memory_makes_batches_short_calls_few_and_malloc_thrifty(
-    mib: float, batch_s: float, streams: int, tight: bool
+def test_small_memory_makes_batches_short_and_malloc_thrifty(
+    mib: float, batch_s: float, tight: bool
 ) -> None:
     sized = choose_sizes(Settings(models="m"), 1, mib * MIB)
-    assert choose_streams(sized, mib * MIB) == streams
     assert choose_batch_s(sized, mib * MIB) == pytest.approx(batch_s, abs=1e-4)
     assert is_tight(sized, mib * MIB) == tight
     assert bool(choose_malloc(sized, mib * MIB)) == tight
@@ -185,7 +178,6 @@ def test_worker_has_room_for_more_threads_only_beside_others(
         cpus=[0, 1],
         tight=False,
         batch_s=0.06,
-        streams=4096,
     )
     room = place.room(Settings(models="m", workers=workers, engine_threads=engine_threads))
     assert (room is not None) == has_room
