@@ -1,14 +1,15 @@
 """One queue and one thread for each model version: runs what waits as soon as the engine is free.
 
 A busy engine makes the batches grow by itself, so no request waits for company unless max_delay
-says so. Every request that was accepted is answered exactly once: with its rows, or an error.
+says so. Where more waits than a batch holds, each caller has an equal share of it, and who leaves
+some of his leaves it to the others. Every request that was accepted is answered exactly once: with
+its rows, or an error.
 """
 
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from convserve_server.errors import (
     QueueFull,
     ServeError,
 )
+from convserve_server.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +59,30 @@ class Request:
         deadline: time.monotonic() after which nobody waits for the answer, or None.
         done: called once with the outcome, on the batcher's thread or the one that cancels; must
             not block.
+        caller: whose it is; callers share batches equally.
     """
 
-    __slots__ = ("_done", "arrived", "compute_s", "deadline", "finished", "pixels", "rows", "taken")
+    __slots__ = (
+        "_done",
+        "arrived",
+        "caller",
+        "compute_s",
+        "deadline",
+        "finished",
+        "pixels",
+        "rows",
+        "taken",
+    )
 
     def __init__(
         self,
         pixels: Pixels,
         deadline: float | None,
         done: Callable[[Outcome], None],
+        caller: Hashable = "",
     ) -> None:
         self.pixels = pixels
+        self.caller = caller
         self.deadline = deadline
         self._done = done
         self.arrived = time.monotonic()
@@ -116,7 +131,7 @@ class Batcher:
         self._max_queue = max_queue
         self._max_delay_s = max_delay_s
         self._name = name
-        self._queue: deque[Request] = deque()
+        self._queue: Turns[Request] = Turns()
         self._waiting = 0
         self._closed = False
         # Whether the engine is in use, and whether it is by a thread that submits.
@@ -174,7 +189,7 @@ class Batcher:
                 self._busy = self._here = True
                 request.taken = count
             else:
-                self._queue.append(request)
+                self._queue.append(request.caller, request)
                 self._waiting += count
                 self._changed.notify()
         if here:
@@ -239,8 +254,8 @@ class Batcher:
         """Seconds that the oldest request may still wait for company. Called with the lock."""
         if not self._waiting:
             return None
-        oldest = next(request for request in self._queue if not request.finished)
-        return oldest.arrived + self._max_delay_s - time.monotonic()
+        oldest = min(request.arrived for request in self._queue if not request.finished)
+        return oldest + self._max_delay_s - time.monotonic()
 
     def _form(self) -> tuple[list[Request], list[tuple[Request, Pixels]]]:
         """Take the next batch off the queue: expired requests, and pieces of live ones.
@@ -248,28 +263,36 @@ class Batcher:
         Called with the lock. Expired requests are marked as finished here, and count for nothing.
         """
         expired: list[Request] = []
-        batch: list[tuple[Request, Pixels]] = []
+        #: Where the piece of each request begins, in the order in which they were met.
+        begins: dict[Request, int] = {}
         room = self._max_batch
+        share = turn = max(1, room // max(1, self._queue.callers))
         now = time.monotonic()
         while self._queue and room:
-            request = self._queue[0]
-            if request.finished:
-                self._queue.popleft()
-                continue
-            if request.expired(now):
-                self._queue.popleft()
-                request.finished = True
-                self._waiting -= len(request.pixels) - request.taken
-                expired.append(request)
-                continue
-            piece = request.pixels[request.taken : request.taken + room]
-            request.taken += len(piece)
-            self._waiting -= len(piece)
-            room -= len(piece)
-            batch.append((request, piece))
-            if request.taken == len(request.pixels):
-                self._queue.popleft()
-        return expired, batch
+            request = self._queue.first()
+            if request.finished or request.expired(now):
+                if not request.finished:
+                    request.finished = True
+                    self._waiting -= len(request.pixels) - request.taken
+                    expired.append(request)
+                over = self._queue.pop()
+            else:
+                count = min(len(request.pixels) - request.taken, room, turn)
+                begins.setdefault(request, request.taken)
+                request.taken += count
+                self._waiting -= count
+                room -= count
+                turn -= count
+                over = request.taken == len(request.pixels) and self._queue.pop()
+                if not turn and not over:
+                    self._queue.pass_on()
+                    over = True
+            if over:
+                turn = share
+        if turn < share:  # the batch is full in the middle of a turn; the next begins with another
+            self._queue.pass_on()
+        pieces = [(request, request.pixels[at : request.taken]) for request, at in begins.items()]
+        return expired, pieces
 
     def _execute(self, batch: list[tuple[Request, Pixels]]) -> None:
         """Run a batch and answer the requests that are complete with it."""

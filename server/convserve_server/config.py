@@ -58,10 +58,11 @@ class Settings:
         high=65535,
     )
     front: str = _setting(
-        "grpcio",
-        "what speaks HTTP/2: grpcio everywhere, native in Rust (faster, no TLS)",
+        "auto",
+        "what speaks HTTP/2: grpcio everywhere, or native, in Rust, several times as fast; auto: "
+        "native where it is installed and can do all that is asked for",
         group="calls",
-        choices=("grpcio", "native"),
+        choices=("auto", "grpcio", "native"),
     )
     workers: int = _setting(
         0,
@@ -104,6 +105,15 @@ class Settings:
         metavar="S",
         low=10,
         high=7200,
+    )
+    max_connection_age_s: float = _setting(
+        0.0,
+        "ask clients to connect anew after this, so that a balancer spreads them; calls in flight "
+        "are finished; grpcio front only; 0: never",
+        group="calls",
+        metavar="S",
+        low=0.0,
+        high=86400.0,
     )
     lame_duck_s: float = _setting(
         1.0,
@@ -255,7 +265,7 @@ _GROUPS = {
 
 _EPILOG = """examples:
   convserve-serve --models models
-  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --host 0.0.0.0 --front native
+  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --host 0.0.0.0 --front grpcio
 """
 
 

@@ -1,14 +1,14 @@
 """Threads that turn the files of requests into pixels, beside the engine.
 
 The decoders release the GIL, so a picture is decoded while the engine runs the batch before it.
-Images leave the queue one by one: a request of many is decoded by all threads together.
+Images leave the queue one by one, those of each caller in turn: a request of many is decoded by all
+threads together, and does not keep others waiting.
 """
 
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from convserve_imaging.errors import PictureError
 from convserve_server.errors import DeadlinePassed, InternalFault, QueueFull, ServeError
+from convserve_server.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class Files:
         deadline: time.monotonic() after which nobody waits for the answer, or None.
         done: called once with the outcome, unless cancelled, on one of the pool's threads; must
             not block.
+        caller: whose they are; callers take turns.
     """
 
     __slots__ = (
         "_done",
         "arrived",
+        "caller",
         "deadline",
         "decode",
         "files",
@@ -71,8 +74,10 @@ class Files:
         decode: Decode,
         deadline: float | None,
         done: Callable[[Decoded | ServeError], None],
+        caller: Hashable = "",
     ) -> None:
         self.files = files
+        self.caller = caller
         #: Bytes of all files.
         self.size = sum(map(len, files))
         self.decode = decode
@@ -108,7 +113,7 @@ class DecodePool:
     def __init__(self, threads: int, max_queue: int, max_bytes: int) -> None:
         self._max_queue = max_queue
         self._max_bytes = max_bytes
-        self._queue: deque[Files] = deque()
+        self._queue: Turns[Files] = Turns()
         self._waiting = 0
         self._bytes = 0
         self._closed = False
@@ -159,7 +164,7 @@ class DecodePool:
                     retry_after_s=max(0.01, waiting * self._image_s / len(self._threads)),
                 )
             files.queued = True
-            self._queue.append(files)
+            self._queue.append(files.caller, files)
             self._waiting += count
             self._bytes += files.size
             self._changed.notify(count)
@@ -193,14 +198,14 @@ class DecodePool:
                     self._changed.wait()
                 if self._closed:
                     return
-                files = self._queue[0]
+                files = self._queue.first()
                 if files.finished:
-                    self._queue.popleft()
+                    self._queue.pop()
                     continue
                 now = time.monotonic()
                 expired = files.deadline is not None and files.deadline <= now
                 if expired:
-                    self._queue.popleft()
+                    self._queue.pop()
                     self._drop(files)
                 else:
                     place = files.taken
@@ -208,8 +213,8 @@ class DecodePool:
                     files.started = files.started or now
                     files.taken += 1
                     self._waiting -= 1
-                    if files.taken == len(files.files):
-                        self._queue.popleft()
+                    if files.taken < len(files.files) or not self._queue.pop():
+                        self._queue.pass_on()
             if expired:
                 files.finish(DeadlinePassed("the deadline passed before the images were decoded"))
             else:

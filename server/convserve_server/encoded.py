@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ class EncodedCall:
     Args:
         files: one image each, at least one.
         deadline: time.monotonic() after which nobody waits for the answer, or None.
+        caller: whose call it is; callers take turns.
         decoding: makes pixels of them.
         choose: the model and who answers; raises ServeError.
     """
@@ -28,11 +29,13 @@ class EncodedCall:
         self,
         files: Sequence[bytes],
         deadline: float | None,
+        caller: Hashable,
         decoding: DecodePool,
         choose: Callable[[], tuple[ModelVersion, Responder]],
     ) -> None:
         self._data = files
         self._deadline = deadline
+        self._caller = caller
         self._decoding = decoding
         self._choose = choose
         self._lock = threading.Lock()
@@ -61,7 +64,7 @@ class EncodedCall:
             except Exception as error:  # noqa: BLE001 - the caller must be told, whatever it is
                 responder(InternalFault("queueing decoded images", error))
 
-        files = Files(self._data, model.decode, self._deadline, decoded)
+        files = Files(self._data, model.decode, self._deadline, decoded, self._caller)
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(files))
         try:
@@ -98,7 +101,7 @@ class EncodedCall:
         if not images:
             responder(Answer(np.empty((0, model.engine.classes), np.float32), 0.0, 0.0))
             return
-        work = Request(_stacked(images), self._deadline, responder)
+        work = Request(_stacked(images), self._deadline, responder, self._caller)
         if model.submit(work, last=last, admitted=True):
             # They are not needed any more, and may be a hundred times the size of the pixels.
             self._data = ()

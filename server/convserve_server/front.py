@@ -32,6 +32,8 @@ class Call(NamedTuple):
     payload: bytes
     #: time.monotonic() at which the caller stops waiting; None: never.
     deadline: float | None
+    #: Whose connection it came by; no more than a name, the same for all calls of a connection.
+    caller: str
     #: Asks the front who calls, while the call is there; asking costs time, so only where needed.
     origin: Callable[[], Origin]
     #: No other call is open: short work may be done on the front's thread, which has nothing else.
@@ -67,6 +69,8 @@ class FrontOptions:
     services: tuple[str, ...]
     max_message_bytes: int
     keepalive_s: int
+    #: Age at which connections are closed, once their calls are answered, s; 0: never.
+    max_connection_age_s: float
     #: Share the port with other processes.
     reuse_port: bool
 

@@ -24,6 +24,7 @@ from convserve_server.errors import ServeError, to_trailers
 from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
 
 _MAX_PENDING = 2**20
+_NEVER_MS = 2**31 - 1
 
 #: So many calls, each after the answer to the last, are taken for those of a lone caller.
 _ALONE_IN_A_ROW = 16
@@ -135,6 +136,7 @@ class GrpcioFront:
 
     def _build(self) -> grpc.aio.Server:
         options = self._options
+        age_ms = round(options.max_connection_age_s * 1000) or _NEVER_MS
         server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", options.max_message_bytes),
@@ -148,6 +150,7 @@ class GrpcioFront:
                 ("grpc.keepalive_time_ms", options.keepalive_s * 1000),
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.max_connection_age_ms", age_ms),
                 # What we take from clients: a ping every ten seconds, also without calls.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ]
@@ -220,7 +223,8 @@ class GrpcioFront:
         self._pending[call_id] = outcome
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        call = Call(call_id, path, payload, deadline, partial(_origin, context), alone)
+        peer = context.peer()
+        call = Call(call_id, path, payload, deadline, peer, partial(_origin, context), alone)
         try:
             self._handler((call,))
             return await outcome

@@ -1,5 +1,7 @@
 """The command convserve-serve."""
 
+import dataclasses
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -7,9 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from convserve_server.config import SettingError, Settings
+from convserve_server.front_choice import choose_front
 from convserve_server.logs import configure_logging
 from convserve_server.port import StartError
 from convserve_server.supervisor import supervise
+
+log = logging.getLogger(__name__)
 
 
 def missing_packages(front: str) -> list[str]:
@@ -46,10 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
         check_folder(Path(settings.models))
+        front, why = choose_front(settings)
     except SettingError as error:
         print(f"convserve-serve: {error}", file=sys.stderr)
         return 2
-    missing = missing_packages(settings.front)
+    missing = missing_packages(front)
     if missing:
         print(
             f"convserve-serve: {', '.join(missing)} not installed; run: "
@@ -58,8 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     configure_logging(settings.log_level, settings.log_format)
+    log.info("front %s, %s", front, why)
     try:
-        return supervise(settings)
+        return supervise(dataclasses.replace(settings, front=front))
     except StartError as error:
         print(f"convserve-serve: {error}", file=sys.stderr)
         return 1

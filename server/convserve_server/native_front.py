@@ -143,7 +143,7 @@ class NativeFront:
         metadata, peer, remaining = details
         deadline = None if remaining is None else time.monotonic() + remaining
         return Call(
-            call_id, self._methods[method], payload, deadline, partial(Origin, peer, metadata)
+            call_id, self._methods[method], payload, deadline, peer, partial(Origin, peer, metadata)
         )
 
     def _too_large(self, size: int) -> MessageTooLarge:

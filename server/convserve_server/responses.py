@@ -10,6 +10,7 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_server.batcher import Answer, Outcome
 from convserve_server.dispatcher import Reply
 from convserve_server.errors import BadImage, InternalFault, ServeError, to_status
+from convserve_server.rows import results_of
 
 
 @dataclass(frozen=True)
@@ -41,22 +42,17 @@ class Responder:
             return
         try:
             # What is the same in all responses is serialized once: protobuf merges what follows.
-            payload = self.header + self._response(outcome).SerializeToString()
+            payload = self.header + self._body(outcome)
         except Exception as error:  # noqa: BLE001 - the caller must be told, whatever it is
             self.reply(InternalFault("building the response", error))
         else:
             self.reply(payload)
 
-    def _response(self, answer: Answer) -> pb.ClassifyResponse:
-        response = pb.ClassifyResponse(
-            id=self.request_id,
-            timings=pb.Timings(
-                queue_us=round((self.wait_s + answer.queue_s) * 1e6),
-                compute_us=round(answer.compute_s * 1e6),
-                decode_us=round(self.decode_s * 1e6),
-            ),
-        )
+    def _body(self, answer: Answer) -> bytes:
+        response = self._framed(answer)
         rows = answer.probabilities
+        if self.top_k is None and not self.failures:
+            return results_of(rows) + response.SerializeToString()
         if self.top_k is None:
             for row in rows.tolist():
                 self._next(response).probabilities.extend(row)
@@ -66,7 +62,18 @@ class Responder:
             for indices, row in zip(classes.tolist(), top.tolist(), strict=True):
                 self._add_top(response, indices, row)
         self._add_failures(response)
-        return response
+        return response.SerializeToString()
+
+    def _framed(self, answer: Answer) -> pb.ClassifyResponse:
+        """The response without results."""
+        return pb.ClassifyResponse(
+            id=self.request_id,
+            timings=pb.Timings(
+                queue_us=round((self.wait_s + answer.queue_s) * 1e6),
+                compute_us=round(answer.compute_s * 1e6),
+                decode_us=round(self.decode_s * 1e6),
+            ),
+        )
 
     def _add_top(
         self, response: pb.ClassifyResponse, classes: Sequence[int], probabilities: Sequence[float]

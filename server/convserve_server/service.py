@@ -65,6 +65,7 @@ class Service:
                 self._pixels(request, model),
                 call.deadline,
                 Responder(reply, model.header, request.id, _top_k(request, model)),
+                call.caller,
             )
             if model.submit(work, alone=call.alone, last=attempt == 2):
                 break
@@ -101,7 +102,7 @@ class Service:
             model = self._model(asked)
             return model, Responder(reply, model.header, asked.id, _top_k(asked, model))
 
-        encoded = EncodedCall(files, call.deadline, self.decoding, choose)
+        encoded = EncodedCall(files, call.deadline, call.caller, self.decoding, choose)
         encoded.start()
         return encoded.cancel
 

@@ -154,6 +154,7 @@ def make_front(settings: Settings, port: int) -> Front:
         services=(service.SERVICE,),
         max_message_bytes=settings.max_message_bytes,
         keepalive_s=settings.keepalive_s,
+        max_connection_age_s=settings.max_connection_age_s,
         reuse_port=True,
     )
     # Imported when asked for: the other one may not be installed, and costs memory.

@@ -101,10 +101,12 @@ class Clock:
 class Caller:
     """Sends one request and keeps its outcomes."""
 
-    def __init__(self, number: int, count: int = 1, deadline: float | None = None) -> None:
+    def __init__(
+        self, number: int, count: int = 1, deadline: float | None = None, name: str = ""
+    ) -> None:
         self.outcomes: list[Answer | ServeError] = []
         self._answered = threading.Event()
-        self.request = Request(images_of(number, count), deadline, self._done)
+        self.request = Request(images_of(number, count), deadline, self._done, name)
 
     def _done(self, outcome: Answer | ServeError) -> None:
         self.outcomes.append(outcome)

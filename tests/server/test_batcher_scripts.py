@@ -4,7 +4,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -43,6 +43,7 @@ class Arrive:
     images: int
     #: Ticks until the deadline has passed: 0 on arrival, None never.
     ticks: int | None
+    caller: int
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ Step = Arrive | Cancel | Finish | Tick | Close
 #: Seconds; far longer than a test takes, so that only ticks decide on deadlines.
 TICK_S = 10_000.0
 
-ARRIVE = st.builds(Arrive, st.integers(1, 9), st.sampled_from([None, None, None, 0, 1, 2]))
+ARRIVE = st.builds(
+    Arrive, st.integers(1, 9), st.sampled_from([None, None, None, 0, 1, 2]), st.integers(0, 3)
+)
 CANCEL = st.builds(Cancel, st.integers(0, 40))
 FINISH = st.sampled_from([Finish()] * 4 + [Finish(fault=True), Finish(missing_rows=1)])
 STEPS = st.lists(
@@ -123,6 +126,7 @@ class Play:
         self.sent: dict[int, Sent] = {}
         self.running: list[Sent] = []
         self.order: list[tuple[int, int]] = []
+        self.last: dict[Hashable, tuple[int, int]] = {}
         self.closed = False
         with mock.patch.object(batcher_module, "time", self.clock):
             self.batcher = Batcher(
@@ -150,8 +154,8 @@ class Play:
 
     def step(self, step: Step) -> None:
         match step:
-            case Arrive(images, ticks):
-                self.arrive(images, ticks)
+            case Arrive(images, ticks, caller):
+                self.arrive(images, ticks, caller)
             case Cancel(which):
                 self.cancel(which)
             case Finish(fault, missing_rows):
@@ -162,7 +166,7 @@ class Play:
                 self.batcher.close()
                 self.closed = True
 
-    def arrive(self, images: int, ticks: int | None) -> None:
+    def arrive(self, images: int, ticks: int | None, caller: int) -> None:
         number = len(self.sent)
         deadline = None
         if ticks is not None:
@@ -171,7 +175,7 @@ class Play:
         def done(outcome: Answer | ServeError) -> None:
             self.engine.events.put(Answered(number, outcome))
 
-        request = Request(images_of(number, images), deadline, done)
+        request = Request(images_of(number, images), deadline, done, caller)
         before = self.batcher.waiting
         too_many = before > 0 and before + images > self.max_queue
         try:
@@ -265,9 +269,11 @@ class Play:
         assert 1 <= len(batch) <= self.max_batch
         for number, index in owners(batch):
             sent = self.sent[number]
-            # Each image once, in its order, and callers in the order of their arrival.
+            # Each image once, in its order; requests in the order in which each caller made them.
             assert index == sent.entered
-            assert not self.order or (number, index) > self.order[-1]
+            caller = sent.request.caller
+            assert (number, index) > self.last.get(caller, (-1, 0))
+            self.last[caller] = (number, index)
             if self.in_step:
                 assert not sent.outcomes
                 assert not self.expired(sent)

@@ -55,9 +55,10 @@ def files_of(
     *data: bytes,
     decode: Callable[[bytes], Pixels] = image_of,
     deadline: float | None = None,
+    caller: str = "",
 ) -> tuple[Files, "queue.Queue[Decoded | ServeError]"]:
     outcomes: queue.Queue[Decoded | ServeError] = queue.Queue()
-    return Files(data, decode, deadline, outcomes.put), outcomes
+    return Files(data, decode, deadline, outcomes.put, caller), outcomes
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -264,3 +265,20 @@ def test_callback_that_fails_does_not_take_the_thread(start: Start) -> None:
     files, outcomes = files_of(b"b")
     pool.submit(files)
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+
+
+def test_single_file_is_decoded_in_its_turn_however_many_another_caller_sent(start: Start) -> None:
+    pool = start()
+    held = Held()
+    many, _ = files_of(b"0", b"1", b"2", b"3", decode=held, caller="many")
+    more, _ = files_of(b"4", b"5", decode=held, caller="many")
+    one, outcomes = files_of(b"x", decode=held, caller="one")
+    pool.submit(many)
+    assert held.entered.get(timeout=WAIT_S) == b"0"
+    pool.submit(more)
+    pool.submit(one)
+    held.gate.set()
+    assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+    assert [held.entered.get(timeout=WAIT_S) for _ in range(6)] == [
+        *(b"1", b"x", b"2", b"3", b"4", b"5")
+    ]

@@ -52,7 +52,7 @@ class Desk:
 
 
 def call(id_: int, method: str = METHOD) -> Call:
-    return Call(id_, method, b"payload", None, lambda: Origin("peer", ()))
+    return Call(id_, method, b"payload", None, "peer", lambda: Origin("peer", ()))
 
 
 @pytest.fixture
@@ -403,7 +403,7 @@ def test_payload_is_free_while_the_call_waits_for_its_answer(front: FakeFront, d
     payload = Payload()
     gone = weakref.ref(payload)
     dispatch(front, desk.method).handle(
-        [Call(1, METHOD, cast("bytes", payload), None, lambda: Origin("peer", ()))]
+        [Call(1, METHOD, cast("bytes", payload), None, "peer", lambda: Origin("peer", ()))]
     )
     del payload
     assert list(desk.replies) == [1]

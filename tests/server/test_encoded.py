@@ -389,7 +389,7 @@ def test_files_are_free_when_they_are_refused_or_decoded(data: bytes, waiting: i
     try:
         before = sys.getrefcount(data)
         chosen = Chosen(waiting)
-        call = EncodedCall([data], None, pool, chosen)
+        call = EncodedCall([data], None, "caller", pool, chosen)
         if waiting:
             with pytest.raises(QueueFull) as caught:
                 call.start()
