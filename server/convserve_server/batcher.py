@@ -1,4 +1,4 @@
-"""One queue and one thread for each model version: runs what waits as soon as the engine is free.
+"""One queue for each model version, whose threads run what waits as soon as the engine is free.
 
 A busy engine makes the batches grow by itself, so no request waits for company unless max_delay
 says so. Where more waits than a batch holds, each caller has an equal share of it, and who leaves
@@ -6,14 +6,11 @@ some of his leaves it to the others. Every request that was accepted is answered
 its rows, or an error.
 """
 
-import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from convserve_server.errors import (
     Cancelled,
@@ -23,87 +20,19 @@ from convserve_server.errors import (
     QueueFull,
     ServeError,
 )
+from convserve_server.request import (
+    Answer,
+    Piece,
+    Pixels,
+    Probabilities,
+    Request,
+)
 from convserve_server.turns import Turns
-
-log = logging.getLogger(__name__)
-
-Pixels = NDArray[np.uint8]
-Probabilities = NDArray[np.float32]
 
 _NO_PIXELS: Pixels = np.empty((0, 1, 1, 1), np.uint8)
 
 #: Longest work that is done on the thread that submits it, s.
 _HERE_S = 0.0005
-
-
-class Answer(NamedTuple):
-    """What the engine made of a request."""
-
-    #: float32 [n, K], one row an image.
-    probabilities: Probabilities
-    #: Seconds from arrival to the start of the last batch that the request was in.
-    queue_s: float
-    #: Seconds in the engine, over all batches that the request was in.
-    compute_s: float
-
-
-#: What becomes of a request.
-Outcome = Answer | ServeError
-
-
-class Request:
-    """Images of one call on their way through the batcher.
-
-    Args:
-        pixels: uint8 [n, H, W, C], n at least 1.
-        deadline: time.monotonic() after which nobody waits for the answer, or None.
-        done: called once with the outcome, on the batcher's thread or the one that cancels; must
-            not block.
-        caller: whose it is; callers share batches equally.
-    """
-
-    __slots__ = (
-        "_done",
-        "arrived",
-        "caller",
-        "compute_s",
-        "deadline",
-        "finished",
-        "pixels",
-        "rows",
-        "taken",
-    )
-
-    def __init__(
-        self,
-        pixels: Pixels,
-        deadline: float | None,
-        done: Callable[[Outcome], None],
-        caller: Hashable = "",
-    ) -> None:
-        self.pixels = pixels
-        self.caller = caller
-        self.deadline = deadline
-        self._done = done
-        self.arrived = time.monotonic()
-        self.compute_s = 0.0
-        #: Images that have left the queue.
-        self.taken = 0
-        #: Rows that have come back, in order.
-        self.rows: list[Probabilities] = []
-        self.finished = False
-
-    def expired(self, now: float) -> bool:
-        """Whether nobody waits for the answer any more at time.monotonic() now."""
-        return self.deadline is not None and self.deadline <= now
-
-    def finish(self, outcome: Outcome) -> None:
-        """Hand over the outcome; whoever marks the request finished calls this."""
-        try:
-            self._done(outcome)
-        except Exception:
-            # The caller's fault must not take the batcher's thread and so every later request.
-            log.exception("answering a request failed")
 
 
 class Batcher:
@@ -114,7 +43,8 @@ class Batcher:
         max_batch: most images in one run.
         max_queue: most images waiting; more are refused.
         max_delay_s: longest that the oldest request waits for a fuller batch.
-        name: of the thread, and in messages.
+        name: of the threads, and in messages.
+        parallel: batches that the engine takes at the same time.
     """
 
     def __init__(
@@ -125,6 +55,7 @@ class Batcher:
         max_queue: int,
         max_delay_s: float = 0.0,
         name: str = "batcher",
+        parallel: int = 1,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
@@ -134,14 +65,17 @@ class Batcher:
         self._queue: Turns[Request] = Turns()
         self._waiting = 0
         self._closed = False
-        # Whether the engine is in use, and whether it is by a thread that submits.
-        self._busy = False
+        # Batches that our threads run, and whether a thread that submits runs one.
+        self._runs = 0
         self._here = False
         self._changed = threading.Condition(threading.Lock())
         # Smoothed seconds an image; 0 until the first batch has run.
         self._image_s = 0.0
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._loop, name=name, daemon=True) for _ in range(parallel)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def max_batch(self) -> int:
@@ -172,7 +106,7 @@ class Batcher:
             QueueFull: if its images do not fit into the queue.
             NotReady: after close().
         """
-        count = len(request.pixels)
+        count = request.count
         with self._changed:
             if self._closed:
                 raise NotReady(f"{self._name} is being unloaded")
@@ -186,16 +120,16 @@ class Batcher:
                 )
             here = alone and self._free(count) and not request.expired(time.monotonic())
             if here:
-                self._busy = self._here = True
+                self._here = True
                 request.taken = count
             else:
                 self._queue.append(request.caller, request)
                 self._waiting += count
                 self._changed.notify()
         if here:
-            self._execute([(request, request.pixels)])
+            self._execute([(request, 0, request.pixels)])
             with self._changed:
-                self._busy = self._here = False
+                self._here = False
                 self._changed.notify()
 
     def cancel(self, request: Request, reason: ServeError | None = None) -> None:
@@ -204,32 +138,38 @@ class Batcher:
             if request.finished:
                 return
             request.finished = True
-            self._waiting -= len(request.pixels) - request.taken
+            self._waiting -= request.count - request.taken
             # Its place in the queue is found empty later; its pixels need not stay until then.
             request.pixels = _NO_PIXELS
         request.finish(reason or Cancelled("cancelled by the caller"))
 
     def close(self) -> None:
-        """Take no more requests; those accepted are still answered, then the thread ends."""
+        """Take no more requests; those accepted are still answered, then the threads end."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until the thread has ended after close(); False if it has not in that time."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """Wait until the threads have ended after close(); False if they have not in that time."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:
+        ended = 0  # runs of this thread that are over and still counted
         while True:
             with self._changed:
-                self._busy = self._here
+                self._runs -= ended
                 while self._here or not (self._closed or self._ready()):
                     self._changed.wait(None if self._here else self._company_s())
                 expired, batch = self._form()
                 if self._closed and not batch and not expired and not self._queue:
                     return
-                self._busy = True
+                self._runs += 1
+                ended = 1
+                if self._waiting:
+                    self._changed.notify()
             for request in expired:
                 request.finish(DeadlinePassed("the deadline passed in the queue"))
             if batch:
@@ -237,7 +177,7 @@ class Batcher:
 
     def _free(self, count: int) -> bool:
         """Whether so many images could be run at once, and quickly. Called with the lock."""
-        idle = not (self._busy or self._waiting or self._max_delay_s)
+        idle = not (self._here or self._runs or self._waiting or self._max_delay_s)
         return idle and count <= self._max_batch and 0.0 < count * self._image_s <= _HERE_S
 
     def _ready(self) -> bool:
@@ -257,7 +197,7 @@ class Batcher:
         oldest = min(request.arrived for request in self._queue if not request.finished)
         return oldest + self._max_delay_s - time.monotonic()
 
-    def _form(self) -> tuple[list[Request], list[tuple[Request, Pixels]]]:
+    def _form(self) -> tuple[list[Request], list[Piece]]:
         """Take the next batch off the queue: expired requests, and pieces of live ones.
 
         Called with the lock. Expired requests are marked as finished here, and count for nothing.
@@ -273,17 +213,17 @@ class Batcher:
             if request.finished or request.expired(now):
                 if not request.finished:
                     request.finished = True
-                    self._waiting -= len(request.pixels) - request.taken
+                    self._waiting -= request.count - request.taken
                     expired.append(request)
                 over = self._queue.pop()
             else:
-                count = min(len(request.pixels) - request.taken, room, turn)
+                count = min(request.count - request.taken, room, turn)
                 begins.setdefault(request, request.taken)
                 request.taken += count
                 self._waiting -= count
                 room -= count
                 turn -= count
-                over = request.taken == len(request.pixels) and self._queue.pop()
+                over = request.taken == request.count and self._queue.pop()
                 if not turn and not over:
                     self._queue.pass_on()
                     over = True
@@ -291,41 +231,55 @@ class Batcher:
                 turn = share
         if turn < share:  # the batch is full in the middle of a turn; the next begins with another
             self._queue.pass_on()
-        pieces = [(request, request.pixels[at : request.taken]) for request, at in begins.items()]
-        return expired, pieces
+        batch = [(one, at, one.pixels[at : one.taken]) for one, at in begins.items()]
+        return expired, batch
 
-    def _execute(self, batch: list[tuple[Request, Pixels]]) -> None:
+    def _execute(self, batch: list[Piece]) -> None:
         """Run a batch and answer the requests that are complete with it."""
         started = time.monotonic()
-        count = sum(len(piece) for _, piece in batch)
+        count = sum(len(pixels) for _, _, pixels in batch)
         try:
-            rows = self._run([piece for _, piece in batch])
+            rows = self._run([pixels for _, _, pixels in batch])
             if len(rows) != count:
                 raise RuntimeError(f"the engine gave {len(rows)} rows for {count} images")
         except Exception as error:  # noqa: BLE001 - whatever it is, these callers must be told
-            self._fail([request for request, _ in batch], InternalFault(self._name, error))
+            self._fail([request for request, _, _ in batch], InternalFault(self._name, error))
             return
         compute_s = time.monotonic() - started
         self._image_s += 0.1 * (compute_s / count - self._image_s)
         first = 0
-        for request, piece in batch:
-            request.rows.append(rows[first : first + len(piece)])
-            request.compute_s += compute_s
-            first += len(piece)
-            if request.taken == len(request.pixels):
-                self._complete(request, started)
+        for request, at, pixels in batch:
+            own = rows[first : first + len(pixels)]
+            first += len(pixels)
+            if len(pixels) == request.count:
+                request.compute_s = compute_s
+                self._complete(request, own, started)
+            else:
+                self._put_together(request, at, own, started, compute_s)
 
-    def _complete(self, request: Request, started: float) -> None:
+    def _put_together(
+        self, request: Request, at: int, rows: Probabilities, started: float, compute_s: float
+    ) -> None:
+        """Add rows of a request that was cut; batches may end in another order than they began."""
+        with self._changed:
+            request.pieces[at] = rows
+            request.returned += len(rows)
+            request.compute_s += compute_s
+            if request.returned < request.count:
+                return
         try:
-            whole = request.rows[0] if len(request.rows) == 1 else np.concatenate(request.rows)
+            whole = np.concatenate([request.pieces[at] for at in sorted(request.pieces)])
         except Exception as error:  # noqa: BLE001 - this caller must be told, the others served
             self._fail([request], InternalFault(self._name, error))
             return
+        self._complete(request, whole, started)
+
+    def _complete(self, request: Request, rows: Probabilities, started: float) -> None:
         with self._changed:
             if request.finished:
                 return
             request.finished = True
-        request.finish(Answer(whole, started - request.arrived, request.compute_s))
+        request.finish(Answer(rows, started - request.arrived, request.compute_s))
 
     def _fail(self, requests: list[Request], fault: ServeError) -> None:
         for request in requests:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from convserve_imaging.errors import PictureError
-from convserve_server.batcher import Answer, Request
 from convserve_server.decoding import Decoded, DecodePool, Files, Pixels
 from convserve_server.errors import BadImage, InternalFault, ServeError
 from convserve_server.repository import ModelVersion
+from convserve_server.request import Answer, Request
 from convserve_server.responses import Responder
 
 

@@ -6,7 +6,6 @@ An engine is used by one thread at a time; the batcher sees to that.
 import dataclasses
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime as ort
 
+from convserve_server.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.bound_engine import BoundEngine
 from convserve_server.neighbours import Neighbours
 from convserve_server.session_engine import (
@@ -32,6 +32,10 @@ from convserve_server.session_engine import (
 
 log = logging.getLogger(__name__)
 
+#: Most images in one run where nothing else is asked for. Beyond, caches on the CPU lose more than
+#: company saves, and buffers on the device grow for nothing.
+_MOST = {CPU: 64, CUDA: 1024}
+
 #: Time of a single image from which more threads are worth waking, s.
 _DEAR_S = 0.001
 
@@ -45,6 +49,8 @@ class Engine(Protocol):
     #: Number of classes, K.
     classes: int
     max_batch: int
+    #: Batches that run() takes at the same time, from several threads.
+    parallel: int
     #: The metadata of the ONNX file.
     metadata: dict[str, str]
 
@@ -64,7 +70,8 @@ class EngineOptions:
 
     device: str = "auto"
     threads: int = 1
-    max_batch: int = 64
+    #: Most images in one run; 0: as many as are worth while on the device, up to a limit.
+    max_batch: int = 0
     #: Longest batch on the CPU, s, by the time of a single image.
     batch_s: float = 0.06
 
@@ -170,14 +177,13 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
         log.warning("CUDA cannot be used, falling back to the CPU", exc_info=True)
         provider = CPU
         session = _session(model, provider, options)
+    most = options.max_batch or _MOST[provider]
     if provider == CUDA:
-        return BoundEngine(session, provider, options.max_batch)
+        return BoundEngine(session, provider, most)
     if room is None:
-        return DirectEngine(session, provider, options.max_batch, options.batch_s)
+        return DirectEngine(session, provider, most, options.batch_s)
     widen = partial(_wide_session, model, options, room)
-    return DirectEngine(
-        session, provider, options.max_batch, options.batch_s, room.neighbours, widen
-    )
+    return DirectEngine(session, provider, most, options.batch_s, room.neighbours, widen)
 
 
 def _wide_session(model: Path, options: EngineOptions, room: Room) -> Any:
@@ -218,8 +224,9 @@ def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
 class DirectEngine(SessionEngine):
     """Runs batches of any size as they come: on the CPU a new shape costs nothing, padding does.
 
-    A batch is kept short enough that what arrives meanwhile need not wait long. On the CPU that
-    costs no throughput, since large images gain nothing from company, and saves much memory.
+    A batch is as large as lowers the cost of an image, and no longer than what arrives meanwhile
+    may wait. Large images gain next to nothing from company on a CPU, and small batches save
+    memory.
 
     Args:
         session: of ONNX Runtime.
@@ -261,21 +268,21 @@ class DirectEngine(SessionEngine):
         return output
 
     def warm_up(self) -> None:
-        """Run one image, choose the largest batch by its time, and run that to size the arena."""
+        """Run batches from one image up, choose the largest, and run that to size the arena."""
         image = np.zeros((1, *self.image_shape), np.uint8)
-        spent_s = []
-        for _ in range(3):
-            started = time.perf_counter()
-            self._run(self._session, image)
-            spent_s.append(time.perf_counter() - started)
-        # The least: the first run allocates, and others use the machine too.
-        while self.max_batch > 1 and self.max_batch * min(spent_s) > self._batch_s:
-            self.max_batch //= 2
-        if self._neighbours is not None and min(spent_s) > _DEAR_S:
+
+        def run(session: Any, count: int) -> None:
+            self._run(session, np.repeat(image, count, axis=0))
+
+        def seconds(count: int) -> float:
+            return least_seconds(partial(run, self._session, count))
+
+        self.max_batch = largest_worthwhile(seconds, bucket_sizes(self.max_batch), self._batch_s)
+        if self._neighbours is not None and seconds(1) > _DEAR_S:
             self._wide = self._widen()
         for session in (self._session, self._wide):
-            self._run(session, np.repeat(image, self.max_batch, axis=0))
-            self._run(session, image)
+            run(session, self.max_batch)
+            run(session, 1)
 
 
 def _installed(distribution: str) -> bool:

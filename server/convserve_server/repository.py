@@ -16,12 +16,13 @@ from types import MappingProxyType
 
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2 import ClassifyResponse
-from convserve_server.batcher import Batcher, Request
+from convserve_server.batcher import Batcher
 from convserve_server.bundle import BundleError, check_manifest, list_bundles
 from convserve_server.decoders import decoder_for
 from convserve_server.decoding import Decode
 from convserve_server.engine import Engine
 from convserve_server.errors import NotFound, NotReady
+from convserve_server.request import Request
 from convserve_server.session_engine import EngineError
 
 log = logging.getLogger(__name__)
@@ -242,13 +243,14 @@ class Repository:
             self._refused[path] = identity
             return None
         self._refused.pop(path, None)
-        max_batch = min(self._limits.max_batch, engine.max_batch)
+        max_batch = min(self._limits.max_batch or engine.max_batch, engine.max_batch)
         batcher = Batcher(
             engine.run,
             max_batch=max_batch,
             max_queue=self._limits.images(math.prod(engine.image_shape), max_batch),
             max_delay_s=self._limits.max_delay_s,
             name=f"model {name}/{version}",
+            parallel=engine.parallel,
         )
         log.info(
             "%s/%d is served by %s, batches of up to %d, a queue of up to %d images",

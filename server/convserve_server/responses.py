@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.batcher import Answer, Outcome
 from convserve_server.dispatcher import Reply
 from convserve_server.errors import BadImage, InternalFault, ServeError, to_status
+from convserve_server.request import Answer, Outcome
 from convserve_server.rows import results_of
 
 

@@ -7,13 +7,13 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.batcher import Request
 from convserve_server.decoding import DecodePool
 from convserve_server.dispatcher import Cancel, Method, Reply
 from convserve_server.encoded import EncodedCall
 from convserve_server.errors import InvalidRequest
 from convserve_server.front import Call
 from convserve_server.repository import ModelVersion, Repository
+from convserve_server.request import Request
 from convserve_server.responses import Responder
 
 SERVICE = "convserve.v1.Classifier"

@@ -25,9 +25,14 @@ class SessionEngine:
         provider: name of its execution provider.
         max_batch: most images in one run.
 
+    Attributes:
+        parallel: see Engine.
+
     Raises:
         EngineError: the model is not one of a bundle.
     """
+
+    parallel = 1
 
     def __init__(self, session: Any, provider: str, max_batch: int) -> None:
         self._session = session

@@ -220,8 +220,8 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
         _refuse(ready_fd, error)
         return 1
     log.info(
-        "serving with %s, %d engine threads, batches of up to %d, queues of up to %d images",
-        provider, settings.engine_threads, settings.max_batch, settings.max_queue,
+        "serving with %s, %d engine threads, queues of up to %d images",
+        provider, settings.engine_threads, settings.max_queue,
     )  # fmt: skip
     if worker.waits_for_models and place.number == 1:
         log.info("no models in %s yet; waiting for the first", settings.models)

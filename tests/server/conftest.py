@@ -44,6 +44,7 @@ class HeldEngine:
     image_shape = SHAPE
     classes = CLASSES
     max_batch = 64
+    parallel = 1
 
     def __init__(self) -> None:
         self.metadata = {"convserve.manifest": json_format.MessageToJson(self.manifest())}

@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convserve_server.batcher import Answer, Batcher, Pixels, Probabilities, Request
+from convserve_server.batcher import Batcher
 from convserve_server.errors import (
     ServeError,
 )
+from convserve_server.request import Answer, Pixels, Probabilities, Request
 
 #: How long we wait for what must come; only a failing test ever waits so long.
 PATIENCE_S = 20.0
+#: Batches that may be in an engine at the same time.
+MOST_RUNS = 4
 
 
 def images_of(number: int, count: int) -> Pixels:
@@ -73,9 +76,10 @@ class GatedEngine:
         self._verdicts.put(missing_rows if fault is None else fault)
 
     def open(self) -> None:
-        """Let this run and all later ones go."""
+        """Let the runs that are waiting, and all later ones, go."""
         self._open.set()
-        self.let_go()
+        for _ in range(MOST_RUNS):
+            self.let_go()
 
     def entered(self) -> list[tuple[int, int]]:
         """Whose images the next batch has; waits for it."""
@@ -139,7 +143,12 @@ class Stage:
         self._batchers: list[Batcher] = []
 
     def batcher(
-        self, *, max_batch: int = 4, max_queue: int = 100, max_delay_s: float = 0.0
+        self,
+        *,
+        max_batch: int = 4,
+        max_queue: int = 100,
+        max_delay_s: float = 0.0,
+        parallel: int = 1,
     ) -> Batcher:
         batcher = Batcher(
             self.engine.run,
@@ -147,6 +156,7 @@ class Stage:
             max_queue=max_queue,
             max_delay_s=max_delay_s,
             name="model digits/1",
+            parallel=parallel,
         )
         self._batchers.append(batcher)
         return batcher

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from convserve_server import batcher as batcher_module
-from convserve_server.batcher import Answer, Batcher, Pixels, Probabilities, Request
+from convserve_server import request as request_module
+from convserve_server.batcher import Batcher
 from convserve_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -16,6 +17,7 @@ from convserve_server.errors import (
     QueueFull,
     ServeError,
 )
+from convserve_server.request import Answer, Pixels, Probabilities, Request
 from tests.server.gated_engine import (
     PATIENCE_S,
     Caller,
@@ -35,7 +37,8 @@ def stage() -> Iterator[Stage]:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(batcher_module, "time", clock)
+    for module in (batcher_module, request_module):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from convserve_server import batcher as batcher_module
-from convserve_server.batcher import Answer, Batcher, Pixels, Probabilities, Request
+from convserve_server.batcher import Batcher
 from convserve_server.errors import DeadlinePassed, InternalFault, ServeError
+from convserve_server.request import Answer, Pixels, Probabilities, Request
 
 PATIENCE_S = 20.0
 

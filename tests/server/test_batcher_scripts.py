@@ -4,7 +4,8 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from unittest import mock
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from convserve_server import batcher as batcher_module
-from convserve_server.batcher import Answer, Batcher, Pixels, Probabilities, Request
+from convserve_server import request as request_module
+from convserve_server.batcher import Batcher
 from convserve_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -24,6 +26,7 @@ from convserve_server.errors import (
     QueueFull,
     ServeError,
 )
+from convserve_server.request import Answer, Pixels, Probabilities, Request
 from tests.server.gated_engine import (
     PATIENCE_S,
     Answered,
@@ -128,7 +131,7 @@ class Play:
         self.order: list[tuple[int, int]] = []
         self.last: dict[Hashable, tuple[int, int]] = {}
         self.closed = False
-        with mock.patch.object(batcher_module, "time", self.clock):
+        with self.shifted():
             self.batcher = Batcher(
                 self.engine.run,
                 max_batch=max_batch,
@@ -136,8 +139,16 @@ class Play:
                 max_delay_s=max_delay_s,
             )
 
+    @contextmanager
+    def shifted(self) -> Iterator[None]:
+        with (
+            mock.patch.object(batcher_module, "time", self.clock),
+            mock.patch.object(request_module, "time", self.clock),
+        ):
+            yield
+
     def play(self, steps: Sequence[Step]) -> None:
-        with mock.patch.object(batcher_module, "time", self.clock):
+        with self.shifted():
             try:
                 for step in steps:
                     self.step(step)
@@ -342,8 +353,11 @@ def test_any_script_out_of_step_answers_each_exactly_once_with_its_own(
     play.play(with_close(steps, close_at))
 
 
+@pytest.mark.parametrize("parallel", [1, 2])
 @pytest.mark.parametrize("max_delay_s", [0.0, 0.001])
-def test_many_threads_each_request_answered_once_with_its_own(max_delay_s: float) -> None:
+def test_many_threads_each_request_answered_once_with_its_own(
+    max_delay_s: float, parallel: int
+) -> None:
     """Submits and cancels from several threads while the engine works at full speed."""
     threads, each, bad = 4, 200, 7
     faulty: set[int] = set()
@@ -356,7 +370,7 @@ def test_many_threads_each_request_answered_once_with_its_own(max_delay_s: float
             raise ValueError("broken")
         return rows_of(batch)
 
-    batcher = Batcher(run, max_batch=8, max_queue=24, max_delay_s=max_delay_s)
+    batcher = Batcher(run, max_batch=8, max_queue=24, max_delay_s=max_delay_s, parallel=parallel)
     accepted: dict[int, tuple[Caller, bool]] = {}
 
     def send(thread: int) -> None:

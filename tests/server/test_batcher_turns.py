@@ -1,11 +1,11 @@
-"""Callers share batches equally where more waits than a batch holds."""
+"""Callers share batches equally where more waits than a batch holds; batches in flight together."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from tests.server.gated_engine import Caller, Stage
+from tests.server.gated_engine import PATIENCE_S, Caller, Stage
 
 
 @pytest.fixture
@@ -83,3 +83,39 @@ def test_cancelled_and_answered_requests_cost_nobody_a_turn(stage: Stage) -> Non
     stage.engine.let_go()
     # Three had items when the shares were made; what is left over goes to the first in turn.
     assert Counter(numbers(stage.engine.entered())) == {1: 2, 2: 1}
+
+
+def test_engine_that_takes_two_batches_at_once_has_two_and_no_more(stage: Stage) -> None:
+    batcher = stage.batcher(max_batch=2, parallel=2)
+    callers = [Caller(number) for number in range(6)]
+    stage.submit(batcher, callers[0])
+    assert numbers(stage.engine.entered()) == [0]
+    stage.submit(batcher, callers[1])
+    assert numbers(stage.engine.entered()) == [1]
+    stage.submit(batcher, *callers[2:])
+    assert batcher.waiting == 4
+    stage.engine.let_go()
+    assert len(stage.engine.entered()) == 2
+    assert batcher.waiting == 2
+    stage.engine.let_go()
+    stage.engine.open()
+    for caller in callers:
+        assert caller.rows() == caller.own_rows()
+
+
+def test_more_than_a_batch_that_comes_at_once_wakes_all_threads(stage: Stage) -> None:
+    batcher = stage.batcher(max_batch=2, parallel=2)
+    stage.submit(batcher, Caller(0, 4))
+    assert sorted(stage.engine.entered() + stage.engine.entered()) == [(0, n) for n in range(4)]
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 3])
+def test_close_answers_what_was_accepted_and_ends_all_threads(stage: Stage, parallel: int) -> None:
+    batcher = stage.batcher(max_batch=2, parallel=parallel)
+    callers = [Caller(number, 3) for number in range(4)]
+    stage.submit(batcher, *callers)
+    batcher.close()
+    stage.engine.open()
+    for caller in callers:
+        assert caller.rows() == caller.own_rows()
+    assert batcher.join(PATIENCE_S)

@@ -200,7 +200,7 @@ def test_number_for_text_in_file_is_refused(field: "Field[Any]", tmp_path: Path)
 
 
 def test_messages_of_a_few_settings_are_these() -> None:
-    assert message_of(["--max-batch", "0"], {}) == "--max-batch: 0 is not within 1 to 4096"
+    assert message_of(["--max-batch", "-1"], {}) == "--max-batch: -1 is not within 0 to 4096"
     assert (
         message_of([], {"CONVSERVE_PORT": "70000"})
         == "CONVSERVE_PORT: 70000 is not within 0 to 65535"

@@ -19,11 +19,11 @@ from PIL import Image
 from convserve_imaging.digits import centre
 from convserve_imaging.photos import decode
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.batcher import Request
 from convserve_server.decoding import DecodePool
 from convserve_server.encoded import EncodedCall
 from convserve_server.errors import QueueFull
 from convserve_server.repository import ModelVersion
+from convserve_server.request import Request
 from convserve_server.responses import Responder
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import jpeg_of

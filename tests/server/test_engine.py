@@ -2,7 +2,9 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from convserve_server import engine as engines
-from convserve_server.bound_engine import BoundEngine, bucket_sizes
+from convserve_server.bound_engine import BoundEngine
 from convserve_server.engine import (
     DirectEngine,
     Engine,
@@ -27,6 +29,7 @@ from convserve_server.engine import (
 from convserve_server.neighbours import Neighbours, create
 from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
+from tests.server.test_conformance import until
 
 MakeEngine = Callable[[Any, str, int], Engine]
 
@@ -60,35 +63,6 @@ def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.floa
 # The rows
 
 
-@pytest.mark.parametrize(
-    ("image_s", "max_batch"),
-    [(0.0001, 64), (0.0009, 64), (0.001, 32), (0.004, 8), (0.05, 1), (5.0, 1)],
-)
-def test_batches_of_dear_images_are_small_on_the_cpu(
-    session: Any, monkeypatch: pytest.MonkeyPatch, image_s: float, max_batch: int
-) -> None:
-    now = 0.0
-    sizes: list[int] = []
-
-    class Timed:
-        """The session, taking as long as we say; the first run ten times as long."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(session, name)
-
-        def run(self, outputs: Any, inputs: dict[str, Pixels]) -> Any:
-            nonlocal now
-            now += image_s * (1 if sizes else 10)
-            sizes.append(len(inputs["pixels"]))
-            return session.run(outputs, inputs)
-
-    monkeypatch.setattr("convserve_server.engine.time.perf_counter", lambda: now)
-    engine = DirectEngine(Timed(), CPU, 64)
-    engine.warm_up()
-    assert engine.max_batch == max_batch
-    assert max(sizes) == max_batch
-
-
 class Counted:
     """A session that counts its runs, each of which takes as long as we say."""
 
@@ -112,7 +86,7 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
     session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_s: float, is_dear: bool
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("convserve_server.engine.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("convserve_server.batch_sizes.time.perf_counter", lambda: clock[0])
     create(tmp_path / "engines", 2)
     mine, others = Neighbours(tmp_path / "engines", 0), Neighbours(tmp_path / "engines", 1)
     narrow, wide = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
@@ -231,10 +205,12 @@ def test_direct_engine_runs_batches_as_they_come(session: Any) -> None:
     assert recording.sizes == [3, 8, 5]
 
 
-def test_direct_engine_warm_up_runs_the_largest_and_the_smallest(session: Any) -> None:
+def test_direct_engine_warm_up_ends_with_the_largest_and_the_smallest(session: Any) -> None:
     recording = RecordingSession(session)
-    DirectEngine(recording, CPU, 8).warm_up()
-    assert set(recording.sizes) == {1, 8}
+    engine = DirectEngine(recording, CPU, 8)
+    engine.warm_up()
+    assert recording.sizes[-2:] == [engine.max_batch, 1]
+    assert set(recording.sizes) <= {1, 2, 4, 8}
 
 
 def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
@@ -245,25 +221,51 @@ def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any
     assert recording.sizes == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
 
 
-def test_bound_engine_warm_up_runs_every_bucket_twice(session: Any) -> None:
+def test_bound_engine_warm_up_runs_every_bucket_of_both_sets(session: Any) -> None:
     recording = RecordingSession(session)
-    BoundEngine(recording, CPU, 12).warm_up()
-    assert sorted(recording.sizes) == [1, 1, 2, 2, 4, 4, 8, 8, 12, 12]
+    engine = BoundEngine(recording, CPU, 12)
+    engine.warm_up()
+    kept = [rows for rows in (1, 2, 4, 8, 12) if rows <= engine.max_batch]
+    assert all(recording.sizes.count(rows) >= 4 for rows in kept)
+    assert [[bucket.rows for bucket in buckets] for buckets in engine._all] == [kept, kept]
 
 
-@pytest.mark.parametrize(
-    ("max_batch", "sizes"),
-    [
-        (1, [1]),
-        (2, [1, 2]),
-        (3, [1, 2, 3]),
-        (6, [1, 2, 4, 6]),
-        (64, [1, 2, 4, 8, 16, 32, 64]),
-        (65, [1, 2, 4, 8, 16, 32, 64, 65]),
-    ],
-)
-def test_bucket_sizes_are_powers_of_two_and_max_batch(max_batch: int, sizes: list[int]) -> None:
-    assert bucket_sizes(max_batch) == sizes
+def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
+    """Two threads: the second one's images are in its buffers before the first one's run ends."""
+    inside, go_on = threading.Event(), threading.Event()
+
+    class Slow(RecordingSession):
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            if not inside.is_set():
+                inside.set()
+                assert go_on.wait(20.0)
+            super().run_with_iobinding(binding, options)
+
+    engine = BoundEngine(Slow(session), CPU, 4)
+    first, second = random_images(2, 1), random_images(3, 2)
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(engine.run, [first])
+        assert inside.wait(20.0)
+        two = pool.submit(engine.run, [second])
+        until(engine._free.empty)  # it has its buckets, beyond which it cannot get
+        assert not two.done()
+        go_on.set()
+        np.testing.assert_allclose(one.result(), one_by_one(session, first), atol=1e-5, rtol=0)
+        np.testing.assert_allclose(two.result(), one_by_one(session, second), atol=1e-5, rtol=0)
+
+
+def test_bound_engine_under_many_threads_gives_each_its_own_rows(session: Any) -> None:
+    engine = BoundEngine(session, CPU, 16)
+    engine.warm_up()
+
+    def check(seed: int) -> None:
+        images = random_images(1 + seed % engine.max_batch, seed)
+        np.testing.assert_allclose(
+            engine.run([images]), one_by_one(session, images), atol=1e-5, rtol=0
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(check, range(200)))
 
 
 # Loading

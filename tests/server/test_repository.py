@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from convserve_server.batcher import Answer, Pixels, Probabilities, Request
 from convserve_server.bundle import MANIFEST_KEY
 from convserve_server.engine import EngineOptions, load_engine
 from convserve_server.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
 from convserve_server.repository import Limits, Loader, ModelVersion, Repository
+from convserve_server.request import Answer, Pixels, Probabilities, Request
 from convserve_server.session_engine import EngineError
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
@@ -30,6 +30,7 @@ class FakeEngine:
     image_shape = SHAPE
     classes = CLASSES
     max_batch = 4
+    parallel = 1
 
     def __init__(self, version: int, said: dict[str, str], gate: threading.Event) -> None:
         self.metadata = said

@@ -213,7 +213,7 @@ def test_cuda_where_there_is_none_refuses_to_start_and_says_why_once(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("convserve-serve: device cuda: this onnxruntime has only")
     assert "convserve[gpu]" in line
-    assert [entry["level"] for entry in server.log] == ["info"]
+    assert {entry["level"] for entry in server.log} == {"info"}
 
 
 def test_workers_for_all_cpus_are_kept_on_one_each_unless_told_not_to(
@@ -238,8 +238,7 @@ def test_log_says_at_start_what_was_chosen(start_server: StartServer) -> None:
     assert server.terminate() == 0
     messages = [entry["message"] for entry in server.log]
     assert any(
-        "serving with CPUExecutionProvider, 1 engine threads, batches of up to 32" in message
-        for message in messages
+        "serving with CPUExecutionProvider, 1 engine threads" in message for message in messages
     )
     assert any('"max_batch": 32' in message for message in messages)
     assert any("MiB, workers kept on" in message for message in messages)
