@@ -1,5 +1,6 @@
 """Which front serves, and why."""
 
+import ipaddress
 from importlib.util import find_spec
 
 from convserve_server.config import SettingError, Settings
@@ -27,3 +28,25 @@ def choose_front(settings: Settings) -> tuple[str, str]:
     if find_spec(_NATIVE_PACKAGE) is None:
         return "grpcio", "since pygrpc-native is not installed"
     return "native", "the faster one"
+
+
+def exposure(front: str, host: str) -> str:
+    """What to say of a front that other machines reach; empty if there is nothing to say.
+
+    Args:
+        front: its name.
+        host: the address that it listens on, or a name.
+    """
+    if front != "native" or _is_loopback(host):
+        return ""
+    return (
+        f"the native front on {host} reads messages of any size before it refuses them: put a proxy "
+        "before it where callers are not trusted, or take --front grpcio"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -26,6 +26,9 @@ from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions
 _MAX_PENDING = 2**20
 _NEVER_MS = 2**31 - 1
 
+#: Header fields of a call, all together, bytes; as on the native front.
+_MAX_METADATA = 2**14
+
 #: So many calls, each after the answer to the last, are taken for those of a lone caller.
 _ALONE_IN_A_ROW = 16
 
@@ -142,6 +145,9 @@ class GrpcioFront:
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
+                # One limit: between two, grpc refuses calls at random.
+                ("grpc.max_metadata_size", _MAX_METADATA),
+                ("grpc.absolute_max_metadata_size", _MAX_METADATA),
                 # Beyond 1,000 calls that wait for Python, grpc cancels some at random. Refusing is
                 # the queue's, with a reason.
                 ("grpc.server.max_pending_requests", _MAX_PENDING),

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from convserve_server.config import SettingError, Settings
-from convserve_server.front_choice import choose_front
+from convserve_server.front_choice import choose_front, exposure
 from convserve_server.logs import configure_logging
 from convserve_server.port import StartError
 from convserve_server.supervisor import supervise
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     configure_logging(settings.log_level, settings.log_format)
     log.info("front %s, %s", front, why)
+    if exposed := exposure(front, settings.host):
+        log.warning(exposed)
     try:
         return supervise(dataclasses.replace(settings, front=front))
     except StartError as error:

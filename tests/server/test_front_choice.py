@@ -6,7 +6,7 @@ import pytest
 
 from convserve_server import front_choice
 from convserve_server.config import SettingError, Settings
-from convserve_server.front_choice import choose_front
+from convserve_server.front_choice import choose_front, exposure
 from convserve_server.service import CLASSIFY
 from tests.server.conftest import WAIT_S, Serve, answers, request_for
 
@@ -36,6 +36,26 @@ def test_front_that_is_set_is_taken(front: str) -> None:
 def test_native_that_cannot_age_connections_is_refused() -> None:
     with pytest.raises(SettingError, match=r"^front: native closes no .* \(60 s\); .* grpcio$"):
         choose_front(Settings(models="m", front="native", max_connection_age_s=60.0))
+
+
+@pytest.mark.parametrize(
+    ("front", "host", "warned"),
+    [
+        ("native", "0.0.0.0", True),
+        ("native", "::", True),
+        ("native", "10.0.0.7", True),
+        ("native", "server.example", True),
+        ("native", "127.0.0.1", False),
+        ("native", "127.8.8.8", False),
+        ("native", "::1", False),
+        ("native", "localhost", False),
+        ("grpcio", "0.0.0.0", False),
+    ],
+)
+def test_native_front_that_others_reach_is_warned_of(front: str, host: str, warned: bool) -> None:
+    said = exposure(front, host)
+    assert (host in said and "--front grpcio" in said) is warned
+    assert bool(said) is warned
 
 
 def test_old_connections_are_renewed_and_no_call_fails(serve: Serve) -> None:

@@ -1,0 +1,247 @@
+"""Measures what a hostile client can make a server take in memory, and what others get meanwhile.
+
+    python -m benchmarks.hostile --models models
+
+Each attack meets a new server of one worker, on this machine only. It is sent as far as the server
+takes it and then held, while another client asks one question after another. A server that takes
+2 GiB is killed, and said to have taken more.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from benchmarks.answers import CLASSIFY, Questions
+from benchmarks.attacks import Attack, attacks
+from benchmarks.bundles import Bundle
+from benchmarks.command import BenchmarkError, execute, new_parser, tell
+from benchmarks.containers import private_bytes
+from benchmarks.meter import reported
+from benchmarks.processes import ServerProcess, process_tree
+from benchmarks.report import heading, machine, write_json
+from benchmarks.servers import FRONTS, ours
+from benchmarks.table import grid
+
+_PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
+_MIB = 2**20
+#: The largest message, as a server takes it where memory is plenty, bytes.
+_LIMIT = 16 * _MIB
+#: More than this no server may take, bytes.
+_TOO_MUCH = 2**31
+_LOOK_EVERY_S = 0.02
+#: For a call of the other client.
+_DEADLINE_S = 10.0
+_HELD_S = 1.0
+
+
+@dataclass(frozen=True)
+class Harm:
+    """What came of an attack.
+
+    Attributes:
+        attack: its name.
+        server: its name.
+        sent_mib: bytes that the attacker sent.
+        rest_mib: memory of the server before, that belongs to no file.
+        most_mib: the most of it.
+        killed: for taking too much.
+        died: workers that ended by themselves.
+        answered: calls of another client, from the first byte of the attack to its end.
+        failed: calls of it that were not.
+        p99_ms: of those answered; 0 if there are none.
+        calls_per_s: answered.
+    """
+
+    attack: str
+    server: str
+    sent_mib: float
+    rest_mib: float
+    most_mib: float
+    killed: bool
+    died: int
+    answered: int
+    failed: int
+    p99_ms: float
+    calls_per_s: float
+
+
+class Other:
+    """A client that means no harm, with one call after another on a connection of its own."""
+
+    def __init__(self, address: str, request: bytes) -> None:
+        self.latencies_s: list[float] = []
+        self.failed = 0
+        self._address = address
+        self._request = request
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask until the block ends; the last answer is waited for."""
+        stop = threading.Event()
+        asker = threading.Thread(target=self._ask, args=(stop,))
+        asker.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            asker.join()
+
+    def _ask(self, stop: threading.Event) -> None:
+        with grpc.insecure_channel(self._address) as channel:
+            method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CLASSIFY)
+            while not stop.is_set():
+                started = time.perf_counter()
+                try:
+                    method(self._request, timeout=_DEADLINE_S)
+                except grpc.RpcError:
+                    self.failed += 1
+                    stop.wait(_LOOK_EVERY_S)
+                else:
+                    self.latencies_s.append(time.perf_counter() - started)
+
+
+class Guard:
+    """Looks at a server's memory all the time, and kills it when it has taken too much.
+
+    Args:
+        root: id of the process above all others of the server.
+        too_much: bytes.
+
+    Attributes:
+        most: bytes that it had at once.
+        killed: whether it was.
+    """
+
+    def __init__(self, root: int, too_much: int = _TOO_MUCH) -> None:
+        self._root = root
+        self._too_much = too_much
+        self.most = 0
+        self.killed = False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look until the block ends."""
+        stop = threading.Event()
+        looking = threading.Thread(target=self._look, args=(stop,))
+        looking.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            looking.join()
+
+    def _look(self, stop: threading.Event) -> None:
+        while not self.killed and not stop.wait(_LOOK_EVERY_S):
+            self.most = max(self.most, private_bytes(self._root))
+            if self.most > self._too_much:
+                self.killed = True
+                for pid in process_tree(self._root):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = new_parser("benchmarks.hostile", __doc__)
+    result.add_argument(
+        "--models", type=Path, default=Path("models"), metavar="DIR",
+        help="folder of bundles [default: models]",
+    )  # fmt: skip
+    result.add_argument(
+        "--model", default="mnist", metavar="NAME",
+        help="of which the newest version is served [default: mnist]",
+    )  # fmt: skip
+    result.add_argument(
+        "--only", default="", metavar="TEXT", help="attacks with this in their name [default: all]"
+    )
+    result.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    return result
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Start a server for each attack, attack it, stop it; print.
+
+    Raises:
+        BenchmarkError: if there is no bundle or no such attack, or a server does not start.
+    """
+    bundle = Bundle.newest(arguments.models, arguments.model)
+    request = Questions.of_pixels(bundle, 1).request(0, 1).SerializeToString()
+    chosen = [each for each in attacks(_LIMIT) if arguments.only in each.name]
+    if not chosen:
+        raise BenchmarkError(f"--only: no attack has {arguments.only!r} in its name")
+    on = machine(_PACKAGES)
+    flags = f"--workers 1 --max-message-bytes {_LIMIT}"
+    harms = [
+        _suffer(attack, front, server, request)
+        for attack in chosen
+        for front, server in zip(FRONTS, ours(bundle.file, flags), strict=True)
+    ]
+    about = {"flags": flags, "model": f"{bundle.model}/{bundle.version}"}
+    said = (about["model"], flags, f"another client with one call at a time for {_HELD_S:g} s more")
+    print(heading(on, "server and clients together", said), _table(harms), sep="\n\n")
+    write_json(arguments.json, on, about, harms=harms)
+
+
+def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -> Harm:
+    with reported(server, f", {attack.name}"), server:
+        rest = private_bytes(server.root())
+        other, guard = Other(server.address, request), Guard(server.root())
+        with ExitStack() as stack:
+            stack.enter_context(guard.watching())
+            stack.enter_context(other.asking())
+            started = time.perf_counter()
+            attackers = attack.begin(server.address, stack)
+            time.sleep(_HELD_S)
+            took_s = time.perf_counter() - started
+            sent = sum(each.sent_bytes for each in attackers)
+        died = sum("ended with status" in message for message in server.messages())
+    latencies_ms = np.array(other.latencies_s) * 1e3
+    harm = Harm(
+        attack=attack.name,
+        server=front,
+        sent_mib=sent / _MIB,
+        rest_mib=rest / _MIB,
+        most_mib=guard.most / _MIB,
+        killed=guard.killed,
+        died=0 if guard.killed else died,
+        answered=len(latencies_ms),
+        failed=other.failed,
+        p99_ms=float(np.percentile(latencies_ms, 99)) if len(latencies_ms) else 0.0,
+        calls_per_s=len(latencies_ms) / took_s,
+    )
+    tell(
+        f"{attack.name}, {front}: {harm.most_mib:.0f} MiB, {harm.answered} calls in {took_s:.1f} s"
+    )
+    return harm
+
+
+def _table(harms: list[Harm]) -> str:
+    header = (
+        "attack", "front", "sent MiB", "MiB at rest", "MiB, most", "workers lost",
+        "another client: calls answered", "failed", "calls/s", "p99 ms",
+    )  # fmt: skip
+    return grid(header, [list(_cells(one)) for one in harms], {"attack", "front"})
+
+
+def _cells(one: Harm) -> Iterator[str]:
+    yield one.attack
+    yield one.server
+    yield f"{one.sent_mib:.1f}"
+    yield f"{one.rest_mib:.0f}"
+    yield f"{one.most_mib:.0f}{', killed' if one.killed else ''}"
+    yield from map(str, (one.died, one.answered, one.failed))
+    yield f"{one.calls_per_s:.0f}"
+    yield f"{one.p99_ms:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(execute(_parser(), run))
