@@ -3,12 +3,13 @@
     python benchmarks/naive_server.py models/mnist/1/model.onnx
 
 Speaks convserve.v1.Classifier/Classify on a free port, which it prints as JSON. Photographs are
-decoded in the handler, by Pillow.
+decoded in the handler, by Pillow or as Convserve does it.
 """
 
 import argparse
 import io
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,8 +19,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
+from convserve_imaging import photos
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos import classifier_pb2_grpc
+
+Decode = Callable[[bytes, int, int], NDArray[np.uint8]]
 
 
 def decode(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
@@ -32,7 +36,8 @@ def decode(data: bytes, height: int, width: int) -> NDArray[np.uint8]:
 class Classifier(classifier_pb2_grpc.ClassifierServicer):
     """Runs the session in the thread that has the call."""
 
-    def __init__(self, model: Path, session_threads: int) -> None:
+    def __init__(self, model: Path, session_threads: int = 1, decode: Decode = decode) -> None:
+        self._decode = decode
         options = ort.SessionOptions()
         options.intra_op_num_threads = session_threads
         self._session = ort.InferenceSession(
@@ -49,7 +54,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         """The probabilities of every image."""
         if request.HasField("encoded"):
             files = request.encoded.images
-            pixels = np.stack([decode(data, self._height, self._width) for data in files])
+            pixels = np.stack([self._decode(data, self._height, self._width) for data in files])
         else:
             sent = request.pixels
             shape = (sent.count, sent.height, sent.width, sent.channels)
@@ -69,11 +74,13 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     # One, for each call has a thread of its own; 0: ONNX Runtime's default, all CPUs for each call.
     parser.add_argument("--session-threads", type=int, default=1)
+    parser.add_argument("--decoder", choices=("pillow", "convserve"), default="pillow")
     arguments = parser.parse_args()
     # Photographs may be larger than the 4 MiB that grpc takes by default.
     options = [("grpc.max_receive_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(max_workers=16), options=options)
-    servicer = Classifier(arguments.model, arguments.session_threads)  # type: ignore[abstract] # Classify is all it has
+    chosen = decode if arguments.decoder == "pillow" else photos.decode
+    servicer = Classifier(arguments.model, arguments.session_threads, chosen)  # type: ignore[abstract] # Classify is all it has
     classifier_pb2_grpc.add_ClassifierServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

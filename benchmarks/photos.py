@@ -1,4 +1,4 @@
-"""Measures photographs a second through the server beside naive ones that decode with Pillow.
+"""Measures photographs a second through the server beside naive ones.
 
     python -m benchmarks.photos --models models --photos DIR
 
@@ -60,7 +60,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def subjects(bundle: Bundle, given: Pictures, flags: str = "") -> list[Subject]:
-    """The baseline, the same with all CPUs for each call, and ours with each front; not started.
+    """What is compared, not started.
+
+    The baseline decodes with Pillow; it comes again with all CPUs for each call, and with our
+    decoder. Ours come with each front.
 
     Args:
         bundle: of photographs.
@@ -70,9 +73,11 @@ def subjects(bundle: Bundle, given: Pictures, flags: str = "") -> list[Subject]:
     naively = Questions.of_files(bundle, given.files, naive_server.decode)
     asked = Questions.of_files(bundle, given.files, photos.decode)
     wide = naive(bundle.file, f"{BASELINE}, all cores a call", ("--session-threads", "0"))
+    same = naive(bundle.file, f"{BASELINE}, our decoder", ("--decoder", "convserve"))
     return [
         Subject(naive(bundle.file), naively),
         Subject(wide, naively),
+        Subject(same, asked),
         *(Subject(server, asked) for server in ours(bundle.file, flags)),
     ]
 
@@ -90,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     everyone = subjects(bundle, given, arguments.flags)
     with running(everyone):
         measured = list(measurements(meter, everyone, CELLS, arguments.rounds))
-        told = shares(meter, everyone[2:], CELLS, arguments.rounds)
+        told = shares(meter, everyone[3:], CELLS, arguments.rounds)
     table = rows(measured, BASELINE)
     about = {**meter.about(bundle, arguments.rounds), "photographs": given.about}
     print(heading_of_load(on, about), markdown(table), shares_markdown(told), sep="\n\n")

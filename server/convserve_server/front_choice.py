@@ -40,8 +40,8 @@ def exposure(front: str, host: str) -> str:
     if front != "native" or _is_loopback(host):
         return ""
     return (
-        f"the native front on {host} reads messages of any size before it refuses them: put a proxy "
-        "before it where callers are not trusted, or take --front grpcio"
+        f"the native front on {host} reads messages of any size before it refuses them: put a "
+        "proxy before it where callers are not trusted, or take --front grpcio"
     )
 
 

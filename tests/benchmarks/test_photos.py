@@ -22,7 +22,7 @@ from tests.jpegs import jpeg_of
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "benchmarks.photos")
 OURS = ("convserve, grpcio", "convserve, native")
-NAMES = ("naive", "naive, all cores a call", *OURS)
+NAMES = ("naive", "naive, all cores a call", "naive, our decoder", *OURS)
 WAIT_S = 60.0
 
 
