@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import grpc
 import numpy as np
@@ -13,6 +13,8 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos import classifier_pb2_grpc
 
 CLASSIFY = "/convserve.v1.Classifier/Classify"
+#: Content type of calls over gRPC; any other is a POST over HTTP/1.1.
+GRPC = "application/grpc"
 
 #: Largest difference of a probability: float32 rounding in batches of other sizes.
 _TOLERANCE = 1e-5
@@ -29,6 +31,17 @@ class Decode(Protocol):
 
 class WrongAnswer(Exception):
     """A server refused, or answered something else than the model; str() says what."""
+
+
+class Call(NamedTuple):
+    """A question as it is sent."""
+
+    #: A message without gRPC's frame, or the body of a POST.
+    body: bytes
+    #: Size of the smallest right answer.
+    least_reply_bytes: int
+    path: str = CLASSIFY
+    content_type: str = GRPC
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,11 @@ class Questions:
             ),
         )
 
+    def call(self, first: int, count: int) -> Call:
+        """Some of the images as a call."""
+        body = self.request(first, count).SerializeToString()
+        return Call(body, self.least_reply_bytes(count))
+
     def least_reply_bytes(self, count: int) -> int:
         """Size of the right answer for so many images without the timings, which vary."""
         reply = pb.ClassifyResponse(model=self.model, version=self.version, labels=self.labels)
@@ -126,14 +144,23 @@ class Questions:
             if result.WhichOneof("outcome") != "prediction":
                 raise WrongAnswer(f"an image was refused: {result.error.message}")
         got = np.array([result.prediction.probabilities for result in reply.results], np.float32)
-        if got.shape != rows.shape:
-            raise WrongAnswer(f"probabilities of shape {got.shape}, expected {rows.shape}")
-        difference = float(np.abs(got - rows).max())
-        if not difference <= _TOLERANCE:
-            raise WrongAnswer(f"probabilities differ from ONNX Runtime's by {difference:.2g}")
-        # Two classes as probable as each other, within what rounding may do, have no order.
-        top = np.sort(rows, axis=1)
-        clear = top[:, -1] - top[:, -2] > 2 * _TOLERANCE
-        wrong = int((got.argmax(axis=1) != rows.argmax(axis=1))[clear].sum())
-        if wrong:
-            raise WrongAnswer(f"{wrong} of {len(rows)} labels differ from ONNX Runtime's")
+        compare(got, rows)
+
+
+def compare(got: NDArray[np.float32], rows: NDArray[np.float32]) -> None:
+    """Whether two arrays of probabilities are the same, float32 [N, K] each, the right one second.
+
+    Raises:
+        WrongAnswer: if the shape or a label differs, or a probability by more than 1e-5.
+    """
+    if got.shape != rows.shape:
+        raise WrongAnswer(f"probabilities of shape {got.shape}, expected {rows.shape}")
+    difference = float(np.abs(got - rows).max())
+    if not difference <= _TOLERANCE:
+        raise WrongAnswer(f"probabilities differ from ONNX Runtime's by {difference:.2g}")
+    # Two classes as probable as each other, within what rounding may do, have no order.
+    top = np.sort(rows, axis=1)
+    clear = top[:, -1] - top[:, -2] > 2 * _TOLERANCE
+    wrong = int((got.argmax(axis=1) != rows.argmax(axis=1))[clear].sum())
+    if wrong:
+        raise WrongAnswer(f"{wrong} of {len(rows)} labels differ from ONNX Runtime's")

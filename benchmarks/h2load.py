@@ -1,7 +1,8 @@
 """Load by nghttp2's h2load, which takes almost no processor of its own.
 
 It knows nothing of gRPC and takes every answer with HTTP status 200 for a success; errors show in
-the number of bytes that came. Source: https://nghttp2.org/documentation/h2load.1.html.
+the number of bytes that came. Over HTTP/1.1 each caller has a connection, which is kept.
+Source: https://nghttp2.org/documentation/h2load.1.html.
 """
 
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.answers import CLASSIFY
+from benchmarks.answers import GRPC
 from benchmarks.load import Load, LoadError, Task
 
 _FRAME_BYTES = 5  # compressed or not, and the length, before each gRPC message
@@ -40,17 +41,15 @@ class H2loadDriver:
         """See Driver.run."""
         with tempfile.TemporaryDirectory(prefix="convserve-h2load-") as folder:
             body, log = Path(folder, "body"), Path(folder, "log")
-            body.write_bytes(b"\0" + len(task.request).to_bytes(4, "big") + task.request)
+            body.write_bytes(_framed(task))
             command = [
                 "h2load",
                 f"--duration={round(task.seconds * 1000)}ms",
-                f"--clients={task.connections}",
-                f"--max-concurrent-streams={task.callers // task.connections}",
+                *_connections(task),
                 f"--data={body}",
                 f"--log-file={log}",
-                "--header=content-type: application/grpc",
-                "--header=te: trailers",
-                f"http://{task.address}{CLASSIFY}",
+                f"--header=content-type: {task.content_type}",
+                f"http://{task.address}{task.path}",
             ]
             try:
                 done = subprocess.run(
@@ -64,6 +63,23 @@ class H2loadDriver:
             # Start in µs, HTTP status, duration in µs; a row for each answer.
             rows = np.loadtxt(log, np.int64, delimiter="\t", usecols=(0, 1, 2), ndmin=2)
         return Load(task.seconds, rows[:, 2] / 1e3)
+
+
+def _framed(task: Task) -> bytes:
+    if not _is_grpc(task):
+        return task.request
+    return b"\0" + len(task.request).to_bytes(4, "big") + task.request
+
+
+def _connections(task: Task) -> list[str]:
+    if not _is_grpc(task):
+        return ["--h1", f"--clients={task.callers}"]
+    streams = f"--max-concurrent-streams={task.callers // task.connections}"
+    return [f"--clients={task.connections}", streams, "--header=te: trailers"]
+
+
+def _is_grpc(task: Task) -> bool:
+    return task.content_type == GRPC
 
 
 def _check(report: str, task: Task) -> None:
@@ -80,7 +96,7 @@ def _check(report: str, task: Task) -> None:
         raise LoadError(f"no call was answered within {task.seconds:g} s")
     if done != succeeded or any(bad):
         raise LoadError(requests[0])
-    least = done * (_FRAME_BYTES + task.least_reply_bytes)
+    least = done * (task.least_reply_bytes + (_FRAME_BYTES if _is_grpc(task) else 0))
     if int(data[1]) < least:
         raise LoadError(
             f"{done} answers have {data[1]} bytes, right ones at least {least}: some are errors"

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.answers import CLASSIFY
+from benchmarks.answers import CLASSIFY, GRPC
 
 #: For connecting, and for a call.
 _DEADLINE_S = 30.0
@@ -27,11 +27,13 @@ class Task:
 
     Args:
         address: of the server, host:port.
-        request: a serialized ClassifyRequest, the same for every call.
+        request: a serialized ClassifyRequest, the same for every call; over HTTP/1.1 a body.
         least_reply_bytes: size of the smallest right answer.
         callers: calls in flight all the time.
         connections: over which they are spread evenly.
         seconds: for how long.
+        path: the gRPC method, or what the POSTs go to.
+        content_type: GRPC, or that of the POSTs, each caller's over a connection of its own.
     """
 
     address: str
@@ -40,6 +42,8 @@ class Task:
     callers: int
     connections: int
     seconds: float
+    path: str = CLASSIFY
+    content_type: str = GRPC
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ class OwnDriver:
     name = f"own load generator (grpc.aio {grpc.__version__})"
 
     def run(self, task: Task) -> Load:
-        """See Driver.run."""
+        """See Driver.run. Calls over gRPC only."""
+        if task.content_type != GRPC:
+            raise LoadError("calls over HTTP/1.1 need h2load")
         answers = self.answers(task)
         ended_s = np.array([answer.ended_s for answer in answers])
         latencies_s = np.array([answer.latency_s for answer in answers])
@@ -156,7 +162,7 @@ async def _drive(task: Task) -> list[Answer]:
 async def _call(channel: grpc.aio.Channel, task: Task, end: float, answers: list[Answer]) -> None:
     """One caller, until the end; its last call is waited for."""
     # Without serializers: bytes in, bytes out.
-    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CLASSIFY)
+    method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(task.path)
     before = time.perf_counter()
     while before < end:
         reply = await method(task.request, timeout=_DEADLINE_S)

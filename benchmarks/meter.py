@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.answers import Questions, WrongAnswer
+from benchmarks.answers import Call, WrongAnswer
 from benchmarks.bundles import Bundle
 from benchmarks.command import BenchmarkError, tell
 from benchmarks.h2load import H2loadDriver
@@ -21,11 +22,29 @@ _WARM_UP_S = 0.5
 Item = TypeVar("Item")
 
 
+class Asked(Protocol):
+    """Questions in a protocol that a server speaks."""
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """The right answers: float32 [N, K]."""
+
+    def call(self, first: int, count: int) -> Call:
+        """Some of the images as a call."""
+
+    def check(self, address: str) -> None:
+        """Ask and compare.
+
+        Raises:
+            WrongAnswer: if a call failed, or an answer was wrong.
+        """
+
+
 class Subject(NamedTuple):
     """A server, and what it is asked: the right answer may depend on how it decodes."""
 
     server: ServerProcess
-    questions: Questions
+    questions: Asked
 
 
 def choose_driver(name: str) -> Driver:
@@ -71,13 +90,16 @@ class Meter:
         """The calls of a measurement: all alike, in each round of another image."""
         questions = subject.questions
         first = round_ % (len(questions.rows) - cell.images + 1)
+        call = questions.call(first, cell.images)
         return Task(
             address=subject.server.address,
-            request=questions.request(first, cell.images).SerializeToString(),
-            least_reply_bytes=questions.least_reply_bytes(cell.images),
+            request=call.body,
+            least_reply_bytes=call.least_reply_bytes,
             callers=cell.callers,
             connections=min(cell.callers, self.connections),
             seconds=self.seconds,
+            path=call.path,
+            content_type=call.content_type,
         )
 
     def measure(self, subject: Subject, cell: Cell, round_: int) -> Measurement:

@@ -183,6 +183,15 @@ class Settings:
         high=256,
     )
 
+    max_device_bytes: int = _setting(
+        0,
+        "memory of the GPU that each model version may take in each worker, beside cuDNN's; 0: no "
+        "limit",
+        group="engine",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
     decode_threads: int = _setting(
         0,
         "threads of each worker that decode images; 0: the CPUs divided by the workers",

@@ -208,7 +208,11 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
         check_installation()
         provider = choose_provider(settings.device)
         options = EngineOptions(
-            settings.device, settings.engine_threads, settings.max_batch, place.batch_s
+            settings.device,
+            settings.engine_threads,
+            settings.max_batch,
+            place.batch_s,
+            settings.max_device_bytes,
         )
         load = partial(load_engine, options=options, room=place.room(settings))
         worker = Worker(settings, make_front(settings, port), load)

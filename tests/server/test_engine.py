@@ -588,3 +588,12 @@ def test_one_onnxruntime_installed_is_fine(
 
 def test_this_installation_is_fine() -> None:
     check_installation()
+
+
+def test_cuda_computes_in_float32_captures_graphs_and_keeps_to_its_memory() -> None:
+    options = engines._provider_options(CUDA, EngineOptions(device_bytes=2**30))
+    assert options["use_tf32"] == "0"
+    assert options["enable_cuda_graph"] == "1"
+    assert options["gpu_mem_limit"] == "1073741824"
+    assert "gpu_mem_limit" not in engines._provider_options(CUDA, EngineOptions())
+    assert engines._provider_options(CPU, EngineOptions(device_bytes=2**30)) == {}

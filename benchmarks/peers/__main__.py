@@ -1,0 +1,154 @@
+"""Measures Convserve beside what else would serve the same ONNX file.
+
+    python -m benchmarks.peers
+    python -m benchmarks.peers --only naive,convserve,mlserver --rounds 5
+
+Each peer has an environment of its own, made on first use from its pinned requirements. Servers are
+up one at a time, started anew in every round, in each round another one first; all are asked about
+the same pixels and checked with a real client before and after every measurement. One whose
+packages cannot be installed is a row that says so; one that fails is such a row too, and the status
+is 1. The tables go to standard output as Markdown, progress to standard error.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.answers import Questions
+from benchmarks.bundles import Bundle
+from benchmarks.command import (
+    BenchmarkError,
+    add_run_options,
+    add_server_options,
+    execute,
+    new_parser,
+    tell,
+)
+from benchmarks.meter import Meter, choose_driver, rotated
+from benchmarks.peers.asking import PeerQuestions
+from benchmarks.peers.catalogue import CHOICES, Peer, peers
+from benchmarks.peers.environments import Environment, NotInstalled, pinned
+from benchmarks.peers.tables import figures, refusals
+from benchmarks.peers.turns import Record, take_turn
+from benchmarks.report import heading, machine, write_json
+from benchmarks.table import Cell
+
+CELLS = (Cell(1, 1), Cell(16, 1), Cell(64, 1), Cell(4, 64))
+
+_PACKAGES = ("convserve", "grpcio", "onnxruntime", "protobuf", "pygrpc-native")
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = new_parser("benchmarks.peers", __doc__)
+    add_server_options(result)
+    result.add_argument(
+        "--model", default="mnist", metavar="NAME",
+        help="of which the newest version is served [default: mnist]",
+    )  # fmt: skip
+    result.add_argument(
+        "--only", type=_choices, default=list(CHOICES), metavar="NAME,...",
+        help=f"some of {', '.join(CHOICES)} [default: all]",
+    )  # fmt: skip
+    result.add_argument(
+        "--environments", type=Path, default=Path(".peers"), metavar="DIR",
+        help="where the peers' environments are, or will be [default: .peers]",
+    )  # fmt: skip
+    add_run_options(result, rounds=3, measured="server and cell")
+    return result
+
+
+def _choices(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in CHOICES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(CHOICES)}")
+    return names
+
+
+def _interpreter(peer: Peer, folder: Path, record: Record) -> Path:
+    """Its interpreter, and its environment made; if that fails, the record says why."""
+    if peer.requirements is None:
+        return Path(sys.executable)
+    environment = Environment(folder.absolute() / peer.choice, peer.requirements)
+    try:
+        environment.make()
+    except NotInstalled as error:
+        tell(f"{peer.name} is not installed: {error}")
+        record.failure = f"not installed: {error}"
+    return environment.python
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the environments, measure, print.
+
+    Raises:
+        BenchmarkError: see Bundle.newest and choose_driver; after the tables, if a server failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="convserve-peers-") as folder:
+        found = Bundle.newest(arguments.models, arguments.model)
+        # By itself, for ours serves all that are in a folder.
+        alone = Path(folder, found.model, str(found.version))
+        shutil.copytree(found.file.parent, alone)
+        _run(arguments, Bundle(alone / found.file.name))
+
+
+def _run(arguments: argparse.Namespace, bundle: Bundle) -> None:
+    meter = Meter(choose_driver(arguments.driver), arguments.connections, arguments.seconds)
+    contest = [
+        (peer, Record(peer.name, peer.dialect.title))
+        for peer in peers(bundle.file, arguments.flags)
+        if peer.choice in arguments.only
+    ]
+    pythons = {
+        peer.name: _interpreter(peer, arguments.environments, record) for peer, record in contest
+    }
+    asked = Questions.of_pixels(bundle, max(cell.images for cell in CELLS))
+    failed = []
+    for round_ in range(arguments.rounds):
+        for peer, record in rotated(contest, round_):
+            if record.failure:
+                continue
+            try:
+                with tempfile.TemporaryDirectory(prefix="peer-") as scratch:
+                    server = peer.server(
+                        pythons[peer.name], bundle.file, Path(scratch), arguments.flags
+                    )
+                    take_turn(meter, server, PeerQuestions.of(peer.dialect, asked), CELLS, record)
+            except BenchmarkError as error:
+                tell(str(error))
+                record.failure = str(error).partition("\n")[0]
+                failed.append(peer.name)
+    _print(arguments, meter.about(bundle, arguments.rounds), contest)
+    if failed:
+        raise BenchmarkError(f"failed: {', '.join(failed)}; the reasons are above")
+
+
+def _print(
+    arguments: argparse.Namespace, about: dict[str, Any], contest: Sequence[tuple[Peer, Record]]
+) -> None:
+    """The heading with all versions, both tables, and JSON if it is asked for."""
+    on = machine(_PACKAGES)
+    for peer, _ in contest:
+        if peer.requirements is not None:
+            on[peer.choice] = pinned(peer.requirements)[peer.choice]
+    said = (
+        about["model"],
+        f"{about['driver']}, with gRPC over at most {about['connections']} connections, "
+        "with HTTP/1.1 one for each caller",
+        "servers one at a time",
+        f"rounds x seconds: {about['rounds']} x {about['seconds']:g}",
+    )
+    records = [record for _, record in contest]
+    print(
+        heading(on, "server and load together", said), figures(records), refusals(records),
+        sep="\n\n",
+    )  # fmt: skip
+    write_json(arguments.json, on, about, servers=records)
+
+
+if __name__ == "__main__":
+    sys.exit(execute(_parser(), run))
