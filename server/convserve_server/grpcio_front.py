@@ -30,7 +30,7 @@ _NEVER_MS = 2**31 - 1
 _MAX_METADATA = 2**14
 
 #: So many calls, each after the answer to the last, are taken for those of a lone caller.
-_ALONE_IN_A_ROW = 16
+ALONE_IN_A_ROW = 16
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -203,7 +203,7 @@ class GrpcioFront:
         the answer to one is not sent yet when the next begins, and it still counts as open.
         """
         self._alone_in_a_row = 0 if self._open else self._alone_in_a_row + 1
-        return self._alone_in_a_row >= _ALONE_IN_A_ROW
+        return self._alone_in_a_row >= ALONE_IN_A_ROW
 
     def _count(self, context: Any) -> None:
         """Count a call as open until its last byte is with the kernel; its return is too early."""

@@ -29,7 +29,7 @@ from convserve_server.front import (
     Handler,
     Origin,
 )
-from convserve_server.grpcio_front import GrpcioFront
+from convserve_server.grpcio_front import ALONE_IN_A_ROW, GrpcioFront
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
@@ -58,6 +58,9 @@ class NativeFront:
         self._socket = self._folder / "grpcio.sock"
         self._grpcio = GrpcioFront(options, f"unix:{self._socket}", itertools.count(-1, -1))
         self._thread = threading.Thread(target=self._receive, name="front", daemon=True)
+        # Calls that wait for their answer; changed by any thread, each time by one instruction.
+        self._open: set[int] = set()
+        self._alone_in_a_row = 0
         self._handler: Handler
         self._front: NativeGrpcFront
 
@@ -83,6 +86,7 @@ class NativeFront:
         if call_id < 0:
             self._grpcio.respond(call_id, payload)
         else:
+            self._open.discard(call_id)
             self._front.respond(call_id, payload)
 
     def fail(self, call_id: int, error: ServeError) -> None:
@@ -91,6 +95,7 @@ class NativeFront:
             self._grpcio.fail(call_id, error)
         else:
             # It refuses keys that begin with "grpc-", so its clients back off as they see fit.
+            self._open.discard(call_id)
             trailers = [(key, value) for key, value in to_trailers(error) if key != PUSHBACK]
             self._front.fail(call_id, error.code, str(error), trailers)
 
@@ -119,32 +124,39 @@ class NativeFront:
         while (events := self._front.recv_batch_details(_MAX_EVENTS)) is not None:
             # Each leaves the list before it is handled: what it brought need not stay in memory
             # while the others are, let alone until more come.
+            alone = self._is_alone(events)
             events.reverse()
             while events:
-                self._handle(events.pop())
+                self._handle(events.pop(), alone)
 
-    def _handle(self, event: "DetailedEvent") -> None:
+    def _is_alone(self, events: "list[DetailedEvent]") -> bool:
+        """Whether these are one call that is the only one open, as the ones before it were."""
+        self._alone_in_a_row = 0 if self._open or len(events) > 1 else self._alone_in_a_row + 1
+        return self._alone_in_a_row >= ALONE_IN_A_ROW
+
+    def _handle(self, event: "DetailedEvent", alone: bool) -> None:
         try:
-            translated = self._translate(event)
+            translated = self._translate(event, alone)
             if translated is not None:
                 self._handler((translated,))
         except Exception:
             # Whatever it was, the calls after this one must be served.
             log.exception("handling an event failed")
 
-    def _translate(self, event: "DetailedEvent") -> Event | None:
+    def _translate(self, event: "DetailedEvent", alone: bool) -> Event | None:
         """An event of the native front as ours; None if it is refused here for its size."""
         kind, call_id, method, payload, _, details = event
         if kind != EVENT_CALL or payload is None or details is None:
+            self._open.discard(call_id)
             return Cancellation(call_id)
         if len(payload) > self._options.max_message_bytes:
             self.fail(call_id, self._too_large(len(payload)))
             return None
         metadata, peer, remaining = details
         deadline = None if remaining is None else time.monotonic() + remaining
-        return Call(
-            call_id, self._methods[method], payload, deadline, peer, partial(Origin, peer, metadata)
-        )
+        self._open.add(call_id)
+        origin = partial(Origin, peer, metadata)
+        return Call(call_id, self._methods[method], payload, deadline, peer, origin, alone)
 
     def _too_large(self, size: int) -> MessageTooLarge:
         """In the words of grpcio, so that clients see no difference."""
