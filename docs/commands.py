@@ -13,7 +13,7 @@ COMMANDS = {
         ("", "check-data", "fit", "evaluate", "inspect", "recipes"),
     ),
     "convserve-serve": ("convserve_server.main", ("",)),
-    "convserve": ("convserve.main", ("", "classify", "evaluate", "models", "health")),
+    "convserve": ("convserve.main", ("", "classify", "evaluate", "models", "health", "bench")),
 }
 
 

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable
 
 from convserve import option_values
+from convserve.bench import options as bench_options
 from convserve.option_values import MOST_IN_FLIGHT
 from convserve.settings import DEFAULT_SERVER, DEFAULT_TIMEOUT_S
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_models(commands)
     _add_health(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -67,6 +69,12 @@ def _health(arguments: argparse.Namespace) -> int:
     from convserve.health_command import health
 
     return health(arguments)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from convserve.bench.command import bench
+
+    return bench(arguments)
 
 
 def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -167,6 +175,17 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(_server(command), "to be there and serving")
 
 
+def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "bench", _bench, bench_options.ABOUT, *bench_options.EXAMPLES)
+    bench_options.add_server(command, SERVER_VARIABLE)
+    _model(command)
+    bench_options.add_load(command)
+    bench_options.add_plot(output := _output(command))
+    _progress(output, "a line each second if stderr is a terminal")
+    _timeout(server := command.add_argument_group("server"))
+    _wait(server, "to be there and to have the model")
+
+
 def _command(
     commands: _Commands[argparse.ArgumentParser],
     name: str,
@@ -230,14 +249,18 @@ def _server(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         default=os.environ.get(SERVER_VARIABLE, DEFAULT_SERVER),
         help=f"where it listens [default: {DEFAULT_SERVER}] [env: {SERVER_VARIABLE}]",
     )
-    group.add_argument(
+    _timeout(group)
+    return group
+
+
+def _timeout(server: argparse._ArgumentGroup) -> None:
+    server.add_argument(
         "--timeout",
         metavar="S",
         type=option_values.timeout_seconds,
         default=DEFAULT_TIMEOUT_S,
         help="longest wait for the answer, in seconds [default: %(default)g]",
     )
-    return group
 
 
 def _in_flight(server: argparse._ArgumentGroup, what: str) -> None:

@@ -1,0 +1,123 @@
+"""`convserve bench`: makes load, and says what the server made of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from convserve.bench import plot
+from convserve.bench.generator import Watch
+from convserve.bench.load import Load
+from convserve.bench.measured import Interrupted, Measured, measure
+from convserve.bench.progress import Progress
+from convserve.bench.question import Asked, prepare
+from convserve.bench.report import as_json, failure_lines, heading, lines
+from convserve.bench.sweep import Step, header, row, steps
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Returns:
+        0 if every call was answered, 1 if not, 2 if options do not go together.
+
+    Raises:
+        ConvserveError: The server gave no answer to begin with, or Matplotlib is missing.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; what was measured until then is printed.
+    """
+    if wrong := _together(arguments):
+        print(f"convserve bench: error: {wrong}", file=sys.stderr)
+        return 2
+    if arguments.plot:
+        plot.check_there()
+    asked = prepare(arguments)
+    load = Load(
+        callers=arguments.callers,
+        connections=min(arguments.connections, arguments.callers),
+        seconds=arguments.seconds,
+        warm_up_s=arguments.warm_up,
+        timeout_s=arguments.timeout,
+        rate=arguments.rate,
+    )
+    return (_sweep if arguments.sweep else _once)(arguments, load, asked)
+
+
+def _together(arguments: argparse.Namespace) -> str | None:
+    if arguments.sweep and arguments.rate is not None:
+        return f"argument --rate: was {arguments.rate:g}; --sweep chooses its rates itself"
+    if arguments.plot and not arguments.sweep:
+        return f"argument --plot: was {arguments.plot!r}; taken with --sweep, whose rates it draws"
+    return None
+
+
+def _once(arguments: argparse.Namespace, load: Load, asked: Asked) -> int:
+    try:
+        with _watching(arguments) as watch:
+            measured = measure(load, asked, watch)
+    except Interrupted as interrupted:
+        if interrupted.measured is not None:
+            _print(arguments, asked, interrupted.measured)
+        raise interrupted.cause from None
+    _print(arguments, asked, measured)
+    return _status(measured)
+
+
+def _print(arguments: argparse.Namespace, asked: Asked, measured: Measured) -> None:
+    if arguments.format == "jsonl":
+        print(json.dumps(as_json(asked, measured, arguments.server)))
+        return
+    print(heading(asked, measured), *lines(measured), sep="\n", flush=True)
+    _print_troubles(measured)
+
+
+def _sweep(arguments: argparse.Namespace, load: Load, asked: Asked) -> int:
+    done: list[Step] = []
+    try:
+        with _watching(arguments) as watch:
+            for step in steps(load, asked, watch):
+                _print_step(arguments, asked, step)
+                done.append(step)
+    except Interrupted as interrupted:
+        raise interrupted.cause from None
+    if arguments.plot:
+        plot.write(arguments.plot, done, asked)
+    return max(_status(step.measured) for step in done)
+
+
+def _print_step(arguments: argparse.Namespace, asked: Asked, step: Step) -> None:
+    measured = step.measured
+    if arguments.format == "jsonl":
+        told = {"share": step.share} | as_json(asked, measured, arguments.server)
+        print(json.dumps(told), flush=True)
+        return
+    if step.share is None:
+        print(heading(asked, measured), header(), sep="\n")
+    print(row(step), flush=True)
+    _print_troubles(measured)
+
+
+def _print_troubles(measured: Measured) -> None:
+    for line in failure_lines(measured):
+        print(line, file=sys.stderr)
+    for line in measured.warnings:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def _status(measured: Measured) -> int:
+    return 1 if measured.failures.total or not measured.latencies.count else 0
+
+
+@contextmanager
+def _watching(arguments: argparse.Namespace) -> Iterator[Watch]:
+    """Gives what is told each tick: a line on stderr if that is a terminal."""
+    if not (arguments.progress and sys.stderr.isatty()):
+        yield lambda *_: None
+        return
+    progress = Progress(sys.stderr)
+    try:
+        yield progress
+    finally:
+        progress.close()

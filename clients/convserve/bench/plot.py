@@ -1,0 +1,100 @@
+"""The plot of a sweep: latency against load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from convserve.bench.question import Asked
+from convserve.bench.report import counted
+from convserve.bench.sweep import Step
+from convserve.errors import ConvserveError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SIZE_IN = (8.0, 4.8)
+_DPI = 150
+_CURVES = (
+    ("p99.9", 0.999, "#999999", "^"),
+    ("p99", 0.99, "#d95f02", "s"),
+    ("p50", 0.5, "#1f77b4", "o"),
+)
+_MOST = "#555555"
+
+
+def check_there() -> None:
+    """Looks for Matplotlib before there is any load.
+
+    Raises:
+        ConvserveError: It is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise ConvserveError(
+            "--plot needs Matplotlib, which is not here: pip install 'convserve[plot]'"
+        )
+
+
+def write(path: str, steps: Sequence[Step], asked: Asked) -> None:
+    """Draws a sweep.
+
+    Args:
+        path: The file to write; its ending says which format.
+        steps: Of the sweep, the closed loop first.
+        asked: What was sent.
+
+    Raises:
+        ConvserveError: The file cannot be written.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    # Figure without pyplot: nothing global, and no window is looked for.
+    figure = Figure(figsize=_SIZE_IN, layout="constrained")
+    _draw(figure.subplots(), steps, asked)
+    kind = os.path.splitext(path)[1][1:].lower()
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    try:
+        with mpl.rc_context({"svg.hashsalt": "convserve"}):
+            figure.savefig(path, format=kind, dpi=_DPI, metadata=metadata)
+    except OSError as error:
+        raise ConvserveError(f"--plot: cannot write {path}: {error.strerror}") from error
+
+
+def _draw(axes: Axes, steps: Sequence[Step], asked: Asked) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    most = next(step.measured for step in steps if step.share is None)
+    runs = [
+        step.measured for step in steps if step.share is not None and step.measured.latencies.count
+    ]
+    rates = [run.load.rate or 0.0 for run in runs]
+    for name, share, colour, mark in _CURVES:
+        times = [run.latencies.percentile(share) * 1e3 for run in runs]
+        axes.plot(rates, times, f"-{mark}", color=colour, markersize=5, label=name)
+    axes.axvline(most.calls_per_s, color=_MOST, linestyle=":", linewidth=1)
+    axes.annotate(
+        f"most: {most.calls_per_s:,.0f} calls/s with {counted(most.load.callers, 'caller')}",
+        (most.calls_per_s, 0.02),
+        xycoords=("data", "axes fraction"),
+        xytext=(-5, 0),
+        textcoords="offset points",
+        ha="right",
+        color=_MOST,
+        fontsize=8,
+    )
+    axes.set_yscale("log")
+    axes.set_xlim(0, most.calls_per_s * 1.03)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(plain)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlabel("load (calls due each second)")
+    axes.set_ylabel("latency from when a call was due (ms)")
+    axes.grid(alpha=0.3, which="major")
+    title = f"{asked.model}, {counted(asked.images, 'image')} a call ({asked.what})"
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False, loc="upper left")

@@ -1,0 +1,155 @@
+"""What is asked, made ready to be sent, after an ordinary client has seen it answered rightly."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import socket
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+
+from convserve.bench.generator import Calls
+from convserve.bench.hpack import Field
+from convserve.bench.images import Material, material
+from convserve.bench.link import Address
+from convserve.calls import Images, Question
+from convserve.client import Client
+from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
+from convserve.models import ModelInfo
+from convserve.patient_caller import PatientCaller
+from convserve.results import Classification
+from convserve_protos import classifier_pb2
+
+_METHOD = b"/convserve.v1.Classifier/Classify"
+#: The largest number that gRPC takes as a timeout has 8 digits.
+_MOST_TIMEOUT_US = 99_999_999
+_SUM_WITHIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the load consists of.
+
+    Attributes:
+        calls: What is sent, and to where.
+        model: Name and version of the model that answers: "mnist/1".
+        what: The images: "random pixels".
+        images: In each call.
+        request_bytes: Mean size of a message.
+        least_reply_bytes: Size of the smallest right answer.
+    """
+
+    calls: Calls
+    model: str
+    what: str
+    images: int
+    request_bytes: float
+    least_reply_bytes: int
+
+
+def prepare(arguments: argparse.Namespace) -> Asked:
+    """Asks for the model, makes the images, and has each call answered once.
+
+    Raises:
+        ConvserveError: The server gave no answer, or a wrong one.
+    """
+    address = _address(arguments.server)
+    with closing(PatientCaller.of(arguments)) as caller:
+        model = caller.model(arguments.model, arguments.model_version)
+        sent = material(
+            model,
+            arguments.images,
+            pictures=arguments.pictures,
+            pixels=arguments.pixels,
+            seed=arguments.seed,
+        )
+        question = Question(model.name, arguments.model_version, None)
+        for images in sent.calls:
+            _check(caller, question, model, sent, images)
+    messages = [question.request(images).SerializeToString() for images in sent.calls]
+    return Asked(
+        Calls(
+            _resolved(*address, arguments.timeout),
+            _fields(arguments.server, arguments.timeout),
+            [b"\0" + len(message).to_bytes(4, "big") + message for message in messages],
+        ),
+        f"{model.name}/{model.version}",
+        sent.what,
+        arguments.images,
+        float(np.mean([len(message) for message in messages])),
+        _least_reply_bytes(model, arguments.images),
+    )
+
+
+def _check(
+    caller: PatientCaller, question: Question, model: ModelInfo, sent: Material, images: Images
+) -> None:
+    name, version = question.model, question.version
+
+    def ask(client: Client, timeout_s: float) -> Classification:
+        if isinstance(images, tuple):
+            return client.classify_images(images, model=name, version=version, timeout=timeout_s)
+        return client.classify(images, model=name, version=version, timeout=timeout_s)
+
+    try:
+        answer = caller.ask(ask)
+        troubles = dict(answer.errors)
+    except BadImage as error:  # Of the only image of a call.
+        troubles = {0: error}
+    for place, trouble in troubles.items():
+        file = sent.names.get(images[place], "a made-up picture")
+        raise InvalidRequest.of("--pictures", f"{file}: {trouble}") from trouble
+    if answer.labels != model.labels or len(answer) != len(images):
+        raise UnexpectedReply(
+            f"{len(answer)} answers with labels {answer.labels}; right are {len(images)} with"
+            f" {model.labels}"
+        )
+    sums = answer.probabilities.sum(axis=1)
+    if not np.allclose(sums, 1, atol=_SUM_WITHIN):
+        raise UnexpectedReply(f"the probabilities of an image sum to {sums.min():g}, not to 1")
+
+
+def _least_reply_bytes(model: ModelInfo, images: int) -> int:
+    """Returns the size of the right answer without what may vary: timings and version."""
+    reply = classifier_pb2.ClassifyResponse(model=model.name, labels=model.labels)
+    for _ in range(images):
+        reply.results.add().prediction.probabilities.extend([1.0] * len(model.labels))
+    return reply.ByteSize()
+
+
+def _fields(server: str, timeout_s: float) -> Sequence[Field]:
+    timeout_us = max(1, round(timeout_s * 1e6))
+    timeout = (
+        f"{timeout_us}u" if timeout_us <= _MOST_TIMEOUT_US else f"{math.ceil(timeout_s * 1e3)}m"
+    )
+    return [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", _METHOD),
+        (b":authority", server.encode()),
+        (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+        (b"user-agent", f"convserve-bench/{metadata.version('convserve')}".encode()),
+        (b"grpc-timeout", timeout.encode()),
+    ]
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":")
+    if "/" in server or server.startswith("unix") or not host or not port.isdecimal():
+        raise InvalidRequest.of("server", f"was {server!r}; bench takes HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _resolved(host: str, port: int, timeout_s: float) -> Address:
+    """Returns the first address behind a name that can be connected to."""
+    try:
+        with socket.create_connection((host, port), timeout_s) as connected:
+            return Address(connected.family, connected.getpeername())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ServerUnavailable(f"cannot connect to {host}:{port}: {reason}") from error
