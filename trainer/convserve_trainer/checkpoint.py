@@ -1,116 +1,104 @@
-"""A training that is not published yet: its last finished epoch, its history, its best weights.
+"""A training in one file, from which it goes on as if nothing had happened.
 
-One file, replaced whole after every epoch: <models>/.unfinished/<name>-<settings>.keras. It is
-Keras's own with two more entries. The leading dot keeps it out of sight of servers that watch the
-models folder.
+The file is Keras's own, which `keras.saving.load_model` opens, with more entries: the settings, the
+epoch under way, the history, the weights of the best epoch, and the states of the layers' random
+generators (dropout, augmentation), which Keras leaves out.
 """
 
-import hashlib
-import math
-import os
+import json
 import zipfile
-from dataclasses import dataclass, replace
+import zlib
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from convserve_trainer import keras_backend, refusals
+from convserve_trainer import atomic_file, keras_backend
 from convserve_trainer.errors import CheckpointError
 from convserve_trainer.history import History, read_csv
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.run_settings import Settings
+from convserve_trainer.training_state import Means, Training, UnderWay
 
 if TYPE_CHECKING:
     import keras
 
-FOLDER = ".unfinished"
-EPOCHS, WEIGHTS = "history.csv", "best.npz"
+TRAINING, EPOCHS = "training.json", "history.csv"
+BEST, GENERATORS = "best.npz", "generators.npz"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where a training keeps its last finished epoch.
+def save(training: Training, settings: Settings, path: Path) -> None:
+    """Replaces the file, whole or not at all.
 
-    Attributes:
-        path: of the file; trainings with other settings or data have other files.
-        steps: of the optimizer in one epoch.
+    Raises:
+        OSError: the file system refuses.
     """
-
-    path: Path
-    steps: int
-
-    def save(self, model: "keras.Model", history: History) -> None:
-        """Replaces the file, whole or not at all.
-
-        Raises:
-            CheckpointError: the file system refuses; the epochs before are still kept.
-        """
-        try:
-            self._save(model, history)
-        except OSError as error:
-            raise CheckpointError(
-                f"the epoch cannot be kept in {self.path.parent}: {refusals.reason(error)}; "
-                "--resume then goes on after the epoch before it"
-            ) from error
-
-    def _save(self, model: "keras.Model", history: History) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{os.getpid()}-{self.path.name}")
-        try:
-            model.save(temporary)
-            with zipfile.ZipFile(temporary, "a") as archive:
-                archive.writestr(EPOCHS, history.csv())
-                if history.weights is not None:
-                    with archive.open(WEIGHTS, "w") as file:
-                        np.savez(file, *history.weights)
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def load(self) -> tuple["keras.Model", History]:
-        """Returns the model as it was after the last finished epoch, and how it came there.
-
-        Raises:
-            CheckpointError: there is no such file, or it is damaged.
-        """
-        if not self.path.is_file():
-            raise CheckpointError(
-                "nothing to resume: no training with these settings and data was stopped; "
-                f"it would be in {self.path}"
-            )
-        try:
-            model: keras.Model = keras_backend.load().saving.load_model(self.path)
-            with zipfile.ZipFile(self.path) as archive:
-                history = History(read_csv(archive.read(EPOCHS).decode()))
-                if WEIGHTS in archive.namelist():
-                    with archive.open(WEIGHTS) as file:
-                        history.weights = list(np.load(file).values())
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise CheckpointError(f"{self.path} is damaged ({error}); remove it") from error
-        return model, history
-
-    def epochs(self, model: "keras.Model") -> int:
-        """Returns how many whole epochs a model of this training has seen."""
-        return int(model.optimizer.iterations) // self.steps
-
-    def remove(self) -> None:
-        """Removes the file, and the folder if it was the last."""
-        self.path.unlink(missing_ok=True)
-        if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+    about = {"settings": settings, "under_way": asdict(training.under_way)}
+    with atomic_file.replaced(path) as temporary:
+        training.model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(TRAINING, json.dumps(about))
+            archive.writestr(EPOCHS, training.history.csv())
+            states = [state.numpy() for state in _generators(training.model)]
+            _write(archive, GENERATORS, states)
+            if training.history.weights is not None:
+                _write(archive, BEST, training.history.weights)
 
 
-def of(models: Path, name: str, recipe: Recipe, dataset_sha256: str, images: int) -> Checkpoint:
-    """Returns the checkpoint of a training.
+def settings(path: Path) -> Settings:
+    """Returns the settings of the training in a file.
 
-    Args:
-        models: the models folder.
-        name: of the model.
-        recipe: its settings; epochs and floor may change between a stop and a resume.
-        dataset_sha256: digest of the data.
-        images: in the training set, 1 or more.
+    Raises:
+        CheckpointError: it is damaged.
     """
-    settings = replace(recipe, epochs=1, min_accuracy=0.0).to_json() + dataset_sha256
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    path = models / FOLDER / f"{name}-{digest}.keras"
-    return Checkpoint(path, recipe.steps or math.ceil(images / recipe.batch_size))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found: Settings = json.loads(archive.read(TRAINING))["settings"]
+    except DAMAGE as error:
+        raise CheckpointError(_damaged(path, error)) from error
+    return found
+
+
+def load(path: Path) -> Training:
+    """Returns the training in a file.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if (entry := archive.testzip()) is not None:  # h5py does not read all that is there
+                raise zipfile.BadZipFile(f"wrong checksum of {entry}")
+            under_way = json.loads(archive.read(TRAINING))["under_way"]
+            history = History(read_csv(archive.read(EPOCHS).decode()))
+            if BEST in archive.namelist():
+                history.weights = _read(archive, BEST)
+            states = _read(archive, GENERATORS)
+        model: keras.Model = keras_backend.load().saving.load_model(path)
+        for generator, state in zip(_generators(model), states, strict=True):
+            generator.assign(state)
+        means = Means(**under_way.pop("means"))
+        return Training(model, history, UnderWay(means=means, **under_way))
+    except DAMAGE as error:
+        raise CheckpointError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is damaged ({' '.join(str(error).split())})"
+
+
+def _generators(model: "keras.Model") -> "list[keras.Variable]":
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def _write(archive: zipfile.ZipFile, name: str, arrays: list[npt.NDArray[Any]]) -> None:
+    with archive.open(name, "w") as file:
+        np.savez(file, *arrays)
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> list[npt.NDArray[Any]]:
+    with archive.open(name) as file:
+        return list(np.load(file).values())

@@ -14,7 +14,11 @@ class DataError(TrainerError):
 
 
 class CheckpointError(TrainerError):
-    """No unfinished training to go on with, or a damaged one."""
+    """No training to go on with, another one, a damaged one, or one that cannot be kept."""
+
+
+class DivergedError(TrainerError):
+    """A loss or weights that are not finite."""
 
 
 class BundleError(TrainerError):

@@ -1,5 +1,6 @@
-"""Fitting: epoch after epoch, each one kept as it ends, until done or told to stop."""
+"""Fitting: epoch after epoch, kept on the way, until done, told to stop, or diverged."""
 
+import math
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
@@ -8,111 +9,147 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer import order, stops
-from convserve_trainer.checkpoint import Checkpoint
-from convserve_trainer.errors import DataError
-from convserve_trainer.history import Epoch, History
+from convserve_trainer.errors import CheckpointError, DataError, DivergedError
+from convserve_trainer.history import Epoch
 from convserve_trainer.pictures import Data, Labels
 from convserve_trainer.progress import Progress
 from convserve_trainer.recipes import Recipe
+from convserve_trainer.run_folder import Run
+from convserve_trainer.training_state import Means, Training, UnderWay
 
 if TYPE_CHECKING:
     import keras
 
 
-class Means:
-    """Means of Keras's figures over pictures, batch by batch."""
+def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO) -> None:
+    """Trains from the step that the training has reached up to the end of the recipe's last epoch.
 
-    def __init__(self) -> None:
-        self._sums = {"loss": 0.0, "accuracy": 0.0}
-        self._pictures = 0
-
-    def add(self, figures: dict[str, float], pictures: int) -> dict[str, float]:
-        """Takes the figures of a batch; returns the means so far."""
-        self._pictures += pictures
-        self._sums = {name: self._sums[name] + figures[name] * pictures for name in self._sums}
-        return self.values()
-
-    def values(self) -> dict[str, float]:
-        """Returns "loss" and "accuracy"."""
-        return {name: float(total / self._pictures) for name, total in self._sums.items()}
-
-
-def fit(
-    model: "keras.Model",
-    data: Data,
-    recipe: Recipe,
-    checkpoint: Checkpoint,
-    history: History,
-    stream: TextIO,
-) -> None:
-    """Trains the model from the epoch it has reached up to the recipe's last.
-
-    The order of the pictures depends on the seed and the number of the epoch alone, so that
-    a training that was stopped and resumed ends with the same weights as one that was not.
+    The order of the pictures depends on the seed and the position alone, so that a training that
+    was stopped or killed and is resumed ends with the same weights as one that was not.
 
     Args:
-        model: compiled; changed in place.
+        training: changed in place.
         data: only its held-out part is not trained on.
         recipe: how many epochs, steps and pictures a step, the seed.
-        checkpoint: where each finished epoch is kept.
-        history: of the epochs that the model has seen; those that follow are added.
+        run: where the training is kept; a disk that refuses is a warning, and tried again.
         stream: takes the progress.
 
     Raises:
         DataError: too many pictures went away.
-        CheckpointError: a finished epoch cannot be kept.
+        DivergedError: a loss, or a weight, is not finite.
         Stopped: Ctrl-C or SIGTERM, after the batch that it met; a second one kills the process.
     """
-    progress = Progress(stream, recipe.epochs, checkpoint.steps, bool(recipe.validation_steps))
+    steps = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
+    progress = Progress(stream, recipe.epochs, steps, bool(recipe.validation_steps))
     with stops.requested() as request:
-        for number in range(checkpoint.epochs(model), recipe.epochs):
+        _log(training, run, progress)
+        for number in range(training.position.epochs, recipe.epochs):
             progress.start(number)
-            started = time.perf_counter()
             try:
-                trained = _train(model, data, recipe, number, progress, request)
-            except (DataError, stops.Stopped):
+                _train(training, data, recipe, run, progress, request)
+                epoch = _finish_epoch(training, data, recipe, run)
+            except (DataError, DivergedError, stops.Stopped):
                 progress.abandon()
                 raise
-            validated = _validate(model, data, recipe)
-            epoch = Epoch(
-                epoch=number + 1,
-                **trained,
-                val_loss=validated.get("loss"),
-                val_accuracy=validated.get("accuracy"),
-                seconds=time.perf_counter() - started,
-            )
-            history.epochs.append(epoch)
-            if recipe.validation_steps and history.best is epoch:
-                history.weights = model.get_weights()
             progress.finish(epoch)
             for note in data.notes():
-                print(note, file=stream, flush=True)
-            checkpoint.save(model, history)
+                progress.say(note)
+            _keep(training, run, progress)
+            _log(training, run, progress)
             request.obey()
 
 
 def _train(
-    model: "keras.Model",
+    training: Training,
     data: Data,
     recipe: Recipe,
-    epoch: int,
+    run: Run,
     progress: Progress,
     request: stops.Request,
-) -> dict[str, float]:
-    """Trains for an epoch; returns its means and "input_share"."""
-    numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, epoch)
-    means = Means()
-    waited = 0.0
-    begun = asked = time.perf_counter()
-    with closing(data.train.batches(numbers, recipe.batch_size, recipe.steps)) as batches:
-        for step, (pixels, labels) in enumerate(batches, start=1):
-            waited += time.perf_counter() - asked
+) -> None:
+    """Trains to the end of the epoch under way."""
+    model, under_way = training.model, training.under_way
+    epoch, done = training.position
+    numbers = order.of_epoch(
+        len(data.train), recipe.batch_size, recipe.steps, recipe.seed, epoch, done
+    )
+    steps = None if recipe.steps is None else recipe.steps - done
+    begun = time.perf_counter() - under_way.seconds
+    asked = time.perf_counter()
+    with closing(data.train.batches(numbers, recipe.batch_size, steps)) as batches:
+        for pixels, labels in batches:
+            under_way.waited_s += time.perf_counter() - asked
             figures = model.train_on_batch(pixels, _targets(model, labels), return_dict=True)
-            progress.step(step, means.add(figures, len(labels)))
-            if step < progress.steps:  # the end of an epoch is too near to lose it
+            under_way.steps += 1
+            means = under_way.means.add(figures, len(labels))
+            if not math.isfinite(figures["loss"]):
+                raise _diverged(f"the loss is {figures['loss']:g}", training, run)
+            under_way.seconds = time.perf_counter() - begun
+            progress.step(under_way.steps, means)
+            if under_way.steps < progress.steps:  # the end of an epoch is too near to lose it
+                if (request.made or run.due()) and _keep(training, run, progress):
+                    progress.kept(under_way.steps, means)
                 request.obey()
             asked = time.perf_counter()
-    return means.values() | {"input_share": waited / (time.perf_counter() - begun)}
+
+
+def _finish_epoch(training: Training, data: Data, recipe: Recipe, run: Run) -> Epoch:
+    """Validates the epoch under way and adds it to the history."""
+    started = time.perf_counter()
+    validated = _validate(training.model, data, recipe)
+    if not math.isfinite(validated.get("loss", 0.0)):
+        raise _diverged(f"the validation loss is {validated['loss']:g}", training, run)
+    done = training.under_way
+    epoch = Epoch(
+        epoch=training.position.epochs + 1,
+        **done.means.values(),
+        val_loss=validated.get("loss"),
+        val_accuracy=validated.get("accuracy"),
+        seconds=done.seconds + time.perf_counter() - started,
+        input_share=done.waited_s / done.seconds,
+        learning_rate=_learning_rate(training.model),
+    )
+    training.history.epochs.append(epoch)
+    if recipe.validation_steps and training.history.best is epoch:
+        training.history.weights = training.model.get_weights()
+    training.under_way = UnderWay()
+    return epoch
+
+
+def _keep(training: Training, run: Run, progress: Progress) -> bool:
+    """Returns whether the training is kept; a disk that refuses is a warning.
+
+    Raises:
+        DivergedError: its weights are not finite.
+    """
+    if not all(np.isfinite(weights).all() for weights in training.model.get_weights()):
+        raise _diverged("weights are not finite", training, run)
+    try:
+        run.keep(training)
+    except CheckpointError as error:
+        progress.say(f"warning: {error}")
+        return False
+    return True
+
+
+def _log(training: Training, run: Run, progress: Progress) -> None:
+    try:
+        run.log(training.history)
+    except CheckpointError as error:
+        progress.say(f"warning: {error}")
+
+
+def _diverged(what: str, training: Training, run: Run) -> DivergedError:
+    kept = f"what is kept in {run.folder} ends with {run.kept}" if run.kept else "nothing is kept"
+    return DivergedError(
+        f"{what} at {training.position}, learning rate {_learning_rate(training.model):g}: the "
+        f"training diverged and was stopped; {kept}"
+    )
+
+
+def _learning_rate(model: "keras.Model") -> float:
+    """Returns the step of the optimizer, with the digits that a float32 has."""
+    return float(f"{float(model.optimizer.learning_rate):.7g}")
 
 
 def _validate(model: "keras.Model", data: Data, recipe: Recipe) -> dict[str, float]:

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 from convserve_trainer import recipes, sources
+from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
 
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture --models models
-  convserve-train fit photos --recipe lecture --data cats_dogs
+  convserve-train fit photos --recipe lecture --data cats_dogs --run runs/1
+  convserve-train fit photos --recipe lecture --data cats_dogs --run runs/1 --resume
 """
 
 
@@ -27,6 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
             "floor.",
         )
     )
+    _add_keeping(command.add_argument_group("stopping, killing and watching"))
     _add_publishing(command.add_argument_group("publishing"))
 
 
@@ -48,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
         limit=options.limit,
         **(options.size or {}),
     )
+    keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     # Help is instant, and an error in the options comes at once, because this is imported late.
     from convserve_trainer import train
@@ -59,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         load,
         target,
         sys.stdout,
-        resume=options.resume,
+        keeping=keeping,
         unless_published=options.unless_published,
     )
 
@@ -98,10 +102,31 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         type=_size,
         help="photos: rows and columns of the net's input, as 150x200 [default: the recipe's]",
     )
+
+
+def _add_keeping(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--run",
+        metavar="DIR",
+        type=Path,
+        dest="run_folder",
+        help="folder for checkpoints, history.csv and TensorBoard events, which stay there; new, "
+        "or with --resume that of a training to go on with [default: one in the models folder, "
+        "while the training is not published]",
+    )
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on after the last finished epoch of a training that was stopped",
+        help="go on from the newest good checkpoint; the weights become those of a training that "
+        "was never stopped; other --epochs and --min-accuracy may be given",
+    )
+    group.add_argument(
+        "--checkpoint-seconds",
+        metavar="SECONDS",
+        type=float,
+        default=CHECKPOINT_SECONDS,
+        help="within an epoch, a checkpoint so long after the last one, 0 for one after each step; "
+        "there is one at the end of every epoch, too [default: %(default)g]",
     )
 
 

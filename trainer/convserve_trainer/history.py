@@ -23,6 +23,7 @@ class Epoch:
         val_accuracy: likewise.
         seconds: it took, validation included.
         input_share: of the time of its training steps, how much went into waiting for pictures.
+        learning_rate: step of the optimizer at its end.
     """
 
     epoch: int
@@ -32,6 +33,7 @@ class Epoch:
     val_accuracy: float | None
     seconds: float
     input_share: float
+    learning_rate: float
 
 
 COLUMNS = tuple(column.name for column in fields(Epoch))
@@ -90,7 +92,7 @@ def _rank(epoch: Epoch) -> float:
 
 
 def _epoch(number: str, *figures: str) -> Epoch:
-    loss, accuracy, val_loss, val_accuracy, seconds, share = figures
+    loss, accuracy, val_loss, val_accuracy, seconds, share, rate = figures
     return Epoch(
         epoch=int(number),
         loss=float(loss),
@@ -99,4 +101,5 @@ def _epoch(number: str, *figures: str) -> Epoch:
         val_accuracy=float(val_accuracy) if val_accuracy else None,
         seconds=float(seconds),
         input_share=float(share),
+        learning_rate=float(rate),
     )

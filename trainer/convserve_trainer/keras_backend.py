@@ -49,14 +49,20 @@ def load() -> ModuleType:
     return loaded
 
 
+def tensorflow() -> ModuleType:
+    """Returns the module tensorflow, set up likewise."""
+    load()
+    return sys.modules["tensorflow"]
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Makes TensorFlow's complaint that an allocation failed a MemoryError of one line."""
     try:
         yield
     except Exception as error:
-        tensorflow = sys.modules.get("tensorflow")  # what is not loaded raises nothing
-        if tensorflow and isinstance(error, tensorflow.errors.ResourceExhaustedError):
+        loaded = sys.modules.get("tensorflow")  # what is not loaded raises nothing
+        if loaded and isinstance(error, loaded.errors.ResourceExhaustedError):
             # The rest of the line is about devices and kernels.
             wanted = re.search(r"allocating tensor with shape\[\S+\] and type \w+", error.message)
             raise MemoryError(wanted[0] if wanted else "") from error

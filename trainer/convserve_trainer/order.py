@@ -6,8 +6,10 @@ from itertools import islice
 import numpy as np
 
 
-def of_epoch(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> Iterator[int]:
-    """Returns the numbers of the pictures of an epoch, in order.
+def of_epoch(
+    count: int, batch: int, steps: int | None, seed: int, epoch: int, done: int = 0
+) -> Iterator[int]:
+    """Returns the numbers of the pictures of an epoch, or of the rest of one, in order.
 
     Epochs of a fixed number of steps follow each other along one endless stream of shuffled passes
     over all pictures, so an epoch may end in the middle of a pass; the stream goes on after the
@@ -20,13 +22,15 @@ def of_epoch(count: int, batch: int, steps: int | None, seed: int, epoch: int) -
         steps: of every epoch; None for one pass over all pictures, which ends.
         seed: of the shuffling.
         epoch: counted from 0.
+        done: steps of the epoch that are passed over.
 
     Returns:
         Numbers from 0 to count - 1.
     """
     if steps is None:
-        return islice(_stream(count, seed, epoch * count), count)
-    return _stream(count, seed, epoch * steps * batch)
+        passed = min(done * batch, count)
+        return islice(_stream(count, seed, epoch * count + passed), count - passed)
+    return _stream(count, seed, (epoch * steps + done) * batch)
 
 
 def _stream(count: int, seed: int, start: int) -> Iterator[int]:

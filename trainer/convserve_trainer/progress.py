@@ -60,6 +60,20 @@ class Progress:
             f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {left:.0f} s left"
         )
 
+    def kept(self, done: int, logs: Mapping[str, float]) -> None:
+        """Shows a checkpoint within an epoch where there is no bar: a sign of life in a log."""
+        if not self._stream.isatty():
+            self.say(
+                f"epoch {self._epoch + 1}/{self._epochs}  step {done}/{self.steps}  "
+                f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  kept"
+            )
+
+    def say(self, line: str) -> None:
+        """Adds a line below what is drawn."""
+        if self._width:
+            self.abandon()
+        print(line, file=self._stream, flush=True)
+
     def finish(self, epoch: Epoch) -> None:
         """Ends the epoch with its figures."""
         shown = {

@@ -31,6 +31,11 @@ class Request:
         """Notes that this signal came."""
         self._number = number
 
+    @property
+    def made(self) -> bool:
+        """Whether there was a signal."""
+        return self._number is not None
+
     def obey(self) -> None:
         """Raises Stopped if there was a signal."""
         if self._number is not None:

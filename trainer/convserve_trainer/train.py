@@ -17,13 +17,12 @@ from convserve_trainer import (
     publish,
     published,
     refusals,
+    run_folder,
+    run_settings,
 )
-from convserve_trainer import checkpoint as checkpoints
-from convserve_trainer.checkpoint import Checkpoint
 from convserve_trainer.errors import (
     AccuracyError,
     BundleError,
-    CheckpointError,
     Interrupted,
     TrainerError,
 )
@@ -31,7 +30,10 @@ from convserve_trainer.fit import fit
 from convserve_trainer.history import History
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipes import Recipe
+from convserve_trainer.run_folder import Run
+from convserve_trainer.run_settings import Keeping
 from convserve_trainer.stops import Stopped
+from convserve_trainer.training_state import Training
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +59,7 @@ def train(
     target: Target,
     out: TextIO,
     *,
-    resume: bool = False,
+    keeping: Keeping = Keeping(),  # noqa: B008 - it is frozen
     unless_published: bool = False,
 ) -> Path:
     """Trains, evaluates, exports and publishes a net.
@@ -67,7 +69,7 @@ def train(
         load: returns the data; called once, when all else is known to be right.
         target: where to publish.
         out: takes what a user wants to see.
-        resume: go on after the last finished epoch of a training that was stopped.
+        keeping: where checkpoints go, and whether to go on from one.
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
 
@@ -75,8 +77,8 @@ def train(
         The path of the published model.onnx.
 
     Raises:
-        TrainerError: anything a user can mend; finished epochs stay in the checkpoint.
-        Interrupted: Ctrl-C or SIGTERM during training; they stay there too.
+        TrainerError: anything a user can mend; the checkpoints stay.
+        Interrupted: Ctrl-C or SIGTERM during training; they stay too.
         MemoryError: there is not enough; likewise.
     """
     manifest.check_name(target.name)
@@ -84,27 +86,35 @@ def train(
     folder = target.models / target.name
     earlier = published.find(folder, target.version) if unless_published else None
     if earlier is None:
-        publish.check_target(*target)
+        _check_targets(target, keeping)
     data = load()
     recipe = recipe.for_classes(len(data.labels))
     if earlier is not None:
         if _is_published(earlier, recipe, data, out):
             return earlier / bundle.FILE
-        publish.check_target(*target)
-    checkpoint = checkpoints.of(target.models, target.name, recipe, data.sha256, len(data.train))
+        _check_targets(target, keeping)
+    settings = run_settings.of(recipe, data.sha256)
+    folder = keeping.folder or run_settings.unnamed_folder(target.models, target.name, settings)
     _print_settings(recipe, data, out)
 
-    with keras_backend.memory_errors():
-        model, history = _model(recipe, data, checkpoint, resume, out)
+    named = keeping.folder is not None
+    with keras_backend.memory_errors(), Run(folder, settings, keeping.seconds, named) as run:
+        training = _training(recipe, data, run, keeping.resume, out)
         try:
-            _print_batch(model, data, recipe, out)
-            fit(model, data, recipe, checkpoint, history, out)
-            path = _publish(model, recipe, target, data, history, checkpoint, out)
+            _print_batch(training.model, data, recipe, out)
+            fit(training, data, recipe, run, out)
+            path = _publish(training, recipe, target, data, run, out)
         except Stopped as stop:
-            raise Interrupted(_stopped(model, recipe, checkpoint), stop.status) from stop
-    checkpoint.remove()
+            raise Interrupted(_stopped(recipe, run), stop.status) from stop
+        run.finish()
     print(f"published {path} ({path.stat().st_size:,} bytes)", file=out, flush=True)
     return path
+
+
+def _check_targets(target: Target, keeping: Keeping) -> None:
+    """Checks what can be known of them before the data are loaded."""
+    publish.check_target(*target)
+    run_folder.check(keeping)
 
 
 def _is_published(version: Path, recipe: Recipe, data: Data, out: TextIO) -> bool:
@@ -144,27 +154,21 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     print(*lines, sep="\n", file=out, flush=True)
 
 
-def _model(
-    recipe: Recipe, data: Data, checkpoint: Checkpoint, resume: bool, out: TextIO
-) -> "tuple[keras.Model, History]":
+def _training(recipe: Recipe, data: Data, run: Run, resume: bool, out: TextIO) -> Training:
+    """Returns the training to go on with, or a new one."""
     if resume:
-        model, history = checkpoint.load()
-        finished = checkpoint.epochs(model)
-        if finished > recipe.epochs:
-            raise CheckpointError(
-                f"{finished} epochs are finished already; --epochs {finished} or more goes on"
-            )
-        print(f"resumed after epoch {finished}", file=out)
+        training = run.newest(recipe.epochs, lambda line: print(line, file=out, flush=True))
+        print(f"resumed after {training.position}", file=out)
     else:
-        if checkpoint.path.exists():
+        if run.replace():
             print(
                 "an earlier training with these settings was stopped; this one starts anew and "
-                "replaces it after the first epoch (--resume goes on with it)",
+                "replaces it with the first checkpoint (--resume goes on with it)",
                 file=out,
             )
-        model, history = models.build(recipe, data.spec, len(data.labels)), History()
-    model.summary(line_length=80, print_fn=lambda line: print(line, file=out, flush=True))
-    return model, history
+        training = Training(models.build(recipe, data.spec, len(data.labels)))
+    training.model.summary(line_length=80, print_fn=lambda line: print(line, file=out, flush=True))
+    return training
 
 
 def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) -> None:
@@ -200,21 +204,17 @@ def _choose_best(model: "keras.Model", history: History, out: TextIO) -> None:
 
 
 def _publish(
-    model: "keras.Model",
-    recipe: Recipe,
-    target: Target,
-    data: Data,
-    history: History,
-    checkpoint: Checkpoint,
-    out: TextIO,
+    training: Training, recipe: Recipe, target: Target, data: Data, run: Run, out: TextIO
 ) -> Path:
     """Publishes the best epoch's net; returns the path of its model.onnx."""
+    model, history = training.model, training.history
     try:
         _choose_best(model, history, out)
         content = _bundle(model, recipe, target.name, data, history.best.epoch, out)
         return publish.publish(content, *target, beside=_drawn(history, target.name))
     except TrainerError:
-        print(f"the trained weights are kept in {checkpoint.path} for --resume", file=out)
+        if run.kept:
+            print(f"{run.kept} is kept in {run.folder} for --resume", file=out)
         raise
 
 
@@ -248,13 +248,12 @@ def _drawn(history: History, name: str) -> dict[str, bytes]:
     }
 
 
-def _stopped(model: "keras.Model", recipe: Recipe, checkpoint: Checkpoint) -> str:
-    finished = checkpoint.epochs(model)
-    if finished == 0:
-        return f"stopped in epoch 1 of {recipe.epochs}: no epoch is finished, so nothing is kept"
-    return (
-        f"stopped; {finished} of {recipe.epochs} epochs are finished and kept in "
-        f"{checkpoint.path}\n"
-        "go on with the same command and --resume, or publish what there is with "
-        f"--resume --epochs {finished}"
-    )
+def _stopped(recipe: Recipe, run: Run) -> str:
+    if run.kept is None:
+        return "stopped; nothing is kept yet"
+    epochs, steps = run.kept
+    said = f"stopped; {epochs} of {recipe.epochs} epochs"
+    if steps:
+        said += f" and {steps} steps of the next"
+    said += f" are finished and kept in {run.folder}\ngo on with the same command and --resume"
+    return f"{said}, or publish what there is with --resume --epochs {epochs}" if epochs else said

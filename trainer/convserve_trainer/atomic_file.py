@@ -1,0 +1,34 @@
+"""Files that are replaced whole or not at all, whenever the process or the machine dies."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Provides a path beside this one; what is written there takes its place at the end.
+
+    One process at a time may write into a folder.
+
+    Raises:
+        OSError: the file system refuses; what was there before still is.
+    """
+    temporary = path.with_name(f".writing{path.suffix}")  # the leftover of a kill is overwritten
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Makes a file's content, or a folder's entries, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
