@@ -9,16 +9,15 @@ import numpy.typing as npt
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import checkpoint as checkpoints
-from convserve_trainer import digits, models, stops
-from convserve_trainer.checkpoint import Checkpoint
-from convserve_trainer.errors import CheckpointError
+from convserve_trainer import checkpoint, digits, keras_backend, models, run_settings, stops
+from convserve_trainer.errors import DivergedError
 from convserve_trainer.fit import _validate, fit
-from convserve_trainer.history import History
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.pictures import ArrayPictures, Data
 from convserve_trainer.recipes import LECTURE, Recipe
+from convserve_trainer.run_folder import Run, found
 from convserve_trainer.stops import Stopped
+from convserve_trainer.training_state import Position, Training
 
 LIMIT = 200  # the last batch is smaller than the others
 
@@ -27,8 +26,13 @@ def _recipe(epochs: int, seed: int = 3) -> Recipe:
     return LECTURE.override(epochs=epochs, seed=seed, limit=LIMIT)
 
 
-def _checkpoint(folder: Path, recipe: Recipe) -> Checkpoint:
-    return checkpoints.of(folder, "mnist", recipe, "0" * 64, LIMIT)
+def _run(folder: Path, recipe: Recipe, seconds: float = 60) -> Run:
+    return Run(folder, run_settings.of(recipe, "0" * 64), seconds, named=True)
+
+
+def _resumed(folder: Path, recipe: Recipe) -> Training:
+    with _run(folder, recipe) as run:
+        return run.newest(recipe.epochs, print)
 
 
 def _built(recipe: Recipe) -> Any:
@@ -39,13 +43,26 @@ def _data(dataset: Dataset) -> Data:
     return digits.data(dataset.limited(LIMIT))
 
 
+def _fit(
+    dataset: Dataset,
+    folder: Path,
+    recipe: Recipe,
+    training: Training | None = None,
+    seconds: float = 60,
+) -> str:
+    """Returns what was printed."""
+    out = io.StringIO()
+    with _run(folder, recipe, seconds) as run:
+        fit(training or Training(_built(recipe)), _data(dataset), recipe, run, out)
+    return out.getvalue()
+
+
 def _trained(
-    dataset: Dataset, folder: Path, recipe: Recipe, state: tuple[Any, History] | None = None
+    dataset: Dataset, folder: Path, recipe: Recipe, training: Training | None = None
 ) -> list[npt.NDArray[np.float32]]:
-    model, history = state or (_built(recipe), History())
-    checkpoint = _checkpoint(folder, recipe)
-    fit(model, _data(dataset), recipe, checkpoint, history, io.StringIO())
-    weights: list[npt.NDArray[np.float32]] = model.get_weights()
+    training = training or Training(_built(recipe))
+    _fit(dataset, folder, recipe, training)
+    weights: list[npt.NDArray[np.float32]] = training.model.get_weights()
     return weights
 
 
@@ -86,10 +103,10 @@ def test_training_changes_every_parameter_and_lowers_the_loss(
 ) -> None:
     recipe = _recipe(epochs=3)
     before = _built(recipe).get_weights()
-    history = History()
-    after = _trained(dataset, tmp_path, recipe, (_built(recipe), history))
+    training = Training(_built(recipe))
+    after = _trained(dataset, tmp_path, recipe, training)
     assert not any(_same(before, after))
-    losses = [epoch.loss for epoch in history.epochs]
+    losses = [epoch.loss for epoch in training.history.epochs]
     assert len(losses) == 3
     assert losses[0] > losses[1] > losses[2]
 
@@ -97,9 +114,9 @@ def test_training_changes_every_parameter_and_lowers_the_loss(
 def test_same_seed_gives_the_same_weights_and_another_does_not(
     dataset: Dataset, tmp_path: Path
 ) -> None:
-    first = _trained(dataset, tmp_path, _recipe(epochs=1, seed=3))
-    assert all(_same(first, _trained(dataset, tmp_path, _recipe(epochs=1, seed=3))))
-    other = _same(first, _trained(dataset, tmp_path, _recipe(epochs=1, seed=4)))
+    first = _trained(dataset, tmp_path / "1", _recipe(epochs=1, seed=3))
+    assert all(_same(first, _trained(dataset, tmp_path / "2", _recipe(epochs=1, seed=3))))
+    other = _same(first, _trained(dataset, tmp_path / "3", _recipe(epochs=1, seed=4)))
     assert not any(other)
 
 
@@ -108,13 +125,13 @@ def test_resumed_training_ends_with_the_weights_of_one_that_never_stopped(
 ) -> None:
     whole = _trained(dataset, tmp_path / "whole", _recipe(epochs=3))
     part = _trained(dataset, tmp_path / "part", _recipe(epochs=2))
-    resumed = _checkpoint(tmp_path / "part", _recipe(epochs=3)).load()
+    resumed = _resumed(tmp_path / "part", _recipe(epochs=3))
     assert not any(_same(part, whole))
     assert all(_same(_trained(dataset, tmp_path / "part", _recipe(epochs=3), resumed), whole))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_within_an_epoch_keeps_the_last_finished_one(
+def test_signal_within_an_epoch_keeps_the_step_it_met(
     number: signal.Signals,
     status: int,
     dataset: Dataset,
@@ -122,9 +139,7 @@ def test_signal_within_an_epoch_keeps_the_last_finished_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = _recipe(epochs=3)
-    expected = _trained(dataset, tmp_path / "expected", _recipe(epochs=1))
-    checkpoint = _checkpoint(tmp_path, recipe)
-
+    whole = _trained(dataset, tmp_path / "whole", recipe)
     second: list[Any] = []
 
     def second_step_of_second_epoch(self: Any, done: int, logs: Any) -> None:
@@ -132,18 +147,126 @@ def test_signal_within_an_epoch_keeps_the_last_finished_one(
             signal.raise_signal(number)
             second.extend(map(signal.getsignal, stops.SIGNALS))
 
-    monkeypatch.setattr("convserve_trainer.progress.Progress.step", second_step_of_second_epoch)
     handlers = [signal.getsignal(each) for each in stops.SIGNALS]
-    model = _built(recipe)
-    with pytest.raises(Stopped) as caught:
-        fit(model, _data(dataset), recipe, checkpoint, History(), io.StringIO())
+    with monkeypatch.context() as patched:
+        patched.setattr("convserve_trainer.progress.Progress.step", second_step_of_second_epoch)
+        with pytest.raises(Stopped) as caught:
+            _fit(dataset, tmp_path / "part", recipe)
     assert caught.value.status == status
     assert second == [signal.SIG_DFL] * 2, "a second one kills"
-    kept, history = checkpoint.load()
-    assert [epoch.epoch for epoch in history.epochs] == [1]
-    assert checkpoint.epochs(kept) == 1
-    assert all(_same(kept.get_weights(), expected))
     assert [signal.getsignal(each) for each in stops.SIGNALS] == handlers
+    assert found(tmp_path / "part") == [Position(1, 2), Position(1)]
+    resumed = _resumed(tmp_path / "part", recipe)
+    assert resumed.position == Position(1, 2)
+    assert [epoch.epoch for epoch in resumed.history.epochs] == [1]
+    assert all(_same(_trained(dataset, tmp_path / "part", recipe, resumed), whole))
+
+
+def test_training_goes_on_from_any_step_with_dropout_and_augmentation(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(epochs=2)
+    whole = Training(_random(recipe))
+    _fit(dataset, tmp_path / "whole", recipe, whole)
+
+    def stop(self: Any, done: int, logs: Any) -> None:
+        if self._epoch == 1 and done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("convserve_trainer.progress.Progress.step", stop)
+        with pytest.raises(Stopped):
+            _fit(dataset, tmp_path / "part", recipe, Training(_random(recipe)))
+    resumed = _resumed(tmp_path / "part", recipe)
+    assert resumed.position == Position(1, 3)
+    _fit(dataset, tmp_path / "part", recipe, resumed)
+    assert all(_same(resumed.model.get_weights(), whole.model.get_weights()))
+    figures = [
+        [(epoch.loss, epoch.accuracy, epoch.learning_rate) for epoch in each.history.epochs]
+        for each in (resumed, whole)
+    ]
+    assert figures[0] == figures[1]
+    assert figures[0][0][2] > figures[0][1][2], "the schedule's"
+
+
+def _random(recipe: Recipe) -> Any:
+    """A net whose training draws numbers, and whose learning rate falls from step to step."""
+    keras = keras_backend.load()
+    keras.utils.set_random_seed(recipe.seed)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.RandomTranslation(0.1, 0.1),
+            layers.Flatten(),
+            layers.Dense(8, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    rate = keras.optimizers.schedules.ExponentialDecay(0.01, decay_steps=4, decay_rate=0.5)
+    optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer=optimizer, loss=recipe.loss, metrics=["accuracy"])
+    return model
+
+
+def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(epochs=3)
+    save = checkpoint.save
+
+    def full(training: Training, *rest: Any) -> None:
+        if training.position in {(1, 2), (2, 0)}:
+            raise OSError(28, "No space left on device")
+        save(training, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Run, "due", lambda self: True)
+        said = _fit(dataset, tmp_path, recipe)
+    warnings = [line for line in said.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        f"warning: the checkpoint of {what} cannot be kept in {tmp_path}: No space left on device; "
+        f"make room there; --resume goes on after epoch 2, step {step}"
+        for what, step in (("epoch 2, step 2", 1), ("epoch 2", 3))
+    ]
+    assert found(tmp_path) == [Position(3), Position(2, 3)]
+
+
+@pytest.mark.parametrize("what", ["loss", "weights"])
+def test_training_that_diverges_ends_and_keeps_what_was_good(
+    what: str, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = _recipe(epochs=3)
+    training = Training(_built(recipe))
+
+    def spoil(self: Any, done: int, logs: Any) -> None:
+        if self._epoch == 1 and done == 2:
+            weights = training.model.get_weights()
+            training.model.set_weights([np.full_like(each, np.nan) for each in weights])
+
+    monkeypatch.setattr("convserve_trainer.progress.Progress.step", spoil)
+    seconds, said, kept, there = (
+        (60, "the loss is nan at epoch 2, step 3", "epoch 1", [Position(1)])
+        if what == "loss"
+        else (
+            0,
+            "weights are not finite at epoch 2, step 2",
+            "epoch 2, step 1",
+            [Position(1, 1), Position(1)],
+        )
+    )
+    with pytest.raises(DivergedError) as caught:
+        _fit(dataset, tmp_path, recipe, training, seconds)
+    assert str(caught.value) == (
+        f"{said}, learning rate 0.001: the training diverged and was stopped; what is kept in "
+        f"{tmp_path} ends with {kept}"
+    )
+    assert found(tmp_path)[: len(there)] == there
+    assert all(np.isfinite(w).all() for w in _resumed(tmp_path, recipe).model.get_weights())
 
 
 class _Counting:
@@ -173,42 +296,3 @@ def test_validation_is_the_mean_over_the_first_pictures_at_most_all(
     assert model.sizes == sizes
     mean = dataset.test_labels[: sum(sizes)].mean()
     assert found == pytest.approx({"loss": mean, "accuracy": mean / 10})
-
-
-def test_checkpoint_of_other_settings_or_data_is_another(tmp_path: Path) -> None:
-    path = _checkpoint(tmp_path, LECTURE).path
-    assert _checkpoint(tmp_path, LECTURE.override(epochs=9, min_accuracy=0.1)).path == path
-    assert _checkpoint(tmp_path, LECTURE.override(seed=2)).path != path
-    assert _checkpoint(tmp_path, LECTURE.override(batch_size=65)).path != path
-    assert checkpoints.of(tmp_path, "mnist", LECTURE, "1" * 64, LIMIT).path != path
-    assert checkpoints.of(tmp_path, "other", LECTURE, "0" * 64, LIMIT).path != path
-
-
-def test_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
-    checkpoint = _checkpoint(tmp_path, LECTURE)
-    with pytest.raises(CheckpointError, match="nothing to resume"):
-        checkpoint.load()
-    checkpoint.path.parent.mkdir()
-    checkpoint.path.write_bytes(b"PK\3\4")
-    with pytest.raises(CheckpointError, match=rf"{checkpoint.path} is damaged \(.*\); remove it"):
-        checkpoint.load()
-
-
-def test_failing_save_leaves_the_checkpoint_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = _checkpoint(tmp_path, LECTURE)
-    model = _built(LECTURE)
-    checkpoint.save(model, History())
-    before = checkpoint.path.read_bytes()
-
-    def full(path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(model, "save", full)
-    kept = rf"the epoch cannot be kept in {tmp_path}/.unfinished: No space left .*; --resume then"
-    with pytest.raises(CheckpointError, match=kept):
-        checkpoint.save(model, History())
-    assert checkpoint.path.read_bytes() == before
-    assert list(checkpoint.path.parent.iterdir()) == [checkpoint.path]

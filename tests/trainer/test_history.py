@@ -10,7 +10,7 @@ from convserve_trainer.history import Epoch, History, read_csv
 
 def _epoch(number: int, val_loss: float | None) -> Epoch:
     val_accuracy = None if val_loss is None else 0.1 * number
-    return Epoch(number, 1 / number, 1 / 3, val_loss, val_accuracy, 2.0, 0.01 * number)
+    return Epoch(number, 1 / number, 1 / 3, val_loss, val_accuracy, 2.0, 0.01 * number, 1e-3)
 
 
 def _history(*losses: float | None) -> History:
@@ -24,9 +24,9 @@ def test_table_comes_back_as_it_was() -> None:
 
 def test_table_has_a_line_of_names_and_one_for_each_epoch() -> None:
     assert _history(0.5, None).csv().splitlines() == [
-        "epoch,loss,accuracy,val_loss,val_accuracy,seconds,input_share",
-        "1,1.0,0.3333333333333333,0.5,0.1,2.0,0.01",
-        "2,0.5,0.3333333333333333,,,2.0,0.02",
+        "epoch,loss,accuracy,val_loss,val_accuracy,seconds,input_share,learning_rate",
+        "1,1.0,0.3333333333333333,0.5,0.1,2.0,0.01,0.001",
+        "2,0.5,0.3333333333333333,,,2.0,0.02,0.001",
     ]
 
 

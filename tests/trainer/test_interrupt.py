@@ -32,14 +32,15 @@ def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
         _, errors = process.communicate()
     assert process.returncode == 130
     said = re.fullmatch(
-        r"convserve-train: stopped; (\d+) of 100000 epochs are finished and kept in (\S+)\n"
+        r"convserve-train: stopped; (\d+) of 100000 epochs(?: and \d+ steps of the next)? are "
+        r"finished and kept in (\S+)\n"
         r"go on with .* --resume, or publish what there is with --resume --epochs (\d+)\n",
         errors,
     )
     assert said is not None, errors
     finished = int(said[1])
     assert finished >= 2
-    assert Path(said[2]).is_file()
+    assert Path(said[2]).is_dir()
     assert os.listdir(models) == [".unfinished"]
 
     command = _command(mnist_folder, models, "--resume", "--epochs", said[3])

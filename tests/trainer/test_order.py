@@ -25,3 +25,12 @@ def test_steps_times_batch_of_all_pictures_is_one_pass() -> None:
 def test_order_depends_on_the_seed_alone() -> None:
     assert list(order.of_epoch(10, 1, None, 1, 0)) == list(order.of_epoch(10, 1, None, 1, 0))
     assert list(order.of_epoch(10, 1, None, 1, 0)) != list(order.of_epoch(10, 1, None, 2, 0))
+
+
+def test_rest_of_an_epoch_is_what_follows_its_first_steps() -> None:
+    for steps in (None, 4):
+        whole = list(islice(order.of_epoch(10, 3, steps, seed=1, epoch=2), 10))
+        for done in range(4):
+            rest = islice(order.of_epoch(10, 3, steps, seed=1, epoch=2, done=done), 10 - 3 * done)
+            assert list(rest) == whole[3 * done :]
+    assert list(order.of_epoch(10, 3, None, seed=1, epoch=2, done=4)) == []

@@ -186,17 +186,22 @@ def test_interrupted_and_resumed_training_ends_as_one_that_was_not(
     with monkeypatch.context() as patched:
         _at_step(patched, epoch=2, step=2, act=lambda: signal.raise_signal(signal.SIGINT))
         assert _fit(folder, stopped, "--cache", "none") == 130
-    assert "stopped; 1 of 3 epochs are finished and kept" in capsys.readouterr().err
+    assert (
+        "stopped; 1 of 3 epochs and 2 steps of the next are finished and kept"
+        in capsys.readouterr().err
+    )
     assert os.listdir(stopped) == [".unfinished"]
     assert _fit(folder, stopped, "--resume") == 0
     output = capsys.readouterr().out
-    assert "resumed after epoch 1\n" in output
+    assert "resumed after epoch 2, step 2\n" in output
     assert "\n  1/3 " not in output
     assert "best epoch 1 of 3" in output
     assert _weights(stopped) == _weights(whole)
-    kept = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+    kept = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
     rows = [[[row[name] for name in kept] for row in _history(m)] for m in (whole, stopped)]
-    assert rows[0] == rows[1], "the losses of the epochs after it too"
+    assert rows[0] == rows[1], (
+        "the losses of the epoch that was stopped, and of those after it, too"
+    )
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from convserve_trainer.history import Epoch
 from convserve_trainer.progress import Progress
 
 LOGS = {"loss": 0.25, "accuracy": 0.9}
-DIGITS = Epoch(2, 0.25, 0.9, None, None, seconds=12.34, input_share=0.0042)
-PHOTOS = Epoch(2, 0.25, 0.9, 0.5, 0.75, seconds=12.34, input_share=0.0042)
+DIGITS = Epoch(2, 0.25, 0.9, None, None, seconds=12.34, input_share=0.0042, learning_rate=1e-3)
+PHOTOS = Epoch(2, 0.25, 0.9, 0.5, 0.75, seconds=12.34, input_share=0.0042, learning_rate=1e-3)
 
 
 class _Terminal(io.StringIO):
@@ -40,6 +40,30 @@ def test_progress_on_a_terminal_redraws_one_line() -> None:
     assert last.startswith("  2/5   0.2500")
     assert len(last.removesuffix("\n")) >= len(first), "the longer line must be overwritten"
     assert len(first) < 80
+
+
+def test_checkpoint_within_an_epoch_is_a_line_in_a_file_and_nothing_on_a_terminal() -> None:
+    shown = {}
+    for stream in (io.StringIO(), _Terminal()):
+        progress = Progress(stream, epochs=5, steps=10, validated=False)
+        progress.start(1)
+        begun = len(stream.getvalue())
+        progress.kept(7, LOGS)
+        shown[stream.isatty()] = stream.getvalue()[begun:].splitlines()
+    assert shown == {False: ["epoch 2/5  step 7/10  loss 0.2500  accuracy 0.9000  kept"], True: []}
+
+
+def test_warning_is_a_line_below_the_bar() -> None:
+    stream = _Terminal()
+    progress = Progress(stream, epochs=5, steps=10, validated=False)
+    progress.start(1)
+    for done in (1, 2):
+        progress.step(done, LOGS)
+    progress.say("warning: none")
+    progress.say("warning: another")
+    bar, *rest = stream.getvalue().split("\r")[-1].split("\n")
+    assert bar.startswith("epoch 2/5  [")
+    assert rest == ["warning: none", "warning: another", ""]
 
 
 def test_table_has_one_head() -> None:

@@ -14,7 +14,6 @@ MODELS_VARIABLE = "CONVSERVE_MODELS"
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture --models models
   convserve-train fit photos --recipe lecture --data cats_dogs --run runs/1
-  convserve-train fit photos --recipe lecture --data cats_dogs --run runs/1 --resume
 """
 
 
