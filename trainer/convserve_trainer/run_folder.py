@@ -107,7 +107,7 @@ class Run:
                 f"{there[-1].epochs} epochs are finished already; --epochs {least} or more goes on"
             )
         for position in usable:
-            path = _path(self.folder, position)
+            path = file_of(self.folder, position)
             try:
                 differing = differences(checkpoint.settings(path), self._settings)
                 training = None if differing else checkpoint.load(path)
@@ -143,7 +143,7 @@ class Run:
         position = training.position
         before = f"--resume goes on after {self.kept}" if self.kept else "nothing is kept yet"
         try:
-            checkpoint.save(training, self._settings, _path(self.folder, position))
+            checkpoint.save(training, self._settings, file_of(self.folder, position))
             self.kept = position
             self._prune()
         except OSError as error:
@@ -188,14 +188,14 @@ class Run:
             kept = [*there[:NEWEST], next((each for each in there if not each.steps), None)]
         for position in there:
             if position not in kept:
-                _path(self.folder, position).unlink()
+                file_of(self.folder, position).unlink()
 
     def _nothing(self) -> str:
         nothing = "nothing to resume: no training with these settings and data was stopped"
         name = self.folder.name[:-DIGEST]
         for other in sorted(self.folder.parent.glob(f"{name}{'?' * DIGEST}")):
             for position in found(other)[:1]:
-                settings = checkpoint.settings(_path(other, position))
+                settings = checkpoint.settings(file_of(other, position))
                 differing = differences(settings, self._settings)
                 return f"{nothing}; that in {other} is another: {differing}"
         return f"{nothing}; it would be in {self.folder}"
@@ -212,7 +212,8 @@ def found(folder: Path) -> list[Position]:
     return sorted((Position(int(n[1]), int(n[2] or 0)) for n in names if n), reverse=True)
 
 
-def _path(folder: Path, position: Position) -> Path:
+def file_of(folder: Path, position: Position) -> Path:
+    """Returns the checkpoint of a position in the folder of a run."""
     step = f"-step-{position.steps:06}" if position.steps else ""
     return folder / CHECKPOINTS / f"epoch-{position.epochs:04}{step}.keras"
 
