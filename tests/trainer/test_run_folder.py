@@ -194,7 +194,7 @@ def test_folder_that_holds_something_is_refused_to_a_new_training(
     run_folder.check(Keeping(tmp_path / "full", resume=True))
     with pytest.raises(CheckpointError, match=r"kept up to epoch 2, step 20: go on with --resume"):
         run_folder.check(Keeping(tmp_path / "full"))
-    with pytest.raises(CheckpointError, match=r"holds other files than a training's: name another"):
+    with pytest.raises(CheckpointError, match=r"holds files, but no checkpoint: name a new folder"):
         run_folder.check(Keeping(tmp_path))
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="which is no folder"):

@@ -242,5 +242,5 @@ def check(keeping: Keeping) -> None:
         raise CheckpointError(f"--run is {folder}, which is no folder")
     if folder.exists() and any(entry.name != CHECKPOINTS for entry in folder.iterdir()):
         raise CheckpointError(
-            f"{folder} holds other files than a training's: name another folder with --run"
+            f"{folder} holds files, but no checkpoint: name a new folder with --run, or empty it"
         )
