@@ -15,8 +15,16 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from convserve_protos.bundle_pb2 import (
+    PRECISION_FLOAT16,
+    PRECISION_FLOAT32,
+    PRECISION_TENSOR_FLOAT_32,
+    PRECISION_UNSPECIFIED,
+    Precision,
+)
 from convserve_server import engine as engines
 from convserve_server.bound_engine import BoundEngine
+from convserve_server.bundle import BundleError
 from convserve_server.engine import (
     DirectEngine,
     Engine,
@@ -28,6 +36,7 @@ from convserve_server.engine import (
 )
 from convserve_server.neighbours import Neighbours, create
 from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
+from convserve_trainer import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.test_conformance import until
 
@@ -549,6 +558,82 @@ def test_model_that_cuda_does_not_take_goes_to_the_cpu_with_a_warning(
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "CUDA cannot be used, falling back to the CPU"
     engine.warm_up()
+
+
+# Precision
+
+
+class AskedCuda:
+    """Makes sessions for CUDA on the CPU, and keeps what the provider would be asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        FakeRuntime(monkeypatch, CUDA, CPU)
+        self.asked: list[dict[str, str]] = []
+        self._real = engines._session
+        monkeypatch.setattr(engines, "_session", self._session)
+
+    def _session(self, model: Path | bytes, provider: str, options: EngineOptions) -> Any:
+        if isinstance(model, bytes):
+            return object()
+        if provider == CUDA:
+            self.asked.append(engines._provider_options(provider, options))
+        return self._real(model, CPU, options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "use_tf32"),
+    [
+        (PRECISION_UNSPECIFIED, "0"),
+        (PRECISION_FLOAT32, "0"),
+        (PRECISION_TENSOR_FLOAT_32, "1"),
+        (PRECISION_FLOAT16, "0"),
+    ],
+)
+def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
+    precision: Precision.ValueType,
+    use_tf32: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[str, int]] = []
+    cuda = AskedCuda(monkeypatch)
+    monkeypatch.setattr(
+        engines, "BoundEngine", lambda session, provider, most: made.append((provider, most))
+    )
+    load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
+    assert made == [(CUDA, 4)]
+    assert [asked["use_tf32"] for asked in cuda.asked] == [use_tf32]
+
+
+def test_cuda_is_not_asked_for_what_is_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = AskedCuda(monkeypatch)
+    onnx.save(model({"convserve.manifest": '{"precision": "INT4"}'}), tmp_path / "unknown.onnx")
+    onnx.save(model({}), tmp_path / "bare.onnx")
+    for name, message in (("unknown", "precision is 'INT4'"), ("bare", "an ONNX file without")):
+        with pytest.raises(BundleError, match=message):
+            load_engine(tmp_path / f"{name}.onnx", EngineOptions("cuda"))
+    with pytest.raises(EngineError, match=r"none\.onnx"):
+        load_engine(tmp_path / "none.onnx", EngineOptions("cuda"))
+    assert cuda.asked == []
+
+
+@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+def test_float16_answers_as_float32_does_within_a_hundredth(
+    make: MakeEngine, session: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "half.onnx"
+    onnx.save(float16.convert(model({})), path)
+    engine = make(ort.InferenceSession(str(path), providers=[CPU]), CPU, 8)
+    engine.warm_up()
+    # Digits of which two classes are nearly as bright: the steepest part of the softmax.
+    images = np.zeros((8, *SHAPE), np.uint8)
+    images[:, 0, 3, 0], images[:, 0, 4, 0] = 200, np.arange(193, 209, 2)
+    expected = one_by_one(session, images)
+    found = np.concatenate([engine.run([image[None]]) for image in images])
+    assert 0 < np.abs(found - expected).max() <= 1e-2
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
 # Installation

@@ -258,7 +258,7 @@ def test_float16_that_misses_the_bound_is_not_published_and_resume_can_publish_i
         assert _fit(mnist_folder, folder, "--precision", "float16") == 1
     captured = capsys.readouterr()
     assert re.fullmatch(
-        "convserve-train: .*float16.* differs from Keras by .*; --precision float32 rounds nothing\n",
+        r"convserve-train: .*float16.* differs from Keras .*; --precision float32 rounds nothing\n",
         captured.err,
     )
     assert "the trained weights are kept" in captured.out
