@@ -20,6 +20,7 @@ from convserve_protos.bundle_pb2 import PRECISION_TENSOR_FLOAT_32
 from convserve_server.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.bound_engine import BoundEngine
 from convserve_server.bundle import read_manifest
+from convserve_server.device_memory import cuda_memory
 from convserve_server.neighbours import Neighbours
 from convserve_server.session_engine import (
     CPU,
@@ -155,7 +156,8 @@ def _cuda_fault() -> str:
     ort.preload_dlls()
     try:
         _session(_NOTHING, CUDA, EngineOptions())
-    except EngineError as error:
+        cuda_memory()
+    except (EngineError, OSError) as error:
         return (
             f"CUDA does not work here ({error}); it needs a GPU, its driver, CUDA and cuDNN, and a "
             "container the NVIDIA Container Toolkit"
@@ -188,7 +190,7 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
         session = _session(model, provider, options)
     most = options.max_batch or _MOST[provider]
     if provider == CUDA:
-        return BoundEngine(session, provider, most)
+        return BoundEngine(session, provider, most, cuda_memory())
     if room is None:
         return DirectEngine(session, provider, most, options.batch_s)
     widen = partial(_wide_session, model, options, room)

@@ -25,6 +25,7 @@ from convserve_protos.bundle_pb2 import (
 from convserve_server import engine as engines
 from convserve_server.bound_engine import BoundEngine
 from convserve_server.bundle import BundleError
+from convserve_server.device_memory import HostMemory
 from convserve_server.engine import (
     DirectEngine,
     Engine,
@@ -62,6 +63,10 @@ def pieces(images: Pixels, seed: int) -> list[Pixels]:
     choose = np.random.default_rng(seed)
     cuts = np.flatnonzero(choose.random(len(images) - 1) < 0.4) + 1
     return np.split(images, cuts)
+
+
+def bound(session: Any, provider: str, max_batch: int) -> BoundEngine:
+    return BoundEngine(session, provider, max_batch, HostMemory())
 
 
 def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -141,7 +146,7 @@ def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
     np.testing.assert_allclose(rows, engine.run([images]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 @pytest.mark.parametrize("max_batch", [1, 6, 16])
 def test_batch_of_any_size_gives_the_rows_of_single_runs(
     make: MakeEngine, max_batch: int, session: Any
@@ -160,7 +165,7 @@ def test_batch_of_any_size_gives_the_rows_of_single_runs(
         np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 16)
     classes = [3, 1, 4, 1, 5, 9, 2, 6, 5]
@@ -168,7 +173,7 @@ def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> 
     assert engine.run(images).argmax(axis=1).tolist() == classes
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, session: Any) -> None:
     engine = make(session, CPU, 4)
@@ -179,7 +184,7 @@ def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, se
     np.testing.assert_allclose(engine.run([images[::2]]), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 5)
     assert (engine.provider, engine.max_batch) == (CPU, 5)
@@ -224,7 +229,7 @@ def test_direct_engine_warm_up_ends_with_the_largest_and_the_smallest(session: A
 
 def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = BoundEngine(recording, CPU, 12)
+    engine = bound(recording, CPU, 12)
     for size in range(1, 13):
         engine.run([random_images(size, size)])
     assert recording.sizes == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
@@ -232,11 +237,45 @@ def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any
 
 def test_bound_engine_warm_up_runs_every_bucket_of_both_sets(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = BoundEngine(recording, CPU, 12)
+    engine = bound(recording, CPU, 12)
     engine.warm_up()
     kept = [rows for rows in (1, 2, 4, 8, 12) if rows <= engine.max_batch]
     assert all(recording.sizes.count(rows) >= 4 for rows in kept)
-    assert [[bucket.rows for bucket in buckets] for buckets in engine._all] == [kept, kept]
+    assert [lane.sizes for lane in engine._lanes] == [kept, kept]
+
+
+class SmallDevice(RecordingSession):
+    """A session whose device holds so many images."""
+
+    def __init__(self, session: Any, most: int, why: str) -> None:
+        super().__init__(session)
+        self._most = most
+        self._why = why
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        if binding.get_outputs()[0].shape()[0] > self._most:
+            raise RuntimeError(self._why)
+        super().run_with_iobinding(binding, options)
+
+
+def test_bound_engine_keeps_to_batches_that_fit_the_device(
+    session: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = bound(SmallDevice(session, 4, "Failed to allocate memory for 9 bytes"), CPU, 16)
+    engine.warm_up()
+    assert engine.max_batch == 4
+    [warning] = caplog.records
+    assert warning.getMessage() == (
+        "batches of 8 do not fit the device's memory: Failed to allocate memory for 9 bytes"
+    )
+    images = random_images(4, 1)
+    np.testing.assert_allclose(engine.run([images]), one_by_one(session, images), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("most", "why"), [(0, "out of memory"), (4, "the device is lost")])
+def test_bound_engine_that_cannot_run_does_not_start(session: Any, most: int, why: str) -> None:
+    with pytest.raises(RuntimeError, match=why):
+        bound(SmallDevice(session, most, why), CPU, 16).warm_up()
 
 
 def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
@@ -250,7 +289,7 @@ def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
                 assert go_on.wait(20.0)
             super().run_with_iobinding(binding, options)
 
-    engine = BoundEngine(Slow(session), CPU, 4)
+    engine = bound(Slow(session), CPU, 4)
     first, second = random_images(2, 1), random_images(3, 2)
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(engine.run, [first])
@@ -264,7 +303,7 @@ def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
 
 
 def test_bound_engine_under_many_threads_gives_each_its_own_rows(session: Any) -> None:
-    engine = BoundEngine(session, CPU, 16)
+    engine = bound(session, CPU, 16)
     engine.warm_up()
 
     def check(seed: int) -> None:
@@ -458,6 +497,7 @@ class FakeRuntime:
             return object() if isinstance(model, bytes) else real(model, provider, options)
 
         self._monkeypatch.setattr(engines, "_session", session)
+        self._monkeypatch.setattr(engines, "cuda_memory", HostMemory)
 
     def _preload(self) -> None:
         self.preloaded += 1
@@ -571,6 +611,7 @@ class AskedCuda:
         self.asked: list[dict[str, str]] = []
         self._real = engines._session
         monkeypatch.setattr(engines, "_session", self._session)
+        monkeypatch.setattr(engines, "cuda_memory", HostMemory)
 
     def _session(self, model: Path | bytes, provider: str, options: EngineOptions) -> Any:
         if isinstance(model, bytes):
@@ -598,7 +639,7 @@ def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
     made: list[tuple[str, int]] = []
     cuda = AskedCuda(monkeypatch)
     monkeypatch.setattr(
-        engines, "BoundEngine", lambda session, provider, most: made.append((provider, most))
+        engines, "BoundEngine", lambda session, provider, most, _: made.append((provider, most))
     )
     load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
     assert made == [(CUDA, 4)]
@@ -619,7 +660,7 @@ def test_cuda_is_not_asked_for_what_is_no_bundle(
     assert cuda.asked == []
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 def test_float16_answers_as_float32_does_within_a_hundredth(
     make: MakeEngine, session: Any, tmp_path: Path
 ) -> None:
