@@ -270,9 +270,9 @@ class Training(_message.Message):
     device imitated as well.
     """
     parity_bound: _builtins.float
-    """The bound that was checked: no server may be off by more. Where rounding was imitated, that had to
-    keep to half of it, since a device also sums in other ways. 0 in bundles that are older than this
-    field: 1e-5.
+    """The bound of that difference, which was checked before the net was published. Where rounding was
+    imitated it had to keep to half of it, and the other half is for what differs from device to
+    device; no device took part. 0 in bundles that are older than this field: 1e-5.
     """
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

@@ -143,8 +143,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seed and epochs, and meets the floor; "
-        "a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seed, epochs and precision, and meets "
+        "the floor; a --version that was made otherwise is an error",
     )
 
 
