@@ -238,6 +238,14 @@ def test_weights_that_float16_cannot_hold_are_refused() -> None:
         parity.check(parity.candidates(net, PRECISION_FLOAT16), _Keras(net), _batches(50))
 
 
+def test_labels_that_an_imitation_alone_changes_are_counted() -> None:
+    net, other = _random_net(scale=0.1), _random_net(scale=0.1)
+    other.graph.node.insert(4, onnx.helper.make_node("Neg", ["logits"], ["least"]))
+    other.graph.node[-1].input[0] = "least"
+    compared = [parity.Candidate(net), parity.Candidate(other, tolerance=1)]
+    assert parity.check(compared, _Keras(net), _batches(100)).others == 100
+
+
 # Publishing
 
 

@@ -1,8 +1,8 @@
 """What a CUDA device rounds in a reduced precision, imitated in float32 on the CPU.
 
-A publisher needs no GPU. ONNX Runtime alone would not show it: on a CPU it ignores TensorFloat-32,
-and computes float16 in float32, rounding nothing but the weights. Not imitated are the order of a
-device's sums and the algorithms of its convolutions.
+A publisher needs no GPU. ONNX Runtime alone would not show it: on a CPU it ignores TensorFloat-32
+and, where it has no kernels for float16, computes that in float32 and rounds the weights alone. Not
+imitated are the order of a device's sums and the algorithms of its convolutions.
 """
 
 from collections.abc import Sequence

@@ -51,7 +51,7 @@ class Comparison:
         keras: its score.
         onnxruntime: the score of the first candidate.
         largest: difference between a probability of Keras and of any candidate.
-        others: images of which the first candidate has another arg-max than Keras.
+        others: images of which a candidate has another arg-max than Keras; of the one with most.
     """
 
     keras: Score
@@ -101,28 +101,28 @@ def check(
         ParityError: a candidate differs by more than it may.
     """
     sessions = [predict.session(candidate.model.SerializeToString()) for candidate in compared]
-    said_by_keras, said_by_onnxruntime, said_by_people = [], [], []
+    said_by_keras, said_by_people = [], []
+    said_by_each: list[list[predict.Probabilities]] = [[] for _ in compared]
     largest, seen = 0.0, 0
     for pixels, labels in batches:
         expected = predict.by_keras(model, pixels)
         for size in BATCH_SIZES if seen < IN_ALL_SIZES else ():
             found = predict.by_onnxruntime(sessions[0], pixels, size)
             largest = max(largest, _difference(compared[0], found, expected, size))
-        for candidate, session in zip(compared, sessions, strict=True):
+        for candidate, session, said in zip(compared, sessions, said_by_each, strict=True):
             found = predict.by_onnxruntime(session, pixels, len(pixels))
             largest = max(largest, _difference(candidate, found, expected, len(pixels)))
-            if candidate is compared[0]:
-                said_by_onnxruntime.append(found)
+            said.append(found)
         seen += len(pixels)
         said_by_keras.append(expected)
         said_by_people.append(labels)
-    keras, onnxruntime = np.concatenate(said_by_keras), np.concatenate(said_by_onnxruntime)
-    labels = np.concatenate(said_by_people)
+    keras, labels = np.concatenate(said_by_keras), np.concatenate(said_by_people)
+    each = [np.concatenate(said) for said in said_by_each]
     return Comparison(
         keras=score(keras, labels),
-        onnxruntime=score(onnxruntime, labels),
+        onnxruntime=score(each[0], labels),
         largest=largest,
-        others=_others(onnxruntime, keras),
+        others=max(_others(rows, keras) for rows in each),
     )
 
 
