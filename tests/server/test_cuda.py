@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from google.protobuf import json_format
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
 from convserve_server.batch_sizes import bucket_sizes
 from convserve_server.bound_engine import BoundEngine
+from convserve_server.bundle import MANIFEST_KEY
 from convserve_server.device_memory import cuda_memory
 from convserve_server.engine import EngineOptions, choose_provider, load_engine
 from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
@@ -152,10 +154,10 @@ def test_model_of_which_a_node_would_fall_to_the_cpu_is_refused(tmp_path: Path) 
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", SHAPE[0]])],
     )
     imports = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 1)]
+    net = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    helper.set_model_props(net, {MANIFEST_KEY: json_format.MessageToJson(manifest())})
     path = tmp_path / "model.onnx"
-    path.write_bytes(
-        helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
-    )
+    path.write_bytes(net.SerializeToString())
     with pytest.raises(EngineError, match="model.onnx"):
         load_engine(path, EngineOptions("cuda"))
 
