@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT32,
     PRECISION_TENSOR_FLOAT_32,
     Precision,
 )
-from convserve_trainer import float16, gpu_rounding, precisions, predict
+from convserve_trainer import precisions, predict
 from convserve_trainer.errors import ParityError
 from convserve_trainer.pictures import Batch
 from convserve_trainer.score import Score, score
 
 if TYPE_CHECKING:
     import keras
+    import onnx
 
 TOLERANCE = precisions.BOUNDS[PRECISION_FLOAT32]
 BATCH_SIZES = (1, 7)  # the remainder of a division, too, must not matter
@@ -38,7 +38,7 @@ class Candidate:
         what: how messages call it.
     """
 
-    model: onnx.ModelProto
+    model: "onnx.ModelProto"
     tolerance: float = TOLERANCE
     what: str = "ONNX Runtime"
 
@@ -60,7 +60,7 @@ class Comparison:
     others: int
 
 
-def candidates(exported: onnx.ModelProto, precision: Precision.ValueType) -> list[Candidate]:
+def candidates(exported: "onnx.ModelProto", precision: Precision.ValueType) -> list[Candidate]:
     """Returns what must be compared before a net is published in a precision; that net first.
 
     The others imitate what a GPU makes of it, and must keep to half of the bound; the other half is
@@ -75,6 +75,8 @@ def candidates(exported: onnx.ModelProto, precision: Precision.ValueType) -> lis
     """
     if precision == PRECISION_FLOAT32:
         return [Candidate(exported)]
+    from convserve_trainer import float16, gpu_rounding
+
     bound = precisions.BOUNDS[precision]
     imitation = Candidate(
         gpu_rounding.imitated(exported, precision),
