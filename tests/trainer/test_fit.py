@@ -12,7 +12,7 @@ from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import checkpoint as checkpoints
 from convserve_trainer import digits, models, stops
 from convserve_trainer.checkpoint import Checkpoint
-from convserve_trainer.errors import CheckpointError
+from convserve_trainer.errors import CheckpointError, DivergedError
 from convserve_trainer.fit import _validate, fit
 from convserve_trainer.history import History
 from convserve_trainer.mnist import Dataset
@@ -144,6 +144,47 @@ def test_signal_within_an_epoch_keeps_the_last_finished_one(
     assert checkpoint.epochs(kept) == 1
     assert all(_same(kept.get_weights(), expected))
     assert [signal.getsignal(each) for each in stops.SIGNALS] == handlers
+
+
+@pytest.mark.parametrize(
+    ("epoch", "kept"),
+    [
+        (1, "no epoch is finished, so nothing is kept"),
+        (3, "finished epochs are kept: --resume --epochs 2 publishes them"),
+    ],
+)
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_loss_that_is_not_finite_ends_the_training_and_keeps_the_epochs_before(
+    epoch: int,
+    kept: str,
+    loss: float,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = _recipe(epochs=4)
+    checkpoint = _checkpoint(tmp_path, recipe)
+    model = _built(recipe)
+    real, calls = model.train_on_batch, []
+
+    def train_on_batch(*batch: Any, **options: Any) -> dict[str, Any]:
+        calls.append(1)
+        figures: dict[str, Any] = real(*batch, **options)
+        bad = len(calls) == checkpoint.steps * (epoch - 1) + 2
+        return figures | ({"loss": np.float32(loss)} if bad else {})
+
+    monkeypatch.setattr(model, "train_on_batch", train_on_batch)
+    stream = io.StringIO()
+    with pytest.raises(DivergedError) as caught:
+        fit(model, _data(dataset), recipe, checkpoint, History(), stream)
+    assert str(caught.value) == (
+        f"the loss is {loss:g} in step 2 of epoch {epoch}, at a learning rate of 0.001; {kept}; "
+        "another --seed or a larger --batch-size may do better"
+    )
+    assert stream.getvalue().endswith("\n")
+    assert checkpoint.path.exists() == (epoch > 1)
+    if epoch > 1:
+        assert checkpoint.epochs(checkpoint.load()[0]) == epoch - 1
 
 
 class _Counting:

@@ -33,6 +33,10 @@ class AccuracyError(TrainerError):
     """A net that misses the accuracy floor of its recipe."""
 
 
+class DivergedError(TrainerError):
+    """A loss that is no finite number any more."""
+
+
 class PublishError(TrainerError):
     """A models folder that cannot take the bundle."""
 

@@ -1,5 +1,6 @@
 """Fitting: epoch after epoch, each one kept as it ends, until done or told to stop."""
 
+import math
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
@@ -9,7 +10,7 @@ import numpy.typing as npt
 
 from convserve_trainer import order, stops
 from convserve_trainer.checkpoint import Checkpoint
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import DataError, DivergedError
 from convserve_trainer.history import Epoch, History
 from convserve_trainer.pictures import Data, Labels
 from convserve_trainer.progress import Progress
@@ -61,6 +62,7 @@ def fit(
     Raises:
         DataError: too many pictures went away.
         CheckpointError: a finished epoch cannot be kept.
+        DivergedError: the loss is not finite; the epochs before are kept.
         Stopped: Ctrl-C or SIGTERM, after the batch that it met; a second one kills the process.
     """
     progress = Progress(stream, recipe.epochs, checkpoint.steps, bool(recipe.validation_steps))
@@ -70,7 +72,7 @@ def fit(
             started = time.perf_counter()
             try:
                 trained = _train(model, data, recipe, number, progress, request)
-            except (DataError, stops.Stopped):
+            except (DataError, DivergedError, stops.Stopped):
                 progress.abandon()
                 raise
             validated = _validate(model, data, recipe)
@@ -108,11 +110,26 @@ def _train(
         for step, (pixels, labels) in enumerate(batches, start=1):
             waited += time.perf_counter() - asked
             figures = model.train_on_batch(pixels, _targets(model, labels), return_dict=True)
+            if not math.isfinite(figures["loss"]):
+                raise _diverged(model, figures["loss"], epoch, step)
             progress.step(step, means.add(figures, len(labels)))
             if step < progress.steps:  # the end of an epoch is too near to lose it
                 request.obey()
             asked = time.perf_counter()
     return means.values() | {"input_share": waited / (time.perf_counter() - begun)}
+
+
+def _diverged(model: "keras.Model", loss: float, epoch: int, step: int) -> DivergedError:
+    rate = float(model.optimizer.learning_rate)
+    kept = (
+        "no epoch is finished, so nothing is kept"
+        if epoch == 0
+        else f"finished epochs are kept: --resume --epochs {epoch} publishes them"
+    )
+    return DivergedError(
+        f"the loss is {loss:g} in step {step} of epoch {epoch + 1}, at a learning rate of "
+        f"{rate:g}; {kept}; another --seed or a larger --batch-size may do better"
+    )
 
 
 def _validate(model: "keras.Model", data: Data, recipe: Recipe) -> dict[str, float]:
