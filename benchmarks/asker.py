@@ -2,8 +2,9 @@
 
     python asker.py SERVER [--threads N] [--images N] [--said-after N]
 
-Prints "asking" after so many answers; at SIGTERM one JSON object: calls answered, by version; what
-failed, by message; the longest wait for an answer, s; calls/s.
+Prints "asking" after so many answers; at SIGTERM one JSON object: calls answered, by version; when
+each version first answered, s since 1970; what failed, by message; the longest wait for an answer,
+s; calls/s.
 """
 
 import argparse
@@ -31,6 +32,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     lock = threading.Lock()
     versions: collections.Counter[int] = collections.Counter()
+    first_s: dict[int, float] = {}
     failed: collections.Counter[str] = collections.Counter()
     longest_s = 0.0
     with Client(options.server, model="mnist", timeout=30, wait_for_ready=True) as client:
@@ -49,6 +51,7 @@ def main() -> None:
                         failed[error] += 1
                     else:
                         versions[version] += 1
+                        first_s.setdefault(version, time.time())
                         if versions.total() == options.said_after:
                             print("asking", flush=True)
 
@@ -60,7 +63,7 @@ def main() -> None:
             each.join()
         took_s = time.monotonic() - started
     answered = versions.total()
-    said = {"answered": answered, "versions": versions, "failed": failed}
+    said = {"answered": answered, "versions": versions, "first_s": first_s, "failed": failed}
     print(json.dumps(said | {"longest_s": longest_s, "calls_per_s": answered / took_s}))
 
 

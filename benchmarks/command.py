@@ -77,6 +77,11 @@ def whole(least: int) -> Callable[[str], int]:
     return number
 
 
+def numbers(text: str) -> list[int]:
+    """A type of option: whole numbers from 1, with commas between them."""
+    return [whole(1)(each) for each in text.split(",")]
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0.05 <= value <= 3600:

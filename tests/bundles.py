@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from convserve_protos.bundle_pb2 import (
     IMAGE_KIND_DIGITS,
     IMAGE_KIND_PHOTO,
+    PRECISION_UNSPECIFIED,
     InputSpec,
     Manifest,
+    Precision,
 )
 
 CLASSES = 10
@@ -108,9 +110,19 @@ def photo_model(metadata: dict[str, str]) -> onnx.ModelProto:
     return _whole(graph, metadata)
 
 
-def write_bundle(models: Path, name: str = "mnist", version: int = 1) -> Path:
-    """Publish the model of digits as models/name/version/model.onnx, whole or not at all."""
-    said = {"convserve.manifest": json_format.MessageToJson(manifest(name))}
+def write_bundle(
+    models: Path,
+    name: str = "mnist",
+    version: int = 1,
+    precision: Precision.ValueType = PRECISION_UNSPECIFIED,
+) -> Path:
+    """Publish the model of digits as models/name/version/model.onnx, whole or not at all.
+
+    The precision is what the manifest says; the graph is float32.
+    """
+    stated = manifest(name)
+    stated.precision = precision
+    said = {"convserve.manifest": json_format.MessageToJson(stated)}
     return _write(model(said), models / name, version)
 
 

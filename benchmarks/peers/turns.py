@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from benchmarks.command import tell
+from benchmarks.command import BenchmarkError, tell
 from benchmarks.meter import Meter, Subject, reported
 from benchmarks.peers.asking import PeerQuestions, Refused, ask
 from benchmarks.peers.memory import proportional_bytes
@@ -15,7 +15,8 @@ from benchmarks.processes import ServerFailed, ServerProcess, process_tree
 from benchmarks.table import Cell, Measurement
 
 _WARM_UP = Cell(16, 1)
-_WARM_UP_S = 0.5
+_WARM_UP_S = 2.0
+_WARM_UPS = 10
 _START_S = 90.0
 _AGAIN_S = 0.02
 
@@ -77,13 +78,31 @@ def take_turn(
         record.idle_bytes.append(proportional_bytes(server.root()))
         with reported(server, ", before any load"):
             questions.check(server.address)
-        replace(meter, seconds=min(_WARM_UP_S, meter.seconds)).measure(subject, _WARM_UP, round_)
+        _warm_up(meter, subject, round_)
         for cell in cells:
             one = meter.measure(subject, cell, round_)
             tell(f"round {round_ + 1}, {cell}, {server.name}: {one.calls_per_s:.0f} calls/s")
             record.measurements.append(replace(one, round=round_ + 1))
         if record.refusal is None:
             record.refusal = _refusal(server.address, questions)
+
+
+def _warm_up(meter: Meter, subject: Subject, round_: int) -> None:
+    """Make load until a while passes without a failed call: some reload parts after they serve.
+
+    Raises:
+        BenchmarkError: with its output, if calls fail in every one of several attempts.
+    """
+    short = replace(meter, seconds=_WARM_UP_S)
+    for left in reversed(range(_WARM_UPS)):
+        try:
+            short.measure(subject, _WARM_UP, round_)
+        except BenchmarkError as error:
+            if not left:
+                raise
+            tell(f"warming up: {error}")
+        else:
+            return
 
 
 @contextmanager

@@ -10,6 +10,12 @@ from convserve.errors import InvalidRequest, ModelNotFound
 from convserve_protos import bundle_pb2, classifier_pb2
 
 _KINDS = {bundle_pb2.IMAGE_KIND_DIGITS: "digits", bundle_pb2.IMAGE_KIND_PHOTO: "photo"}
+_PRECISIONS = {
+    bundle_pb2.PRECISION_UNSPECIFIED: "float32",
+    bundle_pb2.PRECISION_FLOAT32: "float32",
+    bundle_pb2.PRECISION_TENSOR_FLOAT_32: "tf32",
+    bundle_pb2.PRECISION_FLOAT16: "float16",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +28,8 @@ class ModelInfo:
         labels: Labels in the order of the columns of its probabilities.
         input_shape: (H, W, C) of one image, uint8.
         kind: What it was trained on: "digits" or "photo"; "" if it does not say.
+        precision: What it is computed in: "float32", "float16", or "tf32", float32 that CUDA may
+            round to TensorFloat-32; "" if this client does not know it.
         metrics: Measured on the held-out set: "accuracy" (0 to 1), "loss" (nats).
         parameters: Trainable parameters.
         created: When it was published, UTC; None if it does not say.
@@ -34,6 +42,7 @@ class ModelInfo:
     labels: tuple[str, ...]
     input_shape: tuple[int, int, int]
     kind: str
+    precision: str
     metrics: Mapping[str, float]
     parameters: int
     created: datetime | None
@@ -93,6 +102,7 @@ def _read_model(model: classifier_pb2.Model) -> ModelInfo:
         labels=tuple(manifest.labels),
         input_shape=(spec.height, spec.width, spec.channels),
         kind=_KINDS.get(spec.kind, ""),
+        precision=_PRECISIONS.get(manifest.precision, ""),
         metrics=dict(manifest.metrics),
         parameters=manifest.parameters,
         created=_read_time(manifest),

@@ -35,7 +35,10 @@ def models(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_HEAD = ["model", "version", "kind", "input", "classes", "accuracy", "published", "runs on"]
+_HEAD = [
+    *("model", "version", "kind", "input", "classes", "accuracy", "published"),
+    *("precision", "runs on"),
+]
 
 
 def _model_as_row(model: ModelInfo) -> list[str]:
@@ -48,6 +51,7 @@ def _model_as_row(model: ModelInfo) -> list[str]:
         str(len(model.labels)),
         "" if accuracy is None else f"{accuracy:.2%}",
         f"{model.created:%Y-%m-%d %H:%M}" if model.created else "",
+        model.precision,
         model.execution_provider.removesuffix("ExecutionProvider"),
     ]
 

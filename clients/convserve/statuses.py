@@ -62,6 +62,10 @@ _FAULT_ID = re.compile(r"\bid ([0-9a-f]{8,})\b")
 # What grpc says when no address of a name can be reached, before a line of addresses and causes.
 _NO_CONNECTION = re.compile("connections to all backends failing|failed to connect to all")
 
+# What grpc's asyncio client says where a message could not be sent since the call had ended; the
+# server's own status then comes too late for it.
+_ENDED_MEANWHILE = "Internal error from Core"
+
 _Detail = TypeVar("_Detail", bound=Message)
 
 
@@ -104,6 +108,9 @@ def error_from_rpc(error: grpc.RpcError, server: str, deadline: Deadline) -> Con
         status.message = f"cannot connect to {server}: {reason}"
     elif code is grpc.StatusCode.UNAVAILABLE:
         status.message = f"{server}: {status.message}"
+    elif code is grpc.StatusCode.INTERNAL and status.message == _ENDED_MEANWHILE:
+        status.code = grpc.StatusCode.UNAVAILABLE.value[0]
+        status.message = f"{server}: ended the call while a message was sent to it; why is lost"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         # The server's own words say more than grpc's, which are only the name of the code.
         reason = "" if status.message == "Deadline Exceeded" else f": {status.message}"

@@ -25,6 +25,44 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Precision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    """Not said: float32. So it is in bundles that are older than this field."""
+    PRECISION_FLOAT32: _Precision.ValueType  # 1
+    """float32 throughout, on CUDA too: TensorFloat-32 is off."""
+    PRECISION_TENSOR_FLOAT_32: _Precision.ValueType  # 2
+    """The file is that of float32, and so are the answers on a CPU. On CUDA convolutions and products
+    may round what they take to the 10 bits of mantissa of TensorFloat-32; sums stay float32.
+    """
+    PRECISION_FLOAT16: _Precision.ValueType  # 3
+    """The file holds float16, and the graph computes in it from the cast of the pixels to the logits;
+    the softmax, or the sigmoid, is float32 again. A CPU without float16 arithmetic computes in
+    float32 with the rounded weights.
+    """
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """The numbers that a net is computed in. The input is uint8 and the output float32 in all of them."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+"""Not said: float32. So it is in bundles that are older than this field."""
+PRECISION_FLOAT32: Precision.ValueType  # 1
+"""float32 throughout, on CUDA too: TensorFloat-32 is off."""
+PRECISION_TENSOR_FLOAT_32: Precision.ValueType  # 2
+"""The file is that of float32, and so are the answers on a CPU. On CUDA convolutions and products
+may round what they take to the 10 bits of mantissa of TensorFloat-32; sums stay float32.
+"""
+PRECISION_FLOAT16: Precision.ValueType  # 3
+"""The file holds float16, and the graph computes in it from the cast of the pixels to the logits;
+the softmax, or the sigmoid, is float32 again. A CPU without float16 arithmetic computes in
+float32 with the rounded weights.
+"""
+Global___Precision: _TypeAlias = Precision  # noqa: Y015
+
 class _ImageKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -83,6 +121,7 @@ class Manifest(_message.Message):
     METRICS_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Layout of the bundle; 1 is the only one so far. A server refuses a layout that it does not know."""
     name: _builtins.str
@@ -91,6 +130,10 @@ class Manifest(_message.Message):
     """
     parameters: _builtins.int
     """Trainable parameters of the net."""
+    precision: Global___Precision.ValueType
+    """What the net is computed in; input and output do not depend on it. A server refuses a precision
+    that it does not know.
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels in the order of the columns of the output "probabilities" [N, K]."""
@@ -124,10 +167,11 @@ class Manifest(_message.Message):
         metrics: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         parameters: _builtins.int = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
+        precision: Global___Precision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "input", b"input", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "input", b"input", "labels", b"labels", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "input", b"input", "labels", b"labels", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "precision", b"precision", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,6 +251,7 @@ class Training(_message.Message):
     GIT_COMMIT_FIELD_NUMBER: _builtins.int
     DATASET_SHA256_FIELD_NUMBER: _builtins.int
     PARITY_MAX_ABS_FIELD_NUMBER: _builtins.int
+    PARITY_BOUND_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
     recipe_json: _builtins.str
@@ -220,7 +265,15 @@ class Training(_message.Message):
     dataset_sha256: _builtins.str
     """SHA-256 over the training and held-out data, hexadecimal."""
     parity_max_abs: _builtins.float
-    """Largest difference between the probabilities of Keras and of the published file on held-out images."""
+    """Largest difference between the probabilities of Keras and of the published file on held-out
+    images: as a CPU computes it and, unless the precision is float32, with the rounding of a CUDA
+    device imitated as well.
+    """
+    parity_bound: _builtins.float
+    """The bound of that difference, which was checked before the net was published. Where rounding was
+    imitated it had to keep to half of it, and the other half is for what differs from device to
+    device; no device took part. 0 in bundles that are older than this field: 1e-5.
+    """
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what it was made with: "keras", "tensorflow", "onnx", "python", ..."""
@@ -236,10 +289,11 @@ class Training(_message.Message):
         git_commit: _builtins.str = ...,
         dataset_sha256: _builtins.str = ...,
         parity_max_abs: _builtins.float = ...,
+        parity_bound: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_max_abs", b"parity_max_abs", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 """The sizes of batches: which there are, and the largest that is worth while."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ _OVERHEAD_S = 0.0001
 #: processes change.
 _GAIN = 0.03
 #: Batches that take less are not worth a look: what one costs varies more than images do, s.
-_SHORT_S = 0.001
+SHORT_S = 0.001
 _RUNS = 5
 
 
@@ -22,7 +23,10 @@ def bucket_sizes(max_batch: int) -> list[int]:
 
 
 def largest_worthwhile(
-    seconds: Callable[[int], float], sizes: Sequence[int], longest_s: float
+    seconds: Callable[[int], float],
+    sizes: Sequence[int],
+    longest_s: float,
+    short_s: float = SHORT_S,
 ) -> int:
     """The size beyond which batches cost no less an image, or take too long.
 
@@ -30,19 +34,21 @@ def largest_worthwhile(
     stays with the engine, and may slow small ones down.
 
     Args:
-        seconds: time of one run of so many images.
+        seconds: time of one run of so many images; infinite if it cannot be run.
         sizes: in ascending order, from 1.
         longest_s: longest run, by the time of a single image.
+        short_s: runs that take less are worth while, whatever they cost.
     """
-    single_s = seconds(sizes[0])
-    chosen, cost = sizes[0], single_s + _OVERHEAD_S
+    single_s = run_s = seconds(sizes[0])
+    chosen, cost = sizes[0], run_s + _OVERHEAD_S
     for size in sizes[1:]:
         if size * single_s > longest_s:
             break
-        larger = (seconds(size) + _OVERHEAD_S) / size
-        if larger > (1 - _GAIN) * cost and chosen * single_s >= _SHORT_S:
+        larger_s = seconds(size)
+        larger = (larger_s + _OVERHEAD_S) / size
+        if math.isinf(larger_s) or (larger > (1 - _GAIN) * cost and run_s >= short_s):
             break
-        chosen, cost = size, min(cost, larger)
+        chosen, run_s, cost = size, larger_s, min(cost, larger)
     return chosen
 
 

@@ -1,5 +1,6 @@
 """Reads a model bundle: the manifest in the ONNX file, and whether file and manifest agree."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from convserve_imaging import METHODS
-from convserve_protos.bundle_pb2 import ImageKind, Manifest
+from convserve_protos.bundle_pb2 import ImageKind, Manifest, Precision
 
 MANIFEST_KEY = "convserve.manifest"
 MODEL_FILE = "model.onnx"
@@ -40,6 +41,35 @@ def list_bundles(folder: Path) -> dict[str, dict[int, Path]]:
     return found
 
 
+def read_manifest(custom_metadata: dict[str, str]) -> Manifest:
+    """The manifest of a model, in a precision that this server knows.
+
+    Args:
+        custom_metadata: the metadata of the ONNX file.
+
+    Raises:
+        BundleError: if there is no manifest, it is damaged, or the precision is another.
+    """
+    text = custom_metadata.get(MANIFEST_KEY)
+    if text is None:
+        raise BundleError(f"an ONNX file without {MANIFEST_KEY}: not published by convserve-train")
+    manifest = Manifest()
+    try:
+        # A later trainer may say more; what this server needs is checked.
+        json_format.Parse(text, manifest, ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise BundleError(f"{MANIFEST_KEY} is damaged: {error}") from error
+    # Read once more, because a name that is not known is passed over as a field would be.
+    said = json.loads(text)
+    precision = said.get("precision") if isinstance(said, dict) else None
+    if precision is not None and precision not in (*Precision.keys(), *Precision.values()):
+        raise BundleError(
+            f"the manifest's precision is {precision!r}, which this server does not know; serve it "
+            f"with a newer one, or publish it in one of {', '.join(Precision.keys()[1:])}"
+        )
+    return manifest
+
+
 def check_manifest(
     custom_metadata: dict[str, str], image_shape: tuple[int, int, int], classes: int
 ) -> Manifest:
@@ -53,15 +83,7 @@ def check_manifest(
     Raises:
         BundleError: if there is no manifest, or it contradicts the file.
     """
-    text = custom_metadata.get(MANIFEST_KEY)
-    if text is None:
-        raise BundleError(f"an ONNX file without {MANIFEST_KEY}: not published by convserve-train")
-    manifest = Manifest()
-    try:
-        # A later trainer may say more; what this server needs is checked below.
-        json_format.Parse(text, manifest, ignore_unknown_fields=True)
-    except json_format.ParseError as error:
-        raise BundleError(f"{MANIFEST_KEY} is damaged: {error}") from error
+    manifest = read_manifest(custom_metadata)
     stated = (manifest.input.height, manifest.input.width, manifest.input.channels)
     agree: tuple[tuple[str, Any, Any], ...] = (
         ("format", manifest.format, FORMAT),

@@ -16,8 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime as ort
 
+from convserve_protos.bundle_pb2 import PRECISION_TENSOR_FLOAT_32
 from convserve_server.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.bound_engine import BoundEngine
+from convserve_server.bundle import read_manifest
+from convserve_server.device_memory import cuda_memory
 from convserve_server.neighbours import Neighbours
 from convserve_server.session_engine import (
     CPU,
@@ -76,6 +79,8 @@ class EngineOptions:
     batch_s: float = 0.06
     #: Most memory of a model on a CUDA device; 0: no limit.
     device_bytes: int = 0
+    #: Whether CUDA may round to TensorFloat-32; the bundle decides (see load_engine).
+    tensor_float_32: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,8 @@ def _cuda_fault() -> str:
     ort.preload_dlls()
     try:
         _session(_NOTHING, CUDA, EngineOptions())
-    except EngineError as error:
+        cuda_memory()
+    except (EngineError, OSError) as error:
         return (
             f"CUDA does not work here ({error}); it needs a GPU, its driver, CUDA and cuDNN, and a "
             "container the NVIDIA Container Toolkit"
@@ -169,8 +175,11 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
 
     Raises:
         EngineError: if the file is no usable model, or the device cannot be had.
+        BundleError: on CUDA, if the file has no manifest, or is in a precision that is not known.
     """
     provider = choose_provider(options.device)
+    if provider == CUDA:
+        options = dataclasses.replace(options, tensor_float_32=_takes_tensor_float_32(model))
     try:
         session = _session(model, provider, options)
     except EngineError:
@@ -181,11 +190,17 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
         session = _session(model, provider, options)
     most = options.max_batch or _MOST[provider]
     if provider == CUDA:
-        return BoundEngine(session, provider, most)
+        return BoundEngine(session, provider, most, cuda_memory())
     if room is None:
         return DirectEngine(session, provider, most, options.batch_s)
     widen = partial(_wide_session, model, options, room)
     return DirectEngine(session, provider, most, options.batch_s, room.neighbours, widen)
+
+
+def _takes_tensor_float_32(model: Path) -> bool:
+    """Whether a bundle was published for it; asked on the CPU, before the device has a session."""
+    metadata = _session(model, CPU, EngineOptions()).get_modelmeta().custom_metadata_map
+    return read_manifest(metadata).precision == PRECISION_TENSOR_FLOAT_32
 
 
 def _wide_session(model: Path, options: EngineOptions, room: Room) -> Any:
@@ -235,8 +250,8 @@ def _provider_options(provider: str, options: EngineOptions) -> dict[str, str]:
         "cudnn_conv_algo_search": "HEURISTIC",
         # With this a model of which a node would fall to the CPU does not load.
         "enable_cuda_graph": "1",
-        # A bundle was published since its probabilities are Keras's to 1e-5: no TensorFloat-32.
-        "use_tf32": "0",
+        # A bundle was checked against Keras in its precision: no TensorFloat-32 for others.
+        "use_tf32": str(int(options.tensor_float_32)),
         # No more than is asked for: by default the arena doubles.
         "arena_extend_strategy": "kSameAsRequested",
         **limit,

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 
 from convserve.main import main
 from convserve_imaging.digits import centre
-from convserve_protos import classifier_pb2
+from convserve_protos import bundle_pb2, classifier_pb2
 
 from .scripted_server import (
     PATIENCE_S,
@@ -32,14 +32,18 @@ def _server_in_environment(server: ScriptedServer, monkeypatch: pytest.MonkeyPat
 
 def test_models_prints_a_table(server: ScriptedServer, capsys: Capture) -> None:
     server.models = [model("letters", 12), model("mnist", 3)]
+    server.models[0].manifest.precision = bundle_pb2.PRECISION_FLOAT16
     assert main(["models"]) == 0
     head, letters, mnist = capsys.readouterr().out.splitlines()
     assert head.split() == [
-        *("model", "version", "kind", "input", "classes", "accuracy", "published", "runs", "on")
+        *("model", "version", "kind", "input", "classes", "accuracy", "published", "precision"),
+        *("runs", "on"),
     ]
     assert letters.split()[:3] == ["letters", "12", "digits"]
+    assert letters.split()[-2:] == ["float16", "CPU"]
     assert mnist.split() == [
-        *("mnist", "3", "digits", "28x28x1", "10", "99.12%", "2026-01-02", "03:04", "CPU")
+        *("mnist", "3", "digits", "28x28x1", "10", "99.12%", "2026-01-02", "03:04"),
+        *("float32", "CPU"),
     ]
 
 

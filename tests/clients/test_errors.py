@@ -114,6 +114,19 @@ def test_status_inside_a_reply_becomes_the_same_error(
     assert (error.code, error.message, error.retry_after_s) == (code, message, wait)
 
 
+def test_message_that_meets_the_end_of_the_call_is_no_fault_of_the_server(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    """In the words of grpc's asyncio client, which then does not wait for the server's status."""
+
+    def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        raise Failure(Code.INTERNAL, "Internal error from Core", [], NO_RETRY)
+
+    server.answer = fail
+    with pytest.raises(ServerUnavailable, match="ended the call while a message was sent to it"):
+        connect().classify(digits[0])
+
+
 def test_grpc_error_is_kept_as_the_cause(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:

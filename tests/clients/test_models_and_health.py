@@ -27,6 +27,7 @@ def test_models_are_typed_and_in_the_order_of_the_server(
         labels=tuple(LABELS),
         input_shape=(28, 28, 1),
         kind="digits",
+        precision="float32",
         metrics={"accuracy": 0.9912, "loss": 0.027},
         parameters=93322,
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),

@@ -89,8 +89,10 @@ def test_second_training_is_taken_up_under_load_without_a_failed_call(
         lambda: any("mnist/1 is unloaded" in e["message"] for e in stack.entries(server)),
         "version 2 has taken over",
     )
+    written = stack.engine.docker("exec", server, "stat", "-c", "%.Y", "/models/mnist/2/model.onnx")
     done = asker.stop()
     print(done)
+    print(f"version 2 answered {done['first_s']['2'] - float(written):.2f} s after it was written")
     assert set(done["versions"]) == {"1", "2"}
     assert not done["failed"]
     assert stack.engine.inspect(server)["RestartCount"] == 0

@@ -66,3 +66,20 @@ def test_short_batches_are_passed_over_whatever_they_cost() -> None:
     """Where something else disturbed the run of four, eight are still looked at."""
     disturbed = {1: 60e-6, 2: 110e-6, 4: 900e-6, 8: 420e-6, 16: 800e-6}
     assert largest_worthwhile(disturbed.__getitem__, bucket_sizes(16), 0.06) == 16
+
+
+def test_run_is_short_by_its_own_time_and_not_by_that_of_a_single_image() -> None:
+    """On a device 64 images take hardly longer than one; others at work there disturb."""
+    device = {1: 1e-4, 2: 1e-4, 4: 1e-4, 8: 1e-4, 16: 4e-4, 32: 8e-4, 64: 2e-4}
+    assert largest_worthwhile(device.__getitem__, bucket_sizes(64), math.inf) == 64
+
+
+def test_how_short_is_short_enough_can_be_said() -> None:
+    flat = alike(1e-4)
+    assert largest_worthwhile(flat, bucket_sizes(64), math.inf, 0.005) == 64
+    assert largest_worthwhile(flat, bucket_sizes(64), math.inf, 0.0005) < 64
+
+
+def test_size_that_cannot_be_run_is_not_chosen_however_short_the_others_are() -> None:
+    runs = {1: 1e-4, 2: 1e-4, 4: math.inf, 8: 1e-4}
+    assert largest_worthwhile(runs.__getitem__, bucket_sizes(8), math.inf, 1.0) == 2

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import json_format
 
 from convserve_imaging import METHODS
-from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
+from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest, Precision
 from convserve_server.bundle import MANIFEST_KEY, BundleError, check_manifest, list_bundles
 from tests.bundles import CLASSES, SHAPE, manifest, write_bundle
 
@@ -129,6 +129,29 @@ def test_shape_that_the_resize_does_not_make_is_refused(
 def test_manifest_with_more_than_we_know_is_taken() -> None:
     text = json_format.MessageToJson(manifest()).replace("{", '{"fromTheFuture": {"a": [1]},', 1)
     assert check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES) == manifest()
+
+
+@pytest.mark.parametrize("precision", Precision.values())
+def test_precision_that_is_known_is_taken(precision: Precision.ValueType) -> None:
+    said = manifest()
+    said.precision = precision
+    assert check(said) == said
+
+
+@pytest.mark.parametrize(
+    ("stated", "shown"), [('"PRECISION_INT8"', "'PRECISION_INT8'"), ("77", "77"), ('""', "''")]
+)
+def test_precision_that_is_not_known_is_refused_with_those_that_are(
+    stated: str, shown: str
+) -> None:
+    text = json_format.MessageToJson(manifest()).replace("{", f'{{"precision": {stated},', 1)
+    with pytest.raises(BundleError) as caught:
+        check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
+    assert str(caught.value) == (
+        f"the manifest's precision is {shown}, which this server does not know; serve it with a "
+        "newer one, or publish it in one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
+        "PRECISION_FLOAT16"
+    )
 
 
 def test_manifest_missing_says_so() -> None:

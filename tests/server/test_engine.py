@@ -15,8 +15,17 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from convserve_protos.bundle_pb2 import (
+    PRECISION_FLOAT16,
+    PRECISION_FLOAT32,
+    PRECISION_TENSOR_FLOAT_32,
+    PRECISION_UNSPECIFIED,
+    Precision,
+)
 from convserve_server import engine as engines
 from convserve_server.bound_engine import BoundEngine
+from convserve_server.bundle import BundleError
+from convserve_server.device_memory import HostMemory
 from convserve_server.engine import (
     DirectEngine,
     Engine,
@@ -28,6 +37,7 @@ from convserve_server.engine import (
 )
 from convserve_server.neighbours import Neighbours, create
 from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
+from convserve_trainer import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.test_conformance import until
 
@@ -53,6 +63,10 @@ def pieces(images: Pixels, seed: int) -> list[Pixels]:
     choose = np.random.default_rng(seed)
     cuts = np.flatnonzero(choose.random(len(images) - 1) < 0.4) + 1
     return np.split(images, cuts)
+
+
+def bound(session: Any, provider: str, max_batch: int) -> BoundEngine:
+    return BoundEngine(session, provider, max_batch, HostMemory())
 
 
 def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -132,7 +146,7 @@ def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
     np.testing.assert_allclose(rows, engine.run([images]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 @pytest.mark.parametrize("max_batch", [1, 6, 16])
 def test_batch_of_any_size_gives_the_rows_of_single_runs(
     make: MakeEngine, max_batch: int, session: Any
@@ -151,7 +165,7 @@ def test_batch_of_any_size_gives_the_rows_of_single_runs(
         np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 16)
     classes = [3, 1, 4, 1, 5, 9, 2, 6, 5]
@@ -159,7 +173,7 @@ def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> 
     assert engine.run(images).argmax(axis=1).tolist() == classes
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, session: Any) -> None:
     engine = make(session, CPU, 4)
@@ -170,7 +184,7 @@ def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, se
     np.testing.assert_allclose(engine.run([images[::2]]), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, BoundEngine])
+@pytest.mark.parametrize("make", [DirectEngine, bound])
 def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 5)
     assert (engine.provider, engine.max_batch) == (CPU, 5)
@@ -215,7 +229,7 @@ def test_direct_engine_warm_up_ends_with_the_largest_and_the_smallest(session: A
 
 def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = BoundEngine(recording, CPU, 12)
+    engine = bound(recording, CPU, 12)
     for size in range(1, 13):
         engine.run([random_images(size, size)])
     assert recording.sizes == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
@@ -223,11 +237,45 @@ def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any
 
 def test_bound_engine_warm_up_runs_every_bucket_of_both_sets(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = BoundEngine(recording, CPU, 12)
+    engine = bound(recording, CPU, 12)
     engine.warm_up()
     kept = [rows for rows in (1, 2, 4, 8, 12) if rows <= engine.max_batch]
     assert all(recording.sizes.count(rows) >= 4 for rows in kept)
-    assert [[bucket.rows for bucket in buckets] for buckets in engine._all] == [kept, kept]
+    assert [lane.sizes for lane in engine._lanes] == [kept, kept]
+
+
+class SmallDevice(RecordingSession):
+    """A session whose device holds so many images."""
+
+    def __init__(self, session: Any, most: int, why: str) -> None:
+        super().__init__(session)
+        self._most = most
+        self._why = why
+
+    def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        if binding.get_outputs()[0].shape()[0] > self._most:
+            raise RuntimeError(self._why)
+        super().run_with_iobinding(binding, options)
+
+
+def test_bound_engine_keeps_to_batches_that_fit_the_device(
+    session: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = bound(SmallDevice(session, 4, "Failed to allocate memory for 9 bytes"), CPU, 16)
+    engine.warm_up()
+    assert engine.max_batch == 4
+    [warning] = caplog.records
+    assert warning.getMessage() == (
+        "batches of 8 do not fit the device's memory: Failed to allocate memory for 9 bytes"
+    )
+    images = random_images(4, 1)
+    np.testing.assert_allclose(engine.run([images]), one_by_one(session, images), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("most", "why"), [(0, "out of memory"), (4, "the device is lost")])
+def test_bound_engine_that_cannot_run_does_not_start(session: Any, most: int, why: str) -> None:
+    with pytest.raises(RuntimeError, match=why):
+        bound(SmallDevice(session, most, why), CPU, 16).warm_up()
 
 
 def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
@@ -241,7 +289,7 @@ def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
                 assert go_on.wait(20.0)
             super().run_with_iobinding(binding, options)
 
-    engine = BoundEngine(Slow(session), CPU, 4)
+    engine = bound(Slow(session), CPU, 4)
     first, second = random_images(2, 1), random_images(3, 2)
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(engine.run, [first])
@@ -255,7 +303,7 @@ def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
 
 
 def test_bound_engine_under_many_threads_gives_each_its_own_rows(session: Any) -> None:
-    engine = BoundEngine(session, CPU, 16)
+    engine = bound(session, CPU, 16)
     engine.warm_up()
 
     def check(seed: int) -> None:
@@ -449,6 +497,7 @@ class FakeRuntime:
             return object() if isinstance(model, bytes) else real(model, provider, options)
 
         self._monkeypatch.setattr(engines, "_session", session)
+        self._monkeypatch.setattr(engines, "cuda_memory", HostMemory)
 
     def _preload(self) -> None:
         self.preloaded += 1
@@ -549,6 +598,83 @@ def test_model_that_cuda_does_not_take_goes_to_the_cpu_with_a_warning(
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "CUDA cannot be used, falling back to the CPU"
     engine.warm_up()
+
+
+# Precision
+
+
+class AskedCuda:
+    """Makes sessions for CUDA on the CPU, and keeps what the provider would be asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        FakeRuntime(monkeypatch, CUDA, CPU)
+        self.asked: list[dict[str, str]] = []
+        self._real = engines._session
+        monkeypatch.setattr(engines, "_session", self._session)
+        monkeypatch.setattr(engines, "cuda_memory", HostMemory)
+
+    def _session(self, model: Path | bytes, provider: str, options: EngineOptions) -> Any:
+        if isinstance(model, bytes):
+            return object()
+        if provider == CUDA:
+            self.asked.append(engines._provider_options(provider, options))
+        return self._real(model, CPU, options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "use_tf32"),
+    [
+        (PRECISION_UNSPECIFIED, "0"),
+        (PRECISION_FLOAT32, "0"),
+        (PRECISION_TENSOR_FLOAT_32, "1"),
+        (PRECISION_FLOAT16, "0"),
+    ],
+)
+def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
+    precision: Precision.ValueType,
+    use_tf32: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[str, int]] = []
+    cuda = AskedCuda(monkeypatch)
+    monkeypatch.setattr(
+        engines, "BoundEngine", lambda session, provider, most, _: made.append((provider, most))
+    )
+    load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
+    assert made == [(CUDA, 4)]
+    assert [asked["use_tf32"] for asked in cuda.asked] == [use_tf32]
+
+
+def test_cuda_is_not_asked_for_what_is_no_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = AskedCuda(monkeypatch)
+    onnx.save(model({"convserve.manifest": '{"precision": "INT4"}'}), tmp_path / "unknown.onnx")
+    onnx.save(model({}), tmp_path / "bare.onnx")
+    for name, message in (("unknown", "precision is 'INT4'"), ("bare", "an ONNX file without")):
+        with pytest.raises(BundleError, match=message):
+            load_engine(tmp_path / f"{name}.onnx", EngineOptions("cuda"))
+    with pytest.raises(EngineError, match=r"none\.onnx"):
+        load_engine(tmp_path / "none.onnx", EngineOptions("cuda"))
+    assert cuda.asked == []
+
+
+@pytest.mark.parametrize("make", [DirectEngine, bound])
+def test_float16_answers_as_float32_does_within_a_hundredth(
+    make: MakeEngine, session: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "half.onnx"
+    onnx.save(float16.convert(model({})), path)
+    engine = make(ort.InferenceSession(str(path), providers=[CPU]), CPU, 8)
+    engine.warm_up()
+    # Digits of which two classes are nearly as bright: the steepest part of the softmax.
+    images = np.zeros((8, *SHAPE), np.uint8)
+    images[:, 0, 3, 0], images[:, 0, 4, 0] = 200, np.arange(193, 209, 2)
+    expected = one_by_one(session, images)
+    found = np.concatenate([engine.run([image[None]]) for image in images])
+    assert 0 < np.abs(found - expected).max() <= 1e-2
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
 # Installation

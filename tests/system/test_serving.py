@@ -292,7 +292,7 @@ def test_folder_that_may_not_be_looked_at_is_refused_with_one_line() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--max-batch", "0"], "--max-batch: 0 is not within 1 to 4096"),
+        (["--max-batch", "4097"], "--max-batch: 4097 is not within 0 to 4096"),
         (
             ["--models", "/no/such/folder"],
             "models: /no/such/folder is not a folder; create it, or mount the volume there",

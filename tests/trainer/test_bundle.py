@@ -7,7 +7,12 @@ import onnx
 import pytest
 from google.protobuf import json_format
 
-from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
+from convserve_protos.bundle_pb2 import (
+    IMAGE_KIND_DIGITS,
+    PRECISION_FLOAT32,
+    InputSpec,
+    Manifest,
+)
 from convserve_trainer import bundle, digits, manifest
 from convserve_trainer.errors import BundleError, UsageError
 from convserve_trainer.parity import Comparison
@@ -30,8 +35,8 @@ def _said() -> Manifest:
     pictures = ArrayPictures(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.int64))
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
     data = Data("digits", digits.LABELS, spec, pictures, pictures, "ab" * 32)
-    compared = Comparison(keras=score, onnxruntime=score, largest=5e-7)
-    return manifest.of("mnist", LECTURE, data, 5, compared, 93_322)
+    compared = Comparison(keras=score, onnxruntime=score, largest=5e-7, others=0)
+    return manifest.of("mnist", LECTURE, data, 5, compared, 93_322, PRECISION_FLOAT32)
 
 
 def test_manifest_comes_back_as_it_was_attached(tmp_path: Path) -> None:
@@ -58,7 +63,8 @@ def test_manifest_fills_every_field(published: Published) -> None:
     assert recipe == json.loads(LECTURE.override(limit=1280, epochs=1, seed=7).to_json())
     assert set(training.versions) >= {"keras", "tensorflow", "onnx", "python", "convserve"}
     assert len(training.dataset_sha256) == 64
-    assert 0 < training.parity_max_abs <= 1e-5
+    assert 0 < training.parity_max_abs <= training.parity_bound == 1e-5
+    assert said.precision == PRECISION_FLOAT32
     assert set(said.metrics) == {"accuracy", "loss", "correct", "total", "keras_correct"}
     assert said.metrics["keras_correct"] == said.metrics["correct"]
     assert said.metrics["accuracy"] == said.metrics["correct"] / said.metrics["total"]

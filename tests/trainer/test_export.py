@@ -120,7 +120,7 @@ def test_parity_of_the_same_net_holds(
     expected = _Keras(model)
     monkeypatch.setattr(predict, "by_onnxruntime", asked)
     monkeypatch.setattr(_Keras, "predict_on_batch", lambda self, x: ask(self._session, x))
-    compared = parity.check(model.SerializeToString(), expected, _batches(dataset, 1_100))
+    compared = parity.check([parity.Candidate(model)], expected, _batches(dataset, 1_100))
     assert compared.largest <= 1e-6
     assert compared.keras.total == compared.onnxruntime.total == 1_100
     assert compared.keras.correct == compared.onnxruntime.correct > 500
@@ -134,7 +134,7 @@ def test_parity_of_a_perturbed_weight_is_refused(model: onnx.ModelProto, dataset
     perturbed[0] += 1e-3
     kernel.CopyFrom(onnx.numpy_helper.from_array(perturbed, kernel.name))
     with pytest.raises(ParityError, match=r"differs from Keras by \d.*e-\d\d \(at most 1e-05"):
-        parity.check(model.SerializeToString(), expected, _batches(dataset))
+        parity.check([parity.Candidate(model)], expected, _batches(dataset))
 
 
 def test_parity_sees_one_other_arg_max_within_the_tolerance(
@@ -146,13 +146,13 @@ def test_parity_sees_one_other_arg_max_within_the_tolerance(
     found[42, 4] += 4e-6
     monkeypatch.setattr(predict, "by_onnxruntime", lambda *_: found)
     with pytest.raises(ParityError, match="and in 1 of 50 arg-max, in batches of 1$"):
-        parity.check(model.SerializeToString(), _Fixed(expected), _batches(dataset))
+        parity.check([parity.Candidate(model)], _Fixed(expected), _batches(dataset))
 
 
 def test_parity_refuses_what_is_no_number(model: onnx.ModelProto, dataset: Dataset) -> None:
     expected = _Fixed(np.full((50, 10), np.nan, dtype=np.float32))
     with pytest.raises(ParityError, match="by nan"):
-        parity.check(model.SerializeToString(), expected, _batches(dataset))
+        parity.check([parity.Candidate(model)], expected, _batches(dataset))
 
 
 def test_session_of_no_model_is_a_bundle_error() -> None:

@@ -283,7 +283,7 @@ sys.exit(', '.join(loaded) or 0)
 def test_installed_command_helps_with_two_examples() -> None:
     command = shutil.which("convserve-train", path=Path(sys.executable).parent)
     assert command is not None
-    for subcommand in ("fit", "evaluate", "inspect", "recipes"):
+    for subcommand in ("fit", "evaluate", "compare", "inspect", "recipes"):
         done = subprocess.run([command, subcommand, "--help"], capture_output=True, text=True)
         assert done.returncode == 0
         examples = done.stdout.partition("examples:\n")[2].splitlines()

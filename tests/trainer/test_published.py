@@ -81,6 +81,7 @@ def test_nothing_need_be_writable_where_nothing_is_done(
         (["--seed", "8", "--batch-size", "32"], "batch_size, seed"),
         (["--limit", "640"], "limit, data"),
         (["--min-accuracy", "0.999"], "accuracy floor"),
+        (["--precision", "float16"], "precision"),
     ],
 )
 def test_other_training_is_begun_and_says_what_differs(
@@ -94,6 +95,18 @@ def test_other_training_is_begun_and_says_what_differs(
         _fit(mnist_folder, models, *more)
     file = models / "mnist" / "1" / "model.onnx"
     assert capsys.readouterr().out == f"{file} differs from this training in: {differing}\n"
+
+
+def test_bundle_that_is_older_than_precisions_is_float32(mnist_folder: Path, models: Path) -> None:
+    file = models / "mnist" / "1" / "model.onnx"
+    model, said = bundle.read(file)
+    said.ClearField("precision")
+    model.ClearField("metadata_props")
+    manifest.attach(said, model)
+    onnx.save(model, file)
+    assert _fit(mnist_folder, models, "--precision", "float32") == 0
+    with pytest.raises(Trained):
+        _fit(mnist_folder, models, "--precision", "tf32")
 
 
 def test_other_data_are_trained_on(

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from convserve_trainer import bundle, export
+from convserve_trainer import bundle, export, precisions
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Description:
         path: of model.onnx.
         size: of the file, bytes.
         parameters: trainable ones.
+        precision: as `--precision` says it.
         inputs: of the graph, as `pixels: uint8 [N, 28, 28, 1]`.
         outputs: of the graph, likewise.
         operators: of the nodes, in the order they run.
@@ -28,6 +29,7 @@ class Description:
     path: str
     size: int
     parameters: int
+    precision: str
     inputs: list[str]
     outputs: list[str]
     operators: list[str]
@@ -45,6 +47,7 @@ class Description:
         lines = [
             ("bundle", f"{self.path} ({self.size:,} bytes)"),
             ("parameters", f"{self.parameters:,}"),
+            ("precision", self.precision),
             *(("input", text) for text in self.inputs),
             *(("output", text) for text in self.outputs),
             ("nodes", f"{len(self.operators)}: {', '.join(self.operators)}"),
@@ -69,6 +72,7 @@ def describe(path: Path) -> Description:
         path=str(file),
         size=file.stat().st_size,
         parameters=manifest.parameters,
+        precision=precisions.name(manifest.precision),
         inputs=[export.describe(value) for value in model.graph.input],
         outputs=[export.describe(value) for value in model.graph.output],
         operators=export.operators(model),

@@ -17,10 +17,6 @@ class CheckpointError(TrainerError):
     """No training to go on with, another one, a damaged one, or one that cannot be kept."""
 
 
-class DivergedError(TrainerError):
-    """A loss or weights that are not finite."""
-
-
 class BundleError(TrainerError):
     """A file that is no bundle, or not the kind of bundle that was asked for."""
 
@@ -35,6 +31,10 @@ class ParityError(ExportError):
 
 class AccuracyError(TrainerError):
     """A net that misses the accuracy floor of its recipe."""
+
+
+class DivergedError(TrainerError):
+    """A loss, or weights, that are no finite numbers any more."""
 
 
 class PublishError(TrainerError):

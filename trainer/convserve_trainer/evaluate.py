@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
@@ -25,12 +26,28 @@ def evaluate(file: Path, pictures: Pictures) -> Score:
         BundleError: ONNX Runtime refuses it.
         DataError: too many pictures cannot be read.
     """
+    return score(*answers(file, pictures))
+
+
+def answers(
+    file: Path, pictures: Pictures
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer]]:
+    """Returns what a bundle says, float32 [N, K], and what is right, int [N].
+
+    Args:
+        file: model.onnx, one that `check` has let pass.
+        pictures: all that it is asked about, in their order.
+
+    Raises:
+        BundleError: ONNX Runtime refuses it.
+        DataError: too many pictures cannot be read.
+    """
     session = predict.session(file.read_bytes())
     probabilities, labels = [], []
     for pixels, right in pictures.batches(range(len(pictures)), predict.BATCH):
         probabilities.append(predict.by_onnxruntime(session, pixels))
         labels.append(right)
-    return score(np.concatenate(probabilities), np.concatenate(labels))
+    return np.concatenate(probabilities), np.concatenate(labels)
 
 
 def check(path: Path) -> tuple[Path, Manifest]:

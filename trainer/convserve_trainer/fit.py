@@ -140,10 +140,19 @@ def _log(training: Training, run: Run, progress: Progress) -> None:
 
 
 def _diverged(what: str, training: Training, run: Run) -> DivergedError:
-    kept = f"what is kept in {run.folder} ends with {run.kept}" if run.kept else "nothing is kept"
+    if run.kept is None:
+        kept = "nothing is kept"
+    elif run.kept.epochs:
+        kept = (
+            f"finished epochs are kept in {run.folder}: --resume --epochs {run.kept.epochs} "
+            "publishes them"
+        )
+    else:
+        kept = f"{run.kept} is kept in {run.folder}"
     return DivergedError(
-        f"{what} at {training.position}, learning rate {_learning_rate(training.model):g}: the "
-        f"training diverged and was stopped; {kept}"
+        f"{what} in step {training.under_way.steps} of epoch {training.position.epochs + 1}, at a "
+        f"learning rate of {_learning_rate(training.model):g}; {kept}; another --seed or a larger "
+        "--batch-size may do better"
     )
 
 

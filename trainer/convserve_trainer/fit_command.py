@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from convserve_trainer import recipes, sources
+from convserve_trainer import precisions, recipes, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -56,7 +56,8 @@ def run(options: argparse.Namespace) -> None:
     from convserve_trainer import train
 
     name = sources.model_name(options) if options.name is None else options.name
-    target = train.Target(options.models, name, options.version)
+    precision = precisions.NAMES[options.precision]
+    target = train.Target(options.models, name, options.version, precision)
     train.train(
         recipe,
         load,
@@ -137,6 +138,14 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         help="least share of held-out images that are right, 0 to 1 [default: the recipe's]",
     )
     group.add_argument(
+        "--precision",
+        choices=list(precisions.NAMES),
+        default="float32",
+        help="what servers compute in: tf32 lets CUDA round to TensorFloat-32, float16 halves the "
+        "file; both must keep to 0.01 of Keras's probabilities, float32 to 0.00001 "
+        "[default: %(default)s]",
+    )
+    group.add_argument(
         "--models",
         metavar="DIR",
         type=Path,
@@ -158,8 +167,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seed and epochs, and meets the floor; "
-        "a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seed, epochs and precision, and meets "
+        "the floor; a --version that was made otherwise is an error",
     )
 
 

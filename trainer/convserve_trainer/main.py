@@ -20,6 +20,10 @@ EVALUATE_EXAMPLES = """examples:
   convserve-train evaluate models/mnist
   convserve-train evaluate models/cats-dogs --data cats_dogs --json
 """
+COMPARE_EXAMPLES = """examples:
+  convserve-train compare models/mnist/1 models/mnist/2
+  convserve-train compare models/cats-dogs/1 models/cats-dogs --data cats_dogs --json
+"""
 INSPECT_EXAMPLES = """examples:
   convserve-train inspect models/mnist
   convserve-train inspect models/mnist/1 --json
@@ -96,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check_data(commands)
     _add_fit(commands)
     _add_evaluate(commands)
+    _add_compare(commands)
     _add_inspect(commands)
     _add_recipes(commands)
     return command
@@ -131,6 +136,15 @@ def _add_evaluate(commands: Commands) -> None:
     _add_json(command)
 
 
+def _add_compare(commands: Commands) -> None:
+    what = "say whether one of two bundles is better, on the same held-out pictures"
+    command = _add(commands, "compare", what, COMPARE_EXAMPLES, _compare)
+    command.add_argument("a", metavar="A", type=Path, help=BUNDLE_HELP)
+    command.add_argument("b", metavar="B", type=Path, help="likewise")
+    sources.add_options(command)
+    _add_json(command)
+
+
 def _add_inspect(commands: Commands) -> None:
     what = "show what a bundle holds and where it comes from"
     command = _add(commands, "inspect", what, INSPECT_EXAMPLES, _inspect)
@@ -160,12 +174,27 @@ def _evaluate(options: argparse.Namespace) -> None:
     from convserve_trainer import evaluate
 
     file, manifest = evaluate.check(options.bundle)
-    pictures = sources.held_out(options, manifest, lambda line: print(line, file=sys.stderr))
+    pictures = sources.held_out(options, manifest, _note)
     score = evaluate.evaluate(file, pictures)
     if options.json:
         print(json.dumps({"bundle": str(file)} | score.as_dict()))
     else:
         print(f"{file}: {score}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from convserve_trainer.compare import compare
+
+    compared = compare(
+        options.a,
+        options.b,
+        lambda manifest: sources.held_out(options, manifest, _note),
+    )
+    print(json.dumps(compared.as_dict()) if options.json else compared)
+
+
+def _note(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from convserve_protos.bundle_pb2 import Manifest, Training
+from convserve_protos.bundle_pb2 import Manifest, Precision, Training
+from convserve_trainer import precisions
 from convserve_trainer.errors import UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import Data
@@ -42,7 +43,13 @@ def check_name(name: str) -> None:
 
 
 def of(
-    name: str, recipe: Recipe, data: Data, epochs: int, compared: Comparison, parameters: int
+    name: str,
+    recipe: Recipe,
+    data: Data,
+    epochs: int,
+    compared: Comparison,
+    parameters: int,
+    precision: Precision.ValueType,
 ) -> Manifest:
     """Returns the manifest of a net.
 
@@ -53,6 +60,7 @@ def of(
         epochs: that its weights have seen.
         compared: Keras and the exported net on all that is held out.
         parameters: trainable ones.
+        precision: that it is published in.
     """
     manifest = Manifest(
         format=FORMAT,
@@ -68,9 +76,11 @@ def of(
             git_commit=git_commit(),
             dataset_sha256=data.sha256,
             parity_max_abs=compared.largest,
+            parity_bound=precisions.BOUNDS[precision],
         ),
         metrics=compared.onnxruntime.as_dict() | {"keras_correct": compared.keras.correct},
         parameters=parameters,
+        precision=precision,
     )
     manifest.created.FromDatetime(datetime.now(UTC))
     return manifest

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, Precision
 from convserve_trainer import (
     bundle,
     export,
@@ -13,6 +14,7 @@ from convserve_trainer import (
     order,
     parity,
     plot,
+    precisions,
     predict,
     publish,
     published,
@@ -40,17 +42,19 @@ if TYPE_CHECKING:
 
 
 class Target(NamedTuple):
-    """Where a net will be published.
+    """Where a net will be published, and in what precision.
 
     Attributes:
         models: the models folder.
         name: of the model.
         version: None for the next free one.
+        precision: a known one.
     """
 
     models: Path
     name: str
     version: int | None = None
+    precision: Precision.ValueType = PRECISION_FLOAT32
 
 
 def train(
@@ -90,7 +94,7 @@ def train(
     data = load()
     recipe = recipe.for_classes(len(data.labels))
     if earlier is not None:
-        if _is_published(earlier, recipe, data, out):
+        if _is_published(earlier, recipe, data, target.precision, out):
             return earlier / bundle.FILE
         _check_targets(target, keeping)
     settings = run_settings.of(recipe, data.sha256)
@@ -113,15 +117,17 @@ def train(
 
 def _check_targets(target: Target, keeping: Keeping) -> None:
     """Checks what can be known of them before the data are loaded."""
-    publish.check_target(*target)
+    publish.check_target(target.models, target.name, target.version)
     run_folder.check(keeping)
 
 
-def _is_published(version: Path, recipe: Recipe, data: Data, out: TextIO) -> bool:
+def _is_published(
+    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType, out: TextIO
+) -> bool:
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data)
+        differing = published.differences(version, recipe, data, precision)
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
@@ -210,8 +216,9 @@ def _publish(
     model, history = training.model, training.history
     try:
         _choose_best(model, history, out)
-        content = _bundle(model, recipe, target.name, data, history.best.epoch, out)
-        return publish.publish(content, *target, beside=_drawn(history, target.name))
+        content = _bundle(model, recipe, target, data, history.best.epoch, out)
+        beside = _drawn(history, target.name)
+        return publish.publish(content, target.models, target.name, target.version, beside)
     except TrainerError:
         if run.kept:
             print(f"{run.kept} is kept in {run.folder} for --resume", file=out)
@@ -219,25 +226,34 @@ def _publish(
 
 
 def _bundle(
-    model: "keras.Model", recipe: Recipe, name: str, data: Data, epochs: int, out: TextIO
+    model: "keras.Model", recipe: Recipe, target: Target, data: Data, epochs: int, out: TextIO
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
     parameters = model.count_params()
     model = models.of_columns(model)
-    exported = export.export(model)
+    candidates = parity.candidates(export.export(model), target.precision)
+    bundled = candidates[0].model
+    export.check(bundled)
     held_out = data.held_out.batches(range(len(data.held_out)), predict.BATCH)
-    compared = parity.check(exported.SerializeToString(), model, held_out)
+    compared = parity.check(candidates, model, held_out)
     print(f"held-out {data.what}, Keras         {compared.keras}", file=out)
     print(f"held-out {data.what}, ONNX Runtime  {compared.onnxruntime}", file=out)
-    print(f"largest difference between the two {compared.largest:.1e}", file=out, flush=True)
+    print(
+        f"largest difference between the two {compared.largest:.1e} "
+        f"(bound of {precisions.name(target.precision)} "
+        f"{precisions.BOUNDS[target.precision]:.0e}), other labels {compared.others:,}",
+        file=out,
+        flush=True,
+    )
     accuracy = compared.onnxruntime.accuracy
     if accuracy < recipe.min_accuracy:
         raise AccuracyError(
             f"accuracy {accuracy:.2%} is below the floor of {recipe.min_accuracy:.2%}: "
             "nothing was published (--min-accuracy sets another floor)"
         )
-    manifest.attach(manifest.of(name, recipe, data, epochs, compared, parameters), exported)
-    return exported.SerializeToString()
+    said = manifest.of(target.name, recipe, data, epochs, compared, parameters, target.precision)
+    manifest.attach(said, bundled)
+    return bundled.SerializeToString()
 
 
 def _drawn(history: History, name: str) -> dict[str, bytes]:

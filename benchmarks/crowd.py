@@ -1,0 +1,89 @@
+"""Load from several processes of convserve bench at once: more than one of them could make."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.load import LoadError
+
+_WARM_UP_S = 1.0
+#: Beyond the time that they were told to take.
+_LATE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What they found together.
+
+    Attributes:
+        calls: of all, those of the warm-up counted.
+        calls_per_s: of all.
+        p50_ms: median of theirs.
+        p99_ms: the largest of theirs.
+        generator_cpus: processor time of all, in CPUs.
+    """
+
+    calls: float
+    calls_per_s: float
+    p50_ms: float
+    p99_ms: float
+    generator_cpus: float
+
+
+def drive(
+    address: str, processes: int, callers: int, seconds: float, flags: Sequence[str]
+) -> Crowd:
+    """Make the calls.
+
+    Args:
+        address: of the server.
+        processes: that make them; no more than there are callers.
+        callers: of all together.
+        seconds: that are measured.
+        flags: more for convserve bench.
+
+    Raises:
+        LoadError: if any call failed, or one of them did not end.
+    """
+    processes = min(processes, callers)
+    shares = [len(range(place, callers, processes)) for place in range(processes)]
+    command = [sys.executable, "-m", "convserve.main", "bench", address, "--format", "jsonl"]
+    command += ["--seconds", f"{seconds}", "--warm-up", f"{_WARM_UP_S}", *flags]
+    running = [
+        subprocess.Popen(
+            [*command, "--callers", f"{share}", "--connections", f"{min(16, share)}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for share in shares
+    ]  # fmt: skip
+    try:
+        told = [_told(one, seconds) for one in running]
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    medians = sorted(each["latency_ms"]["p50"] for each in told)
+    rate = sum(each["calls_per_s"] for each in told)
+    return Crowd(
+        calls=rate * (seconds + _WARM_UP_S),
+        calls_per_s=rate,
+        p50_ms=medians[len(medians) // 2],
+        p99_ms=max(each["latency_ms"]["p99"] for each in told),
+        generator_cpus=sum(
+            each["generator"]["cpu_us_a_call"] * each["calls_per_s"] / 1e6 for each in told
+        ),
+    )
+
+
+def _told(one: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
+    try:
+        output, errors = one.communicate(timeout=seconds + _WARM_UP_S + _LATE_S)
+    except subprocess.TimeoutExpired as error:
+        raise LoadError(f"convserve bench did not end within {error.timeout:g} s") from error
+    if one.returncode:
+        raise LoadError(f"{output}{errors}")
+    told: dict[str, Any] = json.loads(output)
+    return told

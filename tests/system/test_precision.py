@@ -1,0 +1,77 @@
+"""Nets in every precision, from the trainer's command through one server to a client."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from convserve import Client
+from convserve.main import main
+from convserve_trainer import bundle
+from tests.bundles import model
+from tests.system.conftest import WAIT_S, StartServer
+from tests.trainer.drawn import draw_parts
+
+TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
+NAMES = {"float32": "red-blue", "tf32": "red-blue-tf32", "float16": "red-blue-half"}
+
+
+def _publish(folder: Path, models: Path, precision: str) -> None:
+    command = [sys.executable, "-m", "convserve_trainer.main", "fit", "photos", *TINY]
+    command += ["--data", str(folder), "--models", str(models), "--epochs", "2"]
+    command += ["--name", NAMES[precision], "--precision", precision]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S * 3)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_precision_is_published_served_and_answers_alike(
+    tmp_path: Path,
+    models: Path,
+    start_server: StartServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parts = {"red": 12, "blue": 12}
+    folder = draw_parts(tmp_path / "red_blue", parts, parts)
+    for precision in NAMES:
+        _publish(folder, models, precision)
+    # One more, of a later trainer: it is refused, and the digits of before are served.
+    (models / "mnist" / "2").mkdir()
+    onnx.save(
+        model({"convserve.manifest": '{"format": 1, "precision": "PRECISION_INT8"}'}),
+        models / "mnist" / "2" / "model.onnx",
+    )
+
+    server = start_server("--device", "cpu", "--workers", "1")
+    address = server.wait_until_serving()
+    files = [path.read_bytes() for path in sorted(folder.glob("*/*/*.jpg"))]
+    answers = {}
+    for precision, name in NAMES.items():
+        with Client(address, model=name) as client:
+            answers[precision] = client.classify_images(files)
+            shown = {one.name: one for one in client.models()}
+        assert shown[name].precision == precision
+        assert shown[name].manifest == bundle.read_manifest(models / name)
+    assert (shown["mnist"].version, shown["mnist"].precision) == (1, "float32")
+
+    exact = answers["float32"].probabilities
+    np.testing.assert_array_equal(answers["tf32"].probabilities, exact)
+    difference = np.abs(answers["float16"].probabilities - exact)
+    assert 0 < difference.max() <= 1e-2
+    clear = np.abs(exact[:, 0] - exact[:, 1]) > 2e-2
+    assert clear.any()
+    labels = [answers[precision].indices[clear] for precision in ("float32", "float16")]
+    np.testing.assert_array_equal(*labels)
+
+    assert main(["models", "--server", address]) == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert [rows[name][-2:] for name in NAMES.values()] == [
+        [precision, "CPU"] for precision in NAMES
+    ]
+    assert server.terminate() == 0
+    refusals = [entry for entry in server.log if "not served" in entry["message"]]
+    [said] = {entry["message"] for entry in refusals}
+    assert said.startswith("mnist/2 is not served: the manifest's precision is 'PRECISION_INT8', ")
+    assert "exception" not in refusals[0]

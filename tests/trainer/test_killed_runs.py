@@ -1,0 +1,110 @@
+"""SIGKILL on a real process, at a step that it says it is at, and what comes of its training."""
+
+import contextlib
+import csv
+import io
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer import bundle, checkpoint
+from convserve_trainer.main import main
+from convserve_trainer.run_folder import file_of, found
+from convserve_trainer.training_state import Position
+
+from .drawn import draw_parts
+from .test_run_log import events
+
+WAIT_S = 300
+EPOCHS, STEPS = 4, 20
+TIMES = ("seconds", "input_share")
+
+
+@pytest.fixture(params=["digits", "photos"])
+def task(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """Arguments of a training of four epochs of twenty steps."""
+    if request.param == "digits":
+        folder = request.getfixturevalue("mnist_folder")
+        more = ["--limit", str(64 * STEPS - 10)]  # the last batch is smaller than the others
+    else:
+        folder = draw_parts(tmp_path / "mnist", {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
+        more = ["--recipe", "quick", "--size", "22x24", "--batch-size", "7", "--cache", "none"]
+        more += ["--steps", f"{STEPS}", "--min-accuracy", "0"]
+    command = ["fit", request.param, "--data", str(folder), "--epochs", f"{EPOCHS}", "--seed", "3"]
+    return [*command, *more]
+
+
+def _kill(command: list[str], line: str) -> None:
+    """Runs a training until it says a line."""
+    command = [sys.executable, "-m", "convserve_trainer.main", *command]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for said in process.stdout:
+            if said.startswith(line):
+                process.kill()
+        assert process.wait(WAIT_S) == -signal.SIGKILL, f"ended without {line}"
+
+
+def _weights(models: Path) -> list[bytes]:
+    graph = bundle.read(models / "mnist")[0].graph
+    return [onnx.numpy_helper.to_array(tensor).tobytes() for tensor in graph.initializer]
+
+
+def _manifest(models: Path) -> Manifest:
+    manifest = bundle.read_manifest(models / "mnist")
+    assert manifest.HasField("created")
+    manifest.ClearField("created")
+    return manifest
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    return [{name: row[name] for name in row if name not in TIMES} for row in rows]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_killed_training_ends_as_one_that_was_not(
+    damaged: bool, task: list[str], tmp_path: Path
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    models = {folder: tmp_path / f"models-of-{folder.name}" for folder in (whole, run)}
+    command = {
+        folder: [*task, "--run", str(folder), "--models", str(models[folder]), "--name", "mnist"]
+        for folder in (whole, run)
+    }
+    assert main(command[whole]) == 0
+
+    step = random.randint(1, STEPS - 1)
+    at = f"epoch 3/{EPOCHS}  step {step}/{STEPS} "
+    _kill([*command[run], "--checkpoint-seconds", "0"], at)
+    newest, before, *_ = found(run)
+    assert Position(2, step) <= newest < Position(EPOCHS)
+    if damaged:
+        path = file_of(run, newest)
+        path.write_bytes(path.read_bytes()[:-100])
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main([*command[run], "--resume"]) == 0
+    assert f"\nresumed after {before if damaged else newest}\n" in output.getvalue()
+    assert ("is damaged" in output.getvalue()) == damaged
+
+    ends = [checkpoint.load(each / "checkpoints/epoch-0004.keras") for each in (whole, run)]
+    states = [[*end.model.variables, *end.model.optimizer.variables] for end in ends]
+    assert [variable.path for variable in states[0]] == [variable.path for variable in states[1]]
+    for one, other in zip(*states, strict=True):
+        assert np.array_equal(one.numpy(), other.numpy()), f"{one.path}, killed at step {step}"
+    assert _weights(models[run]) == _weights(models[whole])
+    assert _manifest(models[run]) == _manifest(models[whole])
+    rows = _rows(whole / "history.csv")
+    assert len(rows) == EPOCHS
+    for table in (run / "history.csv", models[run] / "mnist/1/history.csv"):
+        assert _rows(table) == rows
+    for part in (whole / "tensorboard").iterdir():
+        assert events(run / "tensorboard" / part.name) == events(part) != []
