@@ -122,7 +122,7 @@ def test_missed_floor_publishes_nothing_and_resume_can_lower_it(
     message = _one_line(captured.err)
     assert message.startswith("accuracy ")
     assert "is below the floor of 98.70%: nothing was published" in message
-    assert f"epoch 1 is kept in {models / '.unfinished'}" in captured.out
+    assert f"the trained weights are kept in {models / '.unfinished'}" in captured.out
     assert os.listdir(models) == [".unfinished"]
 
     assert main([*command, "--min-accuracy", "0", "--resume"]) == 0
@@ -151,7 +151,7 @@ def test_disk_that_fills_while_publishing_keeps_the_weights(
     message = _one_line(captured.err)
     assert message.startswith("nothing was published: ")
     assert message.endswith(": No space left on device; make room there")
-    assert f"epoch 1 is kept in {models / '.unfinished'}" in captured.out
+    assert f"the trained weights are kept in {models / '.unfinished'}" in captured.out
     assert list((models / "mnist").iterdir()) == []
     assert len(list((models / ".unfinished").iterdir())) == 1
 

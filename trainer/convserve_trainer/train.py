@@ -221,7 +221,9 @@ def _publish(
         return publish.publish(content, target.models, target.name, target.version, beside)
     except TrainerError:
         if run.kept:
-            print(f"{run.kept} is kept in {run.folder} for --resume", file=out)
+            last = run.kept == training.position  # unless the disk refused it
+            what = "the trained weights are" if last else f"{run.kept} is"
+            print(f"{what} kept in {run.folder} for --resume", file=out)
         raise
 
 
