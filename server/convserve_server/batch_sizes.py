@@ -10,7 +10,7 @@ _OVERHEAD_S = 0.0001
 #: processes change.
 _GAIN = 0.03
 #: Batches that take less are not worth a look: what one costs varies more than images do, s.
-SHORT_S = 0.001
+_SHORT_S = 0.001
 _RUNS = 5
 
 
@@ -26,7 +26,7 @@ def largest_worthwhile(
     seconds: Callable[[int], float],
     sizes: Sequence[int],
     longest_s: float,
-    short_s: float = SHORT_S,
+    short_s: float = _SHORT_S,
 ) -> int:
     """The size beyond which batches cost no less an image, or take too long.
 

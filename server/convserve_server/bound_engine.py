@@ -92,7 +92,7 @@ class BoundEngine(SessionEngine):
         for lane in others:
             for rows in lane.sizes:
                 lane.warm_up(rows)
-        free, total = self._memory.free_bytes()
+        free, total = self._memory.free_and_total()
         log.info("of the device's memory %.0f of %.0f MiB are free", free / _MIB, total / _MIB)
 
     def _nothing(self, rows: int) -> Pixels:

@@ -34,8 +34,8 @@ class DeviceMemory(Protocol):
     def copy_out(self, host: int, device: int, size: int) -> None:
         """Copy so many bytes from an address of the device to one of the host."""
 
-    def free_bytes(self) -> tuple[float, float]:
-        """What is free on the device, with all processes counted, and what there is."""
+    def free_and_total(self) -> tuple[float, float]:
+        """Bytes that are free on the device, with all processes counted, and that there are."""
 
 
 class HostMemory:
@@ -55,8 +55,8 @@ class HostMemory:
         """See DeviceMemory.copy_out."""
         ctypes.memmove(host, device, size)
 
-    def free_bytes(self) -> tuple[float, float]:
-        """See DeviceMemory.free_bytes; not told apart from the rest of the host's."""
+    def free_and_total(self) -> tuple[float, float]:
+        """See DeviceMemory.free_and_total; not told apart from the rest of the host's."""
         return math.inf, math.inf
 
 
@@ -106,8 +106,8 @@ class CudaMemory:
         """See DeviceMemory.copy_out."""
         self._copy(host, device, size, _TO_HOST)
 
-    def free_bytes(self) -> tuple[float, float]:
-        """See DeviceMemory.free_bytes."""
+    def free_and_total(self) -> tuple[float, float]:
+        """See DeviceMemory.free_and_total."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         status = self._runtime.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
         if status:

@@ -1,6 +1,6 @@
 """Runs a model: chooses the device, makes the ONNX Runtime session and the engine that owns it.
 
-An engine is used by one thread at a time; the batcher sees to that.
+An engine is used by as many threads at a time as it says; the batcher sees to that.
 """
 
 import dataclasses
@@ -291,7 +291,7 @@ class DirectEngine(SessionEngine):
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         """See Engine.run."""
-        batch = self.gather(images, sum(len(piece) for piece in images))
+        batch = images[0] if len(images) == 1 else np.concatenate(images)
         if self._neighbours is None:
             return self._run(self._session, batch)
         alone = self._neighbours.begin()

@@ -1,6 +1,5 @@
 """What every engine over ONNX Runtime has: a session, and the shapes that a bundle must have."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,15 +40,6 @@ class SessionEngine:
         self.image_shape = _image_shape(session)
         self.classes = _classes(session)
         self.metadata: dict[str, str] = dict(session.get_modelmeta().custom_metadata_map)
-
-    def gather(self, images: Sequence[Pixels], rows: int) -> Pixels:
-        """The pieces as one array of the given number of rows; rows beyond the pieces are zero."""
-        count = sum(len(piece) for piece in images)
-        if len(images) == 1 and count == rows:
-            return images[0]
-        batch = np.zeros((rows, *self.image_shape), np.uint8)
-        np.concatenate(images, out=batch[:count])
-        return batch
 
 
 def _image_shape(session: Any) -> tuple[int, int, int]:

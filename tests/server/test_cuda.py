@@ -163,7 +163,7 @@ def test_model_of_which_a_node_would_fall_to_the_cpu_is_refused(tmp_path: Path) 
 
 
 def test_device_says_how_much_memory_it_has() -> None:
-    free, total = cuda_memory().free_bytes()
+    free, total = cuda_memory().free_and_total()
     assert 0 < free <= total
 
 

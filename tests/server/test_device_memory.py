@@ -104,7 +104,7 @@ def test_copy_that_fails_says_what_cuda_says(memory: CudaMemory, runtime: FakeCu
 
 
 def test_memory_of_the_device(memory: CudaMemory, runtime: FakeCudart) -> None:
-    assert memory.free_bytes() == (3, 7)
+    assert memory.free_and_total() == (3, 7)
     runtime.status = _OUT_OF_MEMORY
     with pytest.raises(RuntimeError, match=r"memory of the device: out of memory"):
-        memory.free_bytes()
+        memory.free_and_total()
