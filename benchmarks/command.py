@@ -34,12 +34,17 @@ def add_run_options(
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
 
 
-def add_server_options(parser: argparse.ArgumentParser) -> None:
-    """What is served, and how it is driven."""
+def add_models_option(parser: argparse.ArgumentParser) -> None:
+    """Where the models are."""
     parser.add_argument(
         "--models", type=Path, default=Path("models"), metavar="DIR",
         help="folder of bundles [default: models]",
     )  # fmt: skip
+
+
+def add_server_options(parser: argparse.ArgumentParser) -> None:
+    """What is served, and how it is driven."""
+    add_models_option(parser)
     parser.add_argument(
         "--seconds", type=_seconds, default=2.0, metavar="S",
         help="length of a measurement, from 0.05 [default: 2]",

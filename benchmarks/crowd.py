@@ -50,17 +50,12 @@ def drive(
     """
     processes = min(processes, callers)
     shares = [len(range(place, callers, processes)) for place in range(processes)]
-    command = [sys.executable, "-m", "convserve.main", "bench", address, "--format", "jsonl"]
-    command += ["--seconds", f"{seconds}", "--warm-up", f"{_WARM_UP_S}", *flags]
     running = [
-        subprocess.Popen(
-            [*command, "--callers", f"{share}", "--connections", f"{min(16, share)}"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
+        start(address, [*flags, f"--callers={share}", f"--connections={min(16, share)}"], seconds)
         for share in shares
-    ]  # fmt: skip
+    ]
     try:
-        told = [_told(one, seconds) for one in running]
+        told = [said(one, seconds) for one in running]
     finally:
         for one in running:
             one.kill()
@@ -78,11 +73,26 @@ def drive(
     )
 
 
-def _told(one: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
+def start(address: str, flags: Sequence[str], seconds: float) -> "subprocess.Popen[str]":
+    """Starts one process of convserve bench, for `said` to wait for."""
+    command = [sys.executable, "-m", "convserve.main", "bench", address, "--format", "jsonl"]
+    command += [f"--seconds={seconds}", f"--warm-up={_WARM_UP_S}", *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said(one: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
+    """What a process of convserve bench printed, once it has ended.
+
+    Raises:
+        LoadError: if a call failed, or it did not end in time; it is killed then.
+    """
     try:
         output, errors = one.communicate(timeout=seconds + _WARM_UP_S + _LATE_S)
     except subprocess.TimeoutExpired as error:
         raise LoadError(f"convserve bench did not end within {error.timeout:g} s") from error
+    finally:
+        one.kill()  # it has ended unless something is wrong, or the user wants no more
+        one.wait()
     if one.returncode:
         raise LoadError(f"{output}{errors}")
     told: dict[str, Any] = json.loads(output)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.bundles import Bundle
 from benchmarks.command import (
     BenchmarkError,
+    add_models_option,
     add_run_options,
     execute,
     new_parser,
@@ -237,10 +237,7 @@ def device_name() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.cuda", __doc__)
-    result.add_argument(
-        "--models", type=Path, default=Path("models"), metavar="DIR",
-        help="folder of bundles [default: models]",
-    )  # fmt: skip
+    add_models_option(result)
     result.add_argument("--model", default="mnist", metavar="NAME", help="[default: mnist]")
     result.add_argument(
         "--sizes", type=numbers, default=SIZES, metavar="N,...",

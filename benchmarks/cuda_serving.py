@@ -11,11 +11,18 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.answers import Questions
 from benchmarks.bundles import Bundle
-from benchmarks.command import add_run_options, execute, new_parser, numbers, tell, whole
+from benchmarks.command import (
+    add_models_option,
+    add_run_options,
+    execute,
+    new_parser,
+    numbers,
+    tell,
+    whole,
+)
 from benchmarks.crowd import drive
 from benchmarks.cuda import device_name
 from benchmarks.meter import reported
@@ -46,10 +53,7 @@ class Found:
 
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.cuda_serving", __doc__)
-    result.add_argument(
-        "--models", type=Path, default=Path("models"), metavar="DIR",
-        help="folder of bundles [default: models]",
-    )  # fmt: skip
+    add_models_option(result)
     result.add_argument("--model", default="mnist", metavar="NAME", help="[default: mnist]")
     result.add_argument(
         "--workers", type=numbers, default=[1, 2, 4, 8], metavar="N,...",

@@ -9,10 +9,8 @@ progress to standard error.
 """
 
 import argparse
-import json
 import resource
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,8 +28,9 @@ from benchmarks.command import (
     new_parser,
     tell,
 )
+from benchmarks.crowd import said, start
 from benchmarks.h2load import H2loadDriver
-from benchmarks.load import Driver, LoadError, OwnDriver, Task
+from benchmarks.load import Driver, OwnDriver, Task
 from benchmarks.meter import Meter, Subject, reported, rotated, running
 from benchmarks.report import heading_of_load, machine, write_json
 from benchmarks.servers import FRONTS, ours
@@ -41,7 +40,6 @@ CELLS = (Cell(1, 1), Cell(16, 1), Cell(64, 1))
 SHARE = 0.7
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
-_WARM_UP_S = 0.3
 #: Beyond the time it was told to take.
 _LATE_S = 60.0
 _HEADER = ("callers", "generator", "calls/s, median (min..max)", "p50 ms", "p99 ms")
@@ -119,20 +117,8 @@ class Bench:
 
     def measure(self, task: Task) -> Reading:
         """See Candidate.measure."""
-        command = [
-            *(sys.executable, "-m", "convserve.main", "bench", task.address, *self._flags),
-            *("--callers", str(task.callers), "--connections", str(task.connections)),
-            *("--seconds", str(task.seconds), "--warm-up", str(_WARM_UP_S), "--format", "jsonl"),
-        ]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=task.seconds + _LATE_S
-            )
-        except subprocess.TimeoutExpired as error:
-            raise LoadError(f"{_BENCH} did not end within {error.timeout:g} s") from error
-        if done.returncode:
-            raise LoadError(f"{done.stdout}{done.stderr}")
-        told = json.loads(done.stdout)
+        shape = [f"--callers={task.callers}", f"--connections={task.connections}"]
+        told = said(start(task.address, [*self._flags, *shape], task.seconds), task.seconds)
         for warning in told["warnings"]:
             tell(f"{_BENCH}: {warning}")
         times, cpu_us = told["latency_ms"], told["generator"]["cpu_us_a_call"]

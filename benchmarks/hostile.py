@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.answers import CLASSIFY, Questions
 from benchmarks.attacks import Attack, attacks
 from benchmarks.bundles import Bundle
-from benchmarks.command import BenchmarkError, execute, new_parser, tell
+from benchmarks.command import BenchmarkError, add_models_option, execute, new_parser, tell
 from benchmarks.containers import private_bytes
 from benchmarks.meter import reported
 from benchmarks.processes import ServerProcess, process_tree
@@ -152,10 +152,7 @@ class Guard:
 
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.hostile", __doc__)
-    result.add_argument(
-        "--models", type=Path, default=Path("models"), metavar="DIR",
-        help="folder of bundles [default: models]",
-    )  # fmt: skip
+    add_models_option(result)
     result.add_argument(
         "--model", default="mnist", metavar="NAME",
         help="of which the newest version is served [default: mnist]",

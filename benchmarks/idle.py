@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bundles import Bundle
-from benchmarks.command import add_run_options, execute, new_parser, tell, whole
+from benchmarks.command import add_models_option, add_run_options, execute, new_parser, tell, whole
 from benchmarks.meter import reported, rotated
 from benchmarks.processes import ServerProcess, process_tree
 from benchmarks.report import heading, machine, write_json
@@ -50,7 +50,7 @@ class Idle:
 
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.idle", __doc__)
-    result.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
+    add_models_option(result)
     result.add_argument("--model", default="mnist", metavar="NAME", help="[default: mnist]")
     result.add_argument(
         "--seconds", type=whole(1), default=10, metavar="S", help="of idling [default: 10]"

@@ -13,14 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from benchmarks.answers import CLASSIFY, Questions
 from benchmarks.bundles import Bundle
-from benchmarks.command import add_run_options, execute, new_parser, whole
+from benchmarks.command import add_models_option, add_run_options, execute, new_parser, whole
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
 from convserve_server.batcher import Batcher
@@ -87,7 +86,7 @@ class _NoFront:
 
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.stages", __doc__)
-    result.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
+    add_models_option(result)
     result.add_argument("--model", default="mnist", metavar="NAME", help="[default: mnist]")
     result.add_argument(
         "--repeats", type=whole(1), default=20, metavar="N", help="of each stage [default: 20]"
