@@ -18,14 +18,14 @@ def replaced(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".writing{path.suffix}")  # the leftover of a kill is overwritten
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Makes a file's content, or a folder's entries, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

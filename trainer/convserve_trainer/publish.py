@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from convserve_trainer import bundle, refusals
+from convserve_trainer import atomic_file, bundle, refusals
 from convserve_trainer.errors import PublishError
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
@@ -75,8 +75,8 @@ def publish(
             f"nothing was published: {error.filename or folder}: {refusals.reason(error)}"
         ) from error
     try:
-        _flush(folder)
-        _flush(models)
+        atomic_file.flush(folder)
+        atomic_file.flush(models)
     except OSError as error:
         raise PublishError(
             f"{target} is published, but a power cut may lose it: {error.strerror}"
@@ -91,7 +91,7 @@ def _write(contents: Mapping[str, bytes], folder: Path) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _flush(folder)
+    atomic_file.flush(folder)
 
 
 def _rename(temporary: Path, folder: Path, version: int | None) -> Path:
@@ -112,12 +112,3 @@ def _rename(temporary: Path, folder: Path, version: int | None) -> Path:
 
 def _exists(folder: Path, version: int) -> str:
     return f"{folder / str(version)} exists; a published version is never overwritten"
-
-
-def _flush(folder: Path) -> None:
-    """Makes a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
