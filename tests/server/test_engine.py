@@ -1,11 +1,9 @@
 """Engines over ONNX Runtime, on the CPU provider."""
 
-import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +13,17 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from convserve_protos.bundle_pb2 import (
-    PRECISION_FLOAT16,
-    PRECISION_FLOAT32,
-    PRECISION_TENSOR_FLOAT_32,
-    PRECISION_UNSPECIFIED,
-    Precision,
-)
-from convserve_server import engine as engines
 from convserve_server.bound_engine import BoundEngine
-from convserve_server.bundle import BundleError
 from convserve_server.device_memory import HostMemory
 from convserve_server.engine import (
     DirectEngine,
     Engine,
     EngineOptions,
     Room,
-    check_installation,
-    choose_provider,
     load_engine,
 )
 from convserve_server.neighbours import Neighbours, create
-from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
+from convserve_server.session_engine import CPU, EngineError, Pixels
 from convserve_trainer import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.test_conformance import until
@@ -190,6 +177,23 @@ def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None
     assert (engine.provider, engine.max_batch) == (CPU, 5)
     assert (engine.image_shape, engine.classes) == (SHAPE, CLASSES)
     assert manifest().name in engine.metadata["convserve.manifest"]
+
+
+@pytest.mark.parametrize("make", [DirectEngine, bound])
+def test_float16_answers_as_float32_does_within_a_hundredth(
+    make: MakeEngine, session: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "half.onnx"
+    onnx.save(float16.convert(model({})), path)
+    engine = make(ort.InferenceSession(str(path), providers=[CPU]), CPU, 8)
+    engine.warm_up()
+    # Digits of which two classes are nearly as bright: the steepest part of the softmax.
+    images = np.zeros((8, *SHAPE), np.uint8)
+    images[:, 0, 3, 0], images[:, 0, 4, 0] = 200, np.arange(193, 209, 2)
+    expected = one_by_one(session, images)
+    found = np.concatenate([engine.run([image[None]]) for image in images])
+    assert 0 < np.abs(found - expected).max() <= 1e-2
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
 
 
 class RecordingSession:
@@ -468,258 +472,3 @@ def test_output_of_open_width_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, change)
     assert message.startswith("the output probabilities is tensor(float) [")
     assert message.endswith("; taken is float32 [N, K] with N alone open")
-
-
-# Choosing a device
-
-
-@pytest.fixture(autouse=True)
-def provider_is_chosen_anew() -> Iterator[None]:
-    choose_provider.cache_clear()
-    yield
-    choose_provider.cache_clear()
-
-
-class FakeRuntime:
-    """onnxruntime with other providers than it has."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *providers: str) -> None:
-        self.preloaded = 0
-        monkeypatch.setattr(ort, "get_available_providers", lambda: list(providers))
-        monkeypatch.setattr(ort, "preload_dlls", self._preload, raising=False)
-        self._monkeypatch = monkeypatch
-
-    def make_cuda_work(self) -> None:
-        """Let nets be made for CUDA, if not models."""
-        real = engines._session
-
-        def session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
-            return object() if isinstance(model, bytes) else real(model, provider, options)
-
-        self._monkeypatch.setattr(engines, "_session", session)
-        self._monkeypatch.setattr(engines, "cuda_memory", HostMemory)
-
-    def _preload(self) -> None:
-        self.preloaded += 1
-
-
-def test_device_cuda_without_it_is_refused_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, file: Path
-) -> None:
-    FakeRuntime(monkeypatch, CPU)
-    expected = (
-        "device cuda: this onnxruntime has only CPUExecutionProvider; "
-        "install 'convserve[gpu]' in place of 'convserve[serve]'"
-    )
-    with pytest.raises(EngineError) as caught:
-        choose_provider("cuda")
-    assert str(caught.value) == expected
-    with pytest.raises(EngineError) as caught:
-        load_engine(file, EngineOptions("cuda"))
-    assert str(caught.value) == expected
-
-
-@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_device_cuda_with_the_cpu_package_is_refused(file: Path) -> None:
-    with pytest.raises(EngineError, match=r"device cuda: this onnxruntime has only .*convserve\["):
-        load_engine(file, EngineOptions("cuda"))
-
-
-@pytest.mark.parametrize(
-    ("device", "available", "expected"),
-    [
-        ("cpu", [CPU], CPU),
-        ("cpu", [CUDA, CPU], CPU),
-        ("auto", [CPU], CPU),
-        ("auto", [CUDA, CPU], CUDA),
-        ("cuda", [CUDA, CPU], CUDA),
-    ],
-)
-def test_provider_fits_device_and_what_is_there(
-    device: str, available: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runtime = FakeRuntime(monkeypatch, *available)
-    runtime.make_cuda_work()
-    assert choose_provider(device) == expected
-    # NVIDIA's libraries are found only if they were loaded before the first session.
-    assert runtime.preloaded == (expected == CUDA)
-
-
-#: What ONNX Runtime says of a provider that it was not built with.
-UNBUILT = pytest.mark.filterwarnings("ignore:Specified provider")
-
-
-@UNBUILT
-@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_cuda_that_does_not_work_is_refused_before_there_is_a_model(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    FakeRuntime(monkeypatch, CUDA, CPU)
-    with pytest.raises(EngineError, match=r"device cuda: CUDA does not work here .*NVIDIA Contain"):
-        choose_provider("cuda")
-
-
-@UNBUILT
-@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_auto_with_cuda_that_does_not_work_warns_once_and_takes_the_cpu(
-    monkeypatch: pytest.MonkeyPatch, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    FakeRuntime(monkeypatch, CUDA, CPU)
-    for _ in range(2):
-        engine = load_engine(file, EngineOptions("auto", max_batch=2))
-        assert isinstance(engine, DirectEngine)
-        assert engine.provider == CPU
-        engine.warm_up()
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("serving on the CPU: CUDA does not work here")
-
-
-@UNBUILT
-@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_model_that_cuda_does_not_take_is_no_cpu_in_silence(
-    monkeypatch: pytest.MonkeyPatch, file: Path
-) -> None:
-    FakeRuntime(monkeypatch, CUDA, CPU).make_cuda_work()
-    with pytest.raises(EngineError, match="CUDAExecutionProvider did not initialize"):
-        load_engine(file, EngineOptions("cuda"))
-
-
-@UNBUILT
-@pytest.mark.skipif(CUDA in ort.get_available_providers(), reason="this machine may have CUDA")
-def test_model_that_cuda_does_not_take_goes_to_the_cpu_with_a_warning(
-    monkeypatch: pytest.MonkeyPatch, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    FakeRuntime(monkeypatch, CUDA, CPU).make_cuda_work()
-    engine = load_engine(file, EngineOptions("auto", max_batch=2))
-    assert isinstance(engine, DirectEngine)
-    assert engine.provider == CPU
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage() == "CUDA cannot be used, falling back to the CPU"
-    engine.warm_up()
-
-
-# Precision
-
-
-class AskedCuda:
-    """Makes sessions for CUDA on the CPU, and keeps what the provider would be asked."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        FakeRuntime(monkeypatch, CUDA, CPU)
-        self.asked: list[dict[str, str]] = []
-        self._real = engines._session
-        monkeypatch.setattr(engines, "_session", self._session)
-        monkeypatch.setattr(engines, "cuda_memory", HostMemory)
-
-    def _session(self, model: Path | bytes, provider: str, options: EngineOptions) -> Any:
-        if isinstance(model, bytes):
-            return object()
-        if provider == CUDA:
-            self.asked.append(engines._provider_options(provider, options))
-        return self._real(model, CPU, options)
-
-
-@pytest.mark.parametrize(
-    ("precision", "use_tf32"),
-    [
-        (PRECISION_UNSPECIFIED, "0"),
-        (PRECISION_FLOAT32, "0"),
-        (PRECISION_TENSOR_FLOAT_32, "1"),
-        (PRECISION_FLOAT16, "0"),
-    ],
-)
-def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
-    precision: Precision.ValueType,
-    use_tf32: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made: list[tuple[str, int]] = []
-    cuda = AskedCuda(monkeypatch)
-    monkeypatch.setattr(
-        engines, "BoundEngine", lambda session, provider, most, _: made.append((provider, most))
-    )
-    load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
-    assert made == [(CUDA, 4)]
-    assert [asked["use_tf32"] for asked in cuda.asked] == [use_tf32]
-
-
-def test_cuda_is_not_asked_for_what_is_no_bundle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuda = AskedCuda(monkeypatch)
-    onnx.save(model({"convserve.manifest": '{"precision": "INT4"}'}), tmp_path / "unknown.onnx")
-    onnx.save(model({}), tmp_path / "bare.onnx")
-    for name, message in (("unknown", "precision is 'INT4'"), ("bare", "an ONNX file without")):
-        with pytest.raises(BundleError, match=message):
-            load_engine(tmp_path / f"{name}.onnx", EngineOptions("cuda"))
-    with pytest.raises(EngineError, match=r"none\.onnx"):
-        load_engine(tmp_path / "none.onnx", EngineOptions("cuda"))
-    assert cuda.asked == []
-
-
-@pytest.mark.parametrize("make", [DirectEngine, bound])
-def test_float16_answers_as_float32_does_within_a_hundredth(
-    make: MakeEngine, session: Any, tmp_path: Path
-) -> None:
-    path = tmp_path / "half.onnx"
-    onnx.save(float16.convert(model({})), path)
-    engine = make(ort.InferenceSession(str(path), providers=[CPU]), CPU, 8)
-    engine.warm_up()
-    # Digits of which two classes are nearly as bright: the steepest part of the softmax.
-    images = np.zeros((8, *SHAPE), np.uint8)
-    images[:, 0, 3, 0], images[:, 0, 4, 0] = 200, np.arange(193, 209, 2)
-    expected = one_by_one(session, images)
-    found = np.concatenate([engine.run([image[None]]) for image in images])
-    assert 0 < np.abs(found - expected).max() <= 1e-2
-    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
-
-
-# Installation
-
-
-def install(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    """Pretend that these distributions alone are installed."""
-
-    def distribution(name: str) -> object:
-        if name not in names:
-            raise metadata.PackageNotFoundError(name)
-        return object()
-
-    monkeypatch.setattr(metadata, "distribution", distribution)
-
-
-def test_both_onnxruntimes_installed_are_refused_with_the_remedy(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    install(monkeypatch, "onnxruntime", "onnxruntime-gpu")
-    with pytest.raises(EngineError) as caught:
-        check_installation()
-    message = str(caught.value)
-    assert "onnxruntime and onnxruntime-gpu are both installed" in message
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in message
-    assert "'convserve[serve]'" in message
-    assert "'convserve[gpu]'" in message
-
-
-@pytest.mark.parametrize("names", [["onnxruntime"], ["onnxruntime-gpu"], []])
-def test_one_onnxruntime_installed_is_fine(
-    names: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install(monkeypatch, *names)
-    check_installation()
-
-
-def test_this_installation_is_fine() -> None:
-    check_installation()
-
-
-def test_cuda_computes_in_float32_captures_graphs_and_keeps_to_its_memory() -> None:
-    options = engines._provider_options(CUDA, EngineOptions(device_bytes=2**30))
-    assert options["use_tf32"] == "0"
-    assert options["enable_cuda_graph"] == "1"
-    assert options["gpu_mem_limit"] == "1073741824"
-    assert "gpu_mem_limit" not in engines._provider_options(CUDA, EngineOptions())
-    assert engines._provider_options(CPU, EngineOptions(device_bytes=2**30)) == {}
