@@ -32,6 +32,8 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         shear: degrees.
         zoom: log of the factor: 0.1 is from 0.9 to 1.1, of both sides alike.
         stretch: log of the factor by which rows are changed more than columns.
+        crop: share of the picture's sides: a part of it, anywhere in it, whose sides are that much
+            shorter at most, is made as large as the whole; Szegedy et al. 2015.
         shift: share of the picture's side.
         flip: every second picture is mirrored, left to right.
         brightness: share of the full range that is added.
@@ -46,6 +48,7 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
     zoom: Amount = 0.0
     stretch: Amount = 0.0
+    crop: Share = 0.0
     shift: Share = 0.0
     flip: bool = False
     brightness: Share = 0.0

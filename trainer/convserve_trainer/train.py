@@ -194,7 +194,8 @@ def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) 
     """Shows one batch as the lecture does, and its values as the first convolution gets them."""
     numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
     pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
-    scaled = model.layers[0](pixels)
+    scaling = keras_backend.load().layers.Rescaling
+    scaled = next(layer for layer in model.layers if isinstance(layer, scaling))(pixels)
     print(
         f"data batch shape: {pixels.shape}, {pixels.dtype}, {pixels.min()} to {pixels.max()}",
         f"labels batch shape: {labels.shape}",
