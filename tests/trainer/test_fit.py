@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import checkpoint, digits, keras_backend, models, run_settings, stops
+from convserve_trainer import checkpoint, chunks, digits, keras_backend, models, run_settings, stops
 from convserve_trainer.errors import DivergedError
 from convserve_trainer.fit import _validate, fit
 from convserve_trainer.mnist import Dataset
@@ -20,6 +20,12 @@ from convserve_trainer.stops import Stopped
 from convserve_trainer.training_state import Position, Training
 
 LIMIT = 200  # the last batch is smaller than the others
+
+
+@pytest.fixture
+def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a training look up after every step."""
+    monkeypatch.setattr(chunks, "CHUNK_S", 0)
 
 
 def _recipe(epochs: int, seed: int = 3) -> Recipe:
@@ -130,6 +136,7 @@ def test_resumed_training_ends_with_the_weights_of_one_that_never_stopped(
     assert all(_same(_trained(dataset, tmp_path / "part", _recipe(epochs=3), resumed), whole))
 
 
+@pytest.mark.usefixtures("single_steps")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_within_an_epoch_keeps_the_step_it_met(
     number: signal.Signals,
@@ -162,6 +169,7 @@ def test_signal_within_an_epoch_keeps_the_step_it_met(
     assert all(_same(_trained(dataset, tmp_path / "part", recipe, resumed), whole))
 
 
+@pytest.mark.usefixtures("single_steps")
 def test_training_goes_on_from_any_step_with_dropout_and_augmentation(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +220,7 @@ def _random(recipe: Recipe) -> Any:
     return model
 
 
+@pytest.mark.usefixtures("single_steps")
 def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +245,7 @@ def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
     assert found(tmp_path) == [Position(3), Position(2, 3)]
 
 
+@pytest.mark.usefixtures("single_steps")
 @pytest.mark.parametrize(
     ("seconds", "epoch", "said", "kept", "there"),
     [
@@ -287,17 +297,18 @@ def test_training_that_diverges_ends_and_keeps_what_was_good(
 
 
 class _Counting:
-    """A net whose figures are the labels' mean; stands in for Keras's."""
+    """A net whose figures are the labels' mean; stands in for Keras's and its steps."""
 
     output_shape = (None, 10)
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def test_on_batch(self, pixels: Any, targets: Any, return_dict: bool) -> dict[str, float]:
+    def test(self, batches: Any) -> list[dict[str, float]]:
+        [(pixels, targets)] = batches
         self.sizes.append(len(pixels))
         mean = float(targets.argmax(axis=1).mean())
-        return {"loss": mean, "accuracy": mean / 10}
+        return [{"loss": mean, "accuracy": mean / 10}]
 
 
 @pytest.mark.parametrize(
@@ -308,8 +319,8 @@ def test_validation_is_the_mean_over_the_first_pictures_at_most_all(
 ) -> None:
     pictures = ArrayPictures(dataset.test_images[:200], dataset.test_labels[:200])
     data = replace(_data(dataset), held_out=pictures)
-    model = _Counting()
-    found = _validate(model, data, LECTURE.override(validation_steps=steps))
+    model: Any = _Counting()
+    found = _validate(model, data, LECTURE.override(validation_steps=steps), model)
     assert model.sizes == sizes
     mean = dataset.test_labels[: sum(sizes)].mean()
     assert found == pytest.approx({"loss": mean, "accuracy": mean / 10})

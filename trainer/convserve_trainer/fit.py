@@ -2,19 +2,20 @@
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
-import numpy.typing as npt
 
-from convserve_trainer import order, stops
+from convserve_trainer import chunks, order, stops
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
 from convserve_trainer.history import Epoch
-from convserve_trainer.pictures import Data, Labels
+from convserve_trainer.pictures import ArrayPictures, Batch, Data, Labels
 from convserve_trainer.progress import Progress
 from convserve_trainer.recipes import Recipe
 from convserve_trainer.run_folder import Run
+from convserve_trainer.tensorflow_steps import Steps, Targets
 from convserve_trainer.training_state import Means, Training, UnderWay
 
 if TYPE_CHECKING:
@@ -37,17 +38,20 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     Raises:
         DataError: too many pictures went away.
         DivergedError: a loss, or a weight, is not finite.
-        Stopped: Ctrl-C or SIGTERM, after the batch that it met; a second one kills the process.
+        Stopped: Ctrl-C or SIGTERM, after the steps under way; a second one kills the process.
     """
-    steps = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
-    progress = Progress(stream, recipe.epochs, steps, bool(recipe.validation_steps))
+    count = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
+    progress = Progress(stream, recipe.epochs, count, bool(recipe.validation_steps))
+    steps, pace = Steps(training.model), _pace(data, run)
     with stops.requested() as request:
         _log(training, run, progress)
         for number in range(training.position.epochs, recipe.epochs):
             progress.start(number)
             try:
-                _train(training, data, recipe, run, progress, request)
-                epoch = _finish_epoch(training, data, recipe, run)
+                for chunk in _chunks(training, data, recipe, pace):
+                    _train(training, chunk, steps, run)
+                    _look_up(training, run, progress, request)
+                epoch = _finish_epoch(training, data, recipe, steps, run)
             except (DataError, DivergedError, stops.Stopped):
                 progress.abandon()
                 raise
@@ -59,44 +63,66 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
             request.obey()
 
 
-def _train(
-    training: Training,
-    data: Data,
-    recipe: Recipe,
-    run: Run,
-    progress: Progress,
-    request: stops.Request,
-) -> None:
-    """Trains to the end of the epoch under way."""
-    model, under_way = training.model, training.under_way
+def _pace(data: Data, run: Run) -> chunks.Pace:
+    """Returns how many steps are run together at most."""
+    # A checkpoint after every step needs to be between steps; pictures that are decoded while they
+    # are needed must come one batch at a time, so that decoding goes on beside the training.
+    alone = run.seconds == 0 or not isinstance(data.train, ArrayPictures)
+    return chunks.Pace(1) if alone else chunks.Pace()
+
+
+def _chunks(
+    training: Training, data: Data, recipe: Recipe, pace: chunks.Pace
+) -> Iterator[list[Batch]]:
+    """Yields the batches of what is left of the epoch under way, and takes the time."""
+    under_way = training.under_way
     epoch, done = training.position
     numbers = order.of_epoch(
         len(data.train), recipe.batch_size, recipe.steps, recipe.seed, epoch, done
     )
-    steps = None if recipe.steps is None else recipe.steps - done
+    left = None if recipe.steps is None else recipe.steps - done
     begun = time.perf_counter() - under_way.seconds
     asked = time.perf_counter()
-    with closing(data.train.batches(numbers, recipe.batch_size, steps)) as batches:
-        for pixels, labels in batches:
-            under_way.waited_s += time.perf_counter() - asked
-            figures = model.train_on_batch(pixels, _targets(model, labels), return_dict=True)
-            under_way.steps += 1
-            means = under_way.means.add(figures, len(labels))
-            if not math.isfinite(figures["loss"]):
-                raise _diverged(f"the loss is {figures['loss']:g}", training, run)
-            under_way.seconds = time.perf_counter() - begun
-            progress.step(under_way.steps, means)
-            if under_way.steps < progress.steps:  # the end of an epoch is too near to lose it
-                if (request.made or run.due()) and _keep(training, run, progress):
-                    progress.kept(under_way.steps, means)
-                request.obey()
+    with closing(data.train.batches(numbers, recipe.batch_size, left)) as batches:
+        for chunk in chunks.of(batches, pace):
+            got = time.perf_counter()
+            under_way.waited_s += got - asked
+            yield chunk
             asked = time.perf_counter()
+            under_way.seconds = asked - begun
+            pace.took(len(chunk), asked - got)
 
 
-def _finish_epoch(training: Training, data: Data, recipe: Recipe, run: Run) -> Epoch:
+def _train(training: Training, chunk: list[Batch], steps: Steps, run: Run) -> None:
+    """Trains on these batches.
+
+    Raises:
+        DivergedError: a loss is not finite; the position is that of its step.
+    """
+    under_way = training.under_way
+    figures = steps.train([(pixels, _targets(training.model, labels)) for pixels, labels in chunk])
+    for (_, labels), of_step in zip(chunk, figures, strict=True):
+        under_way.steps += 1
+        under_way.means.add(of_step, len(labels))
+        if not math.isfinite(of_step["loss"]):
+            raise _diverged(f"the loss is {of_step['loss']:g}", training, run)
+
+
+def _look_up(training: Training, run: Run, progress: Progress, request: stops.Request) -> None:
+    """Does what is due between steps."""
+    under_way = training.under_way
+    means = under_way.means.values()
+    progress.step(under_way.steps, means)
+    if under_way.steps < progress.steps:  # the end of an epoch is too near to lose it
+        if (request.made or run.due()) and _keep(training, run, progress):
+            progress.kept(under_way.steps, means)
+        request.obey()
+
+
+def _finish_epoch(training: Training, data: Data, recipe: Recipe, steps: Steps, run: Run) -> Epoch:
     """Validates the epoch under way and adds it to the history."""
     started = time.perf_counter()
-    validated = _validate(training.model, data, recipe)
+    validated = _validate(training.model, data, recipe, steps)
     if not math.isfinite(validated.get("loss", 0.0)):
         raise _diverged(f"the validation loss is {validated['loss']:g}", training, run)
     done = training.under_way
@@ -161,19 +187,19 @@ def _learning_rate(model: "keras.Model") -> float:
     return float(f"{float(model.optimizer.learning_rate):.7g}")
 
 
-def _validate(model: "keras.Model", data: Data, recipe: Recipe) -> dict[str, float]:
+def _validate(model: "keras.Model", data: Data, recipe: Recipe, steps: Steps) -> dict[str, float]:
     """Returns the means over the first held-out pictures; nothing without validation."""
     if recipe.validation_steps is None:
         return {}
     means = Means()
     count = min(len(data.held_out), recipe.validation_steps * recipe.batch_size)
     for pixels, labels in data.held_out.batches(range(count), recipe.batch_size):
-        figures = model.test_on_batch(pixels, _targets(model, labels), return_dict=True)
+        [figures] = steps.test([(pixels, _targets(model, labels))])
         means.add(figures, len(labels))
     return means.values()
 
 
-def _targets(model: "keras.Model", labels: Labels) -> npt.NDArray[np.float32]:
+def _targets(model: "keras.Model", labels: Labels) -> Targets:
     """Returns what the net should say: float32 [N, K], or [N, 1] for a sigmoid."""
     classes = model.output_shape[-1]
     if classes == 1:

@@ -1,0 +1,81 @@
+"""Many steps of a Keras model in one call of TensorFlow: what of the training is TensorFlow's alone.
+
+Each step is the model's own (`train_step`, `test_step`), with all that its compiled optimizer, loss
+and layers do: slots, schedules, averages, random states, statistics of normalizations. One traced
+graph serves every number of steps and every size of a batch, so that neither changes a bit of what
+is computed.
+
+Source: https://www.tensorflow.org/api_docs/python/tf/map_fn, https://keras.io/api/models/model/.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_trainer import keras_backend
+from convserve_trainer.pictures import Pixels
+
+if TYPE_CHECKING:
+    import keras
+
+Targets: TypeAlias = npt.NDArray[np.float32]
+"""float32 [N, K]: what the net should say."""
+Figures: TypeAlias = dict[str, float]
+"""Means over a batch: "loss", nats, and "accuracy", 0 to 1."""
+NAMES = ("loss", "accuracy")
+
+Traced: TypeAlias = Callable[[Pixels, Targets], Mapping[str, Any]]
+
+
+class Steps:
+    """Steps of a compiled model.
+
+    Args:
+        model: takes uint8 [N, H, W, C] and has the metric "accuracy".
+    """
+
+    def __init__(self, model: "keras.Model") -> None:
+        self._model = model
+        self._train = _traced(model, model.train_step)
+        self._test = _traced(model, model.test_step)
+
+    def train(self, batches: Sequence[tuple[Pixels, Targets]]) -> list[Figures]:
+        """Trains on batches of one size, in order; returns the figures of each."""
+        return self._run(self._train, batches)
+
+    def test(self, batches: Sequence[tuple[Pixels, Targets]]) -> list[Figures]:
+        """Returns the figures of batches of one size; changes nothing that is trained."""
+        return self._run(self._test, batches)
+
+    def _run(self, steps: Traced, batches: Sequence[tuple[Pixels, Targets]]) -> list[Figures]:
+        self._model.reset_metrics()
+        pixels, targets = (np.stack(part) for part in zip(*batches, strict=True))
+        found = steps(pixels, targets)
+        columns = (found[name].numpy().tolist() for name in NAMES)
+        return [dict(zip(NAMES, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _traced(model: "keras.Model", step: Callable[[tuple[Any, Any]], dict[str, Any]]) -> Traced:
+    """Returns a function of stacked batches, uint8 [S, N, H, W, C] and float32 [S, N, K]."""
+    tensorflow = keras_backend.tensorflow()
+
+    def one(batch: tuple[Any, Any]) -> dict[str, Any]:
+        figures = step(batch)
+        found = {name: tensorflow.identity(figures[name]) for name in NAMES}
+        for metric in model.metrics:  # the first step, when it is traced, makes some of them
+            metric.reset_state()
+        return found
+
+    def every(pixels: Any, targets: Any) -> Any:
+        figures = dict.fromkeys(NAMES, tensorflow.TensorSpec((), tensorflow.float32))
+        batches = (pixels, targets)
+        return tensorflow.map_fn(one, batches, parallel_iterations=1, fn_output_signature=figures)
+
+    signature = (
+        tensorflow.TensorSpec((None, *model.input_shape), tensorflow.uint8),
+        tensorflow.TensorSpec((None, *model.output_shape), tensorflow.float32),
+    )
+    traced: Traced = tensorflow.function(every, input_signature=signature, autograph=False)
+    return traced
