@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
 
@@ -42,15 +41,13 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     """
     count = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
     progress = Progress(stream, recipe.epochs, count, bool(recipe.validation_steps))
-    steps, pace = Steps(training.model), _pace(data, run)
+    steps = Steps(training.model, _pace(data, run))
     with stops.requested() as request:
         _log(training, run, progress)
         for number in range(training.position.epochs, recipe.epochs):
             progress.start(number)
             try:
-                for chunk in _chunks(training, data, recipe, pace):
-                    _train(training, chunk, steps, run)
-                    _look_up(training, run, progress, request)
+                _train(training, data, recipe, run, progress, request, steps)
                 epoch = _finish_epoch(training, data, recipe, steps, run)
             except (DataError, DivergedError, stops.Stopped):
                 progress.abandon()
@@ -71,10 +68,16 @@ def _pace(data: Data, run: Run) -> chunks.Pace:
     return chunks.Pace(1) if alone else chunks.Pace()
 
 
-def _chunks(
-    training: Training, data: Data, recipe: Recipe, pace: chunks.Pace
-) -> Iterator[list[Batch]]:
-    """Yields the batches of what is left of the epoch under way, and takes the time."""
+def _train(
+    training: Training,
+    data: Data,
+    recipe: Recipe,
+    run: Run,
+    progress: Progress,
+    request: stops.Request,
+    steps: Steps,
+) -> None:
+    """Trains to the end of the epoch under way."""
     under_way = training.under_way
     epoch, done = training.position
     numbers = order.of_epoch(
@@ -84,17 +87,16 @@ def _chunks(
     begun = time.perf_counter() - under_way.seconds
     asked = time.perf_counter()
     with closing(data.train.batches(numbers, recipe.batch_size, left)) as batches:
-        for chunk in chunks.of(batches, pace):
-            got = time.perf_counter()
-            under_way.waited_s += got - asked
-            yield chunk
+        for chunk in chunks.of(batches, steps.pace):
+            under_way.waited_s += time.perf_counter() - asked
+            _step(training, chunk, steps, run)
+            under_way.seconds = time.perf_counter() - begun
+            _look_up(training, run, progress, request)
             asked = time.perf_counter()
-            under_way.seconds = asked - begun
-            pace.took(len(chunk), asked - got)
 
 
-def _train(training: Training, chunk: list[Batch], steps: Steps, run: Run) -> None:
-    """Trains on these batches.
+def _step(training: Training, chunk: list[Batch], steps: Steps, run: Run) -> None:
+    """Trains on these batches, a step each.
 
     Raises:
         DivergedError: a loss is not finite; the position is that of its step.

@@ -1,4 +1,4 @@
-"""Many steps of a Keras model in one call of TensorFlow: what of the training is TensorFlow's alone.
+"""Many steps of a Keras model in one call: what of the training is TensorFlow's alone.
 
 Each step is the model's own (`train_step`, `test_step`), with all that its compiled optimizer, loss
 and layers do: slots, schedules, averages, random states, statistics of normalizations. One traced
@@ -8,6 +8,7 @@ is computed.
 Source: https://www.tensorflow.org/api_docs/python/tf/map_fn, https://keras.io/api/models/model/.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer import keras_backend
+from convserve_trainer.chunks import Pace
 from convserve_trainer.pictures import Pixels
 
 if TYPE_CHECKING:
@@ -34,16 +36,21 @@ class Steps:
 
     Args:
         model: takes uint8 [N, H, W, C] and has the metric "accuracy".
+        pace: is told how long the steps of the training took.
     """
 
-    def __init__(self, model: "keras.Model") -> None:
+    def __init__(self, model: "keras.Model", pace: Pace) -> None:
+        self.pace = pace
         self._model = model
         self._train = _traced(model, model.train_step)
         self._test = _traced(model, model.test_step)
 
     def train(self, batches: Sequence[tuple[Pixels, Targets]]) -> list[Figures]:
         """Trains on batches of one size, in order; returns the figures of each."""
-        return self._run(self._train, batches)
+        started = time.perf_counter()
+        figures = self._run(self._train, batches)
+        self.pace.took(len(batches), time.perf_counter() - started)
+        return figures
 
     def test(self, batches: Sequence[tuple[Pixels, Targets]]) -> list[Figures]:
         """Returns the figures of batches of one size; changes nothing that is trained."""
