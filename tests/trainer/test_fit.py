@@ -1,6 +1,7 @@
 import io
 import signal
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import checkpoint, chunks, digits, keras_backend, models, run_settings, stops
 from convserve_trainer.errors import DivergedError
-from convserve_trainer.fit import _validate, fit
+from convserve_trainer.fit import _targets, _validate, fit
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.pictures import ArrayPictures, Data
 from convserve_trainer.recipes import LECTURE, Recipe
 from convserve_trainer.run_folder import Run, found
 from convserve_trainer.stops import Stopped
+from convserve_trainer.tensorflow_steps import Steps
 from convserve_trainer.training_state import Position, Training
 
 LIMIT = 200  # the last batch is smaller than the others
@@ -294,6 +296,28 @@ def test_training_that_diverges_ends_and_keeps_what_was_good(
     assert found(tmp_path) == there
     if there:
         assert all(np.isfinite(w).all() for w in _resumed(tmp_path, recipe).model.get_weights())
+
+
+def test_loss_that_is_not_finite_is_named_with_its_step_within_a_chunk(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    train, targets, asked = Steps.train, _targets, count(1)
+
+    def counted(self: Steps, batches: Any) -> Any:
+        sizes.append(len(batches))
+        return train(self, batches)
+
+    def third_of_second_epoch_spoilt(*of: Any) -> Any:
+        return targets(*of) * (np.nan if next(asked) == 4 + 3 else 1)
+
+    monkeypatch.setattr(Steps, "train", counted)
+    monkeypatch.setattr("convserve_trainer.fit._targets", third_of_second_epoch_spoilt)
+    monkeypatch.setattr(chunks, "CHUNK_S", 1e6)
+    with pytest.raises(DivergedError, match="the loss is nan in step 3 of epoch 2, at a learning"):
+        _fit(dataset, tmp_path, _recipe(epochs=3))
+    assert sizes == [1, 2, 1, 3]
+    assert found(tmp_path) == [Position(1)]
 
 
 class _Counting:

@@ -107,7 +107,8 @@ def _step(training: Training, chunk: list[Batch], steps: Steps, run: Run) -> Non
         under_way.steps += 1
         under_way.means.add(of_step, len(labels))
         if not math.isfinite(of_step["loss"]):
-            raise _diverged(f"the loss is {of_step['loss']:g}", training, run)
+            rate = of_step["learning_rate"]
+            raise _diverged(f"the loss is {of_step['loss']:g}", training, run, rate)
 
 
 def _look_up(training: Training, run: Run, progress: Progress, request: stops.Request) -> None:
@@ -167,7 +168,8 @@ def _log(training: Training, run: Run, progress: Progress) -> None:
         progress.say(f"warning: {error}")
 
 
-def _diverged(what: str, training: Training, run: Run) -> DivergedError:
+def _diverged(what: str, training: Training, run: Run, rate: float | None = None) -> DivergedError:
+    """Returns the error; without a rate, with the optimizer's of now."""
     if run.kept is None:
         kept = "nothing is kept"
     elif run.kept.epochs:
@@ -177,9 +179,10 @@ def _diverged(what: str, training: Training, run: Run) -> DivergedError:
         )
     else:
         kept = f"{run.kept} is kept in {run.folder}"
+    rate = _learning_rate(training.model) if rate is None else rate
     return DivergedError(
         f"{what} in step {training.under_way.steps} of epoch {training.position.epochs + 1}, at a "
-        f"learning rate of {_learning_rate(training.model):g}; {kept}; another --seed or a larger "
+        f"learning rate of {rate:g}; {kept}; another --seed or a larger "
         "--batch-size may do better"
     )
 

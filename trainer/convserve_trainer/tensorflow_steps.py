@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Targets: TypeAlias = npt.NDArray[np.float32]
 """float32 [N, K]: what the net should say."""
 Figures: TypeAlias = dict[str, float]
-"""Means over a batch: "loss", nats, and "accuracy", 0 to 1."""
-NAMES = ("loss", "accuracy")
+"""Means over a batch: "loss", nats, "accuracy", 0 to 1; in training its "learning_rate", too."""
+MEANS, RATE = ("loss", "accuracy"), "learning_rate"
 
 Traced: TypeAlias = Callable[[Pixels, Targets], Mapping[str, Any]]
 
@@ -42,8 +42,8 @@ class Steps:
     def __init__(self, model: "keras.Model", pace: Pace) -> None:
         self.pace = pace
         self._model = model
-        self._train = _traced(model, model.train_step)
-        self._test = _traced(model, model.test_step)
+        self._train = _traced(model, self._train_step, (*MEANS, RATE))
+        self._test = _traced(model, model.test_step, MEANS)
 
     def train(self, batches: Sequence[tuple[Pixels, Targets]]) -> list[Figures]:
         """Trains on batches of one size, in order; returns the figures of each."""
@@ -60,23 +60,35 @@ class Steps:
         self._model.reset_metrics()
         pixels, targets = (np.stack(part) for part in zip(*batches, strict=True))
         found = steps(pixels, targets)
-        columns = (found[name].numpy().tolist() for name in NAMES)
-        return [dict(zip(NAMES, row, strict=True)) for row in zip(*columns, strict=True)]
+        columns = (figures.numpy().tolist() for figures in found.values())
+        return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=True)]
+
+    def _train_step(self, batch: tuple[Any, Any]) -> dict[str, Any]:
+        rate = keras_backend.tensorflow().identity(self._model.optimizer.learning_rate)
+        figures: dict[str, Any] = self._model.train_step(batch)
+        return {**figures, RATE: rate}
 
 
-def _traced(model: "keras.Model", step: Callable[[tuple[Any, Any]], dict[str, Any]]) -> Traced:
-    """Returns a function of stacked batches, uint8 [S, N, H, W, C] and float32 [S, N, K]."""
+def _traced(
+    model: "keras.Model",
+    step: Callable[[tuple[Any, Any]], dict[str, Any]],
+    names: tuple[str, ...],
+) -> Traced:
+    """Returns a function of stacked batches, uint8 [S, N, H, W, C] and float32 [S, N, K].
+
+    It returns the figures of these names, float32 [S] each.
+    """
     tensorflow = keras_backend.tensorflow()
 
     def one(batch: tuple[Any, Any]) -> dict[str, Any]:
         figures = step(batch)
-        found = {name: tensorflow.identity(figures[name]) for name in NAMES}
+        found = {name: tensorflow.identity(figures[name]) for name in names}
         for metric in model.metrics:  # the first step, when it is traced, makes some of them
             metric.reset_state()
         return found
 
     def every(pixels: Any, targets: Any) -> Any:
-        figures = dict.fromkeys(NAMES, tensorflow.TensorSpec((), tensorflow.float32))
+        figures = dict.fromkeys(names, tensorflow.TensorSpec((), tensorflow.float32))
         batches = (pixels, targets)
         return tensorflow.map_fn(one, batches, parallel_iterations=1, fn_output_signature=figures)
 
