@@ -108,10 +108,10 @@ def _tasks(arguments: argparse.Namespace) -> list[Task]:
     """
     epochs = 1 + arguments.epochs
     try:
-        folder = arguments.data or user_cache.folder("mnist")
-        mnist.load(folder, tell)
+        mnist.load(arguments.data, tell)
     except TrainerError as error:
         raise BenchmarkError(str(error)) from error
+    folder = _digits(arguments)
     steps = -(-_DIGITS_AN_EPOCH // _DIGITS_A_STEP)
     digits = Task(
         "digits",
@@ -120,9 +120,9 @@ def _tasks(arguments: argparse.Namespace) -> list[Task]:
         trainings.keras("keras_digits.py", folder, epochs),
         lambda run: trainings.ours("digits", folder, run, epochs, ["--min-accuracy", "0"]),
     )
-    photos = arguments.photos
-    if photos is None:
+    if arguments.photos is None:
         return [digits]
+    photos = arguments.photos.resolve()
     if not (photos / "train").is_dir():
         raise BenchmarkError(f"--photos: there is no folder {photos / 'train'}")
     steps = arguments.photo_steps
@@ -138,6 +138,11 @@ def _tasks(arguments: argparse.Namespace) -> list[Task]:
             lambda run: trainings.ours("photos", photos, run, epochs, more),
         ),
     ]
+
+
+def _digits(arguments: argparse.Namespace) -> Path:
+    folder: Path = arguments.data or user_cache.folder("mnist")
+    return folder.resolve()
 
 
 def _table(sides: Sequence[Side]) -> str:
@@ -196,7 +201,7 @@ def run(arguments: argparse.Namespace) -> None:
     """
     tasks = _tasks(arguments)
     sides = [side for task in tasks for side in compare(task, arguments.rounds)]
-    parts = training_parts.measured(arguments.data or user_cache.folder("mnist"))
+    parts = training_parts.measured(_digits(arguments))
     on = machine(_PACKAGES)
     said = (f"rounds: {arguments.rounds}", f"measured epochs: {arguments.epochs}")
     print(heading(on, "one training at a time", said), _table(sides), sep="\n\n")
