@@ -72,6 +72,8 @@ class PhotoPictures:
         losses: counts what is lost, and says when it is too much.
     """
 
+    in_memory = False
+
     def __init__(self, photos: Sequence[Photo], height: int, width: int, losses: Losses) -> None:
         self._photos = photos
         self._size = height, width

@@ -24,6 +24,10 @@ class Pictures(Protocol):
     def labels(self) -> npt.NDArray[np.integer]:
         """The numbers of their classes, [N], 0 to K - 1."""
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether a batch costs next to nothing, because no file is decoded for it."""
+
     def __len__(self) -> int:
         """Returns how many there are."""
 
@@ -50,6 +54,7 @@ class ArrayPictures:
 
     pixels: Pixels
     labels: npt.NDArray[np.integer]
+    in_memory = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +86,11 @@ class Part:
         """See `Pictures`."""
         labels: npt.NDArray[np.integer] = self.whole.labels[self.numbers]
         return labels
+
+    @property
+    def in_memory(self) -> bool:
+        """See `Pictures`."""
+        return self.whole.in_memory
 
     def __len__(self) -> int:
         return len(self.numbers)
