@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from convserve_trainer import precisions, recipes, sources
+from convserve_trainer import precision_options, recipes, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -52,12 +52,12 @@ def run(options: argparse.Namespace) -> None:
     )
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
+    settings = precision_options.settings(options)
     # Help is instant, and an error in the options comes at once, because this is imported late.
     from convserve_trainer import train
 
     name = sources.model_name(options) if options.name is None else options.name
-    precision = precisions.NAMES[options.precision]
-    target = train.Target(options.models, name, options.version, precision)
+    target = train.Target(options.models, name, options.version, settings)
     train.train(
         recipe,
         load,
@@ -137,14 +137,7 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         type=float,
         help="least share of held-out images that are right, 0 to 1 [default: the recipe's]",
     )
-    group.add_argument(
-        "--precision",
-        choices=list(precisions.NAMES),
-        default="float32",
-        help="what servers compute in: tf32 lets CUDA round to TensorFloat-32, float16 halves the "
-        "file; both must keep to 0.01 of Keras's probabilities, float32 to 0.00001 "
-        "[default: %(default)s]",
-    )
+    precision_options.add(group, "float32")
     group.add_argument(
         "--models",
         metavar="DIR",
@@ -160,7 +153,7 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--version",
         metavar="NUMBER",
-        type=_version,
+        type=version,
         help="version, 1 or more, that does not exist [default: the highest plus 1]",
     )
     group.add_argument(
@@ -172,7 +165,12 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _version(text: str) -> int:
+def version(text: str) -> int:
+    """A type of option: a version.
+
+    Raises:
+        ArgumentTypeError: the text is none.
+    """
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no version: 1 or more")
     return int(text)
