@@ -18,10 +18,12 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer import bundle, export, int8, int8_loss, manifest
+from convserve_trainer import bundle, digits, export, int8, int8_loss, manifest, published
+from convserve_trainer.conversion import Settings
 from convserve_trainer.main import main
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.predict import Pixels
+from convserve_trainer.recipes import LECTURE
 
 from .conftest import Published
 
@@ -95,6 +97,11 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
     assert 1e-5 < said.training.parity_mean_abs <= said.training.parity_mean_bound == 0.02
     assert said.training.parity_mean_abs <= said.training.parity_max_abs
     assert said.training.parity_bound == 1
+
+    recipe, data = LECTURE.override(limit=64, epochs=1), digits.data(dataset.limited(64))
+    for pictures, differing in ((40, []), (64, ["calibration pictures"])):
+        settings = Settings(PRECISION_INT8, pictures)
+        assert published.differences(models / "mnist" / "1", recipe, data, settings) == differing
 
     assert main(["inspect", str(models / "mnist")]) == 0
     assert "precision    int8\n" in capsys.readouterr().out

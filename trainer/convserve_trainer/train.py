@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from convserve_protos.bundle_pb2 import Precision
 from convserve_trainer import (
     bundle,
     conversion,
@@ -95,7 +94,7 @@ def train(
     data = load()
     recipe = recipe.for_classes(len(data.labels))
     if earlier is not None:
-        if _is_published(earlier, recipe, data, target.settings.precision, out):
+        if _is_published(earlier, recipe, data, target.settings, out):
             return earlier / bundle.FILE
         _check_targets(target, keeping)
     settings = run_settings.of(recipe, data.sha256)
@@ -123,12 +122,12 @@ def _check_targets(target: Target, keeping: Keeping) -> None:
 
 
 def _is_published(
-    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType, out: TextIO
+    version: Path, recipe: Recipe, data: Data, settings: Settings, out: TextIO
 ) -> bool:
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data, precision)
+        differing = published.differences(version, recipe, data, settings)
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
