@@ -1,13 +1,15 @@
 """Nets published in int8 by training, and trained nets published in other precisions."""
 
+import contextlib
+import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from google.protobuf import json_format
@@ -18,26 +20,50 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer import bundle, digits, export, int8, int8_loss, manifest, published
-from convserve_trainer.conversion import Settings
+from convserve_trainer import bundle, export, int8, int8_loss, manifest, photos
 from convserve_trainer.main import main
-from convserve_trainer.mnist import Dataset
+from convserve_trainer.pictures import Pictures
 from convserve_trainer.predict import Pixels
-from convserve_trainer.recipes import LECTURE
 
-from .conftest import Published
+from .drawn import draw_parts
 
 Capture = pytest.CaptureFixture[str]
 
 
+TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    folder: Path
+    models: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A net of float32 that tells 24 red from blue pictures, published as red-blue/1."""
+    parts = {"red": 12, "blue": 12}
+    folder = draw_parts(tmp_path_factory.mktemp("drawn") / "red_blue", parts, parts)
+    models = tmp_path_factory.mktemp("trained")
+    command = ["fit", "photos", *TINY, "--epochs", "2", "--data", str(folder)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main([*command, "--models", str(models)]) == 0
+    return Trained(folder, models)
+
+
 @pytest.fixture
-def models(published: Published, tmp_path: Path) -> Path:
-    """A models folder of one's own, with the net of float32 as mnist/1."""
-    return Path(shutil.copytree(published.models, tmp_path / "models"))
+def folder(trained: Trained) -> Path:
+    return trained.folder
+
+
+@pytest.fixture
+def models(trained: Trained, tmp_path: Path) -> Path:
+    """A models folder of one's own, with the net of float32."""
+    return Path(shutil.copytree(trained.models, tmp_path / "models"))
 
 
 def _convert(models: Path, data: Path, precision: str, *more: str) -> int:
-    command = ["convert", str(models / "mnist" / "1"), "--precision", precision]
+    command = ["convert", str(models / "red-blue" / "1"), "--precision", precision]
     return main([*command, "--data", str(data), *more])
 
 
@@ -45,18 +71,13 @@ def _convert(models: Path, data: Path, precision: str, *more: str) -> int:
 
 
 def _fit(folder: Path, models: Path, *more: str) -> int:
-    command = ["fit", "digits", "--data", str(folder), "--models", str(models)]
-    return main([*command, "--limit", "64", "--epochs", "1", *more])
+    command = ["fit", "photos", *TINY, "--epochs", "1", "--precision", "int8"]
+    return main([*command, "--data", str(folder), "--models", str(models), *more])
 
 
 def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
-    mnist_folder: Path,
-    dataset: Dataset,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Capture,
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    models = tmp_path / "models"
     seen: list[Pixels] = []
     real = int8.convert
 
@@ -67,7 +88,7 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
     monkeypatch.setattr(int8, "convert", convert)
     with monkeypatch.context() as patch:
         patch.setattr(int8_loss, "MEAN", 1e-7)
-        assert _fit(mnist_folder, models, "--precision", "int8") == 1
+        assert _fit(folder, tmp_path) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(
         r"convserve-train: int8 differs from float32 by .* \(at most 1e-07 is taken\) .*; nothing "
@@ -75,59 +96,66 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
         captured.err,
     )
     assert "the trained weights are kept" in captured.out
-    assert os.listdir(models) == [".unfinished"]
+    assert bundle.versions(tmp_path / "red-blue") == []
 
     # Calibrated on pictures that were trained on, each once, and on none that is held out.
-    trained = {picture.tobytes() for picture in dataset.train_images[:64]}
-    asked = [picture.tobytes() for picture in np.concatenate(seen)]
-    assert sorted(asked) == sorted(trained)
-    assert not trained.intersection(picture.tobytes() for picture in dataset.test_images)
+    data = photos.load(photos.Source(folder, 22, 24, None, 0.01, "memory"), None, print)
+    trained, held_out = (_each(pictures) for pictures in (data.train, data.held_out))
+    assert not set(trained).intersection(held_out)
+    assert sorted(_pictures(seen)) == sorted(trained)
 
     seen.clear()
-    more = ["--precision", "int8", "--calibration-pictures", "40", "--resume"]
-    assert _fit(mnist_folder, models, *more) == 0
-    asked = [picture.tobytes() for picture in np.concatenate(seen)]
-    assert len(set(asked)) == len(asked) == 40
-    assert trained.issuperset(asked)
+    assert _fit(folder, tmp_path, "--calibration-pictures", "10", "--resume") == 0
+    assert len(set(_pictures(seen))) == len(_pictures(seen)) == 10
+    assert set(_pictures(seen)) < set(trained)
     output = capsys.readouterr().out
     assert re.search(r"\(int8 has no bound\), mean .* \(bound 2e-02\), right answers lost", output)
-    net, said = bundle.read(models / "mnist")
+    net, said = bundle.read(tmp_path / "red-blue")
     export.check(net)
-    assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 40)
-    assert 1e-5 < said.training.parity_mean_abs <= said.training.parity_mean_bound == 0.02
+    assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 10)
+    assert 1e-7 < said.training.parity_mean_abs <= said.training.parity_mean_bound == 0.02
     assert said.training.parity_mean_abs <= said.training.parity_max_abs
     assert said.training.parity_bound == 1
 
-    recipe, data = LECTURE.override(limit=64, epochs=1), digits.data(dataset.limited(64))
-    for pictures, differing in ((40, []), (64, ["calibration pictures"])):
-        settings = Settings(PRECISION_INT8, pictures)
-        assert published.differences(models / "mnist" / "1", recipe, data, settings) == differing
-
-    assert main(["inspect", str(models / "mnist")]) == 0
+    assert main(["inspect", str(tmp_path / "red-blue")]) == 0
     assert "precision    int8\n" in capsys.readouterr().out
-    assert main(["evaluate", str(models / "mnist"), "--data", str(mnist_folder)]) == 0
+    assert main(["evaluate", str(tmp_path / "red-blue"), "--data", str(folder)]) == 0
     correct = int(said.metrics["correct"])
-    assert f"({correct:,} of 10,000 right)\n" in capsys.readouterr().out
+    assert f"({correct:,} of 24 right)\n" in capsys.readouterr().out
+
+    more = ["--unless-published", "--calibration-pictures"]
+    assert _fit(folder, tmp_path, *more, "10") == 0
+    assert "is published already" in capsys.readouterr().out
+    assert _fit(folder, tmp_path, *more, "11", "--version", "1") == 1
+    assert "differs from this training in: calibration pictures\n" in capsys.readouterr().out
+
+
+def _each(pictures: Pictures) -> list[bytes]:
+    return _pictures([pixels for pixels, _ in pictures.batches(range(len(pictures)), 8)])
+
+
+def _pictures(batches: Iterable[Pixels]) -> list[bytes]:
+    return [picture.tobytes() for pixels in batches for picture in pixels]
 
 
 # Converting
 
 
 def test_converted_net_says_of_itself_what_the_first_one_said(
-    models: Path, mnist_folder: Path, capsys: Capture
+    models: Path, folder: Path, capsys: Capture
 ) -> None:
-    before = bundle.read_manifest(models / "mnist" / "1")
-    assert _convert(models, mnist_folder, "int8") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("held-out digits, float32       loss ")
-    assert lines[1].startswith("held-out digits, ONNX Runtime  loss ")
-    assert lines[-1].startswith(f"published {models / 'mnist' / '2' / 'model.onnx'} (")
-    net, said = bundle.read(models / "mnist")
+    before = bundle.read_manifest(models / "red-blue" / "1")
+    assert _convert(models, folder, "int8") == 0
+    lines = capsys.readouterr().out.splitlines()[2:]  # after what says where they are decoded
+    assert lines[0].startswith("held-out photographs, float32       loss ")
+    assert lines[1].startswith("held-out photographs, ONNX Runtime  loss ")
+    assert lines[-1].startswith(f"published {models / 'red-blue' / '2' / 'model.onnx'} (")
+    net, said = bundle.read(models / "red-blue")
     export.check(net)
     assert "QuantizeLinear" in export.operators(net)
-    assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 512)
+    assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 24)
     assert said.metrics["keras_correct"] == before.metrics["correct"]
-    assert abs(said.metrics["correct"] - before.metrics["correct"]) <= 50
+    assert abs(said.metrics["correct"] - before.metrics["correct"]) <= 2
     assert said.created.ToDatetime() > before.created.ToDatetime()
     for one in (said, before):
         one.ClearField("metrics")
@@ -139,58 +167,48 @@ def test_converted_net_says_of_itself_what_the_first_one_said(
     assert said == before
 
 
-def test_converted_net_goes_where_it_is_told_to(
-    models: Path, mnist_folder: Path, tmp_path: Path
-) -> None:
+def test_converted_net_goes_where_it_is_told_to(models: Path, folder: Path, tmp_path: Path) -> None:
     place = ["--models", str(tmp_path / "others"), "--name", "half", "--version", "7"]
-    assert _convert(models, mnist_folder, "float16", *place) == 0
+    assert _convert(models, folder, "float16", *place) == 0
     said = bundle.read_manifest(tmp_path / "others" / "half" / "7")
     assert (said.name, said.precision) == ("half", PRECISION_FLOAT16)
 
 
 def test_net_that_was_rounded_already_is_not_converted(
-    models: Path, mnist_folder: Path, capsys: Capture
+    models: Path, folder: Path, capsys: Capture
 ) -> None:
     _rewrite(models, precision=PRECISION_FLOAT16)
-    assert _convert(models, mnist_folder, "int8") == 1
-    file = models / "mnist" / "1" / "model.onnx"
+    assert _convert(models, folder, "int8") == 1
+    file = models / "red-blue" / "1" / "model.onnx"
     assert capsys.readouterr().err == (
         f"convserve-train: {file} is of float16; convert a version of float32 or tf32\n"
     )
-    assert sorted(os.listdir(models / "mnist")) == ["1"]
+    assert sorted(os.listdir(models / "red-blue")) == ["1"]
 
 
 def test_other_data_than_those_of_the_training_are_refused(
-    models: Path, mnist_folder: Path, capsys: Capture
+    models: Path, folder: Path, capsys: Capture
 ) -> None:
-    recipe = json.loads(bundle.read_manifest(models / "mnist").training.recipe_json)
-    _rewrite(models, recipe=recipe | {"limit": 1279})
-    assert _convert(models, mnist_folder, "int8") == 1
+    recipe = json.loads(bundle.read_manifest(models / "red-blue").training.recipe_json)
+    _rewrite(models, recipe=recipe | {"limit": 23})
+    assert _convert(models, folder, "int8") == 1
     assert "these are not the data that " in capsys.readouterr().err
-    assert sorted(os.listdir(models / "mnist")) == ["1"]
+    assert sorted(os.listdir(models / "red-blue")) == ["1"]
 
 
 def test_damaged_recipe_is_an_error_of_one_line(
-    models: Path, mnist_folder: Path, capsys: Capture
+    models: Path, folder: Path, capsys: Capture
 ) -> None:
     _rewrite(models, recipe={})
-    assert _convert(models, mnist_folder, "int8") == 1
+    assert _convert(models, folder, "int8") == 1
     assert "damaged recipe: KeyError('min_accuracy')\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (["--min-accuracy", "0.999"], "is below the floor of 99.90%: nothing was published"),
-        (["--version", "1"], "exists; a published version is never overwritten"),
-    ],
-)
-def test_what_cannot_be_published_ends_with_status_1(
-    more: list[str], said: str, models: Path, mnist_folder: Path, capsys: Capture
-) -> None:
-    assert _convert(models, mnist_folder, "float32", *more) == 1
-    assert said in capsys.readouterr().err
-    assert sorted(os.listdir(models / "mnist")) == ["1"]
+def test_version_that_exists_is_not_replaced(models: Path, folder: Path, capsys: Capture) -> None:
+    before = (models / "red-blue" / "1" / "model.onnx").read_bytes()
+    assert _convert(models, folder, "int8", "--version", "1") == 1
+    assert "exists; a published version is never overwritten" in capsys.readouterr().err
+    assert (models / "red-blue" / "1" / "model.onnx").read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -200,34 +218,34 @@ def test_what_cannot_be_published_ends_with_status_1(
         ("int8", ["--calibration-pictures", "0"], "--calibration-pictures is 0; it takes 1 or"),
         ("int8", ["--min-accuracy", "2"], "--min-accuracy is 2.0; it takes 0 to 1"),
         ("int8", ["--name", ".x"], "--name is '.x'; it takes a letter or digit"),
-        ("int8", ["--validation-split", "0.5"], "--validation-split is for photos"),
+        ("int8", ["--validation-split", "1"], "--validation-split is 1.0; it takes more than 0"),
     ],
 )
 def test_wrong_option_ends_with_status_2(
-    precision: str, more: list[str], said: str, models: Path, mnist_folder: Path, capsys: Capture
+    precision: str, more: list[str], said: str, models: Path, folder: Path, capsys: Capture
 ) -> None:
-    assert _convert(models, mnist_folder, precision, *more) == 2
+    assert _convert(models, folder, precision, *more) == 2
     assert capsys.readouterr().err.startswith(f"convserve-train: {said}")
 
 
 def test_bundle_outside_a_models_folder_needs_one(
-    models: Path, mnist_folder: Path, tmp_path: Path, capsys: Capture
+    models: Path, folder: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    lone = Path(shutil.copy(models / "mnist" / "1" / "model.onnx", tmp_path / "lone.onnx"))
-    command = ["convert", str(lone), "--precision", "tf32", "--data", str(mnist_folder)]
+    lone = Path(shutil.copy(models / "red-blue" / "1" / "model.onnx", tmp_path / "lone.onnx"))
+    command = ["convert", str(lone), "--precision", "tf32", "--data", str(folder)]
     assert main(command) == 2
     assert "lone.onnx lies in no models folder; name one with --models" in capsys.readouterr().err
     assert main([*command, "--models", str(models)]) == 0
-    net, said = bundle.read(models / "mnist" / "2")
+    net, said = bundle.read(models / "red-blue" / "2")
     assert (said.precision, said.training.calibration_pictures) == (PRECISION_TENSOR_FLOAT_32, 0)
-    assert net.graph == bundle.read(models / "mnist" / "1")[0].graph
+    assert net.graph == bundle.read(models / "red-blue" / "1")[0].graph
 
 
 def _rewrite(
     models: Path, precision: int | None = None, recipe: dict[str, object] | None = None
 ) -> None:
     """Makes the net's manifest say something else."""
-    file = models / "mnist" / "1" / "model.onnx"
+    file = models / "red-blue" / "1" / "model.onnx"
     net, said = bundle.read(file)
     if precision is not None:
         said.precision = precision  # type: ignore[assignment] # a plain number
