@@ -44,6 +44,11 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     the softmax, or the sigmoid, is float32 again. A CPU without float16 arithmetic computes in
     float32 with the rounded weights.
     """
+    PRECISION_INT8: _Precision.ValueType  # 4
+    """Made for CPUs. Weights are int8 with a scale for each channel, activations uint8, and sums int32;
+    the last dense layer and the softmax, or the sigmoid, are float32. As QuantizeLinear and
+    DequantizeLinear in the graph; a server runs it on the CPU, on a machine with CUDA too.
+    """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The numbers that a net is computed in. The input is uint8 and the output float32 in all of them."""
@@ -60,6 +65,11 @@ PRECISION_FLOAT16: Precision.ValueType  # 3
 """The file holds float16, and the graph computes in it from the cast of the pixels to the logits;
 the softmax, or the sigmoid, is float32 again. A CPU without float16 arithmetic computes in
 float32 with the rounded weights.
+"""
+PRECISION_INT8: Precision.ValueType  # 4
+"""Made for CPUs. Weights are int8 with a scale for each channel, activations uint8, and sums int32;
+the last dense layer and the softmax, or the sigmoid, are float32. As QuantizeLinear and
+DequantizeLinear in the graph; a server runs it on the CPU, on a machine with CUDA too.
 """
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
@@ -252,6 +262,9 @@ class Training(_message.Message):
     DATASET_SHA256_FIELD_NUMBER: _builtins.int
     PARITY_MAX_ABS_FIELD_NUMBER: _builtins.int
     PARITY_BOUND_FIELD_NUMBER: _builtins.int
+    PARITY_MEAN_ABS_FIELD_NUMBER: _builtins.int
+    PARITY_MEAN_BOUND_FIELD_NUMBER: _builtins.int
+    CALIBRATION_PICTURES_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
     recipe_json: _builtins.str
@@ -266,14 +279,23 @@ class Training(_message.Message):
     """SHA-256 over the training and held-out data, hexadecimal."""
     parity_max_abs: _builtins.float
     """Largest difference between the probabilities of Keras and of the published file on held-out
-    images: as a CPU computes it and, unless the precision is float32, with the rounding of a CUDA
-    device imitated as well.
+    images: as a CPU computes it and, where the precision is for CUDA too and not float32, with the
+    rounding of a CUDA device imitated as well.
     """
     parity_bound: _builtins.float
     """The bound of that difference, which was checked before the net was published. Where rounding was
     imitated it had to keep to half of it, and the other half is for what differs from device to
-    device; no device took part. 0 in bundles that are older than this field: 1e-5.
+    device; no device took part. 0 in bundles that are older than this field: 1e-5. 1 with int8:
+    there the mean is bounded, and how many right answers may be lost.
     """
+    parity_mean_abs: _builtins.float
+    """Mean over the held-out images of an image's largest difference, as a CPU computes it. 0 in
+    bundles that are older than this field.
+    """
+    parity_mean_bound: _builtins.float
+    """The bound of that mean, which was checked before the net was published; 0 for none."""
+    calibration_pictures: _builtins.int
+    """Training pictures that int8's ranges of activations were taken from; 0 in other precisions."""
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what it was made with: "keras", "tensorflow", "onnx", "python", ..."""
@@ -290,10 +312,13 @@ class Training(_message.Message):
         dataset_sha256: _builtins.str = ...,
         parity_max_abs: _builtins.float = ...,
         parity_bound: _builtins.float = ...,
+        parity_mean_abs: _builtins.float = ...,
+        parity_mean_bound: _builtins.float = ...,
+        calibration_pictures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

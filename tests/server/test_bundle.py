@@ -139,7 +139,7 @@ def test_precision_that_is_known_is_taken(precision: Precision.ValueType) -> Non
 
 
 @pytest.mark.parametrize(
-    ("stated", "shown"), [('"PRECISION_INT8"', "'PRECISION_INT8'"), ("77", "77"), ('""', "''")]
+    ("stated", "shown"), [('"PRECISION_INT4"', "'PRECISION_INT4'"), ("77", "77"), ('""', "''")]
 )
 def test_precision_that_is_not_known_is_refused_with_those_that_are(
     stated: str, shown: str
@@ -150,7 +150,7 @@ def test_precision_that_is_not_known_is_refused_with_those_that_are(
     assert str(caught.value) == (
         f"the manifest's precision is {shown}, which this server does not know; serve it with a "
         "newer one, or publish it in one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
-        "PRECISION_FLOAT16"
+        "PRECISION_FLOAT16, PRECISION_INT8"
     )
 
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from convserve_protos.bundle_pb2 import Manifest, Precision
+from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import bundle, precisions
+from convserve_trainer.conversion import Settings
 from convserve_trainer.errors import BundleError
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
@@ -22,16 +23,14 @@ def find(folder: Path, version: int | None) -> Path | None:
     return found if number is not None and found.exists() else None
 
 
-def differences(
-    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType
-) -> list[str]:
+def differences(version: Path, recipe: Recipe, data: Data, settings: Settings) -> list[str]:
     """Returns in what a version differs from what a training would make; nothing if it is that.
 
     Args:
         version: its folder.
         recipe: with all overrides, for the classes of the data.
         data: that the training would use.
-        precision: that it would publish in.
+        settings: the precision that it would publish in, and how it is made.
 
     Raises:
         BundleError: the version cannot be read.
@@ -45,8 +44,10 @@ def differences(
         differing.append("data")
     elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
         differing.append("labels or input")
-    if precisions.of(manifest.precision) != precision:
+    if precisions.of(manifest.precision) != settings.precision:
         differing.append("precision")
+    elif manifest.training.calibration_pictures != settings.calibrated_on(data):
+        differing.append("calibration pictures")
     if not manifest.metrics["accuracy"] >= recipe.min_accuracy:
         differing.append("accuracy floor")
     return differing

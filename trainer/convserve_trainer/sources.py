@@ -1,13 +1,14 @@
 """Where pictures come from: the options that say it, and the pictures."""
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_trainer import manifest as manifests
-from convserve_trainer.errors import UsageError
+from convserve_trainer.errors import BundleError, UsageError
 from convserve_trainer.pictures import Data, Pictures
 
 if TYPE_CHECKING:
@@ -61,6 +62,29 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
     from convserve_trainer import digits, mnist
 
     return lambda: digits.data(mnist.load(options.data, say).limited(recipe.limit))
+
+
+def of_bundle(options: argparse.Namespace, manifest: Manifest, say: Say) -> Data:
+    """Returns the data of a bundle's training, if the options name them.
+
+    Raises:
+        UsageError: an option does not suit the bundle, is out of its range or missing.
+        BundleError: its recipe is damaged.
+        DataError: the data are missing or damaged.
+    """
+    try:
+        limit = json.loads(manifest.training.recipe_json)["limit"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"the bundle's recipe is damaged: {error!r}") from error
+    if manifest.input.kind == IMAGE_KIND_PHOTO:
+        from convserve_trainer import photos
+
+        source = _photo_source(options, manifest.input.height, manifest.input.width, None)
+        return photos.load(source, limit, say)
+    _refuse_photo_options(options)
+    from convserve_trainer import digits, mnist
+
+    return digits.data(mnist.load(options.data, say).limited(limit))
 
 
 def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictures:

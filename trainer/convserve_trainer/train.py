@@ -1,22 +1,22 @@
 """The whole way of a net: data, net, fitting, evaluation, export, parity, publishing."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, Precision
 from convserve_trainer import (
     bundle,
+    conversion,
     export,
     keras_backend,
     manifest,
     models,
     order,
-    parity,
     pictures,
     plot,
-    precisions,
     predict,
     publish,
     published,
@@ -24,14 +24,15 @@ from convserve_trainer import (
     run_folder,
     run_settings,
 )
+from convserve_trainer.conversion import Settings
 from convserve_trainer.errors import (
-    AccuracyError,
     BundleError,
     Interrupted,
     TrainerError,
 )
 from convserve_trainer.fit import fit
 from convserve_trainer.history import History
+from convserve_trainer.parity import Reference
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run
@@ -44,19 +45,19 @@ if TYPE_CHECKING:
 
 
 class Target(NamedTuple):
-    """Where a net will be published, and in what precision.
+    """Where a net will be published, and as what.
 
     Attributes:
         models: the models folder.
         name: of the model.
         version: None for the next free one.
-        precision: a known one.
+        settings: the precision, and how it is made.
     """
 
     models: Path
     name: str
     version: int | None = None
-    precision: Precision.ValueType = PRECISION_FLOAT32
+    settings: Settings = Settings()
 
 
 def train(
@@ -99,7 +100,7 @@ def train(
         part, validation = pictures.split(data.train, recipe.validation_share)
         data = replace(data, train=part, validation=validation)
     if earlier is not None:
-        if _is_published(earlier, recipe, data, target.precision, out):
+        if _is_published(earlier, recipe, data, target.settings, out):
             return earlier / bundle.FILE
         _check_targets(target, keeping)
     settings = run_settings.of(recipe, data.sha256)
@@ -127,12 +128,12 @@ def _check_targets(target: Target, keeping: Keeping) -> None:
 
 
 def _is_published(
-    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType, out: TextIO
+    version: Path, recipe: Recipe, data: Data, settings: Settings, out: TextIO
 ) -> bool:
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data, precision)
+        differing = published.differences(version, recipe, data, settings)
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
@@ -246,29 +247,21 @@ def _bundle(
     model: "keras.Model", recipe: Recipe, target: Target, data: Data, epochs: int, out: TextIO
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
-    parameters = model.count_params()
+    parameters = sum(math.prod(weights.shape) for weights in model.trainable_weights)
     model = models.of_columns(model)
-    candidates = parity.candidates(export.export(model), target.precision)
-    bundled = candidates[0].model
-    export.check(bundled)
-    held_out = data.held_out.batches(range(len(data.held_out)), predict.BATCH)
-    compared = parity.check(candidates, model, held_out)
-    print(f"held-out {data.what}, Keras         {compared.keras}", file=out)
-    print(f"held-out {data.what}, ONNX Runtime  {compared.onnxruntime}", file=out)
-    print(
-        f"largest difference between the two {compared.largest:.1e} "
-        f"(bound of {precisions.name(target.precision)} "
-        f"{precisions.BOUNDS[target.precision]:.0e}), other labels {compared.others:,}",
-        file=out,
-        flush=True,
+    bundled, compared = conversion.convert(
+        export.export(model),
+        target.settings,
+        data,
+        recipe.seed,
+        Reference("Keras", partial(predict.by_keras, model)),
+        recipe.min_accuracy,
+        out,
     )
-    accuracy = compared.onnxruntime.accuracy
-    if accuracy < recipe.min_accuracy:
-        raise AccuracyError(
-            f"accuracy {accuracy:.2%} is below the floor of {recipe.min_accuracy:.2%}: "
-            "nothing was published (--min-accuracy sets another floor)"
-        )
-    said = manifest.of(target.name, recipe, data, epochs, compared, parameters, target.precision)
+    precision, calibrated = target.settings.precision, target.settings.calibrated_on(data)
+    said = manifest.of(
+        target.name, recipe, data, epochs, compared, parameters, precision, calibrated
+    )
     manifest.attach(said, bundled)
     return bundled.SerializeToString()
 
