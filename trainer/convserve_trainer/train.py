@@ -9,6 +9,7 @@ from convserve_trainer import (
     bundle,
     export,
     keras_backend,
+    keras_file,
     manifest,
     models,
     order,
@@ -217,7 +218,7 @@ def _publish(
     try:
         _choose_best(model, history, out)
         content = _bundle(model, recipe, target, data, history.best.epoch, out)
-        beside = _drawn(history, target.name)
+        beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
         return publish.publish(content, target.models, target.name, target.version, beside)
     except TrainerError:
         if run.kept:

@@ -1,0 +1,152 @@
+"""How figures look: one style, drawn twice, for light paper and for dark."""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_trainer import matplotlib_cache
+from convserve_trainer.lecture.section import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+WIDTH_IN = 6.0  # on a phone a line of text of 10 points is then still 8 pixels high
+DPI = 130
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Colours.
+
+    Attributes:
+        paper: behind everything; the page's cards have the same one.
+        text: of letters and axes.
+        faint: of grids and of what is only there to compare with.
+        first: of the convnet, or of the first of two.
+        second: of the dense net, or of the second of two.
+        third: of a mark.
+    """
+
+    paper: str
+    text: str
+    faint: str
+    first: str
+    second: str
+    third: str
+
+
+LIGHT = Ink("#ffffff", "#22262b", "#9aa1a9", "#1f6fb4", "#cc5a0a", "#1a8a5a")
+DARK = Ink("#1b1f26", "#dfe3e8", "#737b86", "#6cb2f0", "#ff9d5c", "#5fd39c")
+
+Paint = Callable[["Drawing", Ink], None]
+
+
+def draw(
+    name: str,
+    height_in: float,
+    paint: Paint,
+    *,
+    alt: str,
+    caption: str,
+    photographic: bool = False,
+) -> Figure:
+    """Returns a figure.
+
+    Args:
+        name: of its files, without ending.
+        height_in: inches; the width is the same for all.
+        paint: draws it, once in each ink.
+        alt: what is to be seen.
+        caption: below it.
+        photographic: whether it consists of pictures, not of lines.
+    """
+    matplotlib_cache.settle()
+    import matplotlib as mpl
+    from matplotlib.figure import Figure as Drawing
+
+    svg, png = [], []
+    for ink in (LIGHT, DARK):
+        with mpl.rc_context(_settings(ink)):
+            drawing = Drawing(figsize=(WIDTH_IN, height_in), layout="constrained")
+            paint(drawing, ink)
+            svg.append(_saved(drawing, "svg", {"Date": None}))
+            png.append(_saved(drawing, "png", {"Software": None}))
+    return Figure(name, alt, caption, (svg[0], svg[1]), (png[0], png[1]), photographic)
+
+
+def picture(axes: "Axes", pixels: npt.NDArray[Any], title: str = "", **options: Any) -> None:
+    """Shows pixels without axes: [H, W], [H, W, 1] or [H, W, 3], uint8 or float."""
+    shown = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+    if shown.ndim == 2:
+        options = {"cmap": "gray"} | options
+    axes.imshow(shown, **{"interpolation": "nearest"} | options)
+    bare(axes)
+    if title:
+        axes.set_title(title, fontsize=9, pad=3)
+
+
+def bare(axes: "Axes") -> None:
+    """Takes ticks and frame away."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def tiles(pictures: Sequence[npt.NDArray[Any]], across: int, gap: int = 1) -> npt.NDArray[Any]:
+    """Returns pictures of one size, float [H, W], side by side in rows, NaN between them."""
+    height, width = pictures[0].shape
+    down = -(-len(pictures) // across)
+    sheet = np.full((down * (height + gap) - gap, across * (width + gap) - gap), np.nan)
+    for number, each in enumerate(pictures):
+        row, column = divmod(number, across)
+        top, left = row * (height + gap), column * (width + gap)
+        sheet[top : top + height, left : left + width] = each
+    return sheet
+
+
+def stretched(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns pixels between 0 and 1, the least 0 and the largest 1; all 0 where they are equal."""
+    values = pixels.astype(np.float64)
+    least, largest = values.min(), values.max()
+    return (values - least) / (largest - least) if largest > least else np.zeros_like(values)
+
+
+def _settings(ink: Ink) -> Any:  # Matplotlib types the keys one by one
+    return {
+        "svg.hashsalt": "convserve",
+        "font.size": 10,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.labelsize": 10,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+        "figure.facecolor": ink.paper,
+        "savefig.facecolor": ink.paper,
+        "axes.facecolor": ink.paper,
+        "axes.edgecolor": ink.faint,
+        "axes.labelcolor": ink.text,
+        "axes.titlecolor": ink.text,
+        "text.color": ink.text,
+        "xtick.color": ink.text,
+        "ytick.color": ink.text,
+        "grid.color": ink.faint,
+        "grid.alpha": 0.3,
+        "axes.grid": False,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "lines.linewidth": 2,
+    }
+
+
+def _saved(drawing: "Drawing", kind: str, metadata: dict[str, Any]) -> bytes:
+    content = io.BytesIO()
+    drawing.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    return content.getvalue()
