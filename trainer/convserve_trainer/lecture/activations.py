@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TOPIC = "activations"
 FILTERS, FOUND = 4, 6  # shown: filters of a layer, pictures of a filter
-MADE = 8  # filters of a layer of the photographs' net
+MADE, CROP = 6, 72  # of the photographs' net: filters of a layer, rows and columns shown
 LAYERS = 4  # at most, the last of a deep net among them
 
 
@@ -92,8 +92,8 @@ def _said(
             purity.append(np.bincount(found).max() / len(found))
     mean = float(np.mean(purity)) if purity else 0.0
     return (
-        f"`{layer.name}`, {excited.values.shape[1]} filters, {excited.dead} of them never excited. "
-        f"Of the 20 digits that excite a filter most, {mean:.0%} on average show the same figure. "
+        f"`{layer.name}`, {excited.values.shape[1]} filters, {excited.dead or 'none'} of them never "
+        f"excited. Of the 20 digits that excite a filter most, {mean:.0%} on average show the same figure. "
         f"Shown are the filters {', '.join(map(str, filters))}, those whose answers vary most."
     )
 
@@ -171,8 +171,8 @@ def _photographs(material: Material) -> list[Part]:
         )
         rows.append((layer.name, made))
     return [
-        "On photographs the hierarchy has more room: colours and edges first, then textures, then "
-        "mixtures of them. How far it gets depends on how long the net was trained; yours has "
+        "On photographs the hierarchy has more room: look for plain colours and edges in the first "
+        "layer, for textures and mixtures of them in the later ones. How far it gets depends on how long the net was trained; yours has "
         f"{material.photo_net.manifest.metrics['accuracy']:.1%} of its held-out pictures right.",
         _made(rows),
     ]
@@ -186,30 +186,32 @@ def _lively(material: Material, net: Net, layer: "keras.Layer") -> list[int]:
 
 def _made(rows: list[tuple[str, npt.NDArray[Any]]]) -> Figure:
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
-        across = MADE // 2
-        axes = drawing.subplots(2 * len(rows), across)
+        axes = drawing.subplots(len(rows), MADE, squeeze=False)
         for axis in axes.flat:
             figures.bare(axis)
         for number, (name, pictures) in enumerate(rows):
             for place, pixels in enumerate(pictures):
-                row, column = divmod(place, across)
-                figures.picture(axes[2 * number + row, column], _visible(pixels))
-            axes[2 * number, 0].set_ylabel(name, fontsize=9)
+                figures.picture(axes[number, place], _visible(pixels))
+            axes[number, 0].set_ylabel(name, fontsize=9)
 
     return figures.draw(
         "activations-photographs",
-        2.9 * len(rows) + 0.2,
+        1.0 * len(rows) + 0.1,
         paint,
-        alt="Pictures made by gradient ascent for filters of the net for photographs, layer by "
-        "layer: plain colours and stripes first, then denser textures.",
-        caption="The net for photographs: pictures made from noise, eight filters for each of "
-        "the layers, from the first to the last.",
+        alt="Pictures made by gradient ascent for filters of the net for photographs, layer by layer.",
+        caption="The net for photographs: the middle of pictures made from noise, six filters "
+        "for each of the layers, from the first to the last.",
         photographic=True,
     )
 
 
 def _visible(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Returns the picture with its contrast at one standard deviation around grey, as Chollet."""
-    spread_out = (pixels - pixels.mean()) / (pixels.std() + 1e-9) * 0.25 + 0.5
+    """Returns the middle of a picture, CROP or less, its contrast brought to what can be seen.
+
+    Away from the border, where padding or its absence leaves marks of its own.
+    """
+    top, left = (max(0, (side - CROP) // 2) for side in pixels.shape[:2])
+    middle = pixels[top : top + CROP, left : left + CROP]
+    spread_out = (middle - middle.mean()) / (middle.std() + 1e-9) * 0.25 + 0.5
     visible: npt.NDArray[np.float64] = np.clip(spread_out, 0, 1)
     return visible

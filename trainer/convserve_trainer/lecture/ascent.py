@@ -51,12 +51,11 @@ class Excited:
 
 def search(net: Net, layer: "keras.Layer", pixels: "Pixels") -> Excited:
     """Returns what excites the filters of a layer among pictures, uint8 [N, H, W, C]."""
-    part = net.upto([layer.name])
+    part = net.upto(layer.name)
     values, places = [], []
     height, width = layer.output.shape[1:3]
     for start in range(0, len(pixels), BATCH):
-        found = part(pixels[start : start + BATCH], training=False)
-        answers = np.asarray(found[0] if isinstance(found, list) else found)
+        answers = np.asarray(part(pixels[start : start + BATCH], training=False))
         flat = answers.reshape(len(answers), -1, answers.shape[-1])
         where = flat.argmax(axis=1)
         values.append(flat.max(axis=1))
@@ -88,7 +87,7 @@ def ascend(
     """
     tensorflow = keras_backend.tensorflow()
     keras = keras_backend.load()
-    part = net.upto([layer.name], net.from_floats)
+    part = net.upto(layer.name, floats=True)
     climbed = net.from_floats.get_layer(layer.name)
     activation, climbed.activation = climbed.activation, keras.activations.linear
     shape = (len(filters), *net.from_floats.inputs[0].shape[1:])
@@ -99,7 +98,7 @@ def ascend(
     @tensorflow.function  # type: ignore[untyped-decorator]  # TensorFlow has no types
     def climb() -> None:
         with tensorflow.GradientTape() as tape:
-            [answers] = tensorflow.nest.flatten(part(pixels, training=False))
+            answers = part(pixels, training=False)
             excitement = tensorflow.einsum("fhwk,fk->f", answers, chosen)
         slope = tape.gradient(excitement, pixels)
         length = tensorflow.sqrt(tensorflow.reduce_mean(slope**2, axis=(1, 2, 3), keepdims=True))

@@ -42,8 +42,8 @@ def of(material: Material) -> Section:
     ]
     parts: list[Part] = [
         "A probability is calibrated if, of all answers given with 90 %, nine in ten are right. "
-        "The expected calibration error (ECE) is the mean gap of the two over 15 bins of confidence. "
-        f"Your net's is {temperature.calibration_error(yours, right):.2%}; it is "
+        "The expected calibration error (ECE) is the mean gap of the two over 15 bins of "
+        f"confidence. Your net's is {temperature.calibration_error(yours, right):.2%}; it is "
         f"{yours.max(axis=1).mean():.2%} sure on average and {_accuracy(yours, right):.2%} right, "
         f"so {_tendency(yours, right)}.",
         "Temperature scaling divides the numbers before the softmax by one T, which changes no "

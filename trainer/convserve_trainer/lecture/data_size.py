@@ -21,7 +21,8 @@ Curves = dict[str, dict[int, list[float]]]
 def of(material: Material) -> Section:
     """Returns the section."""
     scale = material.scale
-    sizes = [size for size in scale.sizes if size <= len(material.digits.train_labels)]
+    count = len(material.digits.train_labels)
+    sizes = [size for size in scale.sizes if size <= count] or [count]
     found = _trained(material, sizes)
     how = dense_net.training(material.net)
     rows = [[f"{size:,}", *(_spread(curve[size]) for curve in found.values())] for size in sizes]

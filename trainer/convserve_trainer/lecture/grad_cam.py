@@ -30,7 +30,7 @@ def maps(net: Net, pixels: "Pixels", classes: npt.NDArray[np.integer]) -> npt.ND
     keras = keras_backend.load()
     whole = net.from_floats
     layer = whole.get_layer(net.convolutions[-1].name)
-    part = keras.Model(whole.inputs, [layer.output, whole.outputs[0]])
+    part = keras.Model(whole.inputs[0], [layer.output, whole.outputs[0]])
     head = whole.layers[-1]
     # Probabilities near 1 have next to no gradient; the numbers before them have.
     activation = getattr(head, "activation", None)

@@ -20,14 +20,15 @@ BLUR = np.full((3, 3), 1 / 9)
 EDGE = np.array([[-1.0, 1.0]])
 BLURS = 6  # times that a photograph is blurred: once cannot be seen at its size
 SHOWN = 32  # filters at most
+ALIKE = 0.8  # a kernel with this cosine to a pattern, or more, is called like it
 
-#: What a learned kernel of 3 x 3 may look like, up to sign.
+#: What a learned kernel of 3 x 3 may look like, up to sign: a blur, or edges of a direction.
 PATTERNS = {
-    "a blur": np.ones((3, 3)),
-    "a vertical edge": np.array([[-1, 0, 1]] * 3),
-    "a horizontal edge": np.array([[-1, 0, 1]] * 3).T,
-    "a falling diagonal edge": np.array([[0, 1, 1], [-1, 0, 1], [-1, -1, 0]]),
-    "a rising diagonal edge": np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]]),
+    "blurring": np.ones((3, 3)),
+    "vertical": np.array([[-1, 0, 1]] * 3),
+    "horizontal": np.array([[-1, 0, 1]] * 3).T,
+    "falling": np.array([[0, 1, 1], [-1, 0, 1], [-1, -1, 0]]),
+    "rising": np.array([[1, 1, 0], [1, 0, -1], [0, -1, -1]]),
 }
 
 
@@ -59,7 +60,7 @@ def nearest(kernel: npt.NDArray[Any]) -> tuple[str, float]:
         for name, pattern in PATTERNS.items()
         if length > 0
     }
-    name = max(alike, key=alike.__getitem__, default="a blur")
+    name = max(alike, key=alike.__getitem__, default="blurring")
     return name, alike.get(name, 0.0)
 
 
@@ -74,7 +75,7 @@ def _by_hand(name: str, pixels: npt.NDArray[Any], blurs: int, what: str) -> Figu
         figures.picture(first, pixels, what, vmin=0, vmax=255)
         times = "" if blurs == 1 else f", {blurs} times"
         figures.picture(second, blurred, f"blurred by 1/9{times}", vmin=0, vmax=255)
-        largest = np.abs(edges).max()
+        largest = np.quantile(np.abs(edges), 0.995) or 1.0  # a few pixels would pale all others
         figures.picture(
             third, edges, "edges by (-1, 1)", cmap="RdBu_r", vmin=-largest, vmax=largest
         )
@@ -82,7 +83,7 @@ def _by_hand(name: str, pixels: npt.NDArray[Any], blurs: int, what: str) -> Figu
     height, width = pixels.shape
     return figures.draw(
         name,
-        1.95 * height / width + 0.4,
+        1.9 * height / width + 0.25,
         paint,
         alt=f"Three pictures: {what}, the same blurred, and its vertical edges in red and blue.",
         caption=f"{what[0].upper()}{what[1:]} under two kernels. Red: brighter to the right; "
@@ -95,14 +96,14 @@ def _learned(material: Material, digit: "Pixels") -> list[Part]:
     if not material.net.convolutions:
         return ["Your net has no convolution, so there are no learned kernels to look at."]
     layer = material.net.convolutions[0]
-    responses = material.net.upto([layer.name])(digit[np.newaxis], training=False)
-    answers = np.asarray(responses[0] if isinstance(responses, list) else responses)[0]
+    answers = material.net.maps(layer.name, digit[np.newaxis])[0]
     kernels = net.weights(layer).mean(axis=2).transpose(2, 0, 1)
     silent = int((answers.reshape(-1, answers.shape[-1]).max(axis=0) <= 0).sum())
     said = (
         f"The first convolution of your net, {layer.name}, has learned {len(kernels)} kernels from "
-        f"random numbers, because they lowered the loss. On this digit {len(kernels) - silent} of "
-        f"them answer and {silent} stay silent."
+        "random numbers, because they lowered the loss. On this digit "
+        f"{len(kernels) - silent} of them answer"
+        + (f" and {silent} stay silent." if silent else ".")
     )
     parts: list[Part] = [said + _likeness(kernels)]
     return [*parts, _figure(layer, kernels[:SHOWN], answers[..., :SHOWN])]
@@ -112,14 +113,14 @@ def _likeness(kernels: npt.NDArray[Any]) -> str:
     if kernels.shape[1:] != (3, 3):
         return ""
     found = [nearest(kernel) for kernel in kernels]
-    counts = {name: sum(like > 0.8 for near, like in found if near == name) for name in PATTERNS}
+    counts = {name: sum(like > ALIKE for near, like in found if near == name) for name in PATTERNS}
     clear = [f"{count} {name}" for name, count in counts.items() if count]
-    mixed = len(kernels) - sum(counts.values())
     if not clear:
-        return " None of them is much like a kernel from a textbook (cosine above 0.8)."
+        return f" None of them is much like a kernel of a textbook (cosine above {ALIKE})."
     return (
-        f" By the cosine (above 0.8), {', '.join(clear)}, whatever their sign; the other "
-        f"{mixed} are mixtures that nobody would have drawn."
+        f" {sum(counts.values())} are much like a kernel of a textbook, whatever the sign (cosine "
+        f"above {ALIKE}): {', '.join(clear)}. The other {len(kernels) - sum(counts.values())} are "
+        "mixtures."
     )
 
 

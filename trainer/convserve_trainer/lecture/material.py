@@ -36,7 +36,7 @@ class Material:
 
     Attributes:
         net: the user's, for digits.
-        digits: MNIST; only `test_images` are held out.
+        digits: MNIST; to train on, only what the user's net was trained on.
         photo_net: the user's net for photographs, if there is one.
         photographs: if a folder was named.
         scale: how much is tried.

@@ -1,6 +1,5 @@
 """The user's net: what its bundle says of it, and the ways into it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,12 +40,10 @@ class Net:
     def from_floats(self) -> "keras.Model":
         """The net with float32 as its input, 0 to 255: integers have no gradient."""
         keras = keras_backend.load()
-        shape = self.model.inputs[0].shape[1:]
-        tensors = keras.tree.map_structure(
-            lambda _: keras.Input(shape, dtype="float32", name="floats"), self.model.input
-        )
-        copy = keras.models.clone_model(self.model, input_tensors=tensors)
-        copy.set_weights(self.model.get_weights())
+        whole = keras.Model(self.model.inputs[0], self.model.outputs[0])
+        floats = keras.Input(whole.inputs[0].shape[1:], dtype="float32", name="floats")
+        copy = keras.models.clone_model(whole, input_tensors=floats)
+        copy.set_weights(whole.get_weights())
         return copy
 
     @property
@@ -54,11 +51,21 @@ class Net:
         """Its convolutions, in their order."""
         return of_type(self.model, "Conv2D")
 
-    def upto(self, layers: Sequence[str], model: "keras.Model | None" = None) -> "keras.Model":
-        """Returns the net up to layers of these names: a list with an output for each."""
+    def upto(self, *layers: str, floats: bool = False) -> "keras.Model":
+        """Returns the net up to a layer, or a list with an output for each of several.
+
+        Args:
+            layers: their names.
+            floats: whether it takes float32.
+        """
         keras = keras_backend.load()
-        whole = self.model if model is None else model
-        return keras.Model(whole.inputs, [whole.get_layer(name).output for name in layers])
+        whole = self.from_floats if floats else self.model
+        outputs = [whole.get_layer(name).output for name in layers]
+        return keras.Model(whole.inputs[0], outputs if len(outputs) > 1 else outputs[0])
+
+    def maps(self, layer: str, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Returns what a layer makes of pictures, float32 [N, H, W, F] for a convolution."""
+        return np.asarray(self.upto(layer)(pixels, training=False))
 
     def answers(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Returns its probabilities, float32 [N, K]; a sigmoid's as two columns."""

@@ -75,11 +75,11 @@ def gradients(material: Material, layer: "keras.Layer") -> npt.NDArray[np.float6
     Neural Networks", NeurIPS 2016.
     """
     tensorflow = keras_backend.tensorflow()
-    part = material.net.upto([layer.name], material.net.from_floats)
+    part = material.net.upto(layer.name, floats=True)
     pixels = tensorflow.constant(material.digits.test_images[:LOOKED_AT].astype(np.float32))
     with tensorflow.GradientTape() as tape:
         tape.watch(pixels)
-        [values] = tensorflow.nest.flatten(part(pixels, training=False))
+        values = part(pixels, training=False)
         middle = values[:, values.shape[1] // 2, values.shape[2] // 2, :]
     slopes = np.abs(tape.gradient(middle, pixels).numpy())
     mean: npt.NDArray[np.float64] = slopes.astype(np.float64).mean(axis=0).sum(axis=-1)
@@ -106,7 +106,7 @@ def _kept(material: Material, layer: "keras.Layer") -> list[Part]:
     names = [geometry.inputs(layer)[0], layer.name]
     digit = material.digit(3)
     before, after = (
-        np.asarray(each)[0] for each in material.net.upto(names)(digit[np.newaxis], training=False)
+        np.asarray(each)[0] for each in material.net.upto(*names)(digit[np.newaxis], training=False)
     )
     strongest = np.argsort(-before.sum(axis=(0, 1)))[:CHANNELS]
     share = after.size / before.size
@@ -154,7 +154,8 @@ def _without(model: "keras.Model", count: int) -> list[Part]:
     fields = geometry.fields(other)
     last = net.of_type(other, "Conv2D")
     seen = fields.get(last[-1].name) if last else None
-    said += f", {theirs / ours:.1f} times as many, nearly all behind the flattened last map"
+    dense = sum(layer.count_params() for layer in net.of_type(other, "Dense"))
+    said += f", {theirs / ours:.1f} times as many, {dense / theirs:.0%} of them in dense layers"
     if seen is not None and seen.size is not None:
         said += f"; and its last convolution sees only {seen.size} x {seen.size} pixels"
     return [said + "."]
@@ -180,12 +181,29 @@ def _measured(material: Material, found: dict[str, geometry.Field]) -> list[Part
         "Measured, by the gradient of the middle value over "
         f"{min(LOOKED_AT, len(material.digits.test_images))} held-out digits: {said}. "
         + (
-            "The two agree on every layer, but the middle of the field weighs more than its rim."
+            f"The two agree on every layer. {_middle(layers[-1].name, slopes[-1])}"
             if len(agree) == len(pairs)
             else "Where they differ the field reaches over the border, or no digit woke its rim."
         ),
         _maps([layer.name for layer in layers], slopes, [p[1] or 0 for p in pairs]),
     ]
+
+
+def _middle(name: str, slopes: npt.NDArray[np.float64]) -> str:
+    """Returns how the middle of a field, half as wide and high, weighs against all around it."""
+    rows, columns = np.nonzero(slopes)
+    field = slopes[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    top, left = field.shape[0] // 4, field.shape[1] // 4
+    middle = field[top : field.shape[0] - top, left : field.shape[1] - left]
+    around = (field.sum() - middle.sum()) / max(1, field.size - middle.size)
+    if not top or not around:
+        return ""
+    return (
+        f"A pixel in the middle of {name}'s field weighs {middle.mean() / around:.1f} times as much "
+        "as one around it: the field that counts is smaller than the computed one."
+        if middle.mean() > around
+        else f"In {name}'s field the middle weighs no more than the rest."
+    )
 
 
 def _maps(names: list[str], slopes: list[npt.NDArray[np.float64]], sizes: list[int]) -> Figure:
@@ -206,7 +224,7 @@ def _maps(names: list[str], slopes: list[npt.NDArray[np.float64]], sizes: list[i
 
     return figures.draw(
         "receptive-fields",
-        2.5 if len(names[shown]) < 4 else 2.0,
+        {1: 4.0, 2: 3.2, 3: 2.25}.get(len(names[shown]), 1.75),
         paint,
         alt="For each convolution a map of how much its middle value depends on each pixel: "
         "bright squares that grow from layer to layer, each inside the computed square.",

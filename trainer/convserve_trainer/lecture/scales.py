@@ -32,7 +32,7 @@ class Scale:
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("quick", (100, 1_000, 10_000), 3, 400, 2_000, 2_000, 60, None),
+        Scale("quick", (100, 300, 1_000, 3_000, 10_000), 3, 400, 2_000, 2_000, 60, None),
         Scale(
             "full",
             (100, 300, 1_000, 3_000, 10_000, 30_000, 60_000),

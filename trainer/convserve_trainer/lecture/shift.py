@@ -63,8 +63,8 @@ def of(material: Material) -> Section:
         "must learn the pattern in each. So move the held-out digits, which training showed "
         "centred only, and count.",
         f"Your convnet has {parameters[0]:,} parameters; the dense net beside it {parameters[1]:,} "
-        f"({parameters[1] / parameters[0] - 1:+.1%}), trained on the same pictures by the same "
-        f"recipe ({how}, {_epochs(material)} epochs). No picture is moved in training"
+        f"({parameters[1] / parameters[0] - 1:+.1%}), trained on the same pictures alike ({how}, "
+        f"{_epochs(material)} epochs). No picture is moved in training"
         + (
             "."
             if not _augmented(material)
@@ -76,7 +76,7 @@ def of(material: Material) -> Section:
             [[str(by), f"{ours:.1%}", f"{theirs:.1%}"] for by, (ours, theirs) in means.items()],
             f"Accuracy on {len(labels):,} held-out digits, mean of the four directions",
         ),
-        _verdict(means),
+        _verdict(means) + _why(material.net),
         _equivariance(material, pixels[:50]),
     ]
     return Section(TOPIC, "Translation invariance, measured", parts)
@@ -138,8 +138,16 @@ def _verdict(means: dict[int, tuple[float, ...]]) -> str:
         said += "Here the convnet bears a shift no better, and it is not invariant either: "
     return said + (
         f"it falls from {means[0][0]:.1%} to {means[LARGEST][0]:.1%} at {LARGEST} pixels, where "
-        "some digits are cut off, too. Its convolutions do not mind where a digit is; the "
-        "dense layer behind the last map has a weight for each place of it."
+        "some digits are cut off, too."
+    )
+
+
+def _why(convnet: net.Net) -> str:
+    if not net.of_type(convnet.model, "Flatten"):
+        return ""
+    return (
+        " Its convolutions do not mind where a digit is, but the dense layer behind the flattened "
+        "last map has a weight for each place of it."
     )
 
 
@@ -148,21 +156,17 @@ def _equivariance(material: Material, pixels: "Pixels") -> str:
     if not material.net.convolutions:
         return "Your net has no convolution of which the answers could move along."
     layer = material.net.convolutions[0]
-    if tuple(layer.strides) != (1, 1):
-        return f"The first convolution has strides of {layer.strides}: its answers cannot follow."
-    part = material.net.upto([layer.name])
-
-    def answers(batch: "Pixels") -> npt.NDArray[np.float32]:
-        said = part(batch, training=False)
-        return np.asarray(said[0] if isinstance(said, list) else said)
-
+    if tuple(layer.strides) != (1, 1) or layer.output.shape[2] <= 2 * LARGEST:
+        return f"{layer.name} has strides, or a small map: its answers cannot follow every shift."
     margin = LARGEST // 2
-    still, moved = answers(pixels), answers(shifted(pixels, 2, axis=2))
+    still = material.net.maps(layer.name, pixels)
+    moved = material.net.maps(layer.name, shifted(pixels, 2, axis=2))
     inner = slice(margin, -margin)
     apart = np.abs(moved[:, inner, margin + 2 : -margin] - still[:, inner, margin : -margin - 2])
+    change = f"change by {apart.max():.1e} at most" if apart.max() else "do not change at all"
     return (
-        f"Equivariance is exact, though: moved by 2 pixels, the digits' answers of {layer.name} "
-        f"move by 2 pixels and change by {apart.max():.1e} at most away from the border."
+        "What a convolution promises is equivariance, and it keeps it: move the digits by 2 pixels "
+        f"and the answers of {layer.name} move by 2 pixels and, away from the border, {change}."
     )
 
 
