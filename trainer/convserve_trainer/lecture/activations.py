@@ -92,9 +92,15 @@ def _said(
             purity.append(np.bincount(found).max() / len(found))
     mean = float(np.mean(purity)) if purity else 0.0
     return (
-        f"`{layer.name}`, {excited.values.shape[1]} filters, {excited.dead or 'none'} of them never "
-        f"excited. Of the 20 digits that excite a filter most, {mean:.0%} on average show the same figure. "
-        f"Shown are the filters {', '.join(map(str, filters))}, those whose answers vary most."
+        f"`{layer.name}`, {excited.values.shape[1]} filters, "
+        + (
+            f"{excited.dead} of them never excited"
+            if excited.dead
+            else "each excited by some digit"
+        )
+        + f". Of the 20 digits that excite a filter most, {mean:.0%} on average show the same "
+        f"figure. Shown are the filters {', '.join(map(str, filters))}, those whose answers vary "
+        "most."
     )
 
 
@@ -172,7 +178,8 @@ def _photographs(material: Material) -> list[Part]:
         rows.append((layer.name, made))
     return [
         "On photographs the hierarchy has more room: look for plain colours and edges in the first "
-        "layer, for textures and mixtures of them in the later ones. How far it gets depends on how long the net was trained; yours has "
+        "layer, for textures and mixtures of them in the later ones. How far "
+        "it gets depends on how long the net was trained; yours has "
         f"{material.photo_net.manifest.metrics['accuracy']:.1%} of its held-out pictures right.",
         _made(rows),
     ]
@@ -198,7 +205,8 @@ def _made(rows: list[tuple[str, npt.NDArray[Any]]]) -> Figure:
         "activations-photographs",
         1.0 * len(rows) + 0.1,
         paint,
-        alt="Pictures made by gradient ascent for filters of the net for photographs, layer by layer.",
+        alt="Pictures made by gradient ascent for filters of the net for photographs, a row for "
+        "each layer.",
         caption="The net for photographs: the middle of pictures made from noise, six filters "
         "for each of the layers, from the first to the last.",
         photographic=True,

@@ -199,8 +199,8 @@ def _middle(name: str, slopes: npt.NDArray[np.float64]) -> str:
     if not top or not around:
         return ""
     return (
-        f"A pixel in the middle of {name}'s field weighs {middle.mean() / around:.1f} times as much "
-        "as one around it: the field that counts is smaller than the computed one."
+        f"A pixel in the middle of {name}'s field weighs {middle.mean() / around:.1f} times as "
+        "much as one around it: the field that counts is smaller than the computed one."
         if middle.mean() > around
         else f"In {name}'s field the middle weighs no more than the rest."
     )
