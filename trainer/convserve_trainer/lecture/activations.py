@@ -116,14 +116,14 @@ def _digits(
         axes = np.atleast_2d(drawing.subplots(len(filters), FOUND + 1))
         for row, number in enumerate(filters):
             figures.picture(axes[row, 0], figures.stretched(made[row]))
-            axes[row, 0].set_ylabel(f"filter {number}", fontsize=9)
+            axes[row, 0].set_ylabel(f"filter {number}", fontsize=figures.SMALL)
             for column, found in enumerate(excited.top(number, FOUND)):
                 figures.picture(axes[row, column + 1], pixels[found])
                 _mark(axes[row, column + 1], excited, found, number, field, pixels.shape[1:3])
             for empty in range(len(pixels), FOUND):
                 axes[row, empty + 1].axis("off")
-        axes[0, 0].set_title("made", fontsize=9)
-        axes[0, 1].set_title("found", fontsize=9)
+        axes[0, 0].set_title("made", fontsize=figures.SMALL)
+        axes[0, 1].set_title("found", fontsize=figures.SMALL)
 
     return figures.draw(
         f"activations-{layer.name}",
@@ -199,7 +199,7 @@ def _made(rows: list[tuple[str, npt.NDArray[Any]]]) -> Figure:
         for number, (name, pictures) in enumerate(rows):
             for place, pixels in enumerate(pictures):
                 figures.picture(axes[number, place], _visible(pixels))
-            axes[number, 0].set_ylabel(name, fontsize=9)
+            axes[number, 0].set_ylabel(name, fontsize=figures.SMALL)
 
     return figures.draw(
         "activations-photographs",

@@ -35,8 +35,8 @@ def of(material: Material) -> Section:
     material.done(0.05, "held-out digits asked")
     copy, fitted = _without(material, count)
     steps: list[tuple[str, Answers]] = [
-        ("your net, as it is", yours),
-        (f"your net, T = {wrong_way:.2f} (wrong way)", temperature.cooled(yours, wrong_way)),
+        ("yours, as it is", yours),
+        (f"yours, T = {wrong_way:.2f} (wrong)", temperature.cooled(yours, wrong_way)),
         ("copy, as it is", copy),
         (f"copy, T = {fitted:.2f}", temperature.cooled(copy, fitted)),
     ]
@@ -56,7 +56,7 @@ def of(material: Material) -> Section:
         f"is fitted on these: {fitted:.2f}. All below is measured on the held-out digits, "
         "which neither training nor T has seen.",
         Table(
-            ("net", "right", "mean confidence", "loss, nats", "ECE"),
+            ("net", "right", "confidence", "loss, nats", "ECE"),
             [[name, *_row(said, right)] for name, said in steps],
             f"Calibration on {len(right):,} held-out digits",
         ),

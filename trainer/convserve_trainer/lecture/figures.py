@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-WIDTH_IN = 6.0  # on a phone a line of text of 10 points is then still 8 pixels high
+WIDTH_IN = 6.0  # on a phone, 350 pixels: a point is 0.8 of a pixel, so letters are large here
 DPI = 130
+SMALL = 10.5  # points, of titles of small pictures
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def picture(axes: "Axes", pixels: npt.NDArray[Any], title: str = "", **options: 
     axes.imshow(shown, **{"interpolation": "nearest"} | options)
     bare(axes)
     if title:
-        axes.set_title(title, fontsize=9, pad=3)
+        axes.set_title(title, fontsize=SMALL, pad=3)
 
 
 def bare(axes: "Axes") -> None:
@@ -120,13 +121,13 @@ def stretched(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _settings(ink: Ink) -> Any:  # Matplotlib types the keys one by one
     return {
         "svg.hashsalt": "convserve",
-        "font.size": 10,
-        "axes.titlesize": 10,
+        "font.size": 11.5,
+        "axes.titlesize": 11.5,
         "axes.titleweight": "bold",
-        "axes.labelsize": 10,
-        "xtick.labelsize": 9,
-        "ytick.labelsize": 9,
-        "legend.fontsize": 9,
+        "axes.labelsize": 11.5,
+        "xtick.labelsize": 10.5,
+        "ytick.labelsize": 10.5,
+        "legend.fontsize": 11,
         "legend.frameon": False,
         "figure.facecolor": ink.paper,
         "savefig.facecolor": ink.paper,

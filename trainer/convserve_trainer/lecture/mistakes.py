@@ -101,7 +101,7 @@ def _matrix(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
                     ha="center",
                     va="center",
                     color=color,
-                    fontsize=9,
+                    fontsize=figures.SMALL,
                     fontweight=weight,
                 )
         axes.set_xticks(range(len(labels)), labels)
@@ -131,7 +131,7 @@ def _pictures(
 ) -> Figure:
     rows = -(-len(chosen) // ACROSS)
     titles = [
-        f"{labels[int(said[n].argmax())]} ({said[n].max():.1%}), is {labels[int(right[n])]}"
+        f"says {labels[int(said[n].argmax())]} ({said[n].max():.1%}),\nis {labels[int(right[n])]}"
         for n in chosen
     ]
 
@@ -144,9 +144,10 @@ def _pictures(
 
     return figures.draw(
         "errors-confident",
-        1.6 * rows + 0.1,
+        1.85 * rows,
         paint,
-        alt="The most confident mistakes, each titled with what the net says: " + "; ".join(titles),
+        alt="The most confident mistakes, each titled with what the net says: "
+        + "; ".join(titles).replace("\n", " "),
         caption="What the net says, how sure it is, and what the label says.",
         photographic=True,
     )
@@ -169,7 +170,7 @@ def _photographs(material: Material) -> list[Part]:
     heat = grad_cam.maps(net, photographs.pixels[chosen], choice[chosen])
     titles = [
         f"{photographs.names[choice[n]]} ({sure[n]:.0%})"
-        + ("" if correct[n] else f", is {photographs.names[int(photographs.labels[n])]}")
+        + ("" if correct[n] else f",\nis {photographs.names[int(photographs.labels[n])]}")
         for n in chosen
     ]
     return [
@@ -197,10 +198,10 @@ def _heat(pixels: "Pixels", heat: npt.NDArray[Any], titles: Sequence[str]) -> Fi
 
     return figures.draw(
         "errors-grad-cam",
-        3.1 * rows,
+        3.3 * rows,
         paint,
         alt="Photographs and below each the same under a map of heat where Grad-CAM finds what "
-        "speaks for the class: " + "; ".join(titles),
+        "speaks for the class: " + "; ".join(titles).replace("\n", " "),
         caption="Grad-CAM of the surest right answers and of the surest mistakes: bright is what "
         "spoke for the class in the title.",
         photographic=True,
