@@ -22,10 +22,13 @@ from benchmarks.command import add_run_options, execute, new_parser, tell
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import checkpoint, models, run_settings
-from convserve_trainer.recipes import LECTURE, PHOTO_LECTURE, Recipe
+from convserve_trainer import checkpoint, models, recipes, run_settings
+from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS
 from convserve_trainer.training_state import Training
+
+LECTURE = recipes.find("lecture", "digits")
+PHOTO_LECTURE = recipes.find("lecture", "photos")
 
 _PACKAGES = ("convserve", "keras", "tensorflow")
 #: Recipe, one image [H, W, C], classes.
@@ -50,7 +53,7 @@ def _training(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Trai
     """One that has made a step on nothing: its optimizer has what it will have."""
     height, width, channels = shape
     spec = InputSpec(height=height, width=width, channels=channels)
-    model = models.build(recipe, spec, classes)
+    model = models.build(recipe, spec, classes, 60_000)
     columns = model.output_shape[-1]
     model.train_on_batch(np.zeros((1, *shape), np.uint8), np.zeros((1, columns), np.float32))
     return Training(model)

@@ -13,14 +13,15 @@ from convserve_protos.bundle_pb2 import (
     InputSpec,
     Manifest,
 )
-from convserve_trainer import bundle, digits, manifest
+from convserve_trainer import bundle, digits, manifest, recipes
 from convserve_trainer.errors import BundleError, UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import ArrayPictures, Data
-from convserve_trainer.recipes import LECTURE
 from convserve_trainer.score import Score
 
 from .conftest import Published
+
+LECTURE = recipes.find("lecture", "digits")
 
 
 def _graph() -> onnx.ModelProto:

@@ -9,15 +9,25 @@ import numpy.typing as npt
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import checkpoint, digits, keras_backend, models, run_settings, stops
+from convserve_trainer import (
+    checkpoint,
+    digits,
+    keras_backend,
+    models,
+    recipes,
+    run_settings,
+    stops,
+)
 from convserve_trainer.errors import DivergedError
 from convserve_trainer.fit import _validate, fit
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.pictures import ArrayPictures, Data
-from convserve_trainer.recipes import LECTURE, Recipe
+from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run, found
 from convserve_trainer.stops import Stopped
 from convserve_trainer.training_state import Position, Training
+
+LECTURE = recipes.find("lecture", "digits")
 
 LIMIT = 200  # the last batch is smaller than the others
 
@@ -36,7 +46,9 @@ def _resumed(folder: Path, recipe: Recipe) -> Training:
 
 
 def _built(recipe: Recipe) -> Any:
-    return models.build(recipe, InputSpec(height=28, width=28, channels=1), classes=10)
+    return models.build(
+        recipe, InputSpec(height=28, width=28, channels=1), classes=10, pictures=60_000
+    )
 
 
 def _data(dataset: Dataset) -> Data:

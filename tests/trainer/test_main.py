@@ -239,20 +239,21 @@ def test_version_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert "argument --version: '0' is no version: 1 or more" in capsys.readouterr().err
 
 
-def test_recipes_are_listed_with_their_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    cells = [line.split() for line in lines]
-    assert ["name", "lecture", "lecture", "quick"] in cells
-    assert ["min_accuracy", "0.987", "0.7", "0.9"] in cells
-    assert ["steps", "-", "100", "40"] in cells
-    assert main(["recipes", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert [(recipe["task"], recipe["batch_size"]) for recipe in listed] == [
-        ("digits", 64),
-        ("photos", 20),
-        ("photos", 32),
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in listed] == [
+        *("digits/lecture", "digits/best"),
+        *("photos/lecture", "photos/best", "photos/quick"),
     ]
+    assert main(["recipes", "--json"]) == 0
+    settings = json.loads(capsys.readouterr().out)
+    assert [f"{recipe['task']}/{recipe['name']}" for recipe in settings] == [n for n, _ in listed]
+    assert settings[0]["batch_size"] == 64
+    assert main(["recipes", "digits/lecture"]) == 0
+    assert "batch_size = 64\n" in capsys.readouterr().out
+    assert main(["recipes", "digits/lectur"]) == 2
+    assert "no recipe 'digits/lectur'; there are: digits/lecture, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,17 @@ from convserve_trainer import (
     parity,
     precisions,
     predict,
+    recipes,
 )
 from convserve_trainer.errors import ExportError, ParityError
 from convserve_trainer.main import main
 from convserve_trainer.pictures import Batch
 from convserve_trainer.predict import Pixels, Probabilities
-from convserve_trainer.recipes import PHOTO_QUICK
 from tests.bundles import SHAPE, model
 
 from .conftest import Published
+
+PHOTO_QUICK = recipes.find("quick", "photos")
 
 REDUCED = [PRECISION_TENSOR_FLOAT_32, PRECISION_FLOAT16]
 
@@ -116,7 +118,7 @@ def test_float16_keeps_the_contract_and_costs_one_cast(published: Published) -> 
 
 def test_float16_leaves_the_sigmoid_and_its_columns_in_float32() -> None:
     spec = InputSpec(height=64, width=64, channels=3, kind=IMAGE_KIND_PHOTO)
-    net = models.of_columns(models.build(PHOTO_QUICK, spec, 2))
+    net = models.of_columns(models.build(PHOTO_QUICK, spec, 2, 100))
     single = export.export(net)
     half = float16.convert(single)
     export.check(half)

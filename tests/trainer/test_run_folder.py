@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import models, run_folder, run_settings
+from convserve_trainer import models, recipes, run_folder, run_settings
 from convserve_trainer.errors import CheckpointError, UsageError
 from convserve_trainer.history import Epoch
-from convserve_trainer.recipes import LECTURE, Recipe
+from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run, found
 from convserve_trainer.run_settings import Keeping, Settings
 from convserve_trainer.training_state import Means, Position, Training, UnderWay
+
+LECTURE = recipes.find("lecture", "digits")
 
 SETTINGS = run_settings.of(LECTURE, "0" * 64)
 
@@ -25,7 +27,9 @@ def _run(folder: Path, settings: Settings = SETTINGS, named: bool = True) -> Run
 
 @pytest.fixture(scope="module")
 def training() -> Training:
-    model = models.build(LECTURE, InputSpec(height=28, width=28, channels=1), classes=10)
+    model = models.build(
+        LECTURE, InputSpec(height=28, width=28, channels=1), classes=10, pictures=60_000
+    )
     model.optimizer.build(model.trainable_variables)  # as the first step does
     return Training(model)
 

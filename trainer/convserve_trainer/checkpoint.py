@@ -76,6 +76,8 @@ def load(path: Path) -> Training:
             if BEST in archive.namelist():
                 history.weights = _read(archive, BEST)
             states = _read(archive, GENERATORS)
+        from convserve_trainer import augmentation, normalization  # noqa: F401 - their layers
+
         model: keras.Model = keras_backend.load().saving.load_model(path)
         for generator, state in zip(_generators(model), states, strict=True):
             generator.assign(state)

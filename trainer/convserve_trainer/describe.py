@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from convserve_trainer import bundle, export, precisions
+from convserve_trainer import bundle, export, operations, precisions
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Description:
         path: of model.onnx.
         size: of the file, bytes.
         parameters: trainable ones.
+        operations: multiplications and additions of convolutions and products, for one picture.
         precision: as `--precision` says it.
         inputs: of the graph, as `pixels: uint8 [N, 28, 28, 1]`.
         outputs: of the graph, likewise.
@@ -29,6 +30,7 @@ class Description:
     path: str
     size: int
     parameters: int
+    operations: int
     precision: str
     inputs: list[str]
     outputs: list[str]
@@ -47,6 +49,7 @@ class Description:
         lines = [
             ("bundle", f"{self.path} ({self.size:,} bytes)"),
             ("parameters", f"{self.parameters:,}"),
+            ("operations", f"{self.operations:,} a picture"),
             ("precision", self.precision),
             *(("input", text) for text in self.inputs),
             *(("output", text) for text in self.outputs),
@@ -72,6 +75,7 @@ def describe(path: Path) -> Description:
         path=str(file),
         size=file.stat().st_size,
         parameters=manifest.parameters,
+        operations=operations.count(model),
         precision=precisions.name(manifest.precision),
         inputs=[export.describe(value) for value in model.graph.input],
         outputs=[export.describe(value) for value in model.graph.output],

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from convserve_trainer import order, stops
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
 from convserve_trainer.history import Epoch
-from convserve_trainer.pictures import Data, Labels
+from convserve_trainer.pictures import Data, Labels, Pictures
 from convserve_trainer.progress import Progress
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run
 from convserve_trainer.training_state import Means, Training, UnderWay
 
@@ -40,13 +40,20 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
         Stopped: Ctrl-C or SIGTERM, after the batch that it met; a second one kills the process.
     """
     steps = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
-    progress = Progress(stream, recipe.epochs, steps, bool(recipe.validation_steps))
+    progress = Progress(stream, recipe.epochs, steps, recipe.validated)
+    weights = _class_weights(data.train, recipe)
     with stops.requested() as request:
         _log(training, run, progress)
         for number in range(training.position.epochs, recipe.epochs):
+            if recipe.patience and training.history.stale >= recipe.patience:
+                progress.say(
+                    f"no lower validation loss in {recipe.patience} epochs: stopped after epoch "
+                    f"{number} of {recipe.epochs}"
+                )
+                break
             progress.start(number)
             try:
-                _train(training, data, recipe, run, progress, request)
+                _train(training, data, recipe, run, progress, request, weights)
                 epoch = _finish_epoch(training, data, recipe, run)
             except (DataError, DivergedError, stops.Stopped):
                 progress.abandon()
@@ -66,6 +73,7 @@ def _train(
     run: Run,
     progress: Progress,
     request: stops.Request,
+    weights: npt.NDArray[np.float32] | None,
 ) -> None:
     """Trains to the end of the epoch under way."""
     model, under_way = training.model, training.under_way
@@ -79,7 +87,12 @@ def _train(
     with closing(data.train.batches(numbers, recipe.batch_size, steps)) as batches:
         for pixels, labels in batches:
             under_way.waited_s += time.perf_counter() - asked
-            figures = model.train_on_batch(pixels, _targets(model, labels), return_dict=True)
+            figures = model.train_on_batch(
+                pixels,
+                _targets(model, labels),
+                sample_weight=None if weights is None else weights[labels],
+                return_dict=True,
+            )
             under_way.steps += 1
             means = under_way.means.add(figures, len(labels))
             if not math.isfinite(figures["loss"]):
@@ -110,7 +123,7 @@ def _finish_epoch(training: Training, data: Data, recipe: Recipe, run: Run) -> E
         learning_rate=_learning_rate(training.model),
     )
     training.history.epochs.append(epoch)
-    if recipe.validation_steps and training.history.best is epoch:
+    if recipe.validated and training.history.best is epoch:
         training.history.weights = training.model.get_weights()
     training.under_way = UnderWay()
     return epoch
@@ -161,13 +174,23 @@ def _learning_rate(model: "keras.Model") -> float:
     return float(f"{float(model.optimizer.learning_rate):.7g}")
 
 
+def _class_weights(pictures: Pictures, recipe: Recipe) -> npt.NDArray[np.float32] | None:
+    """Returns float32 [K], what a picture of each class counts; 1 on average over all pictures."""
+    if recipe.class_weights == "none":
+        return None
+    counts = np.bincount(pictures.labels)
+    return (len(pictures) / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
+
+
 def _validate(model: "keras.Model", data: Data, recipe: Recipe) -> dict[str, float]:
-    """Returns the means over the first held-out pictures; nothing without validation."""
-    if recipe.validation_steps is None:
+    """Returns the means over the pictures of the validation; nothing without one."""
+    if not recipe.validated:
         return {}
     means = Means()
-    count = min(len(data.held_out), recipe.validation_steps * recipe.batch_size)
-    for pixels, labels in data.held_out.batches(range(count), recipe.batch_size):
+    pictures, count = data.validation or data.held_out, len(data.validation or data.held_out)
+    if recipe.validation_steps:
+        count = min(count, recipe.validation_steps * recipe.batch_size)
+    for pixels, labels in pictures.batches(range(count), recipe.batch_size):
         figures = model.test_on_batch(pixels, _targets(model, labels), return_dict=True)
         means.add(figures, len(labels))
     return means.values()

@@ -4,9 +4,11 @@ import argparse
 import os
 import re
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
-from convserve_trainer import precisions, recipes, sources
+from convserve_trainer import precisions, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -24,8 +26,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     _add_training(
         command.add_argument_group(
             "training",
-            "Other epochs, steps, batches, sizes or data than the recipe's lift its accuracy "
-            "floor.",
+            "Other settings than the recipe's, but for the seed, lift its accuracy floor.",
         )
     )
     _add_keeping(command.add_argument_group("stopping, killing and watching"))
@@ -40,7 +41,11 @@ def run(options: argparse.Namespace) -> None:
         Interrupted: Ctrl-C or SIGTERM during training.
         MemoryError: there is not enough.
     """
+    # Help is instant, and an error in the options comes at once, because these are imported late.
+    from convserve_trainer import recipes
+
     recipe = recipes.find(options.recipe, options.task).override(
+        dict(options.settings),
         seed=options.seed,
         min_accuracy=options.min_accuracy,
         epochs=options.epochs,
@@ -52,7 +57,6 @@ def run(options: argparse.Namespace) -> None:
     )
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
-    # Help is instant, and an error in the options comes at once, because this is imported late.
     from convserve_trainer import train
 
     name = sources.model_name(options) if options.name is None else options.name
@@ -86,14 +90,28 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--recipe", metavar="NAME", default="lecture", help="settings [default: %(default)s]"
+        "--recipe",
+        metavar="NAME",
+        default="lecture",
+        help="settings: a name that convserve-train recipes lists, or a file of your own, "
+        "NAME.toml [default: %(default)s]",
+    )
+    group.add_argument(
+        "--set",
+        metavar="FIELD=VALUE",
+        type=_setting,
+        action="append",
+        default=[],
+        dest="settings",
+        help="another value of any field of the recipe: schedule=cosine, augmentation.shift=0.1, "
+        "net.0.filters=16; may be given several times",
     )
     for flag, metavar, what in (
         ("--epochs", "EPOCHS", "how many, 1 or more"),
         ("--steps", "STEPS", "steps an epoch, 1 or more"),
         ("--batch-size", "IMAGES", "images a step, 1 or more"),
         ("--validation-steps", "STEPS", "photos: at most so many after an epoch, 1 or more"),
-        ("--seed", "NUMBER", f"of weights and shuffling, 0 to {recipes.MAX_SEED}"),
+        ("--seed", "NUMBER", "of weights, shuffling, dropout and augmentation, 0 or more"),
     ):
         group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
     group.add_argument(
@@ -176,6 +194,16 @@ def _version(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no version: 1 or more")
     return int(text)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value  # a word without quotes
 
 
 def _size(text: str) -> dict[str, int]:

@@ -59,6 +59,11 @@ class History:
         return min(self.epochs, key=_rank)
 
     @property
+    def stale(self) -> int:
+        """How many epochs ended since the best one; 0 before the first."""
+        return len(self.epochs) - self.best.epoch if self.epochs else 0
+
+    @property
     def input_share(self) -> float:
         """Share of the training steps' time that went into waiting for pictures, 0 to 1."""
         seconds = sum(epoch.seconds for epoch in self.epochs)

@@ -4,11 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeAlias
 
-from convserve_trainer import fit_command, recipes, refusals, sources, stops
+from convserve_trainer import fit_command, refusals, sources, stops
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
 from convserve_trainer.lecture import commands as lecture_commands
@@ -31,11 +30,11 @@ INSPECT_EXAMPLES = """examples:
 """
 RECIPES_EXAMPLES = """examples:
   convserve-train recipes
-  convserve-train recipes --json
+  convserve-train recipes digits/best > mine.toml
 """
 EXTRA = (
-    *("cykooz_resizer", "keras", "matplotlib", "onnx", "onnxruntime", "onnxslim", "simplejpeg"),
-    *("tensorflow", "tf2onnx"),
+    *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
+    *("simplejpeg", "tensorflow", "tf2onnx"),
 )
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
@@ -155,7 +154,15 @@ def _add_inspect(commands: Commands) -> None:
 
 
 def _add_recipes(commands: Commands) -> None:
-    command = _add(commands, "recipes", "list the recipes", RECIPES_EXAMPLES, _recipes)
+    what = "list the recipes, or show the file of one"
+    command = _add(commands, "recipes", what, RECIPES_EXAMPLES, _recipes)
+    command.add_argument(
+        "recipe",
+        metavar="TASK/NAME",
+        nargs="?",
+        help="to be shown, as a file to begin with, for fit --recipe mine.toml [default: a list of "
+        "all]",
+    )
     _add_json(command)
 
 
@@ -216,13 +223,17 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    rows = [asdict(recipe) for recipe in recipes.RECIPES]
-    if options.json:
-        print(json.dumps(rows, indent=2))
+    from convserve_trainer import recipes
+
+    if options.recipe is not None:
+        print(recipes.shown(options.recipe), end="")
         return
-    for name in rows[0]:
-        values = ("-" if row[name] is None else str(row[name]) for row in rows)
-        print(f"{name:<16} {'  '.join(f'{value:<24}' for value in values)}".rstrip())
+    every = recipes.every()
+    if options.json:
+        print(json.dumps([recipe.values() for recipe in every], indent=2))
+        return
+    for recipe in every:
+        print(f"{recipe.task}/{recipe.name:<12} {recipe.about}")
 
 
 def _check_data(options: argparse.Namespace) -> None:

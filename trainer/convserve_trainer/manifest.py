@@ -15,7 +15,7 @@ from convserve_trainer import precisions
 from convserve_trainer.errors import UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import Data
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     import onnx

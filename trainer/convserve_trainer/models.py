@@ -1,68 +1,28 @@
 """The nets, each uint8 pixels in and probabilities out; the scaling by 1/255 is a layer.
 
-All are stacks of convolutions of 3 x 3 (relu, no padding), most of them halved by a max-pooling of
-2 x 2, then a dense layer and the output. Two classes take one sigmoid unit by the loss
-binary_crossentropy, the probability of the second class; everything else takes a softmax.
+Two classes take one sigmoid unit by the loss binary_crossentropy, the probability of the second
+class; everything else takes a softmax.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import keras_backend
+from convserve_trainer import keras_backend, layers
 from convserve_trainer.errors import UsageError
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.layers import Layer
+from convserve_trainer.recipe import Augmentation, Recipe
 
 if TYPE_CHECKING:
     import keras
 
-
-@dataclass(frozen=True)
-class Net:
-    """What tells one stack from another.
-
-    Attributes:
-        filters: of each convolution.
-        last_pooled: whether the last convolution, too, is followed by a pooling.
-        dense: units of the dense layer.
-    """
-
-    filters: tuple[int, ...]
-    last_pooled: bool
-    dense: int
-
-    @property
-    def smallest(self) -> int:
-        """The least rows or columns of a picture of which something is left in the end."""
-        size = 1
-        for convolution in reversed(range(len(self.filters))):
-            size = (size * 2 if self._pooled(convolution) else size) + 2
-        return size
-
-    def layers(self, classes: int, sigmoid: bool) -> "list[keras.Layer]":
-        """Returns the layers between the input and the probabilities."""
-        layers = keras_backend.load().layers
-        stack = [layers.Rescaling(1 / 255)]
-        for convolution, filters in enumerate(self.filters):
-            stack.append(layers.Conv2D(filters, 3, activation="relu"))
-            if self._pooled(convolution):
-                stack.append(layers.MaxPooling2D(2))
-        stack += [layers.Flatten(), layers.Dense(self.dense, activation="relu")]
-        output = (1, "sigmoid") if sigmoid else (classes, "softmax")
-        return [*stack, layers.Dense(output[0], activation=output[1])]
-
-    def _pooled(self, convolution: int) -> bool:
-        return self.last_pooled or convolution + 1 < len(self.filters)
-
-
-#: Source of the first two: Chollet, "Deep Learning with Python", chapter on convnets.
-NETS = {
-    "lecture": Net((32, 64, 64), last_pooled=False, dense=64),  # 93,322 parameters
-    "lecture-photos": Net((32, 64, 128, 128), last_pooled=True, dense=512),  # 3,453,121
-    "small-photos": Net((16, 32, 64), last_pooled=True, dense=64),  # 171,169 at 64 x 64
-}
+NORM_MOMENTUM = 0.9  # Keras's 0.99 needs more steps than an epoch of few pictures has
+SGD_MOMENTUM = 0.9
 
 
 def check_size(recipe: Recipe) -> None:
@@ -71,7 +31,7 @@ def check_size(recipe: Recipe) -> None:
     Raises:
         UsageError: they are too small.
     """
-    smallest = NETS[recipe.net].smallest
+    smallest = layers.smallest(recipe.net)
     if recipe.height and recipe.width and min(recipe.height, recipe.width) < smallest:
         raise UsageError(
             f"--size is {recipe.height}x{recipe.width}; the net of recipe {recipe.name} "
@@ -79,13 +39,14 @@ def check_size(recipe: Recipe) -> None:
         )
 
 
-def build(recipe: Recipe, spec: InputSpec, classes: int) -> "keras.Model":
+def build(recipe: Recipe, spec: InputSpec, classes: int, pictures: int) -> "keras.Model":
     """Returns the recipe's net, compiled, its weights drawn from the recipe's seed.
 
     Args:
-        recipe: names the net, the optimizer and the loss.
+        recipe: names the layers, the optimizer and the loss.
         spec: of one picture.
         classes: that are told apart, 2 or more.
+        pictures: in the training set, 1 or more; a schedule of the learning rate depends on it.
 
     Returns:
         uint8 [N, H, W, C] to float32 [N, K], rows sum to 1; for a sigmoid to float32 [N, 1].
@@ -93,14 +54,24 @@ def build(recipe: Recipe, spec: InputSpec, classes: int) -> "keras.Model":
     keras = keras_backend.load()
     keras.backend.clear_session()  # layer names start anew, so that they too are the same
     keras.utils.set_random_seed(recipe.seed)
-    pixels = keras.Input((spec.height, spec.width, spec.channels), dtype="uint8", name="pixels")
-    sigmoid = recipe.loss == "binary_crossentropy"
-    layers = NETS[recipe.net].layers(classes, sigmoid)
-    model = keras.Sequential([pixels, *layers], name=recipe.net)
-    optimizer = keras.optimizers.get(recipe.optimizer)
-    optimizer.learning_rate = recipe.learning_rate
-    model.compile(optimizer=optimizer, loss=recipe.loss, metrics=["accuracy"])
+    model = _net(recipe, spec, classes, training=True)
+    optimizer = _optimizer(recipe, pictures)
+    model.compile(optimizer=optimizer, loss=_loss(recipe), metrics=["accuracy"])
     return model
+
+
+def for_inference(model: "keras.Model", recipe: Recipe, spec: InputSpec) -> "keras.Model":
+    """Returns a net with the weights of a trained one, without what only training needs.
+
+    Args:
+        model: that `build` made.
+        recipe: of it.
+        spec: of one picture.
+    """
+    classes = max(model.output_shape[-1], 2)
+    net = _net(recipe, spec, classes, training=False)
+    net.set_weights(model.get_weights())
+    return net
 
 
 def of_columns(model: "keras.Model") -> "keras.Model":
@@ -114,3 +85,153 @@ def of_columns(model: "keras.Model") -> "keras.Model":
     keras = keras_backend.load()
     columns = model.outputs[0] * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
     return keras.Model(model.inputs, columns, name=model.name)
+
+
+def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "keras.Model":
+    keras = keras_backend.load()
+    pixels = keras.Input((spec.height, spec.width, spec.channels), dtype="uint8", name="pixels")
+    chain: list[Any] = [keras.layers.Rescaling(1 / 255)]
+    if training and recipe.augmentation != Augmentation():
+        from convserve_trainer.augmentation import RandomChange
+
+        chain.append(RandomChange(**msgspec.to_builtins(recipe.augmentation)))
+    with _policy("mixed_bfloat16" if training and recipe.mixed_precision else "float32"):
+        for layer in recipe.net:
+            if training or not isinstance(layer, layers.Dropout):
+                chain += _made(layer, training)
+    sigmoid = recipe.loss == "binary_crossentropy"
+    output = (1, "sigmoid") if sigmoid else (classes, "softmax")
+    chain.append(keras.layers.Dense(output[0], activation=output[1], dtype="float32"))
+    if not any(isinstance(layer, layers.Residual) for layer in recipe.net):
+        return keras.Sequential([pixels, *chain], name=recipe.name)
+    return keras.Model(pixels, _through(chain, pixels), name=recipe.name)
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Lets layers that are made within compute by this policy of types."""
+    config = keras_backend.load().config
+    before = config.dtype_policy()
+    config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        config.set_dtype_policy(before)
+
+
+def _made(layer: Layer, training: bool) -> list[Any]:
+    """Returns the layers of Keras, or functions of tensors, that a layer of a recipe stands for."""
+    kinds = keras_backend.load().layers
+    match layer:
+        case layers.Conv(norm="none"):
+            return [
+                kinds.Conv2D(
+                    layer.filters,
+                    layer.kernel,
+                    strides=layer.stride,
+                    padding=layer.padding,
+                    activation="relu",
+                )
+            ]
+        case layers.Conv():
+            shape = (layer.filters, layer.kernel, layer.stride, layer.padding)
+            return [*_normalised(*shape, training=training), kinds.Activation("relu")]
+        case layers.Residual():
+            return [lambda values: _residual(layer, values, training)]
+        case layers.MaxPool():
+            return [kinds.MaxPooling2D(layer.size)]
+        case layers.GlobalAverage():
+            return [kinds.GlobalAveragePooling2D()]
+        case layers.Flatten():
+            return [kinds.Flatten()]
+        case layers.Dropout():
+            return [kinds.Dropout(layer.rate)]
+        case layers.Dense():
+            return [kinds.Dense(layer.units, activation="relu")]
+
+
+def _normalised(
+    filters: int, kernel: int, stride: int = 1, padding: str = "same", *, training: bool
+) -> list[Any]:
+    """Returns a convolution, whose bias is left to the normalisation after it, and that."""
+    kinds = keras_backend.load().layers
+    normalization = kinds.BatchNormalization
+    if training:
+        from convserve_trainer.normalization import FusedBatchNormalization
+
+        normalization = FusedBatchNormalization
+    return [
+        kinds.Conv2D(filters, kernel, strides=stride, padding=padding, use_bias=False),
+        normalization(momentum=NORM_MOMENTUM),
+    ]
+
+
+def _residual(layer: layers.Residual, values: Any, training: bool) -> Any:
+    kinds = keras_backend.load().layers
+    shortcut, filters, stride = [], layer.filters, layer.stride
+    if stride > 1:
+        shortcut.append(kinds.AveragePooling2D(stride, padding="same"))
+    if values.shape[-1] != filters:
+        shortcut += _normalised(filters, 1, training=training)
+    body = [
+        *_normalised(filters, 3, stride, training=training),
+        kinds.Activation("relu"),
+        *_normalised(filters, 3, training=training),
+    ]
+    added = kinds.Add()([_through(body, values), _through(shortcut, values)])
+    return kinds.Activation("relu")(added)
+
+
+def _through(chain: list[Any], values: Any) -> Any:
+    for layer in chain:
+        values = layer(values)
+    return values
+
+
+def _loss(recipe: Recipe) -> Any:
+    if not recipe.label_smoothing:
+        return recipe.loss
+    losses = keras_backend.load().losses
+    kinds = {
+        "binary_crossentropy": losses.BinaryCrossentropy,
+        "categorical_crossentropy": losses.CategoricalCrossentropy,
+    }
+    return kinds[recipe.loss](label_smoothing=recipe.label_smoothing)
+
+
+def _optimizer(recipe: Recipe, pictures: int) -> Any:
+    optimizers = keras_backend.load().optimizers
+    settings: dict[str, Any] = {"learning_rate": _learning_rate(recipe, pictures)}
+    if recipe.weight_decay:
+        settings["weight_decay"] = recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        settings |= {"momentum": SGD_MOMENTUM, "nesterov": True}
+    kinds = {
+        "rmsprop": optimizers.RMSprop,
+        "adam": optimizers.Adam,
+        "adamw": optimizers.AdamW,
+        "sgd": optimizers.SGD,
+    }
+    if recipe.optimizer == "adamw":
+        settings.setdefault("weight_decay", 0.0)  # Keras's default is another
+    return kinds[recipe.optimizer](**settings)
+
+
+def _learning_rate(recipe: Recipe, pictures: int) -> Any:
+    """Returns the learning rate, or how it follows from the step.
+
+    Linear warm-up, then constant or half a cosine down to 0.
+    """
+    an_epoch = recipe.steps or math.ceil(pictures / recipe.batch_size)
+    warmup = round(recipe.warmup_epochs * an_epoch)
+    schedules = keras_backend.load().optimizers.schedules
+    if recipe.schedule == "cosine":
+        return schedules.CosineDecay(
+            0.0 if warmup else recipe.learning_rate,
+            max(recipe.epochs * an_epoch - warmup, 1),
+            warmup_target=recipe.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if warmup:
+        return schedules.PolynomialDecay(0.0, warmup, end_learning_rate=recipe.learning_rate)
+    return recipe.learning_rate

@@ -78,6 +78,11 @@ class PhotoPictures:
         self._losses = losses
         self._lost: set[int] = set()
 
+    @property
+    def labels(self) -> Labels:
+        """See `Pictures`."""
+        return np.array([photo.label for photo in self._photos], dtype=np.int64)
+
     def __len__(self) -> int:
         return len(self._photos)
 

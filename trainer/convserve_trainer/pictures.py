@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import InputSpec
+from convserve_trainer.errors import DataError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -18,6 +19,10 @@ Batch: TypeAlias = tuple[Pixels, Labels]
 
 class Pictures(Protocol):
     """Pictures with their labels, numbered from 0."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.integer]:
+        """The numbers of their classes, [N], 0 to K - 1."""
 
     def __len__(self) -> int:
         """Returns how many there are."""
@@ -60,6 +65,64 @@ class ArrayPictures:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of other pictures.
+
+    Attributes:
+        whole: all of them.
+        numbers: of those that are taken, in their new order.
+    """
+
+    whole: Pictures
+    numbers: npt.NDArray[np.integer]
+
+    @property
+    def labels(self) -> npt.NDArray[np.integer]:
+        """See `Pictures`."""
+        labels: npt.NDArray[np.integer] = self.whole.labels[self.numbers]
+        return labels
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batches(
+        self, order: Iterable[int], size: int, steps: int | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Pictures`."""
+        return self.whole.batches((int(self.numbers[n]) for n in order), size, steps)
+
+
+def split(pictures: Pictures, share: float) -> tuple[Part, Part]:
+    """Returns the pictures in two parts, each with every class in the same share.
+
+    The choice depends on nothing but their labels, so that trainings with other seeds are
+    compared on the same pictures.
+
+    Args:
+        pictures: two or more of each class.
+        share: of the second part, above 0 and below 1; it has one picture of a class at least.
+
+    Raises:
+        DataError: a class has one picture only.
+    """
+    generator = np.random.default_rng(0)
+    first, second = [], []
+    for label in np.unique(pictures.labels):
+        numbers = generator.permutation(np.flatnonzero(pictures.labels == label))
+        if len(numbers) < 2:
+            raise DataError(
+                f"class {label} has a single picture: none can be kept for validation_share"
+            )
+        kept = min(max(round(share * len(numbers)), 1), len(numbers) - 1)
+        first.append(numbers[kept:])
+        second.append(numbers[:kept])
+    return (
+        Part(pictures, np.sort(np.concatenate(first))),
+        Part(pictures, generator.permutation(np.concatenate(second))),
+    )
+
+
+@dataclass(frozen=True)
 class Data:
     """Pictures to train on and others that are held out.
 
@@ -69,6 +132,7 @@ class Data:
         spec: what one picture is like.
         train: never empty.
         held_out: never trained on; never empty. Any first part of it is a fair sample.
+        validation: of what is neither, chooses the weights; None where there is none.
         sha256: digest of all of it, hexadecimal.
         notes: returns, and forgets, lines on what has happened to the data since the last call.
     """
@@ -79,4 +143,5 @@ class Data:
     train: Pictures
     held_out: Pictures
     sha256: str
+    validation: Pictures | None = None
     notes: Callable[[], list[str]] = list

@@ -1,14 +1,13 @@
 """Whether a model was already published as a training would make it."""
 
 import json
-from dataclasses import asdict, replace
 from pathlib import Path
 
 from convserve_protos.bundle_pb2 import Manifest, Precision
 from convserve_trainer import bundle, precisions
 from convserve_trainer.errors import BundleError
 from convserve_trainer.pictures import Data
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.recipe import Recipe
 
 
 def find(folder: Path, version: int | None) -> Path | None:
@@ -56,7 +55,7 @@ def differences(
 def _settings(manifest: Manifest, recipe: Recipe) -> list[str]:
     """Returns the names of the settings that differ; the floor is none of them."""
     found = dict(json.loads(manifest.training.recipe_json))
-    wanted = asdict(replace(recipe, min_accuracy=0.0))
+    wanted = recipe.values() | {"min_accuracy": 0.0}
     found["min_accuracy"] = 0.0
     names = [*wanted, *(name for name in found if name not in wanted)]
     missing = object()

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from convserve_trainer.errors import UsageError
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.recipe import Recipe
 
 Settings: TypeAlias = dict[str, Any]
 """Of a training, by name; as JSON gives them back."""
@@ -45,7 +45,9 @@ def of(recipe: Recipe, dataset_sha256: str) -> Settings:
         recipe: with all overrides, for the classes of the data.
         dataset_sha256: digest of the data.
     """
-    settings = {name: value for name, value in asdict(recipe).items() if name not in MAY_CHANGE}
+    # By a cosine, the learning rate of every step follows from the number of all epochs.
+    free = MAY_CHANGE[1:] if recipe.schedule == "cosine" else MAY_CHANGE
+    settings = {name: value for name, value in recipe.values().items() if name not in free}
     return settings | {"data": dataset_sha256[:DIGEST]}
 
 

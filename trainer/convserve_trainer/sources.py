@@ -9,10 +9,10 @@ from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_trainer import manifest as manifests
 from convserve_trainer.errors import UsageError
 from convserve_trainer.pictures import Data, Pictures
-from convserve_trainer.recipes import Recipe
 
 if TYPE_CHECKING:
     from convserve_trainer import photos
+    from convserve_trainer.recipe import Recipe
 
 PHOTOS_ONLY = ("validation_split", "max_unreadable", "cache", "size", "validation_steps")
 
@@ -43,7 +43,7 @@ def add_options(group: argparse._ActionsContainer) -> None:
     )
 
 
-def training(options: argparse.Namespace, recipe: Recipe, say: Say) -> Callable[[], Data]:
+def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callable[[], Data]:
     """Returns what loads the data of a training.
 
     Raises:

@@ -1,6 +1,7 @@
 """The whole way of a net: data, net, fitting, evaluation, export, parity, publishing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -14,6 +15,7 @@ from convserve_trainer import (
     models,
     order,
     parity,
+    pictures,
     plot,
     precisions,
     predict,
@@ -32,7 +34,7 @@ from convserve_trainer.errors import (
 from convserve_trainer.fit import fit
 from convserve_trainer.history import History
 from convserve_trainer.pictures import Data
-from convserve_trainer.recipes import Recipe
+from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run
 from convserve_trainer.run_settings import Keeping
 from convserve_trainer.stops import Stopped
@@ -94,6 +96,9 @@ def train(
         _check_targets(target, keeping)
     data = load()
     recipe = recipe.for_classes(len(data.labels))
+    if recipe.validation_share:
+        part, validation = pictures.split(data.train, recipe.validation_share)
+        data = replace(data, train=part, validation=validation)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.precision, out):
             return earlier / bundle.FILE
@@ -148,16 +153,23 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
         else "none: this is not the recipe as written"
     )
     steps = f"{recipe.steps} steps" if recipe.steps else "one pass"
+    schedule = " and falling as a cosine" if recipe.schedule == "cosine" else ""
     lines = [
         f"recipe          {recipe.name}: {recipe.epochs} epochs of {steps}, batches of "
-        f"{recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}, {recipe.loss}, "
-        f"seed {recipe.seed}",
+        f"{recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}{schedule}, "
+        f"{recipe.loss}, seed {recipe.seed}",
         f"data            {len(data.train):,} {data.what} to train on{limited}, "
         f"{len(data.held_out):,} held out, classes {', '.join(data.labels)}",
         f"accuracy floor  {floor}",
     ]
     if recipe.validation_steps:
         lines.insert(1, f"validation      {recipe.validation_steps} steps after each epoch at most")
+    if data.validation:
+        lines.insert(
+            1,
+            f"validation      {len(data.validation):,} {data.what}, kept out of the training for "
+            "it, after each epoch",
+        )
     print(*lines, sep="\n", file=out, flush=True)
 
 
@@ -173,7 +185,8 @@ def _training(recipe: Recipe, data: Data, run: Run, resume: bool, out: TextIO) -
                 "replaces it with the first checkpoint (--resume goes on with it)",
                 file=out,
             )
-        training = Training(models.build(recipe, data.spec, len(data.labels)))
+        model = models.build(recipe, data.spec, len(data.labels), len(data.train))
+        training = Training(model)
     training.model.summary(line_length=80, print_fn=lambda line: print(line, file=out, flush=True))
     return training
 
@@ -214,9 +227,10 @@ def _publish(
     training: Training, recipe: Recipe, target: Target, data: Data, run: Run, out: TextIO
 ) -> Path:
     """Publishes the best epoch's net; returns the path of its model.onnx."""
-    model, history = training.model, training.history
+    history = training.history
     try:
-        _choose_best(model, history, out)
+        _choose_best(training.model, history, out)
+        model = models.for_inference(training.model, recipe, data.spec)
         content = _bundle(model, recipe, target, data, history.best.epoch, out)
         beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
         return publish.publish(content, target.models, target.name, target.version, beside)
