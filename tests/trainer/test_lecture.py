@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
-from convserve_trainer import keras_backend, keras_file
-from convserve_trainer.lecture import dense_net, grad_cam, topics
+from convserve_trainer import keras_backend, keras_file, models, recipes
+from convserve_trainer.errors import BundleError
+from convserve_trainer.lecture import grad_cam, topics, trials
 from convserve_trainer.lecture import net as nets
 from convserve_trainer.lecture.material import Material, Photographs
 from convserve_trainer.lecture.net import Net
@@ -21,6 +22,7 @@ from convserve_trainer.lecture.section import Section, Table
 from convserve_trainer.lecture.telling import Telling
 from convserve_trainer.main import main
 from convserve_trainer.mnist import Dataset
+from convserve_trainer.recipe import Recipe
 
 from .conftest import Published
 from .drawn import draw_parts
@@ -229,16 +231,17 @@ def test_published_net_is_the_net_beside_it_without_its_optimizer(
     assert np.abs(apart).max() < 1e-6
 
 
-def _material(dataset: Dataset, model: Any, recipe: str = "{}") -> Material:
+def _material(dataset: Dataset, recipe: Recipe) -> Material:
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
     manifest = Manifest(input=spec, labels=[str(digit) for digit in range(10)])
-    manifest.training.recipe_json = recipe
+    manifest.training.recipe_json = recipe.to_json()
     manifest.training.epochs = 1
     small = replace(
         dataset.limited(200),
         test_images=dataset.test_images[:60],
         test_labels=dataset.test_labels[:60],
     )
+    model = models.for_inference(models.build(recipe, spec, 10, 200), recipe, spec)
     return Material(Net(Path("m/1/model.onnx"), manifest, model), small, None, None, TINY, _told)
 
 
@@ -246,74 +249,79 @@ def _told(share: float, what: str) -> None:
     assert 0 <= share <= 1, what
 
 
-def _residual() -> Any:
-    keras = keras_backend.load()
-    layers = keras.layers
-    pixels = keras.Input((28, 28, 1), dtype="uint8")
-    scaled = layers.RandomTranslation(0.1, 0.1)(layers.Rescaling(1 / 255)(pixels))
-    first = layers.Conv2D(4, 3, padding="same", activation="relu")(scaled)
-    second = layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(first))
-    added = layers.Dropout(0.2)(layers.Activation("relu")(layers.Add()([first, second])))
-    last = layers.Conv2D(4, 3, strides=2, activation="relu")(layers.AveragePooling2D(2)(added))
-    return keras.Model(
-        pixels, layers.Dense(10, activation="softmax")(layers.GlobalAveragePooling2D()(last))
-    )
+LECTURE = recipes.find("lecture", "digits")
+DENSE = LECTURE.override({"net": [{"layer": "flatten"}]})
+RESIDUAL = LECTURE.override(
+    {
+        "net": [
+            {"layer": "conv", "filters": 4, "norm": "batch"},
+            {"layer": "residual", "filters": 6, "stride": 2},
+            {"layer": "global_average"},
+            {"layer": "dropout", "rate": 0.2},
+        ],
+        "augmentation.shift": 0.1,
+        "schedule": "cosine",
+        "warmup_epochs": 1,
+        "label_smoothing": 0.1,
+        "validation_share": 0.1,
+        "patience": 2,
+    }
+)
 
 
-def _dense() -> Any:
-    keras = keras_backend.load()
-    return keras.Sequential(
-        [
-            keras.Input((28, 28, 1), dtype="uint8"),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Flatten(),
-            keras.layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-@pytest.mark.parametrize("build", [_residual, _dense])
-def test_every_topic_bears_other_nets(build: Any, dataset: Dataset) -> None:
-    material = _material(dataset, build())
+@pytest.mark.parametrize("recipe", [RESIDUAL, DENSE], ids=["residual", "dense"])
+def test_every_topic_bears_other_nets(recipe: Recipe, dataset: Dataset) -> None:
+    material = _material(dataset, recipe)
     sections = [topics.find(name)(material) for name in topics.NAMES]
     assert [section.topic for section in sections] == list(topics.NAMES)
-    text = "\n".join(map(str, sections))
-    if build is _dense:
-        for said in ("has no convolution", "has no pooling layer"):
-            assert said in text
-    else:
-        assert "what the augmentation layers of your convnet do" in " ".join(text.split())
+    text = " ".join("\n".join(map(str, sections)).split())
+    expected = ("has no convolution", "has no pooling layer")
+    if recipe is RESIDUAL:
+        expected = ("Its augmentation changes pictures in training", "do not fit together")
+    for said in expected:
+        assert said in text
 
 
 def test_dense_net_has_as_many_parameters(published: Published) -> None:
     net = nets.load(published.bundle, IMAGE_KIND_DIGITS)
-    ours, theirs = net.model.count_params(), dense_net.build(net, seed=1).count_params()
-    assert abs(theirs / ours - 1) <= dense_net.TOLERANCE
-    assert dense_net.units(784, 10, 795 * 20 + 10) == 20
+    rival = trials.build(net, trials.rival(net), 1_280)
+    ours, theirs = trials.trainable(net.model), trials.trainable(rival)
+    assert ours == net.model.count_params() == 93_322
+    assert abs(theirs / ours - 1) <= trials.TOLERANCE
+    assert trials.units(784, 10, 795 * 20 + 10) == 20
 
 
-def test_recipe_that_says_little_is_read_as_the_lecture_recipe(dataset: Dataset) -> None:
-    other = '{"optimizer": {"name": "adam"}, "learning_rate": {"first": 1}, "batch_size": 8}'
-    how = dense_net.training(_material(dataset, _dense(), other).net)
-    assert how == dense_net.Training("rmsprop", 1e-3, 8, 1)
-    plain = '{"optimizer": "adam", "learning_rate": 0.01}'
-    how = dense_net.training(_material(dataset, _dense(), plain).net)
-    assert how == dense_net.Training("adam", 0.01, 64, 1)
+def test_trial_keeps_the_recipe_but_for_its_length() -> None:
+    trial = trials.for_steps(RESIDUAL, 40, seed=3)
+    kept = ("net", "augmentation", "schedule", "label_smoothing", "learning_rate", "batch_size")
+    assert all(getattr(trial, name) == getattr(RESIDUAL, name) for name in kept)
+    assert (trial.epochs, trial.steps, trial.seed) == (1, 40, 3)
+    assert trial.warmup_epochs == pytest.approx(1 / 5)
+    assert not trial.validated
+    assert trials.steps(LECTURE, 1_000, 2) == 2 * 16
+    assert "rmsprop at 0.001 falling as a cosine, batches of 64" in trials.described(RESIDUAL)
+
+
+def test_recipe_of_another_version_is_one_line(dataset: Dataset) -> None:
+    net = _material(dataset, DENSE).net
+    net.manifest.training.recipe_json = '{"net": "lecture"}'
+    with pytest.raises(BundleError, match=r"^m/1/model.onnx: its recipe cannot be read \(.*again"):
+        trials.recipe(net)
 
 
 def test_trainings_from_a_seed_are_alike_and_from_another_are_not(dataset: Dataset) -> None:
-    net = _material(dataset, _dense()).net
+    net = _material(dataset, DENSE).net
     weights = []
     for seed in (1, 1, 2):
-        model, how = dense_net.fresh(net, seed), dense_net.training(net)
-        how.compile(model)
-        dense_net.fit(model, dataset.train_images[:90], dataset.train_labels[:90], how, 4, seed)
+        recipe = trials.for_steps(DENSE, 4, seed)
+        model = trials.build(net, recipe, 90)
+        trials.fit(model, dataset.train_images[:90], dataset.train_labels[:90], recipe)
         weights.append(model.get_weights()[0])
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
 
 
-def test_grad_cam_finds_the_half_that_speaks(dataset: Dataset) -> None:
+def test_grad_cam_finds_the_half_that_speaks() -> None:
     """A net that only adds up brightness on the left says so."""
     keras = keras_backend.load()
     layers = keras.layers

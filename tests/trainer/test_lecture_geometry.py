@@ -14,7 +14,9 @@ from convserve_trainer.lecture.geometry import Field
 
 @pytest.fixture(scope="module")
 def lecture_net() -> Any:
-    return models.build(recipes.LECTURE, InputSpec(height=28, width=28, channels=1), 10)
+    return models.build(
+        recipes.find("lecture", "digits"), InputSpec(height=28, width=28, channels=1), 10, 60_000
+    )
 
 
 @pytest.fixture(scope="module")

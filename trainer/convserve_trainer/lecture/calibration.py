@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import dense_net, figures, net, temperature
+from convserve_trainer.lecture import figures, net, temperature, trials
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.section import Figure, Part, Section, Table
 from convserve_trainer.score import score
@@ -52,8 +52,8 @@ def of(material: Material) -> Section:
         f"{_accuracy(seen, digits.train_labels[:count]):.2%} right, so that they ask for "
         f"T = {wrong_way:.2f}.",
         f"Hence a copy of your net is trained anew in the same way without the last {count:,} "
-        f"training digits ({dense_net.training(material.net)}, {_epochs(material)} epochs), and T "
-        f"is fitted on these: {fitted:.2f}. All below is measured on the held-out digits, "
+        f"training digits ({trials.described(trials.recipe(material.net))}, {_epochs(material)} "
+        f"epochs), and T is fitted on these: {fitted:.2f}. All below is measured on the held-out digits, "
         "which neither training nor T has seen.",
         Table(
             ("net", "right", "confidence", "loss, nats", "ECE"),
@@ -67,7 +67,7 @@ def of(material: Material) -> Section:
 
 
 def _epochs(material: Material) -> int:
-    return material.scale.epochs or dense_net.training(material.net).epochs
+    return material.scale.epochs or max(1, material.net.manifest.training.epochs)
 
 
 def _without(material: Material, count: int) -> tuple[Answers, float]:
@@ -75,18 +75,16 @@ def _without(material: Material, count: int) -> tuple[Answers, float]:
 
     The copy is trained without the last `count` training digits, on which T is fitted.
     """
-    digits, how = material.digits, dense_net.training(material.net)
-    copy = dense_net.fresh(material.net, seed=2)
-    how.compile(copy)
-    kept = len(digits.train_labels) - count
-    steps = _epochs(material) * -(-kept // how.batch_size)
-    dense_net.fit(
+    digits, kept = material.digits, len(material.digits.train_labels) - count
+    like = trials.recipe(material.net)
+    steps = trials.steps(like, kept, _epochs(material))
+    recipe = trials.for_steps(like, steps, seed=like.seed)
+    copy = trials.build(material.net, recipe, kept)
+    trials.fit(
         copy,
         digits.train_images[:kept],
         digits.train_labels[:kept],
-        how,
-        steps,
-        seed=2,
+        recipe,
         told=lambda done: material.done(0.05 + 0.9 * done / steps, "copy in training"),
     )
     left_out, held_out = (

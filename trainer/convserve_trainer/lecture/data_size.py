@@ -1,16 +1,16 @@
 """Data efficiency, measured: accuracy against the size of the training set."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
-from convserve_trainer.lecture import dense_net, figures, net
+from convserve_trainer.lecture import figures, net, trials
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.section import Figure, Part, Section, Table
+from convserve_trainer.recipe import Recipe
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.figure import Figure as Drawing
 
 TOPIC = "data"
@@ -24,7 +24,7 @@ def of(material: Material) -> Section:
     count = len(material.digits.train_labels)
     sizes = [size for size in scale.sizes if size <= count] or [count]
     found = _trained(material, sizes)
-    how = dense_net.training(material.net)
+    how = trials.described(trials.recipe(material.net))
     rows = [[f"{size:,}", *(_spread(curve[size]) for curve in found.values())] for size in sizes]
     parts: list[Part] = [
         "That a pattern is the same everywhere need not be learned by a convnet: it is built in. "
@@ -45,18 +45,18 @@ def of(material: Material) -> Section:
 
 def _trained(material: Material, sizes: list[int]) -> Curves:
     scale, total = material.scale, 2 * len(sizes) * material.scale.seeds
-    builders: dict[str, Callable[[net.Net, int], keras.Model]] = {
-        "convnet": dense_net.fresh,
-        "dense net": dense_net.build,
+    recipes = {
+        "convnet": trials.recipe(material.net),
+        "dense net": trials.rival(material.net),
     }
-    found: Curves = {name: {size: [] for size in sizes} for name in builders}
+    found: Curves = {name: {size: [] for size in sizes} for name in recipes}
     done = 0.0
     costs = {"convnet": 1.6, "dense net": 0.4}  # a dense net is the faster one
-    for name, build in builders.items():
-        start = _Start(material, build)
+    for name, recipe in recipes.items():
+        start = _Start(material, trials.for_steps(recipe, scale.steps, seed=1))
         for size in sizes:
             for seed in range(1, scale.seeds + 1):
-                found[name][size].append(_accuracy(material, start.fresh(seed), size, seed))
+                found[name][size].append(start.accuracy(size, seed))
                 done += costs[name]
                 material.done(done / total, f"{name}, {size:,} digits, seed {seed}")
     return found
@@ -65,34 +65,23 @@ def _trained(material: Material, sizes: list[int]) -> Curves:
 class _Start:
     """A compiled net that is brought back to a beginning: to compile anew takes seconds."""
 
-    def __init__(self, material: Material, build: Callable[[net.Net, int], Any]) -> None:
-        self._net, self._build = material.net, build
-        self._model = build(material.net, 1)
-        dense_net.training(material.net).compile(self._model)
+    def __init__(self, material: Material, recipe: Recipe) -> None:
+        self._material, self._recipe = material, recipe
+        self._model = trials.build(material.net, recipe, 1)
         self._model.optimizer.build(self._model.trainable_variables)
         self._slots = [variable.numpy() for variable in self._model.optimizer.variables]
 
-    def fresh(self, seed: int) -> "keras.Model":
-        """Returns the net with weights drawn from the seed, its optimizer as at the start."""
-        self._model.set_weights(self._build(self._net, seed).get_weights())
+    def accuracy(self, size: int, seed: int) -> float:
+        """Returns the accuracy after a training on so many digits, weights drawn from the seed."""
+        digits, recipe = self._material.digits, msgspec.structs.replace(self._recipe, seed=seed)
+        drawn = trials.build(self._material.net, recipe, 1)
+        self._model.set_weights(drawn.get_weights())
         for variable, value in zip(self._model.optimizer.variables, self._slots, strict=True):
             variable.assign(value)
-        return self._model
-
-
-def _accuracy(material: Material, model: "keras.Model", size: int, seed: int) -> float:
-    digits = material.digits
-    chosen = np.random.default_rng(seed).permutation(len(digits.train_labels))[:size]
-    dense_net.fit(
-        model,
-        digits.train_images[chosen],
-        digits.train_labels[chosen],
-        dense_net.training(material.net),
-        material.scale.steps,
-        seed,
-    )
-    said = model.predict(digits.test_images, batch_size=net.BATCH, verbose=0)
-    return float((said.argmax(axis=1) == digits.test_labels).mean())
+        chosen = np.random.default_rng(seed).permutation(len(digits.train_labels))[:size]
+        trials.fit(self._model, digits.train_images[chosen], digits.train_labels[chosen], recipe)
+        said = self._model.predict(digits.test_images, batch_size=net.BATCH, verbose=0)
+        return float((said.argmax(axis=1) == digits.test_labels).mean())
 
 
 def _spread(accuracies: list[float]) -> str:

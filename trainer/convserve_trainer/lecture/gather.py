@@ -1,6 +1,5 @@
 """Gathers what the topics work with, before anything is computed: errors come at once."""
 
-import json
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,7 @@ from convserve_imaging.jpeg import read_header
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO
 from convserve_trainer import mnist, photo_folders, photo_reader, photos
 from convserve_trainer.errors import DataError
-from convserve_trainer.lecture import net
+from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material, Photographs, Pixels
 from convserve_trainer.lecture.scales import Scale
 
@@ -47,14 +46,8 @@ def gather(
     digits_net = net.load(bundle, IMAGE_KIND_DIGITS)
     photo_net = None if photo_bundle is None else net.load(photo_bundle, IMAGE_KIND_PHOTO)
     photographs = None if photo_data is None else _photographs(photo_data, photo_net, scale, say)
-    digits = mnist.load(data, say).limited(_limit(digits_net))
+    digits = mnist.load(data, say).limited(trials.recipe(digits_net).limit)
     return Material(digits_net, digits, photo_net, photographs, scale, lambda share, what: None)
-
-
-def _limit(digits_net: net.Net) -> int | None:
-    """Returns how many digits a net was trained on, if not on all."""
-    said = json.loads(digits_net.manifest.training.recipe_json or "{}").get("limit")
-    return said if isinstance(said, int) else None
 
 
 def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say) -> Photographs:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import dense_net, figures, net
+from convserve_trainer.lecture import figures, net, trials
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.section import Figure, Part, Section, Table
+from convserve_trainer.recipe import Augmentation
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +43,7 @@ def shifted(pixels: "Pixels", by: int, axis: int) -> "Pixels":
 def of(material: Material) -> Section:
     """Returns the section."""
     rival = _rival(material)
-    parameters = material.net.model.count_params(), rival.count_params()
+    parameters = trials.trainable(material.net.model), trials.trainable(rival)
     pixels = material.digits.test_images[: material.scale.shifted]
     labels = material.digits.test_labels[: material.scale.shifted]
     found = _accuracies(material, rival, pixels, labels)
@@ -57,18 +58,18 @@ def of(material: Material) -> Section:
         )
         for by in SHOWN
     }
-    how = dense_net.training(material.net)
+    recipe = trials.recipe(material.net)
     parts: list[Part] = [
         "A convnet finds a pattern wherever it is; a dense net has weights for every place and "
-        "must learn the pattern in each. So move the held-out digits, which training showed "
-        "centred only, and count.",
+        "must learn the pattern in each. So move the held-out digits, which are "
+        "centred, and count.",
         f"Your convnet has {parameters[0]:,} parameters; the dense net beside it {parameters[1]:,} "
-        f"({parameters[1] / parameters[0] - 1:+.1%}), trained on the same pictures alike ({how}, "
-        f"{_epochs(material)} epochs). No picture is moved in training"
+        f"({parameters[1] / parameters[0] - 1:+.1%}), trained on the same pictures by the same "
+        f"recipe ({trials.described(recipe)}, {_epochs(material)} epochs)."
         + (
-            "."
-            if not _augmented(material)
-            else ", but for what the augmentation layers of your convnet do."
+            " No picture is moved in training."
+            if recipe.augmentation == Augmentation()
+            else " Its augmentation changes pictures in training, so that both nets saw such ones."
         ),
         _plot(found),
         Table(
@@ -83,27 +84,20 @@ def of(material: Material) -> Section:
 
 
 def _epochs(material: Material) -> int:
-    return material.scale.epochs or dense_net.training(material.net).epochs
-
-
-def _augmented(material: Material) -> bool:
-    kinds = {type(layer).__name__ for layer in material.net.model.layers}
-    return any(kind.startswith("Random") for kind in kinds)
+    return material.scale.epochs or max(1, material.net.manifest.training.epochs)
 
 
 def _rival(material: Material) -> "keras.Model":
-    how = dense_net.training(material.net)
-    rival = dense_net.build(material.net, seed=1)
-    how.compile(rival)
     count = len(material.digits.train_labels)
-    steps = _epochs(material) * -(-count // how.batch_size)
-    dense_net.fit(
+    like = trials.rival(material.net)
+    steps = trials.steps(like, count, _epochs(material))
+    recipe = trials.for_steps(like, steps, seed=1)
+    rival = trials.build(material.net, recipe, count)
+    trials.fit(
         rival,
         material.digits.train_images,
         material.digits.train_labels,
-        how,
-        steps,
-        seed=1,
+        recipe,
         told=lambda done: material.done(0.5 * done / steps, "dense net in training"),
     )
     return rival
