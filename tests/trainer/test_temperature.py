@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from convserve_trainer.lecture import temperature
-from convserve_trainer.lecture.calibration import share
+from convserve_trainer import temperature
 
 
 def _binary(confidences: list[float]) -> np.ndarray:
@@ -71,10 +70,6 @@ def test_cooling_changes_no_answer_and_bears_zeros() -> None:
     assert cooled.argmax(axis=1).tolist() == [0, 0]
     assert cooled.sum(axis=1) == pytest.approx(np.ones(2))
     assert temperature.cooled(said, 1.0) == pytest.approx(said)
-
-
-def test_share_that_is_held_out() -> None:
-    assert [share(count) for count in (60_000, 50_000, 1_280)] == [5_000, 5_000, 128]
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, Precision
 from convserve_trainer import (
     bundle,
+    calibrate,
     export,
     keras_backend,
     keras_file,
@@ -99,6 +100,9 @@ def train(
     if recipe.validation_share:
         part, validation = pictures.split(data.train, recipe.validation_share)
         data = replace(data, train=part, validation=validation)
+    if recipe.calibrate:
+        part, unseen = calibrate.kept_out(data.train)
+        data = replace(data, train=part, unseen=unseen)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.precision, out):
             return earlier / bundle.FILE
@@ -170,6 +174,12 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
             f"validation      {len(data.validation):,} {data.what}, kept out of the training for "
             "it, after each epoch",
         )
+    if data.unseen:
+        lines.insert(
+            1,
+            f"calibration     {len(data.unseen):,} {data.what}, kept out of the training for a "
+            "temperature",
+        )
     print(*lines, sep="\n", file=out, flush=True)
 
 
@@ -231,7 +241,8 @@ def _publish(
     try:
         _choose_best(training.model, history, out)
         model = models.for_inference(training.model, recipe, data.spec)
-        content = _bundle(model, recipe, target, data, history.best.epoch, out)
+        temperature = _calibrate(model, data, out)
+        content = _bundle(model, recipe, target, data, history.best.epoch, temperature, out)
         beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
         return publish.publish(content, target.models, target.name, target.version, beside)
     except TrainerError:
@@ -242,8 +253,23 @@ def _publish(
         raise
 
 
+def _calibrate(model: "keras.Model", data: Data, out: TextIO) -> float:
+    """Folds a temperature into the model; returns it, or 0 where no pictures are kept for one."""
+    if data.unseen is None:
+        return 0.0
+    calibrated = calibrate.calibrate(model, data.unseen)
+    print(calibrated, file=out, flush=True)
+    return calibrated.temperature
+
+
 def _bundle(
-    model: "keras.Model", recipe: Recipe, target: Target, data: Data, epochs: int, out: TextIO
+    model: "keras.Model",
+    recipe: Recipe,
+    target: Target,
+    data: Data,
+    epochs: int,
+    temperature: float,
+    out: TextIO,
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
     parameters = model.count_params()
@@ -269,6 +295,7 @@ def _bundle(
             "nothing was published (--min-accuracy sets another floor)"
         )
     said = manifest.of(target.name, recipe, data, epochs, compared, parameters, target.precision)
+    said.training.temperature = temperature
     manifest.attach(said, bundled)
     return bundled.SerializeToString()
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import figures, net, temperature, trials
+from convserve_trainer import calibrate, temperature
+from convserve_trainer.lecture import figures, net, trials
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.section import Figure, Part, Section, Table
 from convserve_trainer.score import score
@@ -17,17 +18,9 @@ TOPIC = "calibration"
 Answers = npt.NDArray[np.floating]
 
 
-def share(count: int) -> int:
-    """Returns how many of so many training pictures are held out for a temperature.
-
-    5,000, as of MNIST's 60,000; a tenth of fewer than 50,000.
-    """
-    return min(5_000, count // 10)
-
-
 def of(material: Material) -> Section:
     """Returns the section."""
-    digits, count = material.digits, share(len(material.digits.train_labels))
+    digits, count = material.digits, calibrate.share(len(material.digits.train_labels))
     right = digits.test_labels
     yours = material.net.answers(digits.test_images)
     seen = material.net.answers(digits.train_images[:count])
@@ -45,7 +38,7 @@ def of(material: Material) -> Section:
         "The expected calibration error (ECE) is the mean gap of the two over 15 bins of "
         f"confidence. Your net's is {temperature.calibration_error(yours, right):.2%}; it is "
         f"{yours.max(axis=1).mean():.2%} sure on average and {_accuracy(yours, right):.2%} right, "
-        f"so {_tendency(yours, right)}.",
+        f"so {_tendency(yours, right)}." + _published(material),
         "Temperature scaling divides the numbers before the softmax by one T, which changes no "
         "answer, only how sure it is. T must not be fitted on the pictures that measure it, nor on "
         f"those that the net was trained on: of {count:,} of these your net has "
@@ -53,8 +46,8 @@ def of(material: Material) -> Section:
         f"T = {wrong_way:.2f}.",
         f"Hence a copy of your net is trained anew in the same way without the last {count:,} "
         f"training digits ({trials.described(trials.recipe(material.net))}, {_epochs(material)} "
-        f"epochs), and T is fitted on these: {fitted:.2f}. All below is measured on the held-out digits, "
-        "which neither training nor T has seen.",
+        f"epochs), and T is fitted on these: {fitted:.2f}. All below is measured on the "
+        "held-out digits, which neither training nor T has seen.",
         Table(
             ("net", "right", "confidence", "loss, nats", "ECE"),
             [[name, *_row(said, right)] for name, said in steps],
@@ -96,6 +89,13 @@ def _without(material: Material, count: int) -> tuple[Answers, float]:
 
 def _accuracy(said: Answers, right: npt.NDArray[np.integer]) -> float:
     return float((said.argmax(axis=1) == right).mean())
+
+
+def _published(material: Material) -> str:
+    fitted = material.net.manifest.training.temperature
+    if not fitted:
+        return " `convserve-train fit --calibrate` publishes a net with the remedy that follows."
+    return f" It was published with `--calibrate`, at T = {fitted:.2f}; the copy below is not."
 
 
 def _tendency(said: Answers, right: npt.NDArray[np.integer]) -> str:
