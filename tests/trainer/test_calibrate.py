@@ -1,5 +1,6 @@
 """`fit --calibrate`: what is kept out, and what becomes of the last layer."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,17 @@ def test_fit_with_calibrate_publishes_its_temperature(
     command += ["--limit", "640", "--epochs", "1", "--calibrate"]
     assert main(command) == 0
     output = capsys.readouterr().out
-    assert "576 digits to train on" in output
-    assert "calibration     64 digits, kept out of the training for a temperature" in output
+    trained = re.search(r"(\d+) digits to train on", output)
+    kept = re.search(r"calibration     (\d+) digits, kept out of the training for a", output)
+    assert trained is not None
+    assert kept is not None
+    assert int(trained[1]) + int(kept[1]) == 640
+    assert int(kept[1]) == pytest.approx(64, abs=5), "a tenth of each class, rounded"
     manifest = bundle.read_manifest(tmp_path / "mnist")
     fitted = manifest.training.temperature
-    assert f"temperature {fitted:.3f}, fitted on 64 pictures kept out of the training" in output
+    assert (
+        f"temperature {fitted:.3f}, fitted on {kept[1]} pictures kept out of the training" in output
+    )
     assert temperature.LEAST < fitted < temperature.LARGEST
     assert '"calibrate":true' in manifest.training.recipe_json
     assert main([*command, "--unless-published"]) == 0
