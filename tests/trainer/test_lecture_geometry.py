@@ -8,7 +8,6 @@ import pytest
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import keras_backend, models, recipes
 from convserve_trainer.lecture import convolution, geometry, kernels, pooling, shift
-from convserve_trainer.lecture.activations import frame
 from convserve_trainer.lecture.geometry import Field
 
 
@@ -70,10 +69,10 @@ def test_fields_of_the_lecture_net(lecture_net: Any) -> None:
 
 def test_fields_of_a_residual_net_are_those_of_the_longer_path(residual_net: Any) -> None:
     found = geometry.fields(residual_net)
-    assert found["first"] == Field(5)
-    assert found["added"] == found["normal"] == Field(7)
-    assert found["strided"] == found["dropped"] == Field(9, 2)
-    assert found["last"] == Field(9 + 4 * 2, 2), "a dilation of 2 makes 5 of a window of 3"
+    assert found["first"] == Field(5, 1, -2)
+    assert found["added"] == found["normal"] == Field(7, 1, -3)
+    assert found["strided"] == found["dropped"] == Field(9, 2, -3)
+    assert found["last"] == Field(9 + 4 * 2, 2, -3), "a dilation of 2 makes 5 of a window of 3"
     assert found["pooled"].size is found["said"].size is None
 
 
@@ -139,7 +138,8 @@ def test_extent_of_what_is_not_zero() -> None:
     assert pooling.extent(values) == 4
 
 
-def test_frame_is_where_the_value_sees() -> None:
-    # Of a map of 26 x 26 with fields of 3, the value at 4, 7 begins to see at 4, 7.
-    assert frame(np.array([4, 7]), (26, 26), 3, 28, 28) == (4, 7)
-    assert frame(np.array([0, 0]), (1, 1), 9, 29, 19) == (10, 5)
+def test_place_tells_where_the_field_begins() -> None:
+    field = Field(1).through(3, 1).through(2, 2).through(3, 1)
+    assert (field.size, field.jump) == (8, 2)
+    assert [field.of(place) for place in (0, 3, 10)] == [0, 6, 20]
+    assert Field(1).through(3, 2, before=1).through(3, 1, before=1) == Field(7, 2, -3)

@@ -12,7 +12,6 @@ from convserve_trainer.lecture.section import Figure, Part, Section
 
 if TYPE_CHECKING:
     import keras
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
     from convserve_trainer.lecture.material import Pixels
@@ -56,29 +55,6 @@ def spread(layers: "list[keras.Layer]") -> "list[keras.Layer]":
     return [layers[int(place)] for place in np.linspace(0, len(layers) - 1, LAYERS)]
 
 
-def frame(
-    place: npt.NDArray[np.int64], size: tuple[int, int], field: int, height: int, width: int
-) -> tuple[float, float]:
-    """Returns the top and left edge of what a value sees, in pixels.
-
-    The places of a map are spread evenly over the picture, so that the first sees its top left
-    and the last its bottom right; for nets without padding this is exact but for what a pooling
-    leaves over at the end.
-
-    Args:
-        place: row and column in the map.
-        size: rows and columns of the map.
-        field: rows and columns of the receptive field.
-        height: rows of the picture.
-        width: columns of it.
-    """
-    tops = [
-        int(at) * (side - field) / (count - 1) if count > 1 else (side - field) / 2
-        for at, count, side in zip(place, size, (height, width), strict=True)
-    ]
-    return tops[0], tops[1]
-
-
 def _said(
     layer: "keras.Layer",
     excited: ascent.Excited,
@@ -119,7 +95,8 @@ def _digits(
             axes[row, 0].set_ylabel(f"filter {number}", fontsize=figures.SMALL)
             for column, found in enumerate(excited.top(number, FOUND)):
                 figures.picture(axes[row, column + 1], pixels[found])
-                _mark(axes[row, column + 1], excited, found, number, field, pixels.shape[1:3])
+                if field.size is not None and field.size < min(pixels.shape[1:3]):
+                    figures.frame(axes[row, column + 1], field, *excited.places[found, number])
             for empty in range(len(pixels), FOUND):
                 axes[row, empty + 1].axis("off")
         axes[0, 0].set_title("made", fontsize=figures.SMALL)
@@ -142,25 +119,6 @@ def _sees(field: geometry.Field) -> str:
     if field.size is None:
         return ""
     return f", each seeing a frame of {field.size} x {field.size} pixels"
-
-
-def _mark(
-    axes: "Axes",
-    excited: ascent.Excited,
-    found: int,
-    number: int,
-    field: geometry.Field,
-    shape: tuple[int, ...],
-) -> None:
-    from matplotlib.patches import Rectangle
-
-    if field.size is None or field.size >= min(shape):
-        return
-    top, left = frame(excited.places[found, number], excited.size, field.size, *shape)
-    corner = (left - 0.5, top - 0.5)
-    axes.add_patch(
-        Rectangle(corner, field.size, field.size, fill=False, color="#ff9d5c", linewidth=1.6)
-    )
 
 
 def _photographs(material: Material) -> list[Part]:

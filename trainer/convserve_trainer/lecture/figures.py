@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer import matplotlib_cache
+from convserve_trainer.lecture.geometry import Field
 from convserve_trainer.lecture.section import Figure
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 WIDTH_IN = 6.0  # on a phone, 350 pixels: a point is 0.8 of a pixel, so letters are large here
 DPI = 130
 SMALL = 10.5  # points, of titles of small pictures
+FRAME = "#ff9d5c"  # is seen on black and on white
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,15 @@ def picture(axes: "Axes", pixels: npt.NDArray[Any], title: str = "", **options: 
     bare(axes)
     if title:
         axes.set_title(title, fontsize=SMALL, pad=3)
+
+
+def frame(axes: "Axes", field: Field, row: int, column: int) -> None:
+    """Frames what the value in this row and column of a layer sees of a picture."""
+    from matplotlib.patches import Rectangle
+
+    size = field.size or 0
+    corner = (field.of(column) - 0.5, field.of(row) - 0.5)
+    axes.add_patch(Rectangle(corner, size, size, fill=False, color=FRAME, linewidth=1.8))
 
 
 def bare(axes: "Axes") -> None:

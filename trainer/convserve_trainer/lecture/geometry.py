@@ -37,20 +37,32 @@ class Field:
     Attributes:
         size: rows and columns of it; None for the whole picture.
         jump: pixels between the fields of two neighbours.
+        start: first pixel of the first value's field, below 0 where it begins in the padding.
     """
 
     size: int | None
     jump: int = 1
+    start: int = 0
 
-    def through(self, window: int, stride: int) -> "Field":
+    def through(self, window: int, stride: int, before: int = 0) -> "Field":
         """Returns the field after windows of so many values, so many apart.
 
+        Args:
+            window: values along a side.
+            stride: from one window to the next.
+            before: values of padding before the first.
+
         Source: A. Araujo, W. Norris, J. Sim, "Computing Receptive Fields of Convolutional Neural
-        Networks", Distill 2019, equation 2.
+        Networks", Distill 2019, equations 2 and 5.
         """
         if self.size is None:
             return self
-        return Field(self.size + (window - 1) * self.jump, self.jump * stride)
+        size = self.size + (window - 1) * self.jump
+        return Field(size, self.jump * stride, self.start - before * self.jump)
+
+    def of(self, place: int) -> int:
+        """Returns the first row, or column, of what the value in that row, or column, sees."""
+        return self.start + place * self.jump
 
 
 def output_size(size: int, window: int, stride: int = 1, padding: str = "valid") -> int:
@@ -137,11 +149,21 @@ def _behind(layer: "keras.Layer", before: Field) -> Field | None:
     if kind in ("Flatten", "Dense") or kind.startswith("Global"):
         return before if kind == "Dense" and len(layer.input.shape) == 4 else Field(None)
     if kind in _POOLINGS:
-        return before.through(layer.pool_size[0], layer.strides[0])
+        return before.through(*_windows(layer, layer.pool_size[0]))
     if kind in _CONVOLUTIONS:
         reach = (layer.kernel_size[0] - 1) * _first(layer.dilation_rate) + 1
-        return before.through(reach, layer.strides[0])
+        return before.through(*_windows(layer, reach))
     return None
+
+
+def _windows(layer: "keras.Layer", window: int) -> tuple[int, int, int]:
+    """Returns what `Field.through` takes; rows stand for columns."""
+    stride = layer.strides[0]
+    if layer.padding != "same":
+        return window, stride, 0
+    size = layer.input.shape[1]
+    missing = (output_size(size, window, stride, "same") - 1) * stride + window - size
+    return window, stride, max(missing, 0) // 2
 
 
 def _first(value: Any) -> int:

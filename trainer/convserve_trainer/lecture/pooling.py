@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TOPIC = "pooling"
 POOLINGS = ("MaxPooling2D", "AveragePooling2D")
 CHANNELS = 4
+MAPS = 4  # of deep nets the last ones
 LOOKED_AT = 200  # digits over which gradients are averaged
 
 
@@ -185,7 +186,7 @@ def _measured(material: Material, found: dict[str, geometry.Field]) -> list[Part
             if len(agree) == len(pairs)
             else "Where they differ the field reaches over the border, or no digit woke its rim."
         ),
-        _maps([layer.name for layer in layers], slopes, [p[1] or 0 for p in pairs]),
+        _maps(layers, slopes, found),
     ]
 
 
@@ -206,25 +207,24 @@ def _middle(name: str, slopes: npt.NDArray[np.float64]) -> str:
     )
 
 
-def _maps(names: list[str], slopes: list[npt.NDArray[np.float64]], sizes: list[int]) -> Figure:
-    shown = slice(-4, None)  # of deep nets the last ones
+def _maps(
+    layers: "list[keras.Layer]",
+    slopes: list[npt.NDArray[np.float64]],
+    fields: dict[str, geometry.Field],
+) -> Figure:
+    shown = list(zip(layers, slopes, strict=True))[-MAPS:]
 
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
-        from matplotlib.patches import Rectangle
-
-        count = len(names[shown])
-        chosen = zip(names[shown], slopes[shown], sizes[shown], strict=True)
-        for place, (name, values, size) in enumerate(chosen):
-            axes = drawing.add_subplot(1, count, place + 1)
-            figures.picture(axes, np.sqrt(figures.stretched(values)), name, cmap="magma")
-            rows, columns = np.nonzero(values)
-            top, left = (int(rows.min()), int(columns.min())) if len(rows) else (0, 0)
-            corner = (left - 0.5, top - 0.5)
-            axes.add_patch(Rectangle(corner, size, size, fill=False, color="#5fd39c", linewidth=2))
+        for place, (layer, values) in enumerate(shown):
+            axes = drawing.add_subplot(1, len(shown), place + 1)
+            figures.picture(axes, np.sqrt(figures.stretched(values)), layer.name, cmap="magma")
+            figures.frame(
+                axes, fields[layer.name], *(size // 2 for size in layer.output.shape[1:3])
+            )
 
     return figures.draw(
         "receptive-fields",
-        {1: 4.0, 2: 3.2, 3: 2.25}.get(len(names[shown]), 1.75),
+        {1: 4.0, 2: 3.2, 3: 2.25}.get(len(shown), 1.75),
         paint,
         alt="For each convolution a map of how much its middle value depends on each pixel: "
         "bright squares that grow from layer to layer, each inside the computed square.",
