@@ -156,7 +156,7 @@ def _net(material: "Material") -> str:
     net = material.net
     right = net.manifest.metrics.get("accuracy", 0.0)
     return (
-        f"A lecture on convolutional nets in which every number was measured on this net: "
+        "A lecture on convolutional nets, whose numbers this run computed on your own: "
         f"`{net.file.parent}`, {net.model.count_params():,} parameters, {right:.2%} of the "
         "held-out digits right."
     )
@@ -167,7 +167,7 @@ def _facts(
 ) -> list[tuple[str, str]]:
     found = manifest.versions()
     training = material.net.manifest.training
-    digest = material.digits.sha256()
+    digest = material.sha256
     trained = "the same" if training.dataset_sha256 == digest else training.dataset_sha256
     return [
         ("command", _command(options)),

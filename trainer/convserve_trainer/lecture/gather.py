@@ -1,6 +1,7 @@
 """Gathers what the topics work with, before anything is computed: errors come at once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -47,7 +48,15 @@ def gather(
     photo_net = None if photo_bundle is None else net.load(photo_bundle, IMAGE_KIND_PHOTO)
     photographs = None if photo_data is None else _photographs(photo_data, photo_net, scale, say)
     digits = mnist.load(data, say).limited(trials.recipe(digits_net).limit)
-    return Material(digits_net, digits, photo_net, photographs, scale, lambda share, what: None)
+    asked = replace(
+        digits,
+        test_images=digits.test_images[: scale.held_out],
+        test_labels=digits.test_labels[: scale.held_out],
+    )
+    return Material(
+        *(digits_net, asked, digits.sha256()),
+        *(photo_net, photographs, scale, lambda share, what: None),
+    )
 
 
 def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say) -> Photographs:

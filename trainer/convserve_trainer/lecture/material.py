@@ -36,7 +36,8 @@ class Material:
 
     Attributes:
         net: the user's, for digits.
-        digits: MNIST; to train on, only what the user's net was trained on.
+        digits: MNIST; to train on, what the user's net was trained on.
+        sha256: digest of that and of all held-out digits, as in a manifest.
         photo_net: the user's net for photographs, if there is one.
         photographs: if a folder was named.
         scale: how much is tried.
@@ -45,6 +46,7 @@ class Material:
 
     net: Net
     digits: Dataset
+    sha256: str
     photo_net: Net | None
     photographs: Photographs | None
     scale: Scale

@@ -47,17 +47,7 @@ def of(material: Material) -> Section:
     pixels = material.digits.test_images[: material.scale.shifted]
     labels = material.digits.test_labels[: material.scale.shifted]
     found = _accuracies(material, rival, pixels, labels)
-    means = {
-        by: tuple(
-            float(
-                np.mean(
-                    [found[name][axis][LARGEST + sign * by] for axis in AXES for sign in (1, -1)]
-                )
-            )
-            for name in found
-        )
-        for by in SHOWN
-    }
+    means = {by: _mean(found, by) for by in SHOWN}
     recipe = trials.recipe(material.net)
     parts: list[Part] = [
         "A convnet finds a pattern wherever it is; a dense net has weights for every place and "
@@ -81,6 +71,15 @@ def of(material: Material) -> Section:
         _equivariance(material, pixels[:50]),
     ]
     return Section(TOPIC, "Translation invariance, measured", parts)
+
+
+def _mean(found: dict[str, dict[str, list[float]]], by: int) -> tuple[float, ...]:
+    """Returns each net's accuracy at a shift, the mean of the four directions."""
+    places = (LARGEST - by, LARGEST + by)
+    return tuple(
+        float(np.mean([each[axis][place] for axis in AXES for place in places]))
+        for each in found.values()
+    )
 
 
 def _epochs(material: Material) -> int:
