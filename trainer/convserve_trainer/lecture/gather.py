@@ -54,8 +54,13 @@ def gather(
         test_labels=digits.test_labels[: scale.held_out],
     )
     return Material(
-        *(digits_net, asked, digits.sha256()),
-        *(photo_net, photographs, scale, lambda share, what: None),
+        net=digits_net,
+        digits=asked,
+        sha256=digits.sha256(),
+        photo_net=photo_net,
+        photographs=photographs,
+        scale=scale,
+        done=lambda share, what: None,
     )
 
 
