@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from convserve_trainer import (
     bundle,
+    calibrate,
     conversion,
     export,
     keras_backend,
+    keras_file,
     manifest,
     models,
     order,
@@ -99,6 +101,9 @@ def train(
     if recipe.validation_share:
         part, validation = pictures.split(data.train, recipe.validation_share)
         data = replace(data, train=part, validation=validation)
+    if recipe.calibrate:
+        part, unseen = calibrate.kept_out(data.train)
+        data = replace(data, train=part, unseen=unseen)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.settings, out):
             return earlier / bundle.FILE
@@ -170,6 +175,12 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
             f"validation      {len(data.validation):,} {data.what}, kept out of the training for "
             "it, after each epoch",
         )
+    if data.unseen:
+        lines.insert(
+            1,
+            f"calibration     {len(data.unseen):,} {data.what}, kept out of the training for a "
+            "temperature",
+        )
     print(*lines, sep="\n", file=out, flush=True)
 
 
@@ -232,8 +243,9 @@ def _publish(
     try:
         _choose_best(training.model, history, out)
         model = models.for_inference(training.model, recipe, data.spec)
-        content = _bundle(model, recipe, target, data, history.best.epoch, out)
-        beside = _drawn(history, target.name)
+        temperature = _calibrate(model, data, out)
+        content = _bundle(model, recipe, target, data, history.best.epoch, temperature, out)
+        beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
         return publish.publish(content, target.models, target.name, target.version, beside)
     except TrainerError:
         if run.kept:
@@ -243,8 +255,23 @@ def _publish(
         raise
 
 
+def _calibrate(model: "keras.Model", data: Data, out: TextIO) -> float:
+    """Folds a temperature into the model; returns it, or 0 where no pictures are kept for one."""
+    if data.unseen is None:
+        return 0.0
+    calibrated = calibrate.calibrate(model, data.unseen)
+    print(calibrated, file=out, flush=True)
+    return calibrated.temperature
+
+
 def _bundle(
-    model: "keras.Model", recipe: Recipe, target: Target, data: Data, epochs: int, out: TextIO
+    model: "keras.Model",
+    recipe: Recipe,
+    target: Target,
+    data: Data,
+    epochs: int,
+    temperature: float,
+    out: TextIO,
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
     parameters = sum(math.prod(weights.shape) for weights in model.trainable_weights)
@@ -262,6 +289,7 @@ def _bundle(
     said = manifest.of(
         target.name, recipe, data, epochs, compared, parameters, precision, calibrated
     )
+    said.training.temperature = temperature
     manifest.attach(said, bundled)
     return bundled.SerializeToString()
 
