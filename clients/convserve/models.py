@@ -9,7 +9,11 @@ from datetime import UTC, datetime
 from convserve.errors import InvalidRequest, ModelNotFound
 from convserve_protos import bundle_pb2, classifier_pb2
 
-_KINDS = {bundle_pb2.IMAGE_KIND_DIGITS: "digits", bundle_pb2.IMAGE_KIND_PHOTO: "photo"}
+_KINDS = {
+    bundle_pb2.IMAGE_KIND_DIGITS: "digits",
+    bundle_pb2.IMAGE_KIND_PHOTO: "photo",
+    bundle_pb2.IMAGE_KIND_PIXELS: "pixels",
+}
 _PRECISIONS = {
     bundle_pb2.PRECISION_UNSPECIFIED: "float32",
     bundle_pb2.PRECISION_FLOAT32: "float32",
@@ -28,7 +32,8 @@ class ModelInfo:
         version: Its version.
         labels: Labels in the order of the columns of its probabilities.
         input_shape: (H, W, C) of one image, uint8.
-        kind: What it was trained on: "digits" or "photo"; "" if it does not say.
+        kind: What it was trained on: "digits", "photo", or "pixels", which are taken as they are;
+            "" if it does not say.
         precision: What it is computed in: "float32", "float16", "int8", or "tf32", float32 that
             CUDA may round to TensorFloat-32; "" if this client does not know it.
         metrics: Measured on the held-out set: "accuracy" (0 to 1), "loss" (nats).

@@ -84,7 +84,9 @@ class _ImageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageKind.V
     IMAGE_KIND_DIGITS: _ImageKind.ValueType  # 1
     """A light digit on a dark ground, centred by its mass in a field of 28 x 28 (MNIST)."""
     IMAGE_KIND_PHOTO: _ImageKind.ValueType  # 2
-    """A colour photograph, RGB."""
+    """A photograph, RGB, or grey where it has one channel."""
+    IMAGE_KIND_PIXELS: _ImageKind.ValueType  # 3
+    """Pixels as they are, of a data set of its own: nothing makes them of other pictures."""
 
 class ImageKind(_ImageKind, metaclass=_ImageKindEnumTypeWrapper):
     """What pictures the model was trained on, and so what a caller should send."""
@@ -94,7 +96,9 @@ IMAGE_KIND_UNSPECIFIED: ImageKind.ValueType  # 0
 IMAGE_KIND_DIGITS: ImageKind.ValueType  # 1
 """A light digit on a dark ground, centred by its mass in a field of 28 x 28 (MNIST)."""
 IMAGE_KIND_PHOTO: ImageKind.ValueType  # 2
-"""A colour photograph, RGB."""
+"""A photograph, RGB, or grey where it has one channel."""
+IMAGE_KIND_PIXELS: ImageKind.ValueType  # 3
+"""Pixels as they are, of a data set of its own: nothing makes them of other pictures."""
 Global___ImageKind: _TypeAlias = ImageKind  # noqa: Y015
 
 @_typing.final
@@ -208,7 +212,8 @@ class InputSpec(_message.Message):
     """What the pictures show."""
     resize: _builtins.str
     """How bytes became pixels in training, as a function and its version ("mnist-centre/1",
-    "photo-bilinear/1"); a server that has not the same one refuses the bundle.
+    "photo-bilinear/1", "photo-bilinear-grey/1", "pixels/1"); a server that has not the same one
+    refuses the bundle.
     """
     def __init__(
         self,

@@ -174,7 +174,7 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--name",
         metavar="NAME",
-        help="of the model [default: mnist; for photos as DIR's name, cats-dogs for cats_dogs]",
+        help="of the model [default: mnist; of other data as DIR's name, cats-dogs for cats_dogs]",
     )
     group.add_argument(
         "--version",

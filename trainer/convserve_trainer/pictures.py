@@ -145,6 +145,7 @@ class Data:
         validation: of what is neither, chooses the weights; None where there is none.
         unseen: of what is neither, decides a temperature; None where there is none.
         sha256: digest of all of it, hexadecimal.
+        lifts_floor: whether the recipe's accuracy floor is not meant for such data.
         notes: returns, and forgets, lines on what has happened to the data since the last call.
     """
 
@@ -156,4 +157,5 @@ class Data:
     sha256: str
     validation: Pictures | None = None
     unseen: Pictures | None = None
+    lifts_floor: bool = False
     notes: Callable[[], list[str]] = list

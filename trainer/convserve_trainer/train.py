@@ -97,7 +97,10 @@ def train(
     if earlier is None:
         _check_targets(target, keeping)
     data = load()
+    models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
+    if data.lifts_floor:
+        recipe = recipe.override(min_accuracy=0.0)
     if recipe.validation_share:
         part, validation = pictures.split(data.train, recipe.validation_share)
         data = replace(data, train=part, validation=validation)
@@ -152,10 +155,11 @@ def _is_published(
 
 def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     limited = ", a part of them (--limit)" if recipe.limit is not None else ""
+    why = "the recipe's is for MNIST" if data.lifts_floor else "this is not the recipe as written"
     floor = (
         f"{recipe.min_accuracy:.2%} of the held-out {data.what}"
         if recipe.min_accuracy
-        else "none: this is not the recipe as written"
+        else f"none: {why}"
     )
     steps = f"{recipe.steps} steps" if recipe.steps else "one pass"
     schedule = " and falling as a cosine" if recipe.schedule == "cosine" else ""
