@@ -1,8 +1,6 @@
 """SIGKILL on a real process, at a step that it says it is at, and what comes of its training."""
 
-import contextlib
 import csv
-import io
 import random
 import re
 import signal
@@ -16,13 +14,13 @@ import pytest
 
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import bundle, checkpoint
-from convserve_trainer.main import main
 from convserve_trainer.run_folder import file_of, found
 from convserve_trainer.training_state import Position
 
 from .drawn import draw_parts
 from .test_run_log import events
 
+TRAIN = [sys.executable, "-m", "convserve_trainer.main"]
 WAIT_S = 300
 EPOCHS, STEPS = 4, 20
 TIMES = ("seconds", "input_share")
@@ -77,10 +75,16 @@ def task(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     return [*command, *more]
 
 
+def _trained(command: list[str]) -> str:
+    """Runs a training to its end, in a process of its own as the killed one; returns its output."""
+    done = subprocess.run([*TRAIN, *command], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def _kill(command: list[str], line: str) -> None:
     """Runs a training until it says a line."""
-    command = [sys.executable, "-m", "convserve_trainer.main", *command]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*TRAIN, *command], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for said in process.stdout:
             if said.startswith(line):
@@ -115,7 +119,7 @@ def test_killed_training_ends_as_one_that_was_not(
         folder: [*task, "--run", str(folder), "--models", str(models[folder]), "--name", "mnist"]
         for folder in (whole, run)
     }
-    assert main(command[whole]) == 0
+    _trained(command[whole])
 
     step = random.randint(1, STEPS - 1)
     at = f"epoch 3/{EPOCHS}  step {step}/{STEPS} "
@@ -125,11 +129,9 @@ def test_killed_training_ends_as_one_that_was_not(
     if damaged:
         path = file_of(run, newest)
         path.write_bytes(path.read_bytes()[:-100])
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):
-        assert main([*command[run], "--resume"]) == 0
-    assert f"\nresumed after {before if damaged else newest}\n" in output.getvalue()
-    assert ("is damaged" in output.getvalue()) == damaged
+    output = _trained([*command[run], "--resume"])
+    assert f"\nresumed after {before if damaged else newest}\n" in output
+    assert ("is damaged" in output) == damaged
 
     ends = [checkpoint.load(each / "checkpoints/epoch-0004.keras") for each in (whole, run)]
     states = [[*end.model.variables, *end.model.optimizer.variables] for end in ends]

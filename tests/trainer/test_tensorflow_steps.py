@@ -54,10 +54,10 @@ def _state(model: Any) -> dict[str, Any]:
     return {f"{at} {variable.path}": variable.numpy() for at, variable in enumerate(variables)}
 
 
-def _trained(model: Any, batches: list[Any], *sizes: int) -> list[dict[str, float]]:
+def _trained(model: Any, batches: list[Any], *sizes: int, parts: int = 1) -> list[dict[str, float]]:
     """Trains in chunks of these sizes; returns the figures."""
     assert sum(sizes) == len(batches)
-    steps, left = Steps(model, Pace()), iter(batches)
+    steps, left = Steps(model, Pace(), parts=parts), iter(batches)
     return [each for size in sizes for each in steps.train([next(left) for _ in range(size)])]
 
 
@@ -131,3 +131,58 @@ def test_step_that_is_not_finite_is_told_from_those_before_it() -> None:
     batches[2][1][:] = np.nan
     figures = _trained(_net(keras.optimizers.SGD(0.01)), batches, 5)
     assert np.isfinite([each["loss"] for each in figures]).tolist() == [True] * 2 + [False] * 3
+
+
+def _plain() -> Any:
+    """A net in which no picture depends on the others of its batch, nor on chance."""
+    keras = keras_backend.load()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 1), dtype="uint8"),
+            *(layers.Rescaling(1 / 255), layers.Conv2D(4, 3, activation="relu")),
+            *(layers.Flatten(), layers.Dense(CLASSES, activation="softmax")),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_batch_train_as_the_whole(parts: int) -> None:
+    whole, apart = _plain(), _plain()
+    batches = [*_batches(8, 8, 8), *_batches(1)]  # of a single picture some parts are empty
+    figures = _trained(whole, batches, 3, 1)
+    of_parts = _trained(apart, batches, 3, 1, parts=parts)
+    for one, other in zip(figures, of_parts, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    for one, other in zip(whole.weights, apart.weights, strict=True):
+        assert one.numpy() == pytest.approx(other.numpy(), abs=1e-5)
+    pixels = batches[0][0]
+    assert apart.predict_on_batch(pixels) == pytest.approx(whole.predict_on_batch(pixels), abs=1e-4)
+
+
+def test_chunks_of_parts_change_no_bit() -> None:
+    alone, together = _net(), _net()
+    batches = _batches(*[8] * 5)
+    figures = _trained(alone, batches, *[1] * 5, parts=2)
+    assert _trained(together, batches, 2, 3, parts=2) == figures
+    for one, other in zip(alone.variables, together.variables, strict=True):
+        assert np.array_equal(one.numpy(), other.numpy()), one.path
+
+
+def test_class_weights_count_in_training_alone() -> None:
+    weights = np.array([2, 1, 0], np.float32)
+    plain, weighted = _plain(), _plain()
+    [(pixels, targets)] = _batches(6)
+    counts = weights[targets.argmax(axis=1)]
+    steps = Steps(weighted, Pace(), weights)
+    [figures] = steps.train([(pixels, targets, counts)])
+    said = plain.predict_on_batch(pixels)
+    losses = -np.log((said * targets).sum(axis=1))
+    assert figures["loss"] == pytest.approx((losses * counts).sum() / 6, rel=1e-5)
+    again = -np.log((weighted.predict_on_batch(pixels) * targets).sum(axis=1))
+    [tested] = steps.test([(pixels, targets)])
+    assert tested["loss"] == pytest.approx(again.mean(), rel=1e-5)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import chunks, order, stops
+from convserve_trainer import chunks, keras_backend, order, step_parts, stops
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
 from convserve_trainer.history import Epoch
 from convserve_trainer.pictures import Batch, Data, Labels, Pictures
@@ -42,7 +42,9 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     """
     count = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
-    steps = Steps(training.model, _pace(data, run), _class_weights(data.train, recipe))
+    weights = _class_weights(data.train, recipe)
+    threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
+    steps = Steps(training.model, _pace(data, run), weights, threads.parts)
     with stops.requested() as request:
         _log(training, run, progress)
         for number in range(training.position.epochs, recipe.epochs):

@@ -10,12 +10,13 @@ Source: https://www.tensorflow.org/api_docs/python/tf/map_fn, https://keras.io/a
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import keras_backend
+from convserve_trainer import keras_backend, step_parts
 from convserve_trainer.chunks import Pace
 from convserve_trainer.pictures import Pixels
 
@@ -41,6 +42,7 @@ class Steps:
         pace: is told how long the steps of the training took.
         class_weights: float32 [K], what a picture of each class counts in training; None for all
             the same.
+        parts: of each batch that is trained on, computed at the same time.
     """
 
     def __init__(
@@ -48,12 +50,17 @@ class Steps:
         model: "keras.Model",
         pace: Pace,
         class_weights: npt.NDArray[np.float32] | None = None,
+        parts: int = 1,
     ) -> None:
         self.pace = pace
         self.class_weights = class_weights
         self._model = model
+        self._parts = parts
         weighted = class_weights is not None
-        self._train = _traced(model, self._train_step, (*MEANS, RATE), weighted)
+        self._train = {
+            number: _traced(model, partial(self._train_step, number), (*MEANS, RATE), weighted)
+            for number in {1, parts}
+        }
         self._test = _traced(model, model.test_step, MEANS, weighted=False)
 
     def train(self, batches: Sequence[Arrays]) -> list[Figures]:
@@ -62,7 +69,8 @@ class Steps:
         With class weights each batch has a third array: what its pictures count.
         """
         started = time.perf_counter()
-        figures = self._run(self._train, batches)
+        parts = self._parts if len(batches[0][0]) >= self._parts else 1  # of which none is empty
+        figures = self._run(self._train[parts], batches)
         self.pace.took(len(batches), time.perf_counter() - started)
         return figures
 
@@ -76,9 +84,10 @@ class Steps:
         columns = (figures.numpy().tolist() for figures in found.values())
         return [dict(zip(found, row, strict=True)) for row in zip(*columns, strict=True)]
 
-    def _train_step(self, batch: tuple[Any, ...]) -> dict[str, Any]:
+    def _train_step(self, parts: int, batch: tuple[Any, ...]) -> dict[str, Any]:
         rate = keras_backend.tensorflow().identity(self._model.optimizer.learning_rate)
-        figures: dict[str, Any] = self._model.train_step(batch)
+        with step_parts.together(self._model, parts):
+            figures: dict[str, Any] = self._model.train_step(batch)
         return {**figures, RATE: rate}
 
 

@@ -14,6 +14,7 @@ from convserve_trainer import (
     export,
     keras_backend,
     keras_file,
+    limits,
     manifest,
     models,
     order,
@@ -25,6 +26,7 @@ from convserve_trainer import (
     refusals,
     run_folder,
     run_settings,
+    step_parts,
 )
 from convserve_trainer.conversion import Settings
 from convserve_trainer.errors import (
@@ -115,6 +117,7 @@ def train(
     folder = keeping.folder or run_settings.unnamed_folder(target.models, target.name, settings)
     _print_settings(recipe, data, out)
 
+    keras_backend.use(step_parts.suitable(recipe, data.spec, limits.threads()))
     named = keeping.folder is not None
     with keras_backend.memory_errors(), Run(folder, settings, keeping.seconds, named) as run:
         training = _training(recipe, data, run, keeping.resume, out)
