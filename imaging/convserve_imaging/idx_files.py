@@ -53,6 +53,11 @@ def find(folder: Path, name: str) -> Path:
     raise DatasetError(f"{folder} has none of {', '.join(names)}")
 
 
+def has_held_out(folder: Path) -> bool:
+    """Returns whether a folder has a file of the held-out part, under any name that it may have."""
+    return any((folder / each).is_file() for name in HELD_OUT for each in names_of(name))
+
+
 def names_of(name: str) -> list[str]:
     """Returns the names that a file may have which is called so in MNIST."""
     names = _published_names(name)

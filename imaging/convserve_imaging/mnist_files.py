@@ -75,11 +75,6 @@ def verified(file: MnistFile, data: bytes, name: str) -> npt.NDArray[np.uint8]:
     return array
 
 
-def has_any(folder: Path, files: Sequence[MnistFile] = FILES) -> bool:
-    """Returns whether a folder has one of some files, under any name that it may have."""
-    return any((folder / name).is_file() for file in files for name in names_of(file.name))
-
-
 def read_folder(folder: Path, files: Sequence[MnistFile] = FILES) -> Contents:
     """Returns what some files in a folder hold; their digests are not checked yet.
 
