@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout,
         keeping=keeping,
         unless_published=options.unless_published,
+        seed_count=options.seeds,
     )
 
 
@@ -114,6 +115,16 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         ("--seed", "NUMBER", "of weights, shuffling, dropout and augmentation, 0 or more"),
     ):
         group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
+    group.add_argument(
+        "--seeds",
+        metavar="COUNT",
+        type=int,
+        default=1,
+        help="train so many times, with the seed and the next ones, and say mean and spread of the "
+        "accuracy; the first one's net is published and must meet the floor, never the best on the "
+        "held-out images, which these then would have chosen, nor the best in validation "
+        "[default: 1]",
+    )
     group.add_argument(
         "--size",
         metavar="HxW",
@@ -185,8 +196,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seed, epochs and precision, and meets "
-        "the floor; a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seeds, epochs and precision, and "
+        "meets the floor; a --version that was made otherwise is an error",
     )
 
 

@@ -23,7 +23,7 @@ def find(folder: Path, version: int | None) -> Path | None:
 
 
 def differences(
-    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType
+    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType, seeds: int = 1
 ) -> list[str]:
     """Returns in what a version differs from what a training would make; nothing if it is that.
 
@@ -32,6 +32,7 @@ def differences(
         recipe: with all overrides, for the classes of the data.
         data: that the training would use.
         precision: that it would publish in.
+        seeds: how many it would train.
 
     Raises:
         BundleError: the version cannot be read.
@@ -47,6 +48,8 @@ def differences(
         differing.append("labels or input")
     if precisions.of(manifest.precision) != precision:
         differing.append("precision")
+    if manifest.metrics.get("seeds", 1) != seeds:
+        differing.append("seeds")
     if not manifest.metrics["accuracy"] >= recipe.min_accuracy:
         differing.append("accuracy floor")
     return differing
