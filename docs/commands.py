@@ -10,7 +10,10 @@ PAGE = Path(__file__).with_suffix(".md")
 COMMANDS = {
     "convserve-train": (
         "convserve_trainer.main",
-        ("", "check-data", "fit", "evaluate", "compare", "inspect", "recipes"),
+        (
+            *("", "check-data", "fit", "evaluate", "compare", "inspect", "recipes"),
+            *("explain", "lecture"),
+        ),
     ),
     "convserve-serve": ("convserve_server.main", ("",)),
     "convserve": ("convserve.main", ("", "classify", "evaluate", "models", "health", "bench")),

@@ -252,6 +252,7 @@ class Training(_message.Message):
     DATASET_SHA256_FIELD_NUMBER: _builtins.int
     PARITY_MAX_ABS_FIELD_NUMBER: _builtins.int
     PARITY_BOUND_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
     recipe_json: _builtins.str
@@ -274,6 +275,11 @@ class Training(_message.Message):
     imitated it had to keep to half of it, and the other half is for what differs from device to
     device; no device took part. 0 in bundles that are older than this field: 1e-5.
     """
+    temperature: _builtins.float
+    """What the numbers before the softmax, or the sigmoid, were divided by, so that the probabilities
+    are as sure as they are right: fitted on pictures kept out of the training, and folded into the
+    last layer's weights. 0 for as trained.
+    """
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what it was made with: "keras", "tensorflow", "onnx", "python", ..."""
@@ -290,10 +296,11 @@ class Training(_message.Message):
         dataset_sha256: _builtins.str = ...,
         parity_max_abs: _builtins.float = ...,
         parity_bound: _builtins.float = ...,
+        temperature: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -106,6 +106,7 @@ def test_fit_publishes_a_bundle_that_evaluate_scores_alike(
         "history.png",
         "history.svg",
         "model.onnx",
+        "net.keras",
     ]
     said = bundle.read_manifest(published)
     assert list(said.labels) == ["blue", "red"]

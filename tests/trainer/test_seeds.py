@@ -12,8 +12,10 @@ import onnx
 import pytest
 
 from convserve_trainer import bundle, seeds, train
+from convserve_trainer.errors import AccuracyError
 from convserve_trainer.main import main
 from convserve_trainer.progress import Progress
+from convserve_trainer.recipe import Recipe
 from convserve_trainer.seeds import Result
 
 from .drawn import draw_parts
@@ -151,10 +153,10 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
     made = train._bundle
     floors: list[float] = []
 
-    def below(model: object, recipe: train.Recipe, *rest: object) -> bytes:
+    def below(model: object, recipe: Recipe, *rest: object) -> bytes:
         floors.append(recipe.min_accuracy)
         if recipe.min_accuracy > next(accuracies, 0):
-            raise train.AccuracyError("below")
+            raise AccuracyError("below")
         unfloored = msgspec.structs.replace(recipe, min_accuracy=0.0)
         return made(model, unfloored, *rest)  # type: ignore[arg-type]
 

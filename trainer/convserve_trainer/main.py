@@ -10,6 +10,7 @@ from typing import TypeAlias
 from convserve_trainer import fit_command, refusals, sources, stops
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
+from convserve_trainer.lecture import commands as lecture_commands
 
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture
@@ -102,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_inspect(commands)
     _add_recipes(commands)
+    _add_lecture(commands)
     return command
 
 
@@ -167,6 +169,15 @@ def _add_recipes(commands: Commands) -> None:
 def _add_check_data(commands: Commands) -> None:
     what, examples = check_options.WHAT, check_options.EXAMPLES
     check_options.add(_add(commands, "check-data", what, examples, _check_data))
+
+
+def _add_lecture(commands: Commands) -> None:
+    what, examples = lecture_commands.EXPLAIN, lecture_commands.EXPLAIN_EXAMPLES
+    explain = _add(commands, "explain", what, examples, lecture_commands.explain)
+    lecture_commands.add_explain_options(explain)
+    what, examples = lecture_commands.LECTURE, lecture_commands.LECTURE_EXAMPLES
+    lecture = _add(commands, "lecture", what, examples, lecture_commands.lecture)
+    lecture_commands.add_lecture_options(lecture)
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:

@@ -69,6 +69,7 @@ def for_inference(model: "keras.Model", recipe: Recipe, spec: InputSpec) -> "ker
         spec: of one picture.
     """
     classes = max(model.output_shape[-1], 2)
+    keras_backend.load().backend.clear_session()  # layer names start anew, see `build`
     net = _net(recipe, spec, classes, training=False)
     net.set_weights(model.get_weights())
     return net

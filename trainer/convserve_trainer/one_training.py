@@ -110,7 +110,7 @@ def _choose_best(model: "keras.Model", history: History, out: TextIO) -> None:
     best = history.best
     print(
         f"best epoch {best.epoch} of {len(history.epochs)}: validation loss {best.val_loss:.4f}, "
-        f"accuracy {best.val_accuracy:.4f}; its weights are published",
+        f"accuracy {best.val_accuracy:.4f}; its weights are taken",
         file=out,
         flush=True,
     )

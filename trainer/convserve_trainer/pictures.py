@@ -133,6 +133,7 @@ class Data:
         train: never empty.
         held_out: never trained on; never empty. Any first part of it is a fair sample.
         validation: of what is neither, chooses the weights; None where there is none.
+        unseen: of what is neither, decides a temperature; None where there is none.
         sha256: digest of all of it, hexadecimal.
         notes: returns, and forgets, lines on what has happened to the data since the last call.
     """
@@ -144,4 +145,5 @@ class Data:
     held_out: Pictures
     sha256: str
     validation: Pictures | None = None
+    unseen: Pictures | None = None
     notes: Callable[[], list[str]] = list

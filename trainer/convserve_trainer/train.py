@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, Precision
 from convserve_trainer import (
     bundle,
+    calibrate,
     export,
     keras_backend,
+    keras_file,
     manifest,
     models,
     one_training,
@@ -112,6 +114,9 @@ def train(
     if recipe.validation_share:
         part, validation = pictures.split(data.train, recipe.validation_share)
         data = replace(data, train=part, validation=validation)
+    if recipe.calibrate:
+        part, unseen = calibrate.kept_out(data.train)
+        data = replace(data, train=part, unseen=unseen)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.precision, seed_count, out):
             return earlier / bundle.FILE
@@ -197,6 +202,12 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
             f"validation      {len(data.validation):,} {data.what}, kept out of the training for "
             "it, after each epoch",
         )
+    if data.unseen:
+        lines.insert(
+            1,
+            f"calibration     {len(data.unseen):,} {data.what}, kept out of the training for a "
+            "temperature",
+        )
     print(*lines, sep="\n", file=out, flush=True)
 
 
@@ -251,14 +262,30 @@ def _made(
     history, epochs = training.history, len(training.history.epochs)
     with one_training.kept(recipe, run, epochs, out):
         model = models.for_inference(training.model, recipe, data.spec)
-        content = _bundle(model, recipe, target, data, history.best.epoch, out)
-        beside = _drawn(history, target.name)
+        temperature = _calibrate(model, data, out)
+        content = _bundle(model, recipe, target, data, history.best.epoch, temperature, out)
+        beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
     seconds = sum(epoch.seconds for epoch in history.epochs)
     return Made(content, beside, seeds.result(recipe, content, epochs, seconds))
 
 
+def _calibrate(model: "keras.Model", data: Data, out: TextIO) -> float:
+    """Folds a temperature into the model; returns it, or 0 where no pictures are kept for one."""
+    if data.unseen is None:
+        return 0.0
+    calibrated = calibrate.calibrate(model, data.unseen)
+    print(calibrated, file=out, flush=True)
+    return calibrated.temperature
+
+
 def _bundle(
-    model: "keras.Model", recipe: Recipe, target: Target, data: Data, epochs: int, out: TextIO
+    model: "keras.Model",
+    recipe: Recipe,
+    target: Target,
+    data: Data,
+    epochs: int,
+    temperature: float,
+    out: TextIO,
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
     parameters = model.count_params()
@@ -284,6 +311,7 @@ def _bundle(
             "nothing was published (--min-accuracy sets another floor)"
         )
     said = manifest.of(target.name, recipe, data, epochs, compared, parameters, target.precision)
+    said.training.temperature = temperature
     manifest.attach(said, bundled)
     return bundled.SerializeToString()
 

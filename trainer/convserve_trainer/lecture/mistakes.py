@@ -1,0 +1,208 @@
+"""Where the net errs: confusions, confident mistakes, and what it looked at."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_trainer.lecture import figures, grad_cam
+from convserve_trainer.lecture.material import Material
+from convserve_trainer.lecture.section import Figure, Part, Section, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+    from convserve_trainer.lecture.material import Pixels
+
+TOPIC = "errors"
+WORST, ACROSS = 12, 4
+LOOKED_AT = 4  # photographs that are right, and as many that are wrong
+
+
+def of(material: Material) -> Section:
+    """Returns the section."""
+    digits, labels = material.digits, material.net.manifest.labels
+    said = material.net.answers(digits.test_images)
+    right = digits.test_labels
+    matrix = confusion(said.argmax(axis=1), right, len(labels))
+    wrong = int(matrix.sum() - np.trace(matrix))
+    material.done(0.5, "held-out digits asked")
+    parts: list[Part] = [
+        f"Your net has {len(right) - wrong:,} of {len(right):,} held-out digits right, {wrong:,} "
+        "wrong. Which it takes for which tells more than the number: rows are what a digit is, "
+        "columns what the net says.",
+        _matrix(matrix, labels),
+    ]
+    if wrong:
+        worst = confident_mistakes(said, right)
+        parts += [
+            _commonest(matrix, labels),
+            f"Its most confident mistakes follow; of {wrong:,} mistakes it was sure of more than "
+            f"90 % in {int((said.max(axis=1)[said.argmax(axis=1) != right] > 0.9).sum()):,}. "
+            "Look before you blame it: some labels of MNIST are doubtful to people as well.",
+            _pictures(digits.test_images, said, right, worst[:WORST], labels),
+        ]
+    return Section(TOPIC, "Where it errs", [*parts, *_photographs(material)])
+
+
+def confusion(
+    said: npt.NDArray[np.integer], right: npt.NDArray[np.integer], classes: int
+) -> npt.NDArray[np.int64]:
+    """Returns how many pictures of each class (rows) were taken for each class (columns)."""
+    pairs = right.astype(np.int64) * classes + said
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def confident_mistakes(
+    said: npt.NDArray[np.float32], right: npt.NDArray[np.integer]
+) -> npt.NDArray[np.int64]:
+    """Returns the numbers of the pictures that are wrong, those first of which it was surest."""
+    [wrong] = np.nonzero(said.argmax(axis=1) != right)
+    order: npt.NDArray[np.int64] = wrong[np.argsort(-said[wrong].max(axis=1), kind="stable")]
+    return order
+
+
+def _commonest(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Table:
+    off = matrix.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:5]
+    pairs = [divmod(int(each), len(labels)) for each in order]
+    rows = [
+        [
+            labels[is_],
+            labels[said],
+            f"{off[is_, said]:,}",
+            f"{off[is_, said] / matrix[is_].sum():.1%}",
+        ]
+        for is_, said in pairs
+        if off[is_, said]
+    ]
+    return Table(("is", "taken for", "how often", "of its kind"), rows, "The commonest confusions")
+
+
+def _matrix(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
+    def paint(drawing: "Drawing", ink: figures.Ink) -> None:
+        from matplotlib.colors import LinearSegmentedColormap
+
+        axes = drawing.subplots()
+        off = matrix.astype(np.float64)
+        np.fill_diagonal(off, 0)
+        shades = LinearSegmentedColormap.from_list("wrong", [ink.paper, ink.second])
+        axes.imshow(off, cmap=shades, vmin=0, vmax=max(1.0, off.max() * 1.15))
+        for row, column in np.ndindex(*matrix.shape):
+            if matrix[row, column]:
+                color = ink.first if row == column else ink.text
+                weight = "bold" if row == column else "normal"
+                axes.text(
+                    column,
+                    row,
+                    f"{matrix[row, column]}",
+                    ha="center",
+                    va="center",
+                    color=color,
+                    fontsize=figures.SMALL,
+                    fontweight=weight,
+                )
+        axes.set_xticks(range(len(labels)), labels)
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_xlabel("the net says")
+        axes.set_ylabel("it is")
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+
+    return figures.draw(
+        "errors-confusion",
+        5.0,
+        paint,
+        alt="Confusion matrix of the held-out digits: large counts on the diagonal, small ones "
+        "beside it, the commonest confusions shaded.",
+        caption="Confusion matrix, counts of held-out digits; the shade marks mistakes.",
+    )
+
+
+def _pictures(
+    pixels: "Pixels",
+    said: npt.NDArray[np.float32],
+    right: npt.NDArray[np.integer],
+    chosen: npt.NDArray[np.int64],
+    labels: Sequence[str],
+) -> Figure:
+    rows = -(-len(chosen) // ACROSS)
+    titles = [
+        f"says {labels[int(said[n].argmax())]} ({said[n].max():.1%}),\nis {labels[int(right[n])]}"
+        for n in chosen
+    ]
+
+    def paint(drawing: "Drawing", ink: figures.Ink) -> None:
+        grid = np.atleast_2d(drawing.subplots(rows, ACROSS, squeeze=False))
+        for axes in grid.flat:
+            axes.axis("off")
+        for axes, number, title in zip(grid.flat, chosen, titles, strict=False):
+            figures.picture(axes, pixels[number], title)
+
+    return figures.draw(
+        "errors-confident",
+        1.85 * rows,
+        paint,
+        alt="The most confident mistakes, each titled with what the net says: "
+        + "; ".join(titles).replace("\n", " "),
+        caption="What the net says, how sure it is, and what the label says.",
+        photographic=True,
+    )
+
+
+def _photographs(material: Material) -> list[Part]:
+    net, photographs = material.photo_net, material.photographs
+    if net is None or photographs is None:
+        return [
+            "What a net looks at when it decides, by Grad-CAM: name a net for photographs with "
+            "`--photos BUNDLE` and its pictures with `--photo-data DIR`."
+        ]
+    if not net.convolutions:
+        return ["Your net for photographs has no convolution, which Grad-CAM needs."]
+    said = net.answers(photographs.pixels)
+    sure, choice = said.max(axis=1), said.argmax(axis=1)
+    correct = choice == photographs.labels
+    order = np.argsort(-sure, kind="stable")
+    chosen = np.concatenate([order[correct[order]][:LOOKED_AT], order[~correct[order]][:LOOKED_AT]])
+    heat = grad_cam.maps(net, photographs.pixels[chosen], choice[chosen])
+    titles = [
+        f"{photographs.names[choice[n]]} ({sure[n]:.0%})"
+        + ("" if correct[n] else f",\nis {photographs.names[int(photographs.labels[n])]}")
+        for n in chosen
+    ]
+    return [
+        f"Your net for photographs has {correct.mean():.1%} of {len(correct):,} held-out ones "
+        "right. Grad-CAM weights the last convolution's maps by how much each speaks for the "
+        "class that the net chose, and shows where they are strong.",
+        _heat(photographs.pixels[chosen], heat, titles),
+    ]
+
+
+def _heat(pixels: "Pixels", heat: npt.NDArray[Any], titles: Sequence[str]) -> Figure:
+    rows = -(-len(titles) // ACROSS)
+
+    def paint(drawing: "Drawing", ink: figures.Ink) -> None:
+        grid = drawing.subplots(2 * rows, ACROSS, squeeze=False)
+        for axes in grid.flat:
+            axes.axis("off")
+        for number, title in enumerate(titles):
+            row, column = divmod(number, ACROSS)
+            figures.picture(grid[2 * row, column], pixels[number], title)
+            figures.picture(grid[2 * row + 1, column], pixels[number])
+            grid[2 * row + 1, column].imshow(
+                heat[number], cmap="inferno", alpha=0.6, vmin=0, vmax=1
+            )
+
+    return figures.draw(
+        "errors-grad-cam",
+        3.3 * rows,
+        paint,
+        alt="Photographs and below each the same under a map of heat where Grad-CAM finds what "
+        "speaks for the class: " + "; ".join(titles).replace("\n", " "),
+        caption="Grad-CAM of the surest right answers and of the surest mistakes: bright is what "
+        "spoke for the class in the title.",
+        photographic=True,
+    )
