@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     command.add_argument("task", choices=["digits", "photos"], help="what to tell apart")
-    _add_data(command.add_argument_group("data"))
+    add_data_options(command.add_argument_group("data"))
     _add_training(
         command.add_argument_group(
             "training",
@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
     # Help is instant, and an error in the options comes at once, because these are imported late.
     from convserve_trainer import recipes
 
-    recipe = recipes.find(options.recipe, options.task).override(
+    written = recipes.find(options.recipe, options.task)
+    recipe = written.override(
         dict(options.settings),
         seed=options.seed,
         min_accuracy=options.min_accuracy,
@@ -59,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     from convserve_trainer import train
+    from convserve_trainer.report.page import Asked
 
     name = sources.model_name(options) if options.name is None else options.name
     precision = precisions.NAMES[options.precision]
@@ -71,10 +73,12 @@ def run(options: argparse.Namespace) -> None:
         keeping=keeping,
         unless_published=options.unless_published,
         seed_count=options.seeds,
+        asked=Asked(options.typed, written),
     )
 
 
-def _add_data(group: argparse._ArgumentGroup) -> None:
+def add_data_options(group: argparse._ArgumentGroup) -> None:
+    """Adds the options that say which pictures are trained on."""
     sources.add_options(group)
     group.add_argument(
         "--cache",
@@ -90,7 +94,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_training(group: argparse._ArgumentGroup) -> None:
+def add_recipe_options(group: argparse._ArgumentGroup) -> None:
+    """Adds the options that say which recipe, and what of it is changed."""
     group.add_argument(
         "--recipe",
         metavar="NAME",
@@ -108,6 +113,10 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         help="another value of any field of the recipe: schedule=cosine, augmentation.shift=0.1, "
         "net.0.filters=16; may be given several times",
     )
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    add_recipe_options(group)
     for flag, metavar, what in (
         ("--epochs", "EPOCHS", "how many, 1 or more"),
         ("--steps", "STEPS", "steps an epoch, 1 or more"),

@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error; 130 after Ctrl-C and 143 after SIGTERM.
     """
     options = parser().parse_args(arguments)
+    options.typed = ["convserve-train", *(sys.argv[1:] if arguments is None else arguments)]
     with stops.raised():
         return _run(options)
 

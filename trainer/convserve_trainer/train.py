@@ -1,8 +1,9 @@
 """The whole way of a net: data, net, fitting, evaluation, export, parity, publishing."""
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
@@ -10,6 +11,7 @@ from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, Precision
 from convserve_trainer import (
     bundle,
     calibrate,
+    data_parts,
     export,
     keras_backend,
     keras_file,
@@ -17,7 +19,6 @@ from convserve_trainer import (
     models,
     one_training,
     parity,
-    pictures,
     plot,
     precisions,
     predict,
@@ -32,6 +33,7 @@ from convserve_trainer.errors import AccuracyError, BundleError
 from convserve_trainer.history import History
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
+from convserve_trainer.report import page as report
 from convserve_trainer.run_folder import Run
 from convserve_trainer.run_settings import Keeping
 
@@ -61,11 +63,13 @@ class Made(NamedTuple):
     Attributes:
         content: of model.onnx, evaluated and checked against Keras.
         beside: content of other files of the bundle, by name.
+        history: of the training.
         result: of its seed.
     """
 
     content: bytes
     beside: dict[str, bytes]
+    history: History
     result: seeds.Result
 
 
@@ -78,6 +82,7 @@ def train(
     keeping: Keeping = Keeping(),  # noqa: B008 - it is frozen
     unless_published: bool = False,
     seed_count: int = 1,
+    asked: report.Asked | None = None,
 ) -> Path:
     """Trains, evaluates, exports and publishes a net.
 
@@ -93,6 +98,7 @@ def train(
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
         seed_count: how many are trained, the recipe's and the next ones.
+        asked: what the report says that the user asked for.
 
     Returns:
         The path of the published model.onnx.
@@ -102,6 +108,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM during training; they stay too.
         MemoryError: there is not enough; likewise.
     """
+    started = time.monotonic()
     manifest.check_name(target.name)
     models.check_size(recipe)
     numbers = [each.seed for each in seeds.recipes(recipe, seed_count)]
@@ -111,12 +118,7 @@ def train(
         _check_targets(target, keeping, numbers)
     data = load()
     recipe = recipe.for_classes(len(data.labels))
-    if recipe.validation_share:
-        part, validation = pictures.split(data.train, recipe.validation_share)
-        data = replace(data, train=part, validation=validation)
-    if recipe.calibrate:
-        part, unseen = calibrate.kept_out(data.train)
-        data = replace(data, train=part, unseen=unseen)
+    data = data_parts.parted(data, recipe)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.precision, seed_count, out):
             return earlier / bundle.FILE
@@ -128,7 +130,12 @@ def train(
     recipes = seeds.recipes(recipe, seed_count)
     with keras_backend.memory_errors(), ExitStack() as held:
         runs = [held.enter_context(run) for run in _runs(recipes, target, data, keeping)]
-        path = _publish(recipes, runs, target, data, keeping.resume, out)
+        made, results = _trained(recipes, runs, target, data, keeping.resume, out)
+        seconds = time.monotonic() - started
+        came = report.Came(made.content, recipe, data, made.history, results, seconds)
+        with one_training.kept(recipe, runs[0], made.result.epochs, out):
+            beside = made.beside | {report.FILE: report.content(came, asked)}
+            path = publish.publish(made.content, target.models, target.name, target.version, beside)
         for run in runs:
             run.finish()
     print(f"published {path} ({path.stat().st_size:,} bytes)", file=out, flush=True)
@@ -211,32 +218,30 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     print(*lines, sep="\n", file=out, flush=True)
 
 
-def _publish(
+def _trained(
     recipes: Sequence[Recipe],
     runs: Sequence[Run],
     target: Target,
     data: Data,
     resume: bool,
     out: TextIO,
-) -> Path:
-    """Trains all seeds and publishes the first one's net; returns the path of its model.onnx."""
+) -> tuple[Made, list[seeds.Result]]:
+    """Trains all seeds; returns what is published, which is the first one's, and all results."""
     # One that had not begun when the others were stopped has nothing to go on from.
     begun = [bool(run_folder.found(run.folder)) for run in runs]
     goes_on = [resume and (there or not any(begun)) for there in begun]
     alone = len(recipes) == 1
     made = _made(recipes[0], target, data, runs[0], goes_on[0], out, alone)
-    content, beside, result = made
-    if not alone:
-        results = [result]
-        print(result, file=out, flush=True)
-        for recipe, run, on in zip(recipes[1:], runs[1:], goes_on[1:], strict=True):
-            results.append(_result(recipe, target, data, run, on, out))
-        print(seeds.told(results), file=out, flush=True)
-        print(f"the net of seed {result.seed}, the first, is published", file=out, flush=True)
-        content = seeds.attached(content, results)
-        beside |= {seeds.TABLE: seeds.table(results).encode()}
-    with one_training.kept(recipes[0], runs[0], result.epochs, out):
-        return publish.publish(content, target.models, target.name, target.version, beside)
+    results = [made.result]
+    if alone:
+        return made, results
+    print(made.result, file=out, flush=True)
+    for recipe, run, on in zip(recipes[1:], runs[1:], goes_on[1:], strict=True):
+        results.append(_result(recipe, target, data, run, on, out))
+    print(seeds.told(results), file=out)
+    print(f"the net of seed {made.result.seed}, the first, is published", file=out, flush=True)
+    beside = made.beside | {seeds.TABLE: seeds.table(results).encode()}
+    return made._replace(content=seeds.attached(made.content, results), beside=beside), results
 
 
 def _result(
@@ -266,7 +271,7 @@ def _made(
         content = _bundle(model, recipe, target, data, history.best.epoch, temperature, out)
         beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
     seconds = sum(epoch.seconds for epoch in history.epochs)
-    return Made(content, beside, seeds.result(recipe, content, epochs, seconds))
+    return Made(content, beside, history, seeds.result(recipe, content, epochs, seconds))
 
 
 def _calibrate(model: "keras.Model", data: Data, out: TextIO) -> float:
