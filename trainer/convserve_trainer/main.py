@@ -11,6 +11,7 @@ from convserve_trainer import fit_command, refusals, sources, stops
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
 from convserve_trainer.lecture import commands as lecture_commands
+from convserve_trainer.sweep import command as sweep_command
 
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture
@@ -32,10 +33,11 @@ RECIPES_EXAMPLES = """examples:
   convserve-train recipes
   convserve-train recipes digits/best > mine.toml
 """
-EXTRA = (
+EXTRA = {
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
-)
+}
+EXTRAS = {"optuna": "train,sweep"}  # of what single commands need
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"
@@ -63,10 +65,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        if error.name not in EXTRA | EXTRAS.keys():
             raise
+        extra = EXTRAS.get(error.name, "train")
         print(
-            f"convserve-train: {error.name} is not installed; run: pip install 'convserve[train]'",
+            f"convserve-train: {error.name} is not installed; run: pip install "
+            f"'convserve[{extra}]'",
             file=sys.stderr,
         )
         return 1
@@ -100,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     _add_check_data(commands)
     _add_fit(commands)
+    _add_sweep(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_inspect(commands)
@@ -128,6 +133,11 @@ def _add(
 def _add_fit(commands: Commands) -> None:
     what = "train a net, evaluate it, export it and publish it"
     fit_command.add_options(_add(commands, "fit", what, fit_command.EXAMPLES, fit_command.run))
+
+
+def _add_sweep(commands: Commands) -> None:
+    what, examples = sweep_command.WHAT, sweep_command.EXAMPLES
+    sweep_command.add_options(_add(commands, "sweep", what, examples, sweep_command.run))
 
 
 def _add_evaluate(commands: Commands) -> None:

@@ -9,7 +9,6 @@ RUN/result.json                              of several seeds, once this one is 
 Each of several seeds has such a folder: RUN/seed-7/.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from convserve_trainer import atomic_file, checkpoint, refusals
+from convserve_trainer import atomic_file, checkpoint, folder_lock, refusals
 from convserve_trainer.errors import CheckpointError
 from convserve_trainer.history import History
 from convserve_trainer.run_log import Log
@@ -66,18 +65,7 @@ class Run:
         Raises:
             CheckpointError: the file system refuses, or another process trains here.
         """
-        try:
-            (self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._unlock()
-            raise CheckpointError(f"another training is running in {self.folder}") from error
-        except OSError as error:
-            self._unlock()
-            raise CheckpointError(
-                f"the folder of the run, {self.folder}, cannot be made: {refusals.reason(error)}"
-            ) from error
+        self._lock = folder_lock.take(self.folder, "training", CHECKPOINTS)
         return self
 
     def __exit__(
@@ -90,7 +78,9 @@ class Run:
         self._log.close()
         if not (self._named or found(self.folder) or (self.folder / RESULT).exists()):
             self._remove()
-        self._unlock()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def newest(self, epochs: int, say: Say) -> Training:
         """Returns the training of the newest good checkpoint.
@@ -238,11 +228,6 @@ class Run:
                 differing = differences(settings, self._settings)
                 return f"{nothing}; that in {other} is another: {differing}"
         return f"{nothing}; it would be in {self.folder}"
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
 
 def found(folder: Path) -> list[Position]:
