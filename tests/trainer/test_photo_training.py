@@ -107,6 +107,7 @@ def test_fit_publishes_a_bundle_that_evaluate_scores_alike(
         "history.svg",
         "model.onnx",
         "net.keras",
+        "report.html",
     ]
     said = bundle.read_manifest(published)
     assert list(said.labels) == ["blue", "red"]

@@ -57,9 +57,24 @@ def read(path: Path) -> tuple[onnx.ModelProto, Manifest]:
     """
     file = find(path)
     try:
-        model = onnx.load_model_from_string(file.read_bytes())
+        content = file.read_bytes()
     except OSError as error:
         raise BundleError(f"{file}: {error.strerror}") from error
+    return loaded(content, str(file))
+
+
+def loaded(content: bytes, file: str) -> tuple[onnx.ModelProto, Manifest]:
+    """Returns a bundle's graph and manifest.
+
+    Args:
+        content: of model.onnx.
+        file: how messages call it.
+
+    Raises:
+        BundleError: it is no bundle.
+    """
+    try:
+        model = onnx.load_model_from_string(content)
     except message.DecodeError as error:
         raise BundleError(f"{file}: not an ONNX file") from error
     if not model.graph.node:
@@ -72,7 +87,7 @@ def read_manifest(path: Path) -> Manifest:
     return read(path)[1]
 
 
-def _manifest(model: onnx.ModelProto, file: Path) -> Manifest:
+def _manifest(model: onnx.ModelProto, file: str) -> Manifest:
     texts = [entry.value for entry in model.metadata_props if entry.key == manifests.KEY]
     if len(texts) != 1:
         raise BundleError(

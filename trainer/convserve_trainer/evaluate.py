@@ -48,7 +48,14 @@ def answers(
         BundleError: ONNX Runtime refuses it.
         DataError: too many pictures cannot be read.
     """
-    session = predict.session(file.read_bytes())
+    return answers_of(file.read_bytes(), pictures)
+
+
+def answers_of(
+    content: bytes, pictures: Pictures
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer]]:
+    """Returns what the content of a model.onnx says, and what is right; see `answers`."""
+    session = predict.session(content)
     probabilities, labels = [], []
     for pixels, right in pictures.batches(range(len(pictures)), predict.BATCH):
         probabilities.append(predict.by_onnxruntime(session, pixels))

@@ -22,7 +22,7 @@ EXAMPLES = """examples:
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     command.add_argument("task", choices=["digits", "photos"], help="what to tell apart")
-    _add_data(command.add_argument_group("data"))
+    add_data_options(command.add_argument_group("data"))
     _add_training(
         command.add_argument_group(
             "training",
@@ -44,7 +44,8 @@ def run(options: argparse.Namespace) -> None:
     # Help is instant, and an error in the options comes at once, because these are imported late.
     from convserve_trainer import recipes
 
-    recipe = recipes.find(options.recipe, options.task).override(
+    written = recipes.find(options.recipe, options.task)
+    recipe = written.override(
         dict(options.settings),
         seed=options.seed,
         min_accuracy=options.min_accuracy,
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> None:
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     settings = precision_options.settings(options)
     from convserve_trainer import train
+    from convserve_trainer.report.page import Asked
 
     name = sources.model_name(options) if options.name is None else options.name
     target = train.Target(options.models, name, options.version, settings)
@@ -70,10 +72,13 @@ def run(options: argparse.Namespace) -> None:
         sys.stdout,
         keeping=keeping,
         unless_published=options.unless_published,
+        seed_count=options.seeds,
+        asked=Asked(options.typed, written),
     )
 
 
-def _add_data(group: argparse._ArgumentGroup) -> None:
+def add_data_options(group: argparse._ArgumentGroup) -> None:
+    """Adds the options that say which pictures are trained on."""
     sources.add_options(group)
     group.add_argument(
         "--cache",
@@ -89,7 +94,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_training(group: argparse._ArgumentGroup) -> None:
+def add_recipe_options(group: argparse._ArgumentGroup) -> None:
+    """Adds the options that say which recipe, and what of it is changed."""
     group.add_argument(
         "--recipe",
         metavar="NAME",
@@ -107,6 +113,10 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         help="another value of any field of the recipe: schedule=cosine, augmentation.shift=0.1, "
         "net.0.filters=16; may be given several times",
     )
+
+
+def _add_training(group: argparse._ArgumentGroup) -> None:
+    add_recipe_options(group)
     for flag, metavar, what in (
         ("--epochs", "EPOCHS", "how many, 1 or more"),
         ("--steps", "STEPS", "steps an epoch, 1 or more"),
@@ -115,6 +125,16 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         ("--seed", "NUMBER", "of weights, shuffling, dropout and augmentation, 0 or more"),
     ):
         group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
+    group.add_argument(
+        "--seeds",
+        metavar="COUNT",
+        type=int,
+        default=1,
+        help="train so many times, with the seed and the next ones, and say mean and spread of the "
+        "accuracy; the first one's net is published and must meet the floor, never the best on the "
+        "held-out images, which these then would have chosen, nor the best in validation "
+        "[default: 1]",
+    )
     group.add_argument(
         "--size",
         metavar="HxW",
@@ -186,8 +206,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seed, epochs and precision, and meets "
-        "the floor; a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seeds, epochs and precision, and "
+        "meets the floor; a --version that was made otherwise is an error",
     )
 
 

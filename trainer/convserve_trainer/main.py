@@ -11,6 +11,7 @@ from convserve_trainer import convert_command, fit_command, refusals, sources, s
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
 from convserve_trainer.lecture import commands as lecture_commands
+from convserve_trainer.sweep import command as sweep_command
 
 EXAMPLES = """examples:
   convserve-train fit digits --recipe lecture
@@ -32,10 +33,11 @@ RECIPES_EXAMPLES = """examples:
   convserve-train recipes
   convserve-train recipes digits/best > mine.toml
 """
-EXTRA = (
+EXTRA = {
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
-)
+}
+EXTRAS = {"optuna": "train,sweep"}  # of what single commands need
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error; 130 after Ctrl-C and 143 after SIGTERM.
     """
     options = parser().parse_args(arguments)
+    options.typed = ["convserve-train", *(sys.argv[1:] if arguments is None else arguments)]
     with stops.raised():
         return _run(options)
 
@@ -62,10 +65,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        if error.name not in EXTRA | EXTRAS.keys():
             raise
+        extra = EXTRAS.get(error.name, "train")
         print(
-            f"convserve-train: {error.name} is not installed; run: pip install 'convserve[train]'",
+            f"convserve-train: {error.name} is not installed; run: pip install "
+            f"'convserve[{extra}]'",
             file=sys.stderr,
         )
         return 1
@@ -100,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check_data(commands)
     _add_fit(commands)
     _add_convert(commands)
+    _add_sweep(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_inspect(commands)
@@ -135,6 +141,11 @@ def _add_convert(commands: Commands) -> None:
     convert_command.add_options(
         _add(commands, "convert", what, examples, convert_command.run), BUNDLE_HELP
     )
+
+
+def _add_sweep(commands: Commands) -> None:
+    what, examples = sweep_command.WHAT, sweep_command.EXAMPLES
+    sweep_command.add_options(_add(commands, "sweep", what, examples, sweep_command.run))
 
 
 def _add_evaluate(commands: Commands) -> None:

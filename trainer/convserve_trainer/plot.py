@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from convserve_trainer import matplotlib_cache
@@ -12,7 +13,21 @@ if TYPE_CHECKING:
 
 SIZE_IN = (10.0, 4.2)
 PNG_DPI = 120
-TRAINING, VALIDATION, BEST = "#1f77b4", "#d95f02", "#555555"
+
+
+@dataclass(frozen=True)
+class Colours:
+    """Of what is drawn.
+
+    Attributes:
+        training: of the dots.
+        validation: of the line.
+        best: of the mark on the epoch whose weights are published.
+    """
+
+    training: str = "#1f77b4"
+    validation: str = "#d95f02"
+    best: str = "#555555"
 
 
 def plot(history: History, title: str) -> dict[str, bytes]:
@@ -34,15 +49,7 @@ def plot(history: History, title: str) -> dict[str, bytes]:
     # Figure without pyplot: nothing global, and no window is looked for.
     figure = Figure(figsize=SIZE_IN, layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
-    epochs = history.epochs
-    _panel(losses, history, "loss (nats)", [e.loss for e in epochs], [e.val_loss for e in epochs])
-    _panel(
-        accuracies,
-        history,
-        "accuracy (share that is right)",
-        [epoch.accuracy for epoch in epochs],
-        [epoch.val_accuracy for epoch in epochs],
-    )
+    panels(losses, accuracies, history, Colours())
     figure.suptitle(title)
     drawn = {}
     with mpl.rc_context({"svg.hashsalt": "convserve"}):
@@ -53,23 +60,42 @@ def plot(history: History, title: str) -> dict[str, bytes]:
     return drawn
 
 
+def panels(losses: "Axes", accuracies: "Axes", history: History, colours: Colours) -> None:
+    """Draws the two panels.
+
+    Args:
+        losses: the one for the loss.
+        accuracies: the one for the accuracy.
+        history: one epoch or more.
+        colours: of what is drawn.
+    """
+    epochs = history.epochs
+    training, validated = [e.loss for e in epochs], [e.val_loss for e in epochs]
+    _panel(losses, history, "loss (nats)", training, validated, colours)
+    training, validated = [e.accuracy for e in epochs], [e.val_accuracy for e in epochs]
+    name = "accuracy (share that is right)"
+    _panel(accuracies, history, name, training, validated, colours)
+
+
 def _panel(
     axes: "Axes",
     history: History,
     name: str,
     training: Sequence[float],
     validation: Sequence[float | None],
+    colours: Colours,
 ) -> None:
     from matplotlib.ticker import MaxNLocator
 
     numbers = [epoch.epoch for epoch in history.epochs]
-    axes.plot(numbers, training, "o", color=TRAINING, markersize=5, label="training")
-    points = zip(numbers, validation, strict=True)
-    validated = [(number, value) for number, value in points if value is not None]
+    axes.plot(numbers, training, "o", color=colours.training, markersize=5, label="training")
+    pairs = zip(numbers, validation, strict=True)
+    validated = [(number, value) for number, value in pairs if value is not None]
     if validated:
         style = "-" if len(validated) > 1 else "x"  # a line of one point cannot be seen
-        axes.plot(*zip(*validated, strict=True), style, color=VALIDATION, label="validation")
-        _mark(axes, history.best, dict(validated)[history.best.epoch])
+        points = zip(*validated, strict=True)
+        axes.plot(*points, style, color=colours.validation, label="validation")
+        _mark(axes, history.best, dict(validated)[history.best.epoch], colours.best)
     axes.set_xlabel("epoch")
     axes.set_ylabel(name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -78,8 +104,8 @@ def _panel(
     axes.legend(frameon=False)
 
 
-def _mark(axes: "Axes", best: Epoch, value: float) -> None:
-    axes.axvline(best.epoch, color=BEST, linestyle=":", linewidth=1)
+def _mark(axes: "Axes", best: Epoch, value: float, colour: str) -> None:
+    axes.axvline(best.epoch, color=colour, linestyle=":", linewidth=1)
     label = f"epoch {best.epoch}, published: {value:.3f}"
     # Hollow, so that it hides nothing.
-    axes.plot([best.epoch], [value], "D", color=BEST, mfc="none", markersize=9, label=label)
+    axes.plot([best.epoch], [value], "D", color=colour, mfc="none", markersize=9, label=label)

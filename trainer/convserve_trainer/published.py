@@ -23,7 +23,9 @@ def find(folder: Path, version: int | None) -> Path | None:
     return found if number is not None and found.exists() else None
 
 
-def differences(version: Path, recipe: Recipe, data: Data, settings: Settings) -> list[str]:
+def differences(
+    version: Path, recipe: Recipe, data: Data, settings: Settings, seeds: int = 1
+) -> list[str]:
     """Returns in what a version differs from what a training would make; nothing if it is that.
 
     Args:
@@ -31,6 +33,7 @@ def differences(version: Path, recipe: Recipe, data: Data, settings: Settings) -
         recipe: with all overrides, for the classes of the data.
         data: that the training would use.
         settings: the precision that it would publish in, and how it is made.
+        seeds: how many it would train.
 
     Raises:
         BundleError: the version cannot be read.
@@ -48,6 +51,8 @@ def differences(version: Path, recipe: Recipe, data: Data, settings: Settings) -
         differing.append("precision")
     elif manifest.training.calibration_pictures != settings.calibrated_on(data):
         differing.append("calibration pictures")
+    if manifest.metrics.get("seeds", 1) != seeds:
+        differing.append("seeds")
     if not manifest.metrics["accuracy"] >= recipe.min_accuracy:
         differing.append("accuracy floor")
     return differing

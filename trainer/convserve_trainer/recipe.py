@@ -165,6 +165,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         changes: Mapping[str, Any] = MappingProxyType({}),
         *,
         min_accuracy: float | None = None,
+        where: str = "--",
         **given: Any,
     ) -> "Recipe":
         """Returns the recipe with other settings.
@@ -175,6 +176,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Args:
             changes: by name; "augmentation.shift" and "net.0.filters" reach inside.
             min_accuracy: the floor.
+            where: what stands before the name of a setting in a message; "--" for options.
             **given: changes, too; None is none.
 
         Raises:
@@ -183,10 +185,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         values = self.values()
         for name, value in [*changes.items(), *given.items()]:
             if value is not None:
-                _set(values, name, value)
+                _set(values, name, value, where)
         same = {**values, "seed": self.seed} == self.values()
         floor = (self.min_accuracy if same else 0.0) if min_accuracy is None else min_accuracy
-        return of({**values, "min_accuracy": floor}, "--")
+        return of({**values, "min_accuracy": floor}, where)
 
     def for_classes(self, count: int) -> "Recipe":
         """Returns the recipe for so many classes: more than two take a softmax and its loss."""
@@ -290,7 +292,7 @@ def _at(values: Any, steps: list[str]) -> Any:
     return values
 
 
-def _set(values: dict[str, Any], name: str, value: Any) -> None:
+def _set(values: dict[str, Any], name: str, value: Any, where: str) -> None:
     *steps, last = name.split(".")
     at: Any = values
     try:
@@ -301,4 +303,5 @@ def _set(values: dict[str, Any], name: str, value: Any) -> None:
         else:
             at[last] = value
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise UsageError(f"the recipe has no {name}") from error
+        before = "" if where == "--" else where
+        raise UsageError(f"{before}the recipe has no {name}") from error

@@ -4,25 +4,29 @@ RUN/checkpoints/epoch-0002.keras             after epoch 2
 RUN/checkpoints/epoch-0002-step-000310.keras  310 steps later
 RUN/history.csv
 RUN/tensorboard/{train,validation}/
+RUN/result.json                              of several seeds, once this one is finished
+
+Each of several seeds has such a folder: RUN/seed-7/.
 """
 
-import fcntl
+import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from convserve_trainer import checkpoint, refusals
+from convserve_trainer import atomic_file, checkpoint, folder_lock, refusals
 from convserve_trainer.errors import CheckpointError
 from convserve_trainer.history import History
 from convserve_trainer.run_log import Log
 from convserve_trainer.run_settings import DIGEST, Keeping, Settings, differences
 from convserve_trainer.training_state import Position, Training
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, RESULT = "checkpoints", "result.json"
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.keras", re.ASCII)
 NEWEST = 2  # checkpoints that are kept, beside that of the last finished epoch
 
@@ -62,18 +66,7 @@ class Run:
         Raises:
             CheckpointError: the file system refuses, or another process trains here.
         """
-        try:
-            (self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.folder, os.O_RDONLY)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._unlock()
-            raise CheckpointError(f"another training is running in {self.folder}") from error
-        except OSError as error:
-            self._unlock()
-            raise CheckpointError(
-                f"the folder of the run, {self.folder}, cannot be made: {refusals.reason(error)}"
-            ) from error
+        self._lock = folder_lock.take(self.folder, "training", CHECKPOINTS)
         return self
 
     def __exit__(
@@ -84,9 +77,11 @@ class Run:
     ) -> None:
         """Lets go of the folder."""
         self._log.close()
-        if not self._named and not found(self.folder):
+        if not (self._named or found(self.folder) or (self.folder / RESULT).exists()):
             self._remove()
-        self._unlock()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def newest(self, epochs: int, say: Say) -> Training:
         """Returns the training of the newest good checkpoint.
@@ -169,10 +164,44 @@ class Run:
                 "makes up for it"
             ) from error
 
+    def result(self, **more: Any) -> dict[str, Any] | None:
+        """Returns what `leave` left here, of the same training; None if there is nothing.
+
+        Args:
+            **more: what decides the result beside the settings, as it was given to `leave`.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        path = self.folder / RESULT
+        try:
+            left = json.loads(path.read_text())
+            found: dict[str, Any] = left["result"]
+            return found if left["of"] == self._settings | more else None
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); remove it") from error
+
+    def leave(self, result: dict[str, Any], **more: Any) -> None:
+        """Leaves the result of a finished training here, for JSON, until it is published.
+
+        Raises:
+            CheckpointError: the file system refuses.
+        """
+        try:
+            with atomic_file.replaced(self.folder / RESULT) as temporary:
+                temporary.write_text(json.dumps({"of": self._settings | more, "result": result}))
+        except OSError as error:
+            raise CheckpointError(
+                f"the result cannot be kept in {self.folder}: {refusals.reason(error)}"
+            ) from error
+
     def finish(self) -> None:
-        """Removes the checkpoints of a training that is published, unless the user named them."""
+        """Removes what is kept of a training that is published, unless the user named the place."""
         if not self._named:
             shutil.rmtree(self.folder / CHECKPOINTS)
+            (self.folder / RESULT).unlink(missing_ok=True)
 
     def _remove(self) -> None:
         """Removes the folder, and the one above it if it was the last."""
@@ -201,11 +230,6 @@ class Run:
                 return f"{nothing}; that in {other} is another: {differing}"
         return f"{nothing}; it would be in {self.folder}"
 
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
 
 def found(folder: Path) -> list[Position]:
     """Returns the checkpoints in the folder of a run, the newest first."""
@@ -219,8 +243,17 @@ def file_of(folder: Path, position: Position) -> Path:
     return folder / CHECKPOINTS / f"epoch-{position.epochs:04}{step}.keras"
 
 
-def check(keeping: Keeping) -> None:
+def of_seeds(folder: Path, seeds: Sequence[int]) -> list[Path]:
+    """Returns the folders in one that the user named: itself for a single seed."""
+    return [folder] if len(seeds) == 1 else [folder / f"seed-{seed}" for seed in seeds]
+
+
+def check(keeping: Keeping, seeds: Sequence[int] = (1,)) -> None:
     """Checks a folder that the user named, as far as it can be known without the data.
+
+    Args:
+        keeping: names it.
+        seeds: that are to be trained.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that a new training could
@@ -229,11 +262,14 @@ def check(keeping: Keeping) -> None:
     folder = keeping.folder
     if folder is None:
         return
-    there = found(folder)
+    places = of_seeds(folder, seeds)
+    there = [position for place in places for position in found(place)[:1]]
     if keeping.resume:
         if not there:
-            raise CheckpointError(f"nothing to resume: no checkpoint is in {folder}")
+            where = " or ".join(dict.fromkeys((str(places[0]), *(p.name for p in places[1:]))))
+            raise CheckpointError(f"nothing to resume: no checkpoint is in {where}")
         return
+    there += found(folder)
     if there:
         raise CheckpointError(
             f"{folder} holds a training, kept up to {there[0]}: go on with --resume, or name "
@@ -241,7 +277,8 @@ def check(keeping: Keeping) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise CheckpointError(f"--run is {folder}, which is no folder")
-    if folder.exists() and any(entry.name != CHECKPOINTS for entry in folder.iterdir()):
+    ours = {CHECKPOINTS, *(place.name for place in places if place != folder)}
+    if folder.exists() and any(entry.name not in ours for entry in folder.iterdir()):
         raise CheckpointError(
             f"{folder} holds files, but no checkpoint: name a new folder with --run, or empty it"
         )

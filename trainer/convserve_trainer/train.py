@@ -1,8 +1,10 @@
 """The whole way of a net: data, net, fitting, evaluation, export, parity, publishing."""
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -11,45 +13,41 @@ from convserve_trainer import (
     bundle,
     calibrate,
     conversion,
+    data_parts,
     export,
     keras_backend,
     keras_file,
     limits,
     manifest,
     models,
-    order,
-    pictures,
+    one_training,
     plot,
+    precisions,
     predict,
     publish,
     published,
     refusals,
     run_folder,
     run_settings,
+    seeds,
     step_parts,
 )
 from convserve_trainer.conversion import Settings
-from convserve_trainer.errors import (
-    BundleError,
-    Interrupted,
-    TrainerError,
-)
-from convserve_trainer.fit import fit
+from convserve_trainer.errors import BundleError
 from convserve_trainer.history import History
 from convserve_trainer.parity import Reference
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
+from convserve_trainer.report import page as report
 from convserve_trainer.run_folder import Run
 from convserve_trainer.run_settings import Keeping
-from convserve_trainer.stops import Stopped
-from convserve_trainer.training_state import Training
 
 if TYPE_CHECKING:
     import keras
 
 
 class Target(NamedTuple):
-    """Where a net will be published, and as what.
+    """Where a net will be published, and in what precision.
 
     Attributes:
         models: the models folder.
@@ -64,6 +62,22 @@ class Target(NamedTuple):
     settings: Settings = Settings()
 
 
+class Made(NamedTuple):
+    """What a training made.
+
+    Attributes:
+        content: of model.onnx, evaluated and checked against Keras.
+        beside: content of other files of the bundle, by name.
+        history: of the training.
+        result: of its seed.
+    """
+
+    content: bytes
+    beside: dict[str, bytes]
+    history: History
+    result: seeds.Result
+
+
 def train(
     recipe: Recipe,
     load: Callable[[], Data],
@@ -72,8 +86,13 @@ def train(
     *,
     keeping: Keeping = Keeping(),  # noqa: B008 - it is frozen
     unless_published: bool = False,
+    seed_count: int = 1,
+    asked: report.Asked | None = None,
 ) -> Path:
     """Trains, evaluates, exports and publishes a net.
+
+    Of several seeds the first one's net is published. The best on the held-out pictures would be
+    one that they chose, and so look better than it is.
 
     Args:
         recipe: with all overrides.
@@ -83,6 +102,8 @@ def train(
         keeping: where checkpoints go, and whether to go on from one.
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
+        seed_count: how many are trained, the recipe's and the next ones.
+        asked: what the report says that the user asked for.
 
     Returns:
         The path of the published model.onnx.
@@ -92,59 +113,75 @@ def train(
         Interrupted: Ctrl-C or SIGTERM during training; they stay too.
         MemoryError: there is not enough; likewise.
     """
+    started = time.monotonic()
     manifest.check_name(target.name)
     models.check_size(recipe)
+    numbers = [each.seed for each in seeds.recipes(recipe, seed_count)]
     folder = target.models / target.name
     earlier = published.find(folder, target.version) if unless_published else None
     if earlier is None:
-        _check_targets(target, keeping)
+        _check_targets(target, keeping, numbers)
     data = load()
     models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
     if data.lifts_floor:
         recipe = recipe.override(min_accuracy=0.0)
-    if recipe.validation_share:
-        part, validation = pictures.split(data.train, recipe.validation_share)
-        data = replace(data, train=part, validation=validation)
-    if recipe.calibrate:
-        part, unseen = calibrate.kept_out(data.train)
-        data = replace(data, train=part, unseen=unseen)
+    data = data_parts.parted(data, recipe)
     if earlier is not None:
-        if _is_published(earlier, recipe, data, target.settings, out):
+        if _is_published(earlier, recipe, data, target.settings, seed_count, out):
             return earlier / bundle.FILE
-        _check_targets(target, keeping)
-    settings = run_settings.of(recipe, data.sha256)
-    folder = keeping.folder or run_settings.unnamed_folder(target.models, target.name, settings)
+        _check_targets(target, keeping, numbers)
     _print_settings(recipe, data, out)
+    if seed_count > 1:
+        print(f"seeds           {numbers[0]} to {numbers[-1]}", file=out, flush=True)
 
     keras_backend.use(step_parts.suitable(recipe, data.spec, limits.threads()))
-    named = keeping.folder is not None
-    with keras_backend.memory_errors(), Run(folder, settings, keeping.seconds, named) as run:
-        training = _training(recipe, data, run, keeping.resume, out)
-        try:
-            _print_batch(training.model, data, recipe, out)
-            fit(training, data, recipe, run, out)
-            path = _publish(training, recipe, target, data, run, out)
-        except Stopped as stop:
-            raise Interrupted(_stopped(recipe, run), stop.status) from stop
-        run.finish()
+    recipes = seeds.recipes(recipe, seed_count)
+    with keras_backend.memory_errors(), ExitStack() as held:
+        runs = [held.enter_context(run) for run in _runs(recipes, target, data, keeping)]
+        made, results = _trained(recipes, runs, target, data, keeping.resume, out)
+        seconds = time.monotonic() - started
+        came = report.Came(made.content, recipe, data, made.history, results, seconds)
+        with one_training.kept(recipe, runs[0], made.result.epochs, out):
+            beside = made.beside | {report.FILE: report.content(came, asked)}
+            path = publish.publish(made.content, target.models, target.name, target.version, beside)
+        for run in runs:
+            run.finish()
     print(f"published {path} ({path.stat().st_size:,} bytes)", file=out, flush=True)
     return path
 
 
-def _check_targets(target: Target, keeping: Keeping) -> None:
+def _check_targets(target: Target, keeping: Keeping, numbers: Sequence[int]) -> None:
     """Checks what can be known of them before the data are loaded."""
     publish.check_target(target.models, target.name, target.version)
-    run_folder.check(keeping)
+    run_folder.check(keeping, numbers)
+
+
+def _runs(recipes: Sequence[Recipe], target: Target, data: Data, keeping: Keeping) -> list[Run]:
+    """Returns the run of each seed."""
+    settings = [run_settings.of(each, data.sha256) for each in recipes]
+    if keeping.folder is None:
+        places = [
+            run_settings.unnamed_folder(target.models, target.name, each) for each in settings
+        ]
+    else:
+        places = run_folder.of_seeds(keeping.folder, [each.seed for each in recipes])
+    named = keeping.folder is not None
+    return [Run(*each, keeping.seconds, named) for each in zip(places, settings, strict=True)]
 
 
 def _is_published(
-    version: Path, recipe: Recipe, data: Data, settings: Settings, out: TextIO
+    version: Path,
+    recipe: Recipe,
+    data: Data,
+    settings: Settings,
+    seed_count: int,
+    out: TextIO,
 ) -> bool:
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data, settings)
+        differing = published.differences(version, recipe, data, settings, seed_count)
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
@@ -191,75 +228,60 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     print(*lines, sep="\n", file=out, flush=True)
 
 
-def _training(recipe: Recipe, data: Data, run: Run, resume: bool, out: TextIO) -> Training:
-    """Returns the training to go on with, or a new one."""
-    if resume:
-        training = run.newest(recipe.epochs, lambda line: print(line, file=out, flush=True))
-        print(f"resumed after {training.position}", file=out)
-    else:
-        if run.replace():
-            print(
-                "an earlier training with these settings was stopped; this one starts anew and "
-                "replaces it with the first checkpoint (--resume goes on with it)",
-                file=out,
-            )
-        model = models.build(recipe, data.spec, len(data.labels), len(data.train))
-        training = Training(model)
-    training.model.summary(line_length=80, print_fn=lambda line: print(line, file=out, flush=True))
-    return training
+def _trained(
+    recipes: Sequence[Recipe],
+    runs: Sequence[Run],
+    target: Target,
+    data: Data,
+    resume: bool,
+    out: TextIO,
+) -> tuple[Made, list[seeds.Result]]:
+    """Trains all seeds; returns what is published, which is the first one's, and all results."""
+    # One that had not begun when the others were stopped has nothing to go on from.
+    begun = [bool(run_folder.found(run.folder)) for run in runs]
+    goes_on = [resume and (there or not any(begun)) for there in begun]
+    alone = len(recipes) == 1
+    made = _made(recipes[0], target, data, runs[0], goes_on[0], out, alone)
+    results = [made.result]
+    if alone:
+        return made, results
+    print(made.result, file=out, flush=True)
+    for recipe, run, on in zip(recipes[1:], runs[1:], goes_on[1:], strict=True):
+        results.append(_result(recipe, target, data, run, on, out))
+    print(seeds.told(results), file=out)
+    print(f"the net of seed {made.result.seed}, the first, is published", file=out, flush=True)
+    beside = made.beside | {seeds.TABLE: seeds.table(results).encode()}
+    return made._replace(content=seeds.attached(made.content, results), beside=beside), results
 
 
-def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) -> None:
-    """Shows one batch as the lecture does, and its values as the first convolution gets them."""
-    numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
-    pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
-    scaling = keras_backend.load().layers.Rescaling
-    scaled = next(layer for layer in model.layers if isinstance(layer, scaling))(pixels)
-    print(
-        f"data batch shape: {pixels.shape}, {pixels.dtype}, {pixels.min()} to {pixels.max()}",
-        f"labels batch shape: {labels.shape}",
-        f"values after the net's first layer (x 1/255): {float(scaled.numpy().min()):.3f} to "
-        f"{float(scaled.numpy().max()):.3f}",
-        sep="\n",
-        file=out,
-        flush=True,
-    )
+def _result(
+    recipe: Recipe, target: Target, data: Data, run: Run, resume: bool, out: TextIO
+) -> seeds.Result:
+    """Returns what becomes of one of the other seeds; it is not trained again once it is known."""
+    of = {"epochs": recipe.epochs, "precision": precisions.name(target.settings.precision)}
+    if resume and (left := run.result(**of)) is not None:
+        found = seeds.of_json(left, run.folder)
+        print(f"{found}; finished before", file=out, flush=True)
+        return found
+    found = _made(recipe, target, data, run, resume, out, alone=False).result
+    run.leave(asdict(found), **of)
+    print(found, file=out, flush=True)
+    return found
 
 
-def _choose_best(model: "keras.Model", history: History, out: TextIO) -> None:
-    """Gives the model the weights that will be published."""
-    share = history.input_share
-    print(f"input took {share:.1%} of the training steps' time", file=out)
-    if history.weights is None:
-        return
-    model.set_weights(history.weights)
-    best = history.best
-    print(
-        f"best epoch {best.epoch} of {len(history.epochs)}: validation loss {best.val_loss:.4f}, "
-        f"accuracy {best.val_accuracy:.4f}; its weights are published",
-        file=out,
-        flush=True,
-    )
-
-
-def _publish(
-    training: Training, recipe: Recipe, target: Target, data: Data, run: Run, out: TextIO
-) -> Path:
-    """Publishes the best epoch's net; returns the path of its model.onnx."""
-    history = training.history
-    try:
-        _choose_best(training.model, history, out)
+def _made(
+    recipe: Recipe, target: Target, data: Data, run: Run, resume: bool, out: TextIO, alone: bool
+) -> Made:
+    """Trains a net; returns that of the best epoch."""
+    training = one_training.trained(recipe, data, run, resume, out, alone=alone)
+    history, epochs = training.history, len(training.history.epochs)
+    with one_training.kept(recipe, run, epochs, out):
         model = models.for_inference(training.model, recipe, data.spec)
         temperature = _calibrate(model, data, out)
         content = _bundle(model, recipe, target, data, history.best.epoch, temperature, out)
         beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
-        return publish.publish(content, target.models, target.name, target.version, beside)
-    except TrainerError:
-        if run.kept:
-            last = run.kept == training.position  # unless the disk refused it
-            what = "the trained weights are" if last else f"{run.kept} is"
-            print(f"{what} kept in {run.folder} for --resume", file=out)
-        raise
+    seconds = sum(epoch.seconds for epoch in history.epochs)
+    return Made(content, beside, history, seeds.result(recipe, content, epochs, seconds))
 
 
 def _calibrate(model: "keras.Model", data: Data, out: TextIO) -> float:
@@ -307,14 +329,3 @@ def _drawn(history: History, name: str) -> dict[str, bytes]:
     return {"history.csv": history.csv().encode()} | {
         f"history.{kind}": content for kind, content in plots.items()
     }
-
-
-def _stopped(recipe: Recipe, run: Run) -> str:
-    if run.kept is None:
-        return "stopped; nothing is kept yet"
-    epochs, steps = run.kept
-    said = f"stopped; {epochs} of {recipe.epochs} epochs"
-    if steps:
-        said += f" and {steps} steps of the next"
-    said += f" are finished and kept in {run.folder}\ngo on with the same command and --resume"
-    return f"{said}, or publish what there is with --resume --epochs {epochs}" if epochs else said

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from string import Template
 
-from convserve_trainer.lecture.section import Figure, Part, Section, Table
+from convserve_trainer.lecture.section import Figure, Listing, Part, Section, Table
 
 STYLE, PAGE = "page.css", "page.html"
 
@@ -20,10 +20,12 @@ class About:
     Attributes:
         net: a sentence on the net.
         facts: name and value of each line of the footer.
+        title: of the page.
     """
 
     net: str
     facts: Sequence[tuple[str, str]]
+    title: str = "Convnets, live"
 
 
 def page(sections: Sequence[Section], about: About) -> str:
@@ -36,6 +38,7 @@ def page(sections: Sequence[Section], about: About) -> str:
     )
     return _text(PAGE).substitute(
         style=_text(STYLE).template,
+        title=html.escape(about.title),
         net=_paragraph(about.net),
         contents=contents,
         sections="\n".join(map(_section, sections)),
@@ -56,12 +59,22 @@ def _section(section: Section) -> str:
 def _part(part: Part) -> str:
     if isinstance(part, Figure):
         return _figure(part)
+    if isinstance(part, Listing):
+        return _listing(part)
     return _table(part) if isinstance(part, Table) else _paragraph(part)
 
 
 def _paragraph(text: str) -> str:
     marked = re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(text))
     return f"<p>{marked}</p>"
+
+
+def _listing(listing: Listing) -> str:
+    label = html.escape(listing.caption)
+    return (
+        f'<figure class="listing"><pre role="region" tabindex="0" aria-label="{label}"><code>'
+        f"{html.escape(listing.text)}</code></pre><figcaption>{label}</figcaption></figure>"
+    )
 
 
 def _table(table: Table) -> str:

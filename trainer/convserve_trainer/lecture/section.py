@@ -49,7 +49,23 @@ class Table:
         return "\n".join(lines)
 
 
-Part: TypeAlias = str | Table | Figure
+@dataclass(frozen=True)
+class Listing:
+    """Lines that are to be read as they stand.
+
+    Attributes:
+        text: the lines.
+        caption: below them.
+    """
+
+    text: str
+    caption: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Part: TypeAlias = str | Table | Figure | Listing
 """A string is a paragraph; what stands in it between backticks is code or a formula."""
 
 
@@ -76,7 +92,7 @@ class Section:
         """The text and the numbers, as a terminal shows them."""
         shown = [self.title.upper()]
         for part in self.parts:
-            if isinstance(part, Table):
+            if isinstance(part, Table | Listing):
                 shown.append(str(part))
             elif isinstance(part, str):
                 shown.append(textwrap.fill(part.replace("`", ""), WIDTH))

@@ -1,0 +1,191 @@
+"""fit --seeds: mean and spread of several trainings, of which the first is published."""
+
+import csv
+import os
+import signal
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import onnx
+import pytest
+
+from convserve_trainer import bundle, seeds, train
+from convserve_trainer.errors import AccuracyError
+from convserve_trainer.main import main
+from convserve_trainer.progress import Progress
+from convserve_trainer.recipe import Recipe
+from convserve_trainer.seeds import Result
+
+from .drawn import draw_parts
+
+STEPS, EPOCHS = 3, 2
+TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("data") / "red_blue"
+    return draw_parts(place, {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by a number with each training step."""
+    seen: list[int] = []
+
+    def after(self: Progress, done: int, logs: Mapping[str, float]) -> None:
+        seen.append(done)
+
+    monkeypatch.setattr(Progress, "step", after)
+    return seen
+
+
+def _fit(folder: Path, models: Path, *more: str) -> int:
+    command = ["fit", "photos", "--data", str(folder), "--models", str(models), *TINY]
+    return main([*command, "--epochs", f"{EPOCHS}", "--seed", "7", *more])
+
+
+def _weights(version: Path) -> list[bytes]:
+    graph = bundle.read(version)[0].graph
+    return [onnx.numpy_helper.to_array(tensor).tobytes() for tensor in graph.initializer]
+
+
+def _table(version: Path) -> list[dict[str, str]]:
+    rows = list(csv.DictReader((version / "seeds.csv").read_text().splitlines()))
+    for row in rows:
+        assert float(row.pop("seconds")) > 0
+    return rows
+
+
+def test_first_net_is_published_with_the_spread_of_all_even_after_a_stop(
+    folder: Path,
+    tmp_path: Path,
+    steps: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = tmp_path / "models"
+    assert _fit(folder, models) == 0
+    assert _fit(folder, models, "--seeds", "3") == 0
+    output = capsys.readouterr().out
+    alone, first = (models / "red-blue" / version for version in "12")
+    assert _weights(first) == _weights(alone)
+    assert not (alone / "seeds.csv").exists()
+    assert "seeds" not in bundle.read_manifest(alone).metrics
+
+    rows = _table(first)
+    assert [row["seed"] for row in rows] == ["7", "8", "9"]
+    accuracies = [float(row["accuracy"]) for row in rows]
+    said = bundle.read_manifest(first)
+    assert said.training.seed == 7
+    assert said.metrics["accuracy"] == accuracies[0]
+    assert said.metrics["seeds"] == 3
+    assert said.metrics["accuracy_mean"] == pytest.approx(statistics.mean(accuracies))
+    assert said.metrics["accuracy_sd"] == pytest.approx(statistics.stdev(accuracies))
+    for row in rows:
+        assert f"seed {row['seed']}: accuracy {float(row['accuracy']):.4f} (" in output
+    assert f"accuracy of 3 seeds: mean {statistics.mean(accuracies):.4f}, " in output
+    assert os.listdir(models) == ["red-blue"], "no folder of a run is left"
+
+    # Stopped in the second epoch of the second seed, and gone on with.
+    del steps[:]
+    told = Progress.step
+
+    def stop(self: Progress, done: int, logs: Mapping[str, float]) -> None:
+        told(self, done, logs)
+        if len(steps) == (EPOCHS + 1) * STEPS + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Progress, "step", stop)
+        assert _fit(folder, models, "--seeds", "3") == 130
+    stopped = capsys.readouterr().err
+    assert "stopped; 1 of 2 epochs of seed 8 and 1 steps of the next are finished" in stopped
+    assert stopped.endswith("go on with the same command and --resume\n")
+    assert _fit(folder, models, "--seeds", "3", "--resume") == 0
+    assert len(steps) == 3 * EPOCHS * STEPS, "no step is done twice"
+    resumed = models / "red-blue" / "3"
+    assert _weights(resumed) == _weights(first)
+    assert _table(resumed) == rows
+    assert os.listdir(models) == ["red-blue"]
+
+
+def test_named_folder_keeps_the_seeds_for_more_of_them(
+    folder: Path, tmp_path: Path, steps: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, run = tmp_path / "models", tmp_path / "run"
+    named = ["--run", str(run)]
+    assert _fit(folder, models, *named, "--seeds", "2") == 0
+    assert sorted(os.listdir(run)) == ["seed-7", "seed-8"]
+    assert sorted(os.listdir(run / "seed-8")) == [
+        *("checkpoints", "history.csv", "result.json", "tensorboard"),
+    ]
+    assert _fit(folder, models, *named, "--seeds", "2") == 1
+    assert f"{run} holds a training, kept up to epoch 2" in capsys.readouterr().err
+    del steps[:]
+    assert _fit(folder, models, *named, "--seeds", "3", "--resume") == 0
+    assert len(steps) == EPOCHS * STEPS, "the third seed alone"
+    assert "; finished before\n" in capsys.readouterr().out
+    before, after = (_table(models / "red-blue" / version) for version in "12")
+    assert after[:2] == before
+
+    (run / "seed-8" / "result.json").write_text("{")
+    assert _fit(folder, models, *named, "--seeds", "3", "--resume") == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"convserve-train: {run / 'seed-8' / 'result.json'} is damaged (")
+
+    del steps[:]
+    assert _fit(folder, models, "--seeds", "3", "--unless-published") == 0
+    assert _fit(folder, models, "--seeds", "2", "--unless-published", "--epochs", "1") == 0
+    output = capsys.readouterr().out
+    assert "2/model.onnx is published already, from these settings and data\n" in output
+    assert "2/model.onnx differs from this training in: epochs, seeds\n" in output
+    assert len(steps) == 2 * STEPS
+
+
+def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
+    folder: Path, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor = ["--min-accuracy", "1", "--epochs", "1"]
+    accuracies = iter([0.9])
+    made = train._bundle
+    floors: list[float] = []
+
+    def below(model: object, recipe: Recipe, *rest: object) -> bytes:
+        floors.append(recipe.min_accuracy)
+        if recipe.min_accuracy > next(accuracies, 0):
+            raise AccuracyError("below")
+        unfloored = msgspec.structs.replace(recipe, min_accuracy=0.0)
+        return made(model, unfloored, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train, "_bundle", below)
+    assert _fit(folder, tmp_path / "models", "--seeds", "3", *floor) == 1
+    assert len(steps) == STEPS
+    assert floors == [1.0]
+
+    accuracies = iter([1.0])
+    assert _fit(folder, tmp_path / "models", "--seeds", "2", *floor) == 0
+    assert floors == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--seeds", "0"], "--seeds is 0; it takes 1 or more"),
+        (["--seeds", "2", "--seed", f"{2**32 - 1}"], f"--seed is {2**32}; it takes"),
+    ],
+)
+def test_wrong_counts_are_found_before_the_data_are_read(
+    more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _fit(tmp_path / "no data", tmp_path / "models", *more) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_spread_is_that_of_a_sample() -> None:
+    results = [Result(seed, accuracy, 0, 0, 1, 1) for seed, accuracy in enumerate((0.5, 0.7, 0.9))]
+    assert str(seeds.spread(results)) == (
+        "mean 0.7000, standard deviation 0.2000, 0.5000 to 0.9000"
+    )

@@ -1,0 +1,139 @@
+"""The command convserve-train sweep."""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from convserve_trainer import atomic_file, fit_command, sources
+from convserve_trainer.errors import Interrupted, UsageError
+from convserve_trainer.recipe import Recipe
+from convserve_trainer.run_settings import DIGEST, Settings
+from convserve_trainer.stops import Stopped
+
+WHAT = "search over fields of a recipe, by a validation of the training pictures"
+EXAMPLES = """examples:
+  convserve-train sweep digits --space space.toml --trials 20 --study sweeps/1
+  convserve-train fit digits --recipe sweeps/1/best.toml
+
+space.toml:
+  learning_rate = { low = 1e-4, high = 1e-2, log = true }
+  "augmentation.shift" = { low = 0.0, high = 0.2 }
+  batch_size = { choices = [32, 64, 128] }
+  epochs = 5
+
+The same command goes on with a sweep that was stopped or killed.
+"""
+SHARE = 0.1  # of the training pictures, for a recipe without a validation share
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    command.add_argument("task", choices=["digits", "photos"], help="what to tell apart")
+    fit_command.add_data_options(command.add_argument_group("data"))
+    group = command.add_argument_group("search")
+    fit_command.add_recipe_options(group)
+    group.add_argument(
+        "--seed",
+        metavar="NUMBER",
+        type=int,
+        help="of every trial's weights, and of what is drawn, 0 or more [default: the recipe's]",
+    )
+    group.add_argument(
+        "--space",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="TOML: fields as --set names them; ranges, choices and fixed values as below",
+    )
+    group.add_argument(
+        "--trials",
+        metavar="COUNT",
+        type=int,
+        default=20,
+        help="trainings in all, those before a stop with them, 1 or more [default: %(default)s]",
+    )
+    group.add_argument(
+        "--study",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="folder for the trials and best.toml, new or that of a sweep to go on with",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Searches; writes best.toml.
+
+    Raises:
+        TrainerError: anything a user can mend.
+        Interrupted: Ctrl-C or SIGTERM.
+        MemoryError: there is not enough.
+    """
+    from convserve_trainer import recipes
+    from convserve_trainer.sweep import space as spaces
+
+    if options.trials < 1:
+        raise UsageError(f"--trials is {options.trials}; it takes 1 or more")
+    found = recipes.find(options.recipe, options.task)
+    recipe = _compared(
+        found.override(dict(options.settings), seed=options.seed, limit=options.limit)
+    )
+    space = spaces.read(options.space, recipe)
+    load = sources.training(options, recipe, lambda line: print(line, flush=True))
+    import optuna  # noqa: F401 - that it is missing is said before the data are loaded
+
+    from convserve_trainer import data_parts, keras_backend, models
+
+    models.check_size(recipe)
+    data = load()
+    recipe = recipe.for_classes(len(data.labels))
+    data = data_parts.parted(data, recipe)
+    assert data.validation is not None
+    # Trials cannot meet what is held out: it is not there.
+    data = replace(data, held_out=data.validation)
+    print(
+        f"{len(data.train):,} {data.what} to train on, {len(data.held_out):,} others of the "
+        "training set to compare trials on; none that is held out",
+        flush=True,
+    )
+    from convserve_trainer.sweep import study
+
+    with (
+        keras_backend.memory_errors(),
+        study.opened(options.study, _settings(recipe, data.sha256, space.settings())) as opened,
+    ):
+        sweep = study.Sweep(opened, space, recipe, data)
+        if sweep.finished:
+            print(f"{sweep.finished} trials were finished before", flush=True)
+        try:
+            while sweep.finished < options.trials:
+                print(sweep.next(), flush=True)
+        except Stopped as stop:
+            raise Interrupted(
+                f"stopped; {sweep.finished} of {options.trials} trials are finished and kept in "
+                f"{options.study}\ngo on with the same command",
+                stop.status,
+            ) from stop
+        best = options.study / study.BEST
+        content = sweep.best_recipe()
+        with atomic_file.replaced(best) as temporary:
+            temporary.write_text(content)
+        print(sweep.table())
+    fit = f"convserve-train fit {options.task} --recipe {best}"
+    print(f"the best of {sweep.finished} trials: {fit}", file=sys.stdout, flush=True)
+
+
+def _compared(recipe: Recipe) -> Recipe:
+    """Returns the recipe with a validation on training pictures."""
+    share = recipe.validation_share or SHARE
+    return msgspec.structs.replace(
+        recipe, validation_steps=None, validation_share=share, min_accuracy=0.0
+    )
+
+
+def _settings(recipe: Recipe, sha256: str, space: Settings) -> Settings:
+    """Returns what makes two sweeps the same."""
+    return recipe.values() | {"data": sha256[:DIGEST]} | space

@@ -1,0 +1,180 @@
+"""The trials of a sweep: drawn, kept in a file, compared; a killed sweep goes on."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.pruners import MedianPruner
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from convserve_trainer import folder_lock, recipe_text, run_settings
+from convserve_trainer.errors import CheckpointError, DivergedError, TrainerError, UsageError
+from convserve_trainer.history import Epoch
+from convserve_trainer.pictures import Data
+from convserve_trainer.recipe import Recipe
+from convserve_trainer.run_settings import Settings
+from convserve_trainer.sweep.space import Space
+from convserve_trainer.sweep.trial import trained
+
+FILE, BEST = "trials.db", "best.toml"
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+SHOWN = 5  # of the best
+LOSS, SECONDS, EPOCHS, WHY = "loss", "seconds", "epochs", "why"  # kept with each trial
+
+
+class Sweep:
+    """A study in a folder.
+
+    Args:
+        study: Optuna's.
+        space: that is searched.
+        recipe: of all trials, but for the space; has a validation share.
+        data: to train on, and the validation; trials see nothing else of it.
+    """
+
+    def __init__(self, study: optuna.Study, space: Space, recipe: Recipe, data: Data) -> None:
+        self._study = study
+        self._space = space
+        self._recipe = recipe
+        self._data = data
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
+
+    @property
+    def finished(self) -> int:
+        """How many trials are finished; those that were stopped are not."""
+        return len(self._study.get_trials(deepcopy=False, states=FINISHED))
+
+    def next(self) -> str:
+        """Trains once; returns a line on it.
+
+        What is drawn follows from the seed and the finished trials alone, so that a sweep that
+        was killed tries what it would have tried.
+
+        Raises:
+            TrainerError: anything a user can mend.
+            Stopped: Ctrl-C or SIGTERM.
+        """
+        seed = np.random.SeedSequence([self._recipe.seed, self.finished]).generate_state(1)[0]
+        self._study.sampler = TPESampler(seed=int(seed), multivariate=False, constant_liar=False)
+        trial = self._study.ask()
+        drawn = self._space.draw(trial)
+        begun = time.monotonic()
+
+        def after(epoch: Epoch) -> None:
+            trial.set_user_attr(EPOCHS, epoch.epoch)
+            assert epoch.val_accuracy is not None
+            trial.report(epoch.val_accuracy, epoch.epoch)
+            if trial.should_prune() and epoch.epoch < self._recipe_of(drawn).epochs:
+                raise optuna.TrialPruned(f"after epoch {epoch.epoch}, below the median")
+
+        value, state = None, TrialState.FAIL
+        try:
+            best = trained(self._recipe_of(drawn), self._data, after).best
+            value, state = best.val_accuracy, TrialState.COMPLETE
+            trial.set_user_attr(LOSS, best.val_loss)
+        except (optuna.TrialPruned, DivergedError, MemoryError, UsageError) as error:
+            state = TrialState.PRUNED
+            trial.set_user_attr(WHY, _why(error))
+        finally:
+            trial.set_user_attr(SECONDS, time.monotonic() - begun)
+            told = self._study.tell(trial, value, state=state)
+        return self._line(told)
+
+    def best(self) -> list[FrozenTrial]:
+        """Returns the trials that were trained to the end: most accurate first, then least loss."""
+        there = self._study.get_trials(states=(TrialState.COMPLETE,))
+        return sorted(there, key=lambda trial: (-(trial.value or 0.0), trial.user_attrs[LOSS]))
+
+    def table(self) -> str:
+        """Returns the best trials, a line each, for a terminal."""
+        rows = [f"{'trial':>5}  accuracy    loss  seconds  settings"]
+        rows += [
+            f"{trial.number + 1:>5}  {trial.value:>8.4f}  {trial.user_attrs[LOSS]:.4f}  "
+            f"{trial.user_attrs[SECONDS]:>7.1f}  {self._settings(trial)}"
+            for trial in self.best()[:SHOWN]
+        ]
+        return "\n".join(rows)
+
+    def best_recipe(self) -> str:
+        """Returns the content of best.toml.
+
+        Raises:
+            TrainerError: no trial was trained to the end.
+        """
+        there = self.best()
+        if not there:
+            raise TrainerError(
+                f"none of {self.finished} trials was trained to the end; more of them (--trials), "
+                "or another space, may have one that is"
+            )
+        trial, validation = there[0], self._data.validation
+        assert validation is not None
+        recipe = self._recipe_of(self._space.values(trial.params))
+        return (
+            f"# Trial {trial.number + 1} of a sweep over recipe {self._recipe.name}: accuracy "
+            f"{trial.value:.4f} on {len(validation):,} validation {self._data.what}.\n"
+            f"{recipe_text.text(recipe)}"
+        )
+
+    def _recipe_of(self, drawn: dict[str, object]) -> Recipe:
+        """Returns the recipe of a trial; raises UsageError where values do not go together."""
+        return self._recipe.override({**self._space.fixed, **drawn})
+
+    def _line(self, trial: FrozenTrial) -> str:
+        seconds = f"{trial.user_attrs[SECONDS]:.1f} s"
+        if trial.value is None:
+            what = f"stopped: {trial.user_attrs[WHY]}"
+        else:
+            what = f"accuracy {trial.value:.4f}, loss {trial.user_attrs[LOSS]:.4f}"
+        return f"trial {trial.number + 1}: {what}, {seconds}: {self._settings(trial)}"
+
+    def _settings(self, trial: FrozenTrial) -> str:
+        values = self._space.values(trial.params)
+        return ", ".join(f"{name} = {_short(value)}" for name, value in values.items())
+
+
+@contextmanager
+def opened(folder: Path, settings: Settings) -> Iterator[optuna.Study]:
+    """Provides the study in a folder, held against other processes.
+
+    Args:
+        folder: need not exist.
+        settings: of the sweep; a study of others is refused.
+
+    Raises:
+        CheckpointError: the file system refuses, another process is there, or another study.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    lock = folder_lock.take(folder, "sweep")
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{folder / FILE}",
+            study_name="sweep",
+            direction="maximize",
+            pruner=MedianPruner(n_startup_trials=5),
+            load_if_exists=True,
+        )
+        before = study.user_attrs.get("settings", settings)
+        if differing := run_settings.differences(before, settings):
+            raise CheckpointError(
+                f"{folder} holds another sweep: {differing}; give it the same, or another folder "
+                "(--study)"
+            )
+        study.set_user_attr("settings", settings)
+        yield study
+    finally:
+        os.close(lock)
+
+
+def _why(error: BaseException) -> str:
+    return "out of memory" if isinstance(error, MemoryError) else str(error)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
