@@ -55,6 +55,9 @@ def run(options: argparse.Namespace) -> None:
         validation_steps=options.validation_steps,
         limit=options.limit,
         calibrate=options.calibrate or None,
+        validation_share=options.validation_share,
+        patience=options.patience,
+        mixed_precision=options.mixed_precision or None,
         **(options.size or {}),
     )
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
@@ -122,6 +125,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         ("--steps", "STEPS", "steps an epoch, 1 or more"),
         ("--batch-size", "IMAGES", "images a step, 1 or more"),
         ("--validation-steps", "STEPS", "photos: at most so many after an epoch, 1 or more"),
+        ("--patience", "EPOCHS", "without a lower validation loss that end the training early"),
         ("--seed", "NUMBER", "of weights, shuffling, dropout and augmentation, 0 or more"),
     ):
         group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
@@ -134,6 +138,19 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "accuracy; the first one's net is published and must meet the floor, never the best on the "
         "held-out images, which these then would have chosen, nor the best in validation "
         "[default: 1]",
+    )
+    group.add_argument(
+        "--validation-share",
+        metavar="SHARE",
+        type=float,
+        help="share of the training images that is kept out of the training and chooses the "
+        "epoch, 0 to 1 [default: the recipe's]",
+    )
+    group.add_argument(
+        "--mixed-precision",
+        action="store_true",
+        help="compute in bfloat16; weights, and what is published, stay float32 [default: the "
+        "recipe's]",
     )
     group.add_argument(
         "--size",
