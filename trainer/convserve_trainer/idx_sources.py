@@ -62,8 +62,8 @@ def held_out(
         _refuse_names(names)
         if tuple(manifest.labels) != digits.LABELS:
             raise DataError(
-                f"the bundle {manifest.name} has the labels {', '.join(manifest.labels)}, MNIST has "
-                f"{', '.join(digits.LABELS)}"
+                f"the bundle {manifest.name} has the labels {', '.join(manifest.labels)}, "
+                f"MNIST has {', '.join(digits.LABELS)}"
             )
         try:
             return digits.data(mnist.load(folder, say)).held_out
