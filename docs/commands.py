@@ -11,7 +11,7 @@ COMMANDS = {
     "convserve-train": (
         "convserve_trainer.main",
         (
-            *("", "check-data", "fit", "evaluate", "compare", "inspect", "recipes"),
+            *("", "check-data", "fit", "sweep", "evaluate", "compare", "inspect", "recipes"),
             *("explain", "lecture"),
         ),
     ),

@@ -129,7 +129,7 @@ class Sweep:
 
     def _line(self, trial: FrozenTrial) -> str:
         seconds = f"{trial.user_attrs[SECONDS]:.1f} s"
-        if trial.value is None:
+        if trial.state == TrialState.PRUNED:  # its value is then that of its last epoch
             what = f"stopped: {trial.user_attrs[WHY]}"
         else:
             what = f"accuracy {trial.value:.4f}, loss {trial.user_attrs[LOSS]:.4f}"
