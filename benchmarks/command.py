@@ -45,6 +45,15 @@ def add_models_option(parser: argparse.ArgumentParser) -> None:
 def add_server_options(parser: argparse.ArgumentParser) -> None:
     """What is served, and how it is driven."""
     add_models_option(parser)
+    add_load_options(parser)
+    parser.add_argument(
+        "--flags", default="", metavar="FLAGS",
+        help="more flags for convserve-serve, as '--workers 1 --engine-threads 2'",
+    )  # fmt: skip
+
+
+def add_load_options(parser: argparse.ArgumentParser) -> None:
+    """How servers are driven."""
     parser.add_argument(
         "--seconds", type=_seconds, default=2.0, metavar="S",
         help="length of a measurement, from 0.05 [default: 2]",
@@ -56,10 +65,6 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--connections", type=int, choices=(1, 2, 4, 8, 16), default=4,
         help="over which callers are spread; several workers need more [default: 4]",
-    )  # fmt: skip
-    parser.add_argument(
-        "--flags", default="", metavar="FLAGS",
-        help="more flags for convserve-serve, as '--workers 1 --engine-threads 2'",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from convserve.file_outcomes import Trouble
 from convserve.in_order import in_order
 from convserve.models import ModelInfo
 from convserve.patient_caller import PatientCaller
-from convserve.picture_paths import DIGIT_SUFFIXES, PHOTO_SUFFIXES, Found, find
+from convserve.picture_paths import Found, find, suffixes_of
 from convserve.score import Verdict
 
 
@@ -40,7 +40,7 @@ class ClassFolders:
 
         Args:
             folder: That which holds them.
-            model: Whose labels they are named by; of digits PNGs are taken beside JPEGs.
+            model: Whose labels they are named by; of digits and pixels PNGs are taken, too.
 
         Raises:
             InvalidRequest: A folder is no label of the model, or has no pictures.
@@ -48,7 +48,7 @@ class ClassFolders:
         """
         self._folder = folder
         self._kind = model.kind
-        self._suffixes = DIGIT_SUFFIXES if model.kind == "digits" else PHOTO_SUFFIXES
+        self._suffixes = suffixes_of(model.kind)
         self._labels = class_names(folder)
         for label in self._labels:
             if label not in model.labels:

@@ -18,7 +18,7 @@ from convserve.in_order import in_order
 from convserve.json_lines import json_line
 from convserve.models import ModelInfo
 from convserve.patient_caller import PatientCaller
-from convserve.picture_paths import DIGIT_SUFFIXES, PHOTO_SUFFIXES, Found, find
+from convserve.picture_paths import Found, find, suffixes_of
 from convserve.progress_bar import ProgressBar
 from convserve.table_rows import Table
 from convserve.tally import Tally
@@ -45,7 +45,7 @@ def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
     model = caller.model(arguments.model, arguments.model_version)
     if arguments.show and model.kind != "digits":
         raise InvalidRequest.of("--show", f"draws digits, and {model.name} is no model of digits")
-    suffixes = DIGIT_SUFFIXES if model.kind == "digits" else PHOTO_SUFFIXES
+    suffixes = suffixes_of(model.kind)
     found = find(arguments.files, suffixes)
     first = list(islice(found, FIRST_FILES))
     draw = _drawing(arguments, model, first)

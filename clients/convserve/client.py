@@ -141,7 +141,7 @@ class Client:
 
         Args:
             images: The bytes of a file, or of several in a sequence: JPEG for models of
-                photographs, JPEG or PNG for models of digits.
+                photographs, JPEG or PNG for models of digits and of pixels.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.

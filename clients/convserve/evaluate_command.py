@@ -11,16 +11,16 @@ from pathlib import Path
 from convserve.calls import Question
 from convserve.class_folders import ClassFolders, class_names
 from convserve.errors import InvalidRequest
-from convserve.held_out_digits import HeldOutDigits
+from convserve.held_out_idx import HeldOutIdx
 from convserve.models import ModelInfo
 from convserve.patient_caller import PatientCaller
 from convserve.progress_bar import ProgressBar
 from convserve.score import Score
 from convserve.score_report import score_line, score_table
 from convserve.tally import PATIENCE_FILES
-from convserve_imaging.mnist_files import HELD_OUT, has_any
+from convserve_imaging import idx_files
 
-Exam = ClassFolders | HeldOutDigits
+Exam = ClassFolders | HeldOutIdx
 """Labelled pictures of one layout."""
 
 
@@ -54,8 +54,8 @@ def find_exam(folder: str, model: ModelInfo) -> Exam:
         InvalidRequest: It has neither, or what is in it does not fit the model.
     """
     try:
-        if has_any(Path(folder), HELD_OUT):
-            return HeldOutDigits(folder, model)
+        if idx_files.has_held_out(Path(folder)):
+            return HeldOutIdx(folder, model)
         return ClassFolders(folder, model)
     except OSError as error:
         raise InvalidRequest(f"{folder}: {error.strerror}") from error
@@ -67,7 +67,7 @@ def _check_folder(folder: str) -> None:
     Raises:
         InvalidRequest: There is neither.
     """
-    images, labels = (file.name for file in HELD_OUT)
+    images, labels = idx_files.HELD_OUT
     taken = (
         f"a folder for each class is taken, {os.path.join(folder, 'CLASS', '*.jpg')}, or MNIST's"
         f" {images} and {labels}"
@@ -76,7 +76,7 @@ def _check_folder(folder: str) -> None:
         state = "is no folder" if os.path.exists(folder) else "is not there"
         raise InvalidRequest(f"{folder} {state}; {taken}")
     try:
-        if has_any(Path(folder), HELD_OUT) or class_names(folder):
+        if idx_files.has_held_out(Path(folder)) or class_names(folder):
             return
         state = "has no labelled pictures" if os.listdir(folder) else "is empty"
     except OSError as error:

@@ -9,12 +9,17 @@ from datetime import UTC, datetime
 from convserve.errors import InvalidRequest, ModelNotFound
 from convserve_protos import bundle_pb2, classifier_pb2
 
-_KINDS = {bundle_pb2.IMAGE_KIND_DIGITS: "digits", bundle_pb2.IMAGE_KIND_PHOTO: "photo"}
+_KINDS = {
+    bundle_pb2.IMAGE_KIND_DIGITS: "digits",
+    bundle_pb2.IMAGE_KIND_PHOTO: "photo",
+    bundle_pb2.IMAGE_KIND_PIXELS: "pixels",
+}
 _PRECISIONS = {
     bundle_pb2.PRECISION_UNSPECIFIED: "float32",
     bundle_pb2.PRECISION_FLOAT32: "float32",
     bundle_pb2.PRECISION_TENSOR_FLOAT_32: "tf32",
     bundle_pb2.PRECISION_FLOAT16: "float16",
+    bundle_pb2.PRECISION_INT8: "int8",
 }
 
 
@@ -27,9 +32,10 @@ class ModelInfo:
         version: Its version.
         labels: Labels in the order of the columns of its probabilities.
         input_shape: (H, W, C) of one image, uint8.
-        kind: What it was trained on: "digits" or "photo"; "" if it does not say.
-        precision: What it is computed in: "float32", "float16", or "tf32", float32 that CUDA may
-            round to TensorFloat-32; "" if this client does not know it.
+        kind: What it was trained on: "digits", "photo", or "pixels", which are taken as they are;
+            "" if it does not say.
+        precision: What it is computed in: "float32", "float16", "int8", or "tf32", float32 that
+            CUDA may round to TensorFloat-32; "" if this client does not know it.
         metrics: Measured on the held-out set: "accuracy" (0 to 1), "loss" (nats).
         parameters: Trainable parameters.
         created: When it was published, UTC; None if it does not say.

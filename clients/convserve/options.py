@@ -83,9 +83,10 @@ def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
         "classify",
         _classify,
         "Says what is on each picture, in the order in which they are named. Of a folder all JPEGs"
-        " are taken, and those in its folders; for a model of digits PNGs as well. A file that"
-        " cannot be used is told in its row, and the others are answered. Photographs go to the"
-        " server as they are. Digits are centred here as MNIST's are; a file that is named may be"
+        " are taken, and those in its folders; for a model of digits or pixels PNGs as"
+        " well. A file that cannot be used is told in its row, and the others are answered."
+        " Photographs go to the server as they are, and so do pictures for a model of pixels, which"
+        " must have its size. Digits are centred here as MNIST's are; a file that is named may be"
         " any that Pillow reads, dark on light or light on dark.",
         "convserve classify holiday/ cat.jpg --model cats-dogs --format jsonl > answers.jsonl",
         "convserve classify --show --model mnist --top-k 3 - < seven.png",
@@ -117,9 +118,10 @@ def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
         "evaluate",
         _evaluate,
         "Asks about labelled pictures and counts the right answers. They are a folder of classes,"
-        " DIR/CLASS/*.jpg (for a model of digits PNGs as well), named as the model's labels are; or"
-        " MNIST's held-out digits, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte in DIR, gzip"
-        " or not. Exit status 0 if every picture was answered, 1 if not, or if the accuracy is"
+        " DIR/CLASS/*.jpg (for a model of digits or pixels PNGs as well), named as the model's"
+        " labels are; or MNIST's held-out digits, t10k-images-idx3-ubyte and"
+        " t10k-labels-idx1-ubyte in DIR, gzip or not, or for a model of pixels those of its own"
+        " data set. Exit status 0 if every picture was answered, 1 if not, or if the accuracy is"
         " below the one asked for.",
         "convserve evaluate mnist/ --model mnist --wait 60 --min-accuracy 0.99",
         "convserve evaluate cats_dogs/validation --model cats-dogs --format jsonl",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 STDIN = "-"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-DIGIT_SUFFIXES = (*PHOTO_SUFFIXES, ".png")
+_WITH_PNG = (*PHOTO_SUFFIXES, ".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,11 @@ class Found:
     error: Exception | None = None
     endless: bool = False
     data: bytes | None = None
+
+
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """Returns what files for a model of that kind end with, as ModelInfo.kind."""
+    return _WITH_PNG if kind in ("digits", "pixels") else PHOTO_SUFFIXES
 
 
 def find(paths: Iterable[str], suffixes: tuple[str, ...]) -> Iterator[Found]:

@@ -9,7 +9,21 @@ MNIST_CENTRE = "mnist-centre/1"
 PHOTO_BILINEAR = "photo-bilinear/1"
 """Name and version of `photos.decode`."""
 
-METHODS: Mapping[str, tuple[int | None, int | None, int]] = MappingProxyType(
-    {MNIST_CENTRE: (28, 28, 1), PHOTO_BILINEAR: (None, None, 3)}
+PHOTO_BILINEAR_GREY = "photo-bilinear-grey/1"
+"""Name and version of `photos.decode` for one channel."""
+
+PHOTO_METHODS: Mapping[int, str] = MappingProxyType({3: PHOTO_BILINEAR, 1: PHOTO_BILINEAR_GREY})
+"""How photographs are decoded, by the channels that they are given."""
+
+PIXELS = "pixels/1"
+"""Name and version of `pixels.decode`."""
+
+METHODS: Mapping[str, tuple[int | None, int | None, int | None]] = MappingProxyType(
+    {
+        MNIST_CENTRE: (28, 28, 1),
+        PHOTO_BILINEAR: (None, None, 3),
+        PHOTO_BILINEAR_GREY: (None, None, 1),
+        PIXELS: (None, None, None),
+    }
 )
 """All that this version knows, and what they make: (H, W, C), None where the caller chooses."""

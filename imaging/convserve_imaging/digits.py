@@ -9,27 +9,16 @@ That the centre of the field is the middle of pixel 14, counted from 0, was meas
 test digits: all their centres of mass lie between 13.5 and 14.5, and 9,997 fill 20 pixels exactly.
 """
 
-import io
 import math
 import os
-import threading
-import warnings
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from convserve_imaging.errors import (
-    BlankPictureError,
-    DamagedPictureError,
-    NotAPictureError,
-    TooManyPixelsError,
-)
-from convserve_imaging.signatures import looks_like
-
-MAX_PIXELS = 40_000_000
-"""Largest picture taken, width times height: more than telephones make."""
+from convserve_imaging.errors import BlankPictureError, TooManyPixelsError
+from convserve_imaging.picture_files import MAX_PIXELS, identified, loaded
 
 FIELD = 28  # pixels, each side of the result
 BOX = 20  # pixels, longer side of the digit in it
@@ -39,8 +28,6 @@ FAINTEST = 0.01  # of the strongest ink; fainter pixels are ground
 EDGE = (
     0.05  # of the strongest ink, where the digit ends: enlarging smooths an edge beyond its place
 )
-
-_FILTERS = threading.Lock()
 
 Picture: TypeAlias = Image.Image | bytes | str | os.PathLike[str]
 Grey: TypeAlias = npt.NDArray[np.float32]
@@ -76,39 +63,18 @@ def _opened(picture: Picture, formats: tuple[str, ...] | None) -> Image.Image:
         opened = picture
     else:
         data = picture if isinstance(picture, bytes) else _read(picture)
-        opened = _identified(data, formats)
+        opened = identified(data, formats)
     width, height = opened.size
     if width * height > MAX_PIXELS:
         raise TooManyPixelsError(
             f"the picture has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken"
         )
-    try:
-        opened.load()
-        return ImageOps.exif_transpose(opened)
-    except Exception as error:  # Pillow's decoders raise anything at all on damaged files
-        raise DamagedPictureError(f"the {opened.format} picture is damaged: {error}") from error
+    return loaded(opened)
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     with open(path, "rb") as file:
         return file.read()
-
-
-def _identified(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
-    # The filters of warnings are the process's, so one thread at a time may change them.
-    with _FILTERS, warnings.catch_warnings():
-        # Pillow warns above its own limit and refuses above twice that; ours is lower than both.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            return Image.open(io.BytesIO(data), formats=formats)
-        except UnidentifiedImageError as error:
-            raise NotAPictureError(f"not a picture: it looks like {looks_like(data)}") from error
-        except Image.DecompressionBombError as error:
-            raise TooManyPixelsError(
-                f"the picture is too large; at most {MAX_PIXELS:,} pixels are taken"
-            ) from error
-        except Exception as error:  # see _opened
-            raise DamagedPictureError(f"the picture's header is damaged: {error}") from error
 
 
 def _ink(picture: Image.Image) -> Grey:

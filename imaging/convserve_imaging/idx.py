@@ -13,6 +13,8 @@ import numpy.typing as npt
 from convserve_imaging.errors import DatasetError
 
 UNSIGNED_BYTES = 0x08
+MOST_AXES = 4  # [N, H, W, C]
+LONGEST_HEADER = 4 + 4 * MOST_AXES
 
 
 def header(shape: tuple[int, ...]) -> bytes:
@@ -49,6 +51,27 @@ def decode(data: bytes, shape: tuple[int, ...], name: str) -> npt.NDArray[np.uin
     if len(data) != size(shape):
         raise DatasetError(f"{name}: has {len(data):,} bytes, expected {size(shape):,}")
     return np.frombuffer(data, dtype=np.uint8, offset=len(expected)).reshape(shape)
+
+
+def read_shape(head: bytes, name: str) -> tuple[int, ...]:
+    """Returns the sizes of the axes of the array in an IDX file.
+
+    Args:
+        head: the file's first `LONGEST_HEADER` bytes, or all that it has.
+        name: of the file, for messages.
+
+    Raises:
+        DatasetError: it is no IDX file of bytes with one to four axes.
+    """
+    magic, axes = head[:3], head[3] if len(head) > 3 else 0
+    if magic != bytes([0, 0, UNSIGNED_BYTES]) or not 1 <= axes <= MOST_AXES:
+        raise DatasetError(
+            f"{name}: begins with {head[:4].hex() or 'nothing'}; an IDX file of bytes begins with "
+            f"000008 and its number of axes, 01 to {MOST_AXES:02}"
+        )
+    if len(head) < 4 + 4 * axes:
+        raise DatasetError(f"{name}: ends within its header")
+    return struct.unpack(f">{axes}I", head[4 : 4 + 4 * axes])
 
 
 def _times(sizes: tuple[int, ...]) -> str:

@@ -75,11 +75,6 @@ def verified(file: MnistFile, data: bytes, name: str) -> npt.NDArray[np.uint8]:
     return array
 
 
-def has_any(folder: Path, files: Sequence[MnistFile] = FILES) -> bool:
-    """Returns whether a folder has one of some files, under any name that it may have."""
-    return any((folder / name).is_file() for file in files for name in _names(file))
-
-
 def read_folder(folder: Path, files: Sequence[MnistFile] = FILES) -> Contents:
     """Returns what some files in a folder hold; their digests are not checked yet.
 
@@ -91,6 +86,21 @@ def read_folder(folder: Path, files: Sequence[MnistFile] = FILES) -> Contents:
         DatasetError: one is missing, cannot be read or is damaged gzip.
     """
     return {file.name: _read(_find(folder, file), file) for file in files}
+
+
+def is_published(folder: Path, file: MnistFile) -> bool:
+    """Returns whether a folder has the file, byte for byte as it was published."""
+    try:
+        verified(file, _read(_find(folder, file), file), file.name)
+    except DatasetError:
+        return False
+    return True
+
+
+def are_published(folder: Path) -> bool:
+    """Returns whether a folder has all four files, byte for byte as they were published."""
+    short_first = sorted(FILES, key=lambda file: len(file.shape))
+    return all(is_published(folder, file) for file in short_first)
 
 
 def gunzip(data: bytes, file: MnistFile, name: str) -> bytes:
@@ -113,7 +123,7 @@ def gunzip(data: bytes, file: MnistFile, name: str) -> bytes:
 
 
 def _find(folder: Path, file: MnistFile) -> Path:
-    names = _names(file)
+    names = names_of(file.name)
     for name in names:
         if (folder / name).is_file():
             return folder / name
@@ -122,9 +132,14 @@ def _find(folder: Path, file: MnistFile) -> Path:
     raise DatasetError(f"{folder} has none of {', '.join(names)}")
 
 
-def _names(file: MnistFile) -> list[str]:
-    dotted = file.name.replace("-idx", ".idx")  # as some mirrors and unpackers name them
-    return [file.name, dotted, f"{file.name}.gz", f"{dotted}.gz"]
+def names_of(name: str) -> list[str]:
+    """Returns the names that a file of MNIST may have, the one that it was published under first.
+
+    Args:
+        name: as published, without .gz.
+    """
+    dotted = name.replace("-idx", ".idx")  # as some mirrors and unpackers name them
+    return [name, dotted, f"{name}.gz", f"{dotted}.gz"]
 
 
 def _read(path: Path, file: MnistFile) -> bytes:

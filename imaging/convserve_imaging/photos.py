@@ -30,6 +30,7 @@ from convserve_imaging.errors import (
     TruncatedPictureError,
 )
 from convserve_imaging.jpeg import Header, read_header
+from convserve_imaging.luma import luma
 
 MAX_PIXELS = 1 << 26
 """Largest picture taken by default, width times height: 8,192 x 8,192."""
@@ -51,6 +52,7 @@ def decode(
     width: int,
     max_pixels: int = MAX_PIXELS,
     max_decoder_bytes: int = MAX_DECODER_BYTES,
+    channels: int = 3,
 ) -> Pixels:
     """Makes of a JPEG file the pixels that a net takes.
 
@@ -63,9 +65,10 @@ def decode(
         max_pixels: most pixels by the file's header.
         max_decoder_bytes: most memory for its coefficients or for what comes out of the decoder,
             by the file's header. What resizing takes comes on top, twice the latter at most.
+        channels: of the result, 3 (RGB) or 1 (grey: the luma of that RGB).
 
     Returns:
-        uint8 [height, width, 3], RGB, 0 to 255, not scaled.
+        uint8 [height, width, channels], 0 to 255, not scaled.
 
     Raises:
         NotAPictureError: it is no JPEG; the message says what it looks like.
@@ -80,7 +83,8 @@ def decode(
     _check_size(header, max_pixels)
     _check_memory(header, rows, columns, max_decoder_bytes)
     picture = _resized(_decoded(header, rows, columns), rows, columns)
-    return _upright(picture, header.orientation)
+    upright = _upright(picture, header.orientation)
+    return luma(upright) if channels == 1 else upright
 
 
 def _check_size(header: Header, max_pixels: int) -> None:

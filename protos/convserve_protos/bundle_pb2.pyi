@@ -44,6 +44,11 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     the softmax, or the sigmoid, is float32 again. A CPU without float16 arithmetic computes in
     float32 with the rounded weights.
     """
+    PRECISION_INT8: _Precision.ValueType  # 4
+    """Made for CPUs. Weights are int8 with a scale for each channel, activations uint8, and sums int32;
+    the last dense layer and the softmax, or the sigmoid, are float32. As QuantizeLinear and
+    DequantizeLinear in the graph; a server runs it on the CPU, on a machine with CUDA too.
+    """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The numbers that a net is computed in. The input is uint8 and the output float32 in all of them."""
@@ -61,6 +66,11 @@ PRECISION_FLOAT16: Precision.ValueType  # 3
 the softmax, or the sigmoid, is float32 again. A CPU without float16 arithmetic computes in
 float32 with the rounded weights.
 """
+PRECISION_INT8: Precision.ValueType  # 4
+"""Made for CPUs. Weights are int8 with a scale for each channel, activations uint8, and sums int32;
+the last dense layer and the softmax, or the sigmoid, are float32. As QuantizeLinear and
+DequantizeLinear in the graph; a server runs it on the CPU, on a machine with CUDA too.
+"""
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 class _ImageKind:
@@ -74,7 +84,9 @@ class _ImageKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImageKind.V
     IMAGE_KIND_DIGITS: _ImageKind.ValueType  # 1
     """A light digit on a dark ground, centred by its mass in a field of 28 x 28 (MNIST)."""
     IMAGE_KIND_PHOTO: _ImageKind.ValueType  # 2
-    """A colour photograph, RGB."""
+    """A photograph, RGB, or grey where it has one channel."""
+    IMAGE_KIND_PIXELS: _ImageKind.ValueType  # 3
+    """Pixels as they are, of a data set of its own: nothing makes them of other pictures."""
 
 class ImageKind(_ImageKind, metaclass=_ImageKindEnumTypeWrapper):
     """What pictures the model was trained on, and so what a caller should send."""
@@ -84,7 +96,9 @@ IMAGE_KIND_UNSPECIFIED: ImageKind.ValueType  # 0
 IMAGE_KIND_DIGITS: ImageKind.ValueType  # 1
 """A light digit on a dark ground, centred by its mass in a field of 28 x 28 (MNIST)."""
 IMAGE_KIND_PHOTO: ImageKind.ValueType  # 2
-"""A colour photograph, RGB."""
+"""A photograph, RGB, or grey where it has one channel."""
+IMAGE_KIND_PIXELS: ImageKind.ValueType  # 3
+"""Pixels as they are, of a data set of its own: nothing makes them of other pictures."""
 Global___ImageKind: _TypeAlias = ImageKind  # noqa: Y015
 
 @_typing.final
@@ -198,7 +212,8 @@ class InputSpec(_message.Message):
     """What the pictures show."""
     resize: _builtins.str
     """How bytes became pixels in training, as a function and its version ("mnist-centre/1",
-    "photo-bilinear/1"); a server that has not the same one refuses the bundle.
+    "photo-bilinear/1", "photo-bilinear-grey/1", "pixels/1"); a server that has not the same one
+    refuses the bundle.
     """
     def __init__(
         self,
@@ -252,6 +267,9 @@ class Training(_message.Message):
     DATASET_SHA256_FIELD_NUMBER: _builtins.int
     PARITY_MAX_ABS_FIELD_NUMBER: _builtins.int
     PARITY_BOUND_FIELD_NUMBER: _builtins.int
+    PARITY_MEAN_ABS_FIELD_NUMBER: _builtins.int
+    PARITY_MEAN_BOUND_FIELD_NUMBER: _builtins.int
+    CALIBRATION_PICTURES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
@@ -267,14 +285,23 @@ class Training(_message.Message):
     """SHA-256 over the training and held-out data, hexadecimal."""
     parity_max_abs: _builtins.float
     """Largest difference between the probabilities of Keras and of the published file on held-out
-    images: as a CPU computes it and, unless the precision is float32, with the rounding of a CUDA
-    device imitated as well.
+    images: as a CPU computes it and, where the precision is for CUDA too and not float32, with the
+    rounding of a CUDA device imitated as well.
     """
     parity_bound: _builtins.float
     """The bound of that difference, which was checked before the net was published. Where rounding was
     imitated it had to keep to half of it, and the other half is for what differs from device to
-    device; no device took part. 0 in bundles that are older than this field: 1e-5.
+    device; no device took part. 0 in bundles that are older than this field: 1e-5. 1 with int8:
+    there the mean is bounded, and how many right answers may be lost.
     """
+    parity_mean_abs: _builtins.float
+    """Mean over the held-out images of an image's largest difference, as a CPU computes it. 0 in
+    bundles that are older than this field.
+    """
+    parity_mean_bound: _builtins.float
+    """The bound of that mean, which was checked before the net was published; 0 for none."""
+    calibration_pictures: _builtins.int
+    """Training pictures that int8's ranges of activations were taken from; 0 in other precisions."""
     temperature: _builtins.float
     """What the numbers before the softmax, or the sigmoid, were divided by, so that the probabilities
     are as sure as they are right: fitted on pictures kept out of the training, and folded into the
@@ -296,11 +323,14 @@ class Training(_message.Message):
         dataset_sha256: _builtins.str = ...,
         parity_max_abs: _builtins.float = ...,
         parity_bound: _builtins.float = ...,
+        parity_mean_abs: _builtins.float = ...,
+        parity_mean_bound: _builtins.float = ...,
+        calibration_pictures: _builtins.int = ...,
         temperature: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -53,7 +53,7 @@ class ClassifyRequest(_message.Message):
 
     @_builtins.property
     def encoded(self) -> Global___EncodedImages:
-        """As files: JPEG for models of photographs, JPEG or PNG for models of digits."""
+        """As files: JPEG for models of photographs, JPEG or PNG for others."""
 
     def __init__(
         self,

@@ -102,7 +102,8 @@ def check_manifest(
             f"trained on pixels made by {manifest.input.resize!r} ({kind}), which this server lacks"
         )
     made = METHODS[manifest.input.resize]
-    if any(size != must for size, must in zip(image_shape, made, strict=True) if must is not None):
+    sizes = zip(image_shape, made, strict=True)
+    if image_shape[2] not in (1, 3) or any(size != must for size, must in sizes if must):
         raise BundleError(
             f"{manifest.input.resize} does not make images of shape {list(image_shape)}"
         )

@@ -2,14 +2,13 @@
 
 from functools import partial
 
-from convserve_imaging import MNIST_CENTRE, PHOTO_BILINEAR
+from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS, photos, pixels
 from convserve_imaging.digits import centre
-from convserve_imaging.photos import decode
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_server.decoding import Decode
 
-#: What digits may come as; Pillow reads many more, which a server should not be made to.
-_DIGIT_FORMATS = ("JPEG", "PNG")
+#: What digits and pixels may come as; Pillow reads many more, which a server should not be made to.
+_FORMATS = ("JPEG", "PNG")
 
 
 def decoder_for(spec: InputSpec, max_pixels: int, max_decoder_bytes: int) -> Decode:
@@ -21,13 +20,22 @@ def decoder_for(spec: InputSpec, max_pixels: int, max_decoder_bytes: int) -> Dec
         max_decoder_bytes: most memory that decoding a photograph may take, by its header.
     """
     decoders: dict[str, Decode] = {
-        MNIST_CENTRE: partial(centre, formats=_DIGIT_FORMATS),
-        PHOTO_BILINEAR: partial(
-            decode,
+        MNIST_CENTRE: partial(centre, formats=_FORMATS),
+        PIXELS: partial(
+            pixels.decode,
+            height=spec.height,
+            width=spec.width,
+            channels=spec.channels,
+            formats=_FORMATS,
+        ),
+    }
+    for channels, method in PHOTO_METHODS.items():
+        decoders[method] = partial(
+            photos.decode,
             height=spec.height,
             width=spec.width,
             max_pixels=max_pixels,
             max_decoder_bytes=max_decoder_bytes,
-        ),
-    }
+            channels=channels,
+        )
     return decoders[spec.resize]

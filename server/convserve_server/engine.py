@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime as ort
 
-from convserve_protos.bundle_pb2 import PRECISION_TENSOR_FLOAT_32
+from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
 from convserve_server.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.bound_engine import BoundEngine
 from convserve_server.bundle import read_manifest
@@ -166,7 +166,7 @@ def _cuda_fault() -> str:
 
 
 def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -> Engine:
-    """An engine for a model file, not yet warm.
+    """An engine for a model file, not yet warm; for int8 on the CPU, whatever the device.
 
     Args:
         model: the file.
@@ -179,7 +179,17 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
     """
     provider = choose_provider(options.device)
     if provider == CUDA:
-        options = dataclasses.replace(options, tensor_float_32=_takes_tensor_float_32(model))
+        precision = _precision(model)
+        # CUDA has no integer kernels for it: it would compute in float32, slower than from float32.
+        if precision == PRECISION_INT8:
+            log.warning(
+                "%s runs on the CPU: it is of int8, which is for CPUs; publish it in tf32 or "
+                "float16 for CUDA",
+                model,
+            )
+            provider = CPU
+        tensor_float_32 = precision == PRECISION_TENSOR_FLOAT_32
+        options = dataclasses.replace(options, tensor_float_32=tensor_float_32)
     try:
         session = _session(model, provider, options)
     except EngineError:
@@ -197,10 +207,10 @@ def load_engine(model: Path, options: EngineOptions, room: Room | None = None) -
     return DirectEngine(session, provider, most, options.batch_s, room.neighbours, widen)
 
 
-def _takes_tensor_float_32(model: Path) -> bool:
-    """Whether a bundle was published for it; asked on the CPU, before the device has a session."""
+def _precision(model: Path) -> Precision.ValueType:
+    """What a bundle was published in; asked on the CPU, before the device has a session."""
     metadata = _session(model, CPU, EngineOptions()).get_modelmeta().custom_metadata_map
-    return read_manifest(metadata).precision == PRECISION_TENSOR_FLOAT_32
+    return read_manifest(metadata).precision
 
 
 def _wide_session(model: Path, options: EngineOptions, room: Room) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve.picture_paths import DIGIT_SUFFIXES, PHOTO_SUFFIXES, find
+from convserve.picture_paths import PHOTO_SUFFIXES, find, suffixes_of
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_folder_gives_its_pictures_by_name_and_then_those_of_its_folders() -> No
             "top/z/1.jpg",
         ),
     ]
-    assert "top/e.png" in paths("top", suffixes=DIGIT_SUFFIXES)
+    assert "top/e.png" in paths("top", suffixes=suffixes_of("digits"))
 
 
 @pytest.mark.usefixtures("tree")

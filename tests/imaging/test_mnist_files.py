@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convserve_imaging import mnist_files
+from convserve_imaging import idx_files, mnist_files
 from convserve_imaging.errors import DatasetError
-from convserve_imaging.mnist_files import FILES, HELD_OUT, TEST_IMAGES, TEST_LABELS
+from convserve_imaging.mnist_files import HELD_OUT, TEST_IMAGES, TEST_LABELS
 from tests.jpegs import folder
 
 NAMES = [
@@ -39,12 +39,10 @@ def test_one_changed_byte_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_is_found_under_each_of_its_names(tmp_path: Path, name: str) -> None:
-    assert not mnist_files.has_any(tmp_path)
+    assert not idx_files.has_held_out(tmp_path)
     content = b"content"
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    assert mnist_files.has_any(tmp_path)
-    assert mnist_files.has_any(tmp_path, HELD_OUT)
-    assert not mnist_files.has_any(tmp_path, FILES[:2])
+    assert idx_files.has_held_out(tmp_path)
     if not name.endswith(".gz"):
         assert mnist_files.read_folder(tmp_path, [TEST_LABELS]) == {TEST_LABELS.name: content}
 

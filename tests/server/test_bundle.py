@@ -107,14 +107,21 @@ def test_manifest_without_resize_is_refused() -> None:
 def test_resize_that_imaging_has_is_taken(method: str) -> None:
     said = manifest()
     said.input.resize = method
-    height, width, channels = (size or 150 for size in METHODS[method])
-    said.input.height, said.input.width, said.input.channels = height, width, channels
+    height, width, channels = METHODS[method]
+    shape = height or 150, width or 150, channels or 3
+    said.input.height, said.input.width, said.input.channels = shape
     text = json_format.MessageToJson(said)
-    assert check_manifest({MANIFEST_KEY: text}, (height, width, channels), CLASSES) == said
+    assert check_manifest({MANIFEST_KEY: text}, shape, CLASSES) == said
 
 
 @pytest.mark.parametrize(
-    ("method", "shape"), [("mnist-centre/1", (28, 28, 3)), ("photo-bilinear/1", (150, 150, 1))]
+    ("method", "shape"),
+    [
+        ("mnist-centre/1", (28, 28, 3)),
+        ("photo-bilinear/1", (150, 150, 1)),
+        ("photo-bilinear-grey/1", (150, 150, 3)),
+        ("pixels/1", (12, 16, 2)),
+    ],
 )
 def test_shape_that_the_resize_does_not_make_is_refused(
     method: str, shape: tuple[int, int, int]
@@ -139,7 +146,7 @@ def test_precision_that_is_known_is_taken(precision: Precision.ValueType) -> Non
 
 
 @pytest.mark.parametrize(
-    ("stated", "shown"), [('"PRECISION_INT8"', "'PRECISION_INT8'"), ("77", "77"), ('""', "''")]
+    ("stated", "shown"), [('"PRECISION_INT4"', "'PRECISION_INT4'"), ("77", "77"), ('""', "''")]
 )
 def test_precision_that_is_not_known_is_refused_with_those_that_are(
     stated: str, shown: str
@@ -150,7 +157,7 @@ def test_precision_that_is_not_known_is_refused_with_those_that_are(
     assert str(caught.value) == (
         f"the manifest's precision is {shown}, which this server does not know; serve it with a "
         "newer one, or publish it in one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
-        "PRECISION_FLOAT16"
+        "PRECISION_FLOAT16, PRECISION_INT8"
     )
 
 

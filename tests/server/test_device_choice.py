@@ -13,6 +13,7 @@ import pytest
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT16,
     PRECISION_FLOAT32,
+    PRECISION_INT8,
     PRECISION_TENSOR_FLOAT_32,
     PRECISION_UNSPECIFIED,
     Precision,
@@ -207,6 +208,27 @@ def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
     load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
     assert made == [(CUDA, 4)]
     assert [asked["use_tf32"] for asked in cuda.asked] == [use_tf32]
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_int8_runs_on_the_cpu_of_a_cuda_server_and_says_so(
+    device: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cuda = AskedCuda(monkeypatch)
+    path = write_bundle(tmp_path, precision=PRECISION_INT8)
+    engine = load_engine(path, EngineOptions(device, max_batch=4))
+    assert isinstance(engine, DirectEngine)
+    assert engine.provider == CPU
+    assert cuda.asked == []
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        f"{path} runs on the CPU: it is of int8, which is for CPUs; publish it in tf32 or float16 "
+        "for CUDA"
+    )
 
 
 def test_cuda_is_not_asked_for_what_is_no_bundle(

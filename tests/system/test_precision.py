@@ -16,7 +16,12 @@ from tests.system.conftest import WAIT_S, StartServer
 from tests.trainer.drawn import draw_parts
 
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
-NAMES = {"float32": "red-blue", "tf32": "red-blue-tf32", "float16": "red-blue-half"}
+NAMES = {
+    "float32": "red-blue",
+    "tf32": "red-blue-tf32",
+    "float16": "red-blue-half",
+    "int8": "red-blue-int8",
+}
 
 
 def _publish(folder: Path, models: Path, precision: str) -> None:
@@ -40,7 +45,7 @@ def test_every_precision_is_published_served_and_answers_alike(
     # One more, of a later trainer: it is refused, and the digits of before are served.
     (models / "mnist" / "2").mkdir()
     onnx.save(
-        model({"convserve.manifest": '{"format": 1, "precision": "PRECISION_INT8"}'}),
+        model({"convserve.manifest": '{"format": 1, "precision": "PRECISION_INT4"}'}),
         models / "mnist" / "2" / "model.onnx",
     )
 
@@ -60,6 +65,7 @@ def test_every_precision_is_published_served_and_answers_alike(
     np.testing.assert_array_equal(answers["tf32"].probabilities, exact)
     difference = np.abs(answers["float16"].probabilities - exact)
     assert 0 < difference.max() <= 1e-2
+    assert 0 < np.abs(answers["int8"].probabilities - exact).mean() <= 2e-2
     clear = np.abs(exact[:, 0] - exact[:, 1]) > 2e-2
     assert clear.any()
     labels = [answers[precision].indices[clear] for precision in ("float32", "float16")]
@@ -73,5 +79,5 @@ def test_every_precision_is_published_served_and_answers_alike(
     assert server.terminate() == 0
     refusals = [entry for entry in server.log if "not served" in entry["message"]]
     [said] = {entry["message"] for entry in refusals}
-    assert said.startswith("mnist/2 is not served: the manifest's precision is 'PRECISION_INT8', ")
+    assert said.startswith("mnist/2 is not served: the manifest's precision is 'PRECISION_INT4', ")
     assert "exception" not in refusals[0]

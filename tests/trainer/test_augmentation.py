@@ -37,7 +37,8 @@ def _points(pictures: Pictures) -> npt.NDArray[np.float64]:
 
 
 EVERY: dict[str, Any] = {
-    **{"rotation": 20.0, "shear": 10.0, "zoom": 0.2, "stretch": 0.2, "shift": 0.1, "flip": True},
+    **{"rotation": 20.0, "shear": 10.0, "zoom": 0.2, "stretch": 0.2, "crop": 0.3},
+    **{"shift": 0.1, "flip": True},
     **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "erase": 0.3},
 }
 
@@ -104,6 +105,20 @@ def test_zoom_keeps_the_proportions_and_stretch_does_not() -> None:
     stretched = _points(_changed(corner, stretch=0.4))
     assert stretched.prod(axis=1) == pytest.approx(36, abs=4)
     assert np.abs(stretched[:, 0] - stretched[:, 1]).max() > 1.5
+
+
+def test_crop_magnifies_and_never_leaves_the_picture() -> None:
+    slope = (
+        np.zeros((400, 41, 41, 1), np.float32)
+        + np.linspace(0, 1, 41, dtype=np.float32)[:, np.newaxis]
+    )
+    cropped = _changed(slope, crop=0.4)[..., 0]
+    spans = np.ptp(cropped, axis=(1, 2))
+    assert spans.min() == pytest.approx(0.6, abs=0.02)
+    assert spans.max() == pytest.approx(1, abs=0.02)
+    assert cropped[spans < 0.7].min() < 0.05  # at one border or the other
+    assert cropped[spans < 0.7].max() > 0.95
+    assert _changed(np.ones((400, 41, 41, 1), np.float32), crop=0.4)[:, 1:-1, 1:-1].min() > 0.99
 
 
 def test_shear_leaves_the_row_of_the_middle() -> None:

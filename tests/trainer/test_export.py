@@ -8,6 +8,7 @@ import pytest
 from convserve_trainer import bundle, digits, export, parity, predict
 from convserve_trainer.errors import BundleError, ExportError, ParityError
 from convserve_trainer.mnist import Dataset
+from convserve_trainer.parity import Reference
 from convserve_trainer.pictures import Batch
 from convserve_trainer.predict import Pixels, Probabilities
 
@@ -103,6 +104,10 @@ class _Fixed:
         return self._said[: len(images)]
 
 
+def _reference(said: "_Keras | _Fixed") -> Reference:
+    return Reference("Keras", said.predict_on_batch)
+
+
 def _batches(dataset: Dataset, count: int = 1_000) -> list[Batch]:
     return list(digits.data(dataset).held_out.batches(range(count), 50))
 
@@ -120,10 +125,12 @@ def test_parity_of_the_same_net_holds(
     expected = _Keras(model)
     monkeypatch.setattr(predict, "by_onnxruntime", asked)
     monkeypatch.setattr(_Keras, "predict_on_batch", lambda self, x: ask(self._session, x))
-    compared = parity.check([parity.Candidate(model)], expected, _batches(dataset, 1_100))
+    compared = parity.check(
+        [parity.Candidate(model)], _reference(expected), _batches(dataset, 1_100)
+    )
     assert compared.largest <= 1e-6
-    assert compared.keras.total == compared.onnxruntime.total == 1_100
-    assert compared.keras.correct == compared.onnxruntime.correct > 500
+    assert compared.reference.total == compared.onnxruntime.total == 1_100
+    assert compared.reference.correct == compared.onnxruntime.correct > 500
     assert (sizes.count(1), sizes.count(7), sizes.count(50)) == (20, 20, 22)
 
 
@@ -134,7 +141,7 @@ def test_parity_of_a_perturbed_weight_is_refused(model: onnx.ModelProto, dataset
     perturbed[0] += 1e-3
     kernel.CopyFrom(onnx.numpy_helper.from_array(perturbed, kernel.name))
     with pytest.raises(ParityError, match=r"differs from Keras by \d.*e-\d\d \(at most 1e-05"):
-        parity.check([parity.Candidate(model)], expected, _batches(dataset))
+        parity.check([parity.Candidate(model)], _reference(expected), _batches(dataset))
 
 
 def test_parity_sees_one_other_arg_max_within_the_tolerance(
@@ -146,13 +153,13 @@ def test_parity_sees_one_other_arg_max_within_the_tolerance(
     found[42, 4] += 4e-6
     monkeypatch.setattr(predict, "by_onnxruntime", lambda *_: found)
     with pytest.raises(ParityError, match="and in 1 of 50 arg-max, in batches of 1$"):
-        parity.check([parity.Candidate(model)], _Fixed(expected), _batches(dataset))
+        parity.check([parity.Candidate(model)], _reference(_Fixed(expected)), _batches(dataset))
 
 
 def test_parity_refuses_what_is_no_number(model: onnx.ModelProto, dataset: Dataset) -> None:
     expected = _Fixed(np.full((50, 10), np.nan, dtype=np.float32))
     with pytest.raises(ParityError, match="by nan"):
-        parity.check([parity.Candidate(model)], expected, _batches(dataset))
+        parity.check([parity.Candidate(model)], _reference(expected), _batches(dataset))
 
 
 def test_session_of_no_model_is_a_bundle_error() -> None:

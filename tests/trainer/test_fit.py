@@ -1,6 +1,7 @@
 import io
 import signal
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import (
     checkpoint,
+    chunks,
     digits,
     keras_backend,
     models,
@@ -19,17 +21,24 @@ from convserve_trainer import (
     stops,
 )
 from convserve_trainer.errors import DivergedError
-from convserve_trainer.fit import _validate, fit
+from convserve_trainer.fit import _targets, _validate, fit
 from convserve_trainer.mnist import Dataset
 from convserve_trainer.pictures import ArrayPictures, Data
 from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run, found
 from convserve_trainer.stops import Stopped
+from convserve_trainer.tensorflow_steps import Steps
 from convserve_trainer.training_state import Position, Training
 
 LECTURE = recipes.find("lecture", "digits")
 
 LIMIT = 200  # the last batch is smaller than the others
+
+
+@pytest.fixture
+def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a training look up after every step."""
+    monkeypatch.setattr(chunks, "CHUNK_S", 0)
 
 
 def _recipe(epochs: int, seed: int = 3) -> Recipe:
@@ -142,6 +151,7 @@ def test_resumed_training_ends_with_the_weights_of_one_that_never_stopped(
     assert all(_same(_trained(dataset, tmp_path / "part", _recipe(epochs=3), resumed), whole))
 
 
+@pytest.mark.usefixtures("single_steps")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_within_an_epoch_keeps_the_step_it_met(
     number: signal.Signals,
@@ -174,6 +184,7 @@ def test_signal_within_an_epoch_keeps_the_step_it_met(
     assert all(_same(_trained(dataset, tmp_path / "part", recipe, resumed), whole))
 
 
+@pytest.mark.usefixtures("single_steps")
 def test_training_goes_on_from_any_step_with_dropout_and_augmentation(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +235,7 @@ def _random(recipe: Recipe) -> Any:
     return model
 
 
+@pytest.mark.usefixtures("single_steps")
 def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +260,7 @@ def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
     assert found(tmp_path) == [Position(3), Position(2, 3)]
 
 
+@pytest.mark.usefixtures("single_steps")
 @pytest.mark.parametrize(
     ("seconds", "epoch", "said", "kept", "there"),
     [
@@ -298,18 +311,41 @@ def test_training_that_diverges_ends_and_keeps_what_was_good(
         assert all(np.isfinite(w).all() for w in _resumed(tmp_path, recipe).model.get_weights())
 
 
+def test_loss_that_is_not_finite_is_named_with_its_step_within_a_chunk(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    train, targets, asked = Steps.train, _targets, count(1)
+
+    def counted(self: Steps, batches: Any) -> Any:
+        sizes.append(len(batches))
+        return train(self, batches)
+
+    def third_of_second_epoch_spoilt(*of: Any) -> Any:
+        return targets(*of) * (np.nan if next(asked) == 4 + 3 else 1)
+
+    monkeypatch.setattr(Steps, "train", counted)
+    monkeypatch.setattr("convserve_trainer.fit._targets", third_of_second_epoch_spoilt)
+    monkeypatch.setattr(chunks, "CHUNK_S", 1e6)
+    with pytest.raises(DivergedError, match="the loss is nan in step 3 of epoch 2, at a learning"):
+        _fit(dataset, tmp_path, _recipe(epochs=3))
+    assert sizes == [1, 2, 1, 3]
+    assert found(tmp_path) == [Position(1)]
+
+
 class _Counting:
-    """A net whose figures are the labels' mean; stands in for Keras's."""
+    """A net whose figures are the labels' mean; stands in for Keras's and its steps."""
 
     output_shape = (None, 10)
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def test_on_batch(self, pixels: Any, targets: Any, return_dict: bool) -> dict[str, float]:
+    def test(self, batches: Any) -> list[dict[str, float]]:
+        [(pixels, targets)] = batches
         self.sizes.append(len(pixels))
         mean = float(targets.argmax(axis=1).mean())
-        return {"loss": mean, "accuracy": mean / 10}
+        return [{"loss": mean, "accuracy": mean / 10}]
 
 
 @pytest.mark.parametrize(
@@ -320,8 +356,8 @@ def test_validation_is_the_mean_over_the_first_pictures_at_most_all(
 ) -> None:
     pictures = ArrayPictures(dataset.test_images[:200], dataset.test_labels[:200])
     data = replace(_data(dataset), held_out=pictures)
-    model = _Counting()
-    found = _validate(model, data, LECTURE.override(validation_steps=steps))
+    model: Any = _Counting()
+    found = _validate(model, data, LECTURE.override(validation_steps=steps), model)
     assert model.sizes == sizes
     mean = dataset.test_labels[: sum(sizes)].mean()
     assert found == pytest.approx({"loss": mean, "accuracy": mean / 10})

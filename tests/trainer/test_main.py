@@ -190,7 +190,7 @@ def test_memory_that_tensorflow_does_not_get_is_an_error_of_memory() -> None:
         (["--data", "none"], 1, "no folder none"),
         (["--models", "file/models"], 1, "the models folder file/models cannot be written to: "),
         (["--version", "4"], 1, "models/mnist/4 exists; a published version is never overwritten"),
-        (["--limit", "9", "--resume"], 1, "nothing to resume: no training with these settings"),
+        (["--limit", "19", "--resume"], 1, "nothing to resume: no training with these settings"),
     ],
 )
 def test_error_before_training_is_one_line(

@@ -244,7 +244,7 @@ def test_too_many_pictures_that_go_away_during_an_epoch_end_it(
         (["--validation-split", "1"], 2, "--validation-split is 1.0; it takes more than 0 and"),
         (["--validation-split", "0.2"], 2, "red_blue has train and validation already"),
         (["--max-unreadable", "2"], 2, "--max-unreadable is 2.0; it takes 0 to 1"),
-        (["--recipe", "fast"], 2, "no recipe 'fast' for photos; there are: lecture, quick"),
+        (["--recipe", "fast"], 2, "no recipe 'fast' for photos; there are: lecture, best, quick, "),
         (["--resume"], 1, "nothing to resume: no training with these settings"),
     ],
 )

@@ -31,6 +31,7 @@ from convserve_trainer import (
 )
 from convserve_trainer.errors import ExportError, ParityError
 from convserve_trainer.main import main
+from convserve_trainer.parity import Reference
 from convserve_trainer.pictures import Batch
 from convserve_trainer.predict import Pixels, Probabilities
 from tests.bundles import SHAPE, model
@@ -46,14 +47,9 @@ def _run(net: onnx.ModelProto, pixels: Pixels) -> Probabilities:
     return predict.by_onnxruntime(predict.session(net.SerializeToString()), pixels)
 
 
-class _Keras:
-    """Says what a net of ONNX says in float32."""
-
-    def __init__(self, net: onnx.ModelProto) -> None:
-        self._net = net
-
-    def predict_on_batch(self, images: Pixels) -> Probabilities:
-        return _run(self._net, images)
+def _said_by(net: onnx.ModelProto) -> Reference:
+    """What a net of ONNX says in float32."""
+    return Reference("Keras", lambda pixels: _run(net, pixels))
 
 
 def _random_net(scale: float) -> onnx.ModelProto:
@@ -74,7 +70,7 @@ def _batches(count: int) -> list[Batch]:
 def test_what_is_not_said_is_float32() -> None:
     assert precisions.of(PRECISION_UNSPECIFIED) == PRECISION_FLOAT32
     names = [precisions.name(number) for number in Precision.values()]
-    assert names == ["float32", "float32", "tf32", "float16"]
+    assert names == ["float32", "float32", "tf32", "float16", "int8"]
 
 
 def test_every_precision_has_a_name_and_a_bound() -> None:
@@ -212,7 +208,7 @@ def test_net_within_the_bound_passes_and_says_how_far_it_is(
     precision: Precision.ValueType,
 ) -> None:
     net = _random_net(scale=0.1)
-    compared = parity.check(parity.candidates(net, precision), _Keras(net), _batches(500))
+    compared = parity.check(parity.candidates(net, precision), _said_by(net), _batches(500))
     assert 1e-5 < compared.largest <= 5e-3
     assert compared.others <= 2
 
@@ -229,7 +225,7 @@ def test_net_beyond_the_bound_is_refused_with_the_remedy(
 ) -> None:
     net = _random_net(scale=20)
     with pytest.raises(ParityError) as caught:
-        parity.check(parity.candidates(net, precision), _Keras(net), _batches(1_000))
+        parity.check(parity.candidates(net, precision), _said_by(net), _batches(1_000))
     assert str(caught.value).startswith(f"{what} differs from Keras by ")
     assert str(caught.value).endswith("; --precision float32 rounds nothing")
 
@@ -237,7 +233,7 @@ def test_net_beyond_the_bound_is_refused_with_the_remedy(
 def test_weights_that_float16_cannot_hold_are_refused() -> None:
     net = _random_net(scale=1e9)
     with pytest.raises(ParityError, match="float16"):
-        parity.check(parity.candidates(net, PRECISION_FLOAT16), _Keras(net), _batches(50))
+        parity.check(parity.candidates(net, PRECISION_FLOAT16), _said_by(net), _batches(50))
 
 
 def test_labels_that_an_imitation_alone_changes_are_counted() -> None:
@@ -245,7 +241,7 @@ def test_labels_that_an_imitation_alone_changes_are_counted() -> None:
     other.graph.node.insert(4, onnx.helper.make_node("Neg", ["logits"], ["least"]))
     other.graph.node[-1].input[0] = "least"
     compared = [parity.Candidate(net), parity.Candidate(other, tolerance=1)]
-    assert parity.check(compared, _Keras(net), _batches(100)).others == 100
+    assert parity.check(compared, _said_by(net), _batches(100)).others == 100
 
 
 # Publishing

@@ -10,15 +10,16 @@ from convserve_trainer import keras_backend
 
 keras = keras_backend.load()
 ops = keras.ops
+MOVES = ("rotation", "shear", "zoom", "stretch", "crop", "shift", "flip")
 
 
 @keras.saving.register_keras_serializable("convserve")
 class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
     """Changes each picture of a batch at random in training, and none otherwise.
 
-    Rotation, shear, zoom, stretch, shift and flip are one map of coordinates, so that pixels are
-    interpolated once. float32 [N, H, W, C], 0 to 1, in and out; brightness and contrast may leave
-    that range.
+    Rotation, shear, zoom, stretch, crop, shift and flip are one map of coordinates, so that pixels
+    are interpolated once. float32 [N, H, W, C], 0 to 1, in and out; brightness and contrast may
+    leave that range.
 
     Args:
         amounts: the fields of `recipe.Augmentation`.
@@ -39,7 +40,7 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
         if not training:
             return pictures
         said = self.amounts
-        if any(said[name] for name in ("rotation", "shear", "zoom", "stretch", "shift", "flip")):
+        if any(said[name] for name in MOVES):
             pictures = self._moved(pictures)
         if said["saturation"] and pictures.shape[-1] > 1:
             grey = ops.mean(pictures, axis=-1, keepdims=True)
@@ -69,15 +70,21 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
         shear = ops.tan(self._drawn(pictures, math.radians(said["shear"])))
         zoom = self._drawn(pictures, said["zoom"])
         stretch = self._drawn(pictures, said["stretch"])
-        across, down = ops.exp(zoom - stretch / 2), ops.exp(zoom + stretch / 2)
+        part = 1 - (self._drawn(pictures, 0.5) + 0.5) * said["crop"]
+        across, down = part * ops.exp(zoom - stretch / 2), part * ops.exp(zoom + stretch / 2)
         if said["flip"]:
             across = across * ops.sign(self._drawn(pictures, 1.0))
         cosine, sine = ops.cos(turn), ops.sin(turn)
         a, b = cosine * across, (cosine * shear - sine) * down
         c, d = sine * across, (sine * shear + cosine) * down
         x, y = (columns - 1) / 2, (rows - 1) / 2
-        right = x - a * x - b * y + self._drawn(pictures, said["shift"] * columns)
-        below = y - c * x - d * y + self._drawn(pictures, said["shift"] * rows)
+        free = (1 - part) / 2  # on each side of a part in the middle
+        right, below = (
+            middle
+            + self._drawn(pictures, said["shift"]) * size
+            + free * self._drawn(pictures, 1.0) * (size - 1)
+            for middle, size in ((x - a * x - b * y, columns), (y - c * x - d * y, rows))
+        )
         none = ops.zeros_like(a)
         return ops.image.affine_transform(
             pictures,

@@ -6,13 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_imaging import METHODS
-from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
+from convserve_protos.bundle_pb2 import (
+    IMAGE_KIND_DIGITS,
+    IMAGE_KIND_PHOTO,
+    IMAGE_KIND_PIXELS,
+    ImageKind,
+    Manifest,
+)
 from convserve_trainer import bundle, export, predict
 from convserve_trainer.errors import BundleError
 from convserve_trainer.pictures import Pictures
 from convserve_trainer.score import Score, score
 
-KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO)
+KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, IMAGE_KIND_PIXELS)
 
 
 def evaluate(file: Path, pictures: Pictures) -> Score:

@@ -49,7 +49,7 @@ def export(model: "keras.Model") -> onnx.ModelProto:
     _rename(graph, graph.output[0].name, OUTPUT)
     for value in (graph.input[0], graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
-    _tidy(slim, model.name)
+    tidy(slim, model.name)
     check(slim)
     return slim
 
@@ -88,6 +88,22 @@ def describe(value: onnx.ValueInfoProto) -> str:
     return f"{value.name}: {dtype} [{', '.join(axes)}]"
 
 
+def tidy(model: onnx.ModelProto, name: str) -> None:
+    """Drops what the converters leave behind and no runtime needs."""
+    model.ir_version = IR_VERSION
+    model.producer_name = "convserve"
+    model.ClearField("producer_version")
+    model.ClearField("doc_string")
+    model.ClearField("metadata_props")
+    used = {node.domain for node in model.graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    model.graph.name = name
+    model.graph.ClearField("doc_string")
+    model.graph.ClearField("value_info")
+
+
 def _converted(model: "keras.Model") -> onnx.ModelProto:
     keras = keras_backend.load()
     signature = [keras.InputSpec(shape=model.input_shape, dtype="uint8", name=INPUT)]
@@ -117,19 +133,3 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 def _replaced(names: Iterable[str], old: str, new: str) -> list[str]:
     return [new if name == old else name for name in names]
-
-
-def _tidy(model: onnx.ModelProto, name: str) -> None:
-    """Drops what the converters leave behind and no runtime needs."""
-    model.ir_version = IR_VERSION
-    model.producer_name = "convserve"
-    model.ClearField("producer_version")
-    model.ClearField("doc_string")
-    model.ClearField("metadata_props")
-    used = {node.domain for node in model.graph.node}
-    kept = [opset for opset in model.opset_import if opset.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(kept)
-    model.graph.name = name
-    model.graph.ClearField("doc_string")
-    model.graph.ClearField("value_info")

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer import precisions, sources
+from convserve_trainer import precision_options, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -59,12 +59,12 @@ def run(options: argparse.Namespace) -> None:
     )
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
+    settings = precision_options.settings(options)
     from convserve_trainer import train
     from convserve_trainer.report.page import Asked
 
     name = sources.model_name(options) if options.name is None else options.name
-    precision = precisions.NAMES[options.precision]
-    target = train.Target(options.models, name, options.version, precision)
+    target = train.Target(options.models, name, options.version, settings)
     train.train(
         recipe,
         load,
@@ -183,14 +183,7 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "make the published probabilities as sure as they are right on these: one temperature, "
         "folded into the last layer",
     )
-    group.add_argument(
-        "--precision",
-        choices=list(precisions.NAMES),
-        default="float32",
-        help="what servers compute in: tf32 lets CUDA round to TensorFloat-32, float16 halves the "
-        "file; both must keep to 0.01 of Keras's probabilities, float32 to 0.00001 "
-        "[default: %(default)s]",
-    )
+    precision_options.add(group, "float32")
     group.add_argument(
         "--models",
         metavar="DIR",
@@ -201,12 +194,12 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--name",
         metavar="NAME",
-        help="of the model [default: mnist; for photos as DIR's name, cats-dogs for cats_dogs]",
+        help="of the model [default: mnist; of other data as DIR's name, cats-dogs for cats_dogs]",
     )
     group.add_argument(
         "--version",
         metavar="NUMBER",
-        type=_version,
+        type=version,
         help="version, 1 or more, that does not exist [default: the highest plus 1]",
     )
     group.add_argument(
@@ -218,7 +211,12 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _version(text: str) -> int:
+def version(text: str) -> int:
+    """A type of option: a version.
+
+    Raises:
+        ArgumentTypeError: the text is none.
+    """
     if not text.isascii() or not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no version: 1 or more")
     return int(text)

@@ -11,6 +11,7 @@ from functools import cache
 from types import ModuleType
 
 from convserve_trainer import limits, matplotlib_cache
+from convserve_trainer.step_parts import Threads
 
 NOISE = "|".join(
     (
@@ -20,6 +21,21 @@ NOISE = "|".join(
         "^Fontconfig error: No writable cache directories",  # fc-list, which Matplotlib asks
     )
 )
+
+
+_threads = Threads()
+
+
+def use(threads: Threads) -> None:
+    """Says how threads should be used, before the first `load`; after it, it is decided."""
+    global _threads
+    if load.cache_info().currsize == 0:
+        _threads = threads
+
+
+def parts() -> int:
+    """Returns in how many parts the batches of a training are computed, if its net allows it."""
+    return _threads.parts
 
 
 @cache
@@ -38,9 +54,11 @@ def load() -> ModuleType:
         import keras
         import tensorflow
 
-        if threads := limits.quota_threads():  # TensorFlow knows nothing of quotas
+        # TensorFlow knows nothing of quotas.
+        if threads := _threads.each or limits.quota_threads():
+            together = _threads.parts if _threads.each else threads
             tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
-            tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
+            tensorflow.config.threading.set_inter_op_parallelism_threads(together)
         tensorflow.config.list_physical_devices()  # looks for a GPU, which it talks about
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from convserve_trainer import fit_command, refusals, sources, stops
+from convserve_trainer import convert_command, fit_command, refusals, sources, stops
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
 from convserve_trainer.lecture import commands as lecture_commands
@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     _add_check_data(commands)
     _add_fit(commands)
+    _add_convert(commands)
     _add_sweep(commands)
     _add_evaluate(commands)
     _add_compare(commands)
@@ -133,6 +134,13 @@ def _add(
 def _add_fit(commands: Commands) -> None:
     what = "train a net, evaluate it, export it and publish it"
     fit_command.add_options(_add(commands, "fit", what, fit_command.EXAMPLES, fit_command.run))
+
+
+def _add_convert(commands: Commands) -> None:
+    what, examples = convert_command.WHAT, convert_command.EXAMPLES
+    convert_command.add_options(
+        _add(commands, "convert", what, examples, convert_command.run), BUNDLE_HELP
+    )
 
 
 def _add_sweep(commands: Commands) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from convserve_protos.bundle_pb2 import Manifest, Precision, Training
-from convserve_trainer import precisions
+from convserve_protos.bundle_pb2 import PRECISION_INT8, Manifest, Precision, Training
+from convserve_trainer import int8_loss, precisions
 from convserve_trainer.errors import UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import Data
@@ -24,7 +24,7 @@ KEY = "convserve.manifest"
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MADE_WITH = (
-    *("convserve", "keras", "tensorflow", "tf2onnx", "onnx", "onnxslim", "numpy"),
+    *("convserve", "keras", "tensorflow", "tf2onnx", "onnx", "onnxslim", "onnxruntime", "numpy"),
     *("simplejpeg", "cykooz.resizer", "pillow"),  # make the pixels
 )
 
@@ -50,6 +50,7 @@ def of(
     compared: Comparison,
     parameters: int,
     precision: Precision.ValueType,
+    calibrated: int = 0,
 ) -> Manifest:
     """Returns the manifest of a net.
 
@@ -61,6 +62,7 @@ def of(
         compared: Keras and the exported net on all that is held out.
         parameters: trainable ones.
         precision: that it is published in.
+        calibrated: training pictures that int8 is calibrated on.
     """
     manifest = Manifest(
         format=FORMAT,
@@ -75,15 +77,35 @@ def of(
             versions=versions(),
             git_commit=git_commit(),
             dataset_sha256=data.sha256,
-            parity_max_abs=compared.largest,
-            parity_bound=precisions.BOUNDS[precision],
         ),
-        metrics=compared.onnxruntime.as_dict() | {"keras_correct": compared.keras.correct},
         parameters=parameters,
-        precision=precision,
     )
-    manifest.created.FromDatetime(datetime.now(UTC))
+    state(manifest, compared, precision, calibrated)
     return manifest
+
+
+def state(
+    manifest: Manifest, compared: Comparison, precision: Precision.ValueType, calibrated: int
+) -> None:
+    """Makes a manifest say what the published file is, and how it compares.
+
+    Args:
+        manifest: of the net.
+        compared: the file, and Keras or what has every label of Keras's.
+        precision: of the file.
+        calibrated: training pictures that int8 is calibrated on, otherwise 0.
+    """
+    manifest.precision = precision
+    metrics = compared.onnxruntime.as_dict() | {"keras_correct": compared.reference.correct}
+    manifest.metrics.clear()
+    manifest.metrics.update(metrics)
+    training = manifest.training
+    training.parity_max_abs = compared.largest
+    training.parity_bound = precisions.BOUNDS[precision]
+    training.parity_mean_abs = compared.mean
+    training.parity_mean_bound = int8_loss.MEAN if precision == PRECISION_INT8 else 0
+    training.calibration_pictures = calibrated
+    manifest.created.FromDatetime(datetime.now(UTC))
 
 
 def attach(manifest: Manifest, model: "onnx.ModelProto") -> None:

@@ -39,6 +39,21 @@ def check_size(recipe: Recipe) -> None:
         )
 
 
+def check_pictures(recipe: Recipe, spec: InputSpec) -> None:
+    """Checks that the recipe's net can take pictures of the size that the data have.
+
+    Raises:
+        UsageError: they are too small.
+    """
+    smallest = layers.smallest(recipe.net)
+    if min(spec.height, spec.width) < smallest:
+        raise UsageError(
+            f"the pictures have {spec.height} x {spec.width} pixels; the net of recipe "
+            f"{recipe.name} takes {smallest} x {smallest} or more: take another recipe, or a file "
+            "of your own with fewer or smaller layers"
+        )
+
+
 def build(recipe: Recipe, spec: InputSpec, classes: int, pictures: int) -> "keras.Model":
     """Returns the recipe's net, compiled, its weights drawn from the recipe's seed.
 

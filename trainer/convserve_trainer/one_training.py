@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from convserve_trainer import models, order
+from convserve_trainer import keras_backend, models, order
 from convserve_trainer.errors import Interrupted, TrainerError
 from convserve_trainer.fit import fit
 from convserve_trainer.history import History
@@ -88,7 +88,8 @@ def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) 
     """Shows one batch as the lecture does, and its values as the first convolution gets them."""
     numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
     pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
-    scaled = model.layers[0](pixels)
+    scaling = keras_backend.load().layers.Rescaling
+    scaled = next(layer for layer in model.layers if isinstance(layer, scaling))(pixels)
     print(
         f"data batch shape: {pixels.shape}, {pixels.dtype}, {pixels.min()} to {pixels.max()}",
         f"labels batch shape: {labels.shape}",

@@ -1,24 +1,24 @@
-"""Parity: the exported net must say what Keras says, on real held-out images."""
+"""Parity: the published net must say what its reference says, on real held-out images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT32,
+    PRECISION_INT8,
     PRECISION_TENSOR_FLOAT_32,
     Precision,
 )
 from convserve_trainer import precisions, predict
 from convserve_trainer.errors import ParityError
-from convserve_trainer.pictures import Batch
+from convserve_trainer.pictures import Batch, Pixels
 from convserve_trainer.score import Score, score
 
 if TYPE_CHECKING:
-    import keras
     import onnx
 
 TOLERANCE = precisions.BOUNDS[PRECISION_FLOAT32]
@@ -26,14 +26,26 @@ BATCH_SIZES = (1, 7)  # the remainder of a division, too, must not matter
 IN_ALL_SIZES = 1_000  # images
 
 
+class Reference(NamedTuple):
+    """What the others are compared with.
+
+    Attributes:
+        name: how messages call it: Keras.
+        answers: to uint8 [N, H, W, C], as float32 [N, K].
+    """
+
+    name: str
+    answers: Callable[[Pixels], predict.Probabilities]
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A net that must say what Keras says.
+    """A net that must say what the reference says.
 
     Attributes:
         model: uint8 [N, H, W, C] to float32 [N, K].
         tolerance: largest difference of a probability that is taken. Up to `TOLERANCE` every
-            arg-max must agree, too. Beyond it one may differ where Keras's two highest
+            arg-max must agree, too. Beyond it one may differ where the reference's two highest
             probabilities are within twice the tolerance, and the tolerance itself sees to that.
         what: how messages call it.
     """
@@ -45,39 +57,53 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What both make of the held-out images.
+    """What all make of the held-out images.
 
     Attributes:
-        keras: its score.
+        reference: its score.
         onnxruntime: the score of the first candidate.
-        largest: difference between a probability of Keras and of any candidate.
-        others: images of which a candidate has another arg-max than Keras; of the one with most.
+        largest: difference between a probability of the reference and of any candidate.
+        others: images of which a candidate has another arg-max; of the one with most.
+        mean: over the images, of the largest difference of the first candidate.
+        changed: images that the reference alone or the first candidate alone gets right.
     """
 
-    keras: Score
+    reference: Score
     onnxruntime: Score
     largest: float
     others: int
+    mean: float
+    changed: int
 
 
-def candidates(exported: "onnx.ModelProto", precision: Precision.ValueType) -> list[Candidate]:
+def candidates(
+    exported: "onnx.ModelProto",
+    precision: Precision.ValueType,
+    calibration: Iterable[Pixels] = (),
+) -> list[Candidate]:
     """Returns what must be compared before a net is published in a precision; that net first.
 
     The others imitate what a GPU makes of it, and must keep to half of the bound; the other half is
-    for what they do not imitate.
+    for what they do not imitate. With int8 the other is the net in float32.
 
     Args:
         exported: the net in float32.
         precision: that it is published in, a known one.
+        calibration: training pictures, of which int8 takes its ranges.
 
     Raises:
         ExportError: the net cannot be had in this precision.
     """
     if precision == PRECISION_FLOAT32:
         return [Candidate(exported)]
+    bound = precisions.BOUNDS[precision]
+    if precision == PRECISION_INT8:
+        from convserve_trainer import int8
+
+        made = int8.convert(exported, calibration)
+        return [Candidate(made, bound, "ONNX Runtime in int8"), Candidate(exported)]
     from convserve_trainer import float16, gpu_rounding
 
-    bound = precisions.BOUNDS[precision]
     imitation = Candidate(
         gpu_rounding.imitated(exported, precision),
         bound / 2,
@@ -89,13 +115,13 @@ def candidates(exported: "onnx.ModelProto", precision: Precision.ValueType) -> l
 
 
 def check(
-    compared: Sequence[Candidate], model: "keras.Model", batches: Iterable[Batch]
+    compared: Sequence[Candidate], reference: Reference, batches: Iterable[Batch]
 ) -> Comparison:
-    """Compares ONNX Runtime with Keras on every image.
+    """Compares ONNX Runtime with the reference on every image.
 
     Args:
         compared: the net that will be published, and others that must agree as well.
-        model: uint8 [N, H, W, C] to float32 [N, K].
+        reference: what they must agree with.
         batches: all that is held out, one image or more; the net that will be published is asked
             about the first `IN_ALL_SIZES` in batches of `BATCH_SIZES` too.
 
@@ -103,33 +129,38 @@ def check(
         ParityError: a candidate differs by more than it may.
     """
     sessions = [predict.session(candidate.model.SerializeToString()) for candidate in compared]
-    said_by_keras, said_by_people = [], []
+    said_by_reference, said_by_people = [], []
     said_by_each: list[list[predict.Probabilities]] = [[] for _ in compared]
     largest, seen = 0.0, 0
     for pixels, labels in batches:
-        expected = predict.by_keras(model, pixels)
+        expected = reference.answers(pixels)
         for size in BATCH_SIZES if seen < IN_ALL_SIZES else ():
             found = predict.by_onnxruntime(sessions[0], pixels, size)
-            largest = max(largest, _difference(compared[0], found, expected, size))
+            difference = _difference(compared[0], reference, found, expected, size)
+            largest = max(largest, difference)
         for candidate, session, said in zip(compared, sessions, said_by_each, strict=True):
             found = predict.by_onnxruntime(session, pixels, len(pixels))
-            largest = max(largest, _difference(candidate, found, expected, len(pixels)))
+            difference = _difference(candidate, reference, found, expected, len(pixels))
+            largest = max(largest, difference)
             said.append(found)
         seen += len(pixels)
-        said_by_keras.append(expected)
+        said_by_reference.append(expected)
         said_by_people.append(labels)
-    keras, labels = np.concatenate(said_by_keras), np.concatenate(said_by_people)
+    right, labels = np.concatenate(said_by_reference), np.concatenate(said_by_people)
     each = [np.concatenate(said) for said in said_by_each]
     return Comparison(
-        keras=score(keras, labels),
+        reference=score(right, labels),
         onnxruntime=score(each[0], labels),
         largest=largest,
-        others=max(_others(rows, keras) for rows in each),
+        others=max(_others(rows, right) for rows in each),
+        mean=float(np.abs(each[0] - right).max(axis=1).mean()),
+        changed=int(((each[0].argmax(axis=1) == labels) != (right.argmax(axis=1) == labels)).sum()),
     )
 
 
 def _difference(
     candidate: Candidate,
+    reference: Reference,
     found: npt.NDArray[np.float32],
     expected: npt.NDArray[np.float32],
     batch: int,
@@ -141,7 +172,7 @@ def _difference(
     if not largest <= candidate.tolerance or (exact and others):
         advice = "" if exact else "; --precision float32 rounds nothing"
         raise ParityError(
-            f"{candidate.what} differs from Keras by {largest:.2e} (at most "
+            f"{candidate.what} differs from {reference.name} by {largest:.2e} (at most "
             f"{candidate.tolerance:.0e} is taken) and in {others} of {len(found):,} arg-max, in "
             f"batches of {batch}{advice}"
         )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from convserve_imaging import PHOTO_BILINEAR
+from convserve_imaging import PHOTO_METHODS
 from convserve_trainer import limits, photo_losses, photo_reader, refusals, user_cache
 from convserve_trainer.errors import DataError
 from convserve_trainer.photo_folders import Photo
@@ -29,7 +29,7 @@ class Decoded(NamedTuple):
     """What came of decoding every photograph once.
 
     Attributes:
-        pixels: uint8 [N, H, W, 3] of the readable ones, in their order; None if not kept.
+        pixels: uint8 [N, H, W, C] of the readable ones, in their order; None if not kept.
         unreadable: numbers of the others, with the reason.
         where: the pixels are kept, for a message.
     """
@@ -39,13 +39,15 @@ class Decoded(NamedTuple):
     where: str
 
 
-def suitable(count: int, height: int, width: int) -> str:
+def suitable(count: int, height: int, width: int, channels: int = 3) -> str:
     """Returns "memory" if the pixels of so many photographs are but a SHARE of it, else "none"."""
-    fits = count * height * width * 3 <= SHARE * limits.available_bytes()
+    fits = count * height * width * channels <= SHARE * limits.available_bytes()
     return "memory" if fits else "none"
 
 
-def decoded(photos: Sequence[Photo], height: int, width: int, mode: str) -> Decoded:
+def decoded(
+    photos: Sequence[Photo], height: int, width: int, mode: str, channels: int = 3
+) -> Decoded:
     """Returns the photographs' pixels, kept as asked.
 
     Args:
@@ -53,15 +55,16 @@ def decoded(photos: Sequence[Photo], height: int, width: int, mode: str) -> Deco
         height: rows that each is given.
         width: columns that each is given.
         mode: one of MODES.
+        channels: that each is given, 3 (RGB) or 1 (grey).
 
     Raises:
         DataError: the cache's disk is full, or refuses.
     """
-    shape = (len(photos), height, width, 3)
+    shape = (len(photos), height, width, channels)
     if mode == "disk":
         return _on_disk(photos, shape)
     kept = np.empty(shape, np.uint8) if mode == "memory" else None
-    unreadable = _decode(photos, height, width, kept)
+    unreadable = _decode(photos, shape, kept)
     if kept is None:
         return Decoded(None, unreadable, "for each epoch anew")
     readable = kept[: len(photos) - len(unreadable)]
@@ -69,13 +72,13 @@ def decoded(photos: Sequence[Photo], height: int, width: int, mode: str) -> Deco
 
 
 def _decode(
-    photos: Sequence[Photo], height: int, width: int, into: Pixels | None
+    photos: Sequence[Photo], shape: tuple[int, int, int, int], into: Pixels | None
 ) -> dict[int, Exception]:
     """Decodes every photograph, the readable ones into the first rows; returns the others."""
     unreadable: dict[int, Exception] = {}
 
     def read(number: int) -> Pixels:
-        return photo_reader.read(photos[number].path, height, width)
+        return photo_reader.read(photos[number].path, *shape[1:])
 
     for number, found in photo_reader.each(read, len(photos)):
         if isinstance(found, Exception):
@@ -87,7 +90,7 @@ def _decode(
 
 def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decoded:
     """Returns pixels from a folder named after what they are made of; makes it first if needed."""
-    settings = "\n".join([PHOTO_BILINEAR, str(shape), *(photo.sha256 for photo in photos)])
+    settings = "\n".join([PHOTO_METHODS[shape[3]], str(shape), *(photo.sha256 for photo in photos)])
     folder = user_cache.folder("photos") / hashlib.sha256(settings.encode()).hexdigest()[:32]
     try:
         if not folder.is_dir():
@@ -113,7 +116,7 @@ def _fill(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int
             # Writing to a mapped file on a full disk kills the process; this only fails.
             if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        unreadable = _decode(photos, *shape[1:3], pixels)
+        unreadable = _decode(photos, shape, pixels)
         pixels.flush()
         reasons = {number: photo_losses.reason(error) for number, error in unreadable.items()}
         (temporary / UNREADABLE).write_text(json.dumps(reasons))

@@ -26,14 +26,20 @@ AHEAD = 3  # batches that are decoded or wait to be: enough for a pause of the d
 Result = TypeVar("Result")
 
 
-def read(path: Path, height: int, width: int) -> Pixels:
-    """Returns the pixels of a file: uint8 [height, width, 3], RGB, 0 to 255, not scaled.
+def read(path: Path, height: int, width: int, channels: int = 3) -> Pixels:
+    """Returns the pixels of a file: uint8 [height, width, channels], 0 to 255, not scaled.
+
+    Args:
+        path: of the file.
+        height: rows that it is given.
+        width: columns.
+        channels: 3 (RGB) or 1 (grey).
 
     Raises:
         OSError: it cannot be read.
         PictureError: it is no JPEG, or a damaged one.
     """
-    return decode(path.read_bytes(), height, width)
+    return decode(path.read_bytes(), height, width, channels=channels)
 
 
 def sha256(path: Path) -> str:
@@ -70,11 +76,16 @@ class PhotoPictures:
         height: rows that each is given.
         width: columns that each is given.
         losses: counts what is lost, and says when it is too much.
+        channels: that each is given, 3 (RGB) or 1 (grey).
     """
 
-    def __init__(self, photos: Sequence[Photo], height: int, width: int, losses: Losses) -> None:
+    in_memory = False
+
+    def __init__(
+        self, photos: Sequence[Photo], height: int, width: int, losses: Losses, channels: int = 3
+    ) -> None:
         self._photos = photos
-        self._size = height, width
+        self._shape = height, width, channels
         self._losses = losses
         self._lost: set[int] = set()
 
@@ -99,7 +110,7 @@ class PhotoPictures:
 
             def start(count: int) -> list[tuple[int, Future[Pixels]]]:
                 return [
-                    (number, pool.submit(read, self._photos[number].path, *self._size))
+                    (number, pool.submit(read, self._photos[number].path, *self._shape))
                     for number in islice(numbers, count)
                 ]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from convserve_imaging import PHOTO_BILINEAR
+from convserve_imaging import PHOTO_METHODS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer import photo_cache, photo_folders, photo_reader
+from convserve_trainer.class_names import check_limit
 from convserve_trainer.errors import DataError
 from convserve_trainer.photo_folders import Found, Photo, shown
 from convserve_trainer.photo_losses import Losses
@@ -29,6 +30,7 @@ class Source:
         split: share of one folder of class folders that is held out; None for two folders.
         max_unreadable: share of them that may be lost, 0 to 1.
         cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
+        channels: that each is given, 3 (RGB) or 1 (grey).
     """
 
     folder: Path
@@ -37,10 +39,11 @@ class Source:
     split: float | None = None
     max_unreadable: float = 0.01
     cache: str | None = None
+    channels: int = 3
 
 
 def load(source: Source, limit: int | None, say: Say) -> Data:
-    """Returns photographs to train on, and those held out, as uint8 [N, height, width, 3].
+    """Returns photographs to train on, and those held out, as uint8 [N, height, width, channels].
 
     Each file is read and decoded once before this returns. The held-out ones are in the order of
     their digests, so that any first part of them is a fair sample.
@@ -52,9 +55,10 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
 
     Raises:
         DataError: the folders are not as they should be, or too much in them cannot be read.
-        UsageError: `source.split` does not suit the folders.
+        UsageError: `source.split` does not suit the folders, or `limit` is below the classes.
     """
     found, validation = photo_folders.find(source.folder, source.split)
+    check_limit(limit, len(found.labels))
     reader = _Reader(source, [found, validation] if validation else [found], say)
     train = reader.read(found.photos)
     if validation:
@@ -73,9 +77,9 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
         spec=InputSpec(
             height=source.height,
             width=source.width,
-            channels=3,
+            channels=source.channels,
             kind=IMAGE_KIND_PHOTO,
-            resize=PHOTO_BILINEAR,
+            resize=PHOTO_METHODS[source.channels],
         ),
         train=train_pictures,
         held_out=held_out_pictures,
@@ -121,7 +125,9 @@ class _Reader:
         self._say = say
         total = sum(len(part.photos) for part in found)
         self.losses = Losses(source.folder, total, source.max_unreadable)
-        self._cache = source.cache or photo_cache.suitable(total, source.height, source.width)
+        self._cache = source.cache or photo_cache.suitable(
+            total, source.height, source.width, source.channels
+        )
         passed_over = sum(part.passed_over for part in found)
         if passed_over:
             say(f"{passed_over:,} entries are hidden, or no JPEG by their names: passed over")
@@ -141,9 +147,10 @@ class _Reader:
 
     def pictures(self, photos: Sequence[Photo], what: str) -> tuple[list[Photo], Pictures]:
         """Returns those that can be decoded, and their pixels."""
-        height, width = self._source.height, self._source.width
         self._check_classes(photos, what)
-        decoded = photo_cache.decoded(photos, height, width, self._cache)
+        source = self._source
+        size = source.height, source.width
+        decoded = photo_cache.decoded(photos, *size, self._cache, source.channels)
         self.losses.add({photos[n].path: error for n, error in decoded.unreadable.items()})
         for note in self.losses.notes():
             self._say(note)
@@ -151,7 +158,7 @@ class _Reader:
         self._check_classes(kept, what)
         self._say(f"{len(kept):,} photographs {what}, decoded {decoded.where}")
         if decoded.pixels is None:
-            return kept, photo_reader.PhotoPictures(kept, height, width, self.losses)
+            return kept, photo_reader.PhotoPictures(kept, *size, self.losses, source.channels)
         labels = np.array([photo.label for photo in kept], np.int64)
         return kept, ArrayPictures(decoded.pixels, labels)
 

@@ -24,6 +24,10 @@ class Pictures(Protocol):
     def labels(self) -> npt.NDArray[np.integer]:
         """The numbers of their classes, [N], 0 to K - 1."""
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether a batch costs next to nothing, because no file is decoded for it."""
+
     def __len__(self) -> int:
         """Returns how many there are."""
 
@@ -50,6 +54,7 @@ class ArrayPictures:
 
     pixels: Pixels
     labels: npt.NDArray[np.integer]
+    in_memory = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -81,6 +86,11 @@ class Part:
         """See `Pictures`."""
         labels: npt.NDArray[np.integer] = self.whole.labels[self.numbers]
         return labels
+
+    @property
+    def in_memory(self) -> bool:
+        """See `Pictures`."""
+        return self.whole.in_memory
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -135,6 +145,7 @@ class Data:
         validation: of what is neither, chooses the weights; None where there is none.
         unseen: of what is neither, decides a temperature; None where there is none.
         sha256: digest of all of it, hexadecimal.
+        lifts_floor: whether the recipe's accuracy floor is not meant for such data.
         notes: returns, and forgets, lines on what has happened to the data since the last call.
     """
 
@@ -146,4 +157,5 @@ class Data:
     sha256: str
     validation: Pictures | None = None
     unseen: Pictures | None = None
+    lifts_floor: bool = False
     notes: Callable[[], list[str]] = list

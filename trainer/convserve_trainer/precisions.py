@@ -5,11 +5,15 @@ float16 and TensorFloat-32 keep 11 bits of a number, 10 of them stored: rounding
 lecture's net has, change a logit of 10 by up to 10 * 10 * 2^-11 = 0.05 where nothing cancels, and a
 probability by a quarter of that, since no softmax or sigmoid is steeper. That is about the bound;
 most roundings cancel, and what is measured is a few times less.
+
+int8 keeps 8 bits of a layer's whole range, not of each number, and no useful bound holds for every
+picture. What is bounded is what it costs over all of them: see `int8_loss.py`.
 """
 
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT16,
     PRECISION_FLOAT32,
+    PRECISION_INT8,
     PRECISION_TENSOR_FLOAT_32,
     PRECISION_UNSPECIFIED,
     Precision,
@@ -20,6 +24,7 @@ NAMES = {
     "float32": PRECISION_FLOAT32,
     "tf32": PRECISION_TENSOR_FLOAT_32,
     "float16": PRECISION_FLOAT16,
+    "int8": PRECISION_INT8,
 }
 
 #: Largest difference between a probability of a server and of Keras.
@@ -27,7 +32,11 @@ BOUNDS = {
     PRECISION_FLOAT32: 1e-5,  # sums in another order, nothing else
     PRECISION_TENSOR_FLOAT_32: 1e-2,
     PRECISION_FLOAT16: 1e-2,
+    PRECISION_INT8: 1.0,  # none: no probabilities differ by more
 }
+
+#: Training pictures that int8 is calibrated on, unless `--calibration-pictures` says otherwise.
+CALIBRATION_PICTURES = 512
 
 
 def of(stated: Precision.ValueType) -> Precision.ValueType:

@@ -31,13 +31,14 @@ class Progress:
         self._columns = ("loss", "accuracy", *validation, "seconds", "input")
         self._headed = False
         self._epoch = 0
-        self._first = 0.0
+        self._first: tuple[int, float] | None = None
         self._drawn = 0.0
         self._width = 0
 
     def start(self, epoch: int) -> None:
         """Begins an epoch, counted from 0."""
         self._epoch = epoch
+        self._first = None
         self._drawn = 0.0
         if not self._headed:
             self._headed = True
@@ -47,14 +48,15 @@ class Progress:
     def step(self, done: int, logs: Mapping[str, float]) -> None:
         """Shows that so many steps of the epoch are done; redraws ten times a second at most."""
         now = time.monotonic()
-        if done == 1:  # it compiles the net, and so says nothing of the time left
-            self._first = now
+        if self._first is None:  # they may have compiled the net, and say nothing of the time left
+            self._first = done, now
             return
+        first, since = self._first
         if not self._stream.isatty() or now - self._drawn < REDRAW_S:
             return
         self._drawn = now
         filled = BAR * done // self.steps
-        left = (now - self._first) / (done - 1) * (self.steps - done)
+        left = (now - since) / (done - first) * (self.steps - done)
         self._draw(
             f"epoch {self._epoch + 1}/{self._epochs}  [{'=' * filled:{BAR}}] {done}/{self.steps}  "
             f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  {left:.0f} s left"

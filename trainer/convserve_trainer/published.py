@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from convserve_protos.bundle_pb2 import Manifest, Precision
+from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import bundle, precisions
+from convserve_trainer.conversion import Settings
 from convserve_trainer.errors import BundleError
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
@@ -23,7 +24,7 @@ def find(folder: Path, version: int | None) -> Path | None:
 
 
 def differences(
-    version: Path, recipe: Recipe, data: Data, precision: Precision.ValueType, seeds: int = 1
+    version: Path, recipe: Recipe, data: Data, settings: Settings, seeds: int = 1
 ) -> list[str]:
     """Returns in what a version differs from what a training would make; nothing if it is that.
 
@@ -31,7 +32,7 @@ def differences(
         version: its folder.
         recipe: with all overrides, for the classes of the data.
         data: that the training would use.
-        precision: that it would publish in.
+        settings: the precision that it would publish in, and how it is made.
         seeds: how many it would train.
 
     Raises:
@@ -46,8 +47,10 @@ def differences(
         differing.append("data")
     elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
         differing.append("labels or input")
-    if precisions.of(manifest.precision) != precision:
+    if precisions.of(manifest.precision) != settings.precision:
         differing.append("precision")
+    elif manifest.training.calibration_pictures != settings.calibrated_on(data):
+        differing.append("calibration pictures")
     if manifest.metrics.get("seeds", 1) != seeds:
         differing.append("seeds")
     if not manifest.metrics["accuracy"] >= recipe.min_accuracy:

@@ -32,6 +32,8 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         shear: degrees.
         zoom: log of the factor: 0.1 is from 0.9 to 1.1, of both sides alike.
         stretch: log of the factor by which rows are changed more than columns.
+        crop: share of the picture's sides: a part of it, anywhere in it, whose sides are that much
+            shorter at most, is made as large as the whole; Szegedy et al. 2015.
         shift: share of the picture's side.
         flip: every second picture is mirrored, left to right.
         brightness: share of the full range that is added.
@@ -46,6 +48,7 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
     zoom: Amount = 0.0
     stretch: Amount = 0.0
+    crop: Share = 0.0
     shift: Share = 0.0
     flip: bool = False
     brightness: Share = 0.0
@@ -90,6 +93,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         patience: epochs without a lower validation loss that end the training; None for never.
         height: rows of one image; None where the data decide.
         width: columns likewise.
+        channels: of photographs, 3 for RGB or 1 for grey (luma); for digits the data decide.
         mixed_precision: compute in bfloat16, keep weights and sums in float32.
         seed: of weights, shuffling, dropout and augmentation.
         limit: train on the first so many images only; None for all.
@@ -118,6 +122,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     patience: Positive | None = None
     height: Positive | None = None
     width: Positive | None = None
+    channels: Literal[1, 3] = 3
     mixed_precision: bool = False
     seed: Seed = 1
     limit: Positive | None = None
@@ -137,6 +142,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("give both height and width, or neither")
         if self.task == "photos" and self.height is None:
             raise ValueError("photos need height and width")
+        if self.task == "digits" and (self.height is not None or self.channels == 1):
+            raise ValueError("height, width and channels are for photos; digits have the data's")
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
         flat = False
         for layer in self.net:
@@ -272,7 +279,7 @@ def _choices(steps: list[str]) -> list[str]:
     kinds = (Recipe, Augmentation, *layers.KINDS)
     kind = next(kind for kind in kinds if steps[-1] in kind.__struct_fields__)
     [field] = [field for field in msgspec.structs.fields(kind) if field.name == steps[-1]]
-    return list(field.type.__args__)
+    return [str(choice) for choice in field.type.__args__]
 
 
 def _tag(layer: Any) -> str:

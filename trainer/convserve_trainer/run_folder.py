@@ -45,6 +45,7 @@ class Run:
 
     Attributes:
         folder: see above.
+        seconds: see above.
         kept: the newest good checkpoint; None while there is none.
     """
 
@@ -53,7 +54,7 @@ class Run:
         self.kept: Position | None = None
         self._named = named
         self._settings = settings
-        self._seconds = seconds
+        self.seconds = seconds
         self._saved = time.monotonic()
         self._earlier: list[Position] = []
         self._log = Log(folder)
@@ -127,7 +128,7 @@ class Run:
 
     def due(self) -> bool:
         """Returns whether the last checkpoint, or the try of one, is long ago."""
-        return time.monotonic() - self._saved >= self._seconds
+        return time.monotonic() - self._saved >= self.seconds
 
     def keep(self, training: Training) -> None:
         """Writes a checkpoint and removes those that are too old.

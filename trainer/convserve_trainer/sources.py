@@ -1,13 +1,15 @@
 """Where pictures come from: the options that say it, and the pictures."""
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_trainer import manifest as manifests
-from convserve_trainer.errors import UsageError
+from convserve_trainer.errors import BundleError, UsageError
 from convserve_trainer.pictures import Data, Pictures
 
 if TYPE_CHECKING:
@@ -26,7 +28,15 @@ def add_options(group: argparse._ActionsContainer) -> None:
         metavar="DIR",
         type=Path,
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
-        "MNIST's four files, gzip or not [default: the user's cache, or a download]",
+        "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
+        "any size [default: MNIST from the user's cache, or a download]",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="NAME,NAME",
+        type=lambda text: text.split(","),
+        help="digits: names of the classes in DIR, in the order of their numbers [default: those "
+        "in DIR/labels.txt, one a line, or the numbers]",
     )
     group.add_argument(
         "--validation-split",
@@ -55,12 +65,41 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
 
         assert recipe.height is not None
         assert recipe.width is not None
-        source = _photo_source(options, recipe.height, recipe.width, options.cache)
+        shape = recipe.height, recipe.width, recipe.channels
+        source = _photo_source(options, shape, options.cache)
         return lambda: photos.load(source, recipe.limit, say)
     _refuse_photo_options(options)
-    from convserve_trainer import digits, mnist
+    from convserve_trainer import idx_sources
 
-    return lambda: digits.data(mnist.load(options.data, say).limited(recipe.limit))
+    # The floors of the recipes that come along are for MNIST.
+    lifts_floor = options.min_accuracy is None and not options.recipe.endswith(".toml")
+    return lambda: idx_sources.training(
+        options.data, options.labels, recipe.limit, say, lifts_floor=lifts_floor
+    )
+
+
+def of_bundle(options: argparse.Namespace, manifest: Manifest, say: Say) -> Data:
+    """Returns the data of a bundle's training, if the options name them.
+
+    Raises:
+        UsageError: an option does not suit the bundle, is out of its range or missing.
+        BundleError: its recipe is damaged.
+        DataError: the data are missing or damaged.
+    """
+    try:
+        limit = json.loads(manifest.training.recipe_json)["limit"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"the bundle's recipe is damaged: {error!r}") from error
+    if manifest.input.kind == IMAGE_KIND_PHOTO:
+        from convserve_trainer import photos
+
+        spec = manifest.input
+        source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
+        return photos.load(source, limit, say)
+    _refuse_photo_options(options)
+    from convserve_trainer import idx_sources
+
+    return idx_sources.training(options.data, options.labels, limit, say, lifts_floor=False)
 
 
 def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictures:
@@ -73,27 +112,32 @@ def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictu
     if manifest.input.kind == IMAGE_KIND_PHOTO:
         from convserve_trainer import photos
 
-        source = _photo_source(options, manifest.input.height, manifest.input.width, None)
+        spec = manifest.input
+        source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
         return photos.held_out(source, manifest.labels, say)
     _refuse_photo_options(options)
-    from convserve_trainer import digits, mnist
+    from convserve_trainer import idx_sources
 
-    return digits.data(mnist.load(options.data, say)).held_out
+    return idx_sources.held_out(options.data, options.labels, manifest, say)
 
 
 def model_name(options: argparse.Namespace) -> str:
-    """Returns the name of a model that was given none: cats-dogs for photos in cats_dogs/."""
-    if options.task == "digits":
+    """Returns the name of a model that was given none: cats-dogs for pictures in cats_dogs/."""
+    folder: Path | None = options.data
+    if folder is None or options.task == "digits" and mnist_files.are_published(folder):
         return "mnist"
-    name: str = options.data.resolve().name.replace("_", "-").replace(" ", "-")
-    return name if manifests.NAME.fullmatch(name) else "photos"
+    name = folder.resolve().name.replace("_", "-").replace(" ", "-")
+    fallback = "photos" if options.task == "photos" else "pictures"
+    return name if manifests.NAME.fullmatch(name) else fallback
 
 
 def _photo_source(
-    options: argparse.Namespace, height: int, width: int, cache: str | None
+    options: argparse.Namespace, shape: tuple[int, int, int], cache: str | None
 ) -> "photos.Source":
     from convserve_trainer import photos
 
+    if options.labels is not None:
+        raise UsageError("--labels is for digits; photos have the names of their folders")
     if options.data is None:
         raise UsageError("photos need --data DIR")
     split = options.validation_split
@@ -102,7 +146,8 @@ def _photo_source(
     allowed = 0.01 if options.max_unreadable is None else options.max_unreadable
     if not 0 <= allowed <= 1:
         raise UsageError(f"--max-unreadable is {allowed}; it takes 0 to 1")
-    return photos.Source(options.data, height, width, split, allowed, cache)
+    height, width, channels = shape
+    return photos.Source(options.data, height, width, split, allowed, cache, channels)
 
 
 def _refuse_photo_options(options: argparse.Namespace) -> None:

@@ -1,24 +1,26 @@
 """The whole way of a net: data, net, fitting, evaluation, export, parity, publishing."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, Precision
 from convserve_trainer import (
     bundle,
     calibrate,
+    conversion,
     data_parts,
     export,
     keras_backend,
     keras_file,
+    limits,
     manifest,
     models,
     one_training,
-    parity,
     plot,
     precisions,
     predict,
@@ -28,9 +30,12 @@ from convserve_trainer import (
     run_folder,
     run_settings,
     seeds,
+    step_parts,
 )
-from convserve_trainer.errors import AccuracyError, BundleError
+from convserve_trainer.conversion import Settings
+from convserve_trainer.errors import BundleError
 from convserve_trainer.history import History
+from convserve_trainer.parity import Reference
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
 from convserve_trainer.report import page as report
@@ -48,13 +53,13 @@ class Target(NamedTuple):
         models: the models folder.
         name: of the model.
         version: None for the next free one.
-        precision: a known one.
+        settings: the precision, and how it is made.
     """
 
     models: Path
     name: str
     version: int | None = None
-    precision: Precision.ValueType = PRECISION_FLOAT32
+    settings: Settings = Settings()
 
 
 class Made(NamedTuple):
@@ -117,16 +122,20 @@ def train(
     if earlier is None:
         _check_targets(target, keeping, numbers)
     data = load()
+    models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
+    if data.lifts_floor:
+        recipe = recipe.override(min_accuracy=0.0)
     data = data_parts.parted(data, recipe)
     if earlier is not None:
-        if _is_published(earlier, recipe, data, target.precision, seed_count, out):
+        if _is_published(earlier, recipe, data, target.settings, seed_count, out):
             return earlier / bundle.FILE
         _check_targets(target, keeping, numbers)
     _print_settings(recipe, data, out)
     if seed_count > 1:
         print(f"seeds           {numbers[0]} to {numbers[-1]}", file=out, flush=True)
 
+    keras_backend.use(step_parts.suitable(recipe, data.spec, limits.threads()))
     recipes = seeds.recipes(recipe, seed_count)
     with keras_backend.memory_errors(), ExitStack() as held:
         runs = [held.enter_context(run) for run in _runs(recipes, target, data, keeping)]
@@ -165,14 +174,14 @@ def _is_published(
     version: Path,
     recipe: Recipe,
     data: Data,
-    precision: Precision.ValueType,
+    settings: Settings,
     seed_count: int,
     out: TextIO,
 ) -> bool:
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data, precision, seed_count)
+        differing = published.differences(version, recipe, data, settings, seed_count)
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
@@ -186,10 +195,11 @@ def _is_published(
 
 def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     limited = ", a part of them (--limit)" if recipe.limit is not None else ""
+    why = "the recipe's is for MNIST" if data.lifts_floor else "this is not the recipe as written"
     floor = (
         f"{recipe.min_accuracy:.2%} of the held-out {data.what}"
         if recipe.min_accuracy
-        else "none: this is not the recipe as written"
+        else f"none: {why}"
     )
     steps = f"{recipe.steps} steps" if recipe.steps else "one pass"
     schedule = " and falling as a cosine" if recipe.schedule == "cosine" else ""
@@ -248,7 +258,7 @@ def _result(
     recipe: Recipe, target: Target, data: Data, run: Run, resume: bool, out: TextIO
 ) -> seeds.Result:
     """Returns what becomes of one of the other seeds; it is not trained again once it is known."""
-    of = {"epochs": recipe.epochs, "precision": precisions.name(target.precision)}
+    of = {"epochs": recipe.epochs, "precision": precisions.name(target.settings.precision)}
     if resume and (left := run.result(**of)) is not None:
         found = seeds.of_json(left, run.folder)
         print(f"{found}; finished before", file=out, flush=True)
@@ -293,29 +303,21 @@ def _bundle(
     out: TextIO,
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
-    parameters = model.count_params()
+    parameters = sum(math.prod(weights.shape) for weights in model.trainable_weights)
     model = models.of_columns(model)
-    candidates = parity.candidates(export.export(model), target.precision)
-    bundled = candidates[0].model
-    export.check(bundled)
-    held_out = data.held_out.batches(range(len(data.held_out)), predict.BATCH)
-    compared = parity.check(candidates, model, held_out)
-    print(f"held-out {data.what}, Keras         {compared.keras}", file=out)
-    print(f"held-out {data.what}, ONNX Runtime  {compared.onnxruntime}", file=out)
-    print(
-        f"largest difference between the two {compared.largest:.1e} "
-        f"(bound of {precisions.name(target.precision)} "
-        f"{precisions.BOUNDS[target.precision]:.0e}), other labels {compared.others:,}",
-        file=out,
-        flush=True,
+    bundled, compared = conversion.convert(
+        export.export(model),
+        target.settings,
+        data,
+        recipe.seed,
+        Reference("Keras", partial(predict.by_keras, model)),
+        recipe.min_accuracy,
+        out,
     )
-    accuracy = compared.onnxruntime.accuracy
-    if accuracy < recipe.min_accuracy:
-        raise AccuracyError(
-            f"accuracy {accuracy:.2%} is below the floor of {recipe.min_accuracy:.2%}: "
-            "nothing was published (--min-accuracy sets another floor)"
-        )
-    said = manifest.of(target.name, recipe, data, epochs, compared, parameters, target.precision)
+    precision, calibrated = target.settings.precision, target.settings.calibrated_on(data)
+    said = manifest.of(
+        target.name, recipe, data, epochs, compared, parameters, precision, calibrated
+    )
     said.training.temperature = temperature
     manifest.attach(said, bundled)
     return bundled.SerializeToString()

@@ -11,7 +11,7 @@ import numpy as np
 from convserve.calls import Images
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
-from convserve.picture_paths import DIGIT_SUFFIXES, PHOTO_SUFFIXES, find
+from convserve.picture_paths import find, suffixes_of
 
 #: Calls that differ, sent in turn, so that no cache makes a server look fast.
 _CALLS = 16
@@ -52,7 +52,7 @@ def material(
         InvalidRequest: There are no files in the folder, or one cannot be read.
     """
     if pictures is not None:
-        suffixes = DIGIT_SUFFIXES if model.kind == "digits" else PHOTO_SUFFIXES
+        suffixes = suffixes_of(model.kind)
         files = _files(pictures, suffixes)
         return Material(_dealt([*files], images), f"{len(files)} files of {pictures}", files)
     if pixels or model.kind != "photo":

@@ -122,8 +122,17 @@ def _verdict(before: Answers, after: Answers, right: npt.NDArray[np.integer]) ->
     loss = "lowers" if losses[1] < losses[0] else "does not lower"
     return (
         f"T {lower} the ECE ({errors[0]:.2%} before, {errors[1]:.2%} after) {too} {loss} the loss "
-        f"({losses[0]:.4f}, {losses[1]:.4f}). Most answers are nearly certain and right, so that "
-        "the ECE hangs on few digits; the loss is the steadier judge."
+        f"({losses[0]:.4f}, {losses[1]:.4f})." + _certain(before)
+    )
+
+
+def _certain(said: Answers) -> str:
+    share = float((said.max(axis=1) > 0.99).mean())
+    if share < 0.8:
+        return ""
+    return (
+        f" {share:.0%} of the copy's answers are more than 99 % sure, so that the ECE hangs on few "
+        "digits; the loss is the steadier judge."
     )
 
 

@@ -72,7 +72,8 @@ def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say
     spec = None if photo_net is None else photo_net.manifest.input
     names = found.labels if photo_net is None else tuple(photo_net.manifest.labels)
     height, width = (SIDE, SIDE) if spec is None else (spec.height, spec.width)
-    pictures = photos.held_out(photos.Source(folder, height, width), names, say)
+    source = photos.Source(folder, height, width, channels=3 if spec is None else spec.channels)
+    pictures = photos.held_out(source, names, say)
     # Spread over all of them: they are sorted by class.
     count = min(len(pictures), scale.searched)
     numbers = np.linspace(0, len(pictures) - 1, count).astype(int).tolist()

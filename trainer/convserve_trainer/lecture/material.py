@@ -18,7 +18,7 @@ class Photographs:
     """Held-out photographs.
 
     Attributes:
-        pixels: uint8 [N, H, W, 3], as the net for photographs takes them.
+        pixels: uint8 [N, H, W, C], as the net for photographs takes them.
         labels: [N].
         names: of the classes.
         large: one of them at a size to look at, uint8 [H, W, 3].

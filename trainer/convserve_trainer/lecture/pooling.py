@@ -36,16 +36,12 @@ def of(material: Material) -> Section:
         parts.append("Your net has no pooling layer, so there is nothing to compare.")
     material.done(0.4, "net without pooling counted")
     found = geometry.fields(model)
-    rows = [
-        [layer.name, type(layer).__name__, *_field(found.get(layer.name))] for layer in model.layers
-    ]
+    rows = [[layer.name, *_field(found.get(layer.name))] for layer in model.layers]
     parts += [
         "The receptive field is the part of the picture that one value depends on. Each window of "
         "k values adds (k - 1) times the distance of its neighbours in pixels, which every stride "
         "multiplies.",
-        Table(
-            ("layer", "type", "field", "distance"), rows, "Receptive fields, computed, in pixels"
-        ),
+        Table(("layer", "field", "distance"), rows, "Receptive fields, computed, in pixels"),
         *_measured(material, found),
     ]
     return Section(TOPIC, "Pooling and receptive fields", parts)

@@ -178,7 +178,8 @@ def _plot(found: dict[str, dict[str, list[float]]]) -> Figure:
             axes.set_ylim(0, 102)
             axes.grid(visible=True)
         panels[0].set_ylabel("accuracy, %")
-        panels[0].legend(loc="lower center")
+        lines, names = panels[0].get_legend_handles_labels()
+        drawing.legend(lines, names, loc="outside upper center", ncols=2)
 
     return figures.draw(
         "shift",

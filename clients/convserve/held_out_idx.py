@@ -1,10 +1,13 @@
-"""MNIST's 10,000 held-out digits, sent as pixels."""
+"""The held-out pictures of IDX files, MNIST's or those of another data set, sent as pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from convserve.calls import Question
 from convserve.client import Client
@@ -16,24 +19,28 @@ from convserve.patient_caller import PatientCaller
 from convserve.results import Classification
 from convserve.score import Verdict
 from convserve.settings import MAX_IMAGES_PER_CALL
-from convserve_imaging import mnist_files
+from convserve_imaging import idx_files, mnist_files
 from convserve_imaging.errors import DatasetError
 from convserve_imaging.mnist_files import HELD_OUT, TEST_IMAGES
+
+Pixels = npt.NDArray[np.uint8]
 
 _LABELS = [str(digit) for digit in range(10)]
 
 
-class HeldOutDigits:
-    """The digits of the files t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte.
+class HeldOutIdx:
+    """The pictures of the files t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte.
+
+    A model of pixels is asked about whatever is in them, any other about MNIST's digits.
 
     Attributes:
-        per_call: Digits in one call: so many that no call is split, and each has one version.
+        per_call: Pictures in one call: so many that no call is split, and each has one version.
     """
 
     per_call = MAX_IMAGES_PER_CALL
 
     def __init__(self, folder: str, model: ModelInfo) -> None:
-        """Reads and verifies the files: 8 MB.
+        """Reads the files, and verifies MNIST's: 8 MB.
 
         Args:
             folder: That which holds them, gzip or not.
@@ -43,26 +50,22 @@ class HeldOutDigits:
             InvalidRequest: A file is missing or damaged, or the model takes other pictures, or
                 knows other labels.
         """
-        _check(folder, model)
         try:
-            contents = mnist_files.read_folder(Path(folder), HELD_OUT)
-            images, labels = (
-                mnist_files.verified(file, contents[file.name], f"{folder}: {file.name}")
-                for file in HELD_OUT
-            )
+            if model.kind == "pixels":
+                self._images, self._labels = _of_its_own(folder, model)
+            else:
+                self._images, self._labels = _of_mnist(folder, model)
         except DatasetError as error:
             raise InvalidRequest(str(error)) from error
-        self._images = images[..., None]
-        self._labels = [_LABELS[label] for label in labels]
 
     def pictures(self) -> range:
-        """Returns the places of all digits."""
+        """Returns the places of all pictures."""
         return range(len(self._labels))
 
     def verdicts(
         self, caller: PatientCaller, question: Question, at_once: int
     ) -> Generator[Verdict, None, None]:
-        """Asks about the digits and yields what became of each, in order.
+        """Asks about the pictures and yields what became of each, in order.
 
         Args:
             caller: Asks the server.
@@ -102,19 +105,59 @@ class HeldOutDigits:
                 yield from verdicts
 
 
+def _of_its_own(folder: str, model: ModelInfo) -> tuple[Pixels, list[str]]:
+    """Returns the pictures of any data set, with the labels that the model has for their numbers.
+
+    Raises:
+        DatasetError: A file is missing or damaged.
+        InvalidRequest: The model takes pictures of another size, or has fewer labels.
+    """
+    found = idx_files.read_pair(Path(folder), idx_files.HELD_OUT)
+    if (shape := found.images.shape[1:]) != model.input_shape:
+        raise InvalidRequest(
+            f"{folder} holds pictures of {_times(shape)}, and {model.name} takes pictures of"
+            f" {_times(model.input_shape)}"
+        )
+    if (highest := int(found.labels.max())) >= len(model.labels):
+        raise InvalidRequest(
+            f"{folder} has the label {highest}, and {model.name} has {len(model.labels)} labels,"
+            f" {', '.join(model.labels)}"
+        )
+    return found.images, [model.labels[label] for label in found.labels]
+
+
+def _of_mnist(folder: str, model: ModelInfo) -> tuple[Pixels, list[str]]:
+    """Returns MNIST's digits, verified.
+
+    Raises:
+        DatasetError: A file is missing or damaged.
+        InvalidRequest: The model takes other pictures, or knows other labels.
+    """
+    _check(folder, model)
+    contents = mnist_files.read_folder(Path(folder), HELD_OUT)
+    images, labels = (
+        mnist_files.verified(file, contents[file.name], f"{folder}: {file.name}")
+        for file in HELD_OUT
+    )
+    return images[..., None], [_LABELS[label] for label in labels]
+
+
 def _check(folder: str, model: ModelInfo) -> None:
     count, *shape = TEST_IMAGES.shape
-    height, width, channels = model.input_shape
     digits = f"{folder} holds MNIST's {count:,} held-out digits of {shape[0]} x {shape[1]} pixels"
     if model.input_shape != (*shape, 1):
         raise InvalidRequest(
-            f"{digits}, and {model.name} takes pictures of {height} x {width} x {channels}"
+            f"{digits}, and {model.name} takes pictures of {_times(model.input_shape)}"
         )
     if missing := [label for label in _LABELS if label not in model.labels]:
         raise InvalidRequest(
             f"{digits}, and {model.name} has no label {missing[0]}; its labels are"
             f" {', '.join(model.labels)}"
         )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _name(place: int) -> str:

@@ -1,0 +1,119 @@
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convserve_imaging import idx, idx_files
+from convserve_imaging.errors import DatasetError
+from convserve_imaging.idx_files import HELD_OUT, TRAIN
+from tests.trainer.idx_files import encoded, labelled, write
+
+LABELS = "train-labels-idx1-ubyte"
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("shape", [(12, 16, 3), (12, 16, 1), (12, 16)])
+def test_pictures_of_any_size_and_colour_are_read(
+    tmp_path: Path, shape: tuple[int, ...], packed: bool
+) -> None:
+    write(tmp_path, (2, 3), shape=shape, packed=packed)
+    found = idx_files.read_pair(tmp_path, TRAIN)
+    images, labels = labelled((2, 3), shape, seed=1)
+    assert found.images.shape == (5, 12, 16, 3 if shape[2:] == (3,) else 1)
+    assert np.array_equal(found.images, images.reshape(found.images.shape))
+    assert np.array_equal(found.labels, labels)
+
+
+def test_file_that_says_its_four_axes_is_found(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "t10k-images-idx3-ubyte").rename(tmp_path / "t10k-images.idx4-ubyte")
+    assert idx_files.read_pair(tmp_path, HELD_OUT).images.shape == (30, 12, 16, 3)
+
+
+@pytest.mark.parametrize("size", [1, 19, 20, 21, 100_003, 5_000_000])
+def test_compressed_file_of_any_length_is_read_whole(tmp_path: Path, size: int) -> None:
+    content = np.random.default_rng(size).integers(0, 4, size, np.uint8)
+    (tmp_path / "labels.gz").write_bytes(gzip.compress(encoded(content), 1))
+    assert np.array_equal(idx_files.read(tmp_path / "labels.gz"), content)
+
+
+def _repacked(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    return lambda data: gzip.compress(change(gzip.decompress(data)))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("images-idx3", lambda data: data[:-200], r"damaged gzip: it ends after [\d,]+ bytes of"),
+        ("labels-idx1", lambda data: data[:-9], "damaged gzip: it ends after "),
+        ("labels-idx1", lambda _: b"<html>", "damaged gzip: .*incorrect header"),
+        ("labels-idx1", lambda _: b"", "damaged gzip: it ends after 0 bytes"),
+        (
+            "labels-idx1",
+            _repacked(lambda _: b"<html>"),
+            "begins with 3c68746d; an IDX file of bytes begins with 000008 and its number of axes",
+        ),
+        ("images-idx3", _repacked(lambda data: data[:10]), "ends within its header"),
+        ("images-idx3", _repacked(lambda data: data[:-7]), "has 2,893 bytes, expected 2,900"),
+        ("labels-idx1", _repacked(lambda data: data + bytes(2**24)), "has 20 bytes, expected 13"),
+        (
+            "labels-idx1",
+            _repacked(lambda data: encoded(np.zeros(4, np.uint8))),
+            r"images-idx3-ubyte.gz has 5 pictures, train-labels-idx1-ubyte.gz 4 labels",
+        ),
+        (
+            "labels-idx1",
+            _repacked(lambda data: encoded(np.zeros((5, 1), np.uint8))),
+            "holds 5 x 1; labels have one axis",
+        ),
+        (
+            "images-idx3",
+            _repacked(lambda data: encoded(np.zeros((5, 4, 4, 2), np.uint8))),
+            r"holds 5 x 4 x 4 x 2; pictures are N x rows x columns, or with 1 or 3 channels",
+        ),
+        (
+            "images-idx3",
+            _repacked(lambda data: encoded(np.zeros((5, 0, 4), np.uint8))),
+            "holds 5 x 0 x 4; pictures are",
+        ),
+        (
+            "images-idx3",
+            _repacked(lambda data: data[:2] + b"\x0d" + data[3:]),  # floats
+            "begins with 00000d04; an IDX file of bytes begins with 000008",
+        ),
+    ],
+)
+def test_bad_file_is_one_line_that_names_it(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes], message: str
+) -> None:
+    write(tmp_path, (2, 3), packed=True)
+    path = tmp_path / f"train-{name}-ubyte.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DatasetError, match=message) as caught:
+        idx_files.read_pair(tmp_path, TRAIN)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bomb_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> None:
+    bomb = gzip.compress(idx.header((10,)) + bytes(2**26))
+    (tmp_path / f"{LABELS}.gz").write_bytes(bomb)
+    with pytest.raises(DatasetError, match="has 20 bytes, expected 18"):
+        idx_files.read(tmp_path / f"{LABELS}.gz")
+
+
+def test_no_pictures_at_all_are_said(tmp_path: Path) -> None:
+    write(tmp_path, (0, 0))
+    with pytest.raises(DatasetError, match="train-images-idx3-ubyte: has no pictures"):
+        idx_files.read_pair(tmp_path, TRAIN)
+
+
+def test_missing_file_is_named_as_it_may_be_called(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte").unlink()
+    with pytest.raises(DatasetError, match=rf"{tmp_path} has none of train-images-idx3-ubyte, .*4"):
+        idx_files.read_pair(tmp_path, TRAIN)
+    with pytest.raises(DatasetError, match="no folder"):
+        idx_files.read_pair(tmp_path / "none", TRAIN)
