@@ -11,8 +11,8 @@ COMMANDS = {
     "convserve-train": (
         "convserve_trainer.main",
         (
-            *("", "check-data", "fit", "convert", "evaluate", "compare", "inspect", "recipes"),
-            *("explain", "lecture"),
+            *("", "check-data", "fit", "sweep", "convert", "evaluate", "compare", "inspect"),
+            *("recipes", "explain", "lecture"),
         ),
     ),
     "convserve-serve": ("convserve_server.main", ("",)),

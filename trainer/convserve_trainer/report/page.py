@@ -179,7 +179,8 @@ def _data(data: Data) -> list[Part]:
     spec = data.spec
     return [
         f"{data.what[0].upper()}{data.what[1:]} of {spec.height} x {spec.width} pixels, "
-        f"{spec.channels} a pixel, in {len(data.labels)} classes. SHA-256 of all: `{data.sha256}`.",
+        f"{spec.channels} channels, in {len(data.labels)} classes. SHA-256 of all: "
+        f"`{data.sha256}`.",
         Table(("class", *there), rows, "Pictures of each class"),
     ]
 

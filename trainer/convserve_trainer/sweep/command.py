@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> None:
 
     models.check_size(recipe)
     data = load()
+    models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
     data = data_parts.parted(data, recipe)
     assert data.validation is not None

@@ -10,6 +10,7 @@ import numpy as np
 import optuna
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from convserve_trainer import folder_lock, recipe_text, run_settings
@@ -21,7 +22,7 @@ from convserve_trainer.run_settings import Settings
 from convserve_trainer.sweep.space import Space
 from convserve_trainer.sweep.trial import trained
 
-FILE, BEST = "trials.db", "best.toml"
+FILE, BEST = "trials.log", "best.toml"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 SHOWN = 5  # of the best
 LOSS, SECONDS, EPOCHS, WHY = "loss", "seconds", "epochs", "why"  # kept with each trial
@@ -128,7 +129,7 @@ class Sweep:
 
     def _line(self, trial: FrozenTrial) -> str:
         seconds = f"{trial.user_attrs[SECONDS]:.1f} s"
-        if trial.value is None:
+        if trial.state == TrialState.PRUNED:  # its value is then that of its last epoch
             what = f"stopped: {trial.user_attrs[WHY]}"
         else:
             what = f"accuracy {trial.value:.4f}, loss {trial.user_attrs[LOSS]:.4f}"
@@ -154,7 +155,7 @@ def opened(folder: Path, settings: Settings) -> Iterator[optuna.Study]:
     lock = folder_lock.take(folder, "sweep")
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{folder / FILE}",
+            storage=storage(folder),
             study_name="sweep",
             direction="maximize",
             pruner=MedianPruner(n_startup_trials=5),
@@ -170,6 +171,28 @@ def opened(folder: Path, settings: Settings) -> Iterator[optuna.Study]:
         yield study
     finally:
         os.close(lock)
+
+
+def storage(folder: Path) -> JournalStorage:
+    """Returns the trials in a folder that no other process has."""
+    path = folder / FILE
+    if path.exists():
+        content = path.read_bytes()
+        with path.open("ab") as file:  # a power cut may leave the beginning of a line
+            file.truncate(content.rfind(b"\n") + 1)
+    # Optuna's own lock would outlive a kill by half a minute.
+    return JournalStorage(JournalFileBackend(str(path), _Held(str(path))))
+
+
+class _Held(JournalFileSymlinkLock):
+    """The lock of the folder, which is held already."""
+
+    def acquire(self) -> bool:
+        """Returns True."""
+        return True
+
+    def release(self) -> None:
+        """Keeps it."""
 
 
 def _why(error: BaseException) -> str:
