@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: They decide which pictures trials are compared on, or say nothing of a training.
 SAME_FOR_ALL = (
-    *("name", "task", "about", "limit", "height", "width", "seed", "min_accuracy"),
-    *("validation_share", "validation_steps", "calibrate"),
+    *("name", "task", "about", "limit", "height", "width", "channels", "seed"),
+    *("min_accuracy", "validation_share", "validation_steps", "calibrate"),
 )
 TAKEN = "{ low = ..., high = ... }, with log = true or step = ..., or { choices = [...] }"
 
