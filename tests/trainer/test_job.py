@@ -130,6 +130,8 @@ def test_kill_by_somebody_else_is_not_blamed_on_memory(
     assert error.startswith("convserve-train: killed (SIGKILL), but not for want of memory in its ")
     assert error.count("\n") == 1
     assert "go on with --resume; " in error
+    assert _main(_killed(None), ["sweep", "digits"]) == 137
+    assert capfd.readouterr().err.endswith("; finished trials are kept, the same command goes on\n")
 
 
 def test_kill_where_nothing_is_counted_leaves_it_open(

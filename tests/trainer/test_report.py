@@ -74,7 +74,7 @@ def test_report_says_all_that_came_of_a_training(came: Came) -> None:
         "in float32 up to 1e-05 is taken.",
         "|0||4||1||25.00%||1 (3)|",
         "|9||4||4||100.00%||none|",
-        "2 of 20 epochs in 5.0 s; 10.0% of the time",
+        f"2 of {WRITTEN.epochs} epochs in 5.0 s; 10.0% of the time",
         "2 seeds were trained: mean 0.9375, standard deviation 0.0177, 0.9250 to 0.9500.",
         "|2||0.9500||38||0.1250||2||6.0|",
         "learning_rate = 0.01  # the recipe says 0.003",

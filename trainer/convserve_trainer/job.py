@@ -35,8 +35,7 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     killed_by = signal.Signals(-status)
     if killed_by == signal.SIGKILL:
         why = _killed(kills, limits.out_of_memory_kills())
-        # Of the commands, fit alone keeps something and knows these options.
-        advice = f"; {_go_on(arguments)}" if arguments and arguments[0] == "fit" else ""
+        advice = f"; {go_on}" if (go_on := _go_on(arguments)) else ""
         print(f"convserve-train: {why}{advice}", file=sys.stderr)
     else:
         print(f"convserve-train: ended by {killed_by.name}", file=sys.stderr)
@@ -89,6 +88,12 @@ def _killed(before: int | None, after: int | None) -> str:
 
 
 def _go_on(arguments: Sequence[str]) -> str:
+    """Returns what the command keeps; nothing of one that keeps nothing."""
+    command = next(iter(arguments), "")
+    if command == "sweep":
+        return "finished trials are kept, the same command goes on"
+    if command != "fit":
+        return ""
     photos = " (--cache none takes less, too)" if "photos" in arguments else ""
     return (
         f"finished epochs are kept, go on with --resume{photos}; a smaller --batch-size takes less "

@@ -72,7 +72,8 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
     from convserve_trainer import idx_sources
 
     # The floors of the recipes that come along are for MNIST.
-    lifts_floor = options.min_accuracy is None and not options.recipe.endswith(".toml")
+    floor = getattr(options, "min_accuracy", None)  # a sweep has none
+    lifts_floor = floor is None and not options.recipe.endswith(".toml")
     return lambda: idx_sources.training(
         options.data, options.labels, recipe.limit, say, lifts_floor=lifts_floor
     )
