@@ -1,4 +1,4 @@
-"""Keras on TensorFlow, imported when it is needed and without its start-up noise."""
+"""Keras and its backend, imported when they are needed and without their start-up noise."""
 
 import os
 import re
@@ -8,9 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Literal, TypeAlias
 
-from convserve_trainer import limits, matplotlib_cache
+from convserve_trainer import jax_backend, limits, matplotlib_cache
+
+Backend: TypeAlias = Literal["tensorflow", "jax"]
+BACKENDS: tuple[Backend, ...] = ("tensorflow", "jax")
+DEFAULT: Backend = "tensorflow"
 
 NOISE = "|".join(
     (
@@ -22,22 +28,53 @@ NOISE = "|".join(
 )
 
 
+_chosen: Backend | None = None
+
+
+def choose(backend: Backend) -> None:
+    """Says what Keras computes with in this process; the first choice is the only one.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+        RuntimeError: the process has another one.
+    """
+    global _chosen
+    if _chosen not in (None, backend):
+        raise RuntimeError(f"Keras is on {_chosen} in this process; {backend} takes another one")
+    if find_spec(backend) is None:
+        raise ModuleNotFoundError(f"No module named {backend!r}", name=backend)
+    _chosen = backend
+
+
+def chosen() -> Backend:
+    """Returns what Keras computes with in this process."""
+    return _chosen or DEFAULT
+
+
 @cache
 def load() -> ModuleType:
     """Returns the module keras, set up as every training of ours needs it.
 
-    TensorFlow is the backend, whatever the user's Keras configuration says, because the export
-    goes through it; operations are deterministic, so that a seed decides the weights. Threads are
-    TensorFlow's choice, one a CPU, unless a CPU quota leaves less; another number of threads may
-    add up floats in another order.
+    The backend is the chosen one, whatever the user's Keras configuration says; operations are
+    deterministic, so that a seed decides the weights. Threads are the backend's choice, one a CPU,
+    unless a CPU quota leaves less; another number of threads may add up floats in another order.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    backend = chosen()
+    choose(backend)
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; XLA reads it, too
     matplotlib_cache.settle()
+    if backend == "jax":
+        jax_backend.prepare()
     with _quiet_native_code():
         import keras
+
+        # With JAX, too: Keras imports it where it sets a seed or saves a net, and then it is noisy.
         import tensorflow
 
+        if backend == "jax":
+            tensorflow.config.set_visible_devices([], "GPU")  # the memory of GPUs is JAX's
+            jax_backend.settle()
         if threads := limits.quota_threads():  # TensorFlow knows nothing of quotas
             tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
             tensorflow.config.threading.set_inter_op_parallelism_threads(threads)
@@ -50,14 +87,14 @@ def load() -> ModuleType:
 
 
 def tensorflow() -> ModuleType:
-    """Returns the module tensorflow, set up likewise."""
+    """Returns the module tensorflow, set up likewise; with JAX it sees no GPU."""
     load()
     return sys.modules["tensorflow"]
 
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Makes TensorFlow's complaint that an allocation failed a MemoryError of one line."""
+    """Makes the backend's complaint that an allocation failed a MemoryError of one line."""
     try:
         yield
     except Exception as error:
@@ -66,6 +103,8 @@ def memory_errors() -> Iterator[None]:
             # The rest of the line is about devices and kernels.
             wanted = re.search(r"allocating tensor with shape\[\S+\] and type \w+", error.message)
             raise MemoryError(wanted[0] if wanted else "") from error
+        if (refused := jax_backend.refused_memory(error)) is not None:
+            raise MemoryError(refused) from error
         raise
 
 
