@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer import precision_options, sources
+from convserve_trainer import keras_backend, precision_options, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -56,6 +56,7 @@ def run(options: argparse.Namespace) -> None:
         calibrate=options.calibrate or None,
         **(options.size or {}),
     )
+    keras_backend.choose(options.backend)
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     settings = precision_options.settings(options)
@@ -115,6 +116,12 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         ("--seed", "NUMBER", "of weights, shuffling, dropout and augmentation, 0 or more"),
     ):
         group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
+    group.add_argument(
+        "--backend",
+        choices=keras_backend.BACKENDS,
+        default=keras_backend.DEFAULT,
+        help="of Keras; jax is for GPUs, on CPUs it is the slower one [default: %(default)s]",
+    )
     group.add_argument(
         "--size",
         metavar="HxW",
@@ -186,8 +193,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seed, epochs and precision, and meets "
-        "the floor; a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seed, epochs, precision and backend, "
+        "and meets the floor; a --version that was made otherwise is an error",
     )
 
 

@@ -1,9 +1,9 @@
 """Many steps of a Keras model in one call: what of the training is JAX's alone.
 
-Each step is the model's own (`train_step`, `test_step`), compiled once for each size of a batch. JAX
-returns before a step is done, so that Python starts the next one meanwhile, and waits for the last
-alone. One program for every step, and not a loop compiled for each number of steps: so that number
-changes no bit of what is computed.
+Each step is the model's own (`train_step`, `test_step`), compiled once for each size of a batch.
+JAX returns before a step is done, so that Python starts the next one meanwhile, and waits for the
+last alone. It is one program for every step, and not a loop, which would be compiled for each
+number of steps anew: so that number changes no bit of what is computed.
 
 Source: https://keras.io/guides/custom_train_step_in_jax/.
 """
@@ -53,7 +53,6 @@ class Steps:
         # What goes in is given away: the memory of the old state is that of the new one.
         self._train = jax.jit(self._train_step, donate_argnums=0)
         self._test = jax.jit(self._test_step)
-        self._arrived = jax.device_get
 
     def train(self, batches: Sequence[Arrays]) -> list[Figures]:
         """Trains on batches of one size, in order; returns the figures of each.
@@ -66,7 +65,7 @@ class Steps:
             found, state = self._train(state, batch)
             figures.append(found)
         self._keep(state)
-        arrived = [_plain(each) for each in self._arrived(figures)]
+        arrived = _arrived(figures)
         self.pace.took(len(batches), time.perf_counter() - started)
         return arrived
 
@@ -74,7 +73,7 @@ class Steps:
         """Returns the figures of batches of one size; changes nothing that is trained."""
         trainable, others, _ = self._state()
         figures = [self._test(trainable, others, batch) for batch in batches]
-        return [_plain(each) for each in self._arrived(figures)]
+        return _arrived(figures)
 
     def _variables(self) -> tuple[list[Any], list[Any], list[Any]]:
         model = self._model
@@ -119,5 +118,11 @@ def _means(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: figures[name] for name in MEANS}
 
 
-def _plain(figures: Mapping[str, Any]) -> Figures:
-    return {name: float(value) for name, value in figures.items()}
+def _arrived(figures: list[dict[str, Any]]) -> list[Figures]:
+    """Returns figures that a device computes, when it has."""
+    import jax
+
+    jax.block_until_ready(figures)  # raises the device's errors, of memory say; to read them aborts
+    return [
+        {name: float(value) for name, value in each.items()} for each in jax.device_get(figures)
+    ]

@@ -1,5 +1,6 @@
 """Keras and its backend, imported when they are needed and without their start-up noise."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -90,6 +91,18 @@ def tensorflow() -> ModuleType:
     """Returns the module tensorflow, set up likewise; with JAX it sees no GPU."""
     load()
     return sys.modules["tensorflow"]
+
+
+def described() -> str:
+    """Returns the backend, its version and what it computes on: "jax 0.10.2 on cpu"."""
+    load()
+    backend = chosen()
+    if backend == "jax":
+        device = jax_backend.device()
+    else:
+        gpus = tensorflow().config.list_physical_devices("GPU")
+        device = f"{len(gpus)} GPU" if gpus else "cpu"
+    return f"{backend} {importlib.metadata.version(backend)} on {device}"
 
 
 @contextmanager

@@ -36,6 +36,7 @@ EXTRA = (
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
 )
+JAX_EXTRA = ("jax", "jaxlib")
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"
@@ -62,10 +63,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         options.run(options)
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        if error.name not in (*EXTRA, *JAX_EXTRA):
             raise
+        extra = "train,jax" if error.name in JAX_EXTRA else "train"
         print(
-            f"convserve-train: {error.name} is not installed; run: pip install 'convserve[train]'",
+            f"convserve-train: {error.name} is not installed; run: pip install "
+            f"'convserve[{extra}]'",
             file=sys.stderr,
         )
         return 1

@@ -111,7 +111,7 @@ def train(
         if _is_published(earlier, recipe, data, target.settings, out):
             return earlier / bundle.FILE
         _check_targets(target, keeping)
-    settings = run_settings.of(recipe, data.sha256)
+    settings = run_settings.of(recipe, data.sha256, keras_backend.chosen())
     folder = keeping.folder or run_settings.unnamed_folder(target.models, target.name, settings)
     _print_settings(recipe, data, out)
 
@@ -141,7 +141,7 @@ def _is_published(
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data, settings)
+        differing = published.differences(version, recipe, data, settings, keras_backend.chosen())
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
@@ -190,6 +190,7 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
 
 def _training(recipe: Recipe, data: Data, run: Run, resume: bool, out: TextIO) -> Training:
     """Returns the training to go on with, or a new one."""
+    print(f"backend         {keras_backend.described()}", file=out, flush=True)
     if resume:
         training = run.newest(recipe.epochs, lambda line: print(line, file=out, flush=True))
         print(f"resumed after {training.position}", file=out)
@@ -211,12 +212,13 @@ def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) 
     numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
     pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
     scaling = keras_backend.load().layers.Rescaling
-    scaled = next(layer for layer in model.layers if isinstance(layer, scaling))(pixels)
+    layer = next(layer for layer in model.layers if isinstance(layer, scaling))
+    scaled = keras_backend.load().ops.convert_to_numpy(layer(pixels))
     print(
         f"data batch shape: {pixels.shape}, {pixels.dtype}, {pixels.min()} to {pixels.max()}",
         f"labels batch shape: {labels.shape}",
-        f"values after the net's first layer (x 1/255): {float(scaled.numpy().min()):.3f} to "
-        f"{float(scaled.numpy().max()):.3f}",
+        f"values after the net's first layer (x 1/255): {float(scaled.min()):.3f} to "
+        f"{float(scaled.max()):.3f}",
         sep="\n",
         file=out,
         flush=True,
