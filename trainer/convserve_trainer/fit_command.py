@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer import precision_options, sources
+from convserve_trainer import keras_backend, precision_options, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> None:
         mixed_precision=options.mixed_precision or None,
         **(options.size or {}),
     )
+    keras_backend.choose(options.backend)
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     settings = precision_options.settings(options)
@@ -153,6 +154,12 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "recipe's]",
     )
     group.add_argument(
+        "--backend",
+        choices=keras_backend.BACKENDS,
+        default=keras_backend.DEFAULT,
+        help="of Keras; jax is for GPUs, on CPUs it is the slower one [default: %(default)s]",
+    )
+    group.add_argument(
         "--size",
         metavar="HxW",
         type=_size,
@@ -223,8 +230,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seeds, epochs and precision, and "
-        "meets the floor; a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seeds, epochs, precision and backend, "
+        "and meets the floor; a --version that was made otherwise is an error",
     )
 
 
