@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> None:
     # Help is instant, and an error in the options comes at once, because these are imported late.
     from convserve_trainer import recipes
 
+    if options.task != "photos":
+        sources.refuse_photo_options(options)
     written = recipes.find(options.recipe, options.task)
     recipe = written.override(
         dict(options.settings),
