@@ -22,6 +22,7 @@ from .drawn import draw_parts
 
 STEPS, EPOCHS = 3, 2
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]
+ONE_BY_ONE = ["--cache", "none"]  # steps: pictures in memory are taken many batches at a time
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def _fit(folder: Path, models: Path, *more: str) -> int:
-    command = ["fit", "photos", "--data", str(folder), "--models", str(models), *TINY]
+    command = ["fit", "photos", "--data", str(folder), "--models", str(models), *TINY, *ONE_BY_ONE]
     return main([*command, "--epochs", f"{EPOCHS}", "--seed", "7", *more])
 
 
