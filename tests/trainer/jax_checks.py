@@ -156,10 +156,10 @@ def test_stopped_and_resumed_training_ends_as_one_that_was_not(
         assert _fit(output, *common, "--run", str(run), "--checkpoint-seconds", "0") == 130
     assert found(run)[0] == Position(1, 1)
     assert capsys.readouterr().err.startswith("convserve-train: stopped; 1 of 2 epochs and 1 steps")
-    output = io.StringIO()
-    assert _fit(output, *common, "--run", str(run), "--resume") == 0
-    assert "\nresumed after epoch 2, step 1\n" in output.getvalue()
-    assert "\nbackend         jax " in output.getvalue()
+    resumed = io.StringIO()
+    assert _fit(resumed, *common, "--run", str(run), "--resume") == 0
+    assert "\nresumed after epoch 2, step 1\n" in resumed.getvalue()
+    assert "\nbackend         jax " in resumed.getvalue()
 
     ends = [checkpoint.load(each / "checkpoints/epoch-0002.keras") for each in (whole, run)]
     states = [[*end.model.variables, *end.model.optimizer.variables] for end in ends]
