@@ -50,11 +50,13 @@ def _write_reference(folder: Path) -> None:
     )
     spec = InputSpec(height=SIDE, width=SIDE, channels=1)
     model = models.build(made, spec, CLASSES, pictures=16)
+    model.optimizer.build(model.trainable_variables)
     checkpoint.save(Training(model), {}, folder / "before.keras")
     figures = Steps(model, Pace(), CLASS_WEIGHTS).train(reference_batches())
-    after = {name: np.array([each[name] for each in figures]) for name in figures[0]}
-    weights = {variable.path: variable.numpy() for variable in model.trainable_variables}
-    np.savez(folder / "after.npz", **after, **weights)
+    after: dict[str, Any] = {name: [each[name] for each in figures] for name in figures[0]}
+    weights = enumerate(model.trainable_variables)  # the paths are the backend's
+    after |= {f"weights {at}": variable.numpy() for at, variable in weights}
+    np.savez(folder / "after.npz", **after)
 
 
 @pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed (the extra jax)")

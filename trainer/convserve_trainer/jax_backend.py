@@ -36,7 +36,7 @@ def settle() -> None:
 
     # On GPUs products and convolutions of float32 would be rounded to TensorFloat-32: probabilities
     # would differ from those of the published file by more than sums in another order explain.
-    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_default_matmul_precision", "highest")  # type: ignore[no-untyped-call]
     jax.devices()
 
 

@@ -122,7 +122,8 @@ def _arrived(figures: list[dict[str, Any]]) -> list[Figures]:
     """Returns figures that a device computes, when it has."""
     import jax
 
-    jax.block_until_ready(figures)  # raises the device's errors, of memory say; to read them aborts
+    # Raises what went wrong on the device, for want of memory say; reading the figures might abort.
+    jax.block_until_ready(figures)  # type: ignore[no-untyped-call] - it has no types
     return [
         {name: float(value) for name, value in each.items()} for each in jax.device_get(figures)
     ]
