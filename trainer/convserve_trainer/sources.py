@@ -97,7 +97,7 @@ def of_bundle(options: argparse.Namespace, manifest: Manifest, say: Say) -> Data
         spec = manifest.input
         source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
         return photos.load(source, limit, say)
-    _refuse_photo_options(options)
+    refuse_photo_options(options)
     from convserve_trainer import idx_sources
 
     return idx_sources.training(options.data, options.labels, limit, say, lifts_floor=False)
