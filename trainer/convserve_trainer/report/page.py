@@ -178,8 +178,8 @@ def _data(data: Data) -> list[Part]:
     rows.append(("all", *(f"{count.sum():,}" for count in counts)))
     spec = data.spec
     return [
-        f"{data.what[0].upper()}{data.what[1:]} of {spec.height} x {spec.width} pixels, "
-        f"{spec.channels} channels, in {len(data.labels)} classes. SHA-256 of all: "
+        f"{data.what[0].upper()}{data.what[1:]}, [height, width, channels] = [{spec.height}, "
+        f"{spec.width}, {spec.channels}], in {len(data.labels)} classes. SHA-256 of all: "
         f"`{data.sha256}`.",
         Table(("class", *there), rows, "Pictures of each class"),
     ]
