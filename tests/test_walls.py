@@ -22,6 +22,7 @@ OURS = {package for package, _ in ROOMS.values()}
 LIBRARIES = {
     "tensorflow": {"trainer"},
     "keras": {"trainer"},
+    "jax": {"trainer"},
     "tf2onnx": {"trainer"},
     "onnx": {"trainer"},
     "onnxslim": {"trainer"},

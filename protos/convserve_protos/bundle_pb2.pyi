@@ -271,6 +271,7 @@ class Training(_message.Message):
     PARITY_MEAN_BOUND_FIELD_NUMBER: _builtins.int
     CALIBRATION_PICTURES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
     recipe_json: _builtins.str
@@ -307,6 +308,10 @@ class Training(_message.Message):
     are as sure as they are right: fitted on pictures kept out of the training, and folded into the
     last layer's weights. 0 for as trained.
     """
+    backend: _builtins.str
+    """What Keras computed with in the training: "tensorflow" or "jax". Empty in bundles that are older
+    than this field: "tensorflow".
+    """
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what it was made with: "keras", "tensorflow", "onnx", "python", ..."""
@@ -327,10 +332,11 @@ class Training(_message.Message):
         parity_mean_bound: _builtins.float = ...,
         calibration_pictures: _builtins.int = ...,
         temperature: _builtins.float = ...,
+        backend: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,6 +1,5 @@
 import io
 import signal
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from convserve_trainer import (
     stops,
 )
 from convserve_trainer.errors import DivergedError
-from convserve_trainer.fit import _targets, _validate, fit
+from convserve_trainer.fit import _targets, fit
 from convserve_trainer.mnist import Dataset
-from convserve_trainer.pictures import ArrayPictures, Data
+from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run, found
 from convserve_trainer.stops import Stopped
@@ -331,33 +330,3 @@ def test_loss_that_is_not_finite_is_named_with_its_step_within_a_chunk(
         _fit(dataset, tmp_path, _recipe(epochs=3))
     assert sizes == [1, 2, 1, 3]
     assert found(tmp_path) == [Position(1)]
-
-
-class _Counting:
-    """A net whose figures are the labels' mean; stands in for Keras's and its steps."""
-
-    output_shape = (None, 10)
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-
-    def test(self, batches: Any) -> list[dict[str, float]]:
-        [(pixels, targets)] = batches
-        self.sizes.append(len(pixels))
-        mean = float(targets.argmax(axis=1).mean())
-        return [{"loss": mean, "accuracy": mean / 10}]
-
-
-@pytest.mark.parametrize(
-    ("steps", "sizes"), [(2, [64, 64]), (3, [64, 64, 64]), (9, [64, 64, 64, 8])]
-)
-def test_validation_is_the_mean_over_the_first_pictures_at_most_all(
-    dataset: Dataset, steps: int, sizes: list[int]
-) -> None:
-    pictures = ArrayPictures(dataset.test_images[:200], dataset.test_labels[:200])
-    data = replace(_data(dataset), held_out=pictures)
-    model: Any = _Counting()
-    found = _validate(model, data, LECTURE.override(validation_steps=steps), model)
-    assert model.sizes == sizes
-    mean = dataset.test_labels[: sum(sizes)].mean()
-    assert found == pytest.approx({"loss": mean, "accuracy": mean / 10})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convserve_imaging.mnist_files import TEST_LABELS
-from convserve_protos.bundle_pb2 import IMAGE_KIND_PIXELS, InputSpec, Manifest
+from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PIXELS, InputSpec, Manifest
 from convserve_trainer import idx_sets, idx_sources
 from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.mnist import Dataset
@@ -160,6 +160,16 @@ def test_data_of_another_bundle_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         idx_sets.held_out(write(tmp_path), names, manifest)
+
+
+def test_bundle_of_digits_takes_mnist_alone(tmp_path: Path) -> None:
+    digits = _manifest(tuple("0123456789"), kind=IMAGE_KIND_DIGITS)
+    write(tmp_path, shape=(28, 28))
+    with pytest.raises(DataError, match="the bundle colours takes MNIST alone"):
+        idx_sources.held_out(tmp_path, None, digits, print)
+    reversed_labels = _manifest(tuple("9876543210"), kind=IMAGE_KIND_DIGITS)
+    with pytest.raises(DataError, match="has the labels 9, 8, 7.*, MNIST has 0, 1, 2"):
+        idx_sources.held_out(tmp_path, None, reversed_labels, print)
 
 
 def test_bundle_of_pixels_needs_its_data() -> None:

@@ -77,6 +77,10 @@ def _other_classes(folder: Path) -> None:
     draw(folder / "validation", {"green": 1})
 
 
+def _fewer_classes(folder: Path) -> None:
+    draw(folder / "train", {"green": 1})
+
+
 def _no_validation(folder: Path) -> None:
     shutil.rmtree(folder / "validation")
 
@@ -105,6 +109,10 @@ def _no_text(folder: Path) -> None:
         (
             _other_classes,
             "FOLDER: train has the classes blue, red, validation has blue, green, red",
+        ),
+        (
+            _fewer_classes,
+            "FOLDER: train has the classes blue, green, red, validation has blue, red",
         ),
         (
             _no_validation,

@@ -9,7 +9,7 @@ import pytest
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer import limits, photo_cache, photo_reader, photos
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.photos import Source
 from convserve_trainer.pictures import Data, Labels, Pictures, Pixels
 
@@ -123,11 +123,17 @@ def test_too_many_unreadable_pictures_are_an_error_that_says_what_helps(folder: 
     assert message.endswith(f" and 2 more; convserve-train check-data {folder} tells more")
 
 
-def test_class_that_loses_its_last_picture_is_named(folder: Path) -> None:
-    for path in (folder / "validation/blue").iterdir():
+@pytest.mark.parametrize(("part", "which"), [("train", "to train on"), ("validation", "held out")])
+def test_class_that_loses_its_last_picture_is_named(folder: Path, part: str, which: str) -> None:
+    for path in (folder / part / "blue").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match="no readable picture held out of the class blue"):
+    with pytest.raises(DataError, match=f"no readable picture {which} of the class blue"):
         _load(folder, max_unreadable=0.5)
+
+
+def test_limit_below_the_number_of_classes_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--limit is 1; the data have 2 classes, and a picture of"):
+        _load(folder, limit=1)
 
 
 def test_split_that_leaves_a_class_nothing_is_named(tmp_path: Path) -> None:

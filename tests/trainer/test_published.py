@@ -118,6 +118,18 @@ def test_other_data_are_trained_on(
     assert capsys.readouterr().out.endswith("differs from this training in: data\n")
 
 
+def test_net_of_another_backend_is_another(
+    mnist_folder: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = models / "mnist" / "1" / "model.onnx"
+    _spoil(file, backend="")  # a bundle that is older than the field: tensorflow
+    assert _fit(mnist_folder, models) == 0
+    _spoil(file, backend="jax")
+    with pytest.raises(Trained):
+        _fit(mnist_folder, models)
+    assert capsys.readouterr().out.endswith("differs from this training in: backend\n")
+
+
 def test_newest_version_counts_and_not_an_older_one(
     mnist_folder: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,8 @@ import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import recipes
-from convserve_trainer.step_parts import Threads, suitable
+from convserve_trainer.keras_backend import Threads
+from convserve_trainer.step_parts import suitable
 
 DIGIT = InputSpec(height=28, width=28, channels=1)
 PHOTO = InputSpec(height=150, width=150, channels=3)

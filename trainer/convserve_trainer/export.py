@@ -104,7 +104,15 @@ def tidy(model: onnx.ModelProto, name: str) -> None:
     model.graph.ClearField("value_info")
 
 
-def _converted(model: "keras.Model") -> onnx.ModelProto:
+def by_tensorflow(model: "keras.Model") -> onnx.ModelProto:
+    """Returns the net as the converters leave it.
+
+    Args:
+        model: uint8 [N, H, W, C] to float32 [N, K], of Keras on TensorFlow.
+
+    Raises:
+        ExportError: the file system refuses.
+    """
     keras = keras_backend.load()
     signature = [keras.InputSpec(shape=model.input_shape, dtype="uint8", name=INPUT)]
     with tempfile.TemporaryDirectory(prefix="convserve-") as folder, warnings.catch_warnings():
@@ -117,10 +125,23 @@ def _converted(model: "keras.Model") -> onnx.ModelProto:
             )
             return onnx.load(path)
         except OSError as error:
-            raise ExportError(
-                f"the export cannot write to {folder}: {refusals.reason(error)}, or name another "
-                "folder with TMPDIR"
-            ) from error
+            raise cannot_write(folder, error) from error
+
+
+def cannot_write(folder: str, error: OSError) -> ExportError:
+    """Returns the error of an export that gets no room for its files."""
+    return ExportError(
+        f"the export cannot write to {folder}: {refusals.reason(error)}, or name another folder "
+        "with TMPDIR"
+    )
+
+
+def _converted(model: "keras.Model") -> onnx.ModelProto:
+    if keras_backend.chosen() == "tensorflow":
+        return by_tensorflow(model)
+    from convserve_trainer import export_process  # imports this module
+
+    return export_process.converted(model)
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

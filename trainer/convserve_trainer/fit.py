@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer import chunks, keras_backend, order, step_parts, stops
+from convserve_trainer import steps as backend_steps
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
 from convserve_trainer.history import Epoch
 from convserve_trainer.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.progress import Progress
 from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_folder import Run
-from convserve_trainer.tensorflow_steps import Arrays, Steps, Targets
+from convserve_trainer.steps import Arrays, Steps, Targets
 from convserve_trainer.training_state import Means, Training, UnderWay
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
-    steps = Steps(training.model, _pace(data, run), weights, threads.parts)
+    steps = backend_steps.of(training.model, _pace(data, run), weights, threads.parts)
     with stops.requested() as request:
         _log(training, run, progress)
         for number in range(training.position.epochs, recipe.epochs):

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer import precision_options, sources
+from convserve_trainer import keras_backend, precision_options, sources
 from convserve_trainer.run_settings import CHECKPOINT_SECONDS, Keeping
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> None:
     # Help is instant, and an error in the options comes at once, because these are imported late.
     from convserve_trainer import recipes
 
+    if options.task != "photos":
+        sources.refuse_photo_options(options)
     written = recipes.find(options.recipe, options.task)
     recipe = written.override(
         dict(options.settings),
@@ -55,8 +57,12 @@ def run(options: argparse.Namespace) -> None:
         validation_steps=options.validation_steps,
         limit=options.limit,
         calibrate=options.calibrate or None,
+        validation_share=options.validation_share,
+        patience=options.patience,
+        mixed_precision=options.mixed_precision or None,
         **(options.size or {}),
     )
+    keras_backend.choose(options.backend)
     keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     settings = precision_options.settings(options)
@@ -122,6 +128,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         ("--steps", "STEPS", "steps an epoch, 1 or more"),
         ("--batch-size", "IMAGES", "images a step, 1 or more"),
         ("--validation-steps", "STEPS", "photos: at most so many after an epoch, 1 or more"),
+        ("--patience", "EPOCHS", "without a lower validation loss that end the training early"),
         ("--seed", "NUMBER", "of weights, shuffling, dropout and augmentation, 0 or more"),
     ):
         group.add_argument(flag, metavar=metavar, type=int, help=f"{what} [default: the recipe's]")
@@ -134,6 +141,25 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         "accuracy; the first one's net is published and must meet the floor, never the best on the "
         "held-out images, which these then would have chosen, nor the best in validation "
         "[default: 1]",
+    )
+    group.add_argument(
+        "--validation-share",
+        metavar="SHARE",
+        type=float,
+        help="share of the training images that is kept out of the training and chooses the "
+        "epoch, 0 to 1 [default: the recipe's]",
+    )
+    group.add_argument(
+        "--mixed-precision",
+        action="store_true",
+        help="compute in bfloat16; weights, and what is published, stay float32 [default: the "
+        "recipe's]",
+    )
+    group.add_argument(
+        "--backend",
+        choices=keras_backend.BACKENDS,
+        default=keras_backend.DEFAULT,
+        help="of Keras; jax is for GPUs, on CPUs it is the slower one [default: %(default)s]",
     )
     group.add_argument(
         "--size",
@@ -206,8 +232,8 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         "--unless-published",
         action="store_true",
         help="load the data, but do not train, if the newest version (with --version: that one) "
-        "was made from the same data with the same settings, seeds, epochs and precision, and "
-        "meets the floor; a --version that was made otherwise is an error",
+        "was made from the same data with the same settings, seeds, epochs, precision and backend, "
+        "and meets the floor; a --version that was made otherwise is an error",
     )
 
 

@@ -55,11 +55,16 @@ def held_out(
         say: takes lines.
 
     Raises:
-        DataError: see `mnist.load` and `idx_sets.held_out`.
+        DataError: see `mnist.load` and `idx_sets.held_out`; or the bundle has other labels.
         UsageError: the bundle needs a folder, or `names` are for MNIST.
     """
     if manifest.input.kind == IMAGE_KIND_DIGITS:
         _refuse_names(names)
+        if tuple(manifest.labels) != digits.LABELS:
+            raise DataError(
+                f"the bundle {manifest.name} has the labels {', '.join(manifest.labels)}, "
+                f"MNIST has {', '.join(digits.LABELS)}"
+            )
         try:
             return digits.data(mnist.load(folder, say)).held_out
         except DataError as error:

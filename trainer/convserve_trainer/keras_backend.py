@@ -1,5 +1,6 @@
-"""Keras on TensorFlow, imported when it is needed and without its start-up noise."""
+"""Keras and its backend, imported when they are needed and without their start-up noise."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -8,10 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Literal, NamedTuple, TypeAlias
 
-from convserve_trainer import limits, matplotlib_cache
-from convserve_trainer.step_parts import Threads
+from convserve_trainer import jax_backend, limits, matplotlib_cache
+
+Backend: TypeAlias = Literal["tensorflow", "jax"]
+BACKENDS: tuple[Backend, ...] = ("tensorflow", "jax")
+DEFAULT: Backend = "tensorflow"
 
 NOISE = "|".join(
     (
@@ -23,7 +29,40 @@ NOISE = "|".join(
 )
 
 
+class Threads(NamedTuple):
+    """How TensorFlow's threads are used.
+
+    Attributes:
+        parts: of a batch, computed at the same time.
+        each: threads that compute one operation of one part; None for all.
+    """
+
+    parts: int = 1
+    each: int | None = None
+
+
+_chosen: Backend | None = None
 _threads = Threads()
+
+
+def choose(backend: Backend) -> None:
+    """Says what Keras computes with in this process; the first choice is the only one.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+        RuntimeError: the process has another one.
+    """
+    global _chosen
+    if _chosen not in (None, backend):
+        raise RuntimeError(f"Keras is on {_chosen} in this process; {backend} takes another one")
+    if find_spec(backend) is None:
+        raise ModuleNotFoundError(f"No module named {backend!r}", name=backend)
+    _chosen = backend
+
+
+def chosen() -> Backend:
+    """Returns what Keras computes with in this process."""
+    return _chosen or DEFAULT
 
 
 def use(threads: Threads) -> None:
@@ -42,18 +81,26 @@ def parts() -> int:
 def load() -> ModuleType:
     """Returns the module keras, set up as every training of ours needs it.
 
-    TensorFlow is the backend, whatever the user's Keras configuration says, because the export
-    goes through it; operations are deterministic, so that a seed decides the weights. Threads are
-    TensorFlow's choice, one a CPU, unless a CPU quota leaves less; another number of threads may
-    add up floats in another order.
+    The backend is the chosen one, whatever the user's Keras configuration says; operations are
+    deterministic, so that a seed decides the weights. Threads are the backend's choice, one a CPU,
+    unless a CPU quota leaves less; another number of threads may add up floats in another order.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only
+    backend = chosen()
+    choose(backend)
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; XLA reads it, too
     matplotlib_cache.settle()
+    if backend == "jax":
+        jax_backend.prepare()
     with _quiet_native_code():
         import keras
+
+        # With JAX, too: Keras imports it where it sets a seed or saves a net, and then it is noisy.
         import tensorflow
 
+        if backend == "jax":
+            tensorflow.config.set_visible_devices([], "GPU")  # the memory of GPUs is JAX's
+            jax_backend.settle()
         # TensorFlow knows nothing of quotas.
         if threads := _threads.each or limits.quota_threads():
             together = _threads.parts if _threads.each else threads
@@ -68,14 +115,26 @@ def load() -> ModuleType:
 
 
 def tensorflow() -> ModuleType:
-    """Returns the module tensorflow, set up likewise."""
+    """Returns the module tensorflow, set up likewise; with JAX it sees no GPU."""
     load()
     return sys.modules["tensorflow"]
 
 
+def described() -> str:
+    """Returns the backend, its version and what it computes on: "jax 0.10.2 on cpu"."""
+    load()
+    backend = chosen()
+    if backend == "jax":
+        device = jax_backend.device()
+    else:
+        gpus = tensorflow().config.list_physical_devices("GPU")
+        device = f"{len(gpus)} GPU" if gpus else "cpu"
+    return f"{backend} {importlib.metadata.version(backend)} on {device}"
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Makes TensorFlow's complaint that an allocation failed a MemoryError of one line."""
+    """Makes the backend's complaint that an allocation failed a MemoryError of one line."""
     try:
         yield
     except Exception as error:
@@ -84,6 +143,8 @@ def memory_errors() -> Iterator[None]:
             # The rest of the line is about devices and kernels.
             wanted = re.search(r"allocating tensor with shape\[\S+\] and type \w+", error.message)
             raise MemoryError(wanted[0] if wanted else "") from error
+        if (refused := jax_backend.refused_memory(error)) is not None:
+            raise MemoryError(refused) from error
         raise
 
 

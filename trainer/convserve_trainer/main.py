@@ -37,7 +37,7 @@ EXTRA = {
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
 }
-EXTRAS = {"optuna": "train,sweep"}  # of what single commands need
+EXTRAS = {"jax": "train,jax", "jaxlib": "train,jax", "optuna": "train,sweep"}  # of single commands
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"

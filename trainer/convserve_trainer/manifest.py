@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 
 from convserve_protos.bundle_pb2 import PRECISION_INT8, Manifest, Precision, Training
-from convserve_trainer import int8_loss, precisions
+from convserve_trainer import int8_loss, keras_backend, precisions
 from convserve_trainer.errors import UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import Data
@@ -27,6 +27,7 @@ MADE_WITH = (
     *("convserve", "keras", "tensorflow", "tf2onnx", "onnx", "onnxslim", "onnxruntime", "numpy"),
     *("simplejpeg", "cykooz.resizer", "pillow"),  # make the pixels
 )
+JAX = ("jax", "jaxlib")  # beside them, where Keras is on it
 
 
 def check_name(name: str) -> None:
@@ -77,6 +78,7 @@ def of(
             versions=versions(),
             git_commit=git_commit(),
             dataset_sha256=data.sha256,
+            backend=keras_backend.chosen(),
         ),
         parameters=parameters,
     )
@@ -116,7 +118,8 @@ def attach(manifest: Manifest, model: "onnx.ModelProto") -> None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of what a bundle is made with, by name."""
-    found = {name: importlib.metadata.version(name) for name in MADE_WITH}
+    names = (*MADE_WITH, *JAX) if keras_backend.chosen() == "jax" else MADE_WITH
+    found = {name: importlib.metadata.version(name) for name in names}
     return found | {"python": platform.python_version()}
 
 

@@ -68,6 +68,7 @@ def kept(recipe: Recipe, run: Run, epochs: int, out: TextIO) -> Iterator[None]:
 
 def _training(recipe: Recipe, data: Data, run: Run, resume: bool, out: TextIO) -> Training:
     """Returns the training to go on with, or a new one."""
+    print(f"backend         {keras_backend.described()}", file=out, flush=True)
     if resume:
         training = run.newest(recipe.epochs, lambda line: print(line, file=out, flush=True))
         print(f"resumed after {training.position}", file=out)
@@ -89,12 +90,13 @@ def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) 
     numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
     pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
     scaling = keras_backend.load().layers.Rescaling
-    scaled = next(layer for layer in model.layers if isinstance(layer, scaling))(pixels)
+    layer = next(layer for layer in model.layers if isinstance(layer, scaling))
+    scaled = keras_backend.load().ops.convert_to_numpy(layer(pixels))
     print(
         f"data batch shape: {pixels.shape}, {pixels.dtype}, {pixels.min()} to {pixels.max()}",
         f"labels batch shape: {labels.shape}",
-        f"values after the net's first layer (x 1/255): {float(scaled.numpy().min()):.3f} to "
-        f"{float(scaled.numpy().max()):.3f}",
+        f"values after the net's first layer (x 1/255): {float(scaled.min()):.3f} to "
+        f"{float(scaled.max()):.3f}",
         sep="\n",
         file=out,
         flush=True,

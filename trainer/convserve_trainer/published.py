@@ -7,6 +7,7 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import bundle, precisions
 from convserve_trainer.conversion import Settings
 from convserve_trainer.errors import BundleError
+from convserve_trainer.keras_backend import DEFAULT, Backend
 from convserve_trainer.pictures import Data
 from convserve_trainer.recipe import Recipe
 
@@ -24,7 +25,12 @@ def find(folder: Path, version: int | None) -> Path | None:
 
 
 def differences(
-    version: Path, recipe: Recipe, data: Data, settings: Settings, seeds: int = 1
+    version: Path,
+    recipe: Recipe,
+    data: Data,
+    settings: Settings,
+    seeds: int = 1,
+    backend: Backend = DEFAULT,
 ) -> list[str]:
     """Returns in what a version differs from what a training would make; nothing if it is that.
 
@@ -34,6 +40,7 @@ def differences(
         data: that the training would use.
         settings: the precision that it would publish in, and how it is made.
         seeds: how many it would train.
+        backend: of Keras, that it would use.
 
     Raises:
         BundleError: the version cannot be read.
@@ -43,6 +50,8 @@ def differences(
         differing = _settings(manifest, recipe)
     except (ValueError, TypeError) as error:
         raise BundleError(f"{version / bundle.FILE}: damaged recipe: {error}") from error
+    if (manifest.training.backend or DEFAULT) != backend:
+        differing.append("backend")
     if manifest.training.dataset_sha256 != data.sha256:
         differing.append("data")
     elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:

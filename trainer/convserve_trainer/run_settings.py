@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from convserve_trainer.errors import UsageError
+from convserve_trainer.keras_backend import DEFAULT, Backend
 from convserve_trainer.recipe import Recipe
 
 Settings: TypeAlias = dict[str, Any]
@@ -38,17 +39,20 @@ class Keeping:
             raise UsageError(f"--checkpoint-seconds is {self.seconds:g}; it takes 0 or more")
 
 
-def of(recipe: Recipe, dataset_sha256: str) -> Settings:
+def of(recipe: Recipe, dataset_sha256: str, backend: Backend = DEFAULT) -> Settings:
     """Returns all settings that decide what a training does until its last epoch.
 
     Args:
         recipe: with all overrides, for the classes of the data.
         dataset_sha256: digest of the data.
+        backend: of Keras; the default one is not in the settings, as it was before there was a
+            choice.
     """
     # By a cosine, the learning rate of every step follows from the number of all epochs.
     free = MAY_CHANGE[1:] if recipe.schedule == "cosine" else MAY_CHANGE
     settings = {name: value for name, value in recipe.values().items() if name not in free}
-    return settings | {"data": dataset_sha256[:DIGEST]}
+    settings["data"] = dataset_sha256[:DIGEST]
+    return settings if backend == DEFAULT else settings | {"backend": backend}
 
 
 def unnamed_folder(models: Path, name: str, settings: Settings) -> Path:
@@ -65,6 +69,7 @@ def unnamed_folder(models: Path, name: str, settings: Settings) -> Path:
 
 def differences(before: Settings, now: Settings) -> str:
     """Returns in what two trainings differ: "seed was 1, is 2"; nothing if they are the same."""
+    before, now = ({"backend": DEFAULT} | settings for settings in (before, now))
     names = [*now, *(name for name in before if name not in now)]
     return ", ".join(
         f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}"

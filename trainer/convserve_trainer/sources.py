@@ -68,7 +68,7 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
         shape = recipe.height, recipe.width, recipe.channels
         source = _photo_source(options, shape, options.cache)
         return lambda: photos.load(source, recipe.limit, say)
-    _refuse_photo_options(options)
+    refuse_photo_options(options)
     from convserve_trainer import idx_sources
 
     # The floors of the recipes that come along are for MNIST.
@@ -97,7 +97,7 @@ def of_bundle(options: argparse.Namespace, manifest: Manifest, say: Say) -> Data
         spec = manifest.input
         source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
         return photos.load(source, limit, say)
-    _refuse_photo_options(options)
+    refuse_photo_options(options)
     from convserve_trainer import idx_sources
 
     return idx_sources.training(options.data, options.labels, limit, say, lifts_floor=False)
@@ -116,7 +116,7 @@ def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictu
         spec = manifest.input
         source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
         return photos.held_out(source, manifest.labels, say)
-    _refuse_photo_options(options)
+    refuse_photo_options(options)
     from convserve_trainer import idx_sources
 
     return idx_sources.held_out(options.data, options.labels, manifest, say)
@@ -151,7 +151,12 @@ def _photo_source(
     return photos.Source(options.data, height, width, split, allowed, cache, channels)
 
 
-def _refuse_photo_options(options: argparse.Namespace) -> None:
+def refuse_photo_options(options: argparse.Namespace) -> None:
+    """Checks the options of a task that is not photos.
+
+    Raises:
+        UsageError: one is for photos.
+    """
     for name in PHOTOS_ONLY:
         if getattr(options, name, None) is not None:
             raise UsageError(f"--{name.replace('_', '-')} is for photos")

@@ -7,9 +7,11 @@ batch; so are the gradients, summed over the parts.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from convserve_protos.bundle_pb2 import InputSpec
+from convserve_trainer import keras_backend
+from convserve_trainer.keras_backend import Threads
 from convserve_trainer.layers import Conv, Residual
 from convserve_trainer.recipe import Recipe
 
@@ -18,18 +20,6 @@ if TYPE_CHECKING:
 
 LARGEST = 64 * 64  # pixels of a picture; the convolutions of larger ones keep several threads busy
 LEAST = 8  # pictures of a part
-
-
-class Threads(NamedTuple):
-    """How TensorFlow's threads are used.
-
-    Attributes:
-        parts: of a batch, computed at the same time.
-        each: threads that compute one operation of one part.
-    """
-
-    parts: int = 1
-    each: int | None = None
 
 
 def suitable(recipe: Recipe, spec: InputSpec, threads: int) -> Threads:
@@ -54,8 +44,6 @@ def suitable(recipe: Recipe, spec: InputSpec, threads: int) -> Threads:
 @contextmanager
 def together(model: "keras.Model", parts: int) -> Iterator[None]:
     """Passes each batch that the model is called with through it in parts."""
-    from convserve_trainer import keras_backend
-
     ops, whole = keras_backend.load().ops, model.call
 
     def call(pixels: Any, *arguments: Any, **named: Any) -> Any:

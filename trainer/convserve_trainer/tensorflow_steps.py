@@ -18,18 +18,10 @@ import numpy.typing as npt
 
 from convserve_trainer import keras_backend, step_parts
 from convserve_trainer.chunks import Pace
-from convserve_trainer.pictures import Pixels
+from convserve_trainer.steps import MEANS, RATE, Arrays, Figures
 
 if TYPE_CHECKING:
     import keras
-
-Targets: TypeAlias = npt.NDArray[np.float32]
-"""float32 [N, K]: what the net should say."""
-Arrays: TypeAlias = tuple[Pixels, Targets] | tuple[Pixels, Targets, npt.NDArray[np.float32]]
-"""Of a batch; the third, float32 [N], is what each picture counts."""
-Figures: TypeAlias = dict[str, float]
-"""Means over a batch: "loss", nats, "accuracy", 0 to 1; in training its "learning_rate", too."""
-MEANS, RATE = ("loss", "accuracy"), "learning_rate"
 
 Traced: TypeAlias = Callable[..., Mapping[str, Any]]
 

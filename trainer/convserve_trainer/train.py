@@ -159,7 +159,7 @@ def _check_targets(target: Target, keeping: Keeping, numbers: Sequence[int]) -> 
 
 def _runs(recipes: Sequence[Recipe], target: Target, data: Data, keeping: Keeping) -> list[Run]:
     """Returns the run of each seed."""
-    settings = [run_settings.of(each, data.sha256) for each in recipes]
+    settings = [run_settings.of(each, data.sha256, keras_backend.chosen()) for each in recipes]
     if keeping.folder is None:
         places = [
             run_settings.unnamed_folder(target.models, target.name, each) for each in settings
@@ -181,7 +181,9 @@ def _is_published(
     """Returns whether a version is what the training would make, and says which way it is."""
     file = version / bundle.FILE
     try:
-        differing = published.differences(version, recipe, data, settings, seed_count)
+        differing = published.differences(
+            version, recipe, data, settings, seed_count, keras_backend.chosen()
+        )
     except (BundleError, OSError) as error:
         why = refusals.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
