@@ -12,6 +12,7 @@ from convserve_trainer import (
     bundle,
     evaluate,
     export,
+    keras_backend,
     machine,
     operations,
     precisions,
@@ -205,9 +206,10 @@ def _facts(came: Came, said: Manifest, asked: Asked | None) -> list[tuple[str, s
     versions = ", ".join(f"{name} {training.versions[name]}" for name in sorted(training.versions))
     facts = [
         ("machine", machine.described()),
+        ("backend", keras_backend.described()),
         ("versions", versions),
         ("made", f"{said.created.ToDatetime():%Y-%m-%d %H:%M} UTC, in {came.seconds:.0f} s"),
     ]
     if training.git_commit:
-        facts.insert(2, ("commit", training.git_commit))
+        facts.insert(3, ("commit", training.git_commit))
     return facts if asked is None else [("command", shlex.join(asked.command)), *facts]
