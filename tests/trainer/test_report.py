@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from convserve_trainer import machine, recipes
+from convserve_trainer import keras_backend, machine, recipes
 from convserve_trainer.history import Epoch, History
 from convserve_trainer.manifest import KEY
 from convserve_trainer.pictures import ArrayPictures, Data
@@ -26,6 +26,7 @@ TOTAL, WRONG = 40, 3
 def came(monkeypatch: pytest.MonkeyPatch) -> Came:
     """What came of a training: the first three of the held-out pictures are mistaken for ones."""
     monkeypatch.setattr(machine, "described", lambda: "a machine <1>")
+    monkeypatch.setattr(keras_backend, "described", lambda: "a backend")
     labels = np.arange(TOTAL) % CLASSES
     pixels = np.stack([digit_of(int(label)) for label in labels])
     pixels[[0, 10, 20]] = digit_of(1)
@@ -84,6 +85,7 @@ def test_report_says_all_that_came_of_a_training(came: Came) -> None:
         "|operations a picture||15,680|",
         "|command||convserve-train fit digits --data 'my data'|",
         "|machine||a machine <1>|",
+        "|backend||a backend|",
         "keras 9.9.9",
         "|commit||c0ffee|",
         "|made||2026-11-26 03:04 UTC, in 62 s|",

@@ -12,6 +12,7 @@ from convserve_trainer import (
     bundle,
     evaluate,
     export,
+    keras_backend,
     machine,
     operations,
     precisions,
@@ -178,8 +179,8 @@ def _data(data: Data) -> list[Part]:
     rows.append(("all", *(f"{count.sum():,}" for count in counts)))
     spec = data.spec
     return [
-        f"{data.what[0].upper()}{data.what[1:]} of {spec.height} x {spec.width} pixels, "
-        f"{spec.channels} channels, in {len(data.labels)} classes. SHA-256 of all: "
+        f"{data.what[0].upper()}{data.what[1:]}, [height, width, channels] = [{spec.height}, "
+        f"{spec.width}, {spec.channels}], in {len(data.labels)} classes. SHA-256 of all: "
         f"`{data.sha256}`.",
         Table(("class", *there), rows, "Pictures of each class"),
     ]
@@ -205,9 +206,10 @@ def _facts(came: Came, said: Manifest, asked: Asked | None) -> list[tuple[str, s
     versions = ", ".join(f"{name} {training.versions[name]}" for name in sorted(training.versions))
     facts = [
         ("machine", machine.described()),
+        ("backend", keras_backend.described()),
         ("versions", versions),
         ("made", f"{said.created.ToDatetime():%Y-%m-%d %H:%M} UTC, in {came.seconds:.0f} s"),
     ]
     if training.git_commit:
-        facts.insert(2, ("commit", training.git_commit))
+        facts.insert(3, ("commit", training.git_commit))
     return facts if asked is None else [("command", shlex.join(asked.command)), *facts]

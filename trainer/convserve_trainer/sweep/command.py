@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     import optuna  # noqa: F401 - that it is missing is said before the data are loaded
 
-    from convserve_trainer import data_parts, keras_backend, models
+    from convserve_trainer import data_parts, keras_backend, limits, models, step_parts
 
     models.check_size(recipe)
     data = load()
@@ -102,6 +102,7 @@ def run(options: argparse.Namespace) -> None:
     )
     from convserve_trainer.sweep import study
 
+    keras_backend.use(step_parts.suitable(recipe, data.spec, limits.threads()))  # as fit does
     with (
         keras_backend.memory_errors(),
         study.opened(options.study, _settings(recipe, data.sha256, space.settings())) as opened,

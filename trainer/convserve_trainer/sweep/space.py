@@ -154,7 +154,7 @@ def read(path: Path, recipe: Recipe) -> Space:
         if isinstance(among, Range) and _is_whole(among, _value(now, name))
     )
     for name, among in searched.items():
-        for value in _examples(among, name in whole):
+        for value in among.choices if isinstance(among, Choices) else (among.low, among.high):
             recipe.override({**fixed, name: value}, where=where)
     return Space(fixed, searched, whole)
 
@@ -187,15 +187,6 @@ def _among(value: dict[str, Any], where: str) -> Range | Choices:
         if isinstance(error.__cause__, ValueError):  # ours
             raise UsageError(f"{where}: {error.__cause__}") from error
         raise UsageError(f"{where} takes {TAKEN}, or a value; it is {value}") from error
-
-
-def _examples(among: Range | Choices, whole: bool) -> list[Any]:
-    """Returns values of which the recipe must take all, if it is to take any."""
-    if isinstance(among, Choices):
-        return among.choices
-    ends = [among.low, among.high]
-    # A whole number may come as 32.0, but nothing between it and the next.
-    return ends if whole else [*ends, among.low + (among.high - among.low) * 0.382]
 
 
 def _is_whole(among: Range, now: Any) -> bool:
