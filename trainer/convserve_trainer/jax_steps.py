@@ -123,7 +123,7 @@ def _arrived(figures: list[dict[str, Any]]) -> list[Figures]:
     import jax
 
     # Raises what went wrong on the device, for want of memory say; reading the figures might abort.
-    jax.block_until_ready(figures)  # type: ignore[no-untyped-call] - it has no types
+    jax.block_until_ready(figures)  # type: ignore[no-untyped-call]
     return [
         {name: float(value) for name, value in each.items()} for each in jax.device_get(figures)
     ]
