@@ -136,7 +136,9 @@ def test_killed_training_ends_as_one_that_was_not(
     ends = [checkpoint.load(each / "checkpoints/epoch-0004.keras") for each in (whole, run)]
     states = [[*end.model.variables, *end.model.optimizer.variables] for end in ends]
     # Keras counts the generators that it makes, also across models.
-    paths = [[re.sub(r"seed_generator(_\d+)?/", "/", state.path) for state in each] for each in states]
+    paths = [
+        [re.sub(r"seed_generator(_\d+)?/", "/", state.path) for state in each] for each in states
+    ]
     assert paths[0] == paths[1]
     for one, other in zip(*states, strict=True):
         assert np.array_equal(one.numpy(), other.numpy()), f"{one.path}, killed at step {step}"
