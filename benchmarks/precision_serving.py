@@ -195,7 +195,9 @@ def _rows_of(path: Path, arguments: argparse.Namespace, meter: Meter) -> list[Ro
             raise BenchmarkError(f"{file} is of {precisions.name(said.precision)}, not of float32")
         photographs = said.input.kind == IMAGE_KIND_PHOTO
         folder = arguments.photos if photographs else arguments.digits
-        options = argparse.Namespace(data=folder, validation_split=None, max_unreadable=None)
+        options = argparse.Namespace(
+            data=folder, labels=None, validation_split=None, max_unreadable=None
+        )
         data = sources.of_bundle(options, said, tell)
         given: Sequence[bytes] = ()
         if photographs:
