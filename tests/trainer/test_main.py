@@ -281,6 +281,19 @@ sys.exit(', '.join(loaded) or 0)
     assert done.returncode == 0, done.stderr
 
 
+def test_help_needs_nothing_of_the_extra() -> None:
+    code = """
+import sys
+for name in ("msgspec", "keras", "tensorflow", "onnx", "onnxruntime", "matplotlib", "optuna"):
+    sys.modules[name] = None
+from convserve_trainer.main import main
+sys.argv[1:] = ["fit", "--help"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_installed_command_helps_with_two_examples() -> None:
     command = shutil.which("convserve-train", path=Path(sys.executable).parent)
     assert command is not None

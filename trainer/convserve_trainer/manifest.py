@@ -15,10 +15,11 @@ from convserve_trainer import int8_loss, keras_backend, precisions
 from convserve_trainer.errors import UsageError
 from convserve_trainer.parity import Comparison
 from convserve_trainer.pictures import Data
-from convserve_trainer.recipe import Recipe
 
 if TYPE_CHECKING:
     import onnx
+
+    from convserve_trainer.recipe import Recipe
 
 KEY = "convserve.manifest"
 FORMAT = 1
@@ -45,7 +46,7 @@ def check_name(name: str) -> None:
 
 def of(
     name: str,
-    recipe: Recipe,
+    recipe: "Recipe",
     data: Data,
     epochs: int,
     compared: Comparison,

@@ -4,11 +4,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from convserve_trainer.errors import UsageError
 from convserve_trainer.keras_backend import DEFAULT, Backend
-from convserve_trainer.recipe import Recipe
+
+if TYPE_CHECKING:
+    from convserve_trainer.recipe import Recipe
 
 Settings: TypeAlias = dict[str, Any]
 """Of a training, by name; as JSON gives them back."""
@@ -39,7 +41,7 @@ class Keeping:
             raise UsageError(f"--checkpoint-seconds is {self.seconds:g}; it takes 0 or more")
 
 
-def of(recipe: Recipe, dataset_sha256: str, backend: Backend = DEFAULT) -> Settings:
+def of(recipe: "Recipe", dataset_sha256: str, backend: Backend = DEFAULT) -> Settings:
     """Returns all settings that decide what a training does until its last epoch.
 
     Args:

@@ -4,14 +4,15 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from convserve_trainer import atomic_file, fit_command, sources
 from convserve_trainer.errors import Interrupted, UsageError
-from convserve_trainer.recipe import Recipe
 from convserve_trainer.run_settings import DIGEST, Settings
 from convserve_trainer.stops import Stopped
+
+if TYPE_CHECKING:
+    from convserve_trainer.recipe import Recipe
 
 WHAT = "search over fields of a recipe, by a validation of the training pictures"
 EXAMPLES = """examples:
@@ -128,14 +129,16 @@ def run(options: argparse.Namespace) -> None:
     print(f"the best of {sweep.finished} trials: {fit}", file=sys.stdout, flush=True)
 
 
-def _compared(recipe: Recipe) -> Recipe:
+def _compared(recipe: "Recipe") -> "Recipe":
     """Returns the recipe with a validation on training pictures."""
+    import msgspec
+
     share = recipe.validation_share or SHARE
     return msgspec.structs.replace(
         recipe, validation_steps=None, validation_share=share, min_accuracy=0.0
     )
 
 
-def _settings(recipe: Recipe, sha256: str, space: Settings) -> Settings:
+def _settings(recipe: "Recipe", sha256: str, space: Settings) -> Settings:
     """Returns what makes two sweeps the same."""
     return recipe.values() | {"data": sha256[:DIGEST]} | space
