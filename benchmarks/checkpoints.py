@@ -22,13 +22,15 @@ from benchmarks.command import add_run_options, execute, new_parser, tell
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import checkpoint, models, recipes, run_settings
-from convserve_trainer.recipe import Recipe
-from convserve_trainer.run_settings import CHECKPOINT_SECONDS
-from convserve_trainer.training_state import Training
+from convserve_trainer.nets import models
+from convserve_trainer.recipes import recipe_files
+from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs import checkpoint, run_settings
+from convserve_trainer.runs.run_settings import CHECKPOINT_SECONDS
+from convserve_trainer.runs.training_state import Training
 
-LECTURE = recipes.find("lecture", "digits")
-PHOTO_LECTURE = recipes.find("lecture", "photos")
+LECTURE = recipe_files.find("lecture", "digits")
+PHOTO_LECTURE = recipe_files.find("lecture", "photos")
 
 _PACKAGES = ("convserve", "keras", "tensorflow")
 #: Recipe, one image [H, W, C], classes.

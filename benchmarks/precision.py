@@ -28,9 +28,11 @@ from benchmarks.meter import rotated
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
-from convserve_trainer import bundle, evaluate, float16, gpu_rounding, precisions, sources
+from convserve_trainer.bundles import bundle, evaluate
+from convserve_trainer.commands import sources
+from convserve_trainer.data.pictures import Pixels
 from convserve_trainer.errors import TrainerError
-from convserve_trainer.pictures import Pixels
+from convserve_trainer.export import float16, gpu_rounding, precisions
 
 _PACKAGES = ("convserve", "numpy", "onnx", "onnxruntime")
 _SINGLE, _HALF = "float32", "float16"

@@ -39,10 +39,12 @@ from benchmarks.servers import ours
 from benchmarks.table import Cell, Measurement, grid
 from convserve_imaging import photos
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
-from convserve_trainer import bundle, evaluate, float16, int8, manifest, precisions, sources
+from convserve_trainer.bundles import bundle, evaluate, manifest
+from convserve_trainer.commands import sources
+from convserve_trainer.data.pictures import Data
 from convserve_trainer.errors import TrainerError
-from convserve_trainer.pictures import Data
-from convserve_trainer.score import Score, score
+from convserve_trainer.export import float16, int8, precisions
+from convserve_trainer.scores.score import Score, score
 
 _PACKAGES = ("convserve", "onnx", "onnxruntime", "pygrpc-native")
 _BASELINE = "float32"

@@ -22,8 +22,9 @@ from benchmarks.command import BenchmarkError, add_run_options, execute, new_par
 from benchmarks.meter import rotated
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
-from convserve_trainer import mnist, user_cache
+from convserve_trainer.data import mnist
 from convserve_trainer.errors import TrainerError
+from convserve_trainer.host import user_cache
 
 _PACKAGES = ("convserve", "keras", "tensorflow")
 _PHOTOS_A_STEP, _DIGITS_AN_EPOCH, _DIGITS_A_STEP = 20, 60_000, 64

@@ -17,10 +17,13 @@ import numpy as np
 
 from benchmarks.command import BenchmarkError, tell
 from benchmarks.table import grid
-from convserve_trainer import chunks, digits, keras_backend, mnist, models, order, recipes
-from convserve_trainer.tensorflow_steps import Steps
+from convserve_trainer.data import digits, mnist
+from convserve_trainer.fitting import chunks, order
+from convserve_trainer.fitting.tensorflow_steps import Steps
+from convserve_trainer.nets import keras_backend, models
+from convserve_trainer.recipes import recipe_files
 
-LECTURE = recipes.find("lecture", "digits")
+LECTURE = recipe_files.find("lecture", "digits")
 _WARM_UP, _PROFILED = 200, 400  # steps
 
 Interval = tuple[float, float]

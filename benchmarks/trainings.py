@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.command import BenchmarkError
-from convserve_trainer.history import read_csv
+from convserve_trainer.runs.history import read_csv
 
 ROOT = Path(__file__).parents[1]
 _SHOWN_LINES = 20

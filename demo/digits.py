@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from convserve import Classification, Client
 from convserve.terminal import draw_bar, draw_digit
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer import mnist, recipes
-from convserve_trainer.mnist import Dataset
+from convserve_trainer.data import mnist
+from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.recipes import recipe_files
 from demo.job import run, title
 from demo.model import newest, reuse, train
 from demo.server import serving
@@ -46,7 +47,7 @@ def main() -> int:
 def published(models: Path, data: Path | None, limit: int | None) -> Manifest:
     """The manifest of the newest digit model; trains and publishes one if there is no good one."""
     manifest = newest(models, NAME)
-    floor = recipes.find(RECIPE, "digits").min_accuracy
+    floor = recipe_files.find(RECIPE, "digits").min_accuracy
     if manifest.metrics["accuracy"] >= floor or (limit and manifest.name):
         reuse(models, NAME, manifest)
         return manifest

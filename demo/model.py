@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer import bundle
+from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import BundleError
 
 

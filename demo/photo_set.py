@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from convserve_trainer.mnist import Dataset
+from convserve_trainer.data.mnist import Dataset
 
 CLASSES = {"ones": 1, "zeros": 0}
 TRAIN, VALIDATION = 500, 200

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from convserve import Client
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer import mnist, recipes
+from convserve_trainer.data import mnist
+from convserve_trainer.recipes import recipe_files
 from demo import photo_set
 from demo.job import run, title
 from demo.model import newest, reuse, train
@@ -71,7 +72,7 @@ def published(models: Path, folder: Path, name: str) -> Manifest:
     """The manifest of the newest model of these photographs; trains one if there is no good one."""
     manifest = newest(models, name)
     own = name == OWN
-    if own and manifest.metrics["accuracy"] >= recipes.find(RECIPE, "photos").min_accuracy:
+    if own and manifest.metrics["accuracy"] >= recipe_files.find(RECIPE, "photos").min_accuracy:
         reuse(models, name, manifest)
         return manifest
     arguments = ["photos", "--recipe", RECIPE, "--data", str(folder)]

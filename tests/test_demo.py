@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from convserve_imaging.photos import decode
-from convserve_trainer.mnist import Dataset
+from convserve_trainer.data.mnist import Dataset
 from demo import photo_set
 
 

@@ -88,6 +88,48 @@ def test_protocol_knows_the_batcher_and_never_back() -> None:
         assert not modules & upper, name
 
 
+#: The trainer's rooms from the ground up: each may import those of the lower floors.
+FLOORS = (
+    {"errors"},
+    {"host"},
+    {"recipes", "data", "pages"},
+    {"nets", "check_data"},
+    {"scores", "runs"},
+    {"export", "fitting"},
+    {"bundles"},
+    {"seeds", "lecture"},
+    {"report"},
+    {"train"},
+    {"commands"},
+    {"sweep"},
+    {"main", "job"},
+)
+
+
+def test_rooms_of_the_trainer_import_only_those_below() -> None:
+    package = ROOT / "trainer/convserve_trainer"
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    found = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert found - {"__init__", "__pycache__", "py"} == floor_of.keys()
+    breaches = [
+        f"{file.relative_to(package)} imports {other}"
+        for file in sorted(package.rglob("*.py"))
+        if (room := file.relative_to(package).parts[0].removesuffix(".py")) in floor_of
+        for other in own_imports(file, "convserve_trainer")
+        if other != room and floor_of[other] >= floor_of[room]
+    ]
+    assert breaches == []
+
+
+def own_imports(file: Path, package: str) -> Iterator[str]:
+    """The modules or packages right below a package that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            top, _, rest = node.module.partition(".")
+            if top == package:
+                yield from [rest.partition(".")[0]] if rest else (name.name for name in node.names)
+
+
 def test_imports_are_seen_inside_functions_too(tmp_path: Path) -> None:
     file = tmp_path / "late.py"
     file.write_text("def late():\n    import tensorflow.keras\n    from grpc import aio\n")

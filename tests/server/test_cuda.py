@@ -20,7 +20,7 @@ from convserve_server.bundle import MANIFEST_KEY
 from convserve_server.device_memory import cuda_memory
 from convserve_server.engine import EngineOptions, choose_provider, load_engine
 from convserve_server.session_engine import CPU, CUDA, EngineError, Pixels
-from convserve_trainer import float16, precisions
+from convserve_trainer.export import float16, precisions
 from tests.bundles import SHAPE, manifest
 from tests.server.convnet import write_convnet
 

@@ -24,7 +24,7 @@ from convserve_server.engine import (
 )
 from convserve_server.neighbours import Neighbours, create
 from convserve_server.session_engine import CPU, EngineError, Pixels
-from convserve_trainer import float16
+from convserve_trainer.export import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.test_conformance import until
 

@@ -10,7 +10,7 @@ import pytest
 
 from convserve import Client
 from convserve.main import main
-from convserve_trainer import bundle
+from convserve_trainer.bundles import bundle
 from tests.bundles import model
 from tests.system.conftest import WAIT_S, StartServer
 from tests.trainer.drawn import draw_parts

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer import bundle
+from convserve_trainer.bundles import bundle
 from tests.trainer.drawn import draw_parts
 
 WAIT_S = 300
@@ -87,7 +87,7 @@ def test_sigterm_keeps_finished_epochs_and_resume_publishes_them(folder: Path, m
 HANGING = """
 import sys
 from convserve_trainer.main import main
-from convserve_trainer.progress import Progress
+from convserve_trainer.fitting.progress import Progress
 
 def step(self, done, figures):
     print("in a step", flush=True)

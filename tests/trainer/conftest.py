@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer import mnist
+from convserve_trainer.data import mnist
+from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.main import main
-from convserve_trainer.mnist import Dataset
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CONVSERVE_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convserve_trainer import bundle, checkpoint, chunks, jax_steps, keras_backend
-from convserve_trainer.chunks import Pace
+from convserve_trainer.bundles import bundle
+from convserve_trainer.fitting import chunks, jax_steps
+from convserve_trainer.fitting.chunks import Pace
 from convserve_trainer.main import main
-from convserve_trainer.run_folder import found
-from convserve_trainer.training_state import Position
-
-from .drawn import draw_parts
-from .test_jax import CLASS_WEIGHTS, REFERENCE, reference_batches
-from .test_tensorflow_steps import _batches, _net, _state
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.runs import checkpoint
+from convserve_trainer.runs.run_folder import found
+from convserve_trainer.runs.training_state import Position
+from tests.trainer.drawn import draw_parts
+from tests.trainer.fitting.test_tensorflow_steps import _batches, _net, _state
+from tests.trainer.test_jax import CLASS_WEIGHTS, REFERENCE, reference_batches
 
 keras_backend.choose("jax")
 

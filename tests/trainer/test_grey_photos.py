@@ -10,10 +10,11 @@ from PIL import Image
 from convserve_imaging.luma import luma
 from convserve_imaging.photos import decode
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
-from convserve_trainer import bundle, photos
+from convserve_trainer.bundles import bundle
+from convserve_trainer.data import photos
+from convserve_trainer.data.photos import Source
+from convserve_trainer.data.pictures import Pixels
 from convserve_trainer.main import main
-from convserve_trainer.photos import Source
-from convserve_trainer.pictures import Pixels
 
 SETTINGS = ["--set", "channels=1", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer import bundle, recipes, sources
+from convserve_trainer.bundles import bundle
+from convserve_trainer.commands import sources
 from convserve_trainer.main import main, parser
-
-from .idx_files import write
+from convserve_trainer.recipes import recipe_files
+from tests.trainer.idx_files import write
 
 SMALL = """
 task = "digits"
@@ -118,7 +119,7 @@ def test_floor_of_a_recipe_that_comes_along_is_for_mnist(
     write(tmp_path / "grey", shape=(28, 28))
     (tmp_path / "small.toml").write_text(SMALL)
     options = _options("fit", "digits", "--data", "grey", *more)
-    recipe = recipes.find(options.recipe, "digits")
+    recipe = recipe_files.find(options.recipe, "digits")
     assert sources.training(options, recipe, print)().lifts_floor is lifted
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from convserve_trainer import bundle
+from convserve_trainer.bundles import bundle
 
 
 def _command(mnist_folder: Path, models: Path, *more: str) -> list[str]:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer import checkpoint, keras_backend, models, recipe, recipes, run_settings
-from convserve_trainer.chunks import Pace
-from convserve_trainer.layers import Conv, Dense, Flatten
+from convserve_trainer.fitting.chunks import Pace
 from convserve_trainer.main import main
-from convserve_trainer.training_state import Training
+from convserve_trainer.nets import keras_backend, models
+from convserve_trainer.recipes import recipe, recipe_files
+from convserve_trainer.recipes.layers import Conv, Dense, Flatten
+from convserve_trainer.runs import checkpoint, run_settings
+from convserve_trainer.runs.training_state import Training
 
 REFERENCE = "CONVSERVE_TEST_REFERENCE"  # folder of what TensorFlow makes of the batches
 SIDE, CLASSES = 8, 3
@@ -35,7 +37,7 @@ def reference_batches() -> list[Any]:
 
 def _write_reference(folder: Path) -> None:
     """Writes a net without random layers, and what TensorFlow makes of it in two steps."""
-    from convserve_trainer.tensorflow_steps import Steps
+    from convserve_trainer.fitting.tensorflow_steps import Steps
 
     made = recipe.Recipe(
         name="small",
@@ -82,7 +84,7 @@ def test_jax_that_is_not_installed_is_named_with_its_extra(
 
 
 def test_another_backend_is_another_training() -> None:
-    lecture = recipes.find("lecture", "digits")
+    lecture = recipe_files.find("lecture", "digits")
     before, now = (
         run_settings.of(lecture, "0" * 64, backend) for backend in keras_backend.BACKENDS
     )

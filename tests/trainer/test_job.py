@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer import job, limits
+from convserve_trainer import job
+from convserve_trainer.host import limits
 
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
 LIMIT = 64 * 2**20

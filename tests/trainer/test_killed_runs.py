@@ -13,12 +13,12 @@ import onnx
 import pytest
 
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer import bundle, checkpoint
-from convserve_trainer.run_folder import file_of, found
-from convserve_trainer.training_state import Position
-
-from .drawn import draw_parts
-from .test_run_log import events
+from convserve_trainer.bundles import bundle
+from convserve_trainer.runs import checkpoint
+from convserve_trainer.runs.run_folder import file_of, found
+from convserve_trainer.runs.training_state import Position
+from tests.trainer.drawn import draw_parts
+from tests.trainer.runs.test_run_log import events
 
 TRAIN = [sys.executable, "-m", "convserve_trainer.main"]
 WAIT_S = 300

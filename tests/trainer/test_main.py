@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from convserve_trainer import bundle, keras_backend, manifest
+from convserve_trainer.bundles import bundle, manifest
 from convserve_trainer.main import main
-
-from .conftest import Published
+from convserve_trainer.nets import keras_backend
+from tests.trainer.conftest import Published
 
 
 def _one_line(errors: str) -> str:
@@ -162,7 +162,7 @@ def test_memory_that_is_not_there_is_one_line(
     def exhaust(_: object) -> None:
         np.empty(2**60, np.uint8)
 
-    monkeypatch.setattr("convserve_trainer.digits.data", exhaust)
+    monkeypatch.setattr("convserve_trainer.data.digits.data", exhaust)
     assert main(["fit", "digits", "--data", str(mnist_folder)]) == 1
     message = _one_line(capsys.readouterr().err)
     assert message.startswith("out of memory (Unable to allocate 1.00 EiB for an array with shape ")

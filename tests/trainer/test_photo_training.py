@@ -15,11 +15,11 @@ import onnx
 import pytest
 
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO
-from convserve_trainer import bundle, fit
+from convserve_trainer.bundles import bundle
+from convserve_trainer.fitting import fit
+from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.main import main
-from convserve_trainer.progress import Progress
-
-from .drawn import draw, draw_parts
+from tests.trainer.drawn import draw, draw_parts
 
 STEPS = 4
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]

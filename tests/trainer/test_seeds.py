@@ -11,14 +11,14 @@ import msgspec
 import onnx
 import pytest
 
-from convserve_trainer import bundle, seeds, train
+from convserve_trainer import seeds, train
+from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import AccuracyError
+from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.main import main
-from convserve_trainer.progress import Progress
-from convserve_trainer.recipe import Recipe
+from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.seeds import Result
-
-from .drawn import draw_parts
+from tests.trainer.drawn import draw_parts
 
 STEPS, EPOCHS = 3, 2
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from convserve_trainer import limits
+from convserve_trainer.host import limits
 
 COMMAND = (sys.executable, "-m", "convserve_trainer.main")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)

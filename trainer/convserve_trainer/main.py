@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from convserve_trainer import convert_command, fit_command, refusals, sources, stops
 from convserve_trainer.check_data import options as check_options
+from convserve_trainer.commands import convert_command, fit_command, sources
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
+from convserve_trainer.host import refusals, stops
 from convserve_trainer.lecture import commands as lecture_commands
 from convserve_trainer.sweep import command as sweep_command
 
@@ -208,7 +209,7 @@ def _add_json(command: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from convserve_trainer import evaluate
+    from convserve_trainer.bundles import evaluate
 
     file, manifest = evaluate.check(options.bundle)
     pictures = sources.held_out(options, manifest, _note)
@@ -220,7 +221,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from convserve_trainer.compare import compare
+    from convserve_trainer.bundles.compare import compare
 
     compared = compare(
         options.a,
@@ -235,19 +236,19 @@ def _note(line: str) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from convserve_trainer.describe import describe
+    from convserve_trainer.bundles.describe import describe
 
     description = describe(options.bundle)
     print(json.dumps(description.as_dict(), indent=2) if options.json else description)
 
 
 def _recipes(options: argparse.Namespace) -> None:
-    from convserve_trainer import recipes
+    from convserve_trainer.recipes import recipe_files
 
     if options.recipe is not None:
-        print(recipes.shown(options.recipe), end="")
+        print(recipe_files.shown(options.recipe), end="")
         return
-    every = recipes.every()
+    every = recipe_files.every()
     if options.json:
         print(json.dumps([recipe.values() for recipe in every], indent=2))
         return

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from convserve_trainer import bundle, manifest
+from convserve_trainer.bundles import bundle, manifest
 from convserve_trainer.errors import CheckpointError, UsageError
-from convserve_trainer.recipe import Recipe
+from convserve_trainer.recipes.recipe import Recipe
 
 TABLE = "seeds.csv"
 METRICS = ("accuracy_mean", "accuracy_sd", "seeds")  # of a manifest

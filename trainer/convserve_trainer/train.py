@@ -9,38 +9,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
-from convserve_trainer import (
-    bundle,
-    calibrate,
-    conversion,
-    data_parts,
-    export,
-    keras_backend,
-    keras_file,
-    limits,
-    manifest,
-    models,
-    one_training,
-    plot,
-    precisions,
-    predict,
-    publish,
-    published,
-    refusals,
-    run_folder,
-    run_settings,
-    seeds,
-    step_parts,
-)
-from convserve_trainer.conversion import Settings
+from convserve_trainer import seeds
+from convserve_trainer.bundles import bundle, manifest, publish, published
+from convserve_trainer.data.pictures import Data
 from convserve_trainer.errors import BundleError
-from convserve_trainer.history import History
-from convserve_trainer.parity import Reference
-from convserve_trainer.pictures import Data
-from convserve_trainer.recipe import Recipe
+from convserve_trainer.export import conversion, export, precisions
+from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.parity import Reference
+from convserve_trainer.fitting import data_parts, one_training, step_parts
+from convserve_trainer.host import limits, refusals
+from convserve_trainer.nets import keras_backend, keras_file, models
+from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report import page as report
-from convserve_trainer.run_folder import Run
-from convserve_trainer.run_settings import Keeping
+from convserve_trainer.report import plot
+from convserve_trainer.runs import run_folder, run_settings
+from convserve_trainer.runs.history import History
+from convserve_trainer.runs.run_folder import Run
+from convserve_trainer.runs.run_settings import Keeping
+from convserve_trainer.scores import calibrate, predict
 
 if TYPE_CHECKING:
     import keras

@@ -12,7 +12,7 @@ from convserve_trainer.check_data import look_alikes
 from convserve_trainer.check_data.findings import Item
 from convserve_trainer.check_data.survey import Survey
 from convserve_trainer.check_data.tree import Place
-from convserve_trainer.photo_folders import VALIDATION
+from convserve_trainer.data.photo_folders import VALIDATION
 
 SAME_FILE = "the same file"
 SAME_LOOK = "the same picture in another file"

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from convserve_trainer import photo_reader
 from convserve_trainer.check_data.picture import Fault, Picture, examine, fault
 from convserve_trainer.check_data.tree import Place, Tree
+from convserve_trainer.data import photo_reader
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from convserve_imaging.jpeg import SOI
 from convserve_trainer.check_data.names import printable
+from convserve_trainer.data.photo_folders import SUFFIXES, TRAIN, VALIDATION
 from convserve_trainer.errors import UsageError
-from convserve_trainer.photo_folders import SUFFIXES, TRAIN, VALIDATION
 
 SPLITS = (TRAIN, VALIDATION)
 WHOLE = "all"

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import ascent, figures, geometry
+from convserve_trainer.lecture import ascent, geometry
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.net import Net
-from convserve_trainer.lecture.section import Figure, Part, Section
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section
 
 if TYPE_CHECKING:
     import keras
@@ -96,7 +97,8 @@ def _digits(
             for column, found in enumerate(excited.top(number, FOUND)):
                 figures.picture(axes[row, column + 1], pixels[found])
                 if field.size is not None and field.size < min(pixels.shape[1:3]):
-                    figures.frame(axes[row, column + 1], field, *excited.places[found, number])
+                    square = field.square(*excited.places[found, number])
+                    figures.frame(axes[row, column + 1], *square)
             for empty in range(len(pixels), FOUND):
                 axes[row, empty + 1].axis("off")
         axes[0, 0].set_title("made", fontsize=figures.SMALL)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import keras_backend
 from convserve_trainer.lecture.net import Net
+from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:
     import keras

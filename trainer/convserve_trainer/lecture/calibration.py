@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import calibrate, temperature
-from convserve_trainer.lecture import figures, net, trials
+from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.section import Figure, Part, Section, Table
-from convserve_trainer.score import score
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section, Table
+from convserve_trainer.scores import calibrate, temperature
+from convserve_trainer.scores.score import score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

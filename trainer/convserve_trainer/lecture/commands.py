@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convserve_trainer import atomic_file, manifest
+from convserve_trainer.bundles import manifest
+from convserve_trainer.host import atomic_file
 from convserve_trainer.lecture import topics
 from convserve_trainer.lecture.scales import SCALES
 from convserve_trainer.lecture.telling import Telling
 
 if TYPE_CHECKING:
     from convserve_trainer.lecture.material import Material
-    from convserve_trainer.lecture.section import Figure, Section
+    from convserve_trainer.pages.section import Figure, Section
 
 PAGE = "index.html"
 BUNDLE, OUT, SCALE = Path("models/mnist"), Path("lecture"), "quick"
@@ -67,7 +68,7 @@ def lecture(options: argparse.Namespace) -> None:
         TrainerError: anything a user can mend.
         OSError: the folder cannot be written to.
     """
-    from convserve_trainer.lecture.page import About, page
+    from convserve_trainer.pages.page import About, page
 
     material, telling, sections = _sections(options, list(topics.NAMES))
     facts = _facts(options, material, telling.seconds)
@@ -124,8 +125,8 @@ def _sections(
     options: argparse.Namespace, names: list[str]
 ) -> "tuple[Material, Telling, list[Section]]":
     """Returns the sections of topics; their figures are written as soon as each is done."""
-    from convserve_trainer import keras_backend
     from convserve_trainer.lecture.gather import gather
+    from convserve_trainer.nets import keras_backend
 
     scale = SCALES[options.scale]
     material = gather(

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import keras_backend
-from convserve_trainer.lecture import figures, geometry
+from convserve_trainer.lecture import geometry
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.section import Figure, Part, Section, Table
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

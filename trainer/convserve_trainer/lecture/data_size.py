@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from convserve_trainer.lecture import figures, net, trials
+from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.section import Figure, Part, Section, Table
-from convserve_trainer.recipe import Recipe
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section, Table
+from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

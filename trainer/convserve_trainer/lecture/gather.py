@@ -10,7 +10,7 @@ import numpy as np
 from convserve_imaging.errors import PictureError
 from convserve_imaging.jpeg import read_header
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO
-from convserve_trainer import mnist, photo_folders, photo_reader, photos
+from convserve_trainer.data import mnist, photo_folders, photo_reader, photos
 from convserve_trainer.errors import DataError
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material, Photographs, Pixels

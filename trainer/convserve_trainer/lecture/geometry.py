@@ -7,7 +7,7 @@ no plain stack.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convserve_trainer import keras_backend
+from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:
     import keras
@@ -60,9 +60,10 @@ class Field:
         size = self.size + (window - 1) * self.jump
         return Field(size, self.jump * stride, self.start - before * self.jump)
 
-    def of(self, place: int) -> int:
-        """Returns the first row, or column, of what the value in that row, or column, sees."""
-        return self.start + place * self.jump
+    def square(self, row: int, column: int) -> tuple[int, int, int]:
+        """Returns the first row and column, and the size, of what the value in a place sees."""
+        top, left = (self.start + place * self.jump for place in (row, column))
+        return top, left, self.size or 0
 
 
 def output_size(size: int, window: int, stride: int = 1, padding: str = "valid") -> int:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import convolution, figures, net
+from convserve_trainer.lecture import convolution, net
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.section import Figure, Part, Section
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section
 
 if TYPE_CHECKING:
     import keras

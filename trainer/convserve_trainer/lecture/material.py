@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.lecture.net import Net
 from convserve_trainer.lecture.scales import Scale
-from convserve_trainer.mnist import Dataset
 
 Pixels = npt.NDArray[np.uint8]
 

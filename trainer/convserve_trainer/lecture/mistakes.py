@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import figures, grad_cam
+from convserve_trainer.lecture import grad_cam
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.section import Figure, Part, Section, Table
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
-from convserve_trainer import bundle, keras_backend, keras_file
+from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import BundleError
+from convserve_trainer.nets import keras_backend, keras_file
 
 if TYPE_CHECKING:
     import keras

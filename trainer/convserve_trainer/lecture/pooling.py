@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import keras_backend
-from convserve_trainer.lecture import figures, geometry, net
+from convserve_trainer.lecture import geometry, net
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.section import Figure, Part, Section, Table
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     import keras
@@ -214,9 +215,8 @@ def _maps(
         for place, (layer, values) in enumerate(shown):
             axes = drawing.add_subplot(1, len(shown), place + 1)
             figures.picture(axes, np.sqrt(figures.stretched(values)), layer.name, cmap="magma")
-            figures.frame(
-                axes, fields[layer.name], *(size // 2 for size in layer.output.shape[1:3])
-            )
+            row, column = (size // 2 for size in layer.output.shape[1:3])
+            figures.frame(axes, *fields[layer.name].square(row, column))
 
     return figures.draw(
         "receptive-fields",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from convserve_trainer.lecture.scales import Scale
-from convserve_trainer.lecture.section import Section
+from convserve_trainer.pages.section import Section
 
 NAMES = (
     *("convolution", "kernels", "pooling", "activations", "shift", "data", "errors"),

@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import layers, models, order
-from convserve_trainer import recipe as recipes
+from convserve_trainer.data.pictures import ArrayPictures
 from convserve_trainer.errors import BundleError, UsageError
+from convserve_trainer.fitting import order
 from convserve_trainer.lecture.net import Net
-from convserve_trainer.pictures import ArrayPictures
-from convserve_trainer.recipe import Augmentation, Recipe
+from convserve_trainer.nets import models
+from convserve_trainer.recipes import layers
+from convserve_trainer.recipes import recipe as recipes
+from convserve_trainer.recipes.recipe import Augmentation, Recipe
 
 if TYPE_CHECKING:
     import keras

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer import plot
-from convserve_trainer.history import History
-from convserve_trainer.lecture import figures
-from convserve_trainer.lecture.figures import Ink
-from convserve_trainer.lecture.section import Figure
+from convserve_trainer.pages import figures
+from convserve_trainer.pages.figures import Ink
+from convserve_trainer.pages.section import Figure
+from convserve_trainer.report import plot
+from convserve_trainer.runs.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -8,23 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer import (
-    bundle,
-    evaluate,
-    export,
-    keras_backend,
-    machine,
-    operations,
-    precisions,
-    recipe_text,
-    seeds,
-)
-from convserve_trainer.history import History
-from convserve_trainer.lecture.page import About, page
-from convserve_trainer.lecture.section import Listing, Part, Section, Table
-from convserve_trainer.pictures import Data
-from convserve_trainer.recipe import Recipe
-from convserve_trainer.report import figures
+from convserve_trainer import seeds
+from convserve_trainer.bundles import bundle, evaluate, operations
+from convserve_trainer.data.pictures import Data
+from convserve_trainer.export import export, precisions
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.pages.page import About, page
+from convserve_trainer.pages.section import Listing, Part, Section, Table
+from convserve_trainer.recipes import recipe_text
+from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.report import figures, machine
+from convserve_trainer.runs.history import History
 
 FILE = "report.html"
 

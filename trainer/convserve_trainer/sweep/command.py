@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convserve_trainer import atomic_file, fit_command, sources
+from convserve_trainer.commands import fit_command, sources
 from convserve_trainer.errors import Interrupted, UsageError
-from convserve_trainer.run_settings import DIGEST, Settings
-from convserve_trainer.stops import Stopped
+from convserve_trainer.host import atomic_file
+from convserve_trainer.host.stops import Stopped
+from convserve_trainer.runs.run_settings import DIGEST, Settings
 
 if TYPE_CHECKING:
-    from convserve_trainer.recipe import Recipe
+    from convserve_trainer.recipes.recipe import Recipe
 
 WHAT = "search over fields of a recipe, by a validation of the training pictures"
 EXAMPLES = """examples:
@@ -73,12 +74,12 @@ def run(options: argparse.Namespace) -> None:
         Interrupted: Ctrl-C or SIGTERM.
         MemoryError: there is not enough.
     """
-    from convserve_trainer import recipes
+    from convserve_trainer.recipes import recipe_files
     from convserve_trainer.sweep import space as spaces
 
     if options.trials < 1:
         raise UsageError(f"--trials is {options.trials}; it takes 1 or more")
-    found = recipes.find(options.recipe, options.task)
+    found = recipe_files.find(options.recipe, options.task)
     recipe = _compared(
         found.override(dict(options.settings), seed=options.seed, limit=options.limit)
     )
@@ -86,7 +87,9 @@ def run(options: argparse.Namespace) -> None:
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     import optuna  # noqa: F401 - that it is missing is said before the data are loaded
 
-    from convserve_trainer import data_parts, keras_backend, limits, models, step_parts
+    from convserve_trainer.fitting import data_parts, step_parts
+    from convserve_trainer.host import limits
+    from convserve_trainer.nets import keras_backend, models
 
     models.check_size(recipe)
     data = load()

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from convserve_trainer import refusals
 from convserve_trainer.errors import UsageError
-from convserve_trainer.recipe import Recipe
+from convserve_trainer.host import refusals
+from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -13,12 +13,14 @@ from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from convserve_trainer import folder_lock, recipe_text, run_settings
+from convserve_trainer.data.pictures import Data
 from convserve_trainer.errors import CheckpointError, DivergedError, TrainerError, UsageError
-from convserve_trainer.history import Epoch
-from convserve_trainer.pictures import Data
-from convserve_trainer.recipe import Recipe
-from convserve_trainer.run_settings import Settings
+from convserve_trainer.host import folder_lock
+from convserve_trainer.recipes import recipe_text
+from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs import run_settings
+from convserve_trainer.runs.history import Epoch
+from convserve_trainer.runs.run_settings import Settings
 from convserve_trainer.sweep.space import Space
 from convserve_trainer.sweep.trial import trained
 

@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from convserve_trainer import models
-from convserve_trainer.fit import fit
-from convserve_trainer.history import Epoch, History
-from convserve_trainer.pictures import Data
-from convserve_trainer.recipe import Recipe
-from convserve_trainer.run_folder import Run
-from convserve_trainer.training_state import Training
+from convserve_trainer.data.pictures import Data
+from convserve_trainer.fitting.fit import fit
+from convserve_trainer.nets import models
+from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs.history import Epoch, History
+from convserve_trainer.runs.run_folder import Run
+from convserve_trainer.runs.training_state import Training
 
 After = Callable[[Epoch], None]
 """Takes an epoch that is finished; what it raises ends the training."""

@@ -1,0 +1,117 @@
+"""What check-data says of the folders: classes, splits, and what is passed over."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from convserve_trainer.main import main
+from tests.trainer.picture_sets import Check, fair_set, picture, save
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def _one_class(folder: Path) -> None:
+    for split in ("train", "validation"):
+        shutil.rmtree(folder / split / "dogs")
+
+
+def _no_pictures(folder: Path) -> None:
+    for path in folder.rglob("*.jpg"):
+        path.rename(path.with_suffix(".txt"))
+
+
+def _break_a_class(folder: Path) -> None:
+    for path in (folder / "train/dogs").iterdir():
+        path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "path"),
+    [
+        (lambda folder: shutil.rmtree(folder / "train/dogs"), "class-in-one-split", "train/dogs"),
+        (lambda f: (f / "validation/birds").mkdir(), "class-in-one-split", "train/birds"),
+        (lambda f: (f / "validation/birds").mkdir(), "empty-class", "validation/birds"),
+        (_break_a_class, "empty-class", "train/dogs"),
+        (_one_class, "too-few-classes", "."),
+        (_no_pictures, "no-pictures", "."),
+        (lambda f: (f / "validation").rename(f / "val"), "missing-split", "validation"),
+    ],
+)  # fmt: skip
+def test_folders_that_spoil_a_training(
+    spoil: Callable[[Path], object], kind: str, path: str, tmp_path: Path, capsys: Capsys
+) -> None:
+    folder = fair_set(tmp_path / "pets")
+    spoil(folder)
+    check = Check(folder, capsys)
+    assert check.status == 1
+    assert check.paths(kind) == [path]
+
+
+def test_missing_split_names_the_folders_there_are(tmp_path: Path, capsys: Capsys) -> None:
+    folder = fair_set(tmp_path / "pets")
+    (folder / "validation").rename(folder / "val")
+    [item] = Check(folder, capsys).items("missing-split")
+    assert item["detail"] == "there is no such folder; there are: val"
+
+
+def test_empty_folder_is_an_error(tmp_path: Path, capsys: Capsys) -> None:
+    check = Check(tmp_path, capsys)
+    assert check.status == 1
+    assert check.kinds() == ["no-pictures", "too-few-classes"]
+
+
+def test_classes_without_splits_are_checked_too(tmp_path: Path, capsys: Capsys) -> None:
+    folder = fair_set(tmp_path / "pets") / "train"
+    check = Check(folder, capsys)
+    assert check.status == 0
+    assert [(c["split"], c["label"]) for c in check.result["classes"]] == [
+        ("all", "cats"),
+        ("all", "dogs"),
+    ]
+    shutil.copy(folder / "cats/0.jpg", folder / "dogs/cat.jpg")
+    assert Check(folder, capsys).kinds() == ["two-labels"]
+
+
+def test_classes_of_unequal_size_are_a_warning(tmp_path: Path, capsys: Capsys) -> None:
+    folder = fair_set(tmp_path / "pets", each=2)
+    save(folder / "train/cats/2.jpg", picture(90))
+    assert Check(folder, capsys).kinds("warning") == []
+    save(folder / "train/cats/3.jpg", picture(91))
+    check = Check(folder, capsys)
+    assert [item["detail"] for item in check.items("unbalanced")] == ["cats has 4 pictures, dogs 2"]
+    assert check.status == 0
+
+
+def test_what_no_training_reads_is_passed_over_and_pictures_among_it_named(
+    tmp_path: Path, capsys: Capsys
+) -> None:
+    folder = fair_set(tmp_path / "pets")
+    save(folder / "train/cats/really.png", picture(90))
+    save(folder / "train/cats/deep/1.jpg", picture(91))
+    save(folder / "train/stray.jpg", picture(92))
+    save(folder / "test/cats/1.jpg", picture(93))
+    (folder / "train/cats/.hidden.jpg").write_bytes(b"")
+    (folder / "train/cats/notes.txt").write_text("three cats")
+    (folder / "train/cats/loop").symlink_to(folder)
+    check = Check(folder, capsys)
+    assert check.status == 0
+    assert check.result["files"] == 12
+    assert check.result["passed_over"] == {"folder": 3, "other": 2, "hidden": 1, "outside": 1}
+    assert check.paths("other-suffix") == ["train/cats/really.png"]
+    assert check.paths("deeper") == ["train/cats/deep", "train/cats/loop"]
+    assert check.paths("outside") == ["train/stray.jpg"]
+    assert check.paths("not-read") == ["test"]
+
+
+@pytest.mark.parametrize("name", ["a.JPG", "a.Jpeg", "a.jpe", "a.jfif"])
+def test_suffixes_of_pictures(name: str, tmp_path: Path, capsys: Capsys) -> None:
+    folder = fair_set(tmp_path / "pets")
+    save(folder / "train/cats" / name, picture(90))
+    assert Check(folder, capsys).result["usable"] == 13
+
+
+def test_no_folder_is_wrong_usage(tmp_path: Path, capsys: Capsys) -> None:
+    assert main(["check-data", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"convserve-train: no folder {tmp_path / 'none'}\n"

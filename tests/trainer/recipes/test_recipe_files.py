@@ -1,0 +1,216 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from convserve_trainer.errors import UsageError
+from convserve_trainer.recipes import recipe_files
+from convserve_trainer.recipes.layers import Conv, Dense, Flatten, MaxPool
+from convserve_trainer.recipes.recipe import Augmentation, Recipe
+
+LECTURE = recipe_files.find("lecture", "digits")
+SMALL = """
+task = "digits"
+net = [{ layer = "conv", filters = 8 }, { layer = "global_average" }]
+epochs = 2
+batch_size = 32
+"""
+
+
+def _read(tmp_path: Path, text: str, name: str = "mine.toml") -> Recipe:
+    (tmp_path / name).write_text(text)
+    return recipe_files.read(tmp_path / name)
+
+
+def test_lecture_has_the_settings_of_the_lecture() -> None:
+    assert Recipe(
+        name="lecture",
+        task="digits",
+        about=LECTURE.about,
+        net=(
+            *(Conv(filters=32), MaxPool()),
+            *(Conv(filters=64), MaxPool()),
+            *(Conv(filters=64), Flatten(), Dense(units=64)),
+        ),
+        augmentation=Augmentation(),
+        optimizer="rmsprop",
+        learning_rate=0.001,
+        schedule="constant",
+        loss="categorical_crossentropy",
+        epochs=5,
+        batch_size=64,
+        seed=1,
+        min_accuracy=0.987,
+    ) == LECTURE  # fmt: skip
+
+
+def test_lecture_of_photographs_has_the_settings_of_the_lecture() -> None:
+    recipe = recipe_files.find("lecture", "photos")
+    assert (recipe.height, recipe.width) == (150, 150)
+    assert (recipe.optimizer, recipe.learning_rate) == ("rmsprop", 1e-4)
+    assert (recipe.epochs, recipe.steps, recipe.batch_size) == (30, 100, 20)
+    assert recipe.validation_steps == 50
+    assert recipe.augmentation == Augmentation()
+
+
+@pytest.mark.parametrize("recipe", recipe_files.every(), ids=lambda r: f"{r.task}/{r.name}")
+def test_recipes_that_come_along_say_what_they_are_and_survive_json(recipe: Recipe) -> None:
+    assert recipe.about
+    assert recipe.min_accuracy > 0
+    assert json.loads(recipe.to_json()) == recipe.values()
+    assert recipe_files.shown(f"{recipe.task}/{recipe.name}").startswith("#")
+
+
+def test_override_of_nothing_is_the_recipe() -> None:
+    assert LECTURE.override() == LECTURE
+
+
+@pytest.mark.parametrize("setting", ["epochs", "batch_size", "limit"])
+def test_override_of_what_is_trained_lifts_the_floor(setting: str) -> None:
+    changed = LECTURE.override({setting: 3})
+    assert getattr(changed, setting) == 3
+    assert changed.min_accuracy == 0
+
+
+def test_override_reaches_into_the_net_and_the_augmentation() -> None:
+    changed = LECTURE.override({"net.0.filters": 16, "augmentation.shift": 0.1})
+    assert changed.net[0] == Conv(filters=16)
+    assert changed.augmentation == Augmentation(shift=0.1)
+    assert LECTURE.net[0] == Conv(filters=32)
+
+
+def test_override_with_the_recipes_own_value_keeps_the_floor() -> None:
+    assert LECTURE.override(epochs=5, batch_size=64) == LECTURE
+
+
+def test_override_of_the_seed_keeps_the_floor() -> None:
+    changed = LECTURE.override(seed=0)
+    assert (changed.seed, changed.min_accuracy) == (0, 0.987)
+
+
+def test_override_of_the_floor_holds_beside_others() -> None:
+    assert LECTURE.override(limit=100, min_accuracy=0.5).min_accuracy == 0.5
+    assert LECTURE.override(min_accuracy=0.0).min_accuracy == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ({"epochs": 0}, "--epochs is 0; it takes 1 or more"),
+        ({"batch_size": -1}, "--batch-size is -1; it takes 1 or more"),
+        ({"limit": 0}, "--limit is 0; it takes 1 or more"),
+        ({"seed": -1}, "--seed is -1; it takes 0 or more"),
+        ({"seed": 2**32}, "--seed is 4294967296; it takes 4294967295 or less"),
+        ({"min_accuracy": 98.7}, "--min-accuracy is 98.7; it takes 1 or less"),
+        ({"min_accuracy": float("nan")}, "--min-accuracy is nan; it takes 0 or more"),
+        ({"learning_rate": "fast"}, "--learning-rate is 'fast'; it takes a number"),
+    ],
+)
+def test_override_out_of_range_names_flag_value_and_range(
+    override: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        LECTURE.override(**override)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("epoch", "--epoch is no setting, did you mean epochs?"),
+        ("augmentation.rotate", "--augmentation.rotate is no setting, did you mean rotation?"),
+        ("net.0.filter", "--net.0.filter is no setting, did you mean filters?"),
+        ("net.9.filters", "the recipe has no net.9.filters"),
+        ("seed.of", "the recipe has no seed.of"),
+    ],
+)
+def test_override_of_what_does_not_exist_is_refused(name: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LECTURE.override({name: 1})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["lectrue", "no/such", "Lecture"])
+def test_unknown_recipe_names_those_that_exist(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"no recipe '{name}' for digits; there are: lecture, .*"):
+        recipe_files.find(name, "digits")
+
+
+def test_file_of_a_user_is_a_recipe_named_after_it(tmp_path: Path) -> None:
+    recipe = _read(tmp_path, SMALL)
+    assert (recipe.name, recipe.epochs, recipe.optimizer) == ("mine", 2, "rmsprop")
+    assert recipe_files.find(str(tmp_path / "mine.toml"), "digits") == recipe
+
+
+def test_shown_file_read_again_is_the_recipe_but_for_its_name(tmp_path: Path) -> None:
+    recipe = _read(tmp_path, recipe_files.shown("photos/lecture"))
+    assert recipe.values() | {"name": "lecture"} == recipe_files.find("lecture", "photos").values()
+
+
+def test_file_for_another_task_is_refused(tmp_path: Path) -> None:
+    _read(tmp_path, SMALL)
+    with pytest.raises(UsageError, match=r"mine.toml is a recipe for digits, not for photos$"):
+        recipe_files.find(str(tmp_path / "mine.toml"), "photos")
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("learning_rat = 1", "learning_rat is no setting, did you mean learning_rate?"),
+        ("zzz = 1", "zzz is no setting, there are: name, task, about, net, augmentation, "),
+        ("[augmentation]\nrotate = 3", "augmentation.rotate is no setting, did you mean rotation?"),
+        ("[augmentation]\nflip = 3", "augmentation.flip is 3; it takes true or false"),
+        ("[augmentation]\nfill = 'balck'", "augmentation.fill is 'balck'; it takes black, reflect"),
+        ("schedule = 'cosin'", "schedule is 'cosin'; it takes constant, cosine; did you mean cos"),
+        ("optimizer = 'adamx'", "optimizer is 'adamx'; it takes rmsprop, adam, adamw, sgd; did y"),
+        ("learning_rate = 0", "learning_rate is 0; it takes more than 0"),
+        ("label_smoothing = 1", "label_smoothing is 1; it takes less than 1"),
+        ("weight_decay = 0.1", "weight_decay is for adamw and sgd, not for rmsprop"),
+        ("warmup_epochs = 2", "warmup_epochs is 2 of 2 epochs"),
+        ("patience = 2", "patience needs validation_share or validation_steps"),
+        ("validation_share = 0.1\nvalidation_steps = 3", "give validation_steps or validation_sh"),
+        ("height = 10", "give both height and width, or neither"),
+        ("name = 'other'", "name is that of the file; remove it"),
+        ("epochs = 3", "not TOML: Cannot overwrite a value"),
+        ("= 3", "not TOML: "),
+    ],
+)
+def test_fault_in_a_file_is_named(tmp_path: Path, added: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        _read(tmp_path, SMALL + added)
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ("", "net is []; it takes 1 or more"),
+        ("{ filters = 3 }", "net.0.layer is missing"),
+        ("{ layer = 'cnov', filters = 3 }", "net.0.layer is 'cnov'; it takes conv, residual, "),
+        ("{ layer = 'conv' }", "net.0.filters is missing"),
+        ("{ layer = 'conv', filters = 0 }", "net.0.filters is 0; it takes 1 or more"),
+        ("{ layer = 'conv', filters = 3, size = 3 }", "net.0.size is no setting, "),
+        ("{ layer = 'conv', filters = 3 }", "the net has neither flatten nor global_average"),
+        ("{ layer = 'dense', units = 3 }", "dense comes before flatten or global_average"),
+        ("{ layer = 'flatten' }, { layer = 'max_pool' }", "max_pool comes after flatten or glob"),
+    ],
+)
+def test_fault_in_a_net_is_named(tmp_path: Path, net: str, message: str) -> None:
+    text = f'task = "digits"\nnet = [{net}]\nepochs = 2\nbatch_size = 32\n'
+    with pytest.raises(UsageError) as caught:
+        _read(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: {message}")
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none.toml: No such file or directory$"):
+        recipe_files.read(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"binary.toml: not a text file"):
+        recipe_files.read(tmp_path / "binary.toml")
+
+
+def test_recipe_that_does_not_exist_cannot_be_shown() -> None:
+    with pytest.raises(UsageError, match=r"no recipe 'lecture'; there are: digits/lecture, "):
+        recipe_files.shown("lecture")

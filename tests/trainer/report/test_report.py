@@ -1,0 +1,105 @@
+"""The report of a training: everything that it should say, in a page that loads nothing."""
+
+import html
+import re
+
+import numpy as np
+import pytest
+from google.protobuf import json_format
+
+from convserve_trainer.bundles.manifest import KEY
+from convserve_trainer.data.pictures import ArrayPictures, Data
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.recipes import recipe_files
+from convserve_trainer.report import machine, page
+from convserve_trainer.report.page import Asked, Came
+from convserve_trainer.runs.history import Epoch, History
+from convserve_trainer.seeds import Result
+from tests.bundles import CLASSES, digit_of, manifest, model
+from tests.trainer.lecture.test_lecture import Page
+
+WRITTEN = recipe_files.find("best", "digits")
+TOTAL, WRONG = 40, 3
+
+
+@pytest.fixture
+def came(monkeypatch: pytest.MonkeyPatch) -> Came:
+    """What came of a training: the first three of the held-out pictures are mistaken for ones."""
+    monkeypatch.setattr(machine, "described", lambda: "a machine <1>")
+    monkeypatch.setattr(keras_backend, "described", lambda: "a backend")
+    labels = np.arange(TOTAL) % CLASSES
+    pixels = np.stack([digit_of(int(label)) for label in labels])
+    pixels[[0, 10, 20]] = digit_of(1)
+    held_out = ArrayPictures(pixels, labels)
+    said = manifest()
+    said.metrics.update(
+        {"accuracy": 0.925, "correct": 37, "total": 40, "loss": 0.25, "keras_correct": 37}
+    )
+    said.training.versions["keras"] = "9.9.9"
+    said.training.parity_max_abs, said.training.parity_bound = 3e-7, 1e-5
+    said.training.git_commit = "c0ffee"
+    said.parameters = 7_840
+    said.created.FromJsonString("2026-11-26T03:04:05Z")
+    content = model({KEY: json_format.MessageToJson(said)}).SerializeToString()
+    train = ArrayPictures(pixels[1:10], labels[1:10])
+    data = Data("digits", said.labels, said.input, train, held_out, "d1935", validation=train)
+    epochs = [
+        Epoch(number, 0.5 / number, 0.8, 0.6 / number, 0.7 + number / 100, 2.5, 0.1, 1e-3)
+        for number in (1, 2)
+    ]
+    recipe = WRITTEN.override({"learning_rate": 0.01, "net.0.filters": 16})
+    results = [Result(1, 0.925, 37, 0.25, 2, 5.0), Result(2, 0.95, 38, 0.125, 2, 6.0)]
+    return Came(content, recipe, data, History(epochs), results, 61.6)
+
+
+def test_report_says_all_that_came_of_a_training(came: Came) -> None:
+    asked = Asked(["convserve-train", "fit", "digits", "--data", "my data"], WRITTEN)
+    content = page.content(came, asked).decode()
+    read = Page(content)
+    assert read.wrong == []
+    assert all(address.startswith("data:image/") for address in read.loaded)
+    assert not re.search(r"@import|url\(|<script|<link|https?://(?!www.w3.org)", content)
+    assert set(read.targets) == {f"#{name}" for name in read.ids}
+    assert "prefers-color-scheme: dark" in content
+
+    confusion, history = read.images
+    assert confusion == ("Confusion matrix of 10 classes: most often, 3 times, 0 is taken for 1")
+    assert history.endswith(
+        "the lowest validation loss, 0.3000 at an accuracy of 0.7200, after epoch 2"
+    )
+    text = html.unescape(re.sub(r"<[^>]+>", "|", content))
+    for said in (
+        "92.50% of 40 held-out digits right; recipe best, seed 1.",
+        "37 of 40 are right, 92.50%, at a loss of 0.2500",
+        "Keras has 37 right. The largest difference between a probability of the two is 3.0e-07; "
+        "in float32 up to 1e-05 is taken.",
+        "|0||4||1||25.00%||1 (3)|",
+        "|9||4||4||100.00%||none|",
+        f"2 of {WRITTEN.epochs} epochs in 5.0 s; 10.0% of the time",
+        "2 seeds were trained: mean 0.9375, standard deviation 0.0177, 0.9250 to 0.9500.",
+        "|2||0.9500||38||0.1250||2||6.0|",
+        "learning_rate = 0.01  # the recipe says 0.003",
+        "|all||9||9||40|",
+        "SHA-256 of all: |d1935|",
+        "|parameters||7,840|",
+        "|operations a picture||15,680|",
+        "|command||convserve-train fit digits --data 'my data'|",
+        "|machine||a machine <1>|",
+        "|backend||a backend|",
+        "keras 9.9.9",
+        "|commit||c0ffee|",
+        "|made||2026-11-26 03:04 UTC, in 62 s|",
+    ):
+        assert said in text, said
+
+
+def test_a_single_seed_and_no_command_leave_their_parts_out(came: Came) -> None:
+    alone = Came(**{**vars(came), "results": came.results[:1]})
+    content = page.content(alone, None).decode()
+    assert "seeds were trained" not in content
+    assert "<dt>command</dt>" not in content
+    assert "the recipe says" not in content
+
+
+def test_machine_is_described_with_its_cpus() -> None:
+    assert re.fullmatch(r".+, \d+ CPUs; (no GPU|GPU .+); \w+ .+", machine.described())

@@ -1,0 +1,283 @@
+"""sweep: what is drawn, what is kept through a kill, and what no trial may see."""
+
+import tomllib
+from collections.abc import Generator, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import optuna
+import pytest
+
+from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec
+from convserve_trainer.commands import sources
+from convserve_trainer.data.pictures import ArrayPictures, Batch, Data
+from convserve_trainer.errors import DivergedError, UsageError
+from convserve_trainer.host.stops import Stopped
+from convserve_trainer.main import main
+from convserve_trainer.recipes import recipe_files
+from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs.history import Epoch, History
+from convserve_trainer.sweep import space, study
+from convserve_trainer.sweep.trial import After
+from tests.trainer.drawn import draw_parts
+
+LECTURE = recipe_files.find("lecture", "digits")
+SPACE = """
+learning_rate = { low = 1e-4, high = 1e-2, log = true }
+augmentation.shift = { low = 0.0, high = 0.2 }
+batch_size = { choices = [32, 64, 128] }
+"net.0.filters" = { low = 8, high = 32, step = 8 }
+epochs = 3
+"""
+
+
+class Unread:
+    """Held-out pictures that nobody may look at."""
+
+    in_memory = True
+
+    @property
+    def labels(self) -> NoReturn:
+        raise AssertionError("labels of what is held out are read")
+
+    def __len__(self) -> int:
+        raise AssertionError("what is held out is counted")
+
+    def batches(
+        self, order: Iterable[int], size: int, steps: int | None = None
+    ) -> Generator[Batch, None, None]:
+        raise AssertionError("what is held out is read")
+
+
+def _digits() -> Data:
+    labels = np.arange(60) % 3
+    train = ArrayPictures(np.zeros((60, 28, 28, 1), np.uint8), labels)
+    spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
+    return Data("digits", ("a", "b", "c"), spec, train, Unread(), "0" * 64)
+
+
+class Trainer:
+    """Instead of trainings: the nearer the learning rate is to 0.002, the better.
+
+    Attributes:
+        seen: recipes of what was trained.
+        stop: the training, counted from 1, that is stopped.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[Recipe] = []
+        self.stop = 0
+
+    def __call__(self, recipe: Recipe, data: Data, after: After) -> History:
+        assert data.validation is not None
+        assert data.held_out is data.validation
+        assert (len(data.train), len(data.validation)) == (54, 6)
+        self.seen.append(recipe)
+        if len(self.seen) == self.stop:
+            raise Stopped(2)
+        if recipe.learning_rate < 2e-4:
+            raise DivergedError("the loss is nan")
+        accuracy = 1 - abs(np.log10(recipe.learning_rate / 0.002)) / 3
+        epochs = [
+            Epoch(number, 1, 1, 1 - recipe.augmentation.shift, accuracy * number / 3, 1, 0, 1)
+            for number in range(1, recipe.epochs + 1)
+        ]
+        for epoch in epochs:
+            after(epoch)
+        return History(epochs[-1:])
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    trainer = Trainer()
+    monkeypatch.setattr(study, "trained", trainer)
+    monkeypatch.setattr(sources, "training", lambda *_: _digits)
+    return trainer
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "space.toml"
+    path.write_text(SPACE)
+    return path
+
+
+def _sweep(file: Path, folder: Path, trials: int, *more: str) -> int:
+    command = ["sweep", "digits", "--space", str(file), "--study", str(folder)]
+    return main([*command, "--trials", f"{trials}", *more])
+
+
+def _trials(folder: Path, *states: optuna.trial.TrialState) -> list[tuple[Any, ...]]:
+    found = optuna.load_study(study_name="sweep", storage=study.storage(folder))
+    return [
+        (trial.state, trial.value, trial.params, trial.intermediate_values)
+        for trial in found.get_trials(states=states or None)
+    ]
+
+
+def test_stopped_or_killed_sweep_goes_on_as_if_nothing_had_been(
+    trainer: Trainer, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert _sweep(file, whole, 14) == 0
+    output = capsys.readouterr().out
+    assert "Trial" not in output, "Optuna says nothing"
+    finished = _trials(whole)
+    states = [state for state, *_ in finished]
+    assert states.count(optuna.trial.TrialState.COMPLETE) >= 5
+    assert optuna.trial.TrialState.PRUNED in states
+    assert "stopped: after epoch 1, below the median" in output
+
+    trainer.stop = len(trainer.seen) + 3
+    assert _sweep(file, parts, 14) == 130
+    captured = capsys.readouterr()
+    assert captured.err == (
+        f"convserve-train: stopped; 2 of 14 trials are finished and kept in {parts}\n"
+        "go on with the same command\n"
+    )
+    killed = optuna.load_study(study_name="sweep", storage=study.storage(parts))
+    killed.ask()  # a trial whose process is gone
+    with (parts / study.FILE).open("ab") as log:
+        log.write(b'{"half')
+    trained = len(trainer.seen)
+    assert _sweep(file, parts, 14) == 0
+    assert len(trainer.seen) == trained + 12
+    assert _trials(parts, *study.FINISHED) == finished
+    assert len(_trials(parts, optuna.trial.TrialState.FAIL)) == 2
+    assert _trials(parts, optuna.trial.TrialState.RUNNING) == []
+    assert "2 trials were finished before\n" in capsys.readouterr().out
+
+    assert (whole / "best.toml").read_text() != ""
+    assert _sweep(file, whole, 14) == 0
+    assert len(trainer.seen) == trained + 12, "nothing is left to do"
+    assert _sweep(file, whole, 14, "--seed", "2") == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"convserve-train: {whole} holds another sweep: seed was 1, is 2; ")
+
+
+def test_best_is_a_recipe_and_the_table_has_five(
+    trainer: Trainer, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _sweep(file, tmp_path / "study", 8) == 0
+    path = tmp_path / "study" / "best.toml"
+    best = recipe_files.find(str(path), "digits")
+    distances = {abs(np.log10(recipe.learning_rate / 0.002)): recipe for recipe in trainer.seen}
+    expected = distances[min(distances)]
+    assert best.override(name="lecture") == expected
+    assert best.validation_share == 0.1
+    assert best.epochs == 3
+    assert best.net != LECTURE.net or best.net[0] == LECTURE.net[0]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith(f": convserve-train fit digits --recipe {path}")
+    complete = _trials(tmp_path / "study", optuna.trial.TrialState.COMPLETE)
+    shown = min(len(complete), 5)
+    assert lines[-2 - shown].split() == ["trial", "accuracy", "loss", "seconds", "settings"]
+    accuracies = [float(line.split()[1]) for line in lines[-1 - shown : -1]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert path.read_text().startswith("# Trial ")
+    for recipe in trainer.seen:
+        assert 1e-4 <= recipe.learning_rate <= 1e-2
+        assert recipe.batch_size in (32, 64, 128)
+
+
+def test_of_equal_accuracies_the_lower_loss_is_better(trainer: Trainer, tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text("augmentation.shift = { low = 0.0, high = 0.9 }\nepochs = 1")
+    assert _sweep(file, tmp_path / "study", 4) == 0
+    best = recipe_files.find(str(tmp_path / "study" / "best.toml"), "digits")
+    assert best.augmentation.shift == max(recipe.augmentation.shift for recipe in trainer.seen)
+
+
+def test_trials_that_diverge_are_finished_and_none_is_best(
+    trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text("learning_rate = { low = 1e-5, high = 1e-4 }")
+    assert _sweep(file, tmp_path / "study", 2) == 1
+    captured = capsys.readouterr()
+    assert "trial 2: stopped: the loss is nan, " in captured.out
+    assert captured.err.startswith("convserve-train: none of 2 trials was trained to the end; ")
+    assert len(trainer.seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("lerning_rate = { low = 1, high = 2 }", "lerning_rate is no setting, did you mean learn"),
+        ("[augmentation]\nshft = { low = 0, high = 0.1 }", "augmentation.shft is no setting, did"),
+        ('"net.9.filters" = { low = 1, high = 2 }', "the recipe has no net.9.filters"),
+        ("learning_rate = { low = 0.1 }", "learning_rate takes { low = ..., high = ... }, with"),
+        ("learning_rate = { lo = 1, high = 2 }", "learning_rate takes { low = ..., high = ... },"),
+        ("learning_rate = { low = 2, high = 1 }", "learning_rate: low is 2 and high 1; low must"),
+        ("learning_rate = { low = 0, high = 1, log = true }", "learning_rate: log needs low abo"),
+        ("batch_size = { low = 0, high = 9 }", "batch_size is 0; it takes 1 or more"),
+        ("batch_size = { low = 1.5, high = 9 }", "batch_size is 1.5; it takes a whole number"),
+        ("batch_size = { low = 1.0, high = 9.0 }", "batch_size is 1.0; it takes a whole number"),
+        ("batch_size = { choices = [8] }", "batch_size: choices are fewer than two; give a fixed"),
+        ('optimizer = { choices = ["adam", "adm"] }', "optimizer is 'adm'; it takes rmsprop, "),
+        ("epochs = 5", "nothing is searched; give a field { low = ..., high = ... }"),
+        ("validation_share = { low = 0.1, high = 0.3 }", "validation_share is the same for all "),
+        ("epochs = {", "not TOML: "),
+    ],
+)
+def test_wrong_spaces_are_one_clear_line(content: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        space.read(file, LECTURE)
+    message = str(caught.value)
+    assert message.startswith(f"{file}: {said}")
+    assert "\n" not in message
+
+
+def test_whole_numbers_are_drawn_only_for_fields_that_take_them(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(
+        "learning_rate = { low = 1, high = 2 }\nbatch_size = { low = 1, high = 2 }\n"
+        "steps = { low = 1, high = 9 }\n"
+        'net = { choices = [[{ layer = "flatten" }], [{ layer = "global_average" }]] }\n'
+    )
+    found = space.read(file, LECTURE)
+    assert found.whole == {"batch_size", "steps"}
+    drawn = found.draw(optuna.create_study().ask())
+    assert isinstance(drawn["learning_rate"], float)
+    assert drawn["net"] in tomllib.loads(file.read_text())["net"]["choices"]
+    LECTURE.override(drawn)
+
+
+def test_missing_optuna_is_named_with_its_extra(
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "optuna", None)
+    assert _sweep(file, tmp_path / "study", 1, "--data", str(tmp_path / "none")) == 1
+    assert capsys.readouterr().err == (
+        "convserve-train: optuna is not installed; run: pip install 'convserve[train,sweep]'\n"
+    )
+
+
+def test_no_trial_sees_what_is_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = draw_parts(tmp_path / "data", {"red": 12, "blue": 12}, {"red": 2, "blue": 2})
+    training = sources.training
+
+    def without(*of: Any) -> Any:
+        load = training(*of)
+        return lambda: replace(load(), held_out=Unread())
+
+    monkeypatch.setattr(sources, "training", without)
+    file = tmp_path / "space.toml"
+    file.write_text("learning_rate = { low = 1e-3, high = 1e-2 }\nepochs = 1\nsteps = 2")
+    command = ["sweep", "photos", "--recipe", "quick", "--data", str(folder), "--trials", "2"]
+    command += ["--set", "height=22", "--set", "width=24", "--set", "batch_size=8"]
+    assert recipe_files.find("quick", "photos").validation_steps, (
+        "on what is held out, but not here"
+    )
+    assert main([*command, "--space", str(file), "--study", str(tmp_path / "study")]) == 0
+    assert "none that is held out\n" in capsys.readouterr().out
+    assert recipe_files.read(tmp_path / "study" / "best.toml").validation_share == 0.1

@@ -1,0 +1,182 @@
+"""Two bundles on the same held-out pictures: is one better, or was it luck?
+
+Both err on mostly the same pictures, so their two accuracies say little of that. What counts are
+the pictures that one gets right and the other does not.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_protos.bundle_pb2 import ImageKind, Manifest
+from convserve_trainer.bundles import evaluate
+from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.errors import BundleError, DataError
+from convserve_trainer.scores.score import Score, score
+
+LUCK = 0.05
+"""The p-value from which on a difference is taken for luck."""
+
+_Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures by which of two bundles gets them right.
+
+    Attributes:
+        both: do.
+        only_a: does.
+        only_b: does.
+        neither: does.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+
+    @property
+    def total(self) -> int:
+        """Pictures, 1 or more."""
+        return self.both + self.only_a + self.only_b + self.neither
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of B less that of A, -1 to 1."""
+        return (self.only_b - self.only_a) / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where the difference lies on pictures of this sort, with a probability of about 95 %.
+
+        Source: A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched
+        proportions", Statistics in Medicine 24, 2005: Wald's, with half a picture more in each of
+        the four groups.
+        """
+        only_a, only_b, total = self.only_a + 0.5, self.only_b + 0.5, self.total + 2
+        middle = (only_b - only_a) / total
+        wide = _Z * math.sqrt(only_a + only_b - (only_b - only_a) ** 2 / total) / total
+        return max(-1.0, middle - wide), min(1.0, middle + wide)
+
+    @property
+    def p(self) -> float:
+        """Probability of a difference as large as this, or larger, between equals.
+
+        Source: Q. McNemar, "Note on the sampling error of the difference between correlated
+        proportions or percentages", Psychometrika 12, 1947; here exactly, by the binomial
+        distribution, from both sides.
+        """
+        apart = self.only_a + self.only_b
+        tail = sum(_by_coins(apart, k) for k in range(min(self.only_a, self.only_b) + 1))
+        return min(1.0, 2 * tail)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What `compare` finds.
+
+    Attributes:
+        files: the two model.onnx, A and B.
+        scores: theirs.
+        pairs: their pictures.
+    """
+
+    files: tuple[Path, Path]
+    scores: tuple[Score, Score]
+    pairs: Pairs
+
+    def as_dict(self) -> dict[str, object]:
+        """Returns all figures."""
+        pairs = self.pairs
+        sides = {
+            name: {"bundle": str(file)} | found.as_dict()
+            for name, file, found in zip("ab", self.files, self.scores, strict=True)
+        }
+        counts = {name: getattr(pairs, name) for name in ("both", "only_a", "only_b", "neither")}
+        found = {"difference": pairs.difference, "interval": pairs.interval, "p": pairs.p}
+        return sides | counts | found
+
+    def __str__(self) -> str:
+        pairs = self.pairs
+        low, high = pairs.interval
+        verdict = (
+            f"no evidence that one is better (p is {LUCK:g} or more)"
+            if pairs.p >= LUCK
+            else f"{'B' if pairs.only_b > pairs.only_a else 'A'} is better, and hardly by luck"
+        )
+        return "\n".join(
+            (
+                *(
+                    f"{name}  {file}: {found}"
+                    for name, file, found in zip("AB", self.files, self.scores, strict=True)
+                ),
+                f"right: both {pairs.both:,}, A alone {pairs.only_a:,}, B alone {pairs.only_b:,}, "
+                f"neither {pairs.neither:,}",
+                f"accuracy of B less that of A: {pairs.difference:+.2%} "
+                f"(95 % interval {low:+.2%} to {high:+.2%})",
+                f"McNemar's exact test: p = {pairs.p:.3g}; {verdict}",
+            )
+        )
+
+
+def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> Compared:
+    """Compares two bundles.
+
+    Args:
+        a: path of a bundle, see `evaluate.check`.
+        b: of the other.
+        held_out: returns the pictures for the manifest of a bundle, which says their size; the
+            same ones, in the same order, for both.
+
+    Raises:
+        BundleError: one is none, or they do not answer the same question.
+        DataError: pictures cannot be read.
+    """
+    (file_a, about_a), (file_b, about_b) = evaluate.check(a), evaluate.check(b)
+    _check_alike(about_a, about_b)
+    said_a, right = evaluate.answers(file_a, held_out(about_a))
+    said_b, right_for_b = evaluate.answers(file_b, held_out(about_b))
+    if not np.array_equal(right, right_for_b):
+        raise DataError("the two bundles could not read the same pictures; run check-data on them")
+    return Compared(
+        (file_a, file_b),
+        (score(said_a, right), score(said_b, right)),
+        paired(said_a.argmax(axis=1) == right, said_b.argmax(axis=1) == right),
+    )
+
+
+def paired(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Pairs:
+    """Returns the pairs of two answers each: whether A is right, bool [N], and B, bool [N]."""
+    return Pairs(
+        both=int((a & b).sum()),
+        only_a=int((a & ~b).sum()),
+        only_b=int((~a & b).sum()),
+        neither=int((~a & ~b).sum()),
+    )
+
+
+def _by_coins(throws: int, heads: int) -> float:
+    """Returns the probability of so many heads; by logarithms, as thousands of throws overflow."""
+    ways = math.lgamma(throws + 1) - math.lgamma(heads + 1) - math.lgamma(throws - heads + 1)
+    return math.exp(ways - throws * math.log(2))
+
+
+def _check_alike(a: Manifest, b: Manifest) -> None:
+    """Refuses two bundles of which one's answers mean nothing to the other.
+
+    Raises:
+        BundleError: they take other kinds of pictures, or have other labels.
+    """
+    kinds = [ImageKind.Name(manifest.input.kind) for manifest in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise BundleError(f"A takes {kinds[0]}, B {kinds[1]}: there are no pictures for both")
+    if a.labels != b.labels:
+        raise BundleError(
+            f"A has the labels {', '.join(a.labels)}, B {', '.join(b.labels)}: "
+            "they must be the same, in the same order"
+        )

@@ -1,0 +1,120 @@
+"""Publishing a trained net in another precision: what is needed is its bundle and its data."""
+
+import functools
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import onnx
+
+from convserve_protos.bundle_pb2 import (
+    PRECISION_FLOAT32,
+    PRECISION_TENSOR_FLOAT_32,
+    Manifest,
+)
+from convserve_trainer.bundles import bundle, evaluate, manifest, publish
+from convserve_trainer.data.pictures import Data
+from convserve_trainer.errors import BundleError, DataError, UsageError
+from convserve_trainer.export import conversion, precisions
+from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.parity import Reference
+from convserve_trainer.scores import predict
+
+#: The file of both is float32, and says what Keras says.
+SOURCES = (PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32)
+MAKERS = ("onnx", "onnxruntime")  # whose versions are those of the conversion
+
+
+class Place(NamedTuple):
+    """Where a net is published; None for what the bundle says, and for the next free version.
+
+    Attributes:
+        models: the models folder.
+        name: of the model.
+        version: the number.
+    """
+
+    models: Path | None = None
+    name: str | None = None
+    version: int | None = None
+
+
+def convert(
+    path: Path,
+    settings: Settings,
+    load: Callable[[Manifest], Data],
+    place: Place,
+    min_accuracy: float | None,
+    out: TextIO,
+) -> Path:
+    """Publishes the net of a bundle in another precision.
+
+    Args:
+        path: of a bundle of float32 or tf32, as `bundle.find` takes it.
+        settings: what it is made into.
+        load: returns the data that a net was trained on.
+        place: where it is published.
+        min_accuracy: least share of held-out pictures that are right, 0 to 1; None for that of the
+            bundle's recipe.
+        out: takes what a user wants to see.
+
+    Returns:
+        The path of the published model.onnx.
+
+    Raises:
+        TrainerError: anything a user can mend; nothing was published.
+    """
+    file, said = evaluate.check(path)
+    if precisions.of(said.precision) not in SOURCES:
+        raise BundleError(
+            f"{file} is of {precisions.name(said.precision)}; convert a version of float32 or tf32"
+        )
+    models = place.models or _models(file)
+    name = said.name if place.name is None else place.name
+    manifest.check_name(name)
+    floor = _floor(said, file) if min_accuracy is None else min_accuracy
+    if not 0 <= floor <= 1:
+        raise UsageError(f"--min-accuracy is {floor}; it takes 0 to 1")
+    publish.check_target(models, name, place.version)
+    data = load(said)
+    if said.training.dataset_sha256 != data.sha256:
+        raise DataError(
+            f"these are not the data that {file} was trained on: held-out pictures among them may "
+            "have been trained on; name its data with --data and --validation-split"
+        )
+    net = bundle.read(file)[0]
+    net.ClearField("metadata_props")
+    made, compared = conversion.convert(
+        net, settings, data, said.training.seed, _reference(net), floor, out
+    )
+    said.name = name
+    manifest.state(said, compared, settings.precision, settings.calibrated_on(data))
+    said.training.versions.update({name: importlib.metadata.version(name) for name in MAKERS})
+    manifest.attach(said, made)
+    published = publish.publish(made.SerializeToString(), models, name, place.version)
+    size = f"{published.stat().st_size:,} bytes, {file} has {file.stat().st_size:,}"
+    print(f"published {published} ({size})", file=out, flush=True)
+    return published
+
+
+def _models(file: Path) -> Path:
+    """Returns the models folder that a bundle lies in."""
+    version = file.resolve().parent
+    if version.name not in map(str, bundle.versions(version.parent)):
+        raise UsageError(f"{file} lies in no models folder; name one with --models")
+    return version.parent.parent
+
+
+def _reference(net: onnx.ModelProto) -> Reference:
+    session = predict.session(net.SerializeToString())
+    return Reference("float32", functools.partial(predict.by_onnxruntime, session))
+
+
+def _floor(said: Manifest, file: Path) -> float:
+    """Returns the accuracy floor that a bundle was published with."""
+    try:
+        return float(json.loads(said.training.recipe_json)["min_accuracy"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"{file}: damaged recipe: {error!r}") from error

@@ -1,0 +1,99 @@
+"""What `inspect` shows of a bundle: facts from its graph, then the whole manifest."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from convserve_trainer.bundles import bundle, operations
+from convserve_trainer.export import export, precisions
+
+
+@dataclass(frozen=True)
+class Description:
+    """Facts of a bundle.
+
+    Attributes:
+        path: of model.onnx.
+        size: of the file, bytes.
+        parameters: trainable ones.
+        operations: multiplications and additions of convolutions and products, for one picture.
+        precision: as `--precision` says it.
+        inputs: of the graph, as `pixels: uint8 [N, 28, 28, 1]`.
+        outputs: of the graph, likewise.
+        operators: of the nodes, in the order they run.
+        opset: of ONNX.
+        ir_version: of the file format.
+        manifest: the proto3 JSON mapping, absent values included.
+    """
+
+    path: str
+    size: int
+    parameters: int
+    operations: int
+    precision: str
+    inputs: list[str]
+    outputs: list[str]
+    operators: list[str]
+    opset: int
+    ir_version: int
+    manifest: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the facts for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        shaping = sorted(export.SHAPE_OPERATORS.intersection(self.operators))
+        looked_for = "/".join(sorted(export.SHAPE_OPERATORS))
+        lines = [
+            ("bundle", f"{self.path} ({self.size:,} bytes)"),
+            ("parameters", f"{self.parameters:,}"),
+            ("operations", f"{self.operations:,} a picture"),
+            ("precision", self.precision),
+            *(("input", text) for text in self.inputs),
+            *(("output", text) for text in self.outputs),
+            ("nodes", f"{len(self.operators)}: {', '.join(self.operators)}"),
+            ("shape nodes", f"{', '.join(shaping) or 'none'} (looked for {looked_for})"),
+            ("opset", f"{self.opset}, IR version {self.ir_version}"),
+        ]
+        text = "\n".join(f"{name:<12} {value}" for name, value in lines)
+        return f"{text}\n\nmanifest\n" + "\n".join(_readable(self.manifest, "  "))
+
+
+def describe(path: Path) -> Description:
+    """Returns the facts of a bundle.
+
+    Raises:
+        BundleError: there is no bundle at this path.
+    """
+    file = bundle.find(path)
+    model, manifest = bundle.read(file)
+    said = json_format.MessageToDict(manifest, always_print_fields_with_no_presence=True)
+    said["metrics"] = dict(sorted(said["metrics"].items()))  # a map of protobuf has no order
+    return Description(
+        path=str(file),
+        size=file.stat().st_size,
+        parameters=manifest.parameters,
+        operations=operations.count(model),
+        precision=precisions.name(manifest.precision),
+        inputs=[export.describe(value) for value in model.graph.input],
+        outputs=[export.describe(value) for value in model.graph.output],
+        operators=export.operators(model),
+        opset=next((entry.version for entry in model.opset_import if entry.domain == ""), 0),
+        ir_version=model.ir_version,
+        manifest=said,
+    )
+
+
+def _readable(values: dict[str, Any], indent: str) -> list[str]:
+    width = max(map(len, values), default=0)
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}", *_readable(value, indent + "  ")]
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"{indent}{name:<{width}}  {shown}".rstrip())
+    return lines

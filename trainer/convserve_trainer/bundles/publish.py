@@ -1,0 +1,115 @@
+"""Publishing: a bundle appears whole, under a version that nobody has, or not at all.
+
+It is written into a hidden folder beside its place, flushed to the disk and renamed. A rename
+onto a folder that holds something fails, so that of two publishers each gets a version.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from convserve_trainer.bundles import bundle
+from convserve_trainer.errors import PublishError
+from convserve_trainer.host import atomic_file, refusals
+
+TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+
+
+def check_target(models: Path, name: str, version: int | None) -> None:
+    """Checks, before the work is done, that a bundle could be published.
+
+    Raises:
+        PublishError: the models folder cannot be written to, or the version exists.
+    """
+    folder = models / name
+    if version is not None and (folder / str(version)).exists():
+        raise PublishError(_exists(folder, version))
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        for place in (models, folder) if folder.exists() else (models,):
+            with tempfile.TemporaryFile(dir=place, prefix="."):
+                pass
+    except OSError as error:
+        raise PublishError(
+            f"the models folder {models} cannot be written to: {refusals.reason(error)}"
+        ) from error
+
+
+def publish(
+    model: bytes,
+    models: Path,
+    name: str,
+    version: int | None = None,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Path:
+    """Publishes a bundle.
+
+    Args:
+        model: the content of model.onnx.
+        models: the models folder.
+        name: of the model.
+        version: the number it gets; None for the one after the highest that exists.
+        beside: content of other files in the version's folder, by name; servers pass them over.
+
+    Returns:
+        The path of the published model.onnx.
+
+    Raises:
+        PublishError: the version exists, or the file system refuses; nothing was published.
+    """
+    folder = models / name
+    temporary = folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            _write({**beside, bundle.FILE: model}, temporary)
+            target = _rename(temporary, folder, version)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise PublishError(
+            f"nothing was published: {error.filename or folder}: {refusals.reason(error)}"
+        ) from error
+    try:
+        atomic_file.flush(folder)
+        atomic_file.flush(models)
+    except OSError as error:
+        raise PublishError(
+            f"{target} is published, but a power cut may lose it: {error.strerror}"
+        ) from error
+    return target / bundle.FILE
+
+
+def _write(contents: Mapping[str, bytes], folder: Path) -> None:
+    folder.mkdir()
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    atomic_file.flush(folder)
+
+
+def _rename(temporary: Path, folder: Path, version: int | None) -> Path:
+    while True:
+        number = version if version is not None else max(bundle.versions(folder), default=0) + 1
+        target = folder / str(number)
+        try:
+            if target.exists():  # a rename would replace an empty folder
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+            os.rename(temporary, target)
+            return target
+        except OSError as error:
+            if error.errno not in TAKEN:
+                raise
+            if version is not None:
+                raise PublishError(_exists(folder, version)) from error
+
+
+def _exists(folder: Path, version: int) -> str:
+    return f"{folder / str(version)} exists; a published version is never overwritten"

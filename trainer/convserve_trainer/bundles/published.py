@@ -1,0 +1,78 @@
+"""Whether a model was already published as a training would make it."""
+
+import json
+from pathlib import Path
+
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer.bundles import bundle
+from convserve_trainer.data.pictures import Data
+from convserve_trainer.errors import BundleError
+from convserve_trainer.export import precisions
+from convserve_trainer.export.conversion import Settings
+from convserve_trainer.nets.keras_backend import DEFAULT, Backend
+from convserve_trainer.recipes.recipe import Recipe
+
+
+def find(folder: Path, version: int | None) -> Path | None:
+    """Returns the version of a model that a training is compared with; None if there is none.
+
+    Args:
+        folder: of the model.
+        version: None for the newest one.
+    """
+    number = max(bundle.versions(folder), default=None) if version is None else version
+    found = folder / str(number)
+    return found if number is not None and found.exists() else None
+
+
+def differences(
+    version: Path,
+    recipe: Recipe,
+    data: Data,
+    settings: Settings,
+    seeds: int = 1,
+    backend: Backend = DEFAULT,
+) -> list[str]:
+    """Returns in what a version differs from what a training would make; nothing if it is that.
+
+    Args:
+        version: its folder.
+        recipe: with all overrides, for the classes of the data.
+        data: that the training would use.
+        settings: the precision that it would publish in, and how it is made.
+        seeds: how many it would train.
+        backend: of Keras, that it would use.
+
+    Raises:
+        BundleError: the version cannot be read.
+    """
+    manifest = bundle.read_manifest(version / bundle.FILE)
+    try:
+        differing = _settings(manifest, recipe)
+    except (ValueError, TypeError) as error:
+        raise BundleError(f"{version / bundle.FILE}: damaged recipe: {error}") from error
+    if (manifest.training.backend or DEFAULT) != backend:
+        differing.append("backend")
+    if manifest.training.dataset_sha256 != data.sha256:
+        differing.append("data")
+    elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
+        differing.append("labels or input")
+    if precisions.of(manifest.precision) != settings.precision:
+        differing.append("precision")
+    elif manifest.training.calibration_pictures != settings.calibrated_on(data):
+        differing.append("calibration pictures")
+    if manifest.metrics.get("seeds", 1) != seeds:
+        differing.append("seeds")
+    if not manifest.metrics["accuracy"] >= recipe.min_accuracy:
+        differing.append("accuracy floor")
+    return differing
+
+
+def _settings(manifest: Manifest, recipe: Recipe) -> list[str]:
+    """Returns the names of the settings that differ; the floor is none of them."""
+    found = dict(json.loads(manifest.training.recipe_json))
+    wanted = recipe.values() | {"min_accuracy": 0.0}
+    found["min_accuracy"] = 0.0
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    missing = object()
+    return [name for name in names if found.get(name, missing) != wanted.get(name, missing)]

@@ -1,0 +1,1 @@
+"""From a Keras net to ONNX, in the precision that is asked for, checked against Keras."""

@@ -1,0 +1,53 @@
+"""What int8 may cost, over all held-out pictures; checked before a net is published in it.
+
+8 bits of a layer's range change single pictures by more than any useful bound, above all those that
+the net is unsure of. What counts is how many right answers are lost, and how far the probabilities
+are off in the mean.
+"""
+
+import math
+
+from convserve_trainer.errors import AccuracyError, ParityError
+from convserve_trainer.export.parity import Comparison
+
+#: Right answers that may be lost, as a share of the held-out pictures: 20 of 10,000.
+LOST = 0.002
+#: Bound of the mean, over the pictures, of the largest difference of a picture's probabilities.
+MEAN = 0.02
+
+ADVICE = "more --calibration-pictures may help; --precision float16 loses less, and float32 nothing"
+
+
+def allowed(compared: Comparison) -> int:
+    """Returns how many right answers may be lost, those won over subtracted.
+
+    0.2 % of the pictures; where these are few, as many as mere chance takes away: two standard
+    deviations. Of d pictures that one of the two nets alone gets right, each is as likely the one's
+    as the other's if neither is better, so that the difference deviates by the root of d.
+
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions
+    or percentages", Psychometrika 12, 1947.
+    """
+    return int(max(LOST * compared.onnxruntime.total, 2 * math.sqrt(compared.changed)))
+
+
+def check(compared: Comparison) -> None:
+    """Checks what int8 costs.
+
+    Raises:
+        AccuracyError: too many right answers are lost.
+        ParityError: the probabilities differ by too much in the mean.
+    """
+    before, after = compared.reference, compared.onnxruntime
+    lost, most = before.correct - after.correct, allowed(compared)
+    if lost > most:
+        raise AccuracyError(
+            f"int8 has {after.correct:,} of {after.total:,} right, float32 {before.correct:,}: "
+            f"{lost:,} are lost, at most {most:,} may be; nothing was published: {ADVICE}"
+        )
+    if not compared.mean <= MEAN:  # written so that a NaN fails
+        raise ParityError(
+            f"int8 differs from float32 by {compared.mean:.2e} in the mean of the pictures (at "
+            f"most {MEAN:.0e} is taken) and by {compared.largest:.2e} at most; nothing was "
+            f"published: {ADVICE}"
+        )

@@ -1,0 +1,184 @@
+"""Parity: the published net must say what its reference says, on real held-out images."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_protos.bundle_pb2 import (
+    PRECISION_FLOAT32,
+    PRECISION_INT8,
+    PRECISION_TENSOR_FLOAT_32,
+    Precision,
+)
+from convserve_trainer.data.pictures import Batch, Pixels
+from convserve_trainer.errors import ParityError
+from convserve_trainer.export import precisions
+from convserve_trainer.scores import predict
+from convserve_trainer.scores.score import Score, score
+
+if TYPE_CHECKING:
+    import onnx
+
+TOLERANCE = precisions.BOUNDS[PRECISION_FLOAT32]
+BATCH_SIZES = (1, 7)  # the remainder of a division, too, must not matter
+IN_ALL_SIZES = 1_000  # images
+
+
+class Reference(NamedTuple):
+    """What the others are compared with.
+
+    Attributes:
+        name: how messages call it: Keras.
+        answers: to uint8 [N, H, W, C], as float32 [N, K].
+    """
+
+    name: str
+    answers: Callable[[Pixels], predict.Probabilities]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A net that must say what the reference says.
+
+    Attributes:
+        model: uint8 [N, H, W, C] to float32 [N, K].
+        tolerance: largest difference of a probability that is taken. Up to `TOLERANCE` every
+            arg-max must agree, too. Beyond it one may differ where the reference's two highest
+            probabilities are within twice the tolerance, and the tolerance itself sees to that.
+        what: how messages call it.
+    """
+
+    model: "onnx.ModelProto"
+    tolerance: float = TOLERANCE
+    what: str = "ONNX Runtime"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What all make of the held-out images.
+
+    Attributes:
+        reference: its score.
+        onnxruntime: the score of the first candidate.
+        largest: difference between a probability of the reference and of any candidate.
+        others: images of which a candidate has another arg-max; of the one with most.
+        mean: over the images, of the largest difference of the first candidate.
+        changed: images that the reference alone or the first candidate alone gets right.
+    """
+
+    reference: Score
+    onnxruntime: Score
+    largest: float
+    others: int
+    mean: float
+    changed: int
+
+
+def candidates(
+    exported: "onnx.ModelProto",
+    precision: Precision.ValueType,
+    calibration: Iterable[Pixels] = (),
+) -> list[Candidate]:
+    """Returns what must be compared before a net is published in a precision; that net first.
+
+    The others imitate what a GPU makes of it, and must keep to half of the bound; the other half is
+    for what they do not imitate. With int8 the other is the net in float32.
+
+    Args:
+        exported: the net in float32.
+        precision: that it is published in, a known one.
+        calibration: training pictures, of which int8 takes its ranges.
+
+    Raises:
+        ExportError: the net cannot be had in this precision.
+    """
+    if precision == PRECISION_FLOAT32:
+        return [Candidate(exported)]
+    bound = precisions.BOUNDS[precision]
+    if precision == PRECISION_INT8:
+        from convserve_trainer.export import int8
+
+        made = int8.convert(exported, calibration)
+        return [Candidate(made, bound, "ONNX Runtime in int8"), Candidate(exported)]
+    from convserve_trainer.export import float16, gpu_rounding
+
+    imitation = Candidate(
+        gpu_rounding.imitated(exported, precision),
+        bound / 2,
+        f"{precisions.name(precision)}, with the rounding of a GPU imitated,",
+    )
+    if precision == PRECISION_TENSOR_FLOAT_32:
+        return [Candidate(exported), imitation]  # the file is that of float32
+    return [Candidate(float16.convert(exported), bound, "ONNX Runtime in float16"), imitation]
+
+
+def check(
+    compared: Sequence[Candidate], reference: Reference, batches: Iterable[Batch]
+) -> Comparison:
+    """Compares ONNX Runtime with the reference on every image.
+
+    Args:
+        compared: the net that will be published, and others that must agree as well.
+        reference: what they must agree with.
+        batches: all that is held out, one image or more; the net that will be published is asked
+            about the first `IN_ALL_SIZES` in batches of `BATCH_SIZES` too.
+
+    Raises:
+        ParityError: a candidate differs by more than it may.
+    """
+    sessions = [predict.session(candidate.model.SerializeToString()) for candidate in compared]
+    said_by_reference, said_by_people = [], []
+    said_by_each: list[list[predict.Probabilities]] = [[] for _ in compared]
+    largest, seen = 0.0, 0
+    for pixels, labels in batches:
+        expected = reference.answers(pixels)
+        for size in BATCH_SIZES if seen < IN_ALL_SIZES else ():
+            found = predict.by_onnxruntime(sessions[0], pixels, size)
+            difference = _difference(compared[0], reference, found, expected, size)
+            largest = max(largest, difference)
+        for candidate, session, said in zip(compared, sessions, said_by_each, strict=True):
+            found = predict.by_onnxruntime(session, pixels, len(pixels))
+            difference = _difference(candidate, reference, found, expected, len(pixels))
+            largest = max(largest, difference)
+            said.append(found)
+        seen += len(pixels)
+        said_by_reference.append(expected)
+        said_by_people.append(labels)
+    right, labels = np.concatenate(said_by_reference), np.concatenate(said_by_people)
+    each = [np.concatenate(said) for said in said_by_each]
+    return Comparison(
+        reference=score(right, labels),
+        onnxruntime=score(each[0], labels),
+        largest=largest,
+        others=max(_others(rows, right) for rows in each),
+        mean=float(np.abs(each[0] - right).max(axis=1).mean()),
+        changed=int(((each[0].argmax(axis=1) == labels) != (right.argmax(axis=1) == labels)).sum()),
+    )
+
+
+def _difference(
+    candidate: Candidate,
+    reference: Reference,
+    found: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+    batch: int,
+) -> float:
+    largest = float(np.abs(found - expected).max())
+    others = _others(found, expected)
+    exact = candidate.tolerance <= TOLERANCE
+    # Written so that a NaN fails.
+    if not largest <= candidate.tolerance or (exact and others):
+        advice = "" if exact else "; --precision float32 rounds nothing"
+        raise ParityError(
+            f"{candidate.what} differs from {reference.name} by {largest:.2e} (at most "
+            f"{candidate.tolerance:.0e} is taken) and in {others} of {len(found):,} arg-max, in "
+            f"batches of {batch}{advice}"
+        )
+    return largest
+
+
+def _others(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> int:
+    return int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())

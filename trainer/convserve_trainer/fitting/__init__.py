@@ -1,0 +1,1 @@
+"""Training: steps, epochs, their order and progress."""

@@ -1,0 +1,1 @@
+"""The machine and its file system: limits, locks, signals, files that appear whole."""

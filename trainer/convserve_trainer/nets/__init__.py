@@ -1,0 +1,1 @@
+"""Keras nets, as a recipe describes them, and the backends that run them."""

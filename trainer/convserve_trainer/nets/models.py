@@ -1,0 +1,254 @@
+"""The nets, each uint8 pixels in and probabilities out; the scaling by 1/255 is a layer.
+
+Two classes take one sigmoid unit by the loss binary_crossentropy, the probability of the second
+class; everything else takes a softmax.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from convserve_protos.bundle_pb2 import InputSpec
+from convserve_trainer.errors import UsageError
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.layers import Layer
+from convserve_trainer.recipes.recipe import Augmentation, Recipe
+
+if TYPE_CHECKING:
+    import keras
+
+NORM_MOMENTUM = 0.9  # Keras's 0.99 needs more steps than an epoch of few pictures has
+SGD_MOMENTUM = 0.9
+
+
+def check_size(recipe: Recipe) -> None:
+    """Checks that the recipe's net can take pictures of the recipe's size.
+
+    Raises:
+        UsageError: they are too small.
+    """
+    smallest = layers.smallest(recipe.net)
+    if recipe.height and recipe.width and min(recipe.height, recipe.width) < smallest:
+        raise UsageError(
+            f"--size is {recipe.height}x{recipe.width}; the net of recipe {recipe.name} "
+            f"takes {smallest}x{smallest} or more"
+        )
+
+
+def check_pictures(recipe: Recipe, spec: InputSpec) -> None:
+    """Checks that the recipe's net can take pictures of the size that the data have.
+
+    Raises:
+        UsageError: they are too small.
+    """
+    smallest = layers.smallest(recipe.net)
+    if min(spec.height, spec.width) < smallest:
+        raise UsageError(
+            f"the pictures have {spec.height} x {spec.width} pixels; the net of recipe "
+            f"{recipe.name} takes {smallest} x {smallest} or more: take another recipe, or a file "
+            "of your own with fewer or smaller layers"
+        )
+
+
+def build(recipe: Recipe, spec: InputSpec, classes: int, pictures: int) -> "keras.Model":
+    """Returns the recipe's net, compiled, its weights drawn from the recipe's seed.
+
+    Args:
+        recipe: names the layers, the optimizer and the loss.
+        spec: of one picture.
+        classes: that are told apart, 2 or more.
+        pictures: in the training set, 1 or more; a schedule of the learning rate depends on it.
+
+    Returns:
+        uint8 [N, H, W, C] to float32 [N, K], rows sum to 1; for a sigmoid to float32 [N, 1].
+    """
+    keras = keras_backend.load()
+    keras.backend.clear_session()  # layer names start anew, so that they too are the same
+    keras.utils.set_random_seed(recipe.seed)
+    model = _net(recipe, spec, classes, training=True)
+    optimizer = _optimizer(recipe, pictures)
+    model.compile(optimizer=optimizer, loss=_loss(recipe), metrics=["accuracy"])
+    return model
+
+
+def for_inference(model: "keras.Model", recipe: Recipe, spec: InputSpec) -> "keras.Model":
+    """Returns a net with the weights of a trained one, without what only training needs.
+
+    Args:
+        model: that `build` made.
+        recipe: of it.
+        spec: of one picture.
+    """
+    classes = max(model.output_shape[-1], 2)
+    keras_backend.load().backend.clear_session()  # layer names start anew, see `build`
+    net = _net(recipe, spec, classes, training=False)
+    net.set_weights(model.get_weights())
+    return net
+
+
+def of_columns(model: "keras.Model") -> "keras.Model":
+    """Returns the net with a probability for each class: a sigmoid p becomes [1 - p, p].
+
+    Servers and clients so know one shape only. The arithmetic is a product and a sum with
+    constants, because a concatenation would not stay on a GPU.
+    """
+    if model.output_shape[-1] > 1:
+        return model
+    keras = keras_backend.load()
+    columns = model.outputs[0] * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
+    return keras.Model(model.inputs, columns, name=model.name)
+
+
+def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "keras.Model":
+    keras = keras_backend.load()
+    pixels = keras.Input((spec.height, spec.width, spec.channels), dtype="uint8", name="pixels")
+    chain: list[Any] = [keras.layers.Rescaling(1 / 255)]
+    if training and recipe.augmentation != Augmentation():
+        from convserve_trainer.nets.augmentation import RandomChange
+
+        chain.append(RandomChange(**msgspec.to_builtins(recipe.augmentation)))
+    with _policy("mixed_bfloat16" if training and recipe.mixed_precision else "float32"):
+        for layer in recipe.net:
+            if training or not isinstance(layer, layers.Dropout):
+                chain += _made(layer, training)
+    sigmoid = recipe.loss == "binary_crossentropy"
+    output = (1, "sigmoid") if sigmoid else (classes, "softmax")
+    chain.append(keras.layers.Dense(output[0], activation=output[1], dtype="float32"))
+    if not any(isinstance(layer, layers.Residual) for layer in recipe.net):
+        return keras.Sequential([pixels, *chain], name=recipe.name)
+    return keras.Model(pixels, _through(chain, pixels), name=recipe.name)
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    """Lets layers that are made within compute by this policy of types."""
+    config = keras_backend.load().config
+    before = config.dtype_policy()
+    config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        config.set_dtype_policy(before)
+
+
+def _made(layer: Layer, training: bool) -> list[Any]:
+    """Returns the layers of Keras, or functions of tensors, that a layer of a recipe stands for."""
+    kinds = keras_backend.load().layers
+    match layer:
+        case layers.Conv(norm="none"):
+            return [
+                kinds.Conv2D(
+                    layer.filters,
+                    layer.kernel,
+                    strides=layer.stride,
+                    padding=layer.padding,
+                    activation="relu",
+                )
+            ]
+        case layers.Conv():
+            shape = (layer.filters, layer.kernel, layer.stride, layer.padding)
+            return [*_normalised(*shape, training=training), kinds.Activation("relu")]
+        case layers.Residual():
+            return [lambda values: _residual(layer, values, training)]
+        case layers.MaxPool():
+            return [kinds.MaxPooling2D(layer.size)]
+        case layers.GlobalAverage():
+            return [kinds.GlobalAveragePooling2D()]
+        case layers.Flatten():
+            return [kinds.Flatten()]
+        case layers.Dropout():
+            return [kinds.Dropout(layer.rate)]
+        case layers.Dense():
+            return [kinds.Dense(layer.units, activation="relu")]
+
+
+def _normalised(
+    filters: int, kernel: int, stride: int = 1, padding: str = "same", *, training: bool
+) -> list[Any]:
+    """Returns a convolution, whose bias is left to the normalisation after it, and that."""
+    kinds = keras_backend.load().layers
+    normalization = kinds.BatchNormalization
+    if training:
+        from convserve_trainer.nets.normalization import FusedBatchNormalization
+
+        normalization = FusedBatchNormalization
+    return [
+        kinds.Conv2D(filters, kernel, strides=stride, padding=padding, use_bias=False),
+        normalization(momentum=NORM_MOMENTUM),
+    ]
+
+
+def _residual(layer: layers.Residual, values: Any, training: bool) -> Any:
+    kinds = keras_backend.load().layers
+    shortcut, filters, stride = [], layer.filters, layer.stride
+    if stride > 1:
+        shortcut.append(kinds.AveragePooling2D(stride, padding="same"))
+    if values.shape[-1] != filters:
+        shortcut += _normalised(filters, 1, training=training)
+    body = [
+        *_normalised(filters, 3, stride, training=training),
+        kinds.Activation("relu"),
+        *_normalised(filters, 3, training=training),
+    ]
+    added = kinds.Add()([_through(body, values), _through(shortcut, values)])
+    return kinds.Activation("relu")(added)
+
+
+def _through(chain: list[Any], values: Any) -> Any:
+    for layer in chain:
+        values = layer(values)
+    return values
+
+
+def _loss(recipe: Recipe) -> Any:
+    if not recipe.label_smoothing:
+        return recipe.loss
+    losses = keras_backend.load().losses
+    kinds = {
+        "binary_crossentropy": losses.BinaryCrossentropy,
+        "categorical_crossentropy": losses.CategoricalCrossentropy,
+    }
+    return kinds[recipe.loss](label_smoothing=recipe.label_smoothing)
+
+
+def _optimizer(recipe: Recipe, pictures: int) -> Any:
+    optimizers = keras_backend.load().optimizers
+    settings: dict[str, Any] = {"learning_rate": _learning_rate(recipe, pictures)}
+    if recipe.weight_decay:
+        settings["weight_decay"] = recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        settings |= {"momentum": SGD_MOMENTUM, "nesterov": True}
+    kinds = {
+        "rmsprop": optimizers.RMSprop,
+        "adam": optimizers.Adam,
+        "adamw": optimizers.AdamW,
+        "sgd": optimizers.SGD,
+    }
+    if recipe.optimizer == "adamw":
+        settings.setdefault("weight_decay", 0.0)  # Keras's default is another
+    return kinds[recipe.optimizer](**settings)
+
+
+def _learning_rate(recipe: Recipe, pictures: int) -> Any:
+    """Returns the learning rate, or how it follows from the step.
+
+    Linear warm-up, then constant or half a cosine down to 0.
+    """
+    an_epoch = recipe.steps or math.ceil(pictures / recipe.batch_size)
+    warmup = round(recipe.warmup_epochs * an_epoch)
+    schedules = keras_backend.load().optimizers.schedules
+    if recipe.schedule == "cosine":
+        return schedules.CosineDecay(
+            0.0 if warmup else recipe.learning_rate,
+            max(recipe.epochs * an_epoch - warmup, 1),
+            warmup_target=recipe.learning_rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    if warmup:
+        return schedules.PolynomialDecay(0.0, warmup, end_learning_rate=recipe.learning_rate)
+    return recipe.learning_rate

@@ -1,0 +1,1 @@
+"""Recipes: what one may say, those that come along, and their text."""

@@ -1,0 +1,307 @@
+"""Recipes: everything that decides what is trained, as data.
+
+A recipe is what the manifest keeps as `training.recipe_json`; together with the seed, the data and
+the versions it is enough to train the net again. `recipes` reads them from files.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+from convserve_trainer.errors import UsageError
+from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.layers import Layer, Positive
+
+Share: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # NumPy's generator takes no larger one
+
+
+class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a picture is changed at random whenever it is trained on; nothing unless it is said.
+
+    All amounts are drawn evenly from both directions up to the value.
+
+    Attributes:
+        rotation: degrees.
+        shear: degrees.
+        zoom: log of the factor: 0.1 is from 0.9 to 1.1, of both sides alike.
+        stretch: log of the factor by which rows are changed more than columns.
+        crop: share of the picture's sides: a part of it, anywhere in it, whose sides are that much
+            shorter at most, is made as large as the whole; Szegedy et al. 2015.
+        shift: share of the picture's side.
+        flip: every second picture is mirrored, left to right.
+        brightness: share of the full range that is added.
+        contrast: log of the factor, about the picture's mean.
+        saturation: log of the factor, about each pixel's grey.
+        erase: share of the side of a square that is made grey, at a random place; DeVries and
+            Taylor 2017, "Cutout".
+        fill: what is seen beyond the border: "black", or the picture itself by "reflect".
+    """
+
+    rotation: Amount = 0.0
+    shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
+    zoom: Amount = 0.0
+    stretch: Amount = 0.0
+    crop: Share = 0.0
+    shift: Share = 0.0
+    flip: bool = False
+    brightness: Share = 0.0
+    contrast: Amount = 0.0
+    saturation: Amount = 0.0
+    erase: Share = 0.0
+    fill: Literal["black", "reflect"] = "black"
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one training.
+
+    Attributes:
+        name: what `--recipe` says.
+        task: what the net tells apart; decides the data.
+        about: a sentence for who chooses among recipes.
+        net: its layers, between the scaling by 1/255 and the output, which follows from the loss.
+        augmentation: of the pictures that are trained on.
+        optimizer: Keras's name of the optimizer; sgd has Nesterov's momentum of 0.9.
+        learning_rate: step of the optimizer, at its highest.
+        schedule: "cosine" lets it fall to 0 in the course of all epochs; Loshchilov and Hutter
+            2017, "SGDR".
+        warmup_epochs: before that it rises from 0; may be a part of one.
+        weight_decay: of kernels, by step and learning rate; adamw and sgd only; Loshchilov and
+            Hutter 2019.
+        loss: Keras's name of the loss; more than two classes take the categorical one.
+        label_smoothing: share of what each picture is said to be that is spread over all classes;
+            Szegedy et al. 2016.
+        class_weights: "balanced" counts a picture of a rare class as much more as it is rarer.
+        epochs: of training, at most.
+        batch_size: images a step.
+        steps: an epoch; None for one pass over the training set.
+        validation_steps: batches of held-out images that are scored after each epoch, at most;
+            the weights of the epoch with the lowest loss on them are published. None for no
+            validation of this kind.
+        validation_share: share of the training set that is not trained on but takes the place of
+            those held-out images. 0 for no validation of this kind; without any, the last epoch's
+            weights are published.
+        calibrate: 5,000 pictures of the training set, or a tenth of fewer than 50,000, are not
+            trained on but decide a temperature, which makes the published probabilities as sure as
+            they are right; Guo et al. 2017.
+        patience: epochs without a lower validation loss that end the training; None for never.
+        height: rows of one image; None where the data decide.
+        width: columns likewise.
+        channels: of photographs, 3 for RGB or 1 for grey (luma); for digits the data decide.
+        mixed_precision: compute in bfloat16, keep weights and sums in float32.
+        seed: of weights, shuffling, dropout and augmentation.
+        limit: train on the first so many images only; None for all.
+        min_accuracy: least share of held-out images, 0 to 1, for the net to be published.
+    """
+
+    name: str
+    task: Literal["digits", "photos"]
+    about: str = ""
+    net: Annotated[tuple[Layer, ...], Meta(min_length=1)]
+    augmentation: Augmentation = Augmentation()
+    optimizer: Literal["rmsprop", "adam", "adamw", "sgd"] = "rmsprop"
+    learning_rate: Annotated[float, Meta(gt=0, le=100)] = 1e-3  # Keras's default
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: Amount = 0.0
+    weight_decay: Amount = 0.0
+    loss: Literal["categorical_crossentropy", "binary_crossentropy"] = "categorical_crossentropy"
+    label_smoothing: Share = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    epochs: Positive
+    batch_size: Positive
+    steps: Positive | None = None
+    validation_steps: Positive | None = None
+    validation_share: Share = 0.0
+    calibrate: bool = False
+    patience: Positive | None = None
+    height: Positive | None = None
+    width: Positive | None = None
+    channels: Literal[1, 3] = 3
+    mixed_precision: bool = False
+    seed: Seed = 1
+    limit: Positive | None = None
+    min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where settings do not go together."""
+        if self.weight_decay and self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"weight_decay is for adamw and sgd, not for {self.optimizer}")
+        if self.warmup_epochs and not self.warmup_epochs < self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g} of {self.epochs} epochs")
+        if self.validation_steps and self.validation_share:
+            raise ValueError("give validation_steps or validation_share, not both")
+        if self.patience and not self.validated:
+            raise ValueError("patience needs validation_share or validation_steps")
+        if (self.height is None) != (self.width is None):
+            raise ValueError("give both height and width, or neither")
+        if self.task == "photos" and self.height is None:
+            raise ValueError("photos need height and width")
+        if self.task == "digits" and (self.height is not None or self.channels == 1):
+            raise ValueError("height, width and channels are for photos; digits have the data's")
+        # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
+        flat = False
+        for layer in self.net:
+            if flat and not isinstance(layer, layers.Dense | layers.Dropout):
+                raise ValueError(f"{_tag(layer)} comes after flatten or global_average")
+            if not flat and isinstance(layer, layers.Dense):
+                raise ValueError("dense comes before flatten or global_average")
+            flat = flat or isinstance(layer, layers.Flatten | layers.GlobalAverage)
+        if not flat:
+            raise ValueError("the net has neither flatten nor global_average")
+
+    @property
+    def validated(self) -> bool:
+        """Whether a validation after each epoch chooses the weights."""
+        return self.validation_steps is not None or self.validation_share > 0
+
+    def override(
+        self,
+        changes: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        min_accuracy: float | None = None,
+        where: str = "--",
+        **given: Any,
+    ) -> "Recipe":
+        """Returns the recipe with other settings.
+
+        The accuracy floor is that of the recipe as written: whatever else changes lifts it (0.0)
+        unless `min_accuracy` sets one. Another seed does not.
+
+        Args:
+            changes: by name; "augmentation.shift" and "net.0.filters" reach inside.
+            min_accuracy: the floor.
+            where: what stands before the name of a setting in a message; "--" for options.
+            **given: changes, too; None is none.
+
+        Raises:
+            UsageError: there is no such setting, or it is out of its range.
+        """
+        values = self.values()
+        for name, value in [*changes.items(), *given.items()]:
+            if value is not None:
+                _set(values, name, value, where)
+        same = {**values, "seed": self.seed} == self.values()
+        floor = (self.min_accuracy if same else 0.0) if min_accuracy is None else min_accuracy
+        return of({**values, "min_accuracy": floor}, where)
+
+    def for_classes(self, count: int) -> "Recipe":
+        """Returns the recipe for so many classes: more than two take a softmax and its loss."""
+        if count > 2 and self.loss == "binary_crossentropy":
+            return msgspec.structs.replace(self, loss="categorical_crossentropy")
+        return self
+
+    def values(self) -> dict[str, Any]:
+        """Returns the settings by name, as JSON would give them back."""
+        values: dict[str, Any] = msgspec.json.decode(self.to_json())
+        return values
+
+    def to_json(self) -> str:
+        """Returns the settings as a JSON object, keys in the order of the fields."""
+        return msgspec.json.encode(self).decode()
+
+
+def of(values: dict[str, Any], where: str) -> Recipe:
+    """Returns the recipe of these settings.
+
+    Args:
+        values: by name.
+        where: what stands before the name of a setting in a message; "--" for options.
+
+    Raises:
+        UsageError: one is unknown, missing, of another type or out of its range.
+    """
+    try:
+        return msgspec.convert(values, Recipe, strict=True)
+    except msgspec.ValidationError as error:
+        raise UsageError(_explained(str(error), values, where)) from error
+
+
+def _explained(message: str, values: dict[str, Any], where: str) -> str:
+    """Returns what msgspec says, with the setting's name first, its value, and what was meant."""
+    what, _, path = message.partition(" - at `$")
+    steps = re.findall(r"\w+", path)
+    name = _named(steps, where)
+    if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
+        known = _fields(_at(values, steps))
+        return f"{_named([*steps, unknown[1]], where)} is no setting{_meant(unknown[1], known)}"
+    if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
+        return f"{_named([*steps, missing[1]], where)} is missing"
+    if not path:
+        return f"{'' if where == '--' else where}{what}"
+    said = _at(values, steps)
+    if what.startswith("Invalid"):
+        known = _choices(steps)
+        return f"{name} is {said!r}; it takes {', '.join(known)}{_meant(str(said), known, ';')}"
+    return f"{name} is {said!r}; it takes {_taken(what)}"
+
+
+def _taken(what: str) -> str:
+    """Returns what msgspec expected: "Expected `int` >= 1" is "1 or more"."""
+    if bound := re.fullmatch(r"Expected `\w+`(?: of length)? (>=|>|<=|<) (\S+?)(?:\.0)?", what):
+        more = {">=": "{} or more", ">": "more than {}", "<=": "{} or less", "<": "less than {}"}
+        return more[bound[1]].format(bound[2])
+    kinds = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+    kind = re.match(r"Expected `(\w+)", what)
+    return kinds.get(kind[1], kind[1]) if kind else what
+
+
+def _named(steps: list[str], where: str) -> str:
+    name = ".".join(steps)
+    return f"--{name.replace('_', '-')}" if where == "--" else f"{where}{name}"
+
+
+def _meant(name: str, known: list[str], before: str = ",") -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"{before} did you mean {close[0]}?"
+    return f"{before} there are: {', '.join(known)}" if before == "," else ""
+
+
+def _fields(at: Any) -> list[str]:
+    """Returns the names of the settings of a part of a recipe."""
+    if "layer" in at:
+        kinds = [kind for kind in layers.KINDS if kind.__struct_config__.tag == at["layer"]]
+        return ["layer", *kinds[0].__struct_fields__]
+    kind = Recipe if "task" in at or "net" in at else Augmentation
+    return list(kind.__struct_fields__)
+
+
+def _choices(steps: list[str]) -> list[str]:
+    """Returns what a setting may be that takes one of several words."""
+    if steps[-1] == "layer":
+        return [_tag(kind) for kind in layers.KINDS]
+    kinds = (Recipe, Augmentation, *layers.KINDS)
+    kind = next(kind for kind in kinds if steps[-1] in kind.__struct_fields__)
+    [field] = [field for field in msgspec.structs.fields(kind) if field.name == steps[-1]]
+    return [str(choice) for choice in field.type.__args__]
+
+
+def _tag(layer: Any) -> str:
+    return str(layer.__struct_config__.tag)
+
+
+def _at(values: Any, steps: list[str]) -> Any:
+    for step in steps:
+        values = values[int(step)] if step.isdecimal() else values.get(step)
+    return values
+
+
+def _set(values: dict[str, Any], name: str, value: Any, where: str) -> None:
+    *steps, last = name.split(".")
+    at: Any = values
+    try:
+        for step in steps:
+            at = at[int(step)] if step.isdecimal() else at[step]
+        if isinstance(at, list):
+            at[int(last)] = value
+        else:
+            at[last] = value
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        before = "" if where == "--" else where
+        raise UsageError(f"{before}the recipe has no {name}") from error

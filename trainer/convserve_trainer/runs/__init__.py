@@ -1,0 +1,1 @@
+"""A training on disk: its checkpoints, history and logs, to go on from."""

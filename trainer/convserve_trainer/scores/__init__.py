@@ -1,0 +1,1 @@
+"""Probabilities, what they are worth against labels, and how they are calibrated."""
