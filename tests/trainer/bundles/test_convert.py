@@ -23,7 +23,7 @@ from convserve_protos.bundle_pb2 import (
 from convserve_trainer.bundles import bundle, manifest
 from convserve_trainer.data import photos
 from convserve_trainer.data.pictures import Pictures
-from convserve_trainer.export import export, int8, int8_loss
+from convserve_trainer.export import contract, int8, int8_loss
 from convserve_trainer.main import main
 from convserve_trainer.scores.predict import Pixels
 from tests.trainer.drawn import draw_parts
@@ -112,7 +112,7 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
     output = capsys.readouterr().out
     assert re.search(r"\(int8 has no bound\), mean .* \(bound 2e-02\), right answers lost", output)
     net, said = bundle.read(tmp_path / "red-blue")
-    export.check(net)
+    contract.check(net)
     assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 10)
     assert 1e-7 < said.training.parity_mean_abs <= said.training.parity_mean_bound == 0.02
     assert said.training.parity_mean_abs <= said.training.parity_max_abs
@@ -152,8 +152,8 @@ def test_converted_net_says_of_itself_what_the_first_one_said(
     assert lines[1].startswith("held-out photographs, ONNX Runtime  loss ")
     assert lines[-1].startswith(f"published {models / 'red-blue' / '2' / 'model.onnx'} (")
     net, said = bundle.read(models / "red-blue")
-    export.check(net)
-    assert "QuantizeLinear" in export.operators(net)
+    contract.check(net)
+    assert "QuantizeLinear" in contract.operators(net)
     assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 24)
     assert said.metrics["keras_correct"] == before.metrics["correct"]
     assert abs(said.metrics["correct"] - before.metrics["correct"]) <= 2

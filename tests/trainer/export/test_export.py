@@ -10,7 +10,7 @@ from convserve_trainer.data import digits
 from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.data.pictures import Batch
 from convserve_trainer.errors import BundleError, ExportError, ParityError
-from convserve_trainer.export import export, parity
+from convserve_trainer.export import contract, parity
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.scores import predict
 from convserve_trainer.scores.predict import Pixels, Probabilities
@@ -23,13 +23,13 @@ def model(published: Published) -> onnx.ModelProto:
 
 
 def test_exported_graph_keeps_the_contract(model: onnx.ModelProto) -> None:
-    assert [export.describe(value) for value in model.graph.input] == [
+    assert [contract.describe(value) for value in model.graph.input] == [
         "pixels: uint8 [N, 28, 28, 1]"
     ]
-    assert [export.describe(value) for value in model.graph.output] == [
+    assert [contract.describe(value) for value in model.graph.output] == [
         "probabilities: float32 [N, 10]"
     ]
-    operators = export.operators(model)
+    operators = contract.operators(model)
     assert not {"Shape", "Gather", "Slice", "Concat"} & set(operators)
     assert operators.count("Cast") == operators.count("Mul") == 1
     assert operators[:2] == ["Cast", "Mul"]
@@ -82,10 +82,10 @@ def _missing_node(model: onnx.ModelProto) -> None:
 def test_graph_that_breaks_the_contract_is_refused(
     model: onnx.ModelProto, spoil: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
-    export.check(model)
+    contract.check(model)
     spoil(model)
     with pytest.raises(ExportError, match=message):
-        export.check(model)
+        contract.check(model)
 
 
 class _Keras:

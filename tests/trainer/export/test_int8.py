@@ -12,7 +12,7 @@ from convserve_trainer.bundles import bundle
 from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.data.pictures import ArrayPictures
 from convserve_trainer.errors import AccuracyError, ExportError, ParityError
-from convserve_trainer.export import export, int8, int8_loss, parity
+from convserve_trainer.export import contract, export, int8, int8_loss, parity
 from convserve_trainer.export.parity import Comparison, Reference
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.scores import predict
@@ -50,11 +50,11 @@ def test_int8_keeps_the_contract_in_a_third_of_the_file(
 ) -> None:
     before = single.SerializeToString()
     net = int8.convert(single, [dataset.train_images[:16]])
-    export.check(net)
+    contract.check(net)
     assert single.SerializeToString() == before
     assert net.ByteSize() < len(before) / 3
-    assert (net.ir_version, len(net.metadata_props)) == (export.IR_VERSION, 0)
-    assert [(entry.domain, entry.version) for entry in net.opset_import] == [("", export.OPSET)]
+    assert (net.ir_version, len(net.metadata_props)) == (contract.IR_VERSION, 0)
+    assert [(entry.domain, entry.version) for entry in net.opset_import] == [("", contract.OPSET)]
 
 
 def test_all_but_the_last_layer_and_the_head_is_of_int8(quantized: onnx.ModelProto) -> None:
@@ -75,13 +75,13 @@ def test_all_but_the_last_layer_and_the_head_is_of_int8(quantized: onnx.ModelPro
         if node.op_type == "DequantizeLinear" and constants[node.input[2]].dtype == np.int8
     ]
     assert sorted(scales) == [32, 64, 64, 64]  # one for each channel
-    assert export.operators(quantized)[-2:] == ["Gemm", "Softmax"]
+    assert contract.operators(quantized)[-2:] == ["Gemm", "Softmax"]
 
 
 def test_pixels_go_into_the_first_convolution_as_they_are(quantized: onnx.ModelProto) -> None:
     constants = _constants(quantized)
-    assert not {"Cast", "Mul"}.intersection(export.operators(quantized))
-    until = export.operators(quantized).index("Conv")
+    assert not {"Cast", "Mul"}.intersection(contract.operators(quantized))
+    until = contract.operators(quantized).index("Conv")
     seen = [
         (float(constants[node.input[1]]), int(constants[node.input[2]]))
         for node in quantized.graph.node[:until]
@@ -124,8 +124,8 @@ def test_batch_normalization_sums_and_global_pooling_become_int8() -> None:
         // np.arange(1, 65, dtype=np.uint8)[:, None, None, None]
     )
     made = int8.convert(single, [given[::2]])
-    export.check(made)
-    operators = export.operators(made)
+    contract.check(made)
+    operators = contract.operators(made)
     assert not {"BatchNormalization", "Cast", "Mul"}.intersection(operators)
     # Each is followed by the rounding of what it gives.
     for operator, count in (("Conv", 3), ("Add", 1), ("GlobalAveragePool", 1)):
@@ -227,5 +227,5 @@ def test_int8_comes_with_the_exact_net_that_must_agree_too(
     single: onnx.ModelProto, dataset: Dataset
 ) -> None:
     made, exact = parity.candidates(single, PRECISION_INT8, [dataset.train_images[:16]])
-    assert "QuantizeLinear" in export.operators(made.model)
+    assert "QuantizeLinear" in contract.operators(made.model)
     assert (exact.model, exact.tolerance) == (single, 1e-5)

@@ -21,7 +21,7 @@ from convserve_protos.bundle_pb2 import (
 from convserve_trainer.bundles import bundle
 from convserve_trainer.data.pictures import Batch
 from convserve_trainer.errors import ExportError, ParityError
-from convserve_trainer.export import export, float16, gpu_rounding, parity, precisions
+from convserve_trainer.export import contract, export, float16, gpu_rounding, parity, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.main import main
 from convserve_trainer.nets import models
@@ -89,12 +89,12 @@ def test_float16_keeps_the_contract_and_costs_one_cast(published: Published) -> 
     single = bundle.read(published.bundle)[0]
     before = single.SerializeToString()
     half = float16.convert(single)
-    export.check(half)
+    contract.check(half)
     assert single.SerializeToString() == before
-    operators = export.operators(single)
-    assert export.operators(half) == [*operators[:-1], "Cast", operators[-1]]
-    assert half.ir_version == export.IR_VERSION
-    assert [(entry.domain, entry.version) for entry in half.opset_import] == [("", export.OPSET)]
+    operators = contract.operators(single)
+    assert contract.operators(half) == [*operators[:-1], "Cast", operators[-1]]
+    assert half.ir_version == contract.IR_VERSION
+    assert [(entry.domain, entry.version) for entry in half.opset_import] == [("", contract.OPSET)]
     assert _types(half) == {
         "Mul": "FLOAT16",
         "Conv": "FLOAT16",
@@ -110,8 +110,8 @@ def test_float16_leaves_the_sigmoid_and_its_columns_in_float32() -> None:
     net = models.of_columns(models.build(PHOTO_QUICK, spec, 2, 100))
     single = export.export(net)
     half = float16.convert(single)
-    export.check(half)
-    assert export.operators(half)[-4:] == ["Cast", "Sigmoid", "Mul", "Add"]
+    contract.check(half)
+    assert contract.operators(half)[-4:] == ["Cast", "Sigmoid", "Mul", "Add"]
     assert _types(half)["Conv"] == "FLOAT16"
     tail = {name for node in half.graph.node[-2:] for name in node.input}
     constants = [tensor for tensor in half.graph.initializer if tensor.name in tail]
@@ -167,15 +167,15 @@ def test_imitated_rounding_is_that_of_the_formats() -> None:
 def test_imitation_rounds_the_factors_of_products_or_all(published: Published) -> None:
     net = bundle.read(published.bundle)[0]
     before = net.SerializeToString()
-    plain = export.operators(net)
+    plain = contract.operators(net)
     products = sum(plain.count(operator) for operator in gpu_rounding.PRODUCTS)
     assert products == 5
-    rounded = export.operators(gpu_rounding.imitated(net, PRECISION_TENSOR_FLOAT_32))
+    rounded = contract.operators(gpu_rounding.imitated(net, PRECISION_TENSOR_FLOAT_32))
     assert rounded.count("Sub") == 2 * 2 * products
     assert [name for name in rounded if name not in ("Sub", "Mul")] == [
         name for name in plain if name != "Mul"
     ]
-    half = export.operators(gpu_rounding.imitated(net, PRECISION_FLOAT16))
+    half = contract.operators(gpu_rounding.imitated(net, PRECISION_FLOAT16))
     assert half.count("Cast") > 2 * 2 * products
     assert [name for name in half if name != "Cast"] == [name for name in plain if name != "Cast"]
     assert net.SerializeToString() == before
@@ -192,7 +192,7 @@ def test_candidates_are_the_file_first_and_then_the_imitation() -> None:
     assert (file.model, file.tolerance) == (net, 1e-5)
     assert imitation.tolerance == 5e-3
     file, imitation = parity.candidates(net, PRECISION_FLOAT16)
-    assert (export.operators(file.model)[-2], file.tolerance) == ("Cast", 1e-2)
+    assert (contract.operators(file.model)[-2], file.tolerance) == ("Cast", 1e-2)
     assert imitation.tolerance == 5e-3
 
 
@@ -268,7 +268,7 @@ def test_float16_that_misses_the_bound_is_not_published_and_resume_can_publish_i
     assert "resumed after epoch 1\n" in output
     assert "(bound of float16 1e-02), other labels " in output
     net, said = bundle.read(folder / "mnist")
-    export.check(net)
+    contract.check(net)
     assert said.precision == PRECISION_FLOAT16
     assert 1e-5 < said.training.parity_max_abs <= 5e-3
     assert said.training.parity_bound == 1e-2
@@ -298,7 +298,7 @@ def test_tf32_publishes_the_file_of_float32(
     assert 1e-5 < said.training.parity_max_abs <= 5e-3
     assert said.training.parity_bound == 1e-2
     assert said.metrics == plain.metrics
-    assert export.operators(net) == export.operators(single)
+    assert contract.operators(net) == contract.operators(single)
     # Names count the nets that a process has exported.
     assert _constants(net) == _constants(single)
 

@@ -6,7 +6,7 @@ import pytest
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.bundles import operations
 from convserve_trainer.errors import UsageError
-from convserve_trainer.export import export
+from convserve_trainer.export import contract, export
 from convserve_trainer.nets import keras_backend, models, normalization
 from convserve_trainer.recipes import layers, recipe, recipe_files
 from convserve_trainer.recipes.recipe import Recipe
@@ -59,13 +59,13 @@ def test_sigmoid_is_exported_as_two_columns() -> None:
     assert np.abs(found - np.stack([1 - second, second], axis=1)).max() < 1e-6
     assert np.abs(found.sum(axis=1) - 1).max() < 1e-6
     described = [
-        export.describe(value) for value in (*exported.graph.input, *exported.graph.output)
+        contract.describe(value) for value in (*exported.graph.input, *exported.graph.output)
     ]
     assert described == ["pixels: uint8 [N, 24, 30, 3]", "probabilities: float32 [N, 2]"]
-    operators = export.operators(exported)
+    operators = contract.operators(exported)
     assert operators[:2] == ["Cast", "Mul"]
     assert operators.count("Cast") == 1
-    assert not export.SHAPE_OPERATORS & set(operators)
+    assert not contract.SHAPE_OPERATORS & set(operators)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_normalisation_dropout_and_augmentation_are_gone_from_what_is_exported(
     kinds = {type(layer).__name__ for layer in net.layers}
     assert not kinds & {"RandomChange", "Dropout", "FusedBatchNormalization"}
     exported = export.export(models.of_columns(net))
-    operators = export.operators(exported)
+    operators = contract.operators(exported)
     assert operators.count("Conv") == 7
     assert "BatchNormalization" not in operators
     assert operators.count("Mul") == 2  # 1/255, and that of the two columns

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from convserve_trainer.bundles import bundle, operations
-from convserve_trainer.export import export, precisions
+from convserve_trainer.export import contract, precisions
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Description:
         return asdict(self)
 
     def __str__(self) -> str:
-        shaping = sorted(export.SHAPE_OPERATORS.intersection(self.operators))
-        looked_for = "/".join(sorted(export.SHAPE_OPERATORS))
+        shaping = sorted(contract.SHAPE_OPERATORS.intersection(self.operators))
+        looked_for = "/".join(sorted(contract.SHAPE_OPERATORS))
         lines = [
             ("bundle", f"{self.path} ({self.size:,} bytes)"),
             ("parameters", f"{self.parameters:,}"),
@@ -78,9 +78,9 @@ def describe(path: Path) -> Description:
         parameters=manifest.parameters,
         operations=operations.count(model),
         precision=precisions.name(manifest.precision),
-        inputs=[export.describe(value) for value in model.graph.input],
-        outputs=[export.describe(value) for value in model.graph.output],
-        operators=export.operators(model),
+        inputs=[contract.describe(value) for value in model.graph.input],
+        outputs=[contract.describe(value) for value in model.graph.output],
+        operators=contract.operators(model),
         opset=next((entry.version for entry in model.opset_import if entry.domain == ""), 0),
         ir_version=model.ir_version,
         manifest=said,

@@ -16,7 +16,7 @@ from convserve_protos.bundle_pb2 import (
 from convserve_trainer.bundles import bundle
 from convserve_trainer.data.pictures import Pictures
 from convserve_trainer.errors import BundleError
-from convserve_trainer.export import export
+from convserve_trainer.export import contract
 from convserve_trainer.scores import predict
 from convserve_trainer.scores.score import Score, score
 
@@ -82,11 +82,11 @@ def check(path: Path) -> tuple[Path, Manifest]:
         raise BundleError(f"{file}: takes {ImageKind.Name(spec.kind)}, expected {known}")
     if spec.resize not in METHODS:
         raise BundleError(f"{file}: takes pixels made by {spec.resize!r}, which is not known here")
-    found = [export.describe(value) for value in (*model.graph.input, *model.graph.output)]
+    found = [contract.describe(value) for value in (*model.graph.input, *model.graph.output)]
     shape = f"{spec.height}, {spec.width}, {spec.channels}"
     expected = [
-        f"{export.INPUT}: uint8 [{export.BATCH_AXIS}, {shape}]",
-        f"{export.OUTPUT}: float32 [{export.BATCH_AXIS}, {len(manifest.labels)}]",
+        f"{contract.INPUT}: uint8 [{contract.BATCH_AXIS}, {shape}]",
+        f"{contract.OUTPUT}: float32 [{contract.BATCH_AXIS}, {len(manifest.labels)}]",
     ]
     if found != expected:
         raise BundleError(f"{file}: its graph has {found}, expected {expected}")

@@ -7,7 +7,7 @@ import onnx
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, PRECISION_INT8, Precision
 from convserve_trainer.data.pictures import Data
 from convserve_trainer.errors import AccuracyError
-from convserve_trainer.export import export, int8, int8_loss, parity, precisions
+from convserve_trainer.export import contract, int8, int8_loss, parity, precisions
 from convserve_trainer.export.parity import Comparison, Reference
 from convserve_trainer.scores import predict
 
@@ -58,7 +58,7 @@ def convert(
     calibration = int8.sample(data.train, settings.calibrated_on(data), seed)
     candidates = parity.candidates(exported, precision, calibration)
     made = candidates[0].model
-    export.check(made)
+    contract.check(made)
     held_out = data.held_out.batches(range(len(data.held_out)), predict.BATCH)
     compared = parity.check(candidates, reference, held_out)
     print(

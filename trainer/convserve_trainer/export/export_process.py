@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from convserve_trainer.errors import ExportError, TrainerError
-from convserve_trainer.export import export
+from convserve_trainer.export import tensorflow_export
 from convserve_trainer.host import refusals
 from convserve_trainer.nets import keras_file
 
@@ -27,7 +27,7 @@ NET = "net.onnx"
 
 
 def converted(model: "keras.Model") -> onnx.ModelProto:
-    """Returns the net as `export.by_tensorflow` makes it.
+    """Returns the net as `tensorflow_export.converted` makes it.
 
     Args:
         model: uint8 [N, H, W, C] to float32 [N, K], of any backend.
@@ -42,7 +42,7 @@ def converted(model: "keras.Model") -> onnx.ModelProto:
         try:
             Path(folder, keras_file.NAME).write_bytes(content)
         except OSError as error:
-            raise export.cannot_write(folder, error) from error
+            raise tensorflow_export.cannot_write(folder, error) from error
         command = [sys.executable, "-m", "convserve_trainer.export.export_process", folder]
         done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     [folder] = sys.argv[1:] if arguments is None else arguments
     target = Path(folder, NET)
     try:
-        onnx.save(export.by_tensorflow(keras_file.load(target)), target)
+        onnx.save(tensorflow_export.converted(keras_file.load(target)), target)
     except TrainerError as error:
         print(error, file=sys.stderr)
         return 1

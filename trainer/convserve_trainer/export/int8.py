@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 
 from convserve_trainer.data.pictures import Pictures, Pixels
 from convserve_trainer.errors import ExportError
-from convserve_trainer.export import export, float16
+from convserve_trainer.export import contract, float16
 from convserve_trainer.host import refusals
 from convserve_trainer.scores import onnxruntime_backend
 
@@ -72,7 +72,7 @@ def convert(model: onnx.ModelProto, calibration: Iterable[Pixels]) -> onnx.Model
             f"int8 cannot be made in {tempfile.gettempdir()}: {refusals.reason(error)}, or name "
             "another folder with TMPDIR"
         ) from error
-    export.tidy(quantized, model.graph.name)
+    contract.tidy(quantized, model.graph.name)
     return quantized
 
 
@@ -143,7 +143,7 @@ def _dequantize_pixels(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]
     graph.initializer.append(numpy_helper.from_array(scale, "pixels/scale"))
     graph.initializer.append(numpy_helper.from_array(zero, "pixels/zero"))
     scaled = scaling.output[0]
-    inputs = [export.INPUT, "pixels/scale", "pixels/zero"]
+    inputs = [contract.INPUT, "pixels/scale", "pixels/zero"]
     node = helper.make_node("DequantizeLinear", inputs, [scaled], name="pixels/dequantized")
     del graph.node[:2]
     graph.node.insert(0, node)
@@ -163,4 +163,4 @@ class _Reader:
     def get_next(self) -> dict[str, Pixels] | None:
         """Returns the next input; None at the end."""
         pixels = next(self._batches, None)
-        return None if pixels is None else {export.INPUT: pixels}
+        return None if pixels is None else {contract.INPUT: pixels}

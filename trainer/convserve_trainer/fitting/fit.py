@@ -3,6 +3,7 @@
 import math
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
@@ -10,8 +11,7 @@ import numpy.typing as npt
 
 from convserve_trainer.data.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
-from convserve_trainer.fitting import chunks, order, step_parts
-from convserve_trainer.fitting import steps as backend_steps
+from convserve_trainer.fitting import backend_steps, chunks, order, step_parts
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.fitting.steps import Arrays, Steps, Targets
 from convserve_trainer.host import stops
@@ -49,27 +49,152 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
     steps = backend_steps.of(training.model, _pace(data, run), weights, threads.parts)
     with stops.requested() as request:
-        _log(training, run, progress)
-        for number in range(training.position.epochs, recipe.epochs):
-            if recipe.patience and training.history.stale >= recipe.patience:
-                progress.say(
-                    f"no lower validation loss in {recipe.patience} epochs: stopped after epoch "
-                    f"{number} of {recipe.epochs}"
+        _Fitting(training, data, recipe, run, progress, steps, request).go_on()
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """A training, and all that takes part in it."""
+
+    training: Training
+    data: Data
+    recipe: Recipe
+    run: Run
+    progress: Progress
+    steps: Steps
+    request: stops.Request
+
+    def go_on(self) -> None:
+        """Trains up to the end of the last epoch."""
+        self._log()
+        for number in range(self.training.position.epochs, self.recipe.epochs):
+            patience = self.recipe.patience
+            if patience and self.training.history.stale >= patience:
+                self.progress.say(
+                    f"no lower validation loss in {patience} epochs: stopped after "
+                    f"epoch {number} of {self.recipe.epochs}"
                 )
                 break
-            progress.start(number)
+            self.progress.start(number)
             try:
-                _train(training, data, recipe, run, progress, request, steps)
-                epoch = _finish_epoch(training, data, recipe, steps, run)
+                self._train()
+                epoch = self._finish_epoch()
             except (DataError, DivergedError, stops.Stopped):
-                progress.abandon()
+                self.progress.abandon()
                 raise
-            progress.finish(epoch)
-            for note in data.notes():
-                progress.say(note)
-            _keep(training, run, progress)
-            _log(training, run, progress)
-            request.obey()
+            self.progress.finish(epoch)
+            for note in self.data.notes():
+                self.progress.say(note)
+            self._keep()
+            self._log()
+            self.request.obey()
+
+    def _train(self) -> None:
+        """Trains to the end of the epoch under way."""
+        under_way = self.training.under_way
+        epoch, done = self.training.position
+        train, recipe = self.data.train, self.recipe
+        numbers = order.of_epoch(
+            len(train), recipe.batch_size, recipe.steps, recipe.seed, epoch, done
+        )
+        left = None if recipe.steps is None else recipe.steps - done
+        begun = time.perf_counter() - under_way.seconds
+        asked = time.perf_counter()
+        with closing(train.batches(numbers, recipe.batch_size, left)) as batches:
+            for chunk in chunks.of(batches, self.steps.pace):
+                under_way.waited_s += time.perf_counter() - asked
+                self._step(chunk)
+                under_way.seconds = time.perf_counter() - begun
+                self._look_up()
+                asked = time.perf_counter()
+
+    def _step(self, chunk: list[Batch]) -> None:
+        """Trains on these batches, a step each.
+
+        Raises:
+            DivergedError: a loss is not finite; the position is that of its step.
+        """
+        under_way, steps = self.training.under_way, self.steps
+        model = self.training.model
+        figures = steps.train([_arrays(model, batch, steps.class_weights) for batch in chunk])
+        for (_, labels), of_step in zip(chunk, figures, strict=True):
+            under_way.steps += 1
+            under_way.means.add(of_step, len(labels))
+            if not math.isfinite(of_step["loss"]):
+                raise self._diverged(f"the loss is {of_step['loss']:g}", of_step["learning_rate"])
+
+    def _look_up(self) -> None:
+        """Does what is due between steps."""
+        under_way = self.training.under_way
+        means = under_way.means.values()
+        self.progress.step(under_way.steps, means)
+        if under_way.steps < self.progress.steps:  # the end of an epoch is too near to lose it
+            if (self.request.made or self.run.due()) and self._keep():
+                self.progress.kept(under_way.steps, means)
+            self.request.obey()
+
+    def _finish_epoch(self) -> Epoch:
+        """Validates the epoch under way and adds it to the history."""
+        training = self.training
+        started = time.perf_counter()
+        validated = _validate(training.model, self.data, self.recipe, self.steps)
+        if not math.isfinite(validated.get("loss", 0.0)):
+            raise self._diverged(f"the validation loss is {validated['loss']:g}")
+        done = training.under_way
+        epoch = Epoch(
+            epoch=training.position.epochs + 1,
+            **done.means.values(),
+            val_loss=validated.get("loss"),
+            val_accuracy=validated.get("accuracy"),
+            seconds=done.seconds + time.perf_counter() - started,
+            input_share=done.waited_s / done.seconds,
+            learning_rate=_learning_rate(training.model),
+        )
+        training.history.epochs.append(epoch)
+        if self.recipe.validated and training.history.best is epoch:
+            training.history.weights = training.model.get_weights()
+        training.under_way = UnderWay()
+        return epoch
+
+    def _keep(self) -> bool:
+        """Returns whether the training is kept; a disk that refuses is a warning.
+
+        Raises:
+            DivergedError: its weights are not finite.
+        """
+        if not all(np.isfinite(values).all() for values in self.training.model.get_weights()):
+            raise self._diverged("weights are not finite")
+        try:
+            self.run.keep(self.training)
+        except CheckpointError as error:
+            self.progress.say(f"warning: {error}")
+            return False
+        return True
+
+    def _log(self) -> None:
+        try:
+            self.run.log(self.training.history)
+        except CheckpointError as error:
+            self.progress.say(f"warning: {error}")
+
+    def _diverged(self, what: str, rate: float | None = None) -> DivergedError:
+        """Returns the error; without a rate, with the optimizer's of now."""
+        kept, folder = self.run.kept, self.run.folder
+        if kept is None:
+            said = "nothing is kept"
+        elif kept.epochs:
+            said = (
+                f"finished epochs are kept in {folder}: --resume --epochs {kept.epochs} publishes "
+                "them"
+            )
+        else:
+            said = f"{kept} is kept in {folder}"
+        rate = _learning_rate(self.training.model) if rate is None else rate
+        return DivergedError(
+            f"{what} in step {self.training.under_way.steps} of epoch "
+            f"{self.training.position.epochs + 1}, at a learning rate of {rate:g}; {said}; another "
+            "--seed or a larger --batch-size may do better"
+        )
 
 
 def _pace(data: Data, run: Run) -> chunks.Pace:
@@ -78,125 +203,6 @@ def _pace(data: Data, run: Run) -> chunks.Pace:
     # are needed must come one batch at a time, so that decoding goes on beside the training.
     alone = run.seconds == 0 or not data.train.in_memory
     return chunks.Pace(1) if alone else chunks.Pace()
-
-
-def _train(
-    training: Training,
-    data: Data,
-    recipe: Recipe,
-    run: Run,
-    progress: Progress,
-    request: stops.Request,
-    steps: Steps,
-) -> None:
-    """Trains to the end of the epoch under way."""
-    under_way = training.under_way
-    epoch, done = training.position
-    numbers = order.of_epoch(
-        len(data.train), recipe.batch_size, recipe.steps, recipe.seed, epoch, done
-    )
-    left = None if recipe.steps is None else recipe.steps - done
-    begun = time.perf_counter() - under_way.seconds
-    asked = time.perf_counter()
-    with closing(data.train.batches(numbers, recipe.batch_size, left)) as batches:
-        for chunk in chunks.of(batches, steps.pace):
-            under_way.waited_s += time.perf_counter() - asked
-            _step(training, chunk, steps, run)
-            under_way.seconds = time.perf_counter() - begun
-            _look_up(training, run, progress, request)
-            asked = time.perf_counter()
-
-
-def _step(training: Training, chunk: list[Batch], steps: Steps, run: Run) -> None:
-    """Trains on these batches, a step each.
-
-    Raises:
-        DivergedError: a loss is not finite; the position is that of its step.
-    """
-    under_way = training.under_way
-    figures = steps.train([_arrays(training.model, batch, steps.class_weights) for batch in chunk])
-    for (_, labels), of_step in zip(chunk, figures, strict=True):
-        under_way.steps += 1
-        under_way.means.add(of_step, len(labels))
-        if not math.isfinite(of_step["loss"]):
-            rate = of_step["learning_rate"]
-            raise _diverged(f"the loss is {of_step['loss']:g}", training, run, rate)
-
-
-def _look_up(training: Training, run: Run, progress: Progress, request: stops.Request) -> None:
-    """Does what is due between steps."""
-    under_way = training.under_way
-    means = under_way.means.values()
-    progress.step(under_way.steps, means)
-    if under_way.steps < progress.steps:  # the end of an epoch is too near to lose it
-        if (request.made or run.due()) and _keep(training, run, progress):
-            progress.kept(under_way.steps, means)
-        request.obey()
-
-
-def _finish_epoch(training: Training, data: Data, recipe: Recipe, steps: Steps, run: Run) -> Epoch:
-    """Validates the epoch under way and adds it to the history."""
-    started = time.perf_counter()
-    validated = _validate(training.model, data, recipe, steps)
-    if not math.isfinite(validated.get("loss", 0.0)):
-        raise _diverged(f"the validation loss is {validated['loss']:g}", training, run)
-    done = training.under_way
-    epoch = Epoch(
-        epoch=training.position.epochs + 1,
-        **done.means.values(),
-        val_loss=validated.get("loss"),
-        val_accuracy=validated.get("accuracy"),
-        seconds=done.seconds + time.perf_counter() - started,
-        input_share=done.waited_s / done.seconds,
-        learning_rate=_learning_rate(training.model),
-    )
-    training.history.epochs.append(epoch)
-    if recipe.validated and training.history.best is epoch:
-        training.history.weights = training.model.get_weights()
-    training.under_way = UnderWay()
-    return epoch
-
-
-def _keep(training: Training, run: Run, progress: Progress) -> bool:
-    """Returns whether the training is kept; a disk that refuses is a warning.
-
-    Raises:
-        DivergedError: its weights are not finite.
-    """
-    if not all(np.isfinite(weights).all() for weights in training.model.get_weights()):
-        raise _diverged("weights are not finite", training, run)
-    try:
-        run.keep(training)
-    except CheckpointError as error:
-        progress.say(f"warning: {error}")
-        return False
-    return True
-
-
-def _log(training: Training, run: Run, progress: Progress) -> None:
-    try:
-        run.log(training.history)
-    except CheckpointError as error:
-        progress.say(f"warning: {error}")
-
-
-def _diverged(what: str, training: Training, run: Run, rate: float | None = None) -> DivergedError:
-    """Returns the error; without a rate, with the optimizer's of now."""
-    if run.kept is None:
-        kept = "nothing is kept"
-    elif run.kept.epochs:
-        kept = (
-            f"finished epochs are kept in {run.folder}: --resume --epochs {run.kept.epochs} "
-            "publishes them"
-        )
-    else:
-        kept = f"{run.kept} is kept in {run.folder}"
-    rate = _learning_rate(training.model) if rate is None else rate
-    return DivergedError(
-        f"{what} in step {training.under_way.steps} of epoch {training.position.epochs + 1}, at a "
-        f"learning rate of {rate:g}; {kept}; another --seed or a larger "
-        "--batch-size may do better"
-    )
 
 
 def _learning_rate(model: "keras.Model") -> float:

@@ -11,7 +11,7 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
 from convserve_trainer.bundles import bundle, evaluate, operations
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.export import export, precisions
+from convserve_trainer.export import contract, precisions
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.pages.page import About, page
 from convserve_trainer.pages.section import Listing, Part, Section, Table
@@ -187,8 +187,8 @@ def _net(came: Came, said: Manifest) -> Table:
         ("operations a picture", f"{operations.count(model):,}"),
         ("precision", precisions.name(said.precision)),
         ("model.onnx, bytes", f"{len(came.content):,}"),
-        *(("input", export.describe(value)) for value in model.graph.input),
-        *(("output", export.describe(value)) for value in model.graph.output),
+        *(("input", contract.describe(value)) for value in model.graph.input),
+        *(("output", contract.describe(value)) for value in model.graph.output),
         ("weights after epoch", f"{said.training.epochs}"),
     ]
     caption = "What is published; a multiplication and its addition are two operations"
