@@ -19,9 +19,9 @@ run = pathlib.Path(sys.argv[1])
 run.mkdir()
 rows = ["1,0.5,0.9,,,9.0,0.75,0.001", "2,0.5,0.9,,,9.0,0.25,0.001"]
 (run / "history.csv").write_text("\\n".join(["{ROW}", *rows, ""]))
-print("epoch     loss  accuracy  seconds    input")
+print("epoch     loss  accuracy  seconds    input     left")
 for epoch in (1, 2):
-    print(f"  {{epoch}}/2   0.2500    0.9000     12.3     0.4%", flush=True)
+    print(f"  {{epoch}}/2   0.2500    0.9000     12.3     0.4%     12 s", flush=True)
 print("held-out digits, Keras         loss 0.0300, accuracy 0.9901 (9,901 of 10,000 right)")
 print("held-out digits, ONNX Runtime  loss 0.0300, accuracy 0.9902 (9,902 of 10,000 right)")
 """

@@ -3,12 +3,15 @@
 import csv
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 
@@ -109,44 +112,46 @@ def _rows(table: Path) -> list[dict[str, str]]:
     return [{name: row[name] for name in row if name not in TIMES} for row in rows]
 
 
-@pytest.mark.parametrize("damaged", [False, True])
-def test_killed_training_ends_as_one_that_was_not(
-    damaged: bool, task: list[str], tmp_path: Path
-) -> None:
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    models = {folder: tmp_path / f"models-of-{folder.name}" for folder in (whole, run)}
-    command = {
-        folder: [*task, "--run", str(folder), "--models", str(models[folder]), "--name", "mnist"]
-        for folder in (whole, run)
-    }
-    _trained(command[whole])
+def _states(run: Path) -> dict[str, npt.NDArray[Any]]:
+    """Returns weights, slots of the optimizer and states of generators at the end of a run."""
+    end = checkpoint.load(run / f"checkpoints/epoch-{EPOCHS:04}.keras")
+    states = [*end.model.variables, *end.model.optimizer.variables]
+    # Keras counts the generators that it makes, also across models.
+    names = [re.sub(r"seed_generator(_\d+)?/", "/", state.path) for state in states]
+    numbered = [f"{at} {name}" for at, name in enumerate(names)]
+    return dict(zip(numbered, (state.numpy() for state in states), strict=True))
 
+
+def test_killed_training_ends_as_one_that_was_not(task: list[str], tmp_path: Path) -> None:
+    def command(run: Path) -> list[str]:
+        models = tmp_path / f"models-of-{run.name}"
+        return [*task, "--run", str(run), "--models", str(models), "--name", "mnist"]
+
+    whole, killed, damaged = (tmp_path / name for name in ("whole", "killed", "damaged"))
+    _trained(command(whole))
     step = random.randint(1, STEPS - 1)
     at = f"epoch 3/{EPOCHS}  step {step}/{STEPS} "
-    _kill([*command[run], "--checkpoint-seconds", "0"], at)
-    newest, before, *_ = found(run)
+    _kill([*command(killed), "--checkpoint-seconds", "0"], at)
+    newest, before, *_ = found(killed)
     assert Position(2, step) <= newest < Position(EPOCHS)
-    if damaged:
-        path = file_of(run, newest)
-        path.write_bytes(path.read_bytes()[:-100])
-    output = _trained([*command[run], "--resume"])
-    assert f"\nresumed after {before if damaged else newest}\n" in output
-    assert ("is damaged" in output) == damaged
+    shutil.copytree(killed, damaged)
+    path = file_of(damaged, newest)
+    path.write_bytes(path.read_bytes()[:-100])
 
-    ends = [checkpoint.load(each / "checkpoints/epoch-0004.keras") for each in (whole, run)]
-    states = [[*end.model.variables, *end.model.optimizer.variables] for end in ends]
-    # Keras counts the generators that it makes, also across models.
-    paths = [
-        [re.sub(r"seed_generator(_\d+)?/", "/", state.path) for state in each] for each in states
-    ]
-    assert paths[0] == paths[1]
-    for one, other in zip(*states, strict=True):
-        assert np.array_equal(one.numpy(), other.numpy()), f"{one.path}, killed at step {step}"
-    assert _weights(models[run]) == _weights(models[whole])
-    assert _manifest(models[run]) == _manifest(models[whole])
-    rows = _rows(whole / "history.csv")
+    states, rows = _states(whole), _rows(whole / "history.csv")
     assert len(rows) == EPOCHS
-    for table in (run / "history.csv", models[run] / "mnist/1/history.csv"):
-        assert _rows(table) == rows
-    for part in (whole / "tensorboard").iterdir():
-        assert events(run / "tensorboard" / part.name) == events(part) != []
+    for run, last in ((killed, newest), (damaged, before)):
+        output = _trained([*command(run), "--resume"])
+        assert f"\nresumed after {last}\n" in output
+        assert ("is damaged" in output) == (run is damaged)
+        ended = _states(run)
+        assert ended.keys() == states.keys()
+        for name, state in states.items():
+            assert np.array_equal(ended[name], state), f"{name}, killed at step {step}"
+        models, undisturbed = (tmp_path / f"models-of-{each.name}" for each in (run, whole))
+        assert _weights(models) == _weights(undisturbed)
+        assert _manifest(models) == _manifest(undisturbed)
+        for table in (run / "history.csv", models / "mnist/1/history.csv"):
+            assert _rows(table) == rows
+        for part in (whole / "tensorboard").iterdir():
+            assert events(run / "tensorboard" / part.name) == events(part) != []

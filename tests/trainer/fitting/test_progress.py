@@ -1,6 +1,9 @@
 import io
+from dataclasses import replace
 
-from convserve_trainer.fitting.progress import Progress
+import pytest
+
+from convserve_trainer.fitting.progress import Progress, duration
 from convserve_trainer.runs.history import Epoch
 
 LOGS = {"loss": 0.25, "accuracy": 0.9}
@@ -24,11 +27,12 @@ def _epoch(stream: io.StringIO, epoch: Epoch) -> str:
 
 def test_progress_into_a_file_is_a_table() -> None:
     assert _epoch(io.StringIO(), DIGITS) == (
-        "epoch     loss  accuracy  seconds    input\n  2/5   0.2500    0.9000     12.3     0.4%\n"
+        "epoch     loss  accuracy  seconds    input     left\n"
+        "  2/5   0.2500    0.9000     12.3     0.4%     37 s\n"
     )
     assert _epoch(io.StringIO(), PHOTOS) == (
-        "epoch     loss  accuracy  val_loss  val_accuracy  seconds    input\n"
-        "  2/5   0.2500    0.9000    0.5000        0.7500     12.3     0.4%\n"
+        "epoch     loss  accuracy  val_loss  val_accuracy  seconds    input     left\n"
+        "  2/5   0.2500    0.9000    0.5000        0.7500     12.3     0.4%     37 s\n"
     )
 
 
@@ -73,3 +77,21 @@ def test_table_has_one_head() -> None:
         progress.start(1)
         progress.finish(DIGITS)
     assert stream.getvalue().count("epoch") == 1
+
+
+def test_time_left_is_that_of_the_epochs_after_the_first() -> None:
+    stream = io.StringIO()
+    progress = Progress(stream, epochs=100, steps=10, validated=False)
+    for number, seconds in enumerate((500, 10, 10, 50)):
+        progress.start(number)
+        progress.finish(replace(DIGITS, epoch=number + 1, seconds=seconds))
+    last = [line.split("%")[1].strip() for line in stream.getvalue().splitlines()[1:]]
+    assert last == ["13.8 h", "16 min", "16 min", "16 min"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
+)
+def test_duration_in_words(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

@@ -92,6 +92,9 @@ def test_override_of_the_seed_keeps_the_floor() -> None:
 def test_override_of_the_floor_holds_beside_others() -> None:
     assert LECTURE.override(limit=100, min_accuracy=0.5).min_accuracy == 0.5
     assert LECTURE.override(min_accuracy=0.0).min_accuracy == 0
+    by_name = {"min_accuracy": 0.9}
+    assert LECTURE.override(by_name, limit=100).min_accuracy == 0.9
+    assert LECTURE.override(by_name, min_accuracy=0.5).min_accuracy == 0.5
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,8 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
     from convserve_trainer.data import idx_sources
 
     # The floors of the recipes that come along are for MNIST.
-    floor = getattr(options, "min_accuracy", None)  # a sweep has none
-    lifts_floor = floor is None and not options.recipe.endswith(".toml")
+    floor = dict(options.settings).get("min_accuracy", getattr(options, "min_accuracy", None))
+    lifts_floor = floor is None and not options.recipe.endswith(".toml")  # a sweep has no floor
     return lambda: idx_sources.training(
         options.data, options.labels, recipe.limit, say, lifts_floor=lifts_floor
     )

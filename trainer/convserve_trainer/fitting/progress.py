@@ -1,8 +1,10 @@
 """The progress of a training: a table with a row for each epoch; a bar while it lasts, too.
 
-The bar is drawn on terminals only.
+The bar is drawn on terminals only, and says the time that is left of the epoch; the table says that
+of the whole training.
 """
 
+import statistics
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -28,7 +30,8 @@ class Progress:
         self._epochs = epochs
         self.steps = steps
         validation = ("val_loss", "val_accuracy") if validated else ()
-        self._columns = ("loss", "accuracy", *validation, "seconds", "input")
+        self._columns = ("loss", "accuracy", *validation, "seconds", "input", "left")
+        self._seconds: list[float] = []
         self._headed = False
         self._epoch = 0
         self._first: tuple[int, float] | None = None
@@ -78,9 +81,13 @@ class Progress:
 
     def finish(self, epoch: Epoch) -> None:
         """Ends the epoch with its figures."""
+        self._seconds.append(epoch.seconds)
+        # The first epoch of a process compiles the net, too.
+        pace = statistics.median(self._seconds[1:] or self._seconds)
         shown = {
             "seconds": f"{epoch.seconds:.1f}",
             "input": f"{epoch.input_share:.1%}",
+            "left": duration(pace * (self._epochs - epoch.epoch)),
         }
         figures = [shown.get(name) or f"{getattr(epoch, name):.4f}" for name in self._columns]
         self._draw(self._row(f"{epoch.epoch}/{self._epochs}", *figures))
@@ -104,3 +111,10 @@ class Progress:
         self._stream.write(f"{start}{line:{self._width}}")
         self._stream.flush()
         self._width = len(line)
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as a person would say it: "45 s", "12 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -171,7 +171,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Returns the recipe with other settings.
 
         The accuracy floor is that of the recipe as written: whatever else changes lifts it (0.0)
-        unless `min_accuracy` sets one. Another seed does not.
+        unless `min_accuracy`, or a change of that name, sets one. Another seed does not.
 
         Args:
             changes: by name; "augmentation.shift" and "net.0.filters" reach inside.
@@ -186,8 +186,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for name, value in [*changes.items(), *given.items()]:
             if value is not None:
                 _set(values, name, value, where)
-        same = {**values, "seed": self.seed} == self.values()
-        floor = (self.min_accuracy if same else 0.0) if min_accuracy is None else min_accuracy
+        floor = changes.get("min_accuracy") if min_accuracy is None else min_accuracy
+        if floor is None:
+            same = {**values, "seed": self.seed} == self.values()
+            floor = self.min_accuracy if same else 0.0
         return of({**values, "min_accuracy": floor}, where)
 
     def for_classes(self, count: int) -> "Recipe":
