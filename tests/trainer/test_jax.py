@@ -66,7 +66,12 @@ def test_keras_on_jax_in_a_process_of_its_own(tmp_path: Path) -> None:
     _write_reference(tmp_path)
     checks = Path(__file__).with_name("jax_checks.py")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(checks)]
-    environment = os.environ | {REFERENCE: str(tmp_path)}
+    environment = os.environ | {
+        REFERENCE: str(tmp_path),
+        # The checks train the same nets several times; compiling takes most of the time.
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     done = subprocess.run(
         command, capture_output=True, text=True, env=environment, cwd=checks.parents[2]
     )
