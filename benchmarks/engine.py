@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.command import BenchmarkError
 from convserve import Health
+from convserve.command.health_check import check
 from convserve.errors import ConvserveError
-from convserve.health_check import check
 
 _WAIT_S = 300.0
 _CHECK_S = 2.0

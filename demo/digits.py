@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve import Classification, Client
-from convserve.terminal import draw_bar, draw_digit
+from convserve.command.terminal import draw_bar, draw_digit
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.data import mnist
 from convserve_trainer.data.mnist import Dataset

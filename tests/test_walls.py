@@ -121,6 +121,13 @@ def test_rooms_of_the_trainer_import_only_those_below() -> None:
     assert breaches == []
 
 
+def test_client_library_knows_neither_its_command_nor_the_load_generator() -> None:
+    package = ROOT / "clients/convserve"
+    for file in package.glob("*.py"):
+        if file.name != "main.py":
+            assert not {"command", "bench", "main"} & set(own_imports(file, "convserve")), file.name
+
+
 def own_imports(file: Path, package: str) -> Iterator[str]:
     """The modules or packages right below a package that a file imports, anywhere in it."""
     for node in ast.walk(ast.parse(file.read_text(), str(file))):

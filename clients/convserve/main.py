@@ -7,10 +7,10 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from convserve.command.options import parser
+from convserve.command.stopping import Terminated, terminated_by_sigterm
+from convserve.command.terminal_text import printable
 from convserve.errors import ConvserveError
-from convserve.options import parser
-from convserve.stopping import Terminated, terminated_by_sigterm
-from convserve.terminal_text import printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,17 +9,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from convserve import (
-    AsyncClient,
-    Classification,
-    Client,
-    ConvserveError,
-    Health,
-    ModelInfo,
-)
+from convserve import AsyncClient, Classification, Client, ConvserveError, Health, ModelInfo
 from convserve.ledger import Item
-
-from .scripted_server import PATIENCE_S
+from tests.clients.scripted_server import PATIENCE_S
 
 Outcome = Classification | ConvserveError
 

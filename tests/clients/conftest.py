@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from .both_clients import AnyClient, AsyncFace, Loop, SyncFace
-from .scripted_server import ScriptedServer
+from tests.clients.both_clients import AnyClient, AsyncFace, Loop, SyncFace
+from tests.clients.scripted_server import ScriptedServer
 
 Connect = Callable[..., AnyClient]
 

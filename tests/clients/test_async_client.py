@@ -8,8 +8,7 @@ import pytest
 
 from convserve import AsyncClient, Cancelled, Classification
 from convserve_protos import classifier_pb2
-
-from .scripted_server import PATIENCE_S, ScriptedServer, answer, expected_label
+from tests.clients.scripted_server import PATIENCE_S, ScriptedServer, answer, expected_label
 
 Digits = npt.NDArray[np.uint8]
 

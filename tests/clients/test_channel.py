@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from convserve import Cancelled
-
-from .conftest import Connect
-from .scripted_server import PATIENCE_S
+from tests.clients.conftest import Connect
+from tests.clients.scripted_server import PATIENCE_S
 
 # The pauses between them grow from 0.2 s to 3 s: 5 s. By gRPC's own bounds it would be 26 s.
 TRIES = 7

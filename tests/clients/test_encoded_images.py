@@ -9,9 +9,8 @@ from google.rpc import error_details_pb2
 from convserve import BadImage, Classification, InvalidRequest
 from convserve.ledger import Item
 from convserve_protos import classifier_pb2
-
-from .conftest import Connect
-from .scripted_server import (
+from tests.clients.conftest import Connect
+from tests.clients.scripted_server import (
     BROKEN,
     PATIENCE_S,
     Failure,

@@ -27,9 +27,8 @@ from convserve import (
 )
 from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
-
-from .conftest import Connect
-from .scripted_server import Failure, ScriptedServer
+from tests.clients.conftest import Connect
+from tests.clients.scripted_server import Failure, ScriptedServer
 
 Digits = npt.NDArray[np.uint8]
 Code = grpc.StatusCode

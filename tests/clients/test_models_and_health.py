@@ -4,9 +4,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from convserve import Health, ModelInfo, ServerUnavailable
-
-from .conftest import Connect
-from .scripted_server import LABELS, ScriptedServer, model
+from tests.clients.conftest import Connect
+from tests.clients.scripted_server import LABELS, ScriptedServer, model
 
 Status = health_pb2.HealthCheckResponse
 

@@ -19,9 +19,8 @@ from convserve import (
     ServerUnavailable,
 )
 from convserve_protos import classifier_pb2
-
-from .conftest import Connect
-from .scripted_server import Answer, Failure, ScriptedServer, answer, expected_label
+from tests.clients.conftest import Connect
+from tests.clients.scripted_server import Answer, Failure, ScriptedServer, answer, expected_label
 
 Digits = npt.NDArray[np.uint8]
 

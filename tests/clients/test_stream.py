@@ -18,9 +18,8 @@ from convserve import (
     UnexpectedReply,
 )
 from convserve_protos import classifier_pb2
-
-from .conftest import Connect
-from .scripted_server import (
+from tests.clients.conftest import Connect
+from tests.clients.scripted_server import (
     PATIENCE_S,
     Failure,
     ScriptedServer,

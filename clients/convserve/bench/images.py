@@ -9,9 +9,9 @@ from itertools import islice
 import numpy as np
 
 from convserve.calls import Images
+from convserve.command.picture_paths import find, suffixes_of
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
-from convserve.picture_paths import find, suffixes_of
 
 #: Calls that differ, sent in turn, so that no cache makes a server look fast.
 _CALLS = 16

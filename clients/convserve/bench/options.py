@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 
-from convserve.option_values import address
+from convserve.command.option_values import address
 from convserve.settings import DEFAULT_SERVER
 
 MOST_CALLERS = 10_000

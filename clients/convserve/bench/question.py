@@ -18,9 +18,9 @@ from convserve.bench.images import Material, material
 from convserve.bench.link import Address
 from convserve.calls import Images, Question
 from convserve.client import Client
+from convserve.command.patient_caller import PatientCaller
 from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
 from convserve.models import ModelInfo
-from convserve.patient_caller import PatientCaller
 from convserve.results import Classification
 from convserve_protos import classifier_pb2
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from convserve.bench.histogram import Histogram
 from convserve.bench.measured import Measured
 from convserve.bench.question import Asked
-from convserve.terminal_text import printable
+from convserve.command.terminal_text import printable
 
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 

@@ -1,0 +1,118 @@
+"""`convserve evaluate`: how many of some labelled pictures a running server answers right."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from convserve.calls import Question
+from convserve.command.class_folders import ClassFolders, class_names
+from convserve.command.held_out_idx import HeldOutIdx
+from convserve.command.patient_caller import PatientCaller
+from convserve.command.progress_bar import ProgressBar
+from convserve.command.score import Score
+from convserve.command.score_report import score_line, score_table
+from convserve.command.tally import PATIENCE_FILES
+from convserve.errors import InvalidRequest
+from convserve.models import ModelInfo
+from convserve_imaging import idx_files
+
+Exam = ClassFolders | HeldOutIdx
+"""Labelled pictures of one layout."""
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Runs the command.
+
+    Returns:
+        0 if every picture was answered, and as many right as were asked for; 1 if not.
+
+    Raises:
+        ConvserveError: The folder is not what is taken, or the server gave no answer, or none that
+            another picture could have had.
+    """
+    _check_folder(arguments.folder)
+    with closing(PatientCaller.of(arguments)) as caller:
+        model = caller.model(arguments.model, arguments.model_version)
+        exam = find_exam(arguments.folder, model)
+        score = _ask(arguments, caller, model, exam)
+    show = score_line if arguments.format == "jsonl" else score_table
+    print(show(score, model, score.tally.took_s))
+    missed = _missed(score.accuracy, arguments.min_accuracy)
+    if missed:
+        print(f"convserve: {missed}", file=sys.stderr)
+    return 1 if score.tally.failed or missed else 0
+
+
+def find_exam(folder: str, model: ModelInfo) -> Exam:
+    """Returns the labelled pictures in a folder, of whichever layout it has.
+
+    Raises:
+        InvalidRequest: It has neither, or what is in it does not fit the model.
+    """
+    try:
+        if idx_files.has_held_out(Path(folder)):
+            return HeldOutIdx(folder, model)
+        return ClassFolders(folder, model)
+    except OSError as error:
+        raise InvalidRequest(f"{folder}: {error.strerror}") from error
+
+
+def _check_folder(folder: str) -> None:
+    """Looks for one of the layouts before the server is waited for.
+
+    Raises:
+        InvalidRequest: There is neither.
+    """
+    images, labels = idx_files.HELD_OUT
+    taken = (
+        f"a folder for each class is taken, {os.path.join(folder, 'CLASS', '*.jpg')}, or MNIST's"
+        f" {images} and {labels}"
+    )
+    if not os.path.isdir(folder):
+        state = "is no folder" if os.path.exists(folder) else "is not there"
+        raise InvalidRequest(f"{folder} {state}; {taken}")
+    try:
+        if idx_files.has_held_out(Path(folder)) or class_names(folder):
+            return
+        state = "has no labelled pictures" if os.listdir(folder) else "is empty"
+    except OSError as error:
+        raise InvalidRequest(f"{folder}: {error.strerror}") from error
+    raise InvalidRequest(f"{folder} {state}; {taken}")
+
+
+def _ask(
+    arguments: argparse.Namespace, caller: PatientCaller, model: ModelInfo, exam: Exam
+) -> Score:
+    question = Question(model.name, arguments.model_version, 1)
+    score = Score()
+    whole = False
+    try:
+        with ExitStack() as stack:
+            bar = None
+            if arguments.progress and sys.stderr.isatty():
+                bar = ProgressBar(sys.stderr, exam.pictures())
+                stack.callback(bar.close)
+                caller.wait.say = bar.say
+            verdicts = exam.verdicts(caller, question, arguments.in_flight)
+            for verdict in stack.enter_context(closing(verdicts)):
+                score.add(verdict)
+                if bar is not None:
+                    bar.step(score.tally.failed)
+                score.tally.check_patience(PATIENCE_FILES * exam.per_call)
+        whole = True
+    finally:
+        # Standard output gets a whole score or nothing.
+        if not whole and arguments.format == "table" and score.tally.classified:
+            print(f"so far {score.right:,} right, {score.tally.summary()}", file=sys.stderr)
+    return score
+
+
+def _missed(accuracy: float | None, least: float | None) -> str | None:
+    if least is None or (accuracy is not None and accuracy >= least):
+        return None
+    found = "unknown, since nothing was answered" if accuracy is None else f"{accuracy:.4f}"
+    return f"the accuracy is {found}; at least {least:g} was asked for (--min-accuracy)"

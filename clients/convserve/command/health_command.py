@@ -1,0 +1,48 @@
+"""`convserve health`: whether a server answers calls."""
+
+from __future__ import annotations
+
+import argparse
+
+from convserve.command.health_check import check
+from convserve.command.waiting import Wait
+from convserve.errors import ServerUnavailable
+from convserve.health import Health
+
+
+class _NotServing(ServerUnavailable):
+    """The server answers that it does not serve, which may change while it is waited for."""
+
+    def __init__(self, status: Health) -> None:
+        super().__init__(f"it is {status.name}")
+        self.status = status
+
+
+def health(arguments: argparse.Namespace) -> int:
+    """Prints whether the server, or one service of it, answers calls.
+
+    Returns:
+        0 if it does, 1 if not.
+
+    Raises:
+        ConvserveError: The server gave no answer.
+    """
+
+    def ask() -> Health:
+        found = check(arguments.server, arguments.service, arguments.timeout)
+        if found is not Health.SERVING:
+            raise _NotServing(found)
+        return found
+
+    try:
+        status = Wait(arguments.wait, arguments.server).out(ask)
+    except _NotServing as error:
+        status = error.status
+    if arguments.format == "jsonl":
+        # Here, since a health check prints one word.
+        import json
+
+        print(json.dumps({"service": arguments.service, "status": status.name}))
+    else:
+        print(status.name)
+    return 0 if status is Health.SERVING else 1

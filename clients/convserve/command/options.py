@@ -1,0 +1,299 @@
+"""What the command line of `convserve` takes, and which module does what it asks for.
+
+A command's module is imported when it runs: `convserve health`, which is run every few seconds,
+pays for nothing that only pictures need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Callable
+
+from convserve.bench import options as bench_options
+from convserve.command import option_values
+from convserve.command.option_values import MOST_IN_FLIGHT
+from convserve.settings import DEFAULT_SERVER, DEFAULT_TIMEOUT_S
+
+SERVER_VARIABLE = "CONVSERVE_SERVER"
+DEFAULT_IN_FLIGHT = 16
+
+# argparse has no public name for what add_subparsers returns.
+_Commands = argparse._SubParsersAction
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser; what it parses has `run`, which takes it and returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="convserve",
+        description="Asks a Convserve server what is in pictures.",
+        epilog=_examples(
+            "convserve classify seven.png",
+            "convserve models --server gpu1:50051 --format jsonl",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_classify(commands)
+    _add_evaluate(commands)
+    _add_models(commands)
+    _add_health(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _classify(arguments: argparse.Namespace) -> int:
+    from convserve.command.classify_command import classify
+
+    return classify(arguments)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from convserve.command.evaluate_command import evaluate
+
+    return evaluate(arguments)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from convserve.command.models_command import models
+
+    return models(arguments)
+
+
+def _health(arguments: argparse.Namespace) -> int:
+    from convserve.command.health_command import health
+
+    return health(arguments)
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from convserve.bench.command import bench
+
+    return bench(arguments)
+
+
+def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "classify",
+        _classify,
+        "Says what is on each picture, in the order in which they are named. Of a folder all JPEGs"
+        " are taken, and those in its folders; for a model of digits or pixels PNGs as"
+        " well. A file that cannot be used is told in its row, and the others are answered."
+        " Photographs go to the server as they are, and so do pictures for a model of pixels, which"
+        " must have its size. Digits are centred here as MNIST's are; a file that is named may be"
+        " any that Pillow reads, dark on light or light on dark.",
+        "convserve classify holiday/ cat.jpg --model cats-dogs --format jsonl > answers.jsonl",
+        "convserve classify --show --model mnist --top-k 3 - < seven.png",
+    )
+    command.add_argument(
+        "files",
+        metavar="PATH",
+        nargs="+",
+        help="a picture, or a folder of pictures; - reads a picture from standard input",
+    )
+    _model(command)
+    output = _output(command)
+    output.add_argument(
+        "--top-k",
+        metavar="K",
+        type=option_values.positive,
+        help="the K most probable classes, 1 to their number [default: the most probable one]",
+    )
+    output.add_argument("--show", action="store_true", help="draw the digit as the model sees it")
+    _progress(output, "drawn if stderr is a terminal and stdout is not")
+    server = _server(command)
+    _in_flight(server, "files")
+    _wait(server, "to be there and to have the model, and to be back after an outage")
+
+
+def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "evaluate",
+        _evaluate,
+        "Asks about labelled pictures and counts the right answers. They are a folder of classes,"
+        " DIR/CLASS/*.jpg (for a model of digits or pixels PNGs as well), named as the model's"
+        " labels are; or MNIST's held-out digits, t10k-images-idx3-ubyte and"
+        " t10k-labels-idx1-ubyte in DIR, gzip or not, or for a model of pixels those of its own"
+        " data set. Exit status 0 if every picture was answered, 1 if not, or if the accuracy is"
+        " below the one asked for.",
+        "convserve evaluate mnist/ --model mnist --wait 60 --min-accuracy 0.99",
+        "convserve evaluate cats_dogs/validation --model cats-dogs --format jsonl",
+    )
+    command.add_argument(
+        "folder", metavar="DIR", help="with a folder for each class, or with MNIST's t10k files"
+    )
+    _model(command)
+    output = _output(command)
+    output.add_argument(
+        "--min-accuracy",
+        metavar="SHARE",
+        type=option_values.share,
+        help="exit status 1 if a smaller share of the answers is right, 0 to 1 [default: any will"
+        " do]",
+    )
+    _progress(output, "drawn if stderr is a terminal")
+    server = _server(command)
+    _in_flight(server, "calls")
+    _wait(server, "to be there and to have the model, and to be back after an outage")
+
+
+def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "models",
+        _models,
+        "Lists the models that the server has loaded.",
+        "convserve models",
+        "convserve models --server gpu1:50051 --format jsonl",
+    )
+    _output(command)
+    _wait(_server(command), "to be there")
+
+
+def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "health",
+        _health,
+        "Says whether the server answers calls: exit status 0 if it does, 1 if not.",
+        "convserve health",
+        "convserve health convserve.v1.Classifier --timeout 2",
+    )
+    command.add_argument(
+        "service",
+        metavar="SERVICE",
+        nargs="?",
+        default="",
+        help="name of one service [default: the server as a whole]",
+    )
+    _output(command)
+    _wait(_server(command), "to be there and serving")
+
+
+def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "bench", _bench, bench_options.ABOUT, *bench_options.EXAMPLES)
+    bench_options.add_server(command, SERVER_VARIABLE)
+    _model(command)
+    bench_options.add_load(command)
+    bench_options.add_plot(output := _output(command))
+    _progress(output, "a line each second if stderr is a terminal")
+    _timeout(server := command.add_argument_group("server"))
+    _wait(server, "to be there and to have the model")
+
+
+def _command(
+    commands: _Commands[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    description: str,
+    *examples: str,
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name,
+        help=description.split(":")[0].split(".")[0],
+        description=textwrap.fill(description, 80),
+        epilog=_examples(*examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+def _model(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("model")
+    group.add_argument(
+        "--model", metavar="NAME", help="name of the model [default: the only one of the server]"
+    )
+    group.add_argument(
+        "--version",
+        metavar="N",
+        type=option_values.positive,
+        dest="model_version",
+        help="its version, 1 or more [default: the newest]",
+    )
+
+
+def _output(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = command.add_argument_group("output")
+    group.add_argument(
+        "--format",
+        choices=("table", "jsonl"),
+        default="table",
+        help="jsonl prints one JSON object a line [default: %(default)s]",
+    )
+    return group
+
+
+def _progress(output: argparse._ArgumentGroup, default: str) -> None:
+    output.add_argument(
+        "--no-progress",
+        action="store_false",
+        dest="progress",
+        help=f"draw no progress bar [default: {default}]",
+    )
+
+
+def _server(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = command.add_argument_group("server")
+    group.add_argument(
+        "--server",
+        metavar="HOST:PORT",
+        type=option_values.address,
+        # A string, so that argparse checks the variable's value as it checks the flag's.
+        default=os.environ.get(SERVER_VARIABLE, DEFAULT_SERVER),
+        help=f"where it listens [default: {DEFAULT_SERVER}] [env: {SERVER_VARIABLE}]",
+    )
+    _timeout(group)
+    return group
+
+
+def _timeout(server: argparse._ArgumentGroup) -> None:
+    server.add_argument(
+        "--timeout",
+        metavar="S",
+        type=option_values.timeout_seconds,
+        default=DEFAULT_TIMEOUT_S,
+        help="longest wait for the answer, in seconds [default: %(default)g]",
+    )
+
+
+def _in_flight(server: argparse._ArgumentGroup, what: str) -> None:
+    server.add_argument(
+        "--in-flight",
+        metavar="N",
+        type=option_values.in_flight,
+        default=DEFAULT_IN_FLIGHT,
+        help=f"{what} sent and not yet answered, 1 to {MOST_IN_FLIGHT} [default: %(default)s]",
+    )
+
+
+def _wait(server: argparse._ArgumentGroup, until: str) -> None:
+    server.add_argument(
+        "--wait",
+        metavar="S",
+        type=option_values.wait_seconds,
+        default=0.0,
+        help=f"longest wait for the server {until}, in seconds, 0 or more [default: %(default)g]",
+    )
+
+
+class _Version(argparse.Action):
+    """Prints the version; looks it up no sooner, which takes as long as asking for the health."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"convserve {version('convserve')}")
+        parser.exit()
+
+
+def _examples(*commands: str) -> str:
+    return "examples:\n" + "\n".join(f"  {command}" for command in commands)
