@@ -22,14 +22,14 @@ from benchmarks.bundles import Bundle
 from benchmarks.command import add_models_option, add_run_options, execute, new_parser, whole
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
-from convserve_server.batcher import Batcher
-from convserve_server.decoding import DecodePool
-from convserve_server.dispatcher import Dispatcher
-from convserve_server.engine import Engine, EngineOptions, load_engine
+from convserve_server.batching.batcher import Batcher
+from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
+from convserve_server.decode.decoding import DecodePool
+from convserve_server.engines.engine import Engine, EngineOptions, load_engine
 from convserve_server.front import Call, Front, Origin
 from convserve_server.repository import Limits, ModelVersion, Repository
-from convserve_server.request import Answer, Pixels, Probabilities, Request
-from convserve_server.service import Service
+from convserve_server.service.dispatcher import Dispatcher
+from convserve_server.service.service import Service
 
 _PACKAGES = ("convserve", "numpy", "onnxruntime", "protobuf")
 _BATCHES = ((1, 1), (16, 1), (64, 1), (1, 64))

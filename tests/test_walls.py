@@ -73,23 +73,8 @@ def test_room_holds_one_package(room: str) -> None:
     assert found == {package}
 
 
-def test_protocol_knows_the_batcher_and_never_back() -> None:
-    lower = {"batcher.py", "bundle.py", "decoding.py", "neighbours.py"}
-    lower |= {"cgroups.py", "cpus.py", "heap.py", "memory.py", "port.py", "sizing.py"}
-    lower |= {"bound_engine.py", "engine.py", "session_engine.py"}
-    upper = {"service", "dispatcher", "front", "grpcio_front", "native_front", "worker"}
-    for name in lower:
-        tree = ast.parse((ROOT / "server/convserve_server" / name).read_text())
-        modules = {
-            node.module.rpartition(".")[2]
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module
-        }
-        assert not modules & upper, name
-
-
-#: The trainer's rooms from the ground up: each may import those of the lower floors.
-FLOORS = (
+#: Rooms in a package, from the ground up: each may import those of the lower floors.
+TRAINER = (
     {"errors"},
     {"host"},
     {"recipes", "data", "pages"},
@@ -106,16 +91,32 @@ FLOORS = (
 )
 
 
-def test_rooms_of_the_trainer_import_only_those_below() -> None:
-    package = ROOT / "trainer/convserve_trainer"
-    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-    found = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert found - {"__init__", "__pycache__", "py"} == floor_of.keys()
+SERVER = (
+    {"bundle", "config", "errors", "logs"},
+    {"front", "host"},
+    {"batching", "engines"},
+    {"decode"},
+    {"repository"},
+    {"service"},
+    {"fronts", "supervisor"},
+    {"main", "worker"},
+)
+
+
+@pytest.mark.parametrize(
+    ("package", "floors"),
+    [("trainer/convserve_trainer", TRAINER), ("server/convserve_server", SERVER)],
+)
+def test_rooms_import_only_those_below(package: str, floors: tuple[set[str], ...]) -> None:
+    folder = ROOT / package
+    floor_of = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    found = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert found - {"__init__", "__pycache__"} == floor_of.keys()
     breaches = [
-        f"{file.relative_to(package)} imports {other}"
-        for file in sorted(package.rglob("*.py"))
-        if (room := file.relative_to(package).parts[0].removesuffix(".py")) in floor_of
-        for other in own_imports(file, "convserve_trainer")
+        f"{file.relative_to(folder)} imports {other}"
+        for file in sorted(folder.rglob("*.py"))
+        if (room := file.relative_to(folder).parts[0].removesuffix(".py")) in floor_of
+        for other in own_imports(file, folder.name)
         if other != room and floor_of[other] >= floor_of[room]
     ]
     assert breaches == []

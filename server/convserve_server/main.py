@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from convserve_server.config import SettingError, Settings
-from convserve_server.front_choice import choose_front, exposure
+from convserve_server.fronts.front_choice import choose_front, exposure
+from convserve_server.host.port import StartError
 from convserve_server.logs import configure_logging
-from convserve_server.port import StartError
 from convserve_server.supervisor import supervise
 
 log = logging.getLogger(__name__)

@@ -16,14 +16,14 @@ from types import MappingProxyType
 
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2 import ClassifyResponse
-from convserve_server.batcher import Batcher
+from convserve_server.batching.batcher import Batcher
+from convserve_server.batching.request import Request
 from convserve_server.bundle import BundleError, check_manifest, list_bundles
-from convserve_server.decoders import decoder_for
-from convserve_server.decoding import Decode
-from convserve_server.engine import Engine
+from convserve_server.decode.decoders import decoder_for
+from convserve_server.decode.decoding import Decode
+from convserve_server.engines.engine import Engine
+from convserve_server.engines.session_engine import EngineError
 from convserve_server.errors import NotFound, NotReady
-from convserve_server.request import Request
-from convserve_server.session_engine import EngineError
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convserve_server import neighbours
 from convserve_server.config import Settings, address
-from convserve_server.cpus import available_cpus, available_set
-from convserve_server.memory import memory_limit, oom_kills
-from convserve_server.port import StartError, reserve_port
-from convserve_server.sizing import (
+from convserve_server.host import neighbours
+from convserve_server.host.cpus import available_cpus, available_set
+from convserve_server.host.memory import memory_limit, oom_kills
+from convserve_server.host.port import StartError, reserve_port
+from convserve_server.host.sizing import (
     choose_batch_s,
     choose_cpus,
     choose_malloc,

@@ -17,23 +17,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from convserve_server import service
 from convserve_server.config import Settings
-from convserve_server.decoding import DecodePool
-from convserve_server.dispatcher import Dispatcher
-from convserve_server.engine import (
+from convserve_server.decode.decoding import DecodePool
+from convserve_server.engines.engine import (
     EngineOptions,
     Room,
     check_installation,
     choose_provider,
     load_engine,
 )
+from convserve_server.engines.session_engine import EngineError
 from convserve_server.front import Front, FrontOptions
-from convserve_server.heap import trim_from_now_on
+from convserve_server.host.heap import trim_from_now_on
+from convserve_server.host.neighbours import Neighbours
 from convserve_server.logs import configure_logging
-from convserve_server.neighbours import Neighbours
 from convserve_server.repository import Limits, Loader, Repository
-from convserve_server.session_engine import EngineError
+from convserve_server.service import service
+from convserve_server.service.dispatcher import Dispatcher
 from convserve_server.supervisor import EXIT_CONFIG, MOST_SAID, READY
 
 log = logging.getLogger(__name__)
@@ -159,10 +159,10 @@ def make_front(settings: Settings, port: int) -> Front:
     )
     # Imported when asked for: the other one may not be installed, and costs memory.
     if settings.front == "native":
-        from convserve_server.native_front import NativeFront
+        from convserve_server.fronts.native_front import NativeFront
 
         return NativeFront(options)
-    from convserve_server.grpcio_front import GrpcioFront
+    from convserve_server.fronts.grpcio_front import GrpcioFront
 
     return GrpcioFront(options)
 

@@ -17,10 +17,10 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.config import Settings
+from convserve_server.engines.session_engine import Pixels, Probabilities
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
-from convserve_server.session_engine import Pixels, Probabilities
-from convserve_server.sizing import choose_sizes
+from convserve_server.host.sizing import choose_sizes
 from convserve_server.worker import Worker, make_front
 from tests.bundles import (
     CLASSES,

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convserve_server.batcher import Batcher
-from convserve_server.errors import (
-    ServeError,
-)
-from convserve_server.request import Answer, Pixels, Probabilities, Request
+from convserve_server.batching.batcher import Batcher
+from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
+from convserve_server.errors import ServeError
 
 #: How long we wait for what must come; only a failing test ever waits so long.
 PATIENCE_S = 20.0

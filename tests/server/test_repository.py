@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
+from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
 from convserve_server.bundle import MANIFEST_KEY
-from convserve_server.engine import EngineOptions, load_engine
+from convserve_server.engines.engine import EngineOptions, load_engine
+from convserve_server.engines.session_engine import EngineError
 from convserve_server.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
 from convserve_server.repository import Limits, Loader, ModelVersion, Repository
-from convserve_server.request import Answer, Pixels, Probabilities, Request
-from convserve_server.session_engine import EngineError
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
 PATIENCE_S = 20.0

@@ -6,7 +6,7 @@ import pytest
 
 from convserve_server import supervisor
 from convserve_server.config import Settings
-from convserve_server.sizing import MIB, choose_sizes
+from convserve_server.host.sizing import MIB, choose_sizes
 from convserve_server.supervisor import Supervisor, _Slot
 
 KILLED = -signal.SIGKILL

@@ -10,10 +10,10 @@ import sys
 import threading
 
 from convserve_server.config import Settings
-from convserve_server.sizing import choose_sizes
+from convserve_server.host.sizing import choose_sizes
 from convserve_server.worker import Worker, make_front
 from tests.server.conftest import HeldEngine, PortKeeper
-from tests.server.test_conformance import until
+from tests.server.fronts.test_conformance import until
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ import pytest
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.config import SettingError
-from convserve_server.cpus import available_cpus
+from convserve_server.host.cpus import available_cpus
 from convserve_server.main import check_folder
 from tests.bundles import SHAPE, digit_of
 from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer

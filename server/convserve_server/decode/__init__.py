@@ -1,0 +1,1 @@
+"""Files of pictures become pixels, on threads beside the engine."""

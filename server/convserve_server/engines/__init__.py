@@ -1,0 +1,1 @@
+"""ONNX Runtime, in batches of fixed sizes, on CPUs and on CUDA."""

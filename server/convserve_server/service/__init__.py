@@ -1,0 +1,1 @@
+"""The protocol, from the bytes of a request to those of its answer, without HTTP/2."""

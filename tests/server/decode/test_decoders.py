@@ -1,0 +1,49 @@
+"""What a server makes of files is what the trainer made of them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convserve_imaging import PHOTO_METHODS, PIXELS
+from convserve_imaging.errors import NotAPictureError
+from convserve_imaging.photos import MAX_DECODER_BYTES, MAX_PIXELS
+from convserve_protos.bundle_pb2 import InputSpec
+from convserve_server.decode.decoders import decoder_for
+from convserve_server.decode.decoding import Decode
+from convserve_trainer.data import photo_reader
+from tests.jpegs import jpeg_of
+
+
+def _decoder(channels: int, resize: str) -> Decode:
+    spec = InputSpec(height=12, width=16, channels=channels, resize=resize)
+    return decoder_for(spec, MAX_PIXELS, MAX_DECODER_BYTES)
+
+
+@pytest.mark.parametrize(("channels", "method"), PHOTO_METHODS.items())
+def test_photographs_are_decoded_as_in_training(channels: int, method: str, tmp_path: Path) -> None:
+    decode = _decoder(channels, method)
+    grey = io.BytesIO()
+    Image.open(io.BytesIO(jpeg_of("green", (64, 48)))).convert("L").save(grey, "JPEG")
+    for data in (jpeg_of("red", (64, 48)), grey.getvalue()):
+        (tmp_path / "picture.jpg").write_bytes(data)
+        trained = photo_reader.read(tmp_path / "picture.jpg", 12, 16, channels)
+        assert trained.shape == (12, 16, channels)
+        assert np.array_equal(decode(data), trained)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_taken_as_they_are_from_png_and_jpeg_alone(channels: int) -> None:
+    decode = _decoder(channels, PIXELS)
+    pixels = np.arange(12 * 16 * channels, dtype=np.uint8).reshape(12, 16, channels)
+    files = {}
+    for kind in ("PNG", "JPEG", "BMP"):
+        file = io.BytesIO()
+        Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(file, kind)
+        files[kind] = file.getvalue()
+    assert np.array_equal(decode(files["PNG"]), pixels)
+    assert decode(files["JPEG"]).shape == (12, 16, channels)
+    with pytest.raises(NotAPictureError):
+        decode(files["BMP"])

@@ -1,0 +1,139 @@
+"""How much memory we may use, and who was killed for it, from files made up in a folder."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from convserve_server.host.memory import memory_limit, oom_kills
+
+MIB = 2**20
+MACHINE = 16 * 1024 * MIB
+MEMINFO = f"MemTotal:       {MACHINE // 1024} kB\nMemFree:         4194304 kB\n"
+V1 = "12:memory:/pod/server\n5:cpu,cpuacct:/pod/server\n1:name=systemd:/pod\n"
+V1_NONE = "9223372036854771712\n"
+
+
+def write(folder: Path, self_cgroup: str, files: dict[str, str]) -> tuple[Path, Path]:
+    """These files below a cgroup mount, and this /proc/self/cgroup."""
+    mount = folder / "cgroup"
+    for name, text in files.items():
+        file = mount / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    itself = folder / "self"
+    itself.write_text(self_cgroup)
+    return mount, itself
+
+
+def limit(folder: Path, self_cgroup: str, files: dict[str, str], meminfo: str = MEMINFO) -> float:
+    mount, itself = write(folder, self_cgroup, files)
+    machine = folder / "meminfo"
+    machine.write_text(meminfo)
+    return memory_limit(mount, itself, machine)
+
+
+def test_no_cgroup_files_is_the_machine(tmp_path: Path) -> None:
+    assert limit(tmp_path, "", {}) == MACHINE
+
+
+def test_nothing_known_is_no_limit(tmp_path: Path) -> None:
+    none = tmp_path / "none"
+    assert memory_limit(none, none, none) == math.inf
+    assert oom_kills(none, none) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("536870912\n", 512 * MIB),
+        ("max\n", MACHINE),
+        ("", MACHINE),
+        (f"{4 * MACHINE}\n", MACHINE),
+    ],
+)
+def test_v2_limit_is_the_smaller_of_cgroup_and_machine(
+    text: str, expected: float, tmp_path: Path
+) -> None:
+    assert limit(tmp_path, "0::/pod/server\n", {"pod/server/memory.max": text}) == expected
+
+
+@pytest.mark.parametrize("tightest", ["", "kube/", "kube/pod/", "kube/pod/server/"])
+def test_v2_nested_limits_tightest_binds(tightest: str, tmp_path: Path) -> None:
+    places = ("", "kube/", "kube/pod/", "kube/pod/server/")
+    files = {f"{place}memory.max": "max\n" for place in places}
+    files["kube/memory.max"] = f"{1024 * MIB}\n"
+    files[f"{tightest}memory.max"] = f"{300 * MIB}\n"
+    assert limit(tmp_path, "0::/kube/pod/server\n", files) == 300 * MIB
+
+
+def test_v2_limit_on_another_group_is_not_ours(tmp_path: Path) -> None:
+    files = {"other/memory.max": "1048576\n", "pod/below/memory.max": "1048576\n"}
+    assert limit(tmp_path, "0::/pod\n", files) == MACHINE
+
+
+@pytest.mark.parametrize(
+    ("self_cgroup", "file"),
+    [
+        ("0::/docker/0123abc\n", "memory.max"),
+        ("0::/\n", "memory.max"),
+        ("4:memory:/docker/0123abc\n", "memory/memory.limit_in_bytes"),
+    ],
+)
+def test_namespace_without_our_path_is_the_root(
+    self_cgroup: str, file: str, tmp_path: Path
+) -> None:
+    assert limit(tmp_path, self_cgroup, {file: f"{256 * MIB}\n"}) == 256 * MIB
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [(f"{512 * MIB}\n", 512 * MIB), (V1_NONE, MACHINE), ("", MACHINE)]
+)
+def test_v1_limit_that_is_huge_is_none(text: str, expected: float, tmp_path: Path) -> None:
+    files = {"memory/pod/server/memory.limit_in_bytes": text}
+    assert limit(tmp_path, V1, files) == expected
+    # Also where the machine does not say how much it has.
+    assert limit(tmp_path, V1, files, "") == (math.inf if expected == MACHINE else expected)
+
+
+@pytest.mark.parametrize("tightest", ["memory/", "memory/pod/", "memory/pod/server/"])
+def test_v1_nested_limits_tightest_binds(tightest: str, tmp_path: Path) -> None:
+    files = {
+        f"{place}memory.limit_in_bytes": V1_NONE
+        for place in ("memory/", "memory/pod/", "memory/pod/server/")
+    }
+    files[f"{tightest}memory.limit_in_bytes"] = f"{300 * MIB}\n"
+    assert limit(tmp_path, V1, files) == 300 * MIB
+
+
+def test_v1_other_controllers_are_no_limit(tmp_path: Path) -> None:
+    files = {"memory/pod/memory.limit_in_bytes": "1048576\n"}
+    assert limit(tmp_path, "12:cpuset:/pod\n", files) == MACHINE
+
+
+def test_v2_kills_are_those_of_our_own_cgroup(tmp_path: Path) -> None:
+    events = "low 0\nhigh 0\nmax 812\noom 9\noom_kill {}\noom_group_kill 0\n"
+    files = {
+        "pod/memory.events": events.format(7),
+        "pod/server/memory.events": events.format(3),
+    }
+    assert oom_kills(*write(tmp_path, "0::/pod/server\n", files)) == 3
+
+
+def test_v1_kills_are_those_of_our_own_cgroup(tmp_path: Path) -> None:
+    control = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
+    files = {
+        "memory/memory.oom_control": control.format(9),
+        "memory/pod/server/memory.oom_control": control.format(2),
+    }
+    assert oom_kills(*write(tmp_path, V1, files)) == 2
+
+
+def test_kernel_that_does_not_count_kills_says_none(tmp_path: Path) -> None:
+    files = {"memory/pod/server/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}
+    assert oom_kills(*write(tmp_path, V1, files)) == 0
+
+
+def test_this_machine_has_some() -> None:
+    assert 0 < memory_limit() < math.inf
+    assert oom_kills() >= 0
