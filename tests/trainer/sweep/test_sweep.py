@@ -16,6 +16,7 @@ from convserve_trainer.data.pictures import ArrayPictures, Batch, Data
 from convserve_trainer.errors import DivergedError, UsageError
 from convserve_trainer.host.stops import Stopped
 from convserve_trainer.main import main
+from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.runs.history import Epoch, History
@@ -155,6 +156,38 @@ def test_stopped_or_killed_sweep_goes_on_as_if_nothing_had_been(
     assert _sweep(file, whole, 14, "--seed", "2") == 1
     said = capsys.readouterr().err
     assert said.startswith(f"convserve-train: {whole} holds another sweep: seed was 1, is 2; ")
+
+
+def test_sweep_on_another_backend_is_another(
+    trainer: Trainer,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "study"
+    assert _sweep(file, folder, 1) == 0
+    # This process has a backend already, and no trial of this test needs another.
+    monkeypatch.setattr(keras_backend, "choose", lambda backend: None)
+    monkeypatch.setattr(keras_backend, "chosen", lambda: "jax")
+    assert _sweep(file, folder, 2, "--backend", "jax") == 1
+    said = capsys.readouterr().err
+    assert f"{folder} holds another sweep: backend was tensorflow, is jax; " in said
+    assert _sweep(file, tmp_path / "other", 1, "--backend", "jax") == 0
+    assert capsys.readouterr().out.endswith("best.toml --backend jax\n")
+
+
+def test_sweep_on_a_backend_that_is_not_there_names_the_extra(
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(keras_backend, "_chosen", None)
+    monkeypatch.setattr(keras_backend, "find_spec", lambda name: None)
+    assert _sweep(file, tmp_path / "study", 1, "--backend", "jax") == 1
+    message = "jax is not installed; run: pip install 'convserve[train,jax]'"
+    assert capsys.readouterr().err == f"convserve-train: {message}\n"
 
 
 def test_best_is_a_recipe_and_the_table_has_five(

@@ -122,6 +122,16 @@ def add_recipe_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_backend_option(group: argparse._ArgumentGroup) -> None:
+    """Adds the option that says what Keras computes with."""
+    group.add_argument(
+        "--backend",
+        choices=keras_backend.BACKENDS,
+        default=keras_backend.DEFAULT,
+        help="of Keras; jax is for GPUs, on CPUs it is the slower one [default: %(default)s]",
+    )
+
+
 def _add_training(group: argparse._ArgumentGroup) -> None:
     add_recipe_options(group)
     for flag, metavar, what in (
@@ -156,12 +166,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         help="compute in bfloat16; weights, and what is published, stay float32 [default: the "
         "recipe's]",
     )
-    group.add_argument(
-        "--backend",
-        choices=keras_backend.BACKENDS,
-        default=keras_backend.DEFAULT,
-        help="of Keras; jax is for GPUs, on CPUs it is the slower one [default: %(default)s]",
-    )
+    add_backend_option(group)
     group.add_argument(
         "--size",
         metavar="HxW",

@@ -10,7 +10,9 @@ from convserve_trainer.commands import fit_command, sources
 from convserve_trainer.errors import Interrupted, UsageError
 from convserve_trainer.host import atomic_file
 from convserve_trainer.host.stops import Stopped
-from convserve_trainer.runs.run_settings import DIGEST, Settings
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.runs import run_settings
+from convserve_trainer.runs.run_settings import Settings
 
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
@@ -37,6 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     fit_command.add_data_options(command.add_argument_group("data"))
     group = command.add_argument_group("search")
     fit_command.add_recipe_options(group)
+    fit_command.add_backend_option(group)
     group.add_argument(
         "--seed",
         metavar="NUMBER",
@@ -84,12 +87,13 @@ def run(options: argparse.Namespace) -> None:
         found.override(dict(options.settings), seed=options.seed, limit=options.limit)
     )
     space = spaces.read(options.space, recipe)
+    keras_backend.choose(options.backend)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     import optuna  # noqa: F401 - that it is missing is said before the data are loaded
 
     from convserve_trainer.fitting import data_parts, step_parts
     from convserve_trainer.host import limits
-    from convserve_trainer.nets import keras_backend, models
+    from convserve_trainer.nets import models
 
     models.check_size(recipe)
     data = load()
@@ -129,6 +133,8 @@ def run(options: argparse.Namespace) -> None:
             temporary.write_text(content)
         print(sweep.table())
     fit = f"convserve-train fit {options.task} --recipe {best}"
+    if keras_backend.chosen() != keras_backend.DEFAULT:
+        fit += f" --backend {keras_backend.chosen()}"
     print(f"the best of {sweep.finished} trials: {fit}", file=sys.stdout, flush=True)
 
 
@@ -144,4 +150,5 @@ def _compared(recipe: "Recipe") -> "Recipe":
 
 def _settings(recipe: "Recipe", sha256: str, space: Settings) -> Settings:
     """Returns what makes two sweeps the same."""
-    return recipe.values() | {"data": sha256[:DIGEST]} | space
+    trained = run_settings.of(recipe, sha256, keras_backend.chosen())
+    return recipe.values() | trained | space
