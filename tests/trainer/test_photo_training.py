@@ -140,12 +140,16 @@ def test_table_on_the_terminal_and_csv_agree(trained: tuple[Path, Path, str]) ->
     assert len(rows) == 3
     for line, row in zip(lines[head + 1 : head + 4], rows, strict=True):
         figures = [f"{float(row[name]):.4f}" for name in list(row)[1:5]]
-        assert line.split() == [
+        *cells, left, unit = line.split()
+        assert cells == [
             f"{row['epoch']}/3",
             *figures,
             f"{float(row['seconds']):.1f}",
             f"{float(row['input_share']):.1%}",
         ]
+        assert left.isdecimal()
+        assert unit == "s"
+    assert left == "0"
 
 
 def test_three_classes_are_told_apart_with_a_softmax(

@@ -116,8 +116,10 @@ def test_batch_normalization_sums_and_global_pooling_become_int8() -> None:
     for weight in net.weights:
         if weight.path.rpartition("/")[2] not in ("kernel", "bias"):
             weight.assign(draw.uniform(0.5, 1.5, weight.shape))
-        elif weight.shape == (16, 5):
-            weight.assign(draw.normal(size=weight.shape))
+        elif weight.path.endswith("/kernel"):
+            # As He et al. draw them, so that the signal keeps its size.
+            deviation = np.sqrt(2 / np.prod(weight.shape[:-1]))
+            weight.assign(draw.normal(size=weight.shape) * deviation)
     single = export.export(net)
     given = (
         draw.integers(0, 256, (64, 24, 24, 3), np.uint8)
