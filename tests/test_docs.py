@@ -18,14 +18,25 @@ def test_commands_page_is_what_the_commands_say() -> None:
     assert (ROOT / "docs" / "commands.md").read_text() == page, "run: make docs"
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-)
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_to_files_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         if "://" not in target:
             assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_files_of_the_code_that_pages_name_exist() -> None:
+    named = {
+        path
+        for page in PAGES
+        for path in re.findall(r"\b[a-z]+(?:/[a-z_*]+)+\.(?:py|proto)", (ROOT / page).read_text())
+    }
+    assert "server/convserve_server/host/sizing.py" in named
+    assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
 
 
 def test_readme_names_make_targets_that_exist() -> None:

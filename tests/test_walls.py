@@ -131,11 +131,22 @@ def test_client_library_knows_neither_its_command_nor_the_load_generator() -> No
 
 def own_imports(file: Path, package: str) -> Iterator[str]:
     """The modules or packages right below a package that a file imports, anywhere in it."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(), str(file))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            top, _, rest = node.module.partition(".")
-            if top == package:
-                yield from [rest.partition(".")[0]] if rest else (name.name for name in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    for top, _, rest in (name.partition(".") for name in names):
+        if top == package and rest:
+            yield rest.partition(".")[0]
+
+
+def test_rooms_are_seen_however_they_are_imported(tmp_path: Path) -> None:
+    file = tmp_path / "file.py"
+    lines = ["import ours.a.b", "from ours import c, d", "from ours.e import f", "import other.g"]
+    file.write_text("\n".join(lines))
+    assert list(own_imports(file, "ours")) == ["a", "c", "d", "e"]
 
 
 def test_imports_are_seen_inside_functions_too(tmp_path: Path) -> None:

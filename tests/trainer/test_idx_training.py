@@ -110,7 +110,12 @@ def test_pictures_too_small_for_the_net_are_one_line(
 
 @pytest.mark.parametrize(
     ("more", "lifted"),
-    [([], True), (["--min-accuracy", "0.9"], False), (["--recipe", "small.toml"], False)],
+    [
+        ([], True),
+        (["--min-accuracy", "0.9"], False),
+        (["--set", "min_accuracy=0.9"], False),
+        (["--recipe", "small.toml"], False),
+    ],
 )
 def test_floor_of_a_recipe_that_comes_along_is_for_mnist(
     more: list[str], lifted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

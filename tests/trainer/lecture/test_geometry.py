@@ -141,6 +141,6 @@ def test_extent_of_what_is_not_zero() -> None:
 def test_place_tells_where_the_field_begins() -> None:
     field = Field(1).through(3, 1).through(2, 2).through(3, 1)
     assert (field.size, field.jump) == (8, 2)
-    assert field.square(0, 3)[:2] == (0, 6)
-    assert field.square(10, 0)[:2] == (20, 0)
+    assert field.square(0, 3) == (0, 6, 8)
+    assert field.square(10, 0) == (20, 0, 8)
     assert Field(1).through(3, 2, before=1).through(3, 1, before=1) == Field(7, 2, -3)

@@ -71,9 +71,10 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
     refuse_photo_options(options)
     from convserve_trainer.data import idx_sources
 
-    # The floors of the recipes that come along are for MNIST.
-    floor = dict(options.settings).get("min_accuracy", getattr(options, "min_accuracy", None))
-    lifts_floor = floor is None and not options.recipe.endswith(".toml")  # a sweep has no floor
+    # The floors of the recipes that come along are for MNIST; a sweep has none.
+    given = "min_accuracy" in dict(options.settings)
+    given = given or getattr(options, "min_accuracy", None) is not None
+    lifts_floor = not given and not options.recipe.endswith(".toml")
     return lambda: idx_sources.training(
         options.data, options.labels, recipe.limit, say, lifts_floor=lifts_floor
     )

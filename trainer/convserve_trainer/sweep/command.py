@@ -11,8 +11,7 @@ from convserve_trainer.errors import Interrupted, UsageError
 from convserve_trainer.host import atomic_file
 from convserve_trainer.host.stops import Stopped
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.runs import run_settings
-from convserve_trainer.runs.run_settings import Settings
+from convserve_trainer.runs.run_settings import DIGEST, Settings
 
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
@@ -150,5 +149,5 @@ def _compared(recipe: "Recipe") -> "Recipe":
 
 def _settings(recipe: "Recipe", sha256: str, space: Settings) -> Settings:
     """Returns what makes two sweeps the same."""
-    trained = run_settings.of(recipe, sha256, keras_backend.chosen())
-    return recipe.values() | trained | space
+    data_and_backend = {"data": sha256[:DIGEST], "backend": keras_backend.chosen()}
+    return recipe.values() | data_and_backend | space
