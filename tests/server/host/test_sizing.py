@@ -170,10 +170,9 @@ def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
 def test_worker_has_room_for_more_threads_only_beside_others(
     tmp_path: Path, workers: int, engine_threads: int, threads: int, has_room: bool
 ) -> None:
-    create(tmp_path / "engines", workers)
     place = Place(
         number=workers,
-        engines=str(tmp_path / "engines"),
+        engines=create(workers),
         threads=threads,
         cpus=[0, 1],
         tight=False,
