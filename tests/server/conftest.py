@@ -21,6 +21,7 @@ from convserve_server.engines.session_engine import Pixels, Probabilities
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
 from convserve_server.host.sizing import choose_sizes
+from convserve_server.outputs import probes
 from convserve_server.worker import Worker, make_front
 from tests.bundles import (
     CLASSES,
@@ -60,11 +61,13 @@ class HeldEngine:
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         batch = np.concatenate(images)
-        self.seen.append(batch)
-        self.entered.put(len(batch))
-        assert self.gate.wait(WAIT_S)
-        if self.fault is not None:
-            raise self.fault
+        # When it is loaded its outputs are looked at; what else comes are calls.
+        if not np.array_equal(batch, probes(self.image_shape)):
+            self.seen.append(batch)
+            self.entered.put(len(batch))
+            assert self.gate.wait(WAIT_S)
+            if self.fault is not None:
+                raise self.fault
         exponentials = np.exp(20.0 * self.strengths(batch).astype(np.float32) / 255)
         rows: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         return rows

@@ -6,6 +6,7 @@ some of his leaves it to the others. Every request that was accepted is answered
 its rows, or an error.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -240,11 +241,15 @@ class Batcher:
             self._fail([request for request, _, _ in batch], InternalFault(self._name, error))
             return
         compute_s = time.monotonic() - started
+        damaged = _is_damaged(rows)
         self._image_s += 0.1 * (compute_s / count - self._image_s)
         first = 0
         for request, at, pixels in batch:
             own = rows[first : first + len(pixels)]
             first += len(pixels)
+            # Of those who share the batch only who has such rows himself.
+            if damaged and _is_damaged(own):
+                request.damaged = True
             if len(pixels) == request.count:
                 request.compute_s = compute_s
                 self._complete(request, own, started)
@@ -273,8 +278,19 @@ class Batcher:
             if request.finished:
                 return
             request.finished = True
-        request.finish(Answer(rows, started - request.arrived, request.compute_s))
+        queue_s = started - request.arrived
+        request.finish(Answer(rows, queue_s, request.compute_s, request.damaged))
 
     def _fail(self, requests: list[Request], fault: ServeError) -> None:
         for request in requests:
             self.cancel(request, fault)
+
+
+def _is_damaged(rows: Probabilities) -> bool:
+    """Whether some of the rows, float32 [N, K], are not finite.
+
+    The sum of squares is finite if all are, at a tenth of the cost of looking at each: a
+    probability is at most 1.
+    """
+    flat = rows.reshape(-1)
+    return not math.isfinite(flat.dot(flat)) and not bool(np.isfinite(rows).all())
