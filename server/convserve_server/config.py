@@ -79,6 +79,14 @@ class Settings:
         group="calls",
         choices=("auto", "off"),
     )
+    heartbeat_s: float = _setting(
+        5.0,
+        "a worker that gives no sign of life for so long is killed and replaced",
+        group="calls",
+        metavar="S",
+        low=0.5,
+        high=3600.0,
+    )
     max_message_bytes: int = _setting(
         0,
         "largest request; 0: 16 MiB, or down to 8 where memory is small",
@@ -218,6 +226,15 @@ class Settings:
     )
     scan_s: float = _setting(
         1.0, "how often to look for new versions", group="models", metavar="S", low=0.1, high=3600.0
+    )
+    load_timeout_s: float = _setting(
+        60.0,
+        "longest time to load and warm up a version; one that takes longer is refused, and the "
+        "worker that loads it replaced",
+        group="models",
+        metavar="S",
+        low=1.0,
+        high=86400.0,
     )
 
     log_level: str = _setting(

@@ -11,6 +11,7 @@ from pathlib import Path
 from convserve_server.config import SettingError, Settings
 from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
+from convserve_server.host.standard_streams import open_missing
 from convserve_server.logs import configure_logging
 from convserve_server.supervisor import supervise
 
@@ -43,11 +44,16 @@ def check_folder(models: Path) -> None:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
     """Serve until stopped.
+
+    Args:
+        arguments: of the command line, without the program's name; None for those of the process.
+        signals: that stop the server and were received before; their handlers add to the list.
 
     Returns: 0 after a clean stop, 1 after a failure, 2 for settings that are not taken.
     """
+    open_missing()
     try:
         settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
         check_folder(Path(settings.models))
@@ -68,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if exposed := exposure(front, settings.host):
         log.warning(exposed)
     try:
-        return supervise(dataclasses.replace(settings, front=front))
+        return supervise(dataclasses.replace(settings, front=front), signals)
     except StartError as error:
         print(f"convserve-serve: {error}", file=sys.stderr)
         return 1
