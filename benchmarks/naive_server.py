@@ -1,6 +1,6 @@
 """The baseline: what one writes in an afternoon, grpcio with a thread pool and no batching.
 
-    python benchmarks/naive_server.py models/mnist/1/model.onnx
+    python -m benchmarks.naive_server models/mnist/1/model.onnx
 
 Speaks convserve.v1.Classifier/Classify on a free port, which it prints as JSON. Photographs are
 decoded in the handler, by Pillow or as Convserve does it.

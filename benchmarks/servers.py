@@ -18,8 +18,8 @@ def naive(bundle: Path, name: str = BASELINE, flags: Sequence[str] = ()) -> Serv
         name: for the table.
         flags: of naive_server.py.
     """
-    script = Path(__file__).with_name("naive_server.py")
-    return ServerProcess(name, [sys.executable, str(script), str(bundle), *flags])
+    command = [sys.executable, "-m", "benchmarks.naive_server", str(bundle), *flags]
+    return ServerProcess(name, command)
 
 
 def ours(bundle: Path, flags: str = "") -> list[ServerProcess]:

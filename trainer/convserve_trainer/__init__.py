@@ -1,1 +1,6 @@
 """Train small Keras convnets and publish them as ONNX bundles."""
+
+import os
+
+# ONNX Runtime reports to its maker, and keeps files in HOME, unless this is set before its import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -8,7 +8,6 @@ import onnx
 from convserve_trainer.errors import ExportError
 from convserve_trainer.export import contract, export_process, tensorflow_export
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.scores import onnxruntime_backend
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +22,6 @@ def export(model: "keras.Model") -> onnx.ModelProto:
     Raises:
         ExportError: the graph breaks the contract, or the file system refuses.
     """
-    onnxruntime_backend.load()  # onnxslim imports it
     import onnxslim
 
     slim: onnx.ModelProto = onnxslim.slim(_converted(model))

@@ -7,7 +7,6 @@ the one cast back to float32 stands before it instead of after it.
 import onnx
 
 from convserve_trainer.errors import ExportError
-from convserve_trainer.scores import onnxruntime_backend
 
 HEADS = ("Softmax", "Sigmoid")
 
@@ -21,7 +20,6 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ExportError: the graph has no softmax or sigmoid.
     """
-    onnxruntime_backend.load()
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     first = head(model)

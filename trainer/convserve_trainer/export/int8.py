@@ -25,7 +25,6 @@ from convserve_trainer.data.pictures import Pictures, Pixels
 from convserve_trainer.errors import ExportError
 from convserve_trainer.export import contract, float16
 from convserve_trainer.host import refusals
-from convserve_trainer.scores import onnxruntime_backend
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 #: What is computed in integers, or hands them on. All else stays float32.
@@ -63,7 +62,6 @@ def convert(model: onnx.ModelProto, calibration: Iterable[Pixels]) -> onnx.Model
         ExportError: the graph has no softmax or sigmoid, or no layer that could be int8; or the
             file system refuses.
     """
-    onnxruntime_backend.load()
     try:
         with tempfile.TemporaryDirectory(prefix="convserve-") as folder:
             quantized = _quantized(model, calibration, Path(folder))

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal, NamedTuple, TypeAlias
 
-from convserve_trainer.host import limits, matplotlib_cache
+from convserve_trainer.host import library_caches, limits
 from convserve_trainer.nets import jax_backend
 
 Backend: TypeAlias = Literal["tensorflow", "jax"]
@@ -90,7 +90,7 @@ def load() -> ModuleType:
     choose(backend)
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; XLA reads it, too
-    matplotlib_cache.settle()
+    library_caches.settle()
     if backend == "jax":
         jax_backend.prepare()
     with _quiet_native_code():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.host import matplotlib_cache
+from convserve_trainer.host import library_caches
 from convserve_trainer.pages.section import Figure
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def draw(
         caption: below it.
         photographic: whether it consists of pictures, not of lines.
     """
-    matplotlib_cache.settle()
+    library_caches.settle()
     import matplotlib as mpl
     from matplotlib.figure import Figure as Drawing
 

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from convserve_trainer.errors import BundleError
 from convserve_trainer.host import limits
-from convserve_trainer.scores import onnxruntime_backend
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +41,8 @@ def session(onnx_model: bytes) -> "onnxruntime.InferenceSession":
     Raises:
         BundleError: ONNX Runtime refuses the model.
     """
-    onnxruntime = onnxruntime_backend.load()
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions too
     if threads := limits.quota_threads():  # it knows nothing of quotas

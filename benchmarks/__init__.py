@@ -1,0 +1,6 @@
+"""Measurements of Convserve and of what it is compared with."""
+
+import os
+
+# ONNX Runtime reports to its maker, and keeps files in HOME, unless this is set before its import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
