@@ -237,11 +237,11 @@ class Batcher:
             rows = self._run([pixels for _, _, pixels in batch])
             if len(rows) != count:
                 raise RuntimeError(f"the engine gave {len(rows)} rows for {count} images")
+            damaged = _is_damaged(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, these callers must be told
             self._fail([request for request, _, _ in batch], InternalFault(self._name, error))
             return
         compute_s = time.monotonic() - started
-        damaged = _is_damaged(rows)
         self._image_s += 0.1 * (compute_s / count - self._image_s)
         first = 0
         for request, at, pixels in batch:
@@ -293,4 +293,6 @@ def _is_damaged(rows: Probabilities) -> bool:
     probability is at most 1.
     """
     flat = rows.reshape(-1)
-    return not math.isfinite(flat.dot(flat)) and not bool(np.isfinite(rows).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = flat.dot(flat)
+    return not math.isfinite(squares) and not bool(np.isfinite(rows).all())
