@@ -20,7 +20,7 @@ from convserve_server.errors import Cancelled, NotFound, NotReady, QueueFull, Se
 from convserve_server.repository import Limits, Loader, ModelVersion, Repository
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class FakeEngine:
