@@ -22,7 +22,7 @@ from tests.program import Program
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "benchmarks.serving")
 NAMES = ("naive", "convserve, grpcio", "convserve, native")
-WAIT_S = 60.0
+WAIT_S = 250.0
 
 needs_h2load = pytest.mark.skipif(not H2loadDriver.is_installed(), reason="h2load not installed")
 
