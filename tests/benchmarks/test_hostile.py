@@ -8,6 +8,7 @@ from benchmarks.hostile import Guard
 from benchmarks.servers import FRONTS
 from tests.benchmarks.tables import figures_of, tables_of
 from tests.bundles import write_bundle
+from tests.program import Program
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "benchmarks.hostile")
@@ -48,7 +49,7 @@ def test_command_without_such_an_attack_says_so(tmp_path: Path) -> None:
 def test_server_that_takes_too_much_is_killed() -> None:
     code = "import sys; kept = b'x' * 2**24; print(flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    with Program[bytes](command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         server.stdout.readline()
         allowed, denied = Guard(server.pid), Guard(server.pid, too_much=2**20)

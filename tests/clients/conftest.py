@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.clients.both_clients import AnyClient, AsyncFace, Loop, SyncFace
-from tests.clients.scripted_server import ScriptedServer
+from tests.clients.scripted_server import PATIENCE_S, ScriptedServer
 
 Connect = Callable[..., AnyClient]
 
@@ -35,7 +35,7 @@ def connect(
     clients: list[AnyClient] = []
 
     def make(address: str | None = None, **options: Any) -> AnyClient:
-        options = {"model": "mnist", "timeout": 10.0} | options
+        options = {"model": "mnist", "timeout": PATIENCE_S} | options
         target = address or server.address
         client: AnyClient = (
             SyncFace(target, **options)

@@ -186,7 +186,7 @@ def test_what_is_no_file_is_refused_before_anything_is_sent(
     with pytest.raises(InvalidRequest, match=reason) as caught:
         connect(model=None).classify_images(images)  # type: ignore[arg-type]
     assert caught.value.violations[0].field == field
-    assert (server.requests, server.lists) == ([], 0)
+    assert (len(server.requests), server.lists) == (0, 0)
 
 
 def test_files_given_as_pixels_are_told_where_they_go(connect: Connect) -> None:

@@ -34,8 +34,9 @@ from tests.bundles import (
     write_bundle,
     write_photo_bundle,
 )
+from tests.recorder import Recorder
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class HeldEngine:
@@ -52,7 +53,7 @@ class HeldEngine:
         self.gate = threading.Event()
         self.gate.set()
         #: Every batch, and the number of its images as the engine takes it.
-        self.seen: list[Pixels] = []
+        self.seen = Recorder[Pixels]()
         self.entered: queue.Queue[int] = queue.Queue()
         self.fault: Exception | None = None
 
@@ -180,7 +181,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         models = tmp_path / "models"
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
-        given = {"models": str(models), "front": front, "port": 0, "grace_s": 10.0, **settings}
+        given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
         chosen = choose_sizes(Settings(**given), cpus=1)  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_front(chosen, 0))

@@ -24,7 +24,7 @@ from convserve_server.outputs import probes
 from convserve_server.repository import Limits, Loader, ModelVersion, Repository
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class FakeEngine:

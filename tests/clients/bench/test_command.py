@@ -19,6 +19,7 @@ from tests.clients.command.test_stopping import BOTH, PROGRAM
 from tests.clients.scripted_server import PATIENCE_S, Failure, ScriptedServer, answer, model
 from tests.clients.test_retries import reserved_address
 from tests.jpegs import jpeg_of
+from tests.program import Program
 from tests.system.conftest import ServerProcess
 
 Capture = pytest.CaptureFixture[str]
@@ -189,7 +190,7 @@ def test_interrupt_prints_what_there_is(
     server: ScriptedServer, sent: signal.Signals, status: int
 ) -> None:
     command = [*PROGRAM, "bench", server.address, "--seconds", "3600", "--warm-up", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         for _ in range(500):
             assert server.answered.acquire(timeout=PATIENCE_S)
         running.send_signal(sent)
@@ -200,7 +201,7 @@ def test_interrupt_prints_what_there_is(
 
 def test_interrupt_before_anything_was_measured_prints_nothing(server: ScriptedServer) -> None:
     command = [*PROGRAM, "bench", server.address, "--seconds", "3600", "--warm-up", "3600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         for _ in range(100):
             assert server.answered.acquire(timeout=PATIENCE_S)
         running.send_signal(signal.SIGINT)

@@ -20,6 +20,7 @@ from tests.clients.scripted_server import (
     expected_label,
     model,
 )
+from tests.program import Program
 
 Capture = pytest.CaptureFixture[str]
 
@@ -171,7 +172,7 @@ def test_interrupt_exits_with_130_and_no_traceback(server: ScriptedServer, pictu
 
     server.answer = hang
     command = [*PROGRAM, "classify", str(pictures / "one.png")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert here.wait(PATIENCE_S)
         running.send_signal(signal.SIGINT)
         out, err = running.communicate(timeout=PATIENCE_S)
