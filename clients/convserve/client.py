@@ -168,7 +168,8 @@ class Client:
 
         At most max_in_flight items have been taken and not yet given back, so memory stays flat.
         The items are read in another thread, so a slow source holds up no answer. Calls on a
-        stream are not tried again.
+        stream are not tried again. A loop that is left early leaves the stream open until close()
+        of what this returns, or until nothing refers to it; it keeps no process from ending.
 
         Args:
             items: Each is one image or several and one message, not split: pixels as in classify,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,8 @@ class Stream:
     """One bidirectional stream between the caller's items and the caller's loop.
 
     Three threads meet here: grpc's own one draws requests(), one of ours reads the answers, and the
-    caller takes both sides' events from one queue, so that it can give up at a deadline.
+    caller takes both sides' events from one queue, so that it can give up at a deadline. The first
+    two are daemons: a stream that was left open keeps no process from ending.
     """
 
     def __init__(self, items: Iterable[Item], ledger: Ledger, max_in_flight: int) -> None:
@@ -59,8 +61,14 @@ class Stream:
             DeadlineExceeded: An answer is overdue.
             Exception: Whatever stopped the sending or the receiving.
         """
-        reader = threading.Thread(target=self._read, args=(call,), name="convserve-stream")
+        reader = threading.Thread(
+            target=self._read, args=(call,), name="convserve-stream", daemon=True
+        )
         reader.start()
+        # Of a generator that nobody closed this is run by atexit, while threads still run. Later,
+        # when the interpreter takes its modules apart, they are stopped wherever they were, also
+        # inside the locks that cancel() and join() want.
+        end = weakref.finalize(self, self._end, call, reader, self._stopped, self._slots)
         try:
             while True:
                 try:
@@ -75,10 +83,20 @@ class Stream:
                 yield event
                 self._slots.release()
         finally:
-            self._stopped.set()
-            self._slots.release()
-            call.cancel()
-            reader.join()
+            end()
+
+    @staticmethod
+    def _end(
+        call: _CallIterator[classifier_pb2.StreamClassifyResponse],
+        reader: threading.Thread,
+        stopped: threading.Event,
+        slots: threading.Semaphore,
+    ) -> None:
+        """Ends the threads; free of self, whose life would otherwise never be over."""
+        stopped.set()
+        slots.release()
+        call.cancel()
+        reader.join()
 
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:
