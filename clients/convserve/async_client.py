@@ -14,6 +14,7 @@ import grpc.aio
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve.address import DEFAULT_SERVER
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
 from convserve.calls import Images, Question, checked, split, split_images
@@ -26,7 +27,6 @@ from convserve.models import ModelInfo, only_model, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
@@ -232,7 +232,8 @@ class AsyncClient:
     def _stubs(self) -> _Stubs:
         # A channel belongs to the loop that runs when it is made, so not before the first call.
         if self._opened is None:
-            channel = grpc.aio.insecure_channel(self._settings.server, options=channel_options())
+            server = self._settings.server
+            channel = grpc.aio.insecure_channel(server, options=channel_options(server))
             self._opened = _Stubs(
                 channel,
                 classifier_pb2_grpc.ClassifierStub(channel),

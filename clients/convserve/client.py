@@ -11,6 +11,7 @@ import grpc
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve.address import DEFAULT_SERVER
 from convserve.calls import Images, Question, checked, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
@@ -22,7 +23,6 @@ from convserve.models import ModelInfo, only_model, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
@@ -58,8 +58,10 @@ class Client:
         """Makes a client; the connection is made when it is first needed.
 
         Args:
-            server: HOST:PORT, or another target of gRPC's name syntax. Several addresses behind one
-                name ("dns:///classifier:50051") are used in turn.
+            server: HOST:PORT, or another form of address.checked_server. Several addresses behind
+                one name ("dns:///classifier:50051") are used in turn. Calls go through the proxy
+                that grpc_proxy, https_proxy or http_proxy names, unless no_grpc_proxy or no_proxy
+                excepts the host; never to this machine.
             model: Name of the model for calls that name none. None: the only one that the server
                 has, which costs one more call the first time.
             timeout: Longest wait for an answer, in seconds, for all that a call of this library
@@ -82,7 +84,7 @@ class Client:
             max_bytes_per_call=max_bytes_per_call,
             max_in_flight=max_in_flight,
         )
-        self._channel = grpc.insecure_channel(server, options=channel_options())
+        self._channel = grpc.insecure_channel(server, options=channel_options(server))
         self._classifier = classifier_pb2_grpc.ClassifierStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._only_model: str | None = None

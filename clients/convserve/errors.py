@@ -85,6 +85,11 @@ class InvalidRequest(ConvserveError, ValueError):
         """Returns the error for one field, found before anything was sent."""
         return cls(f"{field}: {description}", violations=(FieldViolation(field, description),))
 
+    @classmethod
+    def expected(cls, field: str, expected: str, got: str) -> InvalidRequest:
+        """Returns the error for one field that is not what it has to be."""
+        return cls.of(field, f"expected {expected}, got {got}")
+
 
 class BadImage(InvalidRequest):
     """An image cannot be used: it could not be decoded, or shows nothing.
