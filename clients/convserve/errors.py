@@ -14,7 +14,9 @@ ConvserveError
 ├── NotSupported        the server does not know this call
 ├── ServerFault         a fault inside the server; carries the id that stands in its log
 ├── UnexpectedReply     the reply does not fit the request: client and server disagree
-└── ClientClosed        the client was used after close()
+├── ClientClosed        the client was used after close()
+├── ForkedProcess       gRPC was used before this process was forked, and does not outlive that
+└── OtherEventLoop      the AsyncClient was used in another event loop before
 """
 
 from __future__ import annotations
@@ -165,3 +167,11 @@ class UnexpectedReply(ConvserveError):
 
 class ClientClosed(ConvserveError):
     """The client was used after close()."""
+
+
+class ForkedProcess(ConvserveError):
+    """This process was forked from one that had used gRPC, which cannot be used here."""
+
+
+class OtherEventLoop(ConvserveError):
+    """The AsyncClient belongs to the event loop in which it was first used, and this is another."""

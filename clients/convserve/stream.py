@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from convserve import forks
 from convserve.ledger import Item, Ledger, Outcome
 from convserve_protos import classifier_pb2
 
@@ -59,8 +60,10 @@ class Stream:
 
         Raises:
             DeadlineExceeded: An answer is overdue.
+            ForkedProcess: The stream was begun before this process was forked.
             Exception: Whatever stopped the sending or the receiving.
         """
+        forks.hold(call)
         reader = threading.Thread(
             target=self._read, args=(call,), name="convserve-stream", daemon=True
         )
@@ -71,6 +74,7 @@ class Stream:
         end = weakref.finalize(self, self._end, call, reader, self._stopped, self._slots)
         try:
             while True:
+                forks.use()
                 try:
                     event = self._events.get(timeout=self._ledger.patience_s())
                 except queue.Empty:
@@ -93,6 +97,8 @@ class Stream:
         slots: threading.Semaphore,
     ) -> None:
         """Ends the threads; free of self, whose life would otherwise never be over."""
+        if forks.is_child():
+            return
         stopped.set()
         slots.release()
         call.cancel()
