@@ -11,8 +11,12 @@ with Client("localhost:50051") as client:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Half of gRPC's support of forks is on by default, and harms calls that are in flight: forks.py.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 if TYPE_CHECKING:
     from convserve.async_client import AsyncClient

@@ -3,7 +3,8 @@
 A fork copies the memory of a process and one of its threads: gRPC's own threads are missing in the
 child, and locks that they held stay locked. Every call would wait there beyond its timeout, on an
 old channel or a new one, and so may what tidies a channel up. GRPC_ENABLE_FORK_SUPPORT mends that
-only where no call was in flight, so it is not relied on.
+only where no call was in flight, and where one was it may harm the parent's; so it is not relied
+on, and off unless somebody switched it on (__init__.py, since gRPC reads it as it is imported).
 
 Source: https://github.com/grpc/grpc/blob/master/doc/fork_support.md
 """

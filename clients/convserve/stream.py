@@ -32,6 +32,7 @@ class Stream:
         self._ledger = ledger
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
+        self._waiting = threading.Event()  # The caller's thread is in here, not in its own loop.
         self._events: queue.SimpleQueue[tuple[int, Outcome] | Exception | None] = (
             queue.SimpleQueue()
         )
@@ -71,22 +72,27 @@ class Stream:
         # Of a generator that nobody closed this is run by atexit, while threads still run. Later,
         # when the interpreter takes its modules apart, they are stopped wherever they were, also
         # inside the locks that cancel() and join() want.
-        end = weakref.finalize(self, self._end, call, reader, self._stopped, self._slots)
+        end = weakref.finalize(
+            self, self._end, call, reader, self._stopped, self._waiting, self._slots
+        )
         try:
             while True:
-                forks.use()
+                self._waiting.set()
                 try:
                     event = self._events.get(timeout=self._ledger.patience_s())
                 except queue.Empty:
                     continue  # Either an answer is overdue by now, or there was none to wait for.
+                self._waiting.clear()
                 if event is _END:
                     self._ledger.close()
                     return
                 if isinstance(event, Exception):
                     raise event
                 yield event
+                forks.use()  # Before any lock, which nobody may be left to release.
                 self._slots.release()
         finally:
+            self._waiting.clear()
             end()
 
     @staticmethod
@@ -94,10 +100,12 @@ class Stream:
         call: _CallIterator[classifier_pb2.StreamClassifyResponse],
         reader: threading.Thread,
         stopped: threading.Event,
+        waiting: threading.Event,
         slots: threading.Semaphore,
     ) -> None:
         """Ends the threads; free of self, whose life would otherwise never be over."""
-        if forks.is_child():
+        # At exit, a caller who waits is a daemon, which is stopped with all that it holds.
+        if forks.is_child() or waiting.is_set():
             return
         stopped.set()
         slots.release()

@@ -107,3 +107,5 @@ def test_program_ends_by_itself(server: ScriptedServer, tmp_path: Path, name: st
         timeout=3 * PATIENCE_S,
     )
     assert (done.returncode, done.stdout.split()) == (0, ["0"]), done.stderr
+    # asyncio.run closes generators that are inside each other at once, and logs that it cannot.
+    assert name.startswith("asyncio") or "Traceback" not in done.stderr
