@@ -14,19 +14,26 @@ import grpc.aio
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve import forks
+from convserve.address import DEFAULT_SERVER
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
 from convserve.calls import Images, Question, checked, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
-from convserve.errors import Cancelled, ClientClosed, ConvserveError, ModelNotFound
+from convserve.errors import (
+    Cancelled,
+    ClientClosed,
+    ConvserveError,
+    ModelNotFound,
+    OtherEventLoop,
+)
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
 from convserve.models import ModelInfo, only_model, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Stubs:
+    loop: asyncio.AbstractEventLoop
     channel: grpc.aio.Channel
     classifier: ClassifierAsyncStub
     health: Any  # grpcio-health-checking has no types.
@@ -51,7 +59,8 @@ class _Stubs:
 class AsyncClient:
     """Asks a Convserve server what is in pictures, from an event loop.
 
-    One client serves any number of tasks of the loop in which it was first used.
+    One client serves any number of tasks of the event loop in which it was first used; in another
+    one all calls raise OtherEventLoop. As for Client, none outlives a fork.
 
         async with AsyncClient("localhost:50051") as client:
             print((await client.classify(digit)).label)
@@ -215,8 +224,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connection; calls under way in other tasks raise Cancelled."""
         self._closed = True
-        if self._opened is not None:
-            await self._opened.channel.close()
+        if self._opened is None or forks.is_child():
+            return
+        await self._opened.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,14 +241,26 @@ class AsyncClient:
 
     def _stubs(self) -> _Stubs:
         # A channel belongs to the loop that runs when it is made, so not before the first call.
+        forks.use()
         if self._opened is None:
-            channel = grpc.aio.insecure_channel(self._settings.server, options=channel_options())
+            server = self._settings.server
+            channel = grpc.aio.insecure_channel(server, options=channel_options(server))
+            forks.hold(channel)
             self._opened = _Stubs(
+                asyncio.get_running_loop(),
                 channel,
                 classifier_pb2_grpc.ClassifierStub(channel),
                 health_pb2_grpc.HealthStub(channel),
             )
+        self._check_loop(self._opened)
         return self._opened
+
+    def _check_loop(self, opened: _Stubs) -> None:
+        if opened.loop is not asyncio.get_running_loop():
+            raise OtherEventLoop(
+                f"this client of {self._settings.server} belongs to the event loop in which it was"
+                " first used: make one in each loop, as in each asyncio.run()"
+            )
 
     async def _ask(
         self,

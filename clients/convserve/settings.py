@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
+from convserve.address import checked_server
 from convserve.errors import InvalidRequest
 
-DEFAULT_SERVER = "localhost:50051"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
 # Below the 4 MiB that gRPC servers take unless told otherwise.
@@ -47,19 +46,6 @@ class Settings:
             value = getattr(self, name)
             if value < 1:
                 raise InvalidRequest.of(name, f"was {value}; at least 1 is taken")
-
-
-def checked_server(server: str) -> str:
-    """Returns the target if it says where to connect.
-
-    gRPC would silently take port 443 where none is named, and then find nobody there.
-
-    Raises:
-        InvalidRequest: It names no port.
-    """
-    if server.startswith(("unix:", "unix-abstract:")) or re.search(r":\d{1,5}$", server):
-        return server
-    raise InvalidRequest.of("server", f"was {server!r}; HOST:PORT is taken, as {DEFAULT_SERVER}")
 
 
 def checked_timeout_s(timeout_s: float) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 
+from convserve.address import checked_server
 from convserve.errors import InvalidRequest
-from convserve.settings import checked_server, checked_timeout_s
+from convserve.settings import checked_timeout_s
 
 MOST_IN_FLIGHT = 256
 
