@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,7 +22,6 @@ import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
-from convserve.address import DEFAULT_SERVER
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
 from convserve.calls import Images, Question, checked, split, split_images
@@ -30,7 +36,8 @@ from convserve.errors import (
 )
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.model_choice import ModelChoice
+from convserve.models import ModelInfo, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
@@ -40,6 +47,8 @@ from convserve.settings import (
     MAX_IN_FLIGHT,
     Settings,
     checked_timeout_s,
+    default_model,
+    default_server,
 )
 from convserve.statuses import translated
 from convserve_protos import classifier_pb2, classifier_pb2_grpc
@@ -68,7 +77,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        server: str = DEFAULT_SERVER,
+        server: str | None = None,
         *,
         model: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
@@ -92,8 +101,8 @@ class AsyncClient:
             InvalidRequest: An argument is not what is taken.
         """
         self._settings = Settings(
-            server=server,
-            model=model,
+            server=default_server() if server is None else server,
+            model=model or default_model(),
             timeout_s=timeout,
             wait_for_ready=wait_for_ready,
             max_images_per_call=max_images_per_call,
@@ -101,7 +110,7 @@ class AsyncClient:
             max_in_flight=max_in_flight,
         )
         self._opened: _Stubs | None = None
-        self._only_model: str | None = None
+        self._choice = ModelChoice(self._settings.model)
         self._closed = False
 
     async def classify(
@@ -179,8 +188,8 @@ class AsyncClient:
             Exception: As Client.stream.
         """
         deadline = self._deadline(timeout)
-        question = await self._question(model, version, top_k, deadline)
-        ledger = Ledger(question, self._settings, deadline.timeout_s)
+        questions = await self._questions(model, version, top_k, deadline)
+        ledger = Ledger(questions, self._settings, deadline.timeout_s)
         stream = AsyncStream(items, ledger, self._settings.max_in_flight)
         with self._calling(deadline):
             call = self._stubs().classifier.StreamClassify(
@@ -271,7 +280,7 @@ class AsyncClient:
         timeout: float | None,
     ) -> Classification:
         deadline = self._deadline(timeout)
-        question = await self._question(model, version, top_k, deadline)
+        question = await self._question(calls, model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
             replies = await call_all(stub, calls, question, deadline, self._settings)
@@ -283,14 +292,31 @@ class AsyncClient:
         )
 
     async def _question(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+        self,
+        calls: Sequence[Images],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        deadline: Deadline,
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
-            named = self._only_model = only_model(await self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        version, top_k = checked("version", version, bits=64), checked("top_k", top_k, bits=32)
+        name = self._choice.named(model) or self._choice.remembered(version, calls)
+        if name is None:
+            name = self._choice.among(await self._models(deadline), version, calls)
+        return Question(name, version, top_k)
+
+    async def _questions(
+        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+    ) -> Callable[[Images], Question]:
+        """Returns what makes the question about each item of a stream."""
+        version, top_k = checked("version", version, bits=64), checked("top_k", top_k, bits=32)
+        if (name := self._choice.named(model)) is not None:
+            named = Question(name, version, top_k)
+            return lambda _: named
+        loaded = await self._models(deadline)
+        return lambda images: Question(
+            self._choice.among(loaded, version, [images]), version, top_k
+        )
 
     async def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):
@@ -310,7 +336,7 @@ class AsyncClient:
             with translated(self._settings.server, deadline):
                 yield
         except ModelNotFound:
-            self._only_model = None  # It may have been replaced by another one.
+            self._choice.forget()  # It may have been replaced by another one.
             raise
         except grpc.aio.UsageError as error:
             raise ClientClosed(closed) from error

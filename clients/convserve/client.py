@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
-from convserve.address import DEFAULT_SERVER
 from convserve.calls import Images, Question, checked, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
@@ -22,7 +21,8 @@ from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
 from convserve.flight import call_all
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.model_choice import ModelChoice
+from convserve.models import ModelInfo, read_models
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
@@ -32,6 +32,8 @@ from convserve.settings import (
     MAX_IN_FLIGHT,
     Settings,
     checked_timeout_s,
+    default_model,
+    default_server,
 )
 from convserve.statuses import translated
 from convserve.stream import Stream
@@ -61,7 +63,7 @@ class Client:
 
     def __init__(
         self,
-        server: str = DEFAULT_SERVER,
+        server: str | None = None,
         *,
         model: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
@@ -76,9 +78,12 @@ class Client:
             server: HOST:PORT, or another form of address.checked_server. Several addresses behind
                 one name ("dns:///classifier:50051") are used in turn. Calls go through the proxy
                 that grpc_proxy, https_proxy or http_proxy names, unless no_grpc_proxy or no_proxy
-                excepts the host; never to this machine.
-            model: Name of the model for calls that name none. None: the only one that the server
-                has, which costs one more call the first time.
+                excepts the host; never to this machine. None: the variable CONVSERVE_SERVER, or
+                localhost:50051.
+            model: Name of the model for calls that name none. None: the variable CONVSERVE_MODEL;
+                if that is not set, the only model that the server has, or the only one that fits
+                the size and kind of what is sent (model_choice.py has the rule), which costs one
+                more call the first time.
             timeout: Longest wait for an answer, in seconds, for all that a call of this library
                 does: retries, waits and all parts of a large request.
             wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather
@@ -91,8 +96,8 @@ class Client:
             InvalidRequest: An argument is not what is taken.
         """
         self._settings = Settings(
-            server=server,
-            model=model,
+            server=default_server() if server is None else server,
+            model=model or default_model(),
             timeout_s=timeout,
             wait_for_ready=wait_for_ready,
             max_images_per_call=max_images_per_call,
@@ -101,7 +106,7 @@ class Client:
         )
         self._opened: _Stubs | None = None
         self._lock = threading.Lock()
-        self._only_model: str | None = None
+        self._choice = ModelChoice(self._settings.model)
         self._closed = False
 
     def classify(
@@ -132,7 +137,8 @@ class Client:
             directly.
 
         Raises:
-            InvalidRequest: The pixels or an argument are not what is taken.
+            InvalidRequest: The pixels or an argument are not what is taken; or no model was named
+                and several fit.
             ModelNotFound: No such model or version is loaded.
             DeadlineExceeded: There was no answer in time.
             ServerUnavailable: The server cannot be reached, is starting or shutting down.
@@ -205,8 +211,8 @@ class Client:
             Exception: Whatever reading the items raised.
         """
         deadline = self._deadline(timeout)
-        question = self._question(model, version, top_k, deadline)
-        ledger = Ledger(question, self._settings, deadline.timeout_s)
+        questions = self._questions(model, version, top_k, deadline)
+        ledger = Ledger(questions, self._settings, deadline.timeout_s)
         stream = Stream(items, ledger, self._settings.max_in_flight)
         with self._calling(deadline):
             call = self._stubs().classifier.StreamClassify(
@@ -291,7 +297,7 @@ class Client:
         timeout: float | None,
     ) -> Classification:
         deadline = self._deadline(timeout)
-        question = self._question(model, version, top_k, deadline)
+        question = self._question(calls, model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
             replies = call_all(stub, calls, question, deadline, self._settings)
@@ -303,14 +309,31 @@ class Client:
         )
 
     def _question(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+        self,
+        calls: Sequence[Images],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        deadline: Deadline,
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
-            named = self._only_model = only_model(self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        version, top_k = checked("version", version, bits=64), checked("top_k", top_k, bits=32)
+        name = self._choice.named(model) or self._choice.remembered(version, calls)
+        if name is None:
+            name = self._choice.among(self._models(deadline), version, calls)
+        return Question(name, version, top_k)
+
+    def _questions(
+        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+    ) -> Callable[[Images], Question]:
+        """Returns what makes the question about each item of a stream."""
+        version, top_k = checked("version", version, bits=64), checked("top_k", top_k, bits=32)
+        if (name := self._choice.named(model)) is not None:
+            named = Question(name, version, top_k)
+            return lambda _: named
+        loaded = self._models(deadline)
+        return lambda images: Question(
+            self._choice.among(loaded, version, [images]), version, top_k
+        )
 
     def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):
@@ -329,7 +352,7 @@ class Client:
             with translated(self._settings.server, deadline):
                 yield
         except ModelNotFound:
-            self._only_model = None  # It may have been replaced by another one.
+            self._choice.forget()  # It may have been replaced by another one.
             raise
         except ValueError as error:
             # What grpc raises if another thread closed the channel since the look above.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -33,6 +33,7 @@ Outcome = Classification | ConvserveError
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    question: Question
     count: int
     moment_s: float
 
@@ -43,8 +44,17 @@ class Ledger:
     Requests are entered by one thread while another reads answers.
     """
 
-    def __init__(self, question: Question, settings: Settings, timeout_s: float) -> None:
-        self._question = question
+    def __init__(
+        self, question_of: Callable[[Images], Question], settings: Settings, timeout_s: float
+    ) -> None:
+        """Starts with nothing under way.
+
+        Args:
+            question_of: What is asked of the images of one request.
+            settings: Say how large a request may be.
+            timeout_s: Longest wait for the answer to one, in seconds.
+        """
+        self._question_of = question_of
         self._settings = settings
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -55,12 +65,14 @@ class Ledger:
         """Returns the message for the images with that number.
 
         Raises:
-            InvalidRequest: The images are not what is taken, or too many for one message.
+            InvalidRequest: The images are not what is taken, or too many for one message; or no
+                model was named and several fit.
         """
         images = self._one_call(item)
-        request = self._question.request(images, request_id=str(index))
+        question = self._question_of(images)
+        request = question.request(images, request_id=str(index))
         with self._lock:
-            self._open[request.id] = _Sent(len(images), time.monotonic())
+            self._open[request.id] = _Sent(question, len(images), time.monotonic())
         return classifier_pb2.StreamClassifyRequest(request=request)
 
     def settle(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
@@ -77,7 +89,7 @@ class Ledger:
         if response.WhichOneof("outcome") == "error":
             return index, error_from_status(response.error)
         total_us = round((time.monotonic() - sent.moment_s) * 1e6)
-        return index, read_replies([response.response], [sent.count], self._question, total_us)
+        return index, read_replies([response.response], [sent.count], sent.question, total_us)
 
     def patience_s(self) -> float:
         """Returns for how many seconds there is nothing to complain about.

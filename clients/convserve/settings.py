@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 
-from convserve.address import checked_server
+from convserve.address import DEFAULT_SERVER, checked_server
 from convserve.errors import InvalidRequest
 
+SERVER_VARIABLE = "CONVSERVE_SERVER"
+MODEL_VARIABLE = "CONVSERVE_MODEL"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
 # Below the 4 MiB that gRPC servers take unless told otherwise.
@@ -22,7 +25,7 @@ class Settings:
     Attributes:
         server: HOST:PORT, or any target of gRPC's name syntax that names a port ("dns:///a:1"), or
             "unix:PATH".
-        model: Name of the model for calls that name none; None: the only one that the server has.
+        model: Name of the model for calls that name none; None: the one that fits what is sent.
         timeout_s: Longest wait for an answer, in seconds, above 0.
         wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather than
             fail at once.
@@ -46,6 +49,16 @@ class Settings:
             value = getattr(self, name)
             if value < 1:
                 raise InvalidRequest.of(name, f"was {value}; at least 1 is taken")
+
+
+def default_server() -> str:
+    """Returns the server for a client that is given none: CONVSERVE_SERVER, or this machine's."""
+    return os.environ.get(SERVER_VARIABLE) or DEFAULT_SERVER
+
+
+def default_model() -> str | None:
+    """Returns the model for a client that is given none: CONVSERVE_MODEL, or None."""
+    return os.environ.get(MODEL_VARIABLE) or None
 
 
 def checked_timeout_s(timeout_s: float) -> float:

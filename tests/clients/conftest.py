@@ -13,6 +13,12 @@ from tests.clients.scripted_server import PATIENCE_S, ScriptedServer
 Connect = Callable[..., AnyClient]
 
 
+@pytest.fixture(autouse=True)
+def _environment_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CONVSERVE_SERVER", "CONVSERVE_MODEL"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
     scripted = ScriptedServer()

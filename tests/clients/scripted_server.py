@@ -131,12 +131,15 @@ def model(
     name: str,
     version: int = 1,
     kind: bundle_pb2.ImageKind.ValueType = bundle_pb2.IMAGE_KIND_DIGITS,
+    size: tuple[int, int, int] = (28, 28, 1),
+    labels: Sequence[str] = LABELS,
 ) -> classifier_pb2.Model:
+    height, width, channels = size
     manifest = bundle_pb2.Manifest(
         format=1,
         name=name,
-        labels=LABELS,
-        input=bundle_pb2.InputSpec(height=28, width=28, channels=1, kind=kind),
+        labels=labels,
+        input=bundle_pb2.InputSpec(height=height, width=width, channels=channels, kind=kind),
         metrics={"accuracy": 0.9912, "loss": 0.027},
         parameters=93322,
     )

@@ -249,16 +249,6 @@ def test_only_model_of_the_server_is_taken_and_asked_for_once(
     assert server.lists == 1
 
 
-def test_several_models_must_be_named(
-    connect: Connect, server: ScriptedServer, digits: Digits
-) -> None:
-    server.models = [model("mnist"), model("letters")]
-    client = connect(model=None)
-    with pytest.raises(InvalidRequest, match="model: none was named.* taken: letters, mnist"):
-        client.classify(digits[0])
-    assert client.classify(digits[0], model="letters").model == "letters"
-
-
 def test_no_model_at_all_says_so(connect: Connect, server: ScriptedServer, digits: Digits) -> None:
     server.models = []
     with pytest.raises(ModelNotFound, match="no models loaded"):

@@ -19,8 +19,10 @@ from convserve.bench.images import Material, material
 from convserve.bench.link import Address
 from convserve.calls import Images, Question
 from convserve.client import Client
+from convserve.command.first_look import FirstLook
 from convserve.command.patient_caller import PatientCaller
 from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
+from convserve.model_choice import meant
 from convserve.models import ModelInfo
 from convserve.results import Classification
 from convserve.unreachable import cannot_connect
@@ -61,7 +63,11 @@ def prepare(arguments: argparse.Namespace) -> Asked:
     """
     host, port = _address(arguments.server)
     with closing(PatientCaller.of(arguments)) as caller:
-        model = caller.model(arguments.model, arguments.model_version)
+        model = caller.model(
+            arguments.model,
+            arguments.model_version,
+            lambda loaded: _chosen(arguments.pictures, loaded, arguments.model_version),
+        )
         sent = material(
             model,
             arguments.images,
@@ -85,6 +91,17 @@ def prepare(arguments: argparse.Namespace) -> Asked:
         float(np.mean([len(message) for message in messages])),
         _least_reply_bytes(model, arguments.images),
     )
+
+
+def _chosen(pictures: str | None, models: Sequence[ModelInfo], version: int | None) -> str:
+    """Returns the name of the model that is meant where none is named.
+
+    Raises:
+        ConvserveError: As model_choice.meant.
+    """
+    if pictures is None:  # Made for whichever model is asked.
+        return meant(models, version, lambda _: True, "made-up images")
+    return FirstLook([pictures]).model(models, version)
 
 
 def _check(

@@ -13,6 +13,7 @@ from itertools import chain, islice
 from convserve.calls import Question
 from convserve.command.file_classifier import FileClassifier, preparation, read_endless
 from convserve.command.file_outcomes import Answered, FileOutcome
+from convserve.command.first_look import FirstLook
 from convserve.command.in_order import in_order
 from convserve.command.json_lines import json_line
 from convserve.command.patient_caller import PatientCaller
@@ -42,11 +43,16 @@ def classify(arguments: argparse.Namespace) -> int:
 
 
 def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
-    model = caller.model(arguments.model, arguments.model_version)
+    look = FirstLook(arguments.files)
+    model = caller.model(
+        arguments.model,
+        arguments.model_version,
+        lambda loaded: look.model(loaded, arguments.model_version),
+    )
     if arguments.show and model.kind != "digits":
         raise InvalidRequest.of("--show", f"draws digits, and {model.name} is no model of digits")
     suffixes = suffixes_of(model.kind)
-    found = find(arguments.files, suffixes)
+    found = look.again(find(arguments.files, suffixes))
     first = list(islice(found, FIRST_FILES))
     draw = _drawing(arguments, model, first)
     progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from convserve.command.score import Score
 from convserve.command.score_report import score_line, score_table
 from convserve.command.tally import PATIENCE_FILES
 from convserve.errors import InvalidRequest
+from convserve.model_choice import meant
 from convserve.models import ModelInfo
-from convserve_imaging import idx_files
+from convserve_imaging import idx_files, mnist_files
 
 Exam = ClassFolders | HeldOutIdx
 """Labelled pictures of one layout."""
@@ -36,7 +38,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """
     _check_folder(arguments.folder)
     with closing(PatientCaller.of(arguments)) as caller:
-        model = caller.model(arguments.model, arguments.model_version)
+        model = caller.model(
+            arguments.model,
+            arguments.model_version,
+            lambda loaded: chosen(arguments.folder, loaded, arguments.model_version),
+        )
         exam = find_exam(arguments.folder, model)
         score = _ask(arguments, caller, model, exam)
     show = score_line if arguments.format == "jsonl" else score_table
@@ -59,6 +65,30 @@ def find_exam(folder: str, model: ModelInfo) -> Exam:
         return ClassFolders(folder, model)
     except OSError as error:
         raise InvalidRequest(f"{folder}: {error.strerror}") from error
+
+
+def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str:
+    """Returns the name of the model that labelled pictures mean, where none is named.
+
+    Raises:
+        ConvserveError: As model_choice.meant.
+    """
+    held_out = idx_files.has_held_out(Path(folder))
+    # Digits of MNIST have the size and the labels of many a data set of pixels.
+    of_mnist = held_out and all(
+        mnist_files.is_published(Path(folder), file) for file in mnist_files.HELD_OUT
+    )
+
+    def fits(model: ModelInfo) -> bool:
+        if held_out and (model.kind == "pixels") is of_mnist:
+            return False
+        try:
+            find_exam(folder, model)
+        except InvalidRequest:
+            return False
+        return True
+
+    return meant(models, version, fits, f"the labelled pictures in {folder}")
 
 
 def _check_folder(folder: str) -> None:

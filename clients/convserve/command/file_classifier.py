@@ -36,7 +36,7 @@ def preparation(kind: str) -> Prepare:
 def read_endless(found: Iterable[Found]) -> Iterator[Found]:
     """Reads what may never end in the caller's thread, where Ctrl-C can end it."""
     for each in found:
-        if not each.endless:
+        if not each.endless or each.data is not None or each.error is not None:
             yield each
             continue
         try:

@@ -149,7 +149,11 @@ def test_named_model_and_version_are_asked(server: ScriptedServer, capsys: Captu
     (request,) = server.requests
     assert (request.model, request.version, request.top_k) == ("ten", 5, 1)
     assert main(["evaluate", "set"]) == 1
-    assert "taken: other, ten" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "convserve: model: expected a name, since 2 loaded models fit the labelled pictures in set:"
+        " ten (photo, 28 x 28 x 1), other (photo, 28 x 28 x 1); give one by model=NAME in Python,"
+        " --model NAME, or CONVSERVE_MODEL\n"
+    )
 
 
 def test_digits_are_centred_and_pngs_taken(server: ScriptedServer, capsys: Capture) -> None:
