@@ -95,6 +95,16 @@ class Settings:
         low=0,
         high=2**30,
     )
+    max_stream_bytes: int = _setting(
+        0,
+        "bytes that the streams of each worker may hold together, requests without an answer and "
+        "answers that are not read; beyond them streams are read more slowly; 0: 4 to 64 MiB, by "
+        "the memory",
+        group="calls",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
     max_images: int = _setting(
         256, "most images in one request", group="calls", metavar="N", low=1, high=65536
     )

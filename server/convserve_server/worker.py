@@ -203,6 +203,7 @@ def make_front(settings: Settings, port: int) -> Front:
         methods=service.UNARY_METHODS,
         services=(service.SERVICE,),
         max_message_bytes=settings.max_message_bytes,
+        max_stream_bytes=settings.max_stream_bytes,
         keepalive_s=settings.keepalive_s,
         max_connection_age_s=settings.max_connection_age_s,
         reuse_port=True,

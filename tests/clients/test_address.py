@@ -70,7 +70,7 @@ def test_what_is_no_address_is_refused(server: str) -> None:
     assert WRONG[server] in str(caught.value)
 
 
-@pytest.mark.parametrize("server", [None, 50051, b"gpu1:50051", ("gpu1", 50051)], ids=repr)
+@pytest.mark.parametrize("server", [50051, b"gpu1:50051", ("gpu1", 50051)], ids=repr)
 def test_what_is_no_text_is_no_address(server: object) -> None:
     with pytest.raises(InvalidRequest, match=f"^server: .*, got {re.escape(repr(server))}$"):
         Client(server)  # type: ignore[arg-type]

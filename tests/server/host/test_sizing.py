@@ -53,6 +53,7 @@ def test_much_memory_changes_nothing(memory: float) -> None:
         decode_threads=1,
         max_message_bytes=16 * MIB,
         max_queue_bytes=256 * MIB,
+        max_stream_bytes=64 * MIB,
         max_decoder_bytes=256 * MIB,
     )
     assert choose_wide(sized, given, 2, memory) == 2
@@ -91,6 +92,8 @@ def test_sizes_left_to_us_fit_the_memory(
     assert choose_wide(sized, given, cpus, mib * MIB) == wide
     found = (sized.max_message_bytes, sized.max_queue_bytes, sized.max_decoder_bytes)
     assert [size / MIB for size in found] == pytest.approx([message, queue, decoder], abs=0.01)
+    # What streams hold is bounded by the same share, and by less where memory is plenty.
+    assert sized.max_stream_bytes == min(64 * MIB, sized.max_queue_bytes)
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64])
