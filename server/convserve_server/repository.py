@@ -28,7 +28,7 @@ from convserve_server.decode.decoding import Decode
 from convserve_server.digests import Digests
 from convserve_server.engines.engine import Engine
 from convserve_server.engines.session_engine import EngineError
-from convserve_server.errors import NotFound, NotReady
+from convserve_server.errors import NotFound, NotReady, listed, quoted
 from convserve_server.outputs import check_outputs, probes
 from convserve_server.process.messages import Bundle
 from convserve_server.process.permits import Permits, SingleProcess
@@ -162,7 +162,7 @@ class Repository:
                 return versions[max(versions)]
             if version in versions:
                 return versions[version]
-            there = ", ".join(str(number) for number in sorted(versions))
+            there = listed([str(number) for number in sorted(versions)])
             raise NotFound(
                 "version",
                 f"{name}/{version}",
@@ -170,8 +170,8 @@ class Repository:
             )
         if name in self._loading:
             raise NotReady(f"model {name} is being loaded")
-        there = ", ".join(sorted(self._loaded)) or "none"
-        raise NotFound("model", name, f"no model {name!r}; loaded: {there}")
+        there = listed(sorted(self._loaded))
+        raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
 
     def models(self) -> list[ModelVersion]:
         """All that is loaded, by name, then newest first."""

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from convserve_server.config import address
-from convserve_server.errors import ServeError, to_trailers
+from convserve_server.errors import ServeError, fitting, to_trailers
 from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
 from convserve_server.fronts import health, streams
 from convserve_server.service import service
@@ -199,7 +199,9 @@ class GrpcioFront:
             # the next garbage collection.
             del payload
             if isinstance(outcome, ServeError):
-                await context.abort(_CODES[outcome.code], str(outcome), to_trailers(outcome))
+                await context.abort(
+                    _CODES[outcome.code], fitting(str(outcome)), to_trailers(outcome)
+                )
             return outcome  # type: ignore[return-value]  # abort raises
 
         return grpc.unary_unary_rpc_method_handler(handle)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from convserve_server.config import address
-from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, to_trailers
+from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, fitting, to_trailers
 from convserve_server.front import (
     MAX_STREAMS,
     Call,
@@ -105,7 +105,7 @@ class NativeFront:
             # It refuses keys that begin with "grpc-", so its clients back off as they see fit.
             self._open.discard(call_id)
             trailers = [(key, value) for key, value in to_trailers(error) if key != PUSHBACK]
-            self._front.fail(call_id, error.code, str(error), trailers)
+            self._front.fail(call_id, error.code, fitting(str(error)), trailers)
 
     def set_health(self, service: str, serving: bool | None) -> None:
         """See Front.set_health."""

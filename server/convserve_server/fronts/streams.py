@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.errors import InvalidRequest, ServeError, to_status
+from convserve_server.fronts.writing import write
 
 #: Requests that one stream holds at most.
 MAX_HELD = 1024
@@ -149,7 +150,7 @@ class _Stream:
             self._answered.clear()
             while self._answers:
                 patience.reschedule(loop.time() + patience_s)
-                await self._write(self._answers[0])
+                await write(self._context, self._answers[0])
                 self._hold(-1, -len(self._answers.popleft()) - REQUEST_BYTES)
                 self._written.set()
             patience.reschedule(None)
@@ -225,14 +226,6 @@ class _Stream:
         self._hold(0, len(answer) - size)
         self._answers.append(answer)
         self._answered.set()
-
-    async def _write(self, answer: bytes) -> None:
-        try:
-            await self._context.write(answer)
-        except grpc.aio.InternalError as error:
-            # The client has gone. The core says so by cancelling this task as well, now or soon;
-            # to go on would be to write to nobody.
-            raise asyncio.CancelledError from error
 
     def _hold(self, count: int, size: int) -> None:
         self._count += count

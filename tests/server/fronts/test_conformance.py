@@ -163,6 +163,15 @@ def test_unknown_model_is_not_found_and_told_what_exists(serve: Serve, front: st
     assert detail(error, error_details_pb2.ResourceInfo).resource_name == "minst"
 
 
+@pytest.mark.parametrize("name", ["a" * 10_000, "é" * 3_000, "a" * 2**20])
+def test_unknown_model_of_any_name_is_not_found(serve: Serve, front: str, name: str) -> None:
+    error = failure(lambda: serve(front).classify(request_for(1, model=name)).result())
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert (error.details() or "").startswith(f"no model '{name[:10]}")
+    assert (error.details() or "").endswith(f"{name[-10:]}'; loaded: mnist")
+    assert detail(error, error_details_pb2.ResourceInfo).resource_name.startswith(name[:10])
+
+
 def test_unknown_version_is_not_found_and_told_what_exists(serve: Serve, front: str) -> None:
     served = serve(front)
     assert served.classify(request_for(1, version=1)).result().version == 1

@@ -197,8 +197,8 @@ def test_sizes_given_are_kept() -> None:
         max_batch=7,
         max_message_bytes=2**30,
         max_queue_bytes=2**33,
+        max_stream_bytes=2**33,
         max_decoder_bytes=2**30,
-        max_stream_bytes=2**30,
     )
     assert choose_sizes(settings, 2) == settings
     assert choose_sizes(settings, 2, 64 * MIB) == settings
