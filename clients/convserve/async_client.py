@@ -12,7 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,11 +22,13 @@ import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
+from convserve.arguments import seconds, text
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
-from convserve.calls import Images, Question, checked, split, split_images
+from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
+from convserve.encoded import File, is_bytes
 from convserve.errors import (
     Cancelled,
     ClientClosed,
@@ -37,7 +39,8 @@ from convserve.errors import (
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
 from convserve.model_choice import ModelChoice
-from convserve.models import ModelInfo, read_models
+from convserve.models import ModelInfo, find_model, read_models
+from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
@@ -46,7 +49,6 @@ from convserve.settings import (
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
     Settings,
-    checked_timeout_s,
     default_model,
     default_server,
 )
@@ -134,11 +136,12 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify.
         """
-        return await self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+        calls = split(pixels, self._settings)
+        return await self._ask(calls, model, version, top_k, self._deadline(timeout))
 
     async def classify_images(
         self,
-        images: bytes | Sequence[bytes],
+        images: File | Sequence[File],
         *,
         model: str | None = None,
         version: int | None = None,
@@ -148,7 +151,8 @@ class AsyncClient:
         """Classifies one picture file or many; as Client.classify_images.
 
         Args:
-            images: The bytes of one file, or of several in a sequence.
+            images: As for Client.classify_images. Paths are read, and pictures of Pillow encoded,
+                in another thread.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.
@@ -157,8 +161,13 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify_images.
         """
-        calls = split_images(images, self._settings)
-        return await self._ask(calls, model, version, top_k, timeout)
+        deadline = self._deadline(timeout)
+        kind = await self._kind(model, version, deadline) if has_pictures(images) else ""
+        if is_bytes(images):
+            calls = split_images(images, self._settings)
+        else:  # Files are read and pictures encoded, which is no work for the event loop.
+            calls = await asyncio.to_thread(split_images, images, self._settings, kind)
+        return await self._ask(calls, model, version, top_k, deadline)
 
     async def stream(
         self,
@@ -222,7 +231,7 @@ class AsyncClient:
         try:
             with self._calling(deadline):
                 reply = await self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=service),
+                    health_pb2.HealthCheckRequest(service=text("service", service)),
                     timeout=deadline.left_s(),
                     wait_for_ready=self._settings.wait_for_ready,
                 )
@@ -277,9 +286,8 @@ class AsyncClient:
         model: str | None,
         version: int | None,
         top_k: int | None,
-        timeout: float | None,
+        deadline: Deadline,
     ) -> Classification:
-        deadline = self._deadline(timeout)
         question = await self._question(calls, model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
@@ -288,7 +296,7 @@ class AsyncClient:
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
-            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
         )
 
     async def _question(
@@ -299,24 +307,32 @@ class AsyncClient:
         top_k: int | None,
         deadline: Deadline,
     ) -> Question:
-        version, top_k = checked("version", version, bits=64), checked("top_k", top_k, bits=32)
-        name = self._choice.named(model) or self._choice.remembered(version, calls)
+        asked = Question.of(model, version, top_k)
+        name = self._choice.named(asked.model) or self._choice.remembered(asked.version, calls)
         if name is None:
-            name = self._choice.among(await self._models(deadline), version, calls)
-        return Question(name, version, top_k)
+            loaded = await self._models(deadline)
+            name = self._choice.among(loaded, asked.version, calls)
+        return replace(asked, model=name)
 
     async def _questions(
         self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
     ) -> Callable[[Images], Question]:
         """Returns what makes the question about each item of a stream."""
-        version, top_k = checked("version", version, bits=64), checked("top_k", top_k, bits=32)
-        if (name := self._choice.named(model)) is not None:
-            named = Question(name, version, top_k)
+        asked = Question.of(model, version, top_k)
+        if (name := self._choice.named(asked.model)) is not None:
+            named = replace(asked, model=name)
             return lambda _: named
         loaded = await self._models(deadline)
-        return lambda images: Question(
-            self._choice.among(loaded, version, [images]), version, top_k
+        return lambda images: replace(
+            asked, model=self._choice.among(loaded, asked.version, [images])
         )
+
+    async def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
+        """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
+        asked = Question.of(model, version, None)
+        loaded = await self._models(deadline)
+        name = self._choice.named(asked.model) or self._choice.of_pictures(loaded, asked.version)
+        return find_model(loaded, name, asked.version).kind
 
     async def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):

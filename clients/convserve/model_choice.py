@@ -111,6 +111,14 @@ class ModelChoice:
         sent = described(calls[0])
         return meant(models, version, lambda model: _fits_any(model, calls), sent)
 
+    def of_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
+        """Returns the model that is meant for pictures of Pillow, which fit a model of any kind.
+
+        Raises:
+            ConvserveError: As meant.
+        """
+        return meant(models, version, lambda _: True, "pictures of Pillow")
+
     def forget(self) -> None:
         """Makes the next request ask the server again."""
         self._seen = ()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
+import sys
 from dataclasses import dataclass
 
 from convserve.address import DEFAULT_SERVER, checked_server
-from convserve.errors import InvalidRequest
+from convserve.arguments import flag, integer, seconds, text
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 MODEL_VARIABLE = "CONVSERVE_MODEL"
@@ -43,12 +43,21 @@ class Settings:
     max_in_flight: int = MAX_IN_FLIGHT
 
     def __post_init__(self) -> None:
+        """Converts what came, so that a number is one of Python's.
+
+        Raises:
+            InvalidRequest: A setting is of another kind, or beyond its bounds.
+        """
         checked_server(self.server)
-        checked_timeout_s(self.timeout_s)
+        converted: dict[str, object] = {
+            "model": None if self.model is None else text("model", self.model),
+            "timeout_s": seconds("timeout", self.timeout_s),
+            "wait_for_ready": flag("wait_for_ready", self.wait_for_ready),
+        }
         for name in ("max_images_per_call", "max_bytes_per_call", "max_in_flight"):
-            value = getattr(self, name)
-            if value < 1:
-                raise InvalidRequest.of(name, f"was {value}; at least 1 is taken")
+            converted[name] = integer(name, getattr(self, name), 1, sys.maxsize)
+        for name, value in converted.items():
+            object.__setattr__(self, name, value)  # The only way into a frozen dataclass.
 
 
 def default_server() -> str:
@@ -59,14 +68,3 @@ def default_server() -> str:
 def default_model() -> str | None:
     """Returns the model for a client that is given none: CONVSERVE_MODEL, or None."""
     return os.environ.get(MODEL_VARIABLE) or None
-
-
-def checked_timeout_s(timeout_s: float) -> float:
-    """Returns the timeout if it is one.
-
-    Raises:
-        InvalidRequest: It is not a finite number of seconds above 0.
-    """
-    if math.isfinite(timeout_s) and timeout_s > 0:
-        return timeout_s
-    raise InvalidRequest.of("timeout", f"was {timeout_s}; seconds above 0 are taken")
