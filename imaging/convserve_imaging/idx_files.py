@@ -1,16 +1,16 @@
 """Two pairs of IDX files under MNIST's names, whatever is in them: pictures and their classes."""
 
-import zlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve_imaging import idx
 from convserve_imaging.errors import DatasetError
+from convserve_imaging.gzip_files import Content
 from convserve_imaging.mnist_files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from convserve_imaging.mnist_files import names_of as _published_names
 
@@ -18,7 +18,6 @@ Array = npt.NDArray[np.uint8]
 
 TRAIN = TRAIN_IMAGES.name, TRAIN_LABELS.name
 HELD_OUT = TEST_IMAGES.name, TEST_LABELS.name
-_CHUNK = 1 << 20  # bytes of a compressed file
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,10 @@ class Labelled:
     images: Array
     labels: Array
 
+    def numbered_from(self, first: int) -> "Labelled":
+        """Returns the same with classes from 0, where their labels begin with `first`."""
+        return Labelled(self.images, self.labels - np.uint8(first)) if first else self
+
 
 def find(folder: Path, name: str) -> Path:
     """Returns the path of one of the files in a folder.
@@ -40,9 +43,11 @@ def find(folder: Path, name: str) -> Path:
     Args:
         folder: where it is, gzip or not.
         name: that MNIST's has; one of pictures in colour has four axes, and may say so: "idx4".
+            Where no file is called so, it may have the name of a data set before it, and "test"
+            for "t10k", as EMNIST's: "emnist-letters-test-images-idx3-ubyte".
 
     Raises:
-        DatasetError: it is not there.
+        DatasetError: it is not there, or those of several data sets are.
     """
     names = names_of(name)
     for each in names:
@@ -50,12 +55,33 @@ def find(folder: Path, name: str) -> Path:
             return folder / each
     if not folder.is_dir():
         raise DatasetError(f"no folder {folder}")
-    raise DatasetError(f"{folder} has none of {', '.join(names)}")
+    found = _prefixed(folder, name)
+    if not found:
+        raise DatasetError(f"{folder} has none of {', '.join(names)}")
+    if len(found) > 1:
+        raise DatasetError(
+            f"{folder}: expected the four files of one data set, got those of {len(found)} "
+            f"({', '.join(sorted(found))}); move one's into a folder of its own"
+        )
+    return found.popitem()[1]
 
 
 def has_held_out(folder: Path) -> bool:
     """Returns whether a folder has a file of the held-out part, under any name that it may have."""
-    return any((folder / each).is_file() for name in HELD_OUT for each in names_of(name))
+    exact = ((folder / each).is_file() for name in HELD_OUT for each in names_of(name))
+    return any(exact) or any(_prefixed(folder, name) for name in HELD_OUT)
+
+
+def _prefixed(folder: Path, name: str) -> dict[str, Path]:
+    """Returns the files that may be meant by a name, by the data set that their names say."""
+    part, kind, *_ = name.split("-")
+    parts = "t10k|test" if part == "t10k" else part
+    pattern = re.compile(rf"(?:(.+)-)?(?:{parts})-{kind}[-.]idx[134]-ubyte(?:\.gz)?")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if (matched := pattern.fullmatch(path.name)) and path.is_file():
+            found.setdefault(matched[1] or "", path)
+    return found
 
 
 def names_of(name: str) -> list[str]:
@@ -100,40 +126,44 @@ def read(path: Path) -> Array:
     """Returns the array in an IDX file of bytes: uint8 of one to four axes, read-only.
 
     Args:
-        path: of the file; one that ends with .gz is decompressed, no further than its header says.
+        path: of the file; gzip is unpacked, whatever its name, no further than its header says.
 
     Raises:
         DatasetError: it cannot be read, is damaged, or no IDX file.
     """
+    name = str(path)
     try:
         with path.open("rb") as file:
-            data = _unpacked(file, path) if path.suffix == ".gz" else file.read()
+            content = Content(file, name)
+            head = content.upto(idx.LONGEST_HEADER)
+            shape = idx.read_shape(head, name)
+            # One byte more than it should have: a bomb stays small.
+            most = idx.size(shape) + 1 if content.is_packed else path.stat().st_size
+            data = content.upto(max(most, len(head)), idx.size(shape))
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
-    return idx.decode(data, idx.read_shape(data[: idx.LONGEST_HEADER], str(path)), str(path))
+    return idx.decode(data, shape, name)
 
 
-def _unpacked(file: IO[bytes], path: Path) -> bytes:
-    """Returns the decompressed file, cut one byte after its proper size: a bomb stays small."""
-    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
-    content, most = bytearray(), idx.LONGEST_HEADER
-    size: int | None = None
-    try:
-        while not unpacker.eof and len(content) < most:
-            packed = unpacker.unconsumed_tail or file.read(_CHUNK)
-            more = unpacker.decompress(packed, most - len(content))
-            if not packed and not more:
-                break
-            content += more
-            if size is None and len(content) == most:
-                size = idx.size(idx.read_shape(bytes(content), str(path)))
-                most = size + 1
-    except zlib.error as error:
-        raise DatasetError(f"{path}: damaged gzip: {error}") from error
-    if not unpacker.eof and len(content) < most:
-        of = "" if size is None else f" of {size:,}"
-        raise DatasetError(f"{path}: damaged gzip: it ends after {len(content):,} bytes{of}")
-    return bytes(content)
+def first_label(labels: Array, names: Sequence[str]) -> int:
+    """Returns the label of the first of some classes: 0, or what else a data set begins with.
+
+    EMNIST's letters have the labels 1 to 26. Labels that are as many as the classes say it
+    themselves; where some are missing, names that are numbers say it, as "1" to "26" do.
+
+    Args:
+        labels: uint8 [N], 1 or more.
+        names: of the classes.
+    """
+    least, most = int(labels.min()), int(labels.max())
+    if most - least + 1 == len(names):
+        return least
+    if names[0].isascii() and names[0].isdecimal():
+        first = int(names[0])
+        follow = list(names) == [str(first + number) for number in range(len(names))]
+        if follow and first <= least and most < first + len(names):
+            return first
+    return 0
 
 
 def _times(sizes: tuple[int, ...]) -> str:

@@ -1,7 +1,7 @@
 """The four files of MNIST: their names, shapes and digests, and a folder that holds them."""
 
 import hashlib
-import zlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from convserve_imaging import idx
 from convserve_imaging.errors import DatasetError
+from convserve_imaging.gzip_files import Content
 
 LARGEST_GZIP = 32 * 2**20  # bytes; the largest of the four is 9.9 MB
 
@@ -104,22 +105,13 @@ def are_published(folder: Path) -> bool:
 
 
 def gunzip(data: bytes, file: MnistFile, name: str) -> bytes:
-    """Returns the decompressed file, cut one byte after its proper size: a bomb stays small.
+    """Returns a file, unpacked if it is gzip, cut one byte after its proper size.
 
     Raises:
         DatasetError: it is damaged.
     """
     size = idx.size(file.shape)
-    try:
-        unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: with a gzip header
-        content = unpacker.decompress(data, size + 1)
-    except zlib.error as error:
-        raise DatasetError(f"{name}: damaged gzip: {error}") from error
-    if not unpacker.eof and len(content) <= size:
-        raise DatasetError(
-            f"{name}: damaged gzip: it ends after {len(content):,} bytes of {size:,}"
-        )
-    return content
+    return Content(io.BytesIO(data), name).upto(size + 1, size)
 
 
 def _find(folder: Path, file: MnistFile) -> Path:
@@ -143,10 +135,9 @@ def names_of(name: str) -> list[str]:
 
 
 def _read(path: Path, file: MnistFile) -> bytes:
-    limit = LARGEST_GZIP if path.suffix == ".gz" else idx.size(file.shape) + 1
+    size = idx.size(file.shape)
     try:
         with path.open("rb") as opened:
-            data = opened.read(limit)
+            return Content(opened, str(path)).upto(size + 1, size)
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}") from error
-    return gunzip(data, file, str(path)) if path.suffix == ".gz" else data

@@ -1,5 +1,8 @@
+import bz2
 import gzip
+import lzma
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +51,12 @@ def _repacked(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     [
         ("images-idx3", lambda data: data[:-200], r"damaged gzip: it ends after [\d,]+ bytes of"),
         ("labels-idx1", lambda data: data[:-9], "damaged gzip: it ends after "),
-        ("labels-idx1", lambda _: b"<html>", "damaged gzip: .*incorrect header"),
-        ("labels-idx1", lambda _: b"", "damaged gzip: it ends after 0 bytes"),
+        ("labels-idx1", lambda data: data[:-5] + bytes(5), "damaged gzip: CRC check failed"),
+        ("labels-idx1", lambda data: data + b"more", r"damaged gzip: Not a gzipped file \(b'mo'"),
+        ("labels-idx1", lambda _: b"<html>", "begins with 3c68746d; an IDX file of bytes begins"),
+        ("labels-idx1", lambda _: b"", "begins with nothing; an IDX file of bytes begins with"),
+        ("labels-idx1", lzma.compress, r"ubyte.gz: expected IDX or gzip, got xz; unpack it: xz -d"),
+        ("labels-idx1", bz2.compress, "expected IDX or gzip, got bzip2; unpack it: bzip2 -d"),
         (
             "labels-idx1",
             _repacked(lambda _: b"<html>"),
@@ -102,6 +109,41 @@ def test_bomb_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> Non
     (tmp_path / f"{LABELS}.gz").write_bytes(bomb)
     with pytest.raises(DatasetError, match="has 20 bytes, expected 18"):
         idx_files.read(tmp_path / f"{LABELS}.gz")
+
+
+MEMBERS = {
+    "one": [],
+    "two, cut within the header": [5],
+    "two, cut within the pixels": [500],
+    "one a byte of the header": list(range(1, 17)),
+    "an empty one in between": [7, 7],
+}
+
+
+@pytest.mark.parametrize("cuts", MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize("tail", [b"", bytes(1), bytes(4_096)])
+def test_all_members_are_read_under_any_name(
+    tmp_path: Path, cuts: list[int | None], tail: bytes
+) -> None:
+    content, _ = labelled((2, 3), seed=1)
+    plain = encoded(content)
+    parts = [plain[start:end] for start, end in pairwise([None, *cuts, None])]
+    (tmp_path / "images").write_bytes(b"".join(map(gzip.compress, parts)) + tail)
+    assert np.array_equal(idx_files.read(tmp_path / "images"), content)
+
+
+def test_plain_file_that_is_named_gz_is_read(tmp_path: Path) -> None:
+    content = np.arange(7, dtype=np.uint8)
+    (tmp_path / "labels.gz").write_bytes(encoded(content))
+    assert np.array_equal(idx_files.read(tmp_path / "labels.gz"), content)
+
+
+def test_header_that_claims_more_than_memory_is_refused(tmp_path: Path) -> None:
+    claimed = idx.header((2**31, 2**31, 2**31)) + bytes(9)
+    for name, data in (("plain", claimed), ("packed", gzip.compress(claimed))):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DatasetError, match="has 25 bytes, expected 9,903,520,314,283,042,"):
+            idx_files.read(tmp_path / name)
 
 
 def test_no_pictures_at_all_are_said(tmp_path: Path) -> None:

@@ -43,8 +43,7 @@ def test_file_is_found_under_each_of_its_names(tmp_path: Path, name: str) -> Non
     content = b"content"
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert idx_files.has_held_out(tmp_path)
-    if not name.endswith(".gz"):
-        assert mnist_files.read_folder(tmp_path, [TEST_LABELS]) == {TEST_LABELS.name: content}
+    assert mnist_files.read_folder(tmp_path, [TEST_LABELS]) == {TEST_LABELS.name: content}
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
@@ -57,7 +56,8 @@ def test_bomb_is_cut_one_byte_after_its_proper_size() -> None:
     assert len(mnist_files.gunzip(bomb, TEST_LABELS, "bomb")) == 10_009
 
 
-@pytest.mark.parametrize("data", [b"", b"<html>", gzip.compress(bytes(10_000))[:-10]])
-def test_damaged_gzip_is_named(data: bytes) -> None:
+@pytest.mark.parametrize("end", [-1, -10, 20])
+def test_damaged_gzip_is_named(end: int) -> None:
+    data = gzip.compress(bytes(10_000))[:end]
     with pytest.raises(DatasetError, match=r"^here: damaged gzip: "):
         mnist_files.gunzip(data, TEST_LABELS, "here")

@@ -118,6 +118,7 @@ def _of_its_own(folder: str, model: ModelInfo) -> tuple[Pixels, list[str]]:
             f"{folder} holds pictures of {_times(shape)}, and {model.name} takes pictures of"
             f" {_times(model.input_shape)}"
         )
+    found = found.numbered_from(idx_files.first_label(found.labels, model.labels))
     if (highest := int(found.labels.max())) >= len(model.labels):
         raise InvalidRequest(
             f"{folder} has the label {highest}, and {model.name} has {len(model.labels)} labels,"

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import shutil
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convserve_imaging import idx_files
 from convserve_imaging.mnist_files import TEST_LABELS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PIXELS, InputSpec, Manifest
 from convserve_trainer.data import idx_sets, idx_sources
@@ -77,7 +79,7 @@ def test_names_come_from_the_option_then_the_file(tmp_path: Path) -> None:
     ("names", "message"),
     [
         ("a\nb\n", r"a picture has the label 2, but .*labels.txt names 2 classes, 0 to 1"),
-        ("a\nb\nc\nd\n", "no picture to train on of the class d"),
+        ("a\nb\nc\nd\n", r"no picture to train on of the class d \(label 3\); labels must"),
         ("a\n\nc\n", "labels.txt: the name of class 1 is '', which is no text"),
         ("a\nb\na\n", "labels.txt: 'a' is there twice"),
         (b"\xff\xfe\x00", "labels.txt: not a text file"),
@@ -92,12 +94,101 @@ def test_names_that_do_not_fit_are_said(tmp_path: Path, names: str | bytes, mess
 
 
 def test_classes_that_have_no_picture_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no picture to train on of the class 1$"):
+    with pytest.raises(
+        DataError, match="no picture to train on of the class 1; labels must follow"
+    ):
         _load(write(tmp_path / "train", (3, 0, 3)))
-    with pytest.raises(DataError, match="no picture held out of the class 0, 2$"):
+    with pytest.raises(DataError, match="no picture held out of the class 0, 2; labels must"):
         _load(write(tmp_path / "held-out", held_out=(0, 3, 0)))
     with pytest.raises(DataError, match="has one class only: two or more are needed"):
         _load(write(tmp_path / "one", (3,), (3,)))
+
+
+def _write_from(first: int, folder: Path, **more: Any) -> Path:
+    """Writes a data set whose labels begin with another number than 0."""
+    write(folder, **more)
+    for name in ("train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"):
+        labels = np.frombuffer((folder / name).read_bytes(), np.uint8, offset=8)
+        (folder / name).write_bytes(encoded(labels + np.uint8(first)))
+    return folder
+
+
+@pytest.mark.parametrize("first", [1, 5, 253])
+def test_labels_may_begin_with_any_number(tmp_path: Path, first: int) -> None:
+    data, said = _load(_write_from(first, tmp_path))
+    assert data.labels == (str(first), str(first + 1), str(first + 2))
+    assert f"3 classes with the labels {first} to {first + 2}; " in said[0]
+    assert np.bincount(data.train.labels).tolist() == [20, 20, 20]
+    named, _ = _load(tmp_path, ["a", "b", "c"])
+    assert named.labels == ("a", "b", "c")
+    for labels in (data.labels, named.labels):
+        pictures = idx_sets.held_out(tmp_path, None, _manifest(labels))
+        assert np.array_equal(_all(pictures)[1], _all(data.held_out)[1])
+
+
+@pytest.mark.parametrize("names", [["_", "a", "b", "c"], ["a", "b"]])
+def test_names_for_labels_from_one_are_as_many(tmp_path: Path, names: list[str]) -> None:
+    _write_from(1, tmp_path)
+    message = rf"are 1 to 3: expected 3 names from --labels, got {len(names)}$"
+    with pytest.raises(DataError, match=message):
+        _load(tmp_path, names)
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    with pytest.raises(DataError, match=f"expected 3 names from .*labels.txt, got {len(names)}$"):
+        _load(tmp_path)
+
+
+def test_labels_with_a_gap_are_named(tmp_path: Path) -> None:
+    _write_from(1, tmp_path, train=(3, 0, 3, 3), held_out=(3, 0, 3, 3), shape=(12, 16))
+    with pytest.raises(DataError, match="no picture to train on of the class 2; labels must foll"):
+        _load(tmp_path)
+    with pytest.raises(DataError, match=r"no picture to train on of the class b \(label 2\); labe"):
+        _load(tmp_path, ["a", "b", "c", "d"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "first"),
+    [
+        ([0, 1, 2], "abc", 0),
+        ([1, 2, 3], "abc", 1),
+        ([1, 2], "abc", 0),  # of 0 to 2, as a part of any data set may be
+        ([1, 2], "123", 1),
+        ([0, 1, 2], "123", 0),
+        ([4, 9], "345678", 4),
+        ([2, 3], "0123", 0),
+        ([9], "abc", 0),
+    ],
+)
+def test_first_label_is_told_by_the_labels_or_their_names(
+    labels: list[int], names: str, first: int
+) -> None:
+    assert idx_files.first_label(np.array(labels, np.uint8), list(names)) == first
+
+
+def _as_emnist(folder: Path, name: str = "emnist-letters") -> Path:
+    """Writes a data set under EMNIST's names, numbered from 1."""
+    made = _write_from(1, folder / "made", shape=(28, 28))
+    for part, its in (("train", "train"), ("t10k", "test")):
+        for kind in ("images-idx3", "labels-idx1"):
+            packed = gzip.compress((made / f"{part}-{kind}-ubyte").read_bytes())
+            (folder / f"{name}-{its}-{kind}-ubyte.gz").write_bytes(packed)
+    shutil.rmtree(made)
+    return folder
+
+
+def test_files_may_have_the_names_of_emnist(tmp_path: Path) -> None:
+    data, _ = _load(_as_emnist(tmp_path))
+    assert data.labels == ("1", "2", "3")
+    assert (len(data.train), len(data.held_out)) == (60, 30)
+    assert idx_files.has_held_out(tmp_path)
+    manifest = _manifest(data.labels, height=28, width=28, channels=1)
+    assert len(idx_sets.held_out(tmp_path, None, manifest)) == 30
+
+
+def test_files_of_several_data_sets_are_named(tmp_path: Path) -> None:
+    _as_emnist(_as_emnist(tmp_path), "emnist-digits")
+    message = r"files of one data set, got those of 2 \(emnist-digits, emnist-letters\); move one's"
+    with pytest.raises(DataError, match=message):
+        _load(tmp_path)
 
 
 def test_parts_of_other_sizes_are_refused(tmp_path: Path) -> None:

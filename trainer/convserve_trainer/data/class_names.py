@@ -12,7 +12,11 @@ FILE = "labels.txt"
 
 
 def class_names(
-    folder: Path, given: Sequence[str] | None, count: int, known: Sequence[str] | None = None
+    folder: Path,
+    given: Sequence[str] | None,
+    count: int,
+    known: Sequence[str] | None = None,
+    first: int = 0,
 ) -> tuple[str, ...]:
     """Returns the names of the classes of a data set, in the order of their numbers.
 
@@ -21,17 +25,24 @@ def class_names(
         given: names that take the place of the file's; None for none.
         count: of classes that the data have.
         known: names where neither is there, of a bundle or a data set; None for the numbers.
+        first: number of the first class.
 
     Raises:
-        DataError: the data have one class only, or more than names; a name is empty, not
-            printable, or there twice; or the file cannot be read.
+        DataError: the data have one class only, or more than names; their numbers begin with
+            another one than 0, and the names are not as many; a name is empty, not printable, or
+            there twice; or the file cannot be read.
     """
     names, where = given, "--labels"
     if names is None and (folder / FILE).exists():
         names, where = _read(folder / FILE), shown(folder / FILE)
     if names is None:
-        names = known or [str(number) for number in range(count)]
+        names = known or [str(number) for number in range(first, first + count)]
         where = "the bundle"  # the numbers, and Fashion-MNIST's names, are always enough
+    if first and count != len(names):
+        raise DataError(
+            f"{shown(folder)}: the labels of its pictures are {first} to {first + count - 1}: "
+            f"expected {count} names from {where}, got {len(names)}"
+        )
     if count > len(names):
         raise DataError(
             f"{shown(folder)}: a picture has the label {count - 1}, but {where} names "

@@ -58,16 +58,20 @@ def load(folder: Path, names: Sequence[str] | None, limit: int | None, say: Say)
             f"{shown(folder)}: pictures to train on have {_size(train)}, those held out "
             f"{_size(held_out)}"
         )
-    count = 1 + max(int(train.labels.max()), int(held_out.labels.max()))
+    every = np.concatenate([train.labels, held_out.labels])
+    first = int(every.min())
+    count = 1 + int(every.max()) - first
     fashion = _is_fashion_mnist(folder)
-    labels = class_names(folder, names, count, FASHION_NAMES if fashion else None)
+    labels = class_names(folder, names, count, FASHION_NAMES if fashion else None, first)
+    train, held_out = train.numbered_from(first), held_out.numbered_from(first)
     what = "Fashion-MNIST" if fashion else _not_mnist(folder)
     say(
         f"{shown(folder)}: {len(train.labels):,} pictures to train on and "
-        f"{len(held_out.labels):,} held out, {_size(train)}, {len(labels)} classes; {what}"
+        f"{len(held_out.labels):,} held out, {_size(train)}, {len(labels)} classes"
+        f"{f' with the labels {first} to {first + count - 1}' if first else ''}; {what}"
     )
     for part, which in ((train, "to train on"), (held_out, "held out")):
-        _check_classes(folder, part, labels, which)
+        _check_classes(folder, part, labels, which, first)
     check_limit(limit, len(labels))
     train = _limited(train, limit)
     whole = Dataset(train.images, train.labels, held_out.images, held_out.labels)
@@ -105,6 +109,8 @@ def held_out(folder: Path, names: Sequence[str] | None, manifest: Manifest) -> P
             f"{shown(folder)} has pictures of {' x '.join(map(str, found))}, the bundle "
             f"{manifest.name} takes {' x '.join(map(str, taken))}"
         )
+    first = idx_files.first_label(part.labels, manifest.labels)
+    part = part.numbered_from(first)
     count = 1 + int(part.labels.max())
     labels = class_names(folder, names, count, manifest.labels)
     if labels != tuple(manifest.labels):
@@ -126,11 +132,18 @@ def _mixed(part: Labelled) -> Pictures:
     return Part(ArrayPictures(part.images, part.labels), order)
 
 
-def _check_classes(folder: Path, part: Labelled, labels: Sequence[str], which: str) -> None:
+def _check_classes(
+    folder: Path, part: Labelled, labels: Sequence[str], which: str, first: int
+) -> None:
     there = set(np.unique(part.labels).tolist())
-    missing = [name for number, name in enumerate(labels) if number not in there]
+    missing = {name: first + n for n, name in enumerate(labels) if n not in there}
     if missing:
-        raise DataError(f"{shown(folder)}: no picture {which} of the class {', '.join(missing)}")
+        numbers = [str(number) for number in missing.values()]
+        named = "" if numbers == list(missing) else f" (label {', '.join(numbers)})"
+        raise DataError(
+            f"{shown(folder)}: no picture {which} of the class {', '.join(missing)}{named}; labels "
+            "must follow each other, each with pictures in both parts"
+        )
 
 
 def _limited(part: Labelled, limit: int | None) -> Labelled:
