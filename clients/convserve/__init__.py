@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         UnexpectedReply,
     )
     from convserve.health import Health
-    from convserve.models import ModelInfo
+    from convserve.models import ModelInfo, RefusedVersion
     from convserve.results import Classification, Guess, Result, Timings
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "NotSupported",
     "OtherEventLoop",
     "PermissionDenied",
+    "RefusedVersion",
     "Result",
     "ServerBusy",
     "ServerFault",
@@ -92,6 +93,7 @@ _HOMES = {
     "InvalidRequest": "errors",
     "MessageTooLarge": "errors",
     "ModelInfo": "models",
+    "RefusedVersion": "models",
     "ModelNotFound": "errors",
     "NotSupported": "errors",
     "OtherEventLoop": "errors",

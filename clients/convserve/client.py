@@ -24,7 +24,13 @@ from convserve.flight import call_all
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
 from convserve.model_choice import ModelChoice
-from convserve.models import ModelInfo, find_model, read_models
+from convserve.models import (
+    ModelInfo,
+    RefusedVersion,
+    find_model,
+    read_models,
+    read_refused,
+)
 from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
@@ -241,6 +247,14 @@ class Client:
         """
         return self._models(self._deadline(timeout))
 
+    def refused(self, *, timeout: float | None = None) -> list[RefusedVersion]:
+        """Returns the versions that the server has refused to load, and why.
+
+        Raises:
+            ConvserveError: See errors.py.
+        """
+        return read_refused(self._listing(self._deadline(timeout)))
+
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Asks whether the server, or one service of it, answers calls.
 
@@ -356,13 +370,15 @@ class Client:
         return find_model(loaded, name, asked.version).kind
 
     def _models(self, deadline: Deadline) -> list[ModelInfo]:
+        return read_models(self._listing(deadline))
+
+    def _listing(self, deadline: Deadline) -> classifier_pb2.ListModelsResponse:
         with self._calling(deadline):
-            reply = self._stubs().classifier.ListModels(
+            return self._stubs().classifier.ListModels(
                 classifier_pb2.ListModelsRequest(),
                 timeout=deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
             )
-        return read_models(reply)
 
     @contextmanager
     def _calling(self, deadline: Deadline) -> Iterator[None]:

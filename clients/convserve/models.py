@@ -56,6 +56,29 @@ class ModelInfo:
     manifest: bundle_pb2.Manifest = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedVersion:
+    """A version in the server's models folder that is not served.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        reason: Why, for people.
+    """
+
+    name: str
+    version: int
+    reason: str
+
+
+def read_refused(reply: classifier_pb2.ListModelsResponse) -> list[RefusedVersion]:
+    """Returns what is refused by a reply, in its order: by name, the newest version first."""
+    return [
+        RefusedVersion(name=one.name, version=one.version, reason=one.reason)
+        for one in reply.refused
+    ]
+
+
 def read_models(reply: classifier_pb2.ListModelsResponse) -> list[ModelInfo]:
     """Returns the models of a reply, in its order: by name, the newest version first."""
     return [_read_model(model) for model in reply.models]

@@ -9,7 +9,15 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from convserve import AsyncClient, Classification, Client, ConvserveError, Health, ModelInfo
+from convserve import (
+    AsyncClient,
+    Classification,
+    Client,
+    ConvserveError,
+    Health,
+    ModelInfo,
+    RefusedVersion,
+)
 from convserve.ledger import Item
 from tests.clients.scripted_server import PATIENCE_S
 
@@ -21,6 +29,7 @@ class AnyClient(Protocol):
     def classify_images(self, images: Any, **options: Any) -> Classification: ...
     def stream(self, items: Iterable[Item], **options: Any) -> Iterator[tuple[int, Outcome]]: ...
     def models(self, **options: Any) -> list[ModelInfo]: ...
+    def refused(self, **options: Any) -> list[RefusedVersion]: ...
     def health(self, service: str = "", **options: Any) -> Health: ...
     def close(self) -> None: ...
 
@@ -37,6 +46,9 @@ class SyncFace:
 
     def models(self, **options: Any) -> list[ModelInfo]:
         return self._client.models(**options)
+
+    def refused(self, **options: Any) -> list[RefusedVersion]:
+        return self._client.refused(**options)
 
     def health(self, service: str = "", **options: Any) -> Health:
         return self._client.health(service, **options)
@@ -98,6 +110,10 @@ class AsyncFace:
 
     def models(self, **options: Any) -> list[ModelInfo]:
         result: list[ModelInfo] = self._loop.run(self._client.models(**options))
+        return result
+
+    def refused(self, **options: Any) -> list[RefusedVersion]:
+        result: list[RefusedVersion] = self._loop.run(self._client.refused(**options))
         return result
 
     def health(self, service: str = "", **options: Any) -> Health:

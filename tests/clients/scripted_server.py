@@ -158,7 +158,8 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
     Attributes:
         answer: Answers each Classify, and by default each request of a stream.
         answer_stream: Answers a whole stream.
-        models: What ListModels lists.
+        models: What ListModels lists as loaded.
+        refused: What it lists as refused.
         health: Status by name of the service.
         requests: The Classify requests that came, retries too; the first 10,000 are kept.
         peers: The connection that each of them came over.
@@ -173,6 +174,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self.answer: Answer = answer
         self.answer_stream: StreamAnswer = self._answer_each
         self.models = [model("mnist")]
+        self.refused: list[classifier_pb2.RefusedVersion] = []
         self.health: dict[str, int] = {"": health_pb2.HealthCheckResponse.SERVING}
         self.requests = Recorder[classifier_pb2.ClassifyRequest]()
         self.peers = Recorder[str]()
@@ -230,7 +232,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self, request: classifier_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> classifier_pb2.ListModelsResponse:
         self.lists += 1
-        return classifier_pb2.ListModelsResponse(models=self.models)
+        return classifier_pb2.ListModelsResponse(models=self.models, refused=self.refused)
 
     def stream_response(
         self, message: classifier_pb2.StreamClassifyRequest

@@ -26,6 +26,7 @@ NAMES = [
     "NotSupported",
     "OtherEventLoop",
     "PermissionDenied",
+    "RefusedVersion",
     "Result",
     "ServerBusy",
     "ServerFault",

@@ -170,6 +170,11 @@ def test_version_that_hangs_while_it_loads_is_refused_and_the_old_one_serves_on(
     write_bundle(models, "mnist", 3)
     for _ in range(2):
         server.wait_for("mnist/3 is served by")
+    with channel_to(address) as channel:
+        stub: Any = ClassifierStub(channel)
+        (refused,) = stub.ListModels(pb.ListModelsRequest(), timeout=WAIT_S).refused
+    assert (refused.name, refused.version) == ("mnist", 2)
+    assert refused.reason.startswith("the worker that loaded it first did not finish loading")
     assert server.terminate() == 0
 
 
