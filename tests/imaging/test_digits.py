@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw
 
-from convserve_imaging import digits
 from convserve_imaging.digits import centre
 from convserve_imaging.errors import BlankPictureError, PictureError, TooManyPixelsError
 
@@ -245,12 +244,10 @@ def test_bomb_is_refused_by_its_header(
         centre(_png_header(width, height))
 
 
-def test_image_object_above_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digits, "MAX_PIXELS", 300 * 200 - 1)
+def test_image_object_above_the_limit_is_refused() -> None:
     with pytest.raises(TooManyPixelsError, match="has 300 x 200 pixels; at most 59,999"):
-        centre(REFERENCE)
-    monkeypatch.setattr(digits, "MAX_PIXELS", 300 * 200)
-    assert centre(REFERENCE).any()
+        centre(REFERENCE, max_pixels=300 * 200 - 1)
+    assert centre(REFERENCE, max_pixels=300 * 200).any()
 
 
 def test_missing_file_is_an_os_error(tmp_path: Path) -> None:
