@@ -16,12 +16,18 @@ import grpc
 import grpc.aio
 import uvloop
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from convserve_server.config import address
-from convserve_server.errors import ServeError, fitting, to_trailers
+from convserve_server.errors import (
+    ServeError,
+    Unimplemented,
+    fitting,
+    listed,
+    quoted,
+    to_trailers,
+)
 from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
-from convserve_server.fronts import health, streams
+from convserve_server.fronts import health, reflection, streams
 from convserve_server.service import service
 
 _MAX_PENDING = 2**20
@@ -29,6 +35,9 @@ _NEVER_MS = 2**31 - 1
 
 #: Header fields of a call, all together, bytes; as on the native front.
 _MAX_METADATA = 2**14
+
+#: A call to a method that there is not is read for so long before it is refused, s.
+_HEAR_OUT_S = 1.0
 
 #: So many calls, each after the answer to the last, are taken for those of a lone caller.
 ALONE_IN_A_ROW = 16
@@ -178,9 +187,9 @@ class GrpcioFront:
             [grpc.method_handlers_generic_handler(name, table) for name, table in methods.items()]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            [*options.services, health.SERVICE, reflection.SERVICE_NAME], server
-        )
+        described = [*options.services, health.SERVICE]
+        everything_else = _Nothing([*described, *reflection.SERVICES])
+        server.add_generic_rpc_handlers([*reflection.handlers(described), everything_else])
         return server
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -199,9 +208,7 @@ class GrpcioFront:
             # the next garbage collection.
             del payload
             if isinstance(outcome, ServeError):
-                await context.abort(
-                    _CODES[outcome.code], fitting(str(outcome)), to_trailers(outcome)
-                )
+                await _abort(context, outcome)
             return outcome  # type: ignore[return-value]  # abort raises
 
         return grpc.unary_unary_rpc_method_handler(handle)
@@ -257,6 +264,37 @@ class GrpcioFront:
         done = self._pending.pop(call_id, None)
         if done is not None:
             done(outcome)
+
+
+class _Nothing(grpc.GenericRpcHandler):
+    """Answers calls to methods that there are not; the last of all handlers.
+
+    Args:
+        services: that there are.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = listed(sorted(services))
+
+    def service(self, details: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The handler of any call."""
+
+        async def refuse(_: Any, context: Any) -> None:
+            # The native front resets a call that is answered before all of it was read, and its
+            # answer may be lost. Who sends without end gets it all the same.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEAR_OUT_S):
+                    while await context.read() is not grpc.aio.EOF:
+                        pass
+            error = Unimplemented(f"no method {quoted(details.method)}; services: {self._services}")
+            await _abort(context, error)
+
+        # Also for unary calls, which differ only in how many messages are sent.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+async def _abort(context: Any, error: ServeError) -> None:
+    await context.abort(_CODES[error.code], fitting(str(error)), to_trailers(error))
 
 
 class _Caller(NamedTuple):

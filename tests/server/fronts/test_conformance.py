@@ -206,8 +206,34 @@ def test_compressed_request_is_read(serve: Serve, front: str) -> None:
     assert answers(response) == [6]
 
 
-def test_unknown_method_is_unimplemented(serve: Serve, front: str) -> None:
-    error = failure(lambda: send_raw(serve(front), "/convserve.v1.Classifier/Nothing", b""))
+@pytest.mark.parametrize("method", ["/convserve.v1.Classifier/Nothing", "/no.Such/Classify", "/"])
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_stream"])
+def test_unknown_method_is_unimplemented_and_told_what_exists(
+    serve: Serve, front: str, method: str, kind: str
+) -> None:
+    channel: Any = serve(front).channel
+    call = getattr(channel, kind)(method)
+    if kind == "unary_unary":
+        error = failure(lambda: call(b"", timeout=WAIT_S))
+    else:
+        error = failure(lambda: list(call(iter([b""]), timeout=WAIT_S)))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert error.details() == (
+        f"no method {method!r}; services: convserve.v1.Classifier, grpc.health.v1.Health, "
+        "grpc.reflection.v1.ServerReflection, grpc.reflection.v1alpha.ServerReflection"
+    )
+
+
+def test_stream_to_an_unknown_method_that_does_not_end_is_unimplemented(
+    serve: Serve, front: str
+) -> None:
+    channel: Any = serve(front).channel
+    ended = threading.Event()
+    replies = channel.stream_stream("/no.Such/Method")(
+        iter(lambda: ended.wait(WAIT_S), True), timeout=WAIT_S
+    )
+    error = failure(lambda: list(replies))
+    ended.set()
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
