@@ -13,7 +13,7 @@ from tests.trainer import idx_files
 
 ROOT = Path(__file__).parents[2]
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
-WAIT_S = 240
+WAIT_S = 400
 #: ONNX Runtime 1.32 first looks its collector up about 9 s after its import.
 SERVED_S = 15
 

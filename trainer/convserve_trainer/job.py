@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from convserve_trainer.host import limits
+from convserve_trainer.host import limits, streams
 
 COMMAND = (sys.executable, "-m", "convserve_trainer.main")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
         command: that is run.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    streams.settle()
     kills = limits.out_of_memory_kills()
     status = _run([*command, *arguments])
     if status >= 0:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import operator
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TypeAlias
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.commands import convert_command, fit_command, sources
 from convserve_trainer.errors import Interrupted, TrainerError, UsageError
-from convserve_trainer.host import refusals, stops
+from convserve_trainer.host import refusals, stops, streams
 from convserve_trainer.lecture import commands as lecture_commands
 from convserve_trainer.sweep import command as sweep_command
 
@@ -54,12 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 2 for a wrong option and 1 for any other error, both explained by a line on standard
-        error; 130 after Ctrl-C and 143 after SIGTERM.
+        error; 130 after Ctrl-C and 143 after SIGTERM; 141 if nobody reads the output any more
+        and the command does nothing else.
     """
-    options = parser().parse_args(arguments)
+    streams.settle()
+    try:
+        options = parser().parse_args(arguments)
+    except SystemExit as end:  # after --help, or a wrong option
+        sys.exit(streams.flushed(int(end.code or 0)))
     options.typed = ["convserve-train", *(sys.argv[1:] if arguments is None else arguments)]
+    if options.outlives(options):
+        streams.outlive()
     with stops.raised():
-        return _run(options)
+        return streams.flushed(_run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -79,6 +87,8 @@ def _run(options: argparse.Namespace) -> int:
         print(f"convserve-train: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except OSError as error:  # a disk or a permission, not a fault of ours
+        if error.filename == streams.OUTPUT:
+            return streams.refused(error)
         print(f"convserve-train: {refusals.described(error)}", file=sys.stderr)
         return 1
     except MemoryError as error:
@@ -119,8 +129,14 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add(
-    commands: Commands, name: str, what: str, examples: str, run: Callable[..., None]
+    commands: Commands,
+    name: str,
+    what: str,
+    examples: str,
+    run: Callable[..., None],
+    outlives: Callable[[argparse.Namespace], bool] = lambda options: False,
 ) -> argparse.ArgumentParser:
+    """Adds a command; `outlives` is whether it goes on when nobody reads its output."""
     command = commands.add_parser(
         name,
         help=what,
@@ -128,25 +144,30 @@ def _add(
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, outlives=outlives)
     return command
+
+
+def _always(options: argparse.Namespace) -> bool:
+    return True
 
 
 def _add_fit(commands: Commands) -> None:
     what = "train a net, evaluate it, export it and publish it"
-    fit_command.add_options(_add(commands, "fit", what, fit_command.EXAMPLES, fit_command.run))
+    command = _add(commands, "fit", what, fit_command.EXAMPLES, fit_command.run, _always)
+    fit_command.add_options(command)
 
 
 def _add_convert(commands: Commands) -> None:
     what, examples = convert_command.WHAT, convert_command.EXAMPLES
     convert_command.add_options(
-        _add(commands, "convert", what, examples, convert_command.run), BUNDLE_HELP
+        _add(commands, "convert", what, examples, convert_command.run, _always), BUNDLE_HELP
     )
 
 
 def _add_sweep(commands: Commands) -> None:
     what, examples = sweep_command.WHAT, sweep_command.EXAMPLES
-    sweep_command.add_options(_add(commands, "sweep", what, examples, sweep_command.run))
+    sweep_command.add_options(_add(commands, "sweep", what, examples, sweep_command.run, _always))
 
 
 def _add_evaluate(commands: Commands) -> None:
@@ -188,7 +209,8 @@ def _add_recipes(commands: Commands) -> None:
 
 def _add_check_data(commands: Commands) -> None:
     what, examples = check_options.WHAT, check_options.EXAMPLES
-    check_options.add(_add(commands, "check-data", what, examples, _check_data))
+    fixes = operator.attrgetter("fix")
+    check_options.add(_add(commands, "check-data", what, examples, _check_data, fixes))
 
 
 def _add_lecture(commands: Commands) -> None:
@@ -196,7 +218,7 @@ def _add_lecture(commands: Commands) -> None:
     explain = _add(commands, "explain", what, examples, lecture_commands.explain)
     lecture_commands.add_explain_options(explain)
     what, examples = lecture_commands.LECTURE, lecture_commands.LECTURE_EXAMPLES
-    lecture = _add(commands, "lecture", what, examples, lecture_commands.lecture)
+    lecture = _add(commands, "lecture", what, examples, lecture_commands.lecture, _always)
     lecture_commands.add_lecture_options(lecture)
 
 

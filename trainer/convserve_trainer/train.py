@@ -107,6 +107,9 @@ def train(
     earlier = published.find(folder, target.version) if unless_published else None
     if earlier is None:
         _check_targets(target, keeping, numbers)
+    if others := bundle.passed_over(folder):
+        what = ", ".join(str(folder / other) for other in others)
+        print(f"not used: {what}: {bundle.VERSION}", file=out, flush=True)
     data = load()
     models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))

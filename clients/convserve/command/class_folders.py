@@ -16,6 +16,7 @@ from convserve.command.picture_paths import Found, find, suffixes_of
 from convserve.command.score import Verdict
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
+from convserve_imaging.folder_names import class_name, is_passed_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +50,24 @@ class ClassFolders:
         self._folder = folder
         self._kind = model.kind
         self._suffixes = suffixes_of(model.kind)
-        self._labels = class_names(folder)
-        for label in self._labels:
-            if label not in model.labels:
+        labels = {class_name(label): label for label in model.labels}
+        self._folders: dict[str, str] = {}
+        for name in class_names(folder):
+            label = labels.get(class_name(name))
+            if label is None:
                 raise InvalidRequest(
-                    f"{os.path.join(folder, label)} is no label of {model.name}; its labels are"
+                    f"{os.path.join(folder, name)} is no label of {model.name}; its labels are"
                     f" {', '.join(model.labels)}"
                 )
-            first = next(self._files(label))
+            self._folders[name] = label
+            first = next(self._files(name))
             if first.error is not None:
                 raise InvalidRequest(f"{first.path}: {Trouble.of(first.error).message}")
 
     def pictures(self) -> Iterator[LabelledFile]:
         """Yields all files, class by class."""
-        for label in self._labels:
-            for found in self._files(label):
+        for name, label in self._folders.items():
+            for found in self._files(name):
                 yield LabelledFile(label, found)
 
     def verdicts(
@@ -91,17 +95,17 @@ class ClassFolders:
         with closing(judged):
             yield from judged
 
-    def _files(self, label: str) -> Iterator[Found]:
-        return find([os.path.join(self._folder, label)], self._suffixes)
+    def _files(self, name: str) -> Iterator[Found]:
+        return find([os.path.join(self._folder, name)], self._suffixes)
 
 
 def class_names(folder: str) -> list[str]:
-    """Returns the names of the folders in a folder, sorted, without those that are hidden.
+    """Returns the names of the folders in a folder, sorted, but for hidden and systems' own.
 
     Raises:
         OSError: It cannot be read.
     """
     with os.scandir(folder) as entries:
         return sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            entry.name for entry in entries if entry.is_dir() and not is_passed_over(entry.name)
         )

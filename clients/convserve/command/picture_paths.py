@@ -7,6 +7,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from convserve_imaging.folder_names import is_passed_over
+
 STDIN = "-"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 _WITH_PNG = (*PHOTO_SUFFIXES, ".png")
@@ -39,7 +41,8 @@ def find(paths: Iterable[str], suffixes: tuple[str, ...]) -> Iterator[Found]:
 
     A file that is named is taken whatever it is called. Of a folder all files with one of the
     suffixes are taken, in the order of their names, then those of the folders in it. What is hidden
-    is passed over. Links are followed; a folder is entered once, however many links lead to it.
+    or a system's own is passed over. Links are followed; a folder is entered once, however many
+    links lead to it.
 
     Args:
         paths: Files and folders; "-" is standard input.
@@ -88,7 +91,7 @@ def _listed(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str
     files, folders = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if is_passed_over(entry.name):
                 continue
             try:
                 if entry.is_dir():

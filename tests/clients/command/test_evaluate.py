@@ -36,6 +36,20 @@ def write(label: str, *answers: int) -> None:
         (folder / f"{place:03}.jpg").write_bytes(bytes([100 + number]) + b"\n" * place)
 
 
+def test_folders_are_named_as_labels_however_accents_are_written(
+    server: ScriptedServer, capsys: Capture
+) -> None:
+    labels = list(server.models[0].manifest.labels)
+    server.models[0].manifest.labels[:] = ["caf\u00e9", *labels[1:]]
+    write("cafe\u0301", 0, 0)
+    Path("set/__MACOSX").mkdir()
+    assert main(["evaluate", "set"]) == 0
+    printed = capsys.readouterr().out
+    # The server of these tests answers with its own labels.
+    assert "right answers   0 of 2" in printed
+    assert printed.splitlines()[-1].startswith("caf\u00e9 "), "the model's way of writing it"
+
+
 def test_table_says_how_many_are_right_and_what_the_others_were_taken_for(
     capsys: Capture,
 ) -> None:

@@ -39,6 +39,14 @@ def test_folder_gives_its_pictures_by_name_and_then_those_of_its_folders() -> No
     assert "top/e.png" in paths("top", suffixes=suffixes_of("digits"))
 
 
+def test_folders_of_systems_are_passed_over(tree: Path) -> None:
+    for name in ("@eaDir", "__MACOSX", "lost+found"):
+        (tree / "z" / name).mkdir()
+        (tree / "z" / name / "thumbnail.jpg").touch()
+    assert paths("top/z") == ["top/z/1.jpg"]
+    assert paths("top/z/@eaDir") == ["top/z/@eaDir/thumbnail.jpg"], "it was named"
+
+
 @pytest.mark.usefixtures("tree")
 def test_what_is_named_is_taken_in_its_order_whatever_it_is_called() -> None:
     named = ["top/notes.txt", "-", "top/z", "top/.hidden.jpg", "absent.jpg"]

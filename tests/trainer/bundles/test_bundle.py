@@ -121,10 +121,35 @@ def test_bundle_is_found_by_file_version_or_model(tmp_path: Path) -> None:
 def test_bundle_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=f"{tmp_path / 'none'}: no such file or folder"):
         bundle.find(tmp_path / "none")
-    with pytest.raises(BundleError, match=f"{tmp_path}: holds neither model.onnx nor a version"):
+    nothing = f"^{tmp_path}: holds neither model.onnx nor a version folder with one"
+    with pytest.raises(BundleError, match=f"{nothing}$"):
         bundle.find(tmp_path)
     (tmp_path / "1").mkdir()
     with pytest.raises(BundleError, match="holds neither"):
+        bundle.find(tmp_path)
+
+
+def _versions(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.onnx").touch()
+    return folder
+
+
+def test_versions_that_are_none_are_named_with_the_rule(tmp_path: Path) -> None:
+    _versions(tmp_path, "001", "v2", ".3.tmp")
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(BundleError, match=r"; not used: 001, v2: a version is a whole number from"):
+        bundle.find(tmp_path)
+    assert bundle.passed_over(_versions(tmp_path, "1", "20")) == ["001", "v2"]
+    assert bundle.passed_over(tmp_path / "none") == []
+
+
+def test_folder_of_models_is_named_as_that(tmp_path: Path) -> None:
+    for name in ("my digits", "mnist"):
+        _versions(tmp_path / name, "1", "v2")
+    message = "; it is the folder of the models mnist, my digits: name one of them$"
+    with pytest.raises(BundleError, match=message):
         bundle.find(tmp_path)
 
 

@@ -42,6 +42,13 @@ def test_what_killed_publishers_have_left_is_removed_when_it_is_old(tmp_path: Pa
     }
 
 
+def test_folder_of_one_model_is_no_folder_of_all(tmp_path: Path) -> None:
+    publish(b"one", tmp_path, "mnist")
+    with pytest.raises(PublishError, match=f"got that of one, .* may be meant, {tmp_path}$"):
+        check_target(tmp_path / "mnist", "mnist", None)
+    check_target(tmp_path, "mnist", None)
+
+
 def test_files_beside_the_model_appear_with_it(tmp_path: Path) -> None:
     publish(b"one", tmp_path, "mnist", beside={"history.csv": b"epoch\n"})
     assert _content(tmp_path) == {"mnist/1/model.onnx": b"one", "mnist/1/history.csv": b"epoch\n"}

@@ -56,6 +56,19 @@ def test_missing_split_names_the_folders_there_are(tmp_path: Path, capsys: Capsy
     assert item["detail"] == "there is no such folder; there are: val"
 
 
+def test_names_are_the_same_in_nfc_and_nfd_and_folders_of_systems_no_classes(
+    tmp_path: Path, capsys: Capsys
+) -> None:
+    folder = fair_set(tmp_path)
+    for split, name in (("train", "cafe\u0301"), ("validation", "caf\u00e9")):
+        (folder / split / "cats").rename(folder / split / name)
+        (folder / split / "__MACOSX").mkdir()
+        save(folder / split / name / "@eaDir/0.jpg/thumbnail.jpg", picture(1))
+    check = Check(folder, capsys)
+    assert (check.status, check.kinds(), check.kinds("warning")) == (0, [], [])
+    assert {count["label"] for count in check.result["classes"]} == {"caf\u00e9", "dogs"}
+
+
 def test_empty_folder_is_an_error(tmp_path: Path, capsys: Capsys) -> None:
     check = Check(tmp_path, capsys)
     assert check.status == 1

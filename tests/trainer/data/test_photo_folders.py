@@ -1,13 +1,14 @@
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from convserve_trainer.data import photo_folders
+from convserve_trainer.data import passed_over, photo_folders
 from convserve_trainer.data.photo_folders import Photo
 from convserve_trainer.errors import DataError, TrainerError, UsageError
 from tests.trainer.drawn import draw, draw_parts
@@ -31,7 +32,7 @@ def test_labels_are_the_sorted_class_folders(tmp_path: Path) -> None:
         ("red/001.jpg", 2),
     ]
     assert all(photo.path == tmp_path / photo.name for photo in found.photos)
-    assert found.passed_over == 0
+    assert found.passed_over == ()
 
 
 def test_names_decide_what_counts_as_a_jpeg(tmp_path: Path) -> None:
@@ -48,7 +49,76 @@ def test_names_decide_what_counts_as_a_jpeg(tmp_path: Path) -> None:
     names = [photo.path.name for photo in found.photos if photo.label == 1]
     expected = ["000.jpg", "a.JPG", "b.jpeg", "broken link.jpg", "c.Jpe", "d.jfif"]
     assert names == expected, "a link to nothing is unreadable, not passed over"
-    assert found.passed_over == 7
+    kinds = Counter(entry.kind for entry in found.passed_over)
+    assert kinds == {"system": 2, "file": 4, "folder": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ["@eaDir", "__MACOSX", "lost+found", ".ipynb_checkpoints", "$RECYCLE.BIN"]
+)
+@pytest.mark.parametrize("empty", [True, False])
+def test_folder_of_a_system_is_no_class(name: str, empty: bool, tmp_path: Path) -> None:
+    folder = draw(tmp_path, {"red": 1, "blue": 1})
+    for where in (folder / name, folder / "red" / name):
+        where.mkdir()
+        if not empty:
+            shutil.copy(folder / "red/000.jpg", where / "thumbnail.jpg")
+    found = photo_folders.classes(folder)
+    assert found.labels == ("blue", "red")
+    assert len(found.photos) == 2
+    [line] = passed_over.lines(found.passed_over)
+    assert line == (
+        f"not used: 2 that are hidden or a system's own: {folder / name}, {folder / 'red' / name}"
+    )
+
+
+def test_pictures_deeper_than_their_class_are_counted_by_folder(tmp_path: Path) -> None:
+    folder = draw(tmp_path, {"red": 1, "blue": 1})
+    for name, count in (("a", 1), ("b", 2), ("c", 0), ("d", 3), ("e", 4)):
+        (folder / "red" / name / "deeper").mkdir(parents=True)
+        for number in range(count):
+            (folder / "red" / name / "deeper" / f"{number}.jpg").touch()
+    rule = ": pictures lie directly in the folder of their class, not in folders within it"
+    assert passed_over.lines(photo_folders.classes(folder).passed_over) == [
+        f"not used: {folder}/red/a, 1 file{rule}",
+        f"not used: {folder}/red/b, 2 files{rule}",
+        f"not used: {folder}/red/c, 0 files{rule}",
+        "not used: 2 more folders within classes, 7 files",
+    ]
+
+
+def test_class_whose_pictures_are_all_deeper_is_said(tmp_path: Path) -> None:
+    folder = draw(tmp_path, {"red": 1, "blue": 1})
+    (folder / "red/all").mkdir()
+    (folder / "red/000.jpg").rename(folder / "red/all/000.jpg")
+    with pytest.raises(DataError, match="other entry; pictures lie directly in it, not in folders"):
+        photo_folders.classes(folder)
+
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
+    digests = set()
+    for way, name, other in (("mixed", NFD, NFC), ("composed", NFC, NFC)):
+        folder = draw_parts(tmp_path / way, {"red": 2, "green": 2}, {"red": 1, "green": 1})
+        (folder / "train/green").rename(folder / "train" / name)
+        (folder / "validation/green").rename(folder / "validation" / other)
+        train, validation = photo_folders.find(folder, None)
+        assert validation is not None
+        assert train.labels == validation.labels == (NFC, "red")
+        assert train.photos[0].name == f"{NFC}/000.jpg"
+        assert train.photos[0].path.exists()
+        digests.add(photo_folders.digest(train.photos, validation.photos, train.labels))
+    assert len(digests) == 1
+
+
+def test_two_folders_of_one_name_are_said(tmp_path: Path) -> None:
+    folder = draw(tmp_path, {"red": 1, "green": 1, "blue": 1})
+    (folder / "green").rename(folder / NFC)
+    (folder / "blue").rename(folder / NFD)
+    with pytest.raises(DataError, match=f"has two folders {NFC} that look the same, one with"):
+        photo_folders.classes(folder)
 
 
 def _no_folder(folder: Path) -> None:
@@ -190,9 +260,9 @@ def test_digest_covers_part_name_class_and_content() -> None:
 
 
 def test_name_that_no_terminal_takes_is_shown_in_one_line() -> None:
-    assert photo_folders.shown(Path("ein Bäcker.jpg")) == "ein Bäcker.jpg"
+    assert passed_over.shown(Path("ein Bäcker.jpg")) == "ein Bäcker.jpg"
     for name in ("two\nlines.jpg", os.fsdecode(b"\xff.jpg"), "\x1b[31m.jpg"):
-        shown = photo_folders.shown(Path(name))
+        shown = passed_over.shown(Path(name))
         assert shown.isprintable()
         shown.encode()
 

@@ -92,7 +92,10 @@ def test_unreadable_pictures_are_left_out_named_and_counted(folder: Path, cache:
     (folder / "validation/blue/000.jpg").write_text("<html>")
     os.symlink("nowhere", folder / "train/blue/link.jpg")
     data, said = _load(folder, cache=cache, max_unreadable=0.2)
-    assert said[0] == "1 entries are hidden, or no JPEG by their names: passed over"
+    assert said[0] == (
+        "not used: 1 file, no JPEG in a class's folder by name (.jpg, .jpeg, .jpe, .jfif): "
+        f"{folder}/train/blue/text.txt"
+    )
     train, held_out = said[1], said[3]
     assert train.startswith("2 of 16 pictures cannot be read and are left out: ")
     assert f"{folder}/train/blue/link.jpg (No such file or directory), " in train

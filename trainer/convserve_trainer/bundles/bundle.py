@@ -13,6 +13,7 @@ from convserve_trainer.bundles import manifest as manifests
 from convserve_trainer.errors import BundleError
 
 FILE = "model.onnx"
+VERSION = "a version is a whole number from 1, without zeros before it"
 
 
 def find(path: Path) -> Path:
@@ -32,7 +33,7 @@ def find(path: Path) -> Path:
         return path / FILE
     newest = max((number for number in versions(path)), default=None)
     if newest is None or not (path / str(newest) / FILE).is_file():
-        raise BundleError(f"{path}: holds neither {FILE} nor a version folder with one")
+        raise BundleError(_no_bundle(path))
     return path / str(newest) / FILE
 
 
@@ -44,6 +45,34 @@ def versions(folder: Path) -> list[int]:
     return sorted(
         int(name) for name in names if name.isascii() and name.isdecimal() and name[0] != "0"
     )
+
+
+def passed_over(folder: Path) -> list[str]:
+    """Returns the names in a model's folder that hold a bundle and are no version: "001", "v2"."""
+    numbers = {str(number) for number in versions(folder)}
+    return [name for name in _holding(folder, FILE) if name not in numbers]
+
+
+def models_in(folder: Path) -> list[str]:
+    """Returns the names of the models in a folder of all models."""
+    return [name for name in _holding(folder, f"[0-9]*/{FILE}") if versions(folder / name)]
+
+
+def _holding(folder: Path, pattern: str) -> list[str]:
+    """Returns the names in a folder, but for hidden ones, that have what a pattern says."""
+    if not folder.is_dir():
+        return []
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
+    return [name for name in names if next((folder / name).glob(pattern), None)]
+
+
+def _no_bundle(path: Path) -> str:
+    nothing = f"{path}: holds neither {FILE} nor a version folder with one"
+    if others := passed_over(path):
+        return f"{nothing}; not used: {', '.join(others)}: {VERSION}"
+    if models := models_in(path):
+        return f"{nothing}; it is the folder of the models {', '.join(models)}: name one of them"
+    return nothing
 
 
 def read(path: Path) -> tuple[onnx.ModelProto, Manifest]:

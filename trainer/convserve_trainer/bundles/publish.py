@@ -25,9 +25,15 @@ def check_target(models: Path, name: str, version: int | None) -> None:
     """Checks, before the work is done, that a bundle could be published.
 
     Raises:
-        PublishError: the models folder cannot be written to, or the version exists.
+        PublishError: the models folder cannot be written to, or is a model's own; or the version
+            exists.
     """
     folder = models / name
+    if any((models / str(number) / bundle.FILE).is_file() for number in bundle.versions(models)):
+        raise PublishError(
+            f"the models folder {models}: expected the folder of all models, got that of one, with "
+            f"versions in it; its parent may be meant, {models.parent}"
+        )
     if version is not None and (folder / str(version)).exists():
         raise PublishError(_exists(folder, version))
     try:

@@ -3,6 +3,8 @@
 import time
 from typing import TextIO
 
+from convserve_trainer.host import streams
+
 REDRAW_S = 0.1
 
 
@@ -18,7 +20,7 @@ class Counter:
     def __call__(self, done: int) -> None:
         """Shows that so many are done; redraws ten times a second at most."""
         now = time.monotonic()
-        if not self._stream.isatty():
+        if not streams.is_screen(self._stream):
             return
         if done == self._total:
             self._draw(f"comparing {done:,} pictures")

@@ -8,7 +8,7 @@ from convserve_trainer.check_data.findings import KINDS, Finding, Item
 from convserve_trainer.check_data.picture import SIZE, UNREADABLE, Picture
 from convserve_trainer.check_data.survey import Survey
 from convserve_trainer.check_data.tree import WHOLE, Tree
-from convserve_trainer.data.photo_folders import SUFFIXES
+from convserve_trainer.data.passed_over import SUFFIXES
 
 MAX_RATIO = 1.5
 """Pictures of the largest class for one of the smallest. Always saying the larger class of such two

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from convserve_imaging.folder_names import class_name, is_passed_over
 from convserve_imaging.jpeg import SOI
 from convserve_trainer.check_data.names import printable
-from convserve_trainer.data.photo_folders import SUFFIXES, TRAIN, VALIDATION
+from convserve_trainer.data.passed_over import SUFFIXES
+from convserve_trainer.data.photo_folders import TRAIN, VALIDATION
 from convserve_trainer.errors import UsageError
 
 SPLITS = (TRAIN, VALIDATION)
@@ -19,7 +21,6 @@ WHOLE = "all"
 """What stands for the split where DIR/CLASS is all there is."""
 
 _JPEG = SOI + b"\xff"  # every JPEG's first marker follows at once
-_HIDDEN = "."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Place:
 
     Attributes:
         split: "train", "validation" or "all".
-        label: name of its class.
+        label: name of its class, in NFC.
         path: relative to the set's folder, with slashes.
         behind_link: whether a folder on the way, below the set's, is a link.
     """
@@ -45,7 +46,8 @@ class PassedOver:
 
     Attributes:
         path: relative to the set's folder, with slashes.
-        kind: "hidden", "folder" (in a class), "outside" (a picture, but in no class) or "other".
+        kind: "hidden" (or a system's own), "folder" (in a class), "outside" (a picture, but in no
+            class) or "other".
         is_jpeg: whether it is a JPEG by its first bytes, though not by its suffix.
     """
 
@@ -100,13 +102,13 @@ def read(folder: Path) -> Tree:
             for entry in entries
             if entry not in labels
         ]
-        classes[split] = tuple(entry.name for entry in labels)
+        classes[split] = tuple(dict.fromkeys(class_name(entry.name) for entry in labels))
         for label in labels:
             linked = where.is_symlink() or label.is_symlink()
             for entry in _entries(label):
                 path = f"{inside}{label.name}/{entry.name}"
                 if is_picture_name(entry.name) and not _is_folder(entry):
-                    places.append(Place(split, label.name, path, linked))
+                    places.append(Place(split, class_name(label.name), path, linked))
                 else:
                     passed_over.append(_passed_over(entry, path, "other"))
     missing = tuple(split for split in splits if split != WHOLE and split not in top)
@@ -115,7 +117,7 @@ def read(folder: Path) -> Tree:
 
 def is_picture_name(name: str) -> bool:
     """Returns whether a file of this name counts as a picture."""
-    return not name.startswith(_HIDDEN) and os.path.splitext(name)[1].lower() in SUFFIXES
+    return not is_passed_over(name) and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 def _entries(folder: "Path | os.DirEntry[str]") -> "Iterator[os.DirEntry[str]]":
@@ -124,7 +126,7 @@ def _entries(folder: "Path | os.DirEntry[str]") -> "Iterator[os.DirEntry[str]]":
 
 
 def _is_hidden(entry: "os.DirEntry[str]") -> bool:
-    return entry.name.startswith(_HIDDEN)
+    return is_passed_over(entry.name)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

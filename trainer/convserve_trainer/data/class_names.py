@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from convserve_trainer.data.photo_folders import shown
+from convserve_imaging.folder_names import class_name
+from convserve_trainer.data.passed_over import shown
 from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.host import refusals
 
@@ -50,6 +51,7 @@ def class_names(
         )
     if len(names) < 2:
         raise DataError(f"{shown(folder)} has one class only: two or more are needed")
+    names = [class_name(name) for name in names]
     for number, name in enumerate(names):
         if not name or not name.isprintable():
             raise DataError(f"{where}: the name of class {number} is {name!r}, which is no text")

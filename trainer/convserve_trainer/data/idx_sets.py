@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from convserve_imaging import PIXELS, idx_files, mnist_files
+from convserve_imaging.folder_names import class_name
 from convserve_imaging.idx_files import HELD_OUT, TRAIN, Labelled
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PIXELS, InputSpec, Manifest
 from convserve_trainer.data import mnist_errors
 from convserve_trainer.data.class_names import check_limit, class_names
 from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.data.photo_folders import shown
+from convserve_trainer.data.passed_over import shown
 from convserve_trainer.data.pictures import ArrayPictures, Data, Part, Pictures
 from convserve_trainer.errors import DataError
 
@@ -113,7 +114,7 @@ def held_out(folder: Path, names: Sequence[str] | None, manifest: Manifest) -> P
     part = part.numbered_from(first)
     count = 1 + int(part.labels.max())
     labels = class_names(folder, names, count, manifest.labels)
-    if labels != tuple(manifest.labels):
+    if labels != tuple(map(class_name, manifest.labels)):
         raise DataError(
             f"{shown(folder)} has the classes {', '.join(labels)}, the bundle {manifest.name} has "
             f"{', '.join(manifest.labels)}"

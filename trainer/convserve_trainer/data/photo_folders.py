@@ -8,11 +8,13 @@ import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+from convserve_imaging.folder_names import class_name, is_passed_over
+from convserve_trainer.data.passed_over import SUFFIXES, PassedOver, shown
 from convserve_trainer.errors import DataError, UsageError
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")  # in any case
 TRAIN, VALIDATION = "train", "validation"
 
 
@@ -38,20 +40,14 @@ class Found:
     """What is in a folder of class folders.
 
     Attributes:
-        labels: names of the class folders, sorted.
+        labels: names of the class folders, in NFC, sorted.
         photos: of all classes, sorted by class and name; one or more of each class.
-        passed_over: entries that are hidden, or no JPEG by their names.
+        passed_over: everything else.
     """
 
     labels: tuple[str, ...]
     photos: tuple[Photo, ...]
-    passed_over: int
-
-
-def shown(path: Path) -> str:
-    """Returns a path as one line that every terminal takes, whatever bytes its name has."""
-    text = os.fsencode(path).decode(errors="replace")
-    return text if text.isprintable() else ascii(text)
+    passed_over: tuple[PassedOver, ...]
 
 
 def find(folder: Path, split: float | None) -> tuple[Found, Found | None]:
@@ -98,10 +94,16 @@ def classes(folder: Path) -> Found:
     """Returns what is in a folder of class folders.
 
     Raises:
-        DataError: it has fewer than two class folders, or one without a JPEG or a proper name.
+        DataError: it has fewer than two class folders, two of one name, or one without a JPEG or
+            a proper name.
     """
     entries = sorted(os.listdir(folder))
-    labels = tuple(name for name in entries if name[0] != "." and (folder / name).is_dir())
+    folders = sorted(
+        (class_name(name), name)
+        for name in entries
+        if not is_passed_over(name) and (folder / name).is_dir()
+    )
+    labels = tuple(label for label, _ in folders)
     if not labels:
         raise DataError(
             f"{shown(folder)} has no class folders: a subfolder a class, its JPEG files in it"
@@ -113,17 +115,23 @@ def classes(folder: Path) -> Found:
     nameless = [label for label in labels if not label.isprintable()]
     if nameless:
         raise DataError(f"a class folder's name is no text: {shown(folder / nameless[0])}")
+    twice = [label for label, other in pairwise(labels) if label == other]
+    if twice:
+        raise DataError(
+            f"{shown(folder)} has two folders {twice[0]} that look the same, one with its accents "
+            "as characters of their own (NFD, from macOS): move the files of one into the other"
+        )
     photos = []
-    passed_over = len(entries) - len(labels)
-    for number, label in enumerate(labels):
-        names = sorted(os.listdir(folder / label))
-        jpegs = [name for name in names if _is_jpeg(folder / label / name)]
+    classes = {name for _, name in folders}
+    passed_over = [_passed_over(folder / name) for name in entries if name not in classes]
+    for number, (label, name) in enumerate(folders):
+        inside = [folder / name / entry for entry in sorted(os.listdir(folder / name))]
+        jpegs = [path for path in inside if _is_jpeg(path)]
         if not jpegs:
-            raise DataError(_no_jpeg(folder / label, len(names)))
-        passed_over += len(names) - len(jpegs)
-        for name in jpegs:
-            photos.append(Photo(folder / label / name, f"{label}/{name}", number))
-    return Found(labels, tuple(photos), passed_over)
+            raise DataError(_no_jpeg(folder / name, inside))
+        passed_over += [_passed_over(path) for path in inside if not _is_jpeg(path)]
+        photos += [Photo(path, f"{label}/{path.name}", number) for path in jpegs]
+    return Found(labels, tuple(photos), tuple(passed_over))
 
 
 def parted(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Photo]]:
@@ -159,13 +167,22 @@ def digest(train: Iterable[Photo], held_out: Iterable[Photo], labels: Sequence[s
 
 def _is_jpeg(path: Path) -> bool:
     # A broken link is a picture that cannot be read: it is counted, not passed over.
-    return path.name[0] != "." and path.suffix.lower() in SUFFIXES and not path.is_dir()
+    return not is_passed_over(path.name) and path.suffix.lower() in SUFFIXES and not path.is_dir()
 
 
-def _no_jpeg(folder: Path, entries: int) -> str:
+def _passed_over(path: Path) -> PassedOver:
+    if is_passed_over(path.name):
+        return PassedOver(path, "system")
+    return PassedOver(path, "folder" if path.is_dir() else "file")
+
+
+def _no_jpeg(folder: Path, entries: Sequence[Path]) -> str:
     if not entries:
         return f"the class folder {shown(folder)} is empty"
+    count = len(entries)
+    deeper = any(entry.is_dir() and not is_passed_over(entry.name) for entry in entries)
     return (
         f"the class folder {shown(folder)} holds no JPEG ({', '.join(SUFFIXES)}), "
-        f"only {entries:,} other {'entry' if entries == 1 else 'entries'}"
+        f"only {count:,} other {'entry' if count == 1 else 'entries'}"
+        + ("; pictures lie directly in it, not in folders within it" if deeper else "")
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from convserve_imaging.errors import PictureError
-from convserve_trainer.data.photo_folders import shown
+from convserve_trainer.data.passed_over import shown
 from convserve_trainer.errors import DataError
 
 NAMED = 5  # in one message

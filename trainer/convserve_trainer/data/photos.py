@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from convserve_imaging import PHOTO_METHODS
+from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
-from convserve_trainer.data import photo_cache, photo_folders, photo_reader
+from convserve_trainer.data import passed_over, photo_cache, photo_folders, photo_reader
 from convserve_trainer.data.class_names import check_limit
-from convserve_trainer.data.photo_folders import Found, Photo, shown
+from convserve_trainer.data.passed_over import shown
+from convserve_trainer.data.photo_folders import Found, Photo
 from convserve_trainer.data.photo_losses import Losses
 from convserve_trainer.data.pictures import ArrayPictures, Data, Pictures
 from convserve_trainer.errors import DataError
@@ -104,7 +106,7 @@ def held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     if source.split is not None or not folder.is_dir():
         folder = source.folder
     found = photo_folders.classes(folder)
-    if found.labels != tuple(labels):
+    if found.labels != tuple(map(class_name, labels)):
         raise DataError(
             f"{shown(folder)} has the classes {', '.join(found.labels)}, "
             f"the bundle has {', '.join(labels)}"
@@ -128,9 +130,8 @@ class _Reader:
         self._cache = source.cache or photo_cache.suitable(
             total, source.height, source.width, source.channels
         )
-        passed_over = sum(part.passed_over for part in found)
-        if passed_over:
-            say(f"{passed_over:,} entries are hidden, or no JPEG by their names: passed over")
+        for line in passed_over.lines([entry for part in found for entry in part.passed_over]):
+            say(line)
 
     def read(self, photos: Sequence[Photo]) -> list[Photo]:
         """Returns those that can be read, with their digests."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from convserve_trainer.host import streams
 from convserve_trainer.runs.history import Epoch
 
 BAR = 14  # characters; the line fits a terminal of 80
@@ -55,7 +56,7 @@ class Progress:
             self._first = done, now
             return
         first, since = self._first
-        if not self._stream.isatty() or now - self._drawn < REDRAW_S:
+        if not streams.is_screen(self._stream) or now - self._drawn < REDRAW_S:
             return
         self._drawn = now
         filled = BAR * done // self.steps
@@ -67,7 +68,7 @@ class Progress:
 
     def kept(self, done: int, logs: Mapping[str, float]) -> None:
         """Shows a checkpoint within an epoch where there is no bar: a sign of life in a log."""
-        if not self._stream.isatty():
+        if not streams.is_screen(self._stream):
             self.say(
                 f"epoch {self._epoch + 1}/{self._epochs}  step {done}/{self.steps}  "
                 f"loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  kept"
@@ -107,7 +108,7 @@ class Progress:
         return "  ".join([f"{first:>{width}}", *cells])
 
     def _draw(self, line: str) -> None:
-        start = "\r" if self._stream.isatty() else ""
+        start = "\r" if streams.is_screen(self._stream) else ""
         self._stream.write(f"{start}{line:{self._width}}")
         self._stream.flush()
         self._width = len(line)
