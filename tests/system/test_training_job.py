@@ -14,6 +14,7 @@ from convserve_trainer.bundles import bundle
 from tests.program import Program
 from tests.trainer.drawn import draw_parts
 
+pytestmark = pytest.mark.timeout(1000)
 WAIT_S = 300
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
 #: Runs the job as a container's user has it: a home that is not there.

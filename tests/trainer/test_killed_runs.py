@@ -24,6 +24,7 @@ from tests.program import Program
 from tests.trainer.drawn import draw_parts
 from tests.trainer.runs.test_run_log import events
 
+pytestmark = pytest.mark.timeout(1000)
 TRAIN = [sys.executable, "-m", "convserve_trainer.main"]
 WAIT_S = 300
 EPOCHS, STEPS = 4, 20
