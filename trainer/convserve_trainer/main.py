@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.commands import convert_command, fit_command, sources
-from convserve_trainer.errors import Interrupted, TrainerError, UsageError
+from convserve_trainer.errors import Interrupted, TrainerError
 from convserve_trainer.host import refusals, stops
 from convserve_trainer.lecture import commands as lecture_commands
 from convserve_trainer.sweep import command as sweep_command
@@ -53,8 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for the process's own.
 
     Returns:
-        0; 2 for a wrong option and 1 for any other error, both explained by a line on standard
-        error; 130 after Ctrl-C and 143 after SIGTERM.
+        0; 2 for a wrong option or an input that is not there, and 1 for any other error, both
+        explained by a line on standard error; 130 after Ctrl-C and 143 after SIGTERM.
     """
     options = parser().parse_args(arguments)
     options.typed = ["convserve-train", *(sys.argv[1:] if arguments is None else arguments)]
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     except TrainerError as error:
         print(f"convserve-train: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return error.status
     except OSError as error:  # a disk or a permission, not a fault of ours
         print(f"convserve-train: {refusals.described(error)}", file=sys.stderr)
         return 1
@@ -101,6 +101,13 @@ def parser() -> argparse.ArgumentParser:
         description="Train small Keras convnets and publish them as ONNX bundles.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        *("-V", "--version"),
+        action=_Version,
+        nargs=0,
+        help="show program's version number and exit",
     )
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     _add_check_data(commands)
@@ -115,6 +122,16 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+class _Version(argparse.Action):
+    """Prints the version; looks it up no sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"convserve-train {version('convserve')}")
+        parser.exit()
+
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -127,6 +144,7 @@ def _add(
         description=f"{what[0].upper()}{what[1:]}.",
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.set_defaults(run=run)
     return command
