@@ -62,6 +62,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .peers .revisions models build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-protos .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

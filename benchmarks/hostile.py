@@ -35,7 +35,7 @@ from benchmarks.report import heading, machine, write_json
 from benchmarks.revisions import Source, checked_out
 from benchmarks.servers import FRONTS, of
 from benchmarks.table import grid
-from convserve_server.bundle import list_bundles
+from convserve_server.bundle_folder import list_bundles
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
 _MIB = 2**20
@@ -212,7 +212,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _models(folder: Path) -> dict[Kind, str]:
     """A model of each kind of images that there is, the first by name."""
     found: dict[Kind, str] = {}
-    for name in sorted(list_bundles(folder)):
+    for name in sorted(list_bundles(folder).bundles):
         found.setdefault(Bundle.newest(folder, name).manifest.input.kind, name)
     return found
 

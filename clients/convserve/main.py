@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from convserve.command.missing_input import MissingInput
 from convserve.command.options import parser
 from convserve.command.stopping import Terminated, terminated_by_sigterm
 from convserve.command.terminal_text import printable
@@ -20,9 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None: those of the process.
 
     Returns:
-        The exit status: 0 done, 1 failed (a line on stderr says why), 130 interrupted by Ctrl-C,
-        143 by SIGTERM, 141 if nobody reads the output any more. Wrong usage exits with 2 by
-        SystemExit.
+        The exit status: 0 done, 1 failed (a line on stderr says why), 2 if an input that was named
+        is not there, 130 interrupted by Ctrl-C, 143 by SIGTERM, 141 if nobody reads the output any
+        more. Other wrong usage exits with 2 by SystemExit.
     """
     try:
         with terminated_by_sigterm():
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConvserveError as error:
         for line in (str(error), *getattr(error, "__notes__", ())):
             print(f"convserve: {printable(line)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, MissingInput) else 1
     except Terminated:
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:

@@ -47,3 +47,7 @@ class BlankPictureError(PictureError):
 
 class DatasetError(Exception):
     """A file of a data set is missing, unreadable, damaged or changed; the message names it."""
+
+
+class NoFolderError(DatasetError):
+    """The folder of a data set is not there."""

@@ -315,7 +315,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    result.add_argument("-V", "--version", action="version", version=f"%(prog)s {_version()}")
     result.add_argument(
         "--config", metavar="FILE", help="TOML file with these settings [env: CONVSERVE_CONFIG]"
     )

@@ -17,7 +17,7 @@ from convserve.command.first_look import FirstLook
 from convserve.command.in_order import in_order
 from convserve.command.json_lines import json_line
 from convserve.command.patient_caller import PatientCaller
-from convserve.command.picture_paths import Found, find, suffixes_of
+from convserve.command.picture_paths import STDIN, Found, find, suffixes_of
 from convserve.command.progress_bar import ProgressBar
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
@@ -33,7 +33,7 @@ def classify(arguments: argparse.Namespace) -> int:
     """Runs the command.
 
     Returns:
-        0 if every file was answered, 1 if not.
+        0 if every file was answered; 2 if one that was named is not there, 1 if another was not.
 
     Raises:
         ConvserveError: The server gave no answer, or none that another file could have had.
@@ -79,6 +79,8 @@ def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
         told = (progress or arguments.format == "table") and not nobody_reads
         if told and tally.classified + tally.failed > 1:
             print(tally.summary(), file=sys.stderr)
+    if not all(path == STDIN or os.path.exists(path) for path in arguments.files):
+        return 2
     return 1 if tally.failed else 0
 
 

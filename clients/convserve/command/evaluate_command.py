@@ -12,6 +12,7 @@ from pathlib import Path
 from convserve.calls import Question
 from convserve.command.class_folders import ClassFolders, class_names
 from convserve.command.held_out_idx import HeldOutIdx
+from convserve.command.missing_input import MissingInput
 from convserve.command.patient_caller import PatientCaller
 from convserve.command.progress_bar import ProgressBar
 from convserve.command.score import Score
@@ -95,16 +96,18 @@ def _check_folder(folder: str) -> None:
     """Looks for one of the layouts before the server is waited for.
 
     Raises:
-        InvalidRequest: There is neither.
+        MissingInput: There is no such folder.
+        InvalidRequest: There is neither in it.
     """
     images, labels = idx_files.HELD_OUT
     taken = (
         f"a folder for each class is taken, {os.path.join(folder, 'CLASS', '*.jpg')}, or MNIST's"
         f" {images} and {labels}"
     )
+    if not os.path.exists(folder):
+        raise MissingInput(f"{folder} is not there; {taken}")
     if not os.path.isdir(folder):
-        state = "is no folder" if os.path.exists(folder) else "is not there"
-        raise InvalidRequest(f"{folder} {state}; {taken}")
+        raise InvalidRequest(f"{folder} is no folder; {taken}")
     try:
         if idx_files.has_held_out(Path(folder)) or class_names(folder):
             return

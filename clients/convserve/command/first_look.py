@@ -39,7 +39,8 @@ class FirstLook:
         # Nothing is read where there is no choice.
         seen = self._heads() if len({model.name for model in models}) > 1 else ()
         if not seen:
-            return meant(models, version, lambda _: True, "files that cannot be read")
+            # Nor does the choice matter if nothing can be: every row will say what its file lacks.
+            return meant(models[:1], version, lambda _: True, "")
         return meant(models, version, lambda model: fits_images(model, seen), described(seen))
 
     def again(self, found: Iterable[Found]) -> Iterator[Found]:
@@ -55,13 +56,13 @@ class FirstLook:
         there are JPEGs.
         """
         for suffixes in (PHOTO_SUFFIXES, suffixes_of("digits")):
-            heads = tuple(head for each in self._first(suffixes) if (head := _head(each)))
-            if heads:
+            readable = (head for each in self._all(suffixes) if (head := _head(each)))
+            if heads := tuple(islice(readable, _FILES)):
                 return heads
         return ()
 
-    def _first(self, suffixes: tuple[str, ...]) -> Iterator[Found]:
-        for each in islice(self.again(find(self._paths, suffixes)), _FILES):
+    def _all(self, suffixes: tuple[str, ...]) -> Iterator[Found]:
+        for each in self.again(find(self._paths, suffixes)):
             if each.endless and each.data is None:
                 (each,) = read_endless([each])
                 self._read.append(each)

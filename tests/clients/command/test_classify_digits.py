@@ -45,7 +45,7 @@ def test_classify_prints_label_probability_and_bar(capsys: Capture) -> None:
 
 @pytest.mark.usefixtures("pictures")
 def test_classify_tells_bad_files_and_answers_the_others(capsys: Capture) -> None:
-    assert main(["classify", "blank.png", "one.png", "notes.txt", "absent.png"]) == 1
+    assert main(["classify", "blank.png", "one.png", "notes.txt", "absent.png"]) == 2
     printed = capsys.readouterr()
     blank, one, notes, absent = (line.split(maxsplit=2) for line in printed.out.splitlines())
     assert blank[:2] == ["blank.png", "-"]

@@ -221,21 +221,21 @@ TAKEN = (
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "status", "said"),
     [
-        (lambda: None, "set is not there"),
-        (plain_file, "set is no folder"),
-        (empty, "set is empty"),
-        (loose_file, "set has no labelled pictures"),
-        (hidden_folder, "set has no labelled pictures"),
+        (lambda: None, 2, "set is not there"),
+        (plain_file, 1, "set is no folder"),
+        (empty, 1, "set is empty"),
+        (loose_file, 1, "set has no labelled pictures"),
+        (hidden_folder, 1, "set has no labelled pictures"),
     ],
 )
 def test_folder_of_neither_layout_is_one_line_that_says_what_is_taken(
-    server: ScriptedServer, capsys: Capture, make: object, said: str
+    server: ScriptedServer, capsys: Capture, make: object, status: int, said: str
 ) -> None:
     assert callable(make)
     make()
-    assert main(["evaluate", "set"]) == 1
+    assert main(["evaluate", "set"]) == status
     assert capsys.readouterr() == ("", f"convserve: {said}{TAKEN}\n")
     assert server.lists == 0
 

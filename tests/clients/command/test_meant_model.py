@@ -93,9 +93,14 @@ def test_jpegs_of_a_folder_decide_and_its_pngs_only_without_them(
     assert asked(server) == {"shoes"}
 
 
-def test_files_that_cannot_be_read_decide_nothing(server: ScriptedServer, capsys: Capture) -> None:
-    assert main(["classify", "absent.png"]) == 1
-    assert "2 loaded models fit files that cannot be read: mnist " in capsys.readouterr().err
+def test_files_that_cannot_be_read_say_so_and_need_no_model(
+    server: ScriptedServer, capsys: Capture
+) -> None:
+    Path("empty.png").write_bytes(b"")
+    assert main(["classify", "absent.png", "empty.png", "--format", "jsonl"]) == 2
+    rows = [json.loads(line)["error"] for line in capsys.readouterr().out.splitlines()]
+    assert [row["reason"] for row in rows] == ["missing", "not-a-picture"]
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(
