@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from convserve_imaging.grey_pictures import grey_picture
 from convserve_imaging.ink import Grey, digit_ink
-from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS, grey_picture
+from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS
 
 FIELD = 28  # pixels, each side of the result
 BOX = 20  # pixels, longer side of the digit in it

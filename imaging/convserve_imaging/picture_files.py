@@ -1,150 +1,171 @@
-"""Files of any format that Pillow reads, opened without harm: first the header, then the pixels."""
+"""Files of any format that Pillow reads, opened without harm: first the header, then the pixels.
+
+JPEG and PNG, which are all that a server takes, are judged by readers of their headers that are
+ours. Clients open files of other formats too, which are the user's own, and by Pillow alone.
+"""
 
 import io
-import math
 import threading
 import warnings
-from collections.abc import Iterator
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from convserve_imaging.errors import DamagedPictureError, NotAPictureError, TooManyPixelsError
+from convserve_imaging import jpeg, jpeg_pixels, png
+from convserve_imaging.errors import (
+    DamagedPictureError,
+    NotAPictureError,
+    TooManyPixelsError,
+    TruncatedPictureError,
+)
 from convserve_imaging.signatures import looks_like
 
 MAX_PIXELS = 40_000_000
 """Largest picture taken by default, width times height: more than telephones make."""
 
-MAX_DECODER_BYTES = 256 << 20
+MAX_DECODER_BYTES = jpeg_pixels.MAX_DECODER_BYTES
 """Most memory by default that decoding one picture may take."""
 
-LONGEST_SIDE = 1024
-"""Pixels, of what `grey_picture` returns at most; larger pictures are reduced to it."""
-
-#: Of 255, between the darkest and the lightest pixel; a sheet with less is blank.
-_LEAST_CONTRAST = 24
-
-#: Rows of the result that are made at a time.
-_BAND = 16
+#: Bytes a pixel in Pillow's modes; four in those that are not named.
+_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 
 _ORIENTATION = 0x0112
 _FILTERS = threading.Lock()
 
 
-def grey_picture(
-    picture: Image.Image | bytes,
-    formats: tuple[str, ...] | None = None,
-    max_pixels: int = MAX_PIXELS,
-    max_decoder_bytes: int = MAX_DECODER_BYTES,
-) -> npt.NDArray[np.uint8]:
-    """Returns a picture in grey, upright by its Exif orientation, and not larger than is useful.
+class PictureFile(Protocol):
+    """A picture of which the header alone was read."""
 
-    Colours become their luma, modes of more than 8 bits are stretched to the range of 8, and what
-    is transparent becomes white paper, or black where nothing would be seen on white.
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and rows, as stored: before `orientation`."""
+
+    @property
+    def orientation(self) -> int:
+        """Which corner comes first, by Exif: 1 to 8."""
+
+    def decode(self, max_bytes: int, grey_side: int | None = None) -> Image.Image:
+        """Returns the decoded picture, as stored.
+
+        Args:
+            max_bytes: most memory that decoding may take, by the header.
+            grey_side: where grey is enough, and no side longer than this: what can be decoded at a
+                smaller scale then is.
+
+        Raises:
+            TooManyPixelsError: it needs more memory; nothing was decoded.
+            DamagedPictureError: it cannot be decoded.
+        """
+
+
+def open_file(
+    picture: Image.Image | bytes, formats: tuple[str, ...] | None, max_pixels: int
+) -> PictureFile:
+    """Reads the header of a picture.
 
     Args:
         picture: a Pillow image, or the whole file.
         formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
-        max_pixels: most pixels by the file's header.
-        max_decoder_bytes: most memory that decoding may take, by the file's header.
-
-    Returns:
-        uint8 [H, W], 0 (black) to 255 (white), its longer side `LONGEST_SIDE` or less: larger
-        pictures are reduced, the aspect ratio kept, by the mean of the pixels.
+        max_pixels: most pixels by the header.
 
     Raises:
-        NotAPictureError: the bytes are no picture, or of another format.
-        DamagedPictureError: the picture cannot be decoded.
-        TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
+        NotAPictureError: it is no picture, or of another format.
+        DamagedPictureError: its header is damaged.
+        UnsupportedPictureError: a variety of its format that is not taken.
+        TooManyPixelsError: it has more pixels.
     """
-    opened = picture if isinstance(picture, Image.Image) else identified(picture, formats)
+    opened: PictureFile
+    if isinstance(picture, Image.Image):
+        opened = _Other(picture)
+    elif picture.startswith(jpeg.SOI) and (formats is None or "JPEG" in formats):
+        opened = _Jpeg(picture, max_pixels)
+    elif picture.startswith(png.SIGNATURE) and (formats is None or "PNG" in formats):
+        opened = _Png(picture)
+    else:
+        opened = _Other(_identified(picture, formats))
     width, height = opened.size
     if width * height > max_pixels:
         raise TooManyPixelsError(
             f"the picture has {width} x {height} pixels; at most {max_pixels:,} are taken"
         )
-    try:
-        opened.load()
-        grey = _drawn(opened)
-        if opened.getexif().get(_ORIENTATION, 1) == 1:
-            return grey
-        small = Image.fromarray(grey)
-        small.getexif()[_ORIENTATION] = opened.getexif()[_ORIENTATION]
-        return np.asarray(ImageOps.exif_transpose(small))
-    except Exception as error:  # see identified
-        raise DamagedPictureError(f"the {opened.format} picture is damaged: {error}") from error
+    return opened
 
 
-def _drawn(picture: Image.Image) -> npt.NDArray[np.uint8]:
-    """Returns the picture, reduced, on the paper on which it is seen."""
-    if not picture.has_transparency_data:
-        return _reduced(picture, None)
-    # White digits on nothing are seen on black paper only.
-    white = _reduced(picture, "white")
-    return white if np.ptp(white) >= _LEAST_CONTRAST else _reduced(picture, "black")
+class _Jpeg:
+    def __init__(self, data: bytes, max_pixels: int) -> None:
+        self._header = jpeg.read_header(data)
+        jpeg_pixels.check_size(self._header, max_pixels)
+        self.size = (self._header.width, self._header.height)
+        self.orientation = self._header.orientation
+
+    def decode(self, max_bytes: int, grey_side: int | None = None) -> Image.Image:
+        header = self._header
+        width, height = self.size
+        colours = {1: "GRAY", 3: "RGB", 4: "CMYK"}[header.components]
+        if grey_side is not None:
+            scale = min(1.0, grey_side / max(self.size))
+            width, height = (max(1, round(side * scale)) for side in self.size)
+            colours = "GRAY" if header.components == 3 else colours
+        rows, columns = jpeg_pixels.decoded_size(header, height, width)
+        # What is decoded, and Pillow's copy of it, which has three channels in four bytes.
+        decoded = {"GRAY": 1, "RGB": 3, "CMYK": 4}[colours]
+        copy = 4 if decoded > 1 else 1
+        needed = max(
+            header.coefficient_bytes + decoded * rows * columns,
+            (decoded + copy) * rows * columns,
+        )
+        jpeg_pixels.check_memory(header, needed, max_bytes)
+        pixels = jpeg_pixels.decode(header, height, width, colours)
+        mode, raw = {"GRAY": ("L", "L"), "RGB": ("RGB", "RGB"), "CMYK": ("CMYK", "CMYK;I")}[colours]
+        return Image.frombuffer(mode, pixels.shape[1::-1], pixels, "raw", raw, 0, 1)
 
 
-def _reduced(picture: Image.Image, paper: str | None) -> npt.NDArray[np.uint8]:
-    """Returns the picture in grey, its longer side `LONGEST_SIDE` or less."""
-    scale = max(1.0, max(picture.size) / LONGEST_SIDE)
-    width, height = (max(1, round(side / scale)) for side in picture.size)
-    bands = [
-        np.asarray(_grey(band, paper).resize((width, rows), Image.Resampling.BOX, box))
-        for band, rows, box in _bands(picture, height)
-    ]
-    return _levels(np.concatenate(bands))
+class _Png:
+    def __init__(self, data: bytes) -> None:
+        self._header = png.read_header(data)
+        self.size = (self._header.width, self._header.height)
+        self.orientation = self._header.orientation
+
+    def decode(self, max_bytes: int, grey_side: int | None = None) -> Image.Image:
+        del grey_side  # a PNG is decoded whole
+        header = self._header
+        if len(header.data) < header.least_bytes:
+            raise TruncatedPictureError(
+                f"the PNG is truncated: {len(header.data):,} bytes cannot hold its "
+                f"{header.width} x {header.height} pixels"
+            )
+        _check_memory("PNG", self.size, header.decoded_bytes, max_bytes)
+        return _loaded(_identified(header.data, ("PNG",)))
 
 
-def _bands(
-    picture: Image.Image, height: int
-) -> Iterator[tuple[Image.Image, int, tuple[float, float, float, float]]]:
-    """Cuts a picture into bands of which some rows of the result are made each.
+class _Other:
+    def __init__(self, picture: Image.Image) -> None:
+        self._picture = picture
+        self.size = picture.size
+        try:
+            self.orientation = picture.getexif().get(_ORIENTATION, 1)
+        except Exception as error:  # see _identified
+            raise _damaged(picture, error) from error
 
-    What widens pixels, as grey and transparency do, need then not hold the whole picture twice.
-    """
-    step = picture.height / height
-    for first in range(0, height, _BAND):
-        rows = min(_BAND, height - first)
-        start, end = first * step, (first + rows) * step
-        top, bottom = int(start), min(picture.height, math.ceil(end))
-        band = picture.crop((0, top, picture.width, bottom))
-        yield band, rows, (0, start - top, picture.width, min(end, picture.height) - top)
-
-
-def _grey(picture: Image.Image, paper: str | None) -> Image.Image:
-    """Returns it in mode L; in F, with its own levels, where it has more than 8 bits."""
-    if picture.mode.startswith(("I", "F")):
-        return Image.fromarray(np.nan_to_num(np.asarray(picture, dtype=np.float32)))
-    if paper is None:
-        return picture.convert("L")
-    drawn = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", drawn.size, paper), drawn).convert("L")
+    def decode(self, max_bytes: int, grey_side: int | None = None) -> Image.Image:
+        del grey_side
+        picture = self._picture
+        pixels = picture.width * picture.height
+        kind = picture.format or "picture"
+        _check_memory(kind, self.size, pixels * _BYTES.get(picture.mode, 4), max_bytes)
+        return _loaded(picture)
 
 
-def _levels(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Returns uint8 [H, W]; levels that are no bytes are stretched to the range of bytes."""
-    if pixels.dtype == np.uint8:
-        return np.asarray(pixels, dtype=np.uint8)
-    low, high = float(pixels.min()), float(pixels.max())
-    if low == high:
-        return np.zeros(pixels.shape, dtype=np.uint8)
-    stretched: npt.NDArray[np.uint8] = np.rint((pixels - low) * (255 / (high - low))).astype("u1")
-    return stretched
+def _check_memory(kind: str, size: tuple[int, int], needed: int, most: int) -> None:
+    if needed > most:
+        raise TooManyPixelsError(
+            f"the {kind} has {size[0]} x {size[1]} pixels: decoding takes {-(-needed >> 20)} MiB "
+            f"of memory, at most {most >> 20} are given"
+        )
 
 
-def identified(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """Returns a picture of which the header alone was read, so that its size can be checked.
-
-    Args:
-        data: the whole file.
-        formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
-
-    Raises:
-        NotAPictureError: it is no picture, or of another format.
-        DamagedPictureError: its header is damaged.
-        TooManyPixelsError: it is several times larger than `MAX_PIXELS`.
-    """
+def _identified(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
+    """Returns a picture of which Pillow read the header."""
     # The filters of warnings are the process's, so one thread at a time may change them.
     with _FILTERS, warnings.catch_warnings():
         # Pillow warns above its own limit and refuses above twice that; ours is lower than both.
@@ -161,14 +182,13 @@ def identified(data: bytes, formats: tuple[str, ...] | None = None) -> Image.Ima
             raise DamagedPictureError(f"the picture's header is damaged: {error}") from error
 
 
-def loaded(picture: Image.Image) -> Image.Image:
-    """Returns the picture, decoded, and upright by its Exif orientation.
-
-    Raises:
-        DamagedPictureError: it cannot be decoded.
-    """
+def _loaded(picture: Image.Image) -> Image.Image:
     try:
         picture.load()
-        return ImageOps.exif_transpose(picture)
-    except Exception as error:  # see identified
-        raise DamagedPictureError(f"the {picture.format} picture is damaged: {error}") from error
+    except Exception as error:  # see _identified
+        raise _damaged(picture, error) from error
+    return picture
+
+
+def _damaged(picture: Image.Image, error: Exception) -> DamagedPictureError:
+    return DamagedPictureError(f"the {picture.format} picture is damaged: {error}")

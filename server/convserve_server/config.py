@@ -92,7 +92,7 @@ class Settings:
     )
     max_pixels: int = _setting(
         2**26,
-        "most pixels of a photograph, by its header; larger ones are not decoded",
+        "most pixels of a picture file, by its header; larger ones are not decoded",
         group="calls",
         metavar="N",
         low=1,
@@ -202,8 +202,8 @@ class Settings:
     )
     max_decoder_bytes: int = _setting(
         0,
-        "memory that decoding one photograph may take, by its header; photographs that need more "
-        "are not decoded; 0: 16 to 256 MiB, by the memory",
+        "memory that decoding one picture file may take, by its header; files that need more are "
+        "not decoded; 0: 16 to 256 MiB, by the memory",
         group="engine",
         metavar="BYTES",
         low=0,

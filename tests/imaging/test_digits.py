@@ -177,8 +177,9 @@ def test_image_given_is_left_as_it_was() -> None:
     [
         (b"", "not a picture: it looks like nothing"),
         (b"no picture", "not a picture: it looks like text"),
-        (_png(REFERENCE)[:60], "damaged"),
-        (_png(REFERENCE)[:-40], "the PNG picture is damaged: "),
+        (_png(REFERENCE)[:60], "the PNG is truncated"),
+        (_png(REFERENCE)[:-40], "the PNG is truncated"),
+        (_png(REFERENCE).replace(b"IDATx", b"IDATy"), "the PNG picture is damaged: "),
     ],
 )
 def test_bytes_that_are_no_picture_are_refused(picture: bytes, message: str) -> None:

@@ -12,8 +12,8 @@ divided by the workers, is what each has to spare. The second session of dear mo
 is made only where three times that is to spare. The rest is a worker's room for requests, at least
 ROOM_BYTES:
 
-- an eighth for decoders, divided by the decode threads: 16 to 256 MiB for one photograph. There
-  are no more threads than can have the least;
+- an eighth for decoders, divided by the decode threads: 16 to 256 MiB for one picture file of
+  any model. There are no more threads than can have the least;
 - a sixteenth for files that wait to be decoded, and as much for pixels that wait for the engine of
   each model version: 4 to 256 MiB. While a request waits it is in memory two or three times: as it
   came, as it was read, and as it was decoded;
@@ -43,7 +43,7 @@ ROOM_BYTES = 64 * MIB
 #: The second session, with threads on all CPUs.
 _WIDE_BYTES = 64 * MIB
 
-#: For one photograph. The least takes progressive ones of 5 megapixels.
+#: For one picture. The least takes progressive ones of 5 megapixels, and PNGs of 4 in colour.
 _LEAST_DECODER, _MOST_DECODER = 16 * MIB, 256 * MIB
 #: The least takes what telephones make of 12 megapixels.
 _LEAST_MESSAGE, _MOST_MESSAGE = 8 * MIB, 16 * MIB
