@@ -17,21 +17,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convserve_imaging.errors import BlankPictureError
 from convserve_imaging.grey_pictures import grey_picture
+from convserve_imaging.ink import Grey, digit_ink
 from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS
 
 FIELD = 28  # pixels, each side of the result
 BOX = 20  # pixels, longer side of the digit in it
 CENTRE = 14  # pixel, where the centre of mass goes
-LEAST_CONTRAST = 24  # of 255, between ink and ground; less is a blank sheet
-FAINTEST = 0.01  # of the strongest ink; fainter pixels are ground
 EDGE = (
     0.05  # of the strongest ink, where the digit ends: enlarging smooths an edge beyond its place
 )
 
 Picture: TypeAlias = Image.Image | bytes | str | os.PathLike[str]
-Grey: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
@@ -57,13 +54,14 @@ def centre(
         NotAPictureError: the bytes are no picture, or of another format.
         DamagedPictureError: the picture cannot be decoded.
         TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
-        BlankPictureError: it has no ink.
+        BlankPictureError: nothing is drawn on it.
+        SeveralDigitsError: there is more than one digit.
+        NoDigitError: what is on it is no digit.
         OSError: the path cannot be read.
     """
     opened = picture if isinstance(picture, Image.Image | bytes) else _read(picture)
     grey = grey_picture(opened, formats, max_pixels, max_decoder_bytes)
-    ink = _contrast(grey.astype(np.float32))
-    digit = _scaled(_cropped(ink))
+    digit = _scaled(_large(digit_ink(grey)))
     return _placed(digit)[:, :, np.newaxis]
 
 
@@ -72,21 +70,17 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def _contrast(grey: Grey) -> Grey:
-    """Returns the ink of a sheet, whose ground is what most of its border is."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ground = np.median(border)
-    grain = np.median(np.abs(border - ground))
-    light = grey.max() - ground < ground - grey.min()
-    ink = ground - grey if light else grey - ground
-    strongest = ink.max()
-    if strongest < LEAST_CONTRAST:
-        raise BlankPictureError("the picture is blank: no digit stands out from its ground")
-    # 5 standard deviations of normal noise, whose median absolute deviation is 0.67 of one.
-    ink[ink <= max(FAINTEST * strongest, 5 / 0.67 * grain)] = 0
-    if not ink.any():
-        raise BlankPictureError("the picture is blank: no digit stands out from the noise")
-    return np.asarray(ink * (255 / strongest), dtype=np.float32)
+def _large(ink: Grey) -> Grey:
+    """Returns the digit, cropped, with its longer side no smaller than it will be."""
+    cropped = _cropped(ink)
+    times = -(-4 * BOX // max(cropped.shape))
+    if times <= 4:
+        return cropped
+    # Smoothly, with the ground around it; shrinking it then to its place keeps it smooth.
+    around = np.pad(cropped, 2)
+    size = (around.shape[1] * times, around.shape[0] * times)
+    enlarged = Image.fromarray(around).resize(size, Image.Resampling.LANCZOS)
+    return _cropped(np.asarray(enlarged, dtype=np.float32).clip(0, 255))
 
 
 def _cropped(ink: Grey) -> Grey:
