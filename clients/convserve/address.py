@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 
+from convserve.arguments import shown
 from convserve.errors import InvalidRequest
 
 DEFAULT_PORT = 50051
@@ -40,9 +41,9 @@ def checked_server(server: object) -> str:
         InvalidRequest: It is none of these.
     """
     if not isinstance(server, str):
-        raise InvalidRequest.expected("server", EXPECTED, repr(server))
+        raise InvalidRequest.expected("server", EXPECTED, shown(server))
     if not server.isprintable() or not _is_address(server):
-        raise InvalidRequest.expected("server", EXPECTED, repr(server) + _advice(server))
+        raise InvalidRequest.expected("server", EXPECTED, shown(server) + _advice(server))
     return server
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,11 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
 from convserve.address import DEFAULT_SERVER
+from convserve.arguments import seconds, text
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
-from convserve.calls import Images, Question, checked, split, split_images
+from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
+from convserve.encoded import File, is_bytes
 from convserve.errors import (
     Cancelled,
     ClientClosed,
@@ -30,7 +32,8 @@ from convserve.errors import (
 )
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.models import ModelInfo, find_model, only_model, read_models
+from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
@@ -39,7 +42,6 @@ from convserve.settings import (
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
     Settings,
-    checked_timeout_s,
 )
 from convserve.statuses import translated
 from convserve_protos import classifier_pb2, classifier_pb2_grpc
@@ -125,11 +127,12 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify.
         """
-        return await self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+        calls = split(pixels, self._settings)
+        return await self._ask(calls, model, version, top_k, self._deadline(timeout))
 
     async def classify_images(
         self,
-        images: bytes | Sequence[bytes],
+        images: File | Sequence[File],
         *,
         model: str | None = None,
         version: int | None = None,
@@ -139,7 +142,8 @@ class AsyncClient:
         """Classifies one picture file or many; as Client.classify_images.
 
         Args:
-            images: The bytes of one file, or of several in a sequence.
+            images: As for Client.classify_images. Paths are read, and pictures of Pillow encoded,
+                in another thread.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.
@@ -148,8 +152,13 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify_images.
         """
-        calls = split_images(images, self._settings)
-        return await self._ask(calls, model, version, top_k, timeout)
+        deadline = self._deadline(timeout)
+        kind = await self._kind(model, version, deadline) if has_pictures(images) else ""
+        if is_bytes(images):
+            calls = split_images(images, self._settings)
+        else:  # Files are read and pictures encoded, which is no work for the event loop.
+            calls = await asyncio.to_thread(split_images, images, self._settings, kind)
+        return await self._ask(calls, model, version, top_k, deadline)
 
     async def stream(
         self,
@@ -213,7 +222,7 @@ class AsyncClient:
         try:
             with self._calling(deadline):
                 reply = await self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=service),
+                    health_pb2.HealthCheckRequest(service=text("service", service)),
                     timeout=deadline.left_s(),
                     wait_for_ready=self._settings.wait_for_ready,
                 )
@@ -268,9 +277,8 @@ class AsyncClient:
         model: str | None,
         version: int | None,
         top_k: int | None,
-        timeout: float | None,
+        deadline: Deadline,
     ) -> Classification:
-        deadline = self._deadline(timeout)
         question = await self._question(model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
@@ -279,18 +287,21 @@ class AsyncClient:
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
-            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
         )
 
     async def _question(
         self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
+        asked = Question.of(model, version, top_k)
+        named = asked.model or self._settings.model or self._only_model
+        if not named:
             named = self._only_model = only_model(await self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        return replace(asked, model=named)
+
+    async def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
+        asked = Question.of(model or self._settings.model, version, None)
+        return find_model(await self._models(deadline), asked.model, asked.version).kind
 
     async def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convserve import forks
 from convserve.errors import Cancelled
-from convserve.ledger import Item, Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -104,5 +104,5 @@ async def _async_iterator(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncI
         async for item in items:
             yield item
     else:
-        for item in items:
+        for item in iterator_of(items):
             yield item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,14 +15,17 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
 from convserve.address import DEFAULT_SERVER
-from convserve.calls import Images, Question, checked, split, split_images
+from convserve.arguments import seconds, text
+from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
+from convserve.encoded import File
 from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
 from convserve.flight import call_all
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.models import ModelInfo, find_model, only_model, read_models
+from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
@@ -31,7 +34,6 @@ from convserve.settings import (
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
     Settings,
-    checked_timeout_s,
 )
 from convserve.statuses import translated
 from convserve.stream import Stream
@@ -139,11 +141,12 @@ class Client:
             ServerBusy: The server's queue stayed full through all tries.
             ConvserveError: Whatever else went wrong; see errors.py.
         """
-        return self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+        calls = split(pixels, self._settings)
+        return self._ask(calls, model, version, top_k, self._deadline(timeout))
 
     def classify_images(
         self,
-        images: bytes | Sequence[bytes],
+        images: File | Sequence[File],
         *,
         model: str | None = None,
         version: int | None = None,
@@ -156,8 +159,13 @@ class Client:
         an answer.
 
         Args:
-            images: The bytes of a file, or of several in a sequence: JPEG for models of
-                photographs, JPEG or PNG for models of digits and of pixels.
+            images: One picture, or several in a sequence. Each is the bytes of a file or the Path
+                of one, JPEG for models of photographs, JPEG or PNG for models of digits and of
+                pixels; or a picture of Pillow, turned as its Exif orientation says and sent as
+                PNG. For models of photographs it is sent as JPEG of quality 95, 4:4:4, which may
+                change its values by a few levels; the bytes of the file it came from lose nothing.
+                Pictures of Pillow cost one more call, which asks for the kind of the model. All
+                files of a request are in memory at once.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.
@@ -165,11 +173,15 @@ class Client:
 
         Raises:
             BadImage: The only image of the request cannot be used; its reason says why.
-            InvalidRequest: Something is not bytes, or an argument is not what is taken.
-            MessageTooLarge: An image is larger than the server takes.
+            InvalidRequest: Something is no picture, or an argument is not what is expected.
+            MessageTooLarge: An image is larger than the server takes, or over 64 MiB.
+            OSError: The file of a Path cannot be read.
             ConvserveError: As classify.
         """
-        return self._ask(split_images(images, self._settings), model, version, top_k, timeout)
+        deadline = self._deadline(timeout)
+        kind = self._kind(model, version, deadline) if has_pictures(images) else ""
+        calls = split_images(images, self._settings, kind)
+        return self._ask(calls, model, version, top_k, deadline)
 
     def stream(
         self,
@@ -189,7 +201,8 @@ class Client:
 
         Args:
             items: Each is one image or several and one message, not split: pixels as in classify,
-                or the bytes of files as in classify_images.
+                or the bytes or Paths of files as in classify_images. A picture of Pillow is pixels
+                here.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes. None: all.
@@ -237,7 +250,7 @@ class Client:
         try:
             with self._calling(deadline):
                 reply = self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=service),
+                    health_pb2.HealthCheckRequest(service=text("service", service)),
                     timeout=deadline.left_s(),
                     wait_for_ready=self._settings.wait_for_ready,
                 )
@@ -288,9 +301,8 @@ class Client:
         model: str | None,
         version: int | None,
         top_k: int | None,
-        timeout: float | None,
+        deadline: Deadline,
     ) -> Classification:
-        deadline = self._deadline(timeout)
         question = self._question(model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
@@ -299,18 +311,21 @@ class Client:
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
-            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
         )
 
     def _question(
         self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
+        asked = Question.of(model, version, top_k)
+        named = asked.model or self._settings.model or self._only_model
+        if not named:
             named = self._only_model = only_model(self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        return replace(asked, model=named)
+
+    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
+        asked = Question.of(model or self._settings.model, version, None)
+        return find_model(self._models(deadline), asked.model, asked.version).kind
 
     def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):

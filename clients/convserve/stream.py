@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from convserve import forks
-from convserve.ledger import Item, Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Stream:
     def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
         """Yields the messages to send, each as soon as there is room for it."""
         try:
-            items = iter(self._items)
+            items = iterator_of(self._items)
             for index in itertools.count():
                 self._slots.acquire()
                 if self._stopped.is_set():

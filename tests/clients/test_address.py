@@ -4,6 +4,7 @@ import pytest
 
 from convserve import Client, InvalidRequest
 from convserve.address import checked_server, endpoints, is_local
+from convserve.arguments import shown
 from convserve.channel import channel_options
 
 ADDRESSES = {
@@ -65,7 +66,7 @@ def test_what_is_no_address_is_refused(server: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         Client(server)
     assert str(caught.value).startswith(
-        f"server: expected HOST:PORT, as localhost:50051, got {server!r}"
+        f"server: expected HOST:PORT, as localhost:50051, got {shown(server)}"
     )
     assert WRONG[server] in str(caught.value)
 

@@ -28,7 +28,7 @@ from convserve_protos import classifier_pb2
 
 _METHOD = b"/convserve.v1.Classifier/Classify"
 #: The largest number that gRPC takes as a timeout has 8 digits.
-_MOST_TIMEOUT_US = 99_999_999
+_MOST_TIMEOUT = 99_999_999
 _SUM_WITHIN = 1e-3
 
 
@@ -124,10 +124,9 @@ def _least_reply_bytes(model: ModelInfo, images: int) -> int:
 
 
 def _fields(server: str, timeout_s: float) -> Sequence[Field]:
-    timeout_us = max(1, round(timeout_s * 1e6))
-    timeout = (
-        f"{timeout_us}u" if timeout_us <= _MOST_TIMEOUT_US else f"{math.ceil(timeout_s * 1e3)}m"
-    )
+    units = (("u", 1e6), ("m", 1e3), ("S", 1.0))
+    timeouts = ((math.ceil(timeout_s * scale), unit) for unit, scale in units)
+    number, unit = next(each for each in timeouts if each[0] <= _MOST_TIMEOUT)
     return [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -136,7 +135,7 @@ def _fields(server: str, timeout_s: float) -> Sequence[Field]:
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
         (b"user-agent", f"convserve-bench/{metadata.version('convserve')}".encode()),
-        (b"grpc-timeout", timeout.encode()),
+        (b"grpc-timeout", f"{number}{unit}".encode()),
     ]
 
 
