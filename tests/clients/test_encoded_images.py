@@ -182,7 +182,7 @@ def test_what_is_no_file_is_refused_before_anything_is_sent(
     connect: Connect, server: ScriptedServer, images: object, field: str, reason: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=reason) as caught:
-        connect(model=None).classify_images(images)  # type: ignore[arg-type]
+        connect(model=None).classify_images(images)
     assert caught.value.violations[0].field == field
     assert (server.requests, server.lists) == ([], 0)
 
