@@ -21,7 +21,7 @@ from convserve.command.picture_paths import STDIN, Found, find, suffixes_of
 from convserve.command.progress_bar import ProgressBar
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
-from convserve.command.terminal import draw_digit
+from convserve.command.terminal import draw_digit, has_colours
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
 
@@ -106,7 +106,7 @@ def _drawing(
         top_k=arguments.top_k or 1,
         terminal=sys.stdout.isatty(),
     )
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = has_colours(sys.stdout)
 
     def draw(file: FileOutcome) -> str:
         row = table.row(file)
