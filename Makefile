@@ -1,8 +1,11 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose lint format types unit protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-compose lint format types unit unit-trainer unit-others protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
+slowest := --durations=20 --durations-min=1
+# Two at a time; each shows what it prints when it ends.
+beside := --no-print-directory --jobs=2 --output-sync=target
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -14,7 +17,8 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 	@$(bin)/python -m demo.digits
 	@$(bin)/python -m demo.photos
 
-test: lint types protos-check unit ## everything that CI checks
+test: lint protos-check ## everything that CI checks
+	@$(MAKE) $(beside) unit-trainer unit-others types
 
 test-compose: environment ## the images and docker-compose.yml on a container engine, if there is one
 	$(bin)/pytest -m compose tests/compose
@@ -31,8 +35,14 @@ format: environment ## rewrite the code in the project's style
 types: environment ## static types
 	$(bin)/mypy clients imaging protos server trainer benchmarks demo docs tests
 
-unit: environment ## unit and system tests
-	$(bin)/pytest
+unit: ## unit and system tests, those of the trainer beside all others; names the slowest
+	@$(MAKE) $(beside) unit-trainer unit-others
+
+unit-trainer: environment
+	$(bin)/pytest $(slowest) tests/trainer tests/imaging
+
+unit-others: environment
+	$(bin)/pytest $(slowest) --ignore tests/trainer --ignore tests/imaging
 
 protos: ## write the Python of protos/ anew
 	@locks/environment.sh .venv-protos locks/protos.txt
@@ -52,5 +62,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .peers models build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-protos .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ Each is bounded by itself: so many connections, streams and bytes, of which noth
 """
 
 import contextlib
+import functools
 import threading
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from benchmarks.http2_frames import Flag, Kind, Setting, call_fields, frame, mes
 from benchmarks.raw_http2 import RawConnection, Timeout
 
 _MIB = 2**20
+_STREAM = "/convserve.v1.Classifier/StreamClassify"
 _LIST_MODELS = "/convserve.v1.Classifier/ListModels"
 #: A server that opens no window for so long, or takes nothing, will not, s.
 _PATIENCE_S = 1.0
@@ -32,18 +34,23 @@ class Attack:
         connections: that do the same at once.
         send: over one of them; returns when all is sent.
         settings: that are told the server.
+        patience_s: longest wait for the server, as for an answer.
+        prepare: makes what is sent, before there is any connection.
     """
 
     name: str
     connections: int
     send: Callable[[RawConnection], None]
     settings: tuple[tuple[int, int], ...] = ()
+    patience_s: float = _PATIENCE_S
+    prepare: Callable[[], object] = bytes
 
     def begin(self, address: str, stack: contextlib.ExitStack) -> list[RawConnection]:
         """Send everything, as far as the server takes it; the stack closes the connections."""
+        self.prepare()
         told = dict(self.settings)
         opened = [
-            stack.enter_context(RawConnection(address, told, _PATIENCE_S))
+            stack.enter_context(RawConnection(address, told, self.patience_s))
             for _ in range(self.connections)
         ]
         senders = [threading.Thread(target=self._send, args=(each,)) for each in opened]
@@ -72,12 +79,14 @@ def attacks(limit: int) -> list[Attack]:
         Attack("8 connections, 64 MiB in one message each", 8, _message(64 * _MIB)),
         Attack(f"{parts} messages just under the limit, unfinished", 1, partly(parts)),
         Attack(f"the same {parts}, over 8 connections", 8, partly(parts // 8)),
-        Attack("512 MiB of zeros as gzip", 1, _zipped(512 * _MIB)),
-        Attack("8 connections, 512 MiB of zeros as gzip each", 8, _zipped(512 * _MIB)),
+        Attack("512 MiB of zeros as gzip", 1, _zipped, prepare=_zeros_as_gzip),
+        Attack("8 connections, 512 MiB of zeros as gzip each", 8, _zipped, prepare=_zeros_as_gzip),
         Attack("4,096 calls that announce 4 GiB", 1, _announced),
         Attack("8 connections, 4,096 such calls each", 8, _announced),
         Attack("8 connections, 4,096 calls each, with headers of 14 KiB by numbers", 8, _indexed),
         Attack("8 connections, 4,096 answers each that are not read", 8, _unread, _SHUT),
+        Attack("one stream of 50,000 empty requests, answers not read", 1, _stream, _SHUT),
+        Attack("the same, then left", 1, _stream_then_left, _SHUT),
         Attack("1,000,000 pings", 1, _pings),
         Attack("50,000 calls that are reset at once", 1, _resets),
         Attack("1,000 connections, nothing sent", 1000, lambda _: None),
@@ -135,16 +144,16 @@ def _fill(
                     connection.send(frame(Kind.DATA, Flag.END_STREAM, stream))
 
 
-def _zipped(size: int) -> Callable[[RawConnection], None]:
-    """A message of zeros, a thousandth of its size on the way."""
+@functools.cache
+def _zeros_as_gzip() -> bytes:
+    """512 MiB of zeros, a thousandth of their size on the way."""
     squeeze = zlib.compressobj(9, wbits=31)
-    zipped = b"".join(squeeze.compress(bytes(_MIB)) for _ in range(size // _MIB)) + squeeze.flush()
+    return b"".join(squeeze.compress(bytes(_MIB)) for _ in range(512)) + squeeze.flush()
 
-    def send(connection: RawConnection) -> None:
-        stream = _start(connection, ("grpc-encoding", "gzip"))
-        connection.data(message(zipped, compressed=True), stream, end=True)
 
-    return send
+def _zipped(connection: RawConnection) -> None:
+    stream = _start(connection, ("grpc-encoding", "gzip"))
+    connection.data(message(_zeros_as_gzip(), compressed=True), stream, end=True)
 
 
 def _announced(connection: RawConnection) -> None:
@@ -164,6 +173,19 @@ def _unread(connection: RawConnection) -> None:
     """Calls with large answers, on a connection whose windows stay shut."""
     for _ in range(_STREAMS):
         connection.ask(b"", _LIST_MODELS)
+
+
+def _stream(connection: RawConnection) -> None:
+    """Messages of five bytes, each with an answer, on a stream whose window stays shut."""
+    stream = connection.new_stream()
+    connection.send(connection.headers(call_fields(_STREAM), stream))
+    for _ in range(50):
+        connection.data(message(b"") * 1000, stream)
+
+
+def _stream_then_left(connection: RawConnection) -> None:
+    _stream(connection)
+    connection.close()
 
 
 def _pings(connection: RawConnection) -> None:

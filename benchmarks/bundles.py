@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from benchmarks.command import BenchmarkError
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
-from convserve_server.bundle import MANIFEST_KEY, list_bundles
+from convserve_server.bundle import MANIFEST_KEY
+from convserve_server.bundle_folder import list_bundles
 
 
 class Bundle:
@@ -69,4 +70,4 @@ class Bundle:
 
 
 def _versions(models: Path) -> dict[str, dict[int, Path]]:
-    return list_bundles(models) if models.is_dir() else {}
+    return list_bundles(models).bundles if models.is_dir() else {}

@@ -1,6 +1,7 @@
 """Measures what a hostile client can make a server take in memory, and what others get meanwhile.
 
     python -m benchmarks.hostile --models models
+    python -m benchmarks.hostile --against v0.1.0
 
 Each attack meets a new server of one worker, on this machine only. It is sent as far as the server
 takes it and then held, while another client asks one question after another. A server that takes
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,17 +29,22 @@ from benchmarks.bundles import Bundle
 from benchmarks.command import BenchmarkError, add_models_option, execute, new_parser, tell
 from benchmarks.containers import private_bytes
 from benchmarks.meter import reported
+from benchmarks.picture_attacks import Kind, picture_attacks
 from benchmarks.processes import ServerProcess, process_tree
 from benchmarks.report import heading, machine, write_json
-from benchmarks.servers import FRONTS, ours
+from benchmarks.revisions import Source, checked_out
+from benchmarks.servers import FRONTS, of
 from benchmarks.table import grid
+from convserve_server.bundle_folder import list_bundles
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
 _MIB = 2**20
+_STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
 #: The largest message, as a server takes it where memory is plenty, bytes.
 _LIMIT = 16 * _MIB
 #: More than this no server may take, bytes.
 _TOO_MUCH = 2**31
+_TOLD = "answers to the attacker"
 _LOOK_EVERY_S = 0.02
 #: For a call of the other client.
 _DEADLINE_S = 10.0
@@ -56,6 +63,8 @@ class Harm:
         most_mib: the most of it.
         killed: for taking too much.
         died: workers that ended by themselves.
+        cpu_s: of the server, from the first byte of the attack to its end.
+        told: answers to the attacker, by status.
         answered: calls of another client, from the first byte of the attack to its end.
         failed: calls of it that were not.
         p99_ms: of those answered; 0 if there are none.
@@ -69,6 +78,8 @@ class Harm:
     most_mib: float
     killed: bool
     died: int
+    cpu_s: float
+    told: dict[str, int]
     answered: int
     failed: int
     p99_ms: float
@@ -160,6 +171,10 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--only", default="", metavar="TEXT", help="attacks with this in their name [default: all]"
     )
+    result.add_argument(
+        "--against", metavar="REV",
+        help="attack this revision of ours too, as git names it, before what is here today",
+    )  # fmt: skip
     result.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return result
 
@@ -172,20 +187,34 @@ def run(arguments: argparse.Namespace) -> None:
     """
     bundle = Bundle.newest(arguments.models, arguments.model)
     request = Questions.of_pixels(bundle, 1).request(0, 1).SerializeToString()
-    chosen = [each for each in attacks(_LIMIT) if arguments.only in each.name]
+    every = [*attacks(_LIMIT), *picture_attacks(_LIMIT, _models(arguments.models))]
+    chosen = [each for each in every if arguments.only in each.name]
     if not chosen:
         raise BenchmarkError(f"--only: no attack has {arguments.only!r} in its name")
     on = machine(_PACKAGES)
     flags = f"--workers 1 --max-message-bytes {_LIMIT}"
+    sources = [Source.today()]
+    if arguments.against is not None:
+        sources.insert(0, checked_out(arguments.against))
     harms = [
-        _suffer(attack, front, server, request)
+        _suffer(attack, front if len(sources) == 1 else f"{front}, {source.name}", server, request)
         for attack in chosen
-        for front, server in zip(FRONTS, ours(bundle.file, flags), strict=True)
+        for front in FRONTS
+        for source in sources
+        for server in [of(source, front, bundle.file, flags)]
     ]
     about = {"flags": flags, "model": f"{bundle.model}/{bundle.version}"}
     said = (about["model"], flags, f"another client with one call at a time for {_HELD_S:g} s more")
     print(heading(on, "server and clients together", said), _table(harms), sep="\n\n")
     write_json(arguments.json, on, about, harms=harms)
+
+
+def _models(folder: Path) -> dict[Kind, str]:
+    """A model of each kind of images that there is, the first by name."""
+    found: dict[Kind, str] = {}
+    for name in sorted(list_bundles(folder).bundles):
+        found.setdefault(Bundle.newest(folder, name).manifest.input.kind, name)
+    return found
 
 
 def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -> Harm:
@@ -195,11 +224,19 @@ def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -
         with ExitStack() as stack:
             stack.enter_context(guard.watching())
             stack.enter_context(other.asking())
+            before_s = _cpu_s(server)
             started = time.perf_counter()
             attackers = attack.begin(server.address, stack)
             time.sleep(_HELD_S)
             took_s = time.perf_counter() - started
+            cpu_s = _cpu_s(server) - before_s
             sent = sum(each.sent_bytes for each in attackers)
+            told = Counter(
+                _STATUS.get(answer.status, str(answer.status))
+                for each in attackers
+                for answer in [*each.answers.values()]
+                if answer.status is not None
+            )
         died = sum("ended with status" in message for message in server.messages())
     latencies_ms = np.array(other.latencies_s) * 1e3
     harm = Harm(
@@ -210,6 +247,8 @@ def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -
         most_mib=guard.most / _MIB,
         killed=guard.killed,
         died=0 if guard.killed else died,
+        cpu_s=max(0.0, cpu_s),
+        told=dict(told),
         answered=len(latencies_ms),
         failed=other.failed,
         p99_ms=float(np.percentile(latencies_ms, 99)) if len(latencies_ms) else 0.0,
@@ -221,12 +260,18 @@ def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -
     return harm
 
 
+def _cpu_s(server: ServerProcess) -> float:
+    """Of whatever is left of it; a worker that died has taken its time with it, or left it."""
+    return sum(process_tree(server.root()).values())
+
+
 def _table(harms: list[Harm]) -> str:
     header = (
         "attack", "front", "sent MiB", "MiB at rest", "MiB, most", "workers lost",
+        "server CPU s", _TOLD,
         "another client: calls answered", "failed", "calls/s", "p99 ms",
     )  # fmt: skip
-    return grid(header, [list(_cells(one)) for one in harms], {"attack", "front"})
+    return grid(header, [list(_cells(one)) for one in harms], {"attack", "front", _TOLD})
 
 
 def _cells(one: Harm) -> Iterator[str]:
@@ -235,7 +280,10 @@ def _cells(one: Harm) -> Iterator[str]:
     yield f"{one.sent_mib:.1f}"
     yield f"{one.rest_mib:.0f}"
     yield f"{one.most_mib:.0f}{', killed' if one.killed else ''}"
-    yield from map(str, (one.died, one.answered, one.failed))
+    yield f"{one.died}"
+    yield f"{one.cpu_s:.1f}"
+    yield ", ".join(f"{count:,} {name}" for name, count in sorted(one.told.items())) or "none"
+    yield from map(str, (one.answered, one.failed))
     yield f"{one.calls_per_s:.0f}"
     yield f"{one.p99_ms:.1f}"
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,11 +35,21 @@ class ServerProcess:
     Args:
         name: for the table.
         command: starts it; one line of its output is a JSON object with the key port.
+        environ: what it is given beside our own environment.
+        folder: to start it in; None: ours.
     """
 
-    def __init__(self, name: str, command: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.name = name
         self._command = command
+        self._environ = environ or {}
+        self._folder = folder
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._process: subprocess.Popen[str]
@@ -55,6 +65,7 @@ class ServerProcess:
         """
         # Our own settings must not come from the user's environment: the table states them.
         environ = {k: v for k, v in os.environ.items() if not k.startswith("CONVSERVE_")}
+        environ.update(self._environ)
         # A session of its own: Ctrl-C is for us, and one signal reaches whatever is left of it.
         self._process = subprocess.Popen(
             self._command,
@@ -62,6 +73,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=environ,
+            cwd=self._folder,
             start_new_session=True,
             text=True,
             errors="replace",

@@ -213,6 +213,10 @@ class RawConnection:
                 size = int.from_bytes(head[:3], "big")
                 kind, flags, stream = struct.unpack(">BBI", head[3:])
                 payload = _exactly(file, size)
+                while kind == Kind.HEADERS and not flags & Flag.END_HEADERS:
+                    more = _exactly(file, 9)
+                    payload += _exactly(file, int.from_bytes(more[:3], "big"))
+                    flags |= more[4] & Flag.END_HEADERS
                 with self._changed:
                     self._take(kind, flags, stream, payload)
                     self._changed.notify_all()
@@ -236,7 +240,7 @@ class RawConnection:
             self._take_answer(self.answers[stream], kind, flags, payload)
 
     def _take_answer(self, answer: Answer, kind: int, flags: int, payload: bytes) -> None:
-        """What is for one stream; no server of ours pads, or splits headers."""
+        """What is for one stream; no server of ours pads."""
         if kind == Kind.RST_STREAM:
             # The first says why; others may answer what was on its way.
             if answer.reset is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.processes import ServerProcess
+from benchmarks.revisions import Source
 
 BASELINE = "naive"
 FRONTS = ("grpcio", "native")
@@ -29,9 +30,28 @@ def ours(bundle: Path, flags: str = "") -> list[ServerProcess]:
         bundle: the model file.
         flags: more flags of convserve-serve.
     """
-    command = [sys.executable, "-m", "convserve_server.main", "--models", str(bundle.parents[2])]
-    command += ["--port", "0", "--device", "cpu", "--log-format", "json", *flags.split()]
+    command = [sys.executable, *_command(bundle, flags)]
     return [
         ServerProcess(f"convserve, {front} {flags}".strip(), [*command, "--front", front])
         for front in FRONTS
     ]
+
+
+def of(source: Source, front: str, bundle: Path, flags: str = "", again: str = "") -> ServerProcess:
+    """Convserve as it is in a checkout.
+
+    Args:
+        source: the checkout.
+        front: one of FRONTS.
+        bundle: the model file.
+        flags: more flags of its convserve-serve.
+        again: what tells this server from another one of the same checkout.
+    """
+    command = [str(source.python), *_command(bundle.resolve(), flags), "--front", front]
+    name = f"{front} {flags}".strip()
+    return ServerProcess(f"{name}, {source.name}{again}", command, source.environ, source.tree)
+
+
+def _command(bundle: Path, flags: str) -> list[str]:
+    command = ["-m", "convserve_server.main", "--models", str(bundle.parents[2])]
+    return [*command, "--port", "0", "--device", "cpu", "--log-format", "json", *flags.split()]

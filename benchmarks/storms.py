@@ -1,4 +1,4 @@
-"""Calls that take much memory at once, as many clients would make them without meaning harm."""
+"""Calls that take much memory at once, as many clients make them, most without meaning harm."""
 
 import io
 import threading
@@ -11,6 +11,13 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.answers import CLASSIFY
+from benchmarks.costly_files import (
+    EMPTY_COMMENT,
+    Colours,
+    arithmetic_of_nothing,
+    jpeg_after,
+    png,
+)
 from convserve_protos import classifier_pb2 as pb
 
 #: Longer than any queue that is not refused.
@@ -85,6 +92,18 @@ def storms(digits: str, photos: str) -> list[Storm]:
             "progressive ones of 5 megapixels", _files(photos, _jpeg(2592, 1944, progressive=1)), 16
         ),
         Storm("strips of 65,500 x 16", _files(photos, _jpeg(65_500, 16)), 16),
+        Storm("PNGs of 6,320 x 6,320 for a digit", _files(digits, png(6320, Colours.RGBA)), 16),
+        Storm(
+            "JPEGs with 4 MiB of empty comments",
+            _files(photos, jpeg_after(EMPTY_COMMENT, 2**22)),
+            16,
+        ),
+        Storm(
+            "256 arithmetic-coded ones of nothing a call",
+            _files(photos, *[arithmetic_of_nothing(6600)] * 256),
+            4,
+        ),
+        Storm("names of 10,000 letters", _files("a" * 10_000, b"\xff\xd8"), 64),
         Storm("messages of 7.5 MiB", _files(photos, b"\xff\xd8" * (15 << 18)), 16),
     ]
 

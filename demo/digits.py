@@ -1,8 +1,9 @@
 """The whole job on real data: train, publish, serve, ask 10,000 questions, stop.
 
-    python -m demo.digits [--models DIR] [--data DIR] [--limit N]
+    python -m demo.digits [--models DIR] [--pictures DIR] [--data DIR] [--limit N]
 
-Exits with 0 if the server gives as many right answers as Keras did on the same digits.
+Leaves a held-out digit of each kind as a PNG in pictures/digits, for README's examples. Exits with
+0 if the server gives as many right answers as Keras did on the same digits.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from convserve import Classification, Client
 from convserve.command.terminal import draw_bar, draw_digit
@@ -36,10 +38,12 @@ def main() -> int:
         title("Model")
         manifest = published(options.models, options.data, options.limit)
         title("Server")
+        dataset = mnist.load(options.data)
+        leave(options.pictures / "digits", dataset)
         with serving(options.models) as address:
             print(f"convserve-serve answers on {address}")
             title("Questions")
-            return ask(address, mnist.load(options.data), manifest)
+            return ask(address, dataset, manifest)
 
     return run(job)
 
@@ -55,6 +59,18 @@ def published(models: Path, data: Path | None, limit: int | None) -> Manifest:
     arguments += ["--data", str(data)] if data else []
     arguments += ["--limit", str(limit)] if limit else []
     return train(models, NAME, arguments)
+
+
+def leave(folder: Path, dataset: Dataset) -> None:
+    """Writes 0.png to 9.png: the first held-out digit of each kind, 28 x 28 grey, as it is.
+
+    Raises:
+        OSError: They cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for label in np.unique(dataset.test_labels):
+        first = np.flatnonzero(dataset.test_labels == label)[0]
+        Image.fromarray(dataset.test_images[first, :, :, 0]).save(folder / f"{label}.png")
 
 
 def ask(address: str, dataset: Dataset, manifest: Manifest) -> bool:
@@ -119,6 +135,7 @@ def _draw(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
+    parser.add_argument("--pictures", type=Path, default=Path("pictures"), metavar="DIR")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the four files of MNIST")
     parser.add_argument("--limit", type=int, metavar="N", help="train on N digits only")
     return parser.parse_args()

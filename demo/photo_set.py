@@ -46,7 +46,8 @@ def make(folder: Path, dataset: Dataset) -> None:
             place.mkdir(parents=True)
             chosen = images[labels == class_][:count, :, :, 0]
             jobs += [
-                (digit, place / f"{number:04}.jpg", 1000 * class_ + number + len(part))
+                # A scene of its own for each: none of the training is met again in validation.
+                (digit, place / f"{number:04}.jpg", (len(part), class_, number))
                 for number, digit in enumerate(chosen)
             ]
     with ThreadPoolExecutor() as pool:
@@ -55,7 +56,7 @@ def make(folder: Path, dataset: Dataset) -> None:
     hidden.rename(folder)
 
 
-def _write(digit: NDArray[np.uint8], path: Path, seed: int) -> None:
+def _write(digit: NDArray[np.uint8], path: Path, seed: tuple[int, int, int]) -> None:
     random = np.random.default_rng(seed)
     turn = random.choice([1, 1, 1, 3, 6])
     picture = scene(digit, random)

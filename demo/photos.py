@@ -1,10 +1,10 @@
 """The same for photographs: train on folders of JPEGs, publish, serve, send files, stop.
 
-    python -m demo.photos [--models DIR] [--data DIR]
+    python -m demo.photos [--models DIR] [--pictures DIR] [--data DIR]
 
 CONVSERVE_PHOTOS names a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg; without it the
-demo makes a small set of its own. Exits with 0 if the server, which decodes the files, gives as
-many right answers as Keras did.
+demo makes a small set of its own in pictures/ones-and-zeros. Exits with 0 if the server, which
+decodes the files, gives as many right answers as Keras did.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> int:
 
     def job() -> bool:
         title("Photographs")
-        folder, name = photographs(options.models, options.data)
+        folder, name = photographs(options.pictures, options.data)
         title("Model")
         manifest = published(options.models, folder, name)
         title("Server")
@@ -48,14 +48,14 @@ def main() -> int:
     return run(job)
 
 
-def photographs(models: Path, data: Path | None) -> tuple[Path, str]:
+def photographs(pictures: Path, data: Path | None) -> tuple[Path, str]:
     """The folder of photographs and the name of their model; makes a set if none is given."""
     given = os.environ.get("CONVSERVE_PHOTOS")
     if given:
         folder = Path(given)
         print(f"from {folder} (CONVSERVE_PHOTOS)")
         return folder, "demo-photos"
-    folder = models / ".photos" / OWN
+    folder = pictures / OWN
     if folder.is_dir():
         print(f"reusing the set in {folder}")
     else:
@@ -134,6 +134,7 @@ def _compare(answered: Sequence[tuple[str, str]], manifest: Manifest) -> bool:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR")
+    parser.add_argument("--pictures", type=Path, default=Path("pictures"), metavar="DIR")
     parser.add_argument("--data", type=Path, metavar="DIR", help="the four files of MNIST")
     return parser.parse_args()
 

@@ -7,6 +7,22 @@ from pathlib import Path
 
 PAGE = Path(__file__).with_suffix(".md")
 
+HEAD = """# Commands
+
+Made by `make docs` from the commands' own help.
+
+| exit status | of all three programs |
+| ---: | --- |
+| 0 | done |
+| 1 | it failed, or the answer is no (`health`, `check-data`, `--min-accuracy`) |
+| 2 | the command line is wrong, or a file or folder that it names is not there |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM; `convserve-serve` then ends with 0 |
+| 141 | nobody reads the output any more |
+
+`-V` and `--version` print the version of each program; in subcommands `--version N` is the version
+of a model. No option can be shortened.
+"""
+
 COMMANDS = {
     "convserve-train": (
         "convserve_trainer.main",
@@ -22,7 +38,7 @@ COMMANDS = {
 
 def page() -> str:
     """The page: the help of every command, as a terminal of 100 columns shows it."""
-    parts = ["# Commands\n\nMade by `make docs` from the commands' own help.\n"]
+    parts = [HEAD]
     for command, (module, subcommands) in COMMANDS.items():
         for subcommand in subcommands:
             title = f"{command} {subcommand}".strip()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from convserve_imaging.photos import decode
 from convserve_trainer.data.mnist import Dataset
-from demo import photo_set
+from demo import digits, photo_set
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.jpg")}
 
 
+def test_a_digit_of_each_kind_is_left_as_it_is(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    labels = np.array([3, 0, 3, 9], np.uint8)
+    digits.leave(tmp_path / "made" / "digits", Dataset(images, labels, images, labels))
+    left = {file.name: np.asarray(Image.open(file)) for file in (tmp_path / "made").rglob("*.png")}
+    assert sorted(left) == ["0.png", "3.png", "9.png"]
+    assert (left["3.png"] == images[0, :, :, 0]).all()
+    assert (left["9.png"] == images[3, :, :, 0]).all()
+
+
 def test_set_has_varied_jpegs_of_both_classes_and_is_the_same_each_time(
     dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -41,6 +51,18 @@ def test_set_has_varied_jpegs_of_both_classes_and_is_the_same_each_time(
     assert len(sizes) > 9
     photo_set.make(tmp_path / "again", dataset)
     assert files(tmp_path / "again") == made
+
+
+def test_no_scene_of_the_training_is_met_again_in_validation(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Digits that are all alike leave the scenes alone to tell the pictures apart.
+    for images in (dataset.train_images, dataset.test_images):
+        images[:] = images[1]
+    monkeypatch.setattr(photo_set, "VALIDATION", 6)
+    photo_set.make(tmp_path / "set", dataset)
+    made = files(tmp_path / "set")
+    assert len(set(made.values())) == len(made)
 
 
 def test_set_that_is_there_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:

@@ -92,14 +92,15 @@ TRAINER = (
 
 
 SERVER = (
-    {"bundle", "config", "errors", "logs"},
-    {"front", "host"},
+    {"bundle", "bundle_folder", "config", "digests", "errors", "logs"},
+    {"front", "host", "outputs", "process"},
     {"batching", "engines"},
     {"decode"},
     {"repository"},
     {"service"},
     {"fronts", "supervisor"},
     {"main", "worker"},
+    {"__main__"},
 )
 
 

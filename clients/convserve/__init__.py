@@ -11,8 +11,12 @@ with Client("localhost:50051") as client:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Half of gRPC's support of forks is on by default, and harms calls that are in flight: forks.py.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 if TYPE_CHECKING:
     from convserve.async_client import AsyncClient
@@ -24,10 +28,12 @@ if TYPE_CHECKING:
         ConvserveError,
         DeadlineExceeded,
         FieldViolation,
+        ForkedProcess,
         InvalidRequest,
         MessageTooLarge,
         ModelNotFound,
         NotSupported,
+        OtherEventLoop,
         PermissionDenied,
         ServerBusy,
         ServerFault,
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
         UnexpectedReply,
     )
     from convserve.health import Health
-    from convserve.models import ModelInfo
+    from convserve.models import ModelInfo, RefusedVersion
     from convserve.results import Classification, Guess, Result, Timings
 
 __all__ = [
@@ -49,6 +55,7 @@ __all__ = [
     "ConvserveError",
     "DeadlineExceeded",
     "FieldViolation",
+    "ForkedProcess",
     "Guess",
     "Health",
     "InvalidRequest",
@@ -56,7 +63,9 @@ __all__ = [
     "ModelInfo",
     "ModelNotFound",
     "NotSupported",
+    "OtherEventLoop",
     "PermissionDenied",
+    "RefusedVersion",
     "Result",
     "ServerBusy",
     "ServerFault",
@@ -78,13 +87,16 @@ _HOMES = {
     "ConvserveError": "errors",
     "DeadlineExceeded": "errors",
     "FieldViolation": "errors",
+    "ForkedProcess": "errors",
     "Guess": "results",
     "Health": "health",
     "InvalidRequest": "errors",
     "MessageTooLarge": "errors",
     "ModelInfo": "models",
+    "RefusedVersion": "models",
     "ModelNotFound": "errors",
     "NotSupported": "errors",
+    "OtherEventLoop": "errors",
     "PermissionDenied": "errors",
     "Result": "results",
     "ServerBusy": "errors",

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,25 +21,42 @@ import grpc.aio
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve import forks
+from convserve.arguments import seconds, text
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
-from convserve.calls import Images, Question, checked, split, split_images
+from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
-from convserve.errors import Cancelled, ClientClosed, ConvserveError, ModelNotFound
+from convserve.encoded import File, is_bytes
+from convserve.errors import (
+    Cancelled,
+    ClientClosed,
+    ConvserveError,
+    ModelNotFound,
+    OtherEventLoop,
+)
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.model_choice import ModelChoice
+from convserve.models import (
+    ModelInfo,
+    RefusedVersion,
+    find_model,
+    read_models,
+    read_refused,
+)
+from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
     Settings,
-    checked_timeout_s,
+    default_model,
+    default_server,
 )
 from convserve.statuses import translated
 from convserve_protos import classifier_pb2, classifier_pb2_grpc
@@ -43,6 +67,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Stubs:
+    loop: asyncio.AbstractEventLoop
     channel: grpc.aio.Channel
     classifier: ClassifierAsyncStub
     health: Any  # grpcio-health-checking has no types.
@@ -51,7 +76,8 @@ class _Stubs:
 class AsyncClient:
     """Asks a Convserve server what is in pictures, from an event loop.
 
-    One client serves any number of tasks of the loop in which it was first used.
+    One client serves any number of tasks of the event loop in which it was first used; in another
+    one all calls raise OtherEventLoop. As for Client, none outlives a fork.
 
         async with AsyncClient("localhost:50051") as client:
             print((await client.classify(digit)).label)
@@ -59,7 +85,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        server: str = DEFAULT_SERVER,
+        server: str | None = None,
         *,
         model: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
@@ -83,8 +109,8 @@ class AsyncClient:
             InvalidRequest: An argument is not what is taken.
         """
         self._settings = Settings(
-            server=server,
-            model=model,
+            server=default_server() if server is None else server,
+            model=model or default_model(),
             timeout_s=timeout,
             wait_for_ready=wait_for_ready,
             max_images_per_call=max_images_per_call,
@@ -92,7 +118,7 @@ class AsyncClient:
             max_in_flight=max_in_flight,
         )
         self._opened: _Stubs | None = None
-        self._only_model: str | None = None
+        self._choice = ModelChoice(self._settings.model)
         self._closed = False
 
     async def classify(
@@ -116,11 +142,12 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify.
         """
-        return await self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+        calls = split(pixels, self._settings)
+        return await self._ask(calls, model, version, top_k, self._deadline(timeout))
 
     async def classify_images(
         self,
-        images: bytes | Sequence[bytes],
+        images: File | Sequence[File],
         *,
         model: str | None = None,
         version: int | None = None,
@@ -130,7 +157,8 @@ class AsyncClient:
         """Classifies one picture file or many; as Client.classify_images.
 
         Args:
-            images: The bytes of one file, or of several in a sequence.
+            images: As for Client.classify_images. Paths are read, and pictures of Pillow encoded,
+                in another thread.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.
@@ -139,8 +167,13 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify_images.
         """
-        calls = split_images(images, self._settings)
-        return await self._ask(calls, model, version, top_k, timeout)
+        deadline = self._deadline(timeout)
+        kind = await self._kind(model, version, deadline) if has_pictures(images) else ""
+        if is_bytes(images):
+            calls = split_images(images, self._settings)
+        else:  # Files are read and pictures encoded, which is no work for the event loop.
+            calls = await asyncio.to_thread(split_images, images, self._settings, kind)
+        return await self._ask(calls, model, version, top_k, deadline)
 
     async def stream(
         self,
@@ -170,8 +203,8 @@ class AsyncClient:
             Exception: As Client.stream.
         """
         deadline = self._deadline(timeout)
-        question = await self._question(model, version, top_k, deadline)
-        ledger = Ledger(question, self._settings, deadline.timeout_s)
+        questions = await self._questions(model, version, top_k, deadline)
+        ledger = Ledger(questions, self._settings, deadline.timeout_s)
         stream = AsyncStream(items, ledger, self._settings.max_in_flight)
         with self._calling(deadline):
             call = self._stubs().classifier.StreamClassify(
@@ -189,6 +222,14 @@ class AsyncClient:
         """
         return await self._models(self._deadline(timeout))
 
+    async def refused(self, *, timeout: float | None = None) -> list[RefusedVersion]:
+        """Returns the versions that the server has refused to load, and why.
+
+        Raises:
+            ConvserveError: See errors.py.
+        """
+        return read_refused(await self._listing(self._deadline(timeout)))
+
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Asks whether the server, or one service of it, answers calls.
 
@@ -204,7 +245,7 @@ class AsyncClient:
         try:
             with self._calling(deadline):
                 reply = await self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=service),
+                    health_pb2.HealthCheckRequest(service=text("service", service)),
                     timeout=deadline.left_s(),
                     wait_for_ready=self._settings.wait_for_ready,
                 )
@@ -215,8 +256,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connection; calls under way in other tasks raise Cancelled."""
         self._closed = True
-        if self._opened is not None:
-            await self._opened.channel.close()
+        if self._opened is None or forks.is_child():
+            return
+        await self._opened.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,14 +273,26 @@ class AsyncClient:
 
     def _stubs(self) -> _Stubs:
         # A channel belongs to the loop that runs when it is made, so not before the first call.
+        forks.use()
         if self._opened is None:
-            channel = grpc.aio.insecure_channel(self._settings.server, options=channel_options())
+            server = self._settings.server
+            channel = grpc.aio.insecure_channel(server, options=channel_options(server))
+            forks.hold(channel)
             self._opened = _Stubs(
+                asyncio.get_running_loop(),
                 channel,
                 classifier_pb2_grpc.ClassifierStub(channel),
                 health_pb2_grpc.HealthStub(channel),
             )
+        self._check_loop(self._opened)
         return self._opened
+
+    def _check_loop(self, opened: _Stubs) -> None:
+        if opened.loop is not asyncio.get_running_loop():
+            raise OtherEventLoop(
+                f"this client of {self._settings.server} belongs to the event loop in which it was"
+                " first used: make one in each loop, as in each asyncio.run()"
+            )
 
     async def _ask(
         self,
@@ -246,10 +300,9 @@ class AsyncClient:
         model: str | None,
         version: int | None,
         top_k: int | None,
-        timeout: float | None,
+        deadline: Deadline,
     ) -> Classification:
-        deadline = self._deadline(timeout)
-        question = await self._question(model, version, top_k, deadline)
+        question = await self._question(calls, model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
             replies = await call_all(stub, calls, question, deadline, self._settings)
@@ -257,27 +310,54 @@ class AsyncClient:
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
-            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
         )
 
     async def _question(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+        self,
+        calls: Sequence[Images],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        deadline: Deadline,
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
-            named = self._only_model = only_model(await self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        asked = Question.of(model, version, top_k)
+        name = self._choice.named(asked.model) or self._choice.remembered(asked.version, calls)
+        if name is None:
+            loaded = await self._models(deadline)
+            name = self._choice.among(loaded, asked.version, calls)
+        return replace(asked, model=name)
+
+    async def _questions(
+        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+    ) -> Callable[[Images], Question]:
+        """Returns what makes the question about each item of a stream."""
+        asked = Question.of(model, version, top_k)
+        if (name := self._choice.named(asked.model)) is not None:
+            named = replace(asked, model=name)
+            return lambda _: named
+        loaded = await self._models(deadline)
+        return lambda images: replace(
+            asked, model=self._choice.among(loaded, asked.version, [images])
+        )
+
+    async def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
+        """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
+        asked = Question.of(model, version, None)
+        loaded = await self._models(deadline)
+        name = self._choice.named(asked.model) or self._choice.of_pictures(loaded, asked.version)
+        return find_model(loaded, name, asked.version).kind
 
     async def _models(self, deadline: Deadline) -> list[ModelInfo]:
+        return read_models(await self._listing(deadline))
+
+    async def _listing(self, deadline: Deadline) -> classifier_pb2.ListModelsResponse:
         with self._calling(deadline):
-            reply = await self._stubs().classifier.ListModels(
+            return await self._stubs().classifier.ListModels(
                 classifier_pb2.ListModelsRequest(),
                 timeout=deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
             )
-        return read_models(reply)
 
     @contextmanager
     def _calling(self, deadline: Deadline) -> Iterator[None]:
@@ -288,7 +368,7 @@ class AsyncClient:
             with translated(self._settings.server, deadline):
                 yield
         except ModelNotFound:
-            self._only_model = None  # It may have been replaced by another one.
+            self._choice.forget()  # It may have been replaced by another one.
             raise
         except grpc.aio.UsageError as error:
             raise ClientClosed(closed) from error

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 import grpc
 import numpy.typing as npt
 
 from convserve.calls import Images, Question, split, split_images
-from convserve.encoded import is_encoded
+from convserve.encoded import File, is_encoded
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -25,14 +27,28 @@ from convserve.settings import Settings
 from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
 
-Item = npt.ArrayLike | bytes | Sequence[bytes]
-"""What a stream takes: pixels of images, or the bytes of one file or of several."""
+Item: TypeAlias = "npt.ArrayLike | File | Sequence[File]"
+"""What a stream takes: pixels of images, or one file or several."""
+
+
+def iterator_of(items: object) -> Iterator[Item]:
+    """Returns an iterator over the items of a stream.
+
+    Raises:
+        InvalidRequest: There is none, or it would give the characters of a text, or bytes.
+    """
+    if not isinstance(items, (str, bytes, bytearray, memoryview)):
+        with contextlib.suppress(TypeError):
+            return iter(items)  # type: ignore[call-overload, no-any-return]  # That is tried.
+    raise InvalidRequest.expected("items", "an iterable of images", type(items).__name__)
+
 
 Outcome = Classification | ConvserveError
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    question: Question
     count: int
     moment_s: float
 
@@ -43,8 +59,17 @@ class Ledger:
     Requests are entered by one thread while another reads answers.
     """
 
-    def __init__(self, question: Question, settings: Settings, timeout_s: float) -> None:
-        self._question = question
+    def __init__(
+        self, question_of: Callable[[Images], Question], settings: Settings, timeout_s: float
+    ) -> None:
+        """Starts with nothing under way.
+
+        Args:
+            question_of: What is asked of the images of one request.
+            settings: Say how large a request may be.
+            timeout_s: Longest wait for the answer to one, in seconds.
+        """
+        self._question_of = question_of
         self._settings = settings
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -55,12 +80,14 @@ class Ledger:
         """Returns the message for the images with that number.
 
         Raises:
-            InvalidRequest: The images are not what is taken, or too many for one message.
+            InvalidRequest: The images are not what is taken, or too many for one message; or no
+                model was named and several fit.
         """
         images = self._one_call(item)
-        request = self._question.request(images, request_id=str(index))
+        question = self._question_of(images)
+        request = question.request(images, request_id=str(index))
         with self._lock:
-            self._open[request.id] = _Sent(len(images), time.monotonic())
+            self._open[request.id] = _Sent(question, len(images), time.monotonic())
         return classifier_pb2.StreamClassifyRequest(request=request)
 
     def settle(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
@@ -77,7 +104,7 @@ class Ledger:
         if response.WhichOneof("outcome") == "error":
             return index, error_from_status(response.error)
         total_us = round((time.monotonic() - sent.moment_s) * 1e6)
-        return index, read_replies([response.response], [sent.count], self._question, total_us)
+        return index, read_replies([response.response], [sent.count], sent.question, total_us)
 
     def patience_s(self) -> float:
         """Returns for how many seconds there is nothing to complain about.
@@ -125,12 +152,12 @@ class Ledger:
         if is_encoded(item):
             field, calls = "images", split_images(item, self._settings)
         else:
-            field, calls = "pixels", split(item, self._settings)
+            field, calls = "pixels", split(cast("npt.ArrayLike", item), self._settings)
         if len(calls) > 1:
             count = sum(len(images) for images in calls)
-            raise InvalidRequest.of(
+            raise InvalidRequest.expected(
                 field,
-                f"were {count} images in one item of a stream; at most {len(calls[0])} of this"
-                " size are taken",
+                f"at most {len(calls[0])} images of this size in one item of a stream",
+                f"{count} images",
             )
         return calls[0]

@@ -1,4 +1,4 @@
-"""The models that a server has, and which of them is meant when none is named."""
+"""The models that a server has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from convserve.errors import InvalidRequest, ModelNotFound
+from convserve.errors import ModelNotFound
 from convserve_protos import bundle_pb2, classifier_pb2
 
 _KINDS = {
@@ -56,45 +56,49 @@ class ModelInfo:
     manifest: bundle_pb2.Manifest = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedVersion:
+    """A version in the server's models folder that is not served.
+
+    Attributes:
+        name: Name of the model.
+        version: Its version.
+        reason: Why, for people.
+    """
+
+    name: str
+    version: int
+    reason: str
+
+
+def read_refused(reply: classifier_pb2.ListModelsResponse) -> list[RefusedVersion]:
+    """Returns what is refused by a reply, in its order: by name, the newest version first."""
+    return [
+        RefusedVersion(name=one.name, version=one.version, reason=one.reason)
+        for one in reply.refused
+    ]
+
+
 def read_models(reply: classifier_pb2.ListModelsResponse) -> list[ModelInfo]:
     """Returns the models of a reply, in its order: by name, the newest version first."""
     return [_read_model(model) for model in reply.models]
 
 
-def only_model(models: Sequence[ModelInfo]) -> str:
-    """Returns the name to use when the caller named none.
-
-    Raises:
-        ModelNotFound: There is no model.
-        InvalidRequest: There are several, so one must be named.
-    """
-    names = sorted({model.name for model in models})
-    if not names:
-        raise ModelNotFound("the server has no models loaded")
-    if len(names) > 1:
-        raise InvalidRequest.of(
-            "model", f"none was named and the server has several; taken: {', '.join(names)}"
-        )
-    return names[0]
-
-
-def find_model(models: Sequence[ModelInfo], name: str | None, version: int | None) -> ModelInfo:
+def find_model(models: Sequence[ModelInfo], name: str, version: int | None) -> ModelInfo:
     """Returns what the server says of a model.
 
     Args:
         models: All that are loaded, the newest version of each first.
-        name: Its name; None: the only one that there is.
+        name: Its name.
         version: Its version; None: the newest.
 
     Raises:
         ModelNotFound: It is not loaded.
-        InvalidRequest: No name was given, and there are several.
     """
-    wanted = name or only_model(models)
     for model in models:
-        if model.name == wanted and version in (None, model.version):
+        if model.name == name and version in (None, model.version):
             return model
-    asked = wanted if version is None else f"{wanted}/{version}"
+    asked = name if version is None else f"{name}/{version}"
     there = ", ".join(f"{model.name}/{model.version}" for model in models)
     raise ModelNotFound(f"model {asked} is not loaded; there is {there or 'none'}")
 

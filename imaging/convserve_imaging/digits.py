@@ -17,30 +17,35 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convserve_imaging.errors import BlankPictureError, TooManyPixelsError
-from convserve_imaging.picture_files import MAX_PIXELS, identified, loaded
+from convserve_imaging.grey_pictures import grey_picture
+from convserve_imaging.ink import Grey, digit_ink
+from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS
 
 FIELD = 28  # pixels, each side of the result
 BOX = 20  # pixels, longer side of the digit in it
 CENTRE = 14  # pixel, where the centre of mass goes
-LEAST_CONTRAST = 24  # of 255, between ink and ground; less is a blank sheet
-FAINTEST = 0.01  # of the strongest ink; fainter pixels are ground
 EDGE = (
     0.05  # of the strongest ink, where the digit ends: enlarging smooths an edge beyond its place
 )
 
 Picture: TypeAlias = Image.Image | bytes | str | os.PathLike[str]
-Grey: TypeAlias = npt.NDArray[np.float32]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
-def centre(picture: Picture, formats: tuple[str, ...] | None = None) -> Pixels:
+def centre(
+    picture: Picture,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_decoder_bytes: int = MAX_DECODER_BYTES,
+) -> Pixels:
     """Makes of a picture of one digit what MNIST would have made of it.
 
     Args:
         picture: a Pillow image, the bytes of a file, or the path of one. Any mode: colours become
             grey, transparency becomes paper, dark ink on a light ground is inverted.
         formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
+        max_pixels: most pixels by the file's header.
+        max_decoder_bytes: most memory that decoding the file may take, by its header.
 
     Returns:
         uint8 [28, 28, 1], 0 (ground) to 255 (ink).
@@ -48,28 +53,16 @@ def centre(picture: Picture, formats: tuple[str, ...] | None = None) -> Pixels:
     Raises:
         NotAPictureError: the bytes are no picture, or of another format.
         DamagedPictureError: the picture cannot be decoded.
-        TooManyPixelsError: its header says more than `MAX_PIXELS`.
-        BlankPictureError: it has no ink.
+        TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
+        BlankPictureError: nothing is drawn on it.
+        SeveralDigitsError: there is more than one digit.
+        NoDigitError: what is on it is no digit.
         OSError: the path cannot be read.
     """
-    ink = _ink(_opened(picture, formats))
-    digit = _scaled(_cropped(ink))
+    opened = picture if isinstance(picture, Image.Image | bytes) else _read(picture)
+    grey = grey_picture(opened, formats, max_pixels, max_decoder_bytes)
+    digit = _scaled(_large(digit_ink(grey)))
     return _placed(digit)[:, :, np.newaxis]
-
-
-def _opened(picture: Picture, formats: tuple[str, ...] | None) -> Image.Image:
-    """Returns the picture, decoded and upright; its size is checked before it is decoded."""
-    if isinstance(picture, Image.Image):
-        opened = picture
-    else:
-        data = picture if isinstance(picture, bytes) else _read(picture)
-        opened = identified(data, formats)
-    width, height = opened.size
-    if width * height > MAX_PIXELS:
-        raise TooManyPixelsError(
-            f"the picture has {width} x {height} pixels; at most {MAX_PIXELS:,} are taken"
-        )
-    return loaded(opened)
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
@@ -77,46 +70,17 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def _ink(picture: Image.Image) -> Grey:
-    """Returns how much ink each pixel has: float32 [H, W], 0 to 255."""
-    if not picture.has_transparency_data:
-        return _contrast(_grey(picture))
-    # White digits on nothing are seen on black paper only.
-    drawn = picture.convert("RGBA")
-    for paper in ("white", "black"):
-        sheet = Image.new("RGBA", drawn.size, paper)
-        grey = _grey(Image.alpha_composite(sheet, drawn))
-        if np.ptp(grey) >= LEAST_CONTRAST:
-            break
-    return _contrast(grey)
-
-
-def _grey(picture: Image.Image) -> Grey:
-    """Returns float32 [H, W], 0 to 255; modes of more than 8 bits are stretched to that range."""
-    if not picture.mode.startswith(("I", "F")):
-        return np.asarray(picture.convert("L"), dtype=np.float32)
-    levels = np.nan_to_num(np.asarray(picture, dtype=np.float64))
-    low, high = levels.min(), levels.max()
-    if low == high:
-        return np.zeros(levels.shape, dtype=np.float32)
-    return np.asarray((levels - low) * (255 / (high - low)), dtype=np.float32)
-
-
-def _contrast(grey: Grey) -> Grey:
-    """Returns the ink of a sheet, whose ground is what most of its border is."""
-    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
-    ground = np.median(border)
-    grain = np.median(np.abs(border - ground))
-    light = grey.max() - ground < ground - grey.min()
-    ink = ground - grey if light else grey - ground
-    strongest = ink.max()
-    if strongest < LEAST_CONTRAST:
-        raise BlankPictureError("the picture is blank: no digit stands out from its ground")
-    # 5 standard deviations of normal noise, whose median absolute deviation is 0.67 of one.
-    ink[ink <= max(FAINTEST * strongest, 5 / 0.67 * grain)] = 0
-    if not ink.any():
-        raise BlankPictureError("the picture is blank: no digit stands out from the noise")
-    return np.asarray(ink * (255 / strongest), dtype=np.float32)
+def _large(ink: Grey) -> Grey:
+    """Returns the digit, cropped, with its longer side no smaller than it will be."""
+    cropped = _cropped(ink)
+    times = -(-4 * BOX // max(cropped.shape))
+    if times <= 4:
+        return cropped
+    # Smoothly, with the ground around it; shrinking it then to its place keeps it smooth.
+    around = np.pad(cropped, 2)
+    size = (around.shape[1] * times, around.shape[0] * times)
+    enlarged = Image.fromarray(around).resize(size, Image.Resampling.LANCZOS)
+    return _cropped(np.asarray(enlarged, dtype=np.float32).clip(0, 255))
 
 
 def _cropped(ink: Grey) -> Grey:

@@ -45,5 +45,21 @@ class BlankPictureError(PictureError):
     reason = "blank"
 
 
+class NoDigitError(PictureError):
+    """Something is on the picture, but no digit."""
+
+    reason = "no-digit"
+
+
+class SeveralDigitsError(PictureError):
+    """More than one digit is drawn on the picture."""
+
+    reason = "several"
+
+
 class DatasetError(Exception):
     """A file of a data set is missing, unreadable, damaged or changed; the message names it."""
+
+
+class NoFolderError(DatasetError):
+    """The folder of a data set is not there."""

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_imaging import idx
-from convserve_imaging.errors import DatasetError
+from convserve_imaging.errors import DatasetError, NoFolderError
 from convserve_imaging.gzip_files import Content
 from convserve_imaging.mnist_files import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from convserve_imaging.mnist_files import names_of as _published_names
@@ -54,7 +54,7 @@ def find(folder: Path, name: str) -> Path:
         if (folder / each).is_file():
             return folder / each
     if not folder.is_dir():
-        raise DatasetError(f"no folder {folder}")
+        raise NoFolderError(f"no folder {folder}")
     found = _prefixed(folder, name)
     if not found:
         raise DatasetError(f"{folder} has none of {', '.join(names)}")

@@ -1,12 +1,12 @@
 """Reads the header of a JPEG: all that must be known before a pixel is decoded.
 
-Source: ITU-T T.81 (JPEG), annex B; Exif 2.32 (CIPA DC-008), 4.5.4 and 4.6.4 A (byte order,
-Orientation).
+Source: ITU-T T.81 (JPEG), annex B.
 """
 
 import struct
 from dataclasses import dataclass
 
+from convserve_imaging import exif
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
@@ -27,8 +27,6 @@ _LOSSLESS = 0xC3
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
 _TAKEN = frozenset({0xC0, 0xC1, _LOSSLESS}) | _PROGRESSIVE | _ARITHMETIC
-_ORIENTATION = 0x0112
-_SHORT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +102,7 @@ def read_header(data: bytes) -> Header:
                 raise DamagedPictureError("the JPEG's header is damaged: it has two frames")
             frame = _frame(marker, body)
         elif marker == _APP1 and body.startswith(b"Exif\0"):
-            orientation = _orientation(body[6:])
+            orientation = exif.orientation(body[6:])
         elif marker == _SOS:
             break
         elif marker == _EOI:
@@ -205,19 +203,3 @@ def _frame(marker: int, body: bytes) -> _Frame:
     if not all(1 <= factor <= 4 for factors in sampling for factor in factors):
         raise DamagedPictureError("the JPEG's header is damaged: sampling factors are 1 to 4")
     return _Frame(marker, width, height, sampling)
-
-
-def _orientation(tiff: bytes) -> int:
-    """Returns the orientation in an Exif block, 1 to 8; 1 where it is missing or makes no sense."""
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return 1
-    (first,) = struct.unpack_from(f"{order}I", tiff, 4)
-    if first + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(f"{order}H", tiff, first)
-    for place in range(first + 2, min(first + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, place)
-        if tag == _ORIENTATION:
-            return value if kind == _SHORT and 1 <= value <= 8 else 1
-    return 1

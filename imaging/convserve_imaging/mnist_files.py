@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_imaging import idx
-from convserve_imaging.errors import DatasetError
+from convserve_imaging.errors import DatasetError, NoFolderError
 from convserve_imaging.gzip_files import Content
 
 LARGEST_GZIP = 32 * 2**20  # bytes; the largest of the four is 9.9 MB
@@ -120,7 +120,7 @@ def _find(folder: Path, file: MnistFile) -> Path:
         if (folder / name).is_file():
             return folder / name
     if not folder.is_dir():
-        raise DatasetError(f"no folder {folder}")
+        raise NoFolderError(f"no folder {folder}")
     raise DatasetError(f"{folder} has none of {', '.join(names)}")
 
 

@@ -15,31 +15,18 @@ header are passed over; any other contradiction in the data is an error, since h
 get an answer like a whole one.
 """
 
-import io
-
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
-from PIL import Image, UnidentifiedImageError
 
-from convserve_imaging.errors import (
-    DamagedPictureError,
-    PictureError,
-    TooManyPixelsError,
-    TruncatedPictureError,
-)
-from convserve_imaging.jpeg import Header, read_header
+from convserve_imaging import jpeg_pixels
+from convserve_imaging.exif import upright
+from convserve_imaging.jpeg import read_header
+from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
 from convserve_imaging.luma import luma
 
-MAX_PIXELS = 1 << 26
-"""Largest picture taken by default, width times height: 8,192 x 8,192."""
-
-MAX_DECODER_BYTES = 256 << 20
-"""Most memory by default that a decoder may need for one picture's coefficients or its output."""
-
-#: Passes over the picture that its scans may cost, in units of the largest picture.
-_MAX_PASSES = 16
+#: Rows that become RGB at a time: products take four times the memory of a picture.
+_BAND = 64
 
 _BILINEAR = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear), use_alpha=False)
 
@@ -63,8 +50,8 @@ def decode(
         height: rows of the result, 1 or more.
         width: columns of the result, 1 or more.
         max_pixels: most pixels by the file's header.
-        max_decoder_bytes: most memory for its coefficients or for what comes out of the decoder,
-            by the file's header. What resizing takes comes on top, twice the latter at most.
+        max_decoder_bytes: most memory for its coefficients, for what comes out of the decoder, and
+            for bringing that to size, by the file's header.
         channels: of the result, 3 (RGB) or 1 (grey: the luma of that RGB).
 
     Returns:
@@ -80,108 +67,30 @@ def decode(
     header = read_header(data)
     lies = header.orientation >= 5  # rows and columns change places
     rows, columns = (width, height) if lies else (height, width)
-    _check_size(header, max_pixels)
-    _check_memory(header, rows, columns, max_decoder_bytes)
-    picture = _resized(_decoded(header, rows, columns), rows, columns)
-    upright = _upright(picture, header.orientation)
-    return luma(upright) if channels == 1 else upright
-
-
-def _check_size(header: Header, max_pixels: int) -> None:
-    pixels = header.width * header.height
-    size = f"{header.width} x {header.height} pixels"
-    if pixels > max_pixels:
-        raise TooManyPixelsError(f"the JPEG has {size}; at most {max_pixels:,} are taken")
-    if len(header.data) < header.least_bytes:
-        raise TruncatedPictureError(
-            f"the JPEG is truncated: {len(header.data):,} bytes cannot hold its {size}"
-        )
-    if header.scans > max(1, _MAX_PASSES * MAX_PIXELS // pixels):
-        raise TooManyPixelsError(
-            f"the JPEG has {size} in {header.scans} scans; "
-            f"at most {_MAX_PASSES * MAX_PIXELS // pixels} are taken at that size"
-        )
-
-
-def _check_memory(header: Header, rows: int, columns: int, most: int) -> None:
-    output = _output_bytes(header, rows, columns)
-    needed = max(output, header.coefficient_bytes)
-    if needed <= most:
-        return
-    kind = ""
-    if header.lossless:
-        kind = " and is lossless"
-    elif header.coefficient_bytes > output:
-        kind = " and is progressive"
-    raise TooManyPixelsError(
-        f"the JPEG has {header.width} x {header.height} pixels{kind}: decoding takes "
-        f"{-(-needed >> 20)} MiB of memory, at most {most >> 20} are given"
-    )
-
-
-def _output_bytes(header: Header, rows: int, columns: int) -> int:
-    """Size of what the decoder gives, at the scale that it is asked for."""
-    eighths = 8
-    if not header.lossless:  # which cannot be decoded scaled
-        while (
-            eighths > 1
-            and _scaled(header.height, eighths - 1) >= min(rows, header.height)
-            and _scaled(header.width, eighths - 1) >= min(columns, header.width)
-        ):
-            eighths -= 1
-    channels = 4 if header.components == 4 else 3
-    return _scaled(header.height, eighths) * _scaled(header.width, eighths) * channels
-
-
-def _scaled(size: int, eighths: int) -> int:
-    return -(-size * eighths // 8)
-
-
-def _decoded(header: Header, rows: int, columns: int) -> Pixels:
-    """Returns uint8 [H, W, 3], no smaller than rows x columns unless the file itself is."""
-    scale = {} if header.lossless else _scale(header, rows, columns)
+    jpeg_pixels.check_size(header, max_pixels)
+    out_rows, out_columns = jpeg_pixels.decoded_size(header, rows, columns)
     colours = "CMYK" if header.components == 4 else "RGB"
-    try:
-        picture: Pixels = simplejpeg.decode_jpeg(header.data, colours, **scale)
-    except ValueError as error:
-        if "subsampling" in str(error):
-            return _decoded_by_pillow(header, rows, columns)
-        raise _explained(error) from error
-    return _rgb(picture) if colours == "CMYK" else picture
-
-
-def _scale(header: Header, rows: int, columns: int) -> dict[str, int]:
-    return {
-        "min_height": min(rows, header.height),
-        "min_width": min(columns, header.width),
-        "min_factor": 1,
-    }
-
-
-def _decoded_by_pillow(header: Header, rows: int, columns: int) -> Pixels:
-    """The same for legal sampling factors that TurboJPEG's interface has no name for (4:1:0)."""
-    try:
-        with Image.open(io.BytesIO(header.data), formats=["JPEG"]) as picture:
-            picture.draft("RGB", (columns, rows))
-            return np.asarray(picture.convert("RGB"))
-    except UnidentifiedImageError as error:  # its text names an object in memory
-        raise DamagedPictureError("the JPEG is damaged: its header contradicts itself") from error
-    except Exception as error:  # Pillow's decoders raise anything at all on damaged files
-        raise _explained(error) from error
-
-
-def _explained(error: Exception) -> PictureError:
-    """Returns the error for what a decoder says."""
-    said = str(error).removeprefix("Corrupt JPEG data: ")
-    if "remature end" in said or "truncated" in said.lower():
-        return TruncatedPictureError(f"the JPEG is truncated: {said}")
-    return DamagedPictureError(f"the JPEG is damaged: {said}")
+    # Decoding holds the coefficients as well, resizing three copies of it and the result.
+    pixels = out_rows * out_columns
+    resizing = 9 * pixels + 3 * rows * columns
+    needed = max(header.coefficient_bytes + len(colours) * pixels, resizing)
+    jpeg_pixels.check_memory(header, needed, max_decoder_bytes)
+    picture = jpeg_pixels.decode(header, rows, columns, colours)
+    if colours == "CMYK":
+        picture = _rgb(picture)
+    resized = _resized(picture, rows, columns)
+    turned = upright(resized, header.orientation)
+    return luma(turned) if channels == 1 else turned
 
 
 def _rgb(cmyk: Pixels) -> Pixels:
     """Returns uint8 [H, W, 3] for inverted uint8 [H, W, 4]."""
-    products = cmyk[:, :, :3].astype(np.uint16) * cmyk[:, :, 3:]
-    return ((products + 127) // 255).astype(np.uint8)
+    rgb: Pixels = np.empty((*cmyk.shape[:2], 3), np.uint8)
+    for row in range(0, len(cmyk), _BAND):
+        band = cmyk[row : row + _BAND]
+        products = band[:, :, :3].astype(np.uint16) * band[:, :, 3:]
+        rgb[row : row + _BAND] = (products + 127) // 255
+    return rgb
 
 
 def _resized(picture: Pixels, rows: int, columns: int) -> Pixels:
@@ -192,13 +101,3 @@ def _resized(picture: Pixels, rows: int, columns: int) -> Pixels:
     target = ImageData(columns, rows, PixelType.U8x3)
     Resizer().resize(source, target, _BILINEAR)
     return np.frombuffer(target.get_buffer(), np.uint8).reshape(rows, columns, 3)
-
-
-def _upright(picture: Pixels, orientation: int) -> Pixels:
-    if orientation >= 5:
-        picture = picture.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        picture = picture[::-1]
-    if orientation in (2, 3, 6, 7):
-        picture = picture[:, ::-1]
-    return np.ascontiguousarray(picture)

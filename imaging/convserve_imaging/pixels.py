@@ -2,14 +2,25 @@
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from convserve_imaging.errors import UnsupportedPictureError
+from convserve_imaging.exif import upright
 from convserve_imaging.luma import luma
-from convserve_imaging.picture_files import identified, loaded
+from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS, open_file
+
+#: Rows that are looked at together.
+_BAND = 64
 
 
 def decode(
-    data: bytes, height: int, width: int, channels: int, formats: tuple[str, ...] | None = None
+    data: bytes,
+    height: int,
+    width: int,
+    channels: int,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    max_decoder_bytes: int = MAX_DECODER_BYTES,
 ) -> npt.NDArray[np.uint8]:
     """Returns the pixels of a file, neither resized nor stretched nor inverted.
 
@@ -19,6 +30,8 @@ def decode(
         width: columns that it must have.
         channels: of the result, 1 (grey: the luma of colours) or 3 (RGB).
         formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
+        max_pixels: most pixels by the file's header.
+        max_decoder_bytes: most memory that decoding the file may take, by its header.
 
     Returns:
         uint8 [height, width, channels], 0 to 255, not scaled.
@@ -27,22 +40,28 @@ def decode(
         NotAPictureError: it is no picture, or of another format.
         DamagedPictureError: it cannot be decoded.
         UnsupportedPictureError: it has another size, transparent parts or more than 8 bits.
-        TooManyPixelsError: it is far too large.
+        TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
     """
-    opened = identified(data, formats)
-    if sorted(opened.size) != sorted((width, height)):  # by the header: a bomb is not decoded
-        raise _other_size(opened.size, height, width)
-    picture = loaded(opened)
-    if picture.size != (width, height):
-        raise _other_size(picture.size, height, width)
+    opened = open_file(data, formats, max_pixels)
+    rows, columns = opened.size[::-1] if opened.orientation < 5 else opened.size
+    if (rows, columns) != (height, width):
+        raise _other_size((columns, rows), height, width)
+    picture = opened.decode(max_decoder_bytes)
     if picture.mode.startswith(("I", "F")):
         raise UnsupportedPictureError("the picture has more than 8 bits a pixel; 8 are taken")
-    if picture.has_transparency_data:
-        opacity = np.asarray(picture.convert("RGBA"))[..., 3]
-        if opacity.min() < 255:
-            raise UnsupportedPictureError("the picture is transparent in places; save it opaque")
-    rgb = np.asarray(picture.convert("RGB"))
+    if picture.has_transparency_data and _is_transparent(picture):
+        raise UnsupportedPictureError("the picture is transparent in places; save it opaque")
+    rgb = upright(np.asarray(picture.convert("RGB")), opened.orientation)
     return luma(rgb) if channels == 1 else rgb
+
+
+def _is_transparent(picture: Image.Image) -> bool:
+    """Whether any pixel is; a band of rows at a time, which is made wider than the picture is."""
+    for top in range(0, picture.height, _BAND):
+        band = picture.crop((0, top, picture.width, min(top + _BAND, picture.height)))
+        if band.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+            return True
+    return False
 
 
 def _other_size(size: tuple[int, int], height: int, width: int) -> UnsupportedPictureError:

@@ -1,8 +1,6 @@
 """Reads a model bundle: the manifest in the ONNX file, and whether file and manifest agree."""
 
 import json
-import re
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -11,34 +9,11 @@ from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import ImageKind, Manifest, Precision
 
 MANIFEST_KEY = "convserve.manifest"
-MODEL_FILE = "model.onnx"
 FORMAT = 1
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 class BundleError(Exception):
     """The bundle cannot be served; str() says why."""
-
-
-def list_bundles(folder: Path) -> dict[str, dict[int, Path]]:
-    """The bundles in a models folder: name, version, model file.
-
-    What has another name (a half-written bundle, a file of the file system's) is passed over.
-
-    Raises:
-        OSError: if the folder cannot be read.
-    """
-    found: dict[str, dict[int, Path]] = {}
-    for model in folder.iterdir():
-        if not _NAME.fullmatch(model.name) or not model.is_dir():
-            continue
-        for version in model.iterdir():
-            file = version / MODEL_FILE
-            if _VERSION.fullmatch(version.name) and file.is_file():
-                found.setdefault(model.name, {})[int(version.name)] = file
-    return found
 
 
 def read_manifest(custom_metadata: dict[str, str]) -> Manifest:

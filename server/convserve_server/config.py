@@ -79,6 +79,14 @@ class Settings:
         group="calls",
         choices=("auto", "off"),
     )
+    heartbeat_s: float = _setting(
+        5.0,
+        "a worker that gives no sign of life for so long is killed and replaced",
+        group="calls",
+        metavar="S",
+        low=0.5,
+        high=3600.0,
+    )
     max_message_bytes: int = _setting(
         0,
         "largest request; 0: 16 MiB, or down to 8 where memory is small",
@@ -87,12 +95,22 @@ class Settings:
         low=0,
         high=2**30,
     )
+    max_stream_bytes: int = _setting(
+        0,
+        "bytes that the streams of each worker may hold together, requests without an answer and "
+        "answers that are not read; beyond them streams are read more slowly; 0: 4 to 64 MiB, by "
+        "the memory",
+        group="calls",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
     max_images: int = _setting(
         256, "most images in one request", group="calls", metavar="N", low=1, high=65536
     )
     max_pixels: int = _setting(
         2**26,
-        "most pixels of a photograph, by its header; larger ones are not decoded",
+        "most pixels of a picture file, by its header; larger ones are not decoded",
         group="calls",
         metavar="N",
         low=1,
@@ -202,8 +220,8 @@ class Settings:
     )
     max_decoder_bytes: int = _setting(
         0,
-        "memory that decoding one photograph may take, by its header; photographs that need more "
-        "are not decoded; 0: 16 to 256 MiB, by the memory",
+        "memory that decoding one picture file may take, by its header; files that need more are "
+        "not decoded; 0: 16 to 256 MiB, by the memory",
         group="engine",
         metavar="BYTES",
         low=0,
@@ -218,6 +236,15 @@ class Settings:
     )
     scan_s: float = _setting(
         1.0, "how often to look for new versions", group="models", metavar="S", low=0.1, high=3600.0
+    )
+    load_timeout_s: float = _setting(
+        60.0,
+        "longest time to load and warm up a version; one that takes longer is refused, and the "
+        "worker that loads it replaced",
+        group="models",
+        metavar="S",
+        low=1.0,
+        high=86400.0,
     )
 
     log_level: str = _setting(
@@ -288,7 +315,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    result.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    result.add_argument("-V", "--version", action="version", version=f"%(prog)s {_version()}")
     result.add_argument(
         "--config", metavar="FILE", help="TOML file with these settings [env: CONVSERVE_CONFIG]"
     )

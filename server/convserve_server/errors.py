@@ -5,11 +5,15 @@
     │   └── BadImage          INVALID_ARGUMENT    which image of the request, and why
     ├── NotFound              NOT_FOUND           what exists
     ├── NotReady              UNAVAILABLE         loading or draining; retry after
+    ├── Unimplemented         UNIMPLEMENTED       what there is
     ├── QueueFull             RESOURCE_EXHAUSTED  retry after
     ├── MessageTooLarge       RESOURCE_EXHAUSTED  the limit; retrying is pointless
     ├── DeadlinePassed        DEADLINE_EXCEEDED   nothing was computed
     ├── Cancelled             CANCELLED           the caller went away
     └── InternalFault         INTERNAL            an id that is in the log
+
+What they repeat of a request may be of any size, and header fields may not: texts are cut here, on
+the way out, and nowhere else.
 
 Source: google/rpc/code.proto, google/rpc/error_details.proto; retry push-back:
 https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback.
@@ -27,6 +31,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from convserve_imaging.errors import PictureError
 
 log = logging.getLogger(__name__)
+
+#: Of one text in an error, as it is sent in a header field. A message is in it up to four times, as
+#: itself and in the details, and gRPC's clients take 8 KiB of header fields in all.
+MOST_TEXT = 1024
+#: Of a name that a request asks for, within a text; and of the names that there are.
+_MOST_NAME, _MOST_NAMES = 200, 600
 
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -111,6 +121,12 @@ class NotFound(ServeError):
         return (self._info,)
 
 
+class Unimplemented(ServeError):
+    """There is no such method."""
+
+    code = code_pb2.UNIMPLEMENTED
+
+
 class NotReady(ServeError):
     """The model is being loaded, or the server is draining."""
 
@@ -159,14 +175,15 @@ class InternalFault(ServeError):
 
 
 def to_status(error: ServeError) -> status_pb2.Status:
-    """The google.rpc.Status of an error: code, message and details."""
-    status = status_pb2.Status(code=error.code, message=str(error))
+    """The google.rpc.Status of an error: code, message and details, in texts that fit."""
+    status = status_pb2.Status(code=error.code, message=fitting(str(error)))
     details = list(error.details())
     if error.retry_after_s is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after_s))
         details.append(retry)
     for detail in details:
+        _fit(detail)
         status.details.add().Pack(detail)
     return status
 
@@ -182,3 +199,56 @@ def to_trailers(error: ServeError) -> Trailers:
     elif error.code == code_pb2.RESOURCE_EXHAUSTED:
         trailers.append((PUSHBACK, "-1"))
     return tuple(trailers)
+
+
+def fitting(text: str, most: int = MOST_TEXT) -> str:
+    """A text, without its middle if it is longer than that in a header field.
+
+    Args:
+        text: of any length.
+        most: bytes, as gRPC writes it into grpc-message: what is not ASCII takes three for one.
+    """
+    # Cheap where it is short, as nearly always, and where it is a whole message.
+    if 3 * len(text.encode()) <= most or (len(text) <= most and _sent_bytes(text) <= most):
+        return text
+    half = (most - _sent_bytes("…")) // 2
+    head, tail = text[:half], text[-half:]
+    while _sent_bytes(head) > half:
+        head = head[: len(head) * half // _sent_bytes(head)]
+    while _sent_bytes(tail) > half:
+        tail = tail[-(len(tail) * half // _sent_bytes(tail)) :]
+    return f"{head}…{tail}"
+
+
+def quoted(name: str) -> str:
+    """A name that a request asks for, in quotes, cut to fit into a message."""
+    return repr(fitting(name, _MOST_NAME))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names that there are, as far as they fit into a message, and how many more there are."""
+    text, left = "", _MOST_NAMES
+    for number, name in enumerate(names):
+        cut = fitting(name, _MOST_NAME)
+        left -= _sent_bytes(f", {cut}")
+        if left < 0:
+            return f"{text}, and {len(names) - number} more"
+        text += f", {cut}" if text else cut
+    return text or "none"
+
+
+def _sent_bytes(text: str) -> int:
+    """Bytes of a text in grpc-message; fronts differ in which of ASCII they encode, beside %."""
+    return sum(1 if byte < 0x80 and chr(byte).isalnum() else 3 for byte in text.encode())
+
+
+def _fit(message: Message) -> None:
+    """Cut all texts of a message, and of those in it."""
+    for field, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, field.name, fitting(value))
+        elif isinstance(value, Message):
+            _fit(value)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in value:
+                _fit(each)

@@ -68,6 +68,8 @@ class FrontOptions:
     #: Services that reflection describes.
     services: tuple[str, ...]
     max_message_bytes: int
+    #: That all streams may hold together: requests without an answer, answers that are not read.
+    max_stream_bytes: int
     keepalive_s: int
     #: Age at which connections are closed, once their calls are answered, s; 0: never.
     max_connection_age_s: float

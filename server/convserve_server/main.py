@@ -11,6 +11,7 @@ from pathlib import Path
 from convserve_server.config import SettingError, Settings
 from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
+from convserve_server.host.standard_streams import open_streams, output_told, tell
 from convserve_server.logs import configure_logging
 from convserve_server.supervisor import supervise
 
@@ -43,24 +44,29 @@ def check_folder(models: Path) -> None:
         )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
     """Serve until stopped.
+
+    Args:
+        arguments: of the command line, without the program's name; None for those of the process.
+        signals: that stop the server and were received before; their handlers add to the list.
 
     Returns: 0 after a clean stop, 1 after a failure, 2 for settings that are not taken.
     """
+    open_streams()
     try:
-        settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
+        with output_told():
+            settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
         check_folder(Path(settings.models))
         front, why = choose_front(settings)
     except SettingError as error:
-        print(f"convserve-serve: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     missing = missing_packages(front)
     if missing:
-        print(
-            f"convserve-serve: {', '.join(missing)} not installed; run: "
-            "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA",
-            file=sys.stderr,
+        tell(
+            f"{', '.join(missing)} not installed; run: "
+            "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA"
         )
         return 1
     configure_logging(settings.log_level, settings.log_format)
@@ -68,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if exposed := exposure(front, settings.host):
         log.warning(exposed)
     try:
-        return supervise(dataclasses.replace(settings, front=front))
+        return supervise(dataclasses.replace(settings, front=front), signals)
     except StartError as error:
-        print(f"convserve-serve: {error}", file=sys.stderr)
+        tell(str(error))
         return 1
 
 

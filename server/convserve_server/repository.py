@@ -2,7 +2,10 @@
 
 A scan compares the two: new versions are loaded and warmed off the request path and take over when
 they are ready, old ones finish what they have accepted. A version that cannot be loaded is logged
-and leaves the ones that serve alone.
+and leaves the ones that serve alone. So does an entry that cannot be read.
+
+Only what was removed is unloaded. A folder that is empty because another file system, or none, is
+mounted there is no reason: somebody who runs a cluster wants to go on serving until it is back.
 """
 
 import logging
@@ -18,17 +21,26 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2 import ClassifyResponse
 from convserve_server.batching.batcher import Batcher
 from convserve_server.batching.request import Request
-from convserve_server.bundle import BundleError, check_manifest, list_bundles
+from convserve_server.bundle import BundleError, check_manifest
+from convserve_server.bundle_folder import Listing, list_bundles
 from convserve_server.decode.decoders import decoder_for
 from convserve_server.decode.decoding import Decode
+from convserve_server.digests import Digests
 from convserve_server.engines.engine import Engine
 from convserve_server.engines.session_engine import EngineError
-from convserve_server.errors import NotFound, NotReady
+from convserve_server.errors import NotFound, NotReady, listed, quoted
+from convserve_server.outputs import check_outputs, probes
+from convserve_server.process.messages import Bundle
+from convserve_server.process.permits import Permits, SingleProcess
 
 log = logging.getLogger(__name__)
 
 Loader = Callable[[Path], Engine]
 Versions = Mapping[str, Mapping[int, "ModelVersion"]]
+
+#: Longest wait for another worker that tries a version first, while no other one is loaded, s. Also
+#: until a model that is slow to load no longer keeps the others waiting.
+_PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,8 @@ class ModelVersion:
     name: str
     version: int
     manifest: Manifest
+    #: SHA-256 of the file, hexadecimal.
+    digest: str
     engine: Engine
     batcher: Batcher
     #: Makes of a file what the engine takes.
@@ -94,6 +108,7 @@ class Repository:
         limits: for batchers and decoders.
         versions: newest versions of each model that are served.
         on_change: called after every change with the names of all models that are served.
+        permits: allow bundles to be loaded.
     """
 
     def __init__(
@@ -103,21 +118,35 @@ class Repository:
         limits: Limits,
         versions: int = 1,
         on_change: Callable[[frozenset[str]], None] = lambda names: None,
+        permits: Permits | None = None,
     ) -> None:
         self._folder = folder
         self._load_engine = load
         self._limits = limits
         self._versions = versions
         self._on_change = on_change
+        self._permits = SingleProcess() if permits is None else permits
         # Replaced as a whole, so that readers need no lock.
         self._loaded: Versions = MappingProxyType({})
         self._loading: frozenset[str] = frozenset()
-        # What could not be loaded, by path and the file's identity: tried again when it changes.
-        self._refused: dict[Path, tuple[int, int, int]] = {}
-        self._folder_problem = ""
+        self._digests = Digests()
+        # What could not be loaded, by file and digest: tried again when it changes.
+        self._refused: dict[Path, tuple[str, str]] = {}
+        # Models of which another worker tries a version that this one waits for.
+        self._awaited: dict[str, bool] = {}
+        # Threads that load versions of a model; one each, so that one that hangs holds up no other.
+        self._updates: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
+        # Entries of the folder that are not served, and why, as was reported; "" is the folder.
+        self._problems: dict[str, str] = {}
+        # The same for model files that cannot be read.
+        self._unread: dict[Path, str] = {}
+        # Which folders the models were last seen in, by device and inode; "" is the models folder.
+        self._seen_in: dict[str, tuple[int, int]] = {}
         #: Whether the last scan found no bundle, not even one that cannot be served.
         self.folder_is_empty = False
         self._stop = threading.Event()
+        self._news = threading.Event()
         self._watcher: threading.Thread | None = None
 
     def get(self, name: str, version: int | None) -> ModelVersion:
@@ -133,7 +162,7 @@ class Repository:
                 return versions[max(versions)]
             if version in versions:
                 return versions[version]
-            there = ", ".join(str(number) for number in sorted(versions))
+            there = listed([str(number) for number in sorted(versions)])
             raise NotFound(
                 "version",
                 f"{name}/{version}",
@@ -141,8 +170,8 @@ class Repository:
             )
         if name in self._loading:
             raise NotReady(f"model {name} is being loaded")
-        there = ", ".join(sorted(self._loaded)) or "none"
-        raise NotFound("model", name, f"no model {name!r}; loaded: {there}")
+        there = listed(sorted(self._loaded))
+        raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
 
     def models(self) -> list[ModelVersion]:
         """All that is loaded, by name, then newest first."""
@@ -152,30 +181,64 @@ class Repository:
             for number in sorted(versions, reverse=True)
         ]
 
+    def refused(self) -> dict[tuple[str, int], str]:
+        """Versions that are in the folder and not served, and why, by name and version."""
+        with self._lock:
+            refused = sorted(self._refused.items())
+        return {
+            (path.parent.parent.name, int(path.parent.name)): reason
+            for path, (_, reason) in refused
+        }
+
+    def awaited(self) -> frozenset[str]:
+        """Models of which nothing is loaded because another worker tries a version first."""
+        names = list(self._awaited.items())
+        return frozenset(name for name, waits in names if waits and name not in self._loaded)
+
     def scan(self) -> None:
         """Compare the folder with what is loaded; load, replace and unload."""
-        wanted = self._wanted()
-        # A version that is refused makes room for an older one, hence again until all is settled.
-        while wanted is not None and (missing := self._missing(wanted)):
-            self._loading = frozenset(name for name, _, _ in missing)
-            for name, version, path in missing:
-                model = self._load(name, version, path)
-                if model is not None:
-                    there = self._loaded.get(name, {})
-                    self._replace({**self._loaded, name: {**there, version: model}})
-            wanted = self._wanted()
-        self._loading = frozenset()
-        if wanted is not None:
-            self._retire(wanted)
+        self._news.clear()
+        listing = self._list()
+        if listing is None:
+            return
+        loading = {name for name, there in listing.bundles.items() if self._candidates(name, there)}
+        self._loading = frozenset(loading | self._updates.keys())
+        try:
+            for name, versions in sorted(listing.bundles.items()):
+                if name in self._updates:
+                    continue
+                if name in loading:
+                    self._update_aside(name, versions)
+                else:
+                    self._update(name, versions)
+        finally:
+            self._loading = frozenset(self._updates)
+        self._retire(listing)
+        files = {path for versions in listing.bundles.values() for path in versions.values()}
+        self._digests.keep(files)
+        with self._lock:
+            self._refused = {path: why for path, why in self._refused.items() if path in files}
+
+    def look_now(self) -> None:
+        """Let the thread of watch() scan at once, or that of wait_for_news() go on."""
+        self._news.set()
+
+    def wait_for_news(self, timeout_s: float) -> None:
+        """Wait until look_now() is called, at most so long."""
+        self._news.wait(timeout_s)
 
     def watch(self, interval_s: float) -> None:
         """Scan in a thread from now on. Polling also works on network volumes; inotify does not."""
 
         def loop() -> None:
-            while not self._stop.wait(interval_s):
+            while True:
+                self._news.wait(interval_s)
+                if self._stop.is_set():
+                    return
                 try:
                     self.scan()
                 except Exception:
+                    self._news.clear()
                     # The next scan may do better; the models that are loaded still serve.
                     log.exception("scanning %s failed", self._folder)
 
@@ -185,108 +248,219 @@ class Repository:
     def close(self, timeout_s: float) -> None:
         """Stop watching and let every batcher finish, each at most so long."""
         self._stop.set()
-        if self._watcher is not None:
-            self._watcher.join(timeout_s)
+        self._news.set()
+        for thread in (self._watcher, *list(self._updates.values())):
+            if thread is not None:
+                thread.join(timeout_s)
         for model in self.models():
             model.batcher.close()
         for model in self.models():
             if not model.batcher.join(timeout_s):
                 log.warning("%s/%d: still busy at the end", model.name, model.version)
 
-    def _wanted(self) -> dict[str, dict[int, Path]] | None:
-        """The newest versions of each model in the folder that were not refused.
-
-        None if the folder cannot be read: a volume that is gone for a while unloads nothing.
-        """
+    def _list(self) -> Listing | None:
+        """What the folder has; None if it cannot be read, or is another one that is empty."""
+        listing = None
         try:
-            bundles = list_bundles(self._folder)
+            listing = list_bundles(self._folder)
         except OSError as error:
-            problem = (
-                f"cannot read the models folder {self._folder} as user {os.getuid()}: "
+            problems = {
+                "": f"cannot read the models folder {self._folder} as user {os.getuid()}: "
                 f"{error.strerror}"
+            }
+        if listing is not None:
+            self._keep_those_of_lost_folders(listing)
+            problems = listing.problems
+            self.folder_is_empty = not listing.bundles
+        for entry in {*self._problems, *problems}:
+            if self._problems.get(entry) != problems.get(entry):
+                self._permits.problem(entry, problems.get(entry, ""))
+        self._problems = dict(problems)
+        return listing
+
+    def _keep_those_of_lost_folders(self, listing: Listing) -> None:
+        """Count a folder without models as unreadable if it is not the one they were seen in."""
+        for name in ("", *{*self._seen_in, *listing.bundles, *self._loaded}):
+            here = _place(self._folder / name)
+            if name in listing.bundles or (not name and listing.bundles):
+                if here is not None:
+                    self._seen_in[name] = here
+                continue
+            before = self._seen_in.get(name)
+            if here is None or before in (None, here) or (name and name not in self._loaded):
+                continue
+            if not name and not self._loaded:
+                continue
+            lost = [name] if name else list(self._loaded)
+            listing.unreadable.update(lost)
+            listing.problems[name] = (
+                f"{self._folder / name} holds no model and is not the folder that it was, as if "
+                f"its volume were gone: still serving {', '.join(sorted(lost))}; restart the "
+                "server to unload"
             )
-            if problem != self._folder_problem:
-                log.error(problem)
-            self._folder_problem = problem
+
+    def _candidates(self, name: str, versions: Mapping[int, Path]) -> list[int]:
+        """The versions that are to be served if they can be, newest first, and are not loaded."""
+        newest = sorted(versions, reverse=True)
+        usable = [n for n in newest if not self._is_refused(versions[n])][: self._versions]
+        return [n for n in usable if n not in self._loaded.get(name, {})]
+
+    def _is_refused(self, path: Path) -> bool:
+        refused = self._refused.get(path)
+        try:
+            return refused is not None and refused[0] == self._digests.of(path)
+        except OSError:
+            return False
+
+    def _update_aside(self, name: str, versions: Mapping[int, Path]) -> None:
+        """Load on a thread of its own; wait for it, but not for ever."""
+
+        def update() -> None:
+            try:
+                self._update(name, versions)
+            except Exception:
+                # The next scan may do better; the models that are loaded still serve.
+                log.exception("loading %s failed", name)
+            finally:
+                del self._updates[name]
+                self._news.set()
+
+        thread = threading.Thread(target=update, name=f"load {name}", daemon=True)
+        self._updates[name] = thread
+        thread.start()
+        thread.join(_PATIENCE_S)
+
+    def _update(self, name: str, versions: Mapping[int, Path]) -> None:
+        """Load the newest versions of a model that can be served, and no more than are wanted."""
+        kept, waits = 0, False
+        for version in sorted(versions, reverse=True):
+            if kept == self._versions:
+                break
+            outcome = self._serve(name, version, versions[version])
+            kept += outcome is True
+            waits = waits or outcome is None
+        self._awaited[name] = waits
+
+    def _serve(self, name: str, version: int, path: Path) -> bool | None:
+        """Load a version unless it is loaded; None if another worker tries it first."""
+        model = self._loaded.get(name, {}).get(version)
+        try:
+            bundle = Bundle(name, version, self._digests.of(path))
+        except OSError as error:
+            problem = f"{path} cannot be read: {error.strerror or error}"
+            if self._unread.get(path) != problem:
+                self._permits.problem(f"{name}/{version}/", problem)
+            self._unread[path] = problem
+            return model is not None
+        if self._unread.pop(path, None):
+            self._permits.problem(f"{name}/{version}/", "")
+        if model is not None:
+            if model.digest != bundle.digest:
+                self._refuse_replacement(bundle)
+            return True
+        if self._refused.get(path, ("",))[0] == bundle.digest:
+            return False
+        verdict = self._permits.ask(bundle, 0.0 if name in self._loaded else _PATIENCE_S)
+        if verdict.verdict == "wait":
             return None
-        self._folder_problem = ""
-        self.folder_is_empty = not bundles
-        wanted = {}
-        for name, versions in bundles.items():
-            usable = [
-                n for n, path in versions.items() if self._refused.get(path) != _identity(path)
-            ]
-            wanted[name] = {n: versions[n] for n in sorted(usable)[-self._versions :]}
-        return wanted
+        if verdict.verdict == "refused":
+            self._refuse(bundle, path, verdict.reason)
+            return False
+        model = self._load(bundle, path)
+        if model is None:
+            return False
+        with self._lock:
+            there = self._loaded.get(name, {})
+            self._replace({**self._loaded, name: {**there, version: model}})
+        return True
 
-    def _missing(self, wanted: Mapping[str, Mapping[int, Path]]) -> list[tuple[str, int, Path]]:
-        return [
-            (name, version, path)
-            for name, versions in sorted(wanted.items())
-            for version, path in versions.items()
-            if version not in self._loaded.get(name, {})
-        ]
+    def _refuse(self, bundle: Bundle, path: Path, reason: str) -> None:
+        with self._lock:
+            self._refused[path] = bundle.digest, reason
 
-    def _load(self, name: str, version: int, path: Path) -> ModelVersion | None:
+    def _refuse_replacement(self, bundle: Bundle) -> None:
+        """Report that the file of a version that is served has changed; it is never loaded."""
+        if self._permits.ask(bundle, 0.0).verdict == "load":
+            self._permits.failed(bundle, "its file was replaced while it was served")
+
+    def _load(self, bundle: Bundle, path: Path) -> ModelVersion | None:
         """Load and warm a version; None, and a line in the log, if it cannot be served."""
-        identity = _identity(path)
+        reason = ""
         try:
             engine = self._load_engine(path)
             manifest = check_manifest(engine.metadata, engine.image_shape, engine.classes)
             engine.warm_up()
+            images = probes(engine.image_shape)
+            for first in range(0, len(images), engine.max_batch):
+                check_outputs(manifest, engine.run([images[first : first + engine.max_batch]]))
+            if self._digests.of(path) != bundle.digest:
+                raise BundleError(f"{path} changed while it was loaded")
         except (BundleError, EngineError) as error:
-            log.error("%s/%d is not served: %s", name, version, error)
-            self._refused[path] = identity
+            reason = str(error)
+            log.error("%s is not served: %s", bundle, error)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            log.exception("%s is not served", bundle)
+        if reason:
+            self._refuse(bundle, path, reason)
+            self._permits.failed(bundle, reason)
             return None
-        except Exception:
-            log.exception("%s/%d is not served", name, version)
-            self._refused[path] = identity
-            return None
-        self._refused.pop(path, None)
+        self._permits.loaded(bundle)
+        return self._model(bundle, engine, manifest)
+
+    def _model(self, bundle: Bundle, engine: Engine, manifest: Manifest) -> ModelVersion:
         max_batch = min(self._limits.max_batch or engine.max_batch, engine.max_batch)
         batcher = Batcher(
             engine.run,
             max_batch=max_batch,
             max_queue=self._limits.images(math.prod(engine.image_shape), max_batch),
             max_delay_s=self._limits.max_delay_s,
-            name=f"model {name}/{version}",
+            name=f"model {bundle}",
             parallel=engine.parallel,
         )
         log.info(
-            "%s/%d is served by %s, batches of up to %d, a queue of up to %d images",
-            name, version, engine.provider, batcher.max_batch, batcher.max_queue,
+            "%s is served by %s, batches of up to %d, a queue of up to %d images",
+            bundle, engine.provider, batcher.max_batch, batcher.max_queue,
         )  # fmt: skip
-        header = ClassifyResponse(model=name, version=version, labels=manifest.labels)
+        header = ClassifyResponse(
+            model=bundle.name, version=bundle.version, labels=manifest.labels
+        ).SerializeToString()
         decode = decoder_for(
             manifest.input, self._limits.max_pixels, self._limits.max_decoder_bytes
         )
         return ModelVersion(
-            name, version, manifest, engine, batcher, decode, header.SerializeToString()
+            bundle.name, bundle.version, manifest, bundle.digest, engine, batcher, decode, header
         )
 
-    def _retire(self, wanted: Mapping[str, Mapping[int, Path]]) -> None:
-        """Unload what is no longer wanted."""
-        retired = [m for m in self.models() if m.version not in wanted.get(m.name, {})]
-        if not retired:
-            return
-        keep = {
-            name: {n: model for n, model in versions.items() if n in wanted.get(name, {})}
-            for name, versions in self._loaded.items()
-        }
-        self._replace({name: versions for name, versions in keep.items() if versions})
+    def _retire(self, listing: Listing) -> None:
+        """Unload what was removed, and what newer versions have replaced."""
+        keep: dict[str, dict[int, ModelVersion]] = {}
+        with self._lock:
+            for name, versions in self._loaded.items():
+                there = listing.bundles.get(name, {})
+                known = [n for n in versions if n in there or not listing.knows(name, n)]
+                newest = sorted(known, reverse=True)[: self._versions]
+                if newest:
+                    keep[name] = {n: versions[n] for n in newest}
+            retired = [m for m in self.models() if m.version not in keep.get(m.name, {})]
+            if not retired:
+                return
+            self._replace(keep)
         for model in retired:
             model.batcher.close()
             log.info("%s/%d is unloaded", model.name, model.version)
 
     def _replace(self, loaded: Versions) -> None:
+        """Serve these from now on. Called with the lock."""
         self._loaded = MappingProxyType(dict(loaded))
+        self._permits.serves(tuple(Bundle(m.name, m.version, m.digest) for m in self.models()))
         self._on_change(frozenset(loaded))
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
-    """Changes whenever the file does; zeros if it is gone."""
+def _place(folder: Path) -> tuple[int, int] | None:
+    """Device and inode of a folder; None if it is not there."""
     try:
-        stat = path.stat()
+        stat = folder.stat()
     except OSError:
-        return (0, 0, 0)
-    return (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        return None
+    return (stat.st_dev, stat.st_ino)

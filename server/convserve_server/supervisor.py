@@ -1,6 +1,8 @@
-"""Starts the workers, restarts one that dies, drains all on SIGTERM.
+"""Starts the workers, replaces one that dies or hangs, drains all on SIGTERM.
 
-It owns the port (SO_REUSEPORT: the workers listen on it together) and imports nothing heavy.
+It owns the port (SO_REUSEPORT: the workers listen on it together), decides which worker may load
+what, and imports nothing heavy. Nothing that a worker does or a reader of the log leaves undone
+makes it wait.
 """
 
 import contextlib
@@ -12,16 +14,12 @@ import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from convserve_server.config import Settings, address
-from convserve_server.host import neighbours
+from convserve_server.host import descriptors, neighbours
 from convserve_server.host.cpus import available_cpus, available_set
 from convserve_server.host.memory import memory_limit, oom_kills
 from convserve_server.host.port import StartError, reserve_port
@@ -35,41 +33,39 @@ from convserve_server.host.sizing import (
     is_tight,
     memory_warning,
 )
+from convserve_server.process.messages import (
+    AsksToListen,
+    AsksToLoad,
+    CannotStart,
+    Changed,
+    Failed,
+    Loaded,
+    MayListen,
+    Message,
+    Problem,
+    Ready,
+    Serves,
+)
+from convserve_server.process.slot import Slot
+from convserve_server.process.trials import Trials
 
 log = logging.getLogger(__name__)
 
 #: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
-#: What a worker writes to its supervisor when it serves; anything else is why it cannot, in UTF-8.
-READY = b"\0"
-MOST_SAID = 4096
 #: A worker that lived so long is restarted at once, s.
 _STABLE_S = 10.0
-_FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 10.0
+_FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 5.0
+#: Longest wait for a restart while no worker takes calls, s.
+_URGENT_DELAY_S = 0.5
 #: Starts that fail in a row, before any worker has ever served, until we give up.
 _MAX_FIRST_FAILURES = 3
 #: Beyond the grace period, until a worker that does not end is killed, s.
 _KILL_AFTER_S = 5.0
-
-
-@dataclass
-class _Slot:
-    """A place for one worker, and what became of those that were in it."""
-
-    number: int
-    process: subprocess.Popen[bytes] | None = None
-    #: Readable with READY when the worker serves, with the reason if it cannot start, and at its
-    #: end when the worker is gone.
-    ready_fd: int = -1
-    #: The reason.
-    refusal: str = ""
-    started: float = 0.0
-    #: How many processes the kernel had killed for want of memory by then.
-    oom_kills: int = 0
-    ready: bool = False
-    failures: int = 0
-    #: When to start it again; meaningful while process is None.
-    due: float = field(default_factory=time.monotonic)
+#: Until a worker that was killed and does not end (the kernel may hold it) is replaced, s.
+_ABANDON_AFTER_S = 5.0
+#: How often to look at the clock while workers run, s.
+_TICK_S = 0.5
 
 
 class Supervisor:
@@ -80,6 +76,7 @@ class Supervisor:
         cpus: the CPU that each worker is kept on; empty to let the system choose.
         wide_threads: for the engine of a worker while the others are idle.
         memory: bytes that we may use.
+        signals: received before, in the order in which they came.
     """
 
     def __init__(
@@ -88,39 +85,39 @@ class Supervisor:
         cpus: Sequence[int] = (),
         wide_threads: int = 1,
         memory: float = math.inf,
+        signals: list[int] | None = None,
     ) -> None:
         self._wide_threads = wide_threads
         self._memory = memory
         self._settings = settings
         self._cpus = cpus
-        self._slots = [_Slot(number) for number in range(1, settings.workers + 1)]
+        self._slots = [Slot(number) for number in range(1, settings.workers + 1)]
+        self._trials = Trials()
         self._selector = selectors.DefaultSelector()
-        self._signals: list[int] = []
+        self._signals: list[int] = [] if signals is None else signals
         self._announced = False
         self._port = 0
-        self._temporary = ""
+        self._engines = -1
         # Of the kernel's count, those that are known to have been workers of ours.
         self._oom_kills = 0
+        self._last_kills = 0
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; a second one kills.
+        """Serve until SIGTERM, SIGINT or SIGHUP; a second one kills.
 
         Returns: the exit status, 0 after a clean drain.
 
         Raises:
             StartError: if the port cannot be had, or no worker starts.
         """
-        with (
-            reserve_port(self._settings.host, self._settings.port) as holder,
-            # What workers put there goes with us, also if one of them is killed.
-            tempfile.TemporaryDirectory(prefix="convserve-") as self._temporary,
-        ):
+        with reserve_port(self._settings.host, self._settings.port) as holder:
             self._port = holder.getsockname()[1]
-            neighbours.create(self._engines(), self._settings.workers)
+            self._engines = neighbours.create(self._settings.workers)
             self._watch_signals()
             while not self._signals:
                 self._start_due()
                 self._wait()
+                self._end_hung()
                 if hopeless := self._hopeless():
                     self._end(kill=True)
                     raise StartError(hopeless)
@@ -134,118 +131,223 @@ class Supervisor:
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         self._wakeup = (reader, writer)
         self._selector.register(reader, selectors.EVENT_READ, None)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _: self._signals.append(received))
+        watch_signals(self._signals)
 
     def _start_due(self) -> None:
         for slot in self._slots:
-            if slot.process is None and slot.due <= time.monotonic():
+            if slot.process is None and self._due(slot) <= time.monotonic():
                 self._start(slot)
 
-    def _start(self, slot: _Slot) -> None:
-        reader, writer = os.pipe()
+    def _due(self, slot: Slot) -> float:
+        """When to start the next worker of a slot: soon while nobody takes calls."""
+        serving = any(other.ready for other in self._slots)
+        return slot.due if serving else min(slot.due, slot.ended + _URGENT_DELAY_S)
+
+    def _start(self, slot: Slot) -> None:
         settings = json.dumps(dataclasses.asdict(self._settings))
-        slot.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "convserve_server.worker",
-                settings,
-                str(self._port),
-                str(writer),
-                json.dumps(self._place(slot)),
-            ],
-            stdin=subprocess.PIPE,
-            pass_fds=(writer,),
-            # What a user has set is kept.
-            env=choose_malloc(self._settings, self._memory)
-            | os.environ
-            | {"TMPDIR": self._temporary},
-        )
-        os.close(writer)
+        place = json.dumps(self._place(slot))
+        module = [sys.executable, "-m", "convserve_server.worker"]
+        try:
+            slot.launch(
+                [*module, settings, str(self._port), place],
+                (self._engines,),
+                # What a user has set is kept.
+                choose_malloc(self._settings, self._memory) | os.environ,
+            )
+        except (OSError, MemoryError) as error:
+            slot.failures += 1
+            self._put_off(slot, f"worker {slot.number} cannot be started: {error}")
+            return
+        assert slot.process is not None
+        assert slot.channel is not None
         if self._cpus:
             # It has one thread yet; those that it starts inherit this. If it is gone already, the
-            # end of its pipe tells.
+            # end of its socket tells.
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(slot.process.pid, {self._cpus[slot.number - 1]})
-        slot.ready_fd, slot.started, slot.ready = reader, time.monotonic(), False
-        slot.refusal = ""
-        slot.oom_kills = oom_kills()
-        self._selector.register(reader, selectors.EVENT_READ, slot)
+        slot.oom_kills = self._kills()
+        self._selector.register(slot.channel, selectors.EVENT_READ, slot)
 
-    def _place(self, slot: _Slot) -> dict[str, object]:
+    def _put_off(self, slot: Slot, what: str) -> None:
+        """Log what happened, and when the next start is."""
+        delay = _FIRST_DELAY_S * 2 ** (slot.failures - 1) if slot.failures else 0.0
+        slot.ended = time.monotonic()
+        slot.due = slot.ended + min(_LAST_DELAY_S, delay)
+        log.error("%s; starting it again in %.1f s", what, self._due(slot) - slot.ended)
+
+    def _place(self, slot: Slot) -> dict[str, object]:
         """What a worker is told of itself among the others."""
         return {
             "number": slot.number,
-            "engines": str(self._engines()),
+            "engines": self._engines,
             "threads": self._wide_threads,
             "cpus": list(self._cpus),
             "tight": is_tight(self._settings, self._memory),
             "batch_s": choose_batch_s(self._settings, self._memory),
         }
 
-    def _engines(self) -> Path:
-        return Path(self._temporary, "engines")
-
     def _wait(self) -> None:
-        """Wait for a worker to be ready or gone, for a signal, or for a restart to be due."""
-        due = [slot.due for slot in self._slots if slot.process is None]
-        timeout = max(0.0, min(due) - time.monotonic()) if due and not self._signals else None
-        for key, _ in self._selector.select(timeout):
+        """Wait for messages, the end of a worker, a signal, or until a restart is due."""
+        now = time.monotonic()
+        dues = [self._due(slot) for slot in self._slots if slot.process is None]
+        timeout = max(0.0, min([now + _TICK_S, *dues]) - now) if not self._signals else 0.0
+        self._handle(self._selector.select(timeout))
+        # If we were held up, so were those whose messages we did not read.
+        late_s = time.monotonic() - now - timeout
+        if late_s > _TICK_S:
+            for slot in self._running():
+                slot.excuse(late_s)
+
+    def _handle(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        for key, _ in ready:
             if key.data is None:
                 self._wakeup[0].recv(4096)
-            elif said := os.read(key.fd, MOST_SAID):
-                self._on_said(key.data, said)
-            else:
-                self._on_exit(key.data)
+            elif key.data.channel is key.fileobj:
+                self._read(key.data)
 
-    def _on_said(self, slot: _Slot, said: bytes) -> None:
-        if said == READY:
-            self._on_ready(slot)
-        else:
-            slot.refusal = said.decode(errors="replace")
+    def _read(self, slot: Slot) -> None:
+        assert slot.channel is not None
+        slot.channel.flush()
+        messages = slot.channel.receive()
+        if messages is None:
+            self._on_exit(slot)
+            return
+        for message in messages:
+            slot.heard, slot.spoke = time.monotonic(), True
+            self._on_message(slot, message)
+        self._watch(slot)
 
-    def _on_ready(self, slot: _Slot) -> None:
-        slot.ready = True
-        if not self._announced and all(slot.ready for slot in self._slots):
-            self._announced = True
-            where = address(self._settings.host, self._port)
-            log.info(
-                "listening on %s: front %s, %d workers with %d engine threads each, models in %s",
-                where, self._settings.front, self._settings.workers,
-                self._settings.engine_threads, self._settings.models,
-                extra={"address": where, "port": self._port},
-            )  # fmt: skip
+    def _watch(self, slot: Slot) -> None:
+        """Also wait until a worker reads, if there is something for it."""
+        if slot.channel is not None:
+            write = selectors.EVENT_WRITE if slot.channel.wants_to_write else 0
+            self._selector.modify(slot.channel, selectors.EVENT_READ | write, slot)
 
-    def _on_exit(self, slot: _Slot) -> None:
-        assert slot.process is not None
-        self._selector.unregister(slot.ready_fd)
-        os.close(slot.ready_fd)
-        status = slot.process.wait()
-        assert slot.process.stdin is not None
-        slot.process.stdin.close()
-        slot.process = None
+    def _on_message(self, slot: Slot, message: Message) -> None:
+        if isinstance(message, AsksToLoad):
+            verdict = self._trials.ask(slot.number, message.bundle)
+            if verdict.verdict == "load":
+                log.debug(
+                    "worker %d loads %s",
+                    slot.number,
+                    message.bundle,
+                    extra={"worker": slot.number, "pid": slot.process and slot.process.pid},
+                )
+                slot.loading[message.bundle] = time.monotonic()
+            self._tell(slot, verdict)
+        elif isinstance(message, Loaded):
+            slot.loading.pop(message.bundle, None)
+            self._trials.loaded(slot.number, message.bundle)
+            self._tell_others(slot)
+        elif isinstance(message, Failed):
+            slot.loading.pop(message.bundle, None)
+            self._trials.failed(slot.number, message.bundle, message.reason)
+            self._tell_others(slot)
+        elif isinstance(message, Serves):
+            self._trials.serves(slot.number, frozenset(message.bundles))
+        elif isinstance(message, Problem):
+            self._trials.problem(message.entry, message.problem)
+        elif isinstance(message, AsksToListen):
+            slot.missing = self._trials.missing(slot.number)
+            self._tell(slot, MayListen(slot.missing))
+            self._announce()
+        elif isinstance(message, Ready):
+            slot.ready = True
+            self._announce()
+        elif isinstance(message, CannotStart):
+            slot.refusal = message.reason
+
+    def _tell(self, slot: Slot, message: Message) -> None:
+        if slot.channel is not None:
+            slot.channel.send(message)
+            self._watch(slot)
+
+    def _tell_others(self, slot: Slot) -> None:
+        for other in self._running():
+            if other is not slot:
+                self._tell(other, Changed())
+
+    def _announce(self) -> None:
+        """Say once that the server is there: every worker takes calls, or waits for its models."""
+        if self._announced or not all(slot.ready or slot.missing for slot in self._slots):
+            return
+        self._announced = True
+        where = address(self._settings.host, self._port)
+        log.info(
+            "listening on %s: front %s, %d workers with %d engine threads each, models in %s",
+            where, self._settings.front, self._settings.workers,
+            self._settings.engine_threads, self._settings.models,
+            extra={"address": where, "port": self._port},
+        )  # fmt: skip
+
+    def _end_hung(self) -> None:
+        """Kill workers that hang, and give up those that not even that ends."""
+        now = time.monotonic()
+        for slot in self._running():
+            assert slot.process is not None
+            if slot.killed:
+                if now - slot.killed_at > _ABANDON_AFTER_S:
+                    self._on_exit(slot)
+                continue
+            why = ""
+            if bundle := slot.overdue(now, self._settings.load_timeout_s):
+                why = f"did not finish loading {bundle} in {self._settings.load_timeout_s:g} s"
+                # The others that it loads are not to blame.
+                slot.loading = {bundle: now}
+            elif silence := slot.silent(now, self._settings.heartbeat_s):
+                why = f"gave no sign of life for {silence:.1f} s"
+            if why:
+                log.error("worker %d %s: killed", slot.number, why)
+                slot.killed, slot.killed_at = why, now
+                slot.process.kill()
+
+    def _on_exit(self, slot: Slot) -> None:
+        assert slot.channel is not None
+        self._selector.unregister(slot.channel)
+        status = slot.release()
+        lived = time.monotonic() - slot.started
+        slot.ready = False
+        if status is None:
+            status = -signal.SIGKILL
+            log.error("worker %d was killed and does not end; it is replaced", slot.number)
         why = self._why(slot, status)
+        poisoned = self._on_death(slot, status, why)
         if self._signals:
-            if status:
+            if status and not slot.killed:
                 log.error("worker %d ended with status %d%s", slot.number, status, why)
             return
-        lived = time.monotonic() - slot.started
-        slot.failures = 0 if lived >= _STABLE_S else slot.failures + 1
+        if poisoned or lived >= _STABLE_S:
+            slot.failures = 0
+        else:
+            slot.failures += 1
         if status == EXIT_CONFIG:
             slot.failures = _MAX_FIRST_FAILURES
             if not self._announced:
                 return  # with the reason, which needs no line of its own
-        delay = (
-            min(_LAST_DELAY_S, _FIRST_DELAY_S * 2 ** (slot.failures - 1)) if slot.failures else 0
+        self._put_off(
+            slot, f"worker {slot.number} ended with status {status}{why} after {lived:.1f} s"
         )
-        slot.due = time.monotonic() + delay
-        log.error(
-            "worker %d ended with status %d%s after %.1f s; starting it again in %.1f s",
-            slot.number, status, why, lived, delay,
-        )  # fmt: skip
 
-    def _why(self, slot: _Slot, status: int) -> str:
+    def _on_death(self, slot: Slot, status: int, why: str) -> bool:
+        """Refuse the bundle that a worker was loading when it died; whether there was one."""
+        bundles, slot.loading = list(slot.loading), {}
+        reason = slot.killed or f"ended with status {status}{why}"
+        # Somebody who kills a worker by hand has nothing against the bundle; and of several that
+        # were being loaded, one may be innocent.
+        explained = bool(why) or bool(slot.killed) or status != -signal.SIGKILL
+        known = explained and len(bundles) == 1 and not self._signals
+        refused = self._trials.ended(slot.number, bundles, reason, known=known)
+        for bundle in refused:
+            log.error(
+                "%s is not served: the worker that loaded it %s; refused until its file changes "
+                "(SHA-256 %s)",
+                bundle, reason, bundle.digest[:12],
+            )  # fmt: skip
+        if bundles:
+            self._tell_others(slot)
+        return bool(refused)
+
+    def _why(self, slot: Slot, status: int) -> str:
         """What the worker or the kernel says of its end, and what to do; empty if neither does."""
         if slot.refusal:
             return f" ({slot.refusal})"
@@ -253,13 +355,19 @@ class Supervisor:
             return ""
         # Several may have been killed before we look: each kill explains one death.
         explained = max(slot.oom_kills, self._oom_kills)
-        if oom_kills() <= explained:
+        if self._kills() <= explained:
             return ""
         self._oom_kills = explained + 1
         return (
             f" (killed by the kernel, out of memory at the limit of {in_mib(self._memory)}: "
             "give the server more memory, or fewer workers (--workers))"
         )
+
+    def _kills(self) -> int:
+        """The kernel's count of processes that it killed for want of memory, as last read."""
+        with contextlib.suppress(OSError):  # no descriptor is left to read it
+            self._last_kills = oom_kills()
+        return self._last_kills
 
     def _hopeless(self) -> str:
         """Why the server does not even start, empty if it may; later on, it is never given up."""
@@ -276,11 +384,8 @@ class Supervisor:
         end = time.monotonic() + self._settings.grace_s + _KILL_AFTER_S
         forced = False
         while self._running():
-            for key, _ in self._selector.select(max(0.0, end - time.monotonic())):
-                if key.data is None:
-                    self._wakeup[0].recv(4096)
-                elif not os.read(key.fd, MOST_SAID):
-                    self._on_exit(key.data)
+            self._handle(self._selector.select(min(_TICK_S, max(0.0, end - time.monotonic()))))
+            self._end_hung()
             if not forced and (len(self._signals) > 1 or time.monotonic() >= end):
                 log.error("killing %d workers", len(self._running()))
                 self._end(kill=True)
@@ -292,14 +397,33 @@ class Supervisor:
     def _end(self, *, kill: bool) -> None:
         for slot in self._running():
             assert slot.process is not None
-            slot.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            # One that takes no calls yet has nothing to finish, and may be held up in loading.
+            if kill or not slot.ready:
+                slot.killed, slot.killed_at = "was stopped", time.monotonic()
+                slot.process.kill()
+            else:
+                slot.process.terminate()
 
-    def _running(self) -> list[_Slot]:
+    def _running(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]
 
 
-def supervise(settings: Settings) -> int:
+def watch_signals(received: list[int]) -> None:
+    """Keep the signals that stop a server in a list from now on.
+
+    SIGHUP stays ignored where the parent ignores it, which is what nohup does.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda signum, _: received.append(signum))
+
+
+def supervise(settings: Settings, signals: list[int] | None = None) -> int:
     """Choose sizes for this machine and serve.
+
+    Args:
+        settings: as given.
+        signals: received before; the list is the one of watch_signals.
 
     Returns: the exit status.
 
@@ -311,9 +435,11 @@ def supervise(settings: Settings) -> int:
     pinned = choose_cpus(sized, cpus, available_set())
     wide = choose_wide(sized, settings, cpus, memory)
     log.info(
-        "%g CPUs, memory %s, workers kept on %s, up to %d threads for a lone call; settings: %s",
-        cpus, in_mib(memory), pinned or "any", wide, json.dumps(dataclasses.asdict(sized)),
+        "%g CPUs, memory %s, workers kept on %s, up to %d threads for a lone call, %d file "
+        "descriptors; settings: %s",
+        cpus, in_mib(memory), pinned or "any", wide, descriptors.raise_limit(),
+        json.dumps(dataclasses.asdict(sized)),
     )  # fmt: skip
     if warning := memory_warning(sized, memory):
         log.warning(warning)
-    return Supervisor(sized, pinned, wide, memory).run()
+    return Supervisor(sized, pinned, wide, memory, signals).run()

@@ -1,15 +1,16 @@
 """One process that serves: front, dispatcher, repository. Started and watched by the supervisor.
 
-    python -m convserve_server.worker SETTINGS_AS_JSON PORT READY_FD PLACE_AS_JSON
+    python -m convserve_server.worker SETTINGS_AS_JSON PORT PLACE_AS_JSON SOCKET
 
-PLACE says which of the workers it is; see Place. A byte on READY_FD says that it serves; the end of
-standard input, or SIGTERM, that it should stop.
+PLACE says which of the workers it is; see Place. SOCKET is the number of a stream socket to the
+supervisor; see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
 """
 
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -28,13 +29,17 @@ from convserve_server.engines.engine import (
 )
 from convserve_server.engines.session_engine import EngineError
 from convserve_server.front import Front, FrontOptions
+from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.heap import trim_from_now_on
 from convserve_server.host.neighbours import Neighbours
 from convserve_server.logs import configure_logging
+from convserve_server.process.link import SupervisorLink
+from convserve_server.process.messages import CannotStart, Ready, one_line
+from convserve_server.process.permits import SingleProcess
 from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.service import service
 from convserve_server.service.dispatcher import Dispatcher
-from convserve_server.supervisor import EXIT_CONFIG, MOST_SAID, READY
+from convserve_server.supervisor import EXIT_CONFIG
 
 log = logging.getLogger(__name__)
 
@@ -44,20 +49,29 @@ _QUIET_S = 0.1
 #: Of the grace period, kept to send the last answers, s.
 _FLUSH_S = 1.0
 
+#: Beyond the grace period, until a worker without a supervisor ends in any case, s.
+_KILL_AFTER_S = 5.0
+
+#: How often to look whether file descriptors are left, s.
+_LOOK_S = 1.0
+
 
 class Worker:
     """Wires the parts of a worker together.
 
     Args:
         settings: with sizes chosen; see sizing.py.
-        port: to listen on, shared with the other workers.
         front: where calls come from.
         load: makes the engine of a model file.
+        link: to the supervisor of several workers; None without one.
     """
 
-    def __init__(self, settings: Settings, front: Front, load: Loader) -> None:
+    def __init__(
+        self, settings: Settings, front: Front, load: Loader, link: SupervisorLink | None = None
+    ) -> None:
         self._settings = settings
         self._front = front
+        self._link = link
         self._served: frozenset[str] = frozenset()
         self._repository = Repository(
             Path(settings.models),
@@ -72,7 +86,10 @@ class Worker:
             ),
             settings.versions,
             self._report,
+            SingleProcess() if link is None else link,
         )
+        if link is not None:
+            link.on_change = self._repository.look_now
         self._decoding = DecodePool(
             settings.decode_threads, settings.max_queue, settings.max_queue_bytes
         )
@@ -80,17 +97,50 @@ class Worker:
         self._dispatcher = Dispatcher(front, methods)
         self._started = False
 
-    def start(self) -> None:
+    def start(self, stop: threading.Event | None = None) -> bool:
         """Load what is there, then listen.
+
+        Args:
+            stop: set when the worker should stop before it listens.
+
+        Returns: whether it listens.
 
         Raises:
             OSError: if the address cannot be bound.
         """
         self._repository.scan()
+        if self._link is not None and not self._has_models(self._link, stop or threading.Event()):
+            return False
         self._front.start(self._dispatcher.handle)
         self._started = True
         self._report(frozenset(model.name for model in self._repository.models()))
         self._repository.watch(self._settings.scan_s)
+        return True
+
+    def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
+        """Wait while this worker lacks a model that others serve, or that another tries.
+
+        Its share of the connections would get errors; so long as it does not listen, the others
+        have them.
+
+        Returns: False if told to stop before.
+        """
+        reported: tuple[str, ...] = ()
+        while not stop.is_set():
+            awaited = self._repository.awaited()
+            missing = link.missing()
+            if missing and missing != reported:
+                log.warning(
+                    "taking no calls until there is a model for each that the other workers serve: "
+                    "%s cannot be loaded",
+                    ", ".join(missing),
+                )
+            reported = missing
+            if not missing and not awaited:
+                return True
+            self._repository.wait_for_news(self._settings.scan_s)
+            self._repository.scan()
+        return False
 
     def stop(self) -> int:
         """Drain: refuse new calls, answer those in flight within the grace period.
@@ -153,6 +203,7 @@ def make_front(settings: Settings, port: int) -> Front:
         methods=service.UNARY_METHODS,
         services=(service.SERVICE,),
         max_message_bytes=settings.max_message_bytes,
+        max_stream_bytes=settings.max_stream_bytes,
         keepalive_s=settings.keepalive_s,
         max_connection_age_s=settings.max_connection_age_s,
         reuse_port=True,
@@ -173,7 +224,7 @@ class Place:
 
     Attributes:
         number: of the worker, from 1.
-        engines: file of the engines at work; see neighbours.py.
+        engines: descriptor of the file of the engines at work; see neighbours.py.
         threads: of an engine while those of all other workers are idle.
         cpus: that all workers are kept on, one each; empty if the system chooses.
         tight: whether memory is, so that none is kept for later.
@@ -181,7 +232,7 @@ class Place:
     """
 
     number: int
-    engines: str
+    engines: int
     threads: int
     cpus: list[int]
     tight: bool
@@ -191,19 +242,29 @@ class Place:
         """What an engine may use beyond its own threads; None if there is no more."""
         if settings.workers == 1 or self.threads <= settings.engine_threads:
             return None
-        neighbours = Neighbours(Path(self.engines), self.number - 1)
+        neighbours = Neighbours(self.engines, self.number - 1)
         return Room(self.threads, frozenset(self.cpus), neighbours)
 
 
-def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
+def run(settings: Settings, port: int, place: Place, connection: socket.socket) -> int:
     """Serve until told to stop.
+
+    Args:
+        settings: with sizes chosen.
+        port: to listen on, shared with the other workers.
+        place: of this worker among them.
+        connection: to the supervisor.
 
     Returns: the exit status.
     """
     stop = threading.Event()
+    # The end of the connection also shows its sudden death.
+    link = SupervisorLink(connection, on_end=lambda: _stop(stop, settings.grace_s))
+    link.start(settings.heartbeat_s)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole group; the supervisor decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These reach the whole group; the supervisor decides what they mean.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     try:
         check_installation()
         provider = choose_provider(settings.device)
@@ -215,13 +276,14 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
             settings.max_device_bytes,
         )
         load = partial(load_engine, options=options, room=place.room(settings))
-        worker = Worker(settings, make_front(settings, port), load)
-        worker.start()
+        worker = Worker(settings, make_front(settings, port), load, link)
+        if not worker.start(stop):
+            return 0
     except (EngineError, ImportError) as error:
-        _refuse(ready_fd, error)
+        link.tell(CannotStart(one_line(error)))
         return EXIT_CONFIG
     except OSError as error:
-        _refuse(ready_fd, error)
+        link.tell(CannotStart(one_line(error)))
         return 1
     log.info(
         "serving with %s, %d engine threads, queues of up to %d images",
@@ -231,8 +293,8 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
         log.info("no models in %s yet; waiting for the first", settings.models)
     if place.tight:
         trim_from_now_on(stop)
-    threading.Thread(target=_wait_for_end_of_input, args=(stop,), daemon=True).start()
-    os.write(ready_fd, READY)
+    threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
+    link.tell(Ready())
     stop.wait()
     log.info("stopping, at most %g s", settings.grace_s)
     left = worker.stop()
@@ -245,25 +307,36 @@ def run(settings: Settings, port: int, ready_fd: int, place: Place) -> int:
     return 0
 
 
-def _refuse(ready_fd: int, error: Exception) -> None:
-    """Tell the supervisor, on one line, why this worker cannot start; it says so for all."""
-    os.write(ready_fd, " ".join(str(error).split()).encode()[:MOST_SAID])
-
-
-def _wait_for_end_of_input(stop: threading.Event) -> None:
-    """The supervisor holds the other end, so this also notices its sudden death."""
-    sys.stdin.buffer.read()
+def _stop(stop: threading.Event, grace_s: float) -> None:
+    """Stop, and end in any case: a worker may be held up before it looks, loading a model."""
     stop.set()
+    time.sleep(grace_s + _KILL_AFTER_S)
+    os._exit(1)
+
+
+def _watch_descriptors(stop: threading.Event) -> None:
+    """Say when there are no file descriptors left for connections, and when there are again."""
+    short = False
+    while not stop.wait(_LOOK_S):
+        if limit_reached() == short:
+            continue
+        short = not short
+        if short:
+            log.error(
+                "no file descriptors are left: new connections wait until others are closed; allow "
+                "more (ulimit -n, LimitNOFILE), or close idle connections"
+            )
+        else:
+            log.info("there are file descriptors for new connections again")
 
 
 def main() -> None:
     """Entry point of the process."""
     settings = Settings(**json.loads(sys.argv[1]))
     configure_logging(settings.log_level, settings.log_format)
-    place = Place(**json.loads(sys.argv[4]))
-    status = run(settings, int(sys.argv[2]), int(sys.argv[3]), place)
+    place = Place(**json.loads(sys.argv[3]))
+    status = run(settings, int(sys.argv[2]), place, socket.socket(fileno=int(sys.argv[4])))
     logging.shutdown()
-    sys.stdout.flush()
     # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.
     os._exit(status)
 

@@ -24,7 +24,7 @@ from tests.bundles import write_bundle
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "benchmarks.peers")
 OURS = ("naive", "convserve, grpcio", "convserve, native")
-WAIT_S = 120.0
+WAIT_S = 250.0
 COLUMNS = 11
 
 

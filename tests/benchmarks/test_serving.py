@@ -17,11 +17,12 @@ from benchmarks.processes import ServerFailed, ServerProcess, process_tree
 from benchmarks.serving import CELLS, servers
 from tests.benchmarks.tables import cells_of, figures_of
 from tests.bundles import write_bundle
+from tests.program import Program
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "benchmarks.serving")
 NAMES = ("naive", "convserve, grpcio", "convserve, native")
-WAIT_S = 60.0
+WAIT_S = 250.0
 
 needs_h2load = pytest.mark.skipif(not H2loadDriver.is_installed(), reason="h2load not installed")
 
@@ -72,7 +73,7 @@ def test_command_without_a_bundle_says_what_to_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_command_leaves_no_process(models: Path, number: signal.Signals) -> None:
     options = ["--models", str(models), "--seconds", "30", "--driver", "own"]
-    with subprocess.Popen([*COMMAND, *options], cwd=ROOT, stderr=subprocess.PIPE, text=True) as it:
+    with Program[str]([*COMMAND, *options], cwd=ROOT, stderr=subprocess.PIPE, text=True) as it:
         assert it.stderr is not None
         # The line comes with all servers up, in the middle of the run.
         assert "warmed up" in it.stderr.readline()

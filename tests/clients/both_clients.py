@@ -2,14 +2,22 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, closing
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from convserve import AsyncClient, Classification, Client, ConvserveError, Health, ModelInfo
+from convserve import (
+    AsyncClient,
+    Classification,
+    Client,
+    ConvserveError,
+    Health,
+    ModelInfo,
+    RefusedVersion,
+)
 from convserve.ledger import Item
 from tests.clients.scripted_server import PATIENCE_S
 
@@ -18,11 +26,10 @@ Outcome = Classification | ConvserveError
 
 class AnyClient(Protocol):
     def classify(self, pixels: npt.ArrayLike, **options: Any) -> Classification: ...
-    def classify_images(
-        self, images: bytes | Sequence[bytes], **options: Any
-    ) -> Classification: ...
+    def classify_images(self, images: Any, **options: Any) -> Classification: ...
     def stream(self, items: Iterable[Item], **options: Any) -> Iterator[tuple[int, Outcome]]: ...
     def models(self, **options: Any) -> list[ModelInfo]: ...
+    def refused(self, **options: Any) -> list[RefusedVersion]: ...
     def health(self, service: str = "", **options: Any) -> Health: ...
     def close(self) -> None: ...
 
@@ -34,11 +41,14 @@ class SyncFace:
     def classify(self, pixels: npt.ArrayLike, **options: Any) -> Classification:
         return self._client.classify(pixels, **options)
 
-    def classify_images(self, images: bytes | Sequence[bytes], **options: Any) -> Classification:
+    def classify_images(self, images: Any, **options: Any) -> Classification:
         return self._client.classify_images(images, **options)
 
     def models(self, **options: Any) -> list[ModelInfo]:
         return self._client.models(**options)
+
+    def refused(self, **options: Any) -> list[RefusedVersion]:
+        return self._client.refused(**options)
 
     def health(self, service: str = "", **options: Any) -> Health:
         return self._client.health(service, **options)
@@ -79,7 +89,7 @@ class AsyncFace:
         result: Classification = self._loop.run(self._client.classify(pixels, **options))
         return result
 
-    def classify_images(self, images: bytes | Sequence[bytes], **options: Any) -> Classification:
+    def classify_images(self, images: Any, **options: Any) -> Classification:
         result: Classification = self._loop.run(self._client.classify_images(images, **options))
         return result
 
@@ -100,6 +110,10 @@ class AsyncFace:
 
     def models(self, **options: Any) -> list[ModelInfo]:
         result: list[ModelInfo] = self._loop.run(self._client.models(**options))
+        return result
+
+    def refused(self, **options: Any) -> list[RefusedVersion]:
+        result: list[RefusedVersion] = self._loop.run(self._client.refused(**options))
         return result
 
     def health(self, service: str = "", **options: Any) -> Health:

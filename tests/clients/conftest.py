@@ -8,9 +8,15 @@ import pytest
 from PIL import Image
 
 from tests.clients.both_clients import AnyClient, AsyncFace, Loop, SyncFace
-from tests.clients.scripted_server import ScriptedServer
+from tests.clients.scripted_server import PATIENCE_S, ScriptedServer
 
 Connect = Callable[..., AnyClient]
+
+
+@pytest.fixture(autouse=True)
+def _environment_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("CONVSERVE_SERVER", "CONVSERVE_MODEL"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture
@@ -35,7 +41,7 @@ def connect(
     clients: list[AnyClient] = []
 
     def make(address: str | None = None, **options: Any) -> AnyClient:
-        options = {"model": "mnist", "timeout": 10.0} | options
+        options = {"model": "mnist", "timeout": PATIENCE_S} | options
         target = address or server.address
         client: AnyClient = (
             SyncFace(target, **options)

@@ -14,10 +14,11 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve_protos import bundle_pb2, classifier_pb2, classifier_pb2_grpc
+from tests.recorder import Recorder
 
 LABELS = [str(digit) for digit in range(10)]
 BROKEN = b"broken"  # Files that begin so cannot be decoded.
-PATIENCE_S = 20  # No test waits for longer; what takes as long has failed.
+PATIENCE_S = 60.0  # No test waits for longer, however busy the machine is.
 
 Answer = Callable[[classifier_pb2.ClassifyRequest], classifier_pb2.ClassifyResponse]
 StreamAnswer = Callable[
@@ -130,12 +131,15 @@ def model(
     name: str,
     version: int = 1,
     kind: bundle_pb2.ImageKind.ValueType = bundle_pb2.IMAGE_KIND_DIGITS,
+    size: tuple[int, int, int] = (28, 28, 1),
+    labels: Sequence[str] = LABELS,
 ) -> classifier_pb2.Model:
+    height, width, channels = size
     manifest = bundle_pb2.Manifest(
         format=1,
         name=name,
-        labels=LABELS,
-        input=bundle_pb2.InputSpec(height=28, width=28, channels=1, kind=kind),
+        labels=labels,
+        input=bundle_pb2.InputSpec(height=height, width=width, channels=channels, kind=kind),
         metrics={"accuracy": 0.9912, "loss": 0.027},
         parameters=93322,
     )
@@ -154,9 +158,10 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
     Attributes:
         answer: Answers each Classify, and by default each request of a stream.
         answer_stream: Answers a whole stream.
-        models: What ListModels lists.
+        models: What ListModels lists as loaded.
+        refused: What it lists as refused.
         health: Status by name of the service.
-        requests: The Classify requests that came, retries too.
+        requests: The Classify requests that came, retries too; the first 10,000 are kept.
         peers: The connection that each of them came over.
         lists: How often ListModels was called.
         most_in_flight: Most Classify calls at one time.
@@ -169,9 +174,10 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self.answer: Answer = answer
         self.answer_stream: StreamAnswer = self._answer_each
         self.models = [model("mnist")]
+        self.refused: list[classifier_pb2.RefusedVersion] = []
         self.health: dict[str, int] = {"": health_pb2.HealthCheckResponse.SERVING}
-        self.requests: list[classifier_pb2.ClassifyRequest] = []
-        self.peers: list[str] = []
+        self.requests = Recorder[classifier_pb2.ClassifyRequest]()
+        self.peers = Recorder[str]()
         self.lists = 0
         self.most_in_flight = 0
         self.answered = threading.Semaphore(0)
@@ -226,7 +232,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self, request: classifier_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> classifier_pb2.ListModelsResponse:
         self.lists += 1
-        return classifier_pb2.ListModelsResponse(models=self.models)
+        return classifier_pb2.ListModelsResponse(models=self.models, refused=self.refused)
 
     def stream_response(
         self, message: classifier_pb2.StreamClassifyRequest

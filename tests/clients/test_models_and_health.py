@@ -3,7 +3,8 @@ from datetime import UTC, datetime
 import pytest
 from grpc_health.v1 import health_pb2
 
-from convserve import Health, ModelInfo, ServerUnavailable
+from convserve import Health, ModelInfo, RefusedVersion, ServerUnavailable
+from convserve_protos import classifier_pb2
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import LABELS, ScriptedServer, model
 
@@ -33,6 +34,14 @@ def test_models_are_typed_and_in_the_order_of_the_server(
         execution_provider="CPUExecutionProvider",
         manifest=server.models[1].manifest,
     )
+
+
+def test_versions_that_are_refused_are_listed_with_their_reason(
+    connect: Connect, server: ScriptedServer
+) -> None:
+    assert connect().refused() == []
+    server.refused = [classifier_pb2.RefusedVersion(name="mnist", version=13, reason="is garbage")]
+    assert connect().refused() == [RefusedVersion(name="mnist", version=13, reason="is garbage")]
 
 
 def test_model_that_says_little_of_itself_is_listed(

@@ -88,9 +88,10 @@ def test_frame_that_makes_no_sense_is_damaged(offset: int, value: bytes, says: s
         b"Exif\0\0MM\0*\xff\xff\xff\xff",
         b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
         b"Exif\0\0XX\0*\0\0\0\x08\0\x01",
-        # The entry of the orientation, cut; of type LONG; and with value 9.
+        # The entry of the orientation, cut; of type BYTE; and with value 9, also of type LONG.
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0",
-        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x01\0\0\0\x01\0\x06\0\0",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\x06\0\x09",
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0",
     ],
 )
@@ -103,7 +104,10 @@ def test_exif_that_makes_no_sense_is_ignored(exif: bytes) -> None:
     [
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0",
         b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0",
+        # Type LONG.
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x04\0\0\0\x01\0\0\0\x06",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x04\0\x01\0\0\0\x06\0\0\0",
     ],
 )
-def test_orientation_in_both_byte_orders(exif: bytes) -> None:
+def test_orientation_in_both_byte_orders_and_types(exif: bytes) -> None:
     assert read_header(saved(exif=exif)).orientation == 6

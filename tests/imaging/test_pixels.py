@@ -10,6 +10,7 @@ from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
     PictureError,
+    TruncatedPictureError,
     UnsupportedPictureError,
 )
 from convserve_imaging.luma import luma
@@ -62,7 +63,8 @@ def test_opaque_picture_with_an_alpha_channel_is_taken() -> None:
         (_file(Image.new("L", (HEIGHT, WIDTH))), UnsupportedPictureError, "has 16 rows and 12 col"),
         (_file(Image.new("RGBA", (16, 12))), UnsupportedPictureError, "transparent in places"),
         (_file(Image.new("I;16", (16, 12))), UnsupportedPictureError, "more than 8 bits"),
-        (_file(Image.fromarray(RGB))[:90], DamagedPictureError, "damaged"),
+        (_file(Image.fromarray(RGB))[:90], TruncatedPictureError, "the PNG is truncated"),
+        (_file(Image.fromarray(RGB)).replace(b"IDATx", b"IDATy"), DamagedPictureError, "damaged"),
         (_file(Image.fromarray(RGB), "GIF"), NotAPictureError, "it looks like a GIF"),
         (b"<html>", NotAPictureError, "not a picture: it looks like"),
     ],

@@ -21,6 +21,7 @@ from convserve_server.engines.session_engine import Pixels, Probabilities
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
 from convserve_server.host.sizing import choose_sizes
+from convserve_server.outputs import probes
 from convserve_server.worker import Worker, make_front
 from tests.bundles import (
     CLASSES,
@@ -33,8 +34,9 @@ from tests.bundles import (
     write_bundle,
     write_photo_bundle,
 )
+from tests.recorder import Recorder
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class HeldEngine:
@@ -51,7 +53,7 @@ class HeldEngine:
         self.gate = threading.Event()
         self.gate.set()
         #: Every batch, and the number of its images as the engine takes it.
-        self.seen: list[Pixels] = []
+        self.seen = Recorder[Pixels]()
         self.entered: queue.Queue[int] = queue.Queue()
         self.fault: Exception | None = None
 
@@ -60,11 +62,13 @@ class HeldEngine:
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         batch = np.concatenate(images)
-        self.seen.append(batch)
-        self.entered.put(len(batch))
-        assert self.gate.wait(WAIT_S)
-        if self.fault is not None:
-            raise self.fault
+        # When it is loaded its outputs are looked at; what else comes are calls.
+        if not np.array_equal(batch, probes(self.image_shape)):
+            self.seen.append(batch)
+            self.entered.put(len(batch))
+            assert self.gate.wait(WAIT_S)
+            if self.fault is not None:
+                raise self.fault
         exponentials = np.exp(20.0 * self.strengths(batch).astype(np.float32) / 255)
         rows: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         return rows
@@ -177,7 +181,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         models = tmp_path / "models"
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
-        given = {"models": str(models), "front": front, "port": 0, "grace_s": 10.0, **settings}
+        given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
         chosen = choose_sizes(Settings(**given), cpus=1)  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_front(chosen, 0))

@@ -12,7 +12,7 @@ from convserve_server.batching.request import Answer, Pixels, Probabilities, Req
 from convserve_server.errors import ServeError
 
 #: How long we wait for what must come; only a failing test ever waits so long.
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 #: Batches that may be in an engine at the same time.
 MOST_RUNS = 4
 

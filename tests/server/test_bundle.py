@@ -1,85 +1,14 @@
-"""The layout of a models folder, and what a manifest must say."""
+"""What a manifest must say."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
 
 from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest, Precision
-from convserve_server.bundle import MANIFEST_KEY, BundleError, check_manifest, list_bundles
-from tests.bundles import CLASSES, SHAPE, manifest, write_bundle
-
-
-def put(folder: Path, *files: str) -> None:
-    for name in files:
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-
-
-# The layout
-
-
-def test_bundles_in_the_layout_are_listed_with_their_files(tmp_path: Path) -> None:
-    first = write_bundle(tmp_path, "mnist", 1)
-    tenth = write_bundle(tmp_path, "mnist", 10)
-    other = write_bundle(tmp_path, "Cats_v2.1-b", 3)
-    assert list_bundles(tmp_path) == {"mnist": {1: first, 10: tenth}, "Cats_v2.1-b": {3: other}}
-
-
-def test_empty_folder_lists_nothing(tmp_path: Path) -> None:
-    assert list_bundles(tmp_path) == {}
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "README.md",
-        "mnist/README.md",
-        "mnist/2",  # a file
-        "mnist/2/weights.h5",
-        "mnist/2/model.onnx/part",  # a folder
-        "mnist/.2.tmp/model.onnx",
-        "mnist/0/model.onnx",
-        "mnist/-2/model.onnx",
-        "mnist/02/model.onnx",
-        "mnist/2.0/model.onnx",
-        "mnist/v2/model.onnx",
-        "mnist/\N{SUPERSCRIPT TWO}/model.onnx",
-        "mnist/\N{ARABIC-INDIC DIGIT TWO}/model.onnx",
-        "mnist/1000000000000000000/model.onnx",
-        ".hidden/1/model.onnx",
-        "lost+found/1/model.onnx",
-        "two words/1/model.onnx",
-        f"{'x' * 65}/1/model.onnx",
-        "1/model.onnx",
-        "other/1/",
-    ],
-)
-def test_what_is_no_bundle_is_passed_over(name: str, tmp_path: Path) -> None:
-    real = write_bundle(tmp_path, "mnist", 1)
-    put(tmp_path, name)
-    assert list_bundles(tmp_path) == {"mnist": {1: real}}
-
-
-@pytest.mark.parametrize("name", ["x" * 64, "0", "a.b_c-d"])
-def test_names_at_their_limits_are_listed(name: str, tmp_path: Path) -> None:
-    put(tmp_path, f"{name}/999999999999999999/model.onnx")
-    assert list(list_bundles(tmp_path)) == [name]
-
-
-def test_folder_that_is_gone_raises(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        list_bundles(tmp_path / "none")
-
-
-def test_folder_that_is_a_file_raises(tmp_path: Path) -> None:
-    put(tmp_path, "file")
-    with pytest.raises(NotADirectoryError):
-        list_bundles(tmp_path / "file")
-
+from convserve_server.bundle import MANIFEST_KEY, BundleError, check_manifest
+from tests.bundles import CLASSES, SHAPE, manifest
 
 # The manifest
 

@@ -1,6 +1,8 @@
 """Each error's way to a gRPC status: code, message, details, when to retry."""
 
+import base64
 import logging
+from urllib.parse import quote
 
 import pytest
 from google.protobuf.message import Message
@@ -16,6 +18,10 @@ from convserve_server.errors import (
     NotReady,
     QueueFull,
     ServeError,
+    Unimplemented,
+    fitting,
+    listed,
+    quoted,
     to_status,
     to_trailers,
 )
@@ -27,6 +33,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 KINDS: list[tuple[ServeError, int, str, str | None]] = [
     (InvalidRequest("top_k", "is 0"), code_pb2.INVALID_ARGUMENT, "top_k: is 0", None),
     (NotFound("model", "cats", "no model 'cats'"), code_pb2.NOT_FOUND, "no model 'cats'", None),
+    (Unimplemented("no method"), code_pb2.UNIMPLEMENTED, "no method", None),
     (NotReady("loading"), code_pb2.UNAVAILABLE, "loading", "1000"),
     (QueueFull("full", 0.25), code_pb2.RESOURCE_EXHAUSTED, "full", "250"),
     (MessageTooLarge("over 4 MiB"), code_pb2.RESOURCE_EXHAUSTED, "over 4 MiB", "-1"),
@@ -143,3 +150,60 @@ def test_internal_fault_gives_an_id_and_logs_the_traceback(
 def test_internal_faults_have_different_ids() -> None:
     cause = ValueError("broken")
     assert InternalFault("one", cause).id != InternalFault("one", cause).id
+
+
+LONG = ["a" * 100_000, "é" * 100_000, "%" * 5_000, "\n" * 2_000, "a b" * 700, "𝟘" * 400]
+
+
+def sent_bytes(error: ServeError) -> int:
+    """Bytes of the header fields of an error, as gRPC counts them (RFC 9113: 32 for each)."""
+    fields = {"grpc-status": "5", "grpc-message": quote(to_status(error).message)}
+    for key, value in to_trailers(error):
+        fields[key] = value if isinstance(value, str) else base64.b64encode(value).decode()
+    return sum(len(key) + len(value) + 32 for key, value in fields.items())
+
+
+@pytest.mark.parametrize("text", LONG, ids=lambda text: repr(text[:3]))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda text: InvalidRequest(text, text),
+        lambda text: NotFound("model", text, f"no model {quoted(text)}; loaded: {listed([text])}"),
+        lambda text: NotFound("model", text, f"no model {text!r}"),
+        NotReady,
+        lambda text: QueueFull(text, 1.0),
+        Unimplemented,
+    ],
+)
+def test_error_fits_into_header_fields_whatever_it_repeats(kind: object, text: str) -> None:
+    assert callable(kind)
+    # grpc's own clients take 8 KiB, with those that HTTP/2 has beside ours.
+    assert sent_bytes(kind(text)) < 7500
+
+
+def test_text_that_fits_is_as_it_was() -> None:
+    text = "no model 'mnïst'; loaded: mnist, photos"
+    assert fitting(text) == text
+    assert fitting("a" * 1024) == "a" * 1024
+
+
+def test_text_that_does_not_fit_keeps_its_ends() -> None:
+    cut = fitting("begin" + "x" * 5000 + "end")
+    assert cut.startswith("beginx")
+    assert cut.endswith("xend")
+    assert "…" in cut
+    assert 900 < len(quote(cut)) <= 1024
+
+
+def test_names_that_do_not_fit_are_counted() -> None:
+    assert listed([]) == "none"
+    assert listed(["cats", "mnist"]) == "cats, mnist"
+    names = [f"model-of-digits-{number:02}" for number in range(70)]
+    text = listed(names)
+    shown, more = text.split(", and ")
+    count = len(shown.split(", "))
+    assert shown == ", ".join(names[:count])
+    assert 10 < count < 70
+    assert more == f"{70 - count} more"
+    # One name that is too long by itself is still shown, without its middle.
+    assert listed(["x" * 255]).startswith("xxx")

@@ -1,15 +1,18 @@
 """Log lines for people and for machines."""
 
+import contextlib
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from convserve_server.logs import JsonFormatter, configure_logging
+from convserve_server.logs import JsonFormatter, PatientHandler, configure_logging
 
 
 def entry_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -68,6 +71,13 @@ def test_json_entry_without_exception_has_no_such_key() -> None:
     assert "exception" not in entry_of(record_of())
 
 
+def written(capfd: pytest.CaptureFixture[str]) -> Any:
+    """What has been logged, once it is written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    return capfd.readouterr()
+
+
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
     """The root logger, put back as it was afterwards."""
@@ -81,11 +91,11 @@ def root() -> Iterator[logging.Logger]:
 
 @pytest.mark.usefixtures("root")
 def test_text_format_is_a_line_for_people_on_standard_output(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging("info", "text")
     logging.getLogger("convserve_server.x").warning("careful with %s", "this")
-    out, err = capsys.readouterr()
+    out, err = written(capfd)
     assert err == ""
     assert out.count("\n") == 1
     assert "WARNING" in out
@@ -96,13 +106,13 @@ def test_text_format_is_a_line_for_people_on_standard_output(
 
 @pytest.mark.usefixtures("root")
 def test_json_format_is_an_object_a_line_on_standard_output(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging("info", "json")
     logger = logging.getLogger("convserve_server.x")
     logger.info("one", extra={"port": 5})
     logger.error("two")
-    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    entries = [json.loads(line) for line in written(capfd).out.splitlines()]
     assert [(e["level"], e["message"], e.get("port")) for e in entries] == [
         ("info", "one", 5),
         ("error", "two", None),
@@ -120,19 +130,99 @@ def test_json_format_is_an_object_a_line_on_standard_output(
     ],
 )
 def test_level_hides_what_is_less_severe(
-    level: str, expected: list[str], capsys: pytest.CaptureFixture[str]
+    level: str, expected: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging(level, "json")
     for name in ("debug", "info", "warning", "error"):
         getattr(logging.getLogger("convserve_server.x"), name)("said")
-    entries = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    entries = [json.loads(line) for line in written(capfd).out.splitlines()]
     assert [entry["level"] for entry in entries] == expected
 
 
 def test_configure_again_replaces_the_handler(
-    root: logging.Logger, capsys: pytest.CaptureFixture[str]
+    root: logging.Logger, capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("info", "text")
     configure_logging("info", "json")
     root.info("once")
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert len(written(capfd).out.splitlines()) == 1
+
+
+# Readers that do not read
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    """The ends of a pipe, to read from and to write to."""
+    ends = os.pipe()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def logger_to(descriptor: int, most_bytes: int = 10_000) -> tuple[logging.Logger, PatientHandler]:
+    handler = PatientHandler(descriptor, most_bytes)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.Logger("patient")
+    logger.addHandler(handler)
+    return logger, handler
+
+
+def test_reader_that_does_not_read_holds_up_nobody_and_learns_what_was_dropped(
+    pipe: tuple[int, int],
+) -> None:
+    reader, writer = pipe
+    logger, handler = logger_to(writer)
+    # More than the pipe and the queue hold: if it waited, this would never end.
+    sent = [f"{number:099d}" for number in range(3000)]
+    for line in sent:
+        logger.info(line)
+    with open(reader, closefd=False) as lines:
+        kept: list[str] = []
+        dropped = 0
+        while len(kept) + dropped < len(sent):
+            line = lines.readline().rstrip("\n")
+            if line.endswith(" lines of the log were dropped, because they could not be written"):
+                dropped += int(line.split()[0])
+            else:
+                kept.append(line)
+        # They come in order, and what is missing was counted.
+        assert kept == sorted(kept)
+        assert dropped > 0
+        logger.info("again")
+        assert lines.readline() == "again\n"
+    handler.flush()
+
+
+def test_reader_that_is_gone_holds_up_nobody(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    os.close(reader)
+    logger, handler = logger_to(writer)
+    for number in range(100):
+        logger.info("line %d", number)
+    handler.flush()
+    assert handler.dropped == 100
+
+
+def test_full_disk_is_counted_and_told_when_there_is_space(tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full, (tmp_path / "log").open("wb") as file:
+        target = os.dup(full.fileno())
+        logger, handler = logger_to(target)
+        logger.info("lost")
+        handler.flush()
+        os.dup2(file.fileno(), target)
+        logger.info("kept")
+        handler.flush()
+        os.close(target)
+    assert (tmp_path / "log").read_text().splitlines() == [
+        "kept",
+        "1 lines of the log were dropped, because they could not be written",
+    ]
+
+
+def test_long_lines_count_by_their_bytes(pipe: tuple[int, int]) -> None:
+    _, writer = pipe
+    logger, handler = logger_to(writer, most_bytes=1000)
+    logger.info("x" * 2000)
+    assert handler.dropped == 1

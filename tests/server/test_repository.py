@@ -1,9 +1,11 @@
 """The repository over folders whose files say how their loading goes."""
 
+import errno
 import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,17 +16,19 @@ from google.protobuf import json_format
 
 from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
 from convserve_server.bundle import MANIFEST_KEY
+from convserve_server.digests import Digests
 from convserve_server.engines.engine import EngineOptions, load_engine
 from convserve_server.engines.session_engine import EngineError
 from convserve_server.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
+from convserve_server.outputs import probes
 from convserve_server.repository import Limits, Loader, ModelVersion, Repository
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class FakeEngine:
-    """Gives rows full of its version's number; waits for its gate before each run."""
+    """Gives rows that tell its version; waits for its gate before each run once it serves."""
 
     provider = "FakeExecutionProvider"
     image_shape = SHAPE
@@ -43,13 +47,37 @@ class FakeEngine:
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         assert self.warm
         count = sum(len(piece) for piece in images)
+        rows = np.zeros((count, CLASSES), np.float32)
+        rows[:, 0] = self._version / 100
+        rows[:, 1] = 1 - self._version / 100
+        if np.array_equal(np.concatenate(images), probes(SHAPE)):
+            return rows
         self.sizes.append(count)
         self.entered.set()
         assert self._gate.wait(PATIENCE_S)
-        return np.full((count, CLASSES), self._version, np.float32)
+        return rows
 
     def warm_up(self) -> None:
         self.warm = True
+
+
+class OddEngine(FakeEngine):
+    """Gives rows that are no probabilities."""
+
+    def __init__(self, row: Sequence[float], said: dict[str, str], gate: threading.Event) -> None:
+        super().__init__(1, said, gate)
+        self._row = row
+
+    def run(self, images: Sequence[Pixels]) -> Probabilities:
+        return np.array([self._row] * sum(map(len, images)), np.float32)
+
+
+#: Rows by the content of the file.
+ODD = {
+    "nan": [np.nan] * CLASSES,
+    "logits": [20.0, *[0.0] * (CLASSES - 1)],
+    "sums": [0.5] * CLASSES,
+}
 
 
 class ColdEngine(FakeEngine):
@@ -98,6 +126,8 @@ class Models:
             said.labels.append("one more")
         kind = ColdEngine if content == "cold" else FakeEngine
         metadata = {MANIFEST_KEY: json_format.MessageToJson(said)}
+        if content in ODD:
+            return OddEngine(ODD[content], metadata, self.gate)
         engine = kind(int(path.parent.name), metadata, self.gate)
         self.engines[bundle] = engine
         return engine
@@ -167,11 +197,20 @@ class Caller:
         """The version that answered."""
         outcome = self.outcome()
         assert isinstance(outcome, Answer), outcome
-        return int(outcome.probabilities[0, 0])
+        return round(100 * float(outcome.probabilities[0, 0]))
 
 
 def loaded(repository: Repository) -> list[str]:
     return [f"{model.name}/{model.version}" for model in repository.models()]
+
+
+def scan_until(repository: Repository, expected: list[str]) -> None:
+    """Scan as the thread that watches does, until these are loaded."""
+    end = time.monotonic() + PATIENCE_S
+    while loaded(repository) != expected:
+        assert time.monotonic() < end, loaded(repository)
+        repository.wait_for_news(0.01)
+        repository.scan()
 
 
 # What is served
@@ -556,6 +595,159 @@ def test_folder_that_may_not_be_read_unloads_nothing(
     monkeypatch.setattr(Path, "iterdir", refuse_cats)
     repository.scan()
     assert loaded(repository) == ["cats/1", "mnist/1"]
+
+
+def test_unreadable_folder_of_one_model_hides_no_other_at_the_start(
+    repository: Repository,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for bundle in ("aaa/1", "mnist/1", "zzz/1"):
+        models.put(bundle)
+    list_folder = Path.iterdir
+    refused = "mnist"
+
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder.name == refused:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return iter(list(list_folder(folder)))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    repository.scan()
+    repository.scan()
+    assert loaded(repository) == ["aaa/1", "zzz/1"]
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert said == [f"mnist: cannot be read as user {os.getuid()}: Stale file handle"]
+    refused = ""
+    repository.scan()
+    assert loaded(repository) == ["aaa/1", "mnist/1", "zzz/1"]
+
+
+def test_file_that_cannot_be_read_is_named_once_and_tried_again(
+    repository: Repository,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    models.put("mnist/1")
+    models.put("cats/1")
+    read = Digests.of
+    broken = True
+
+    def fail(digests: Digests, path: Path) -> str:
+        if broken and "mnist" in str(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(digests, path)
+
+    monkeypatch.setattr(Digests, "of", fail)
+    repository.scan()
+    repository.scan()
+    assert loaded(repository) == ["cats/1"]
+    (said,) = (r.getMessage() for r in caplog.records if r.levelno == logging.ERROR)
+    assert said.endswith("mnist/1/model.onnx cannot be read: Input/output error")
+    broken = False
+    repository.scan()
+    assert loaded(repository) == ["cats/1", "mnist/1"]
+
+
+@pytest.mark.parametrize("gone", ["", "mnist"])
+def test_volume_that_is_gone_and_leaves_an_empty_folder_unloads_nothing(
+    gone: str, repository: Repository, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.put("mnist/1")
+    models.put("cats/1")
+    repository.scan()
+    mount = models.folder / gone
+    away = models.folder.with_name("away")
+    mount.rename(away)
+    mount.mkdir()
+    repository.scan()
+    repository.scan()
+    assert loaded(repository) == ["cats/1", "mnist/1"]
+    assert Caller(repository.get("mnist", None)).answered_by() == 1
+    (said,) = (r.getMessage() for r in caplog.records if r.levelno == logging.ERROR)
+    assert f"{mount} holds no model and is not the folder that it was" in said
+    mount.rmdir()
+    away.rename(mount)
+    models.put("mnist/2")
+    repository.scan()
+    assert loaded(repository) == ["cats/1", "mnist/2"]
+
+
+def test_folder_that_somebody_has_emptied_unloads_all(
+    repository: Repository, models: Models
+) -> None:
+    models.put("mnist/1")
+    repository.scan()
+    models.remove("mnist/1")
+    (models.folder / "mnist").rmdir()
+    repository.scan()
+    assert loaded(repository) == []
+
+
+def test_file_replaced_in_place_is_not_loaded_and_the_old_one_serves(
+    repository: Repository, models: Models, caplog: pytest.LogCaptureFixture
+) -> None:
+    models.put("mnist/1", "good")
+    repository.scan()
+    old = repository.get("mnist", None)
+    models.put("mnist/1", "good, but another")
+    repository.scan()
+    repository.scan()
+    assert repository.get("mnist", None) is old
+    assert models.tried == ["mnist/1"]
+    (said,) = (r.getMessage() for r in caplog.records if r.levelno == logging.ERROR)
+    assert said.startswith("mnist/1: its file was replaced: expected the one served first")
+
+
+def test_model_that_is_slow_to_load_holds_up_no_other(
+    repository: Repository, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convserve_server.repository._PATIENCE_S", 0.01)
+    go = threading.Event()
+
+    def load(bundle: str) -> None:
+        if bundle == "aaa/2":
+            assert go.wait(PATIENCE_S)
+
+    models.on_load = load
+    models.put("aaa/1")
+    repository.scan()
+    models.put("aaa/2")
+    models.put("mnist/1")
+    scan_until(repository, ["aaa/1", "mnist/1"])
+    models.put("mnist/2")
+    scan_until(repository, ["aaa/1", "mnist/2"])
+    assert models.tried.count("aaa/2") == 1
+    go.set()
+    scan_until(repository, ["aaa/2", "mnist/2"])
+
+
+# What the rows must be
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("nan", "probabilities: expected finite numbers, got 40 of 40 that are not"),
+        ("logits", "probabilities: expected 0 to 1, got 0 to 20"),
+        ("sums", "probabilities: expected rows that sum to 1, got a sum of 5"),
+    ],
+)
+def test_net_whose_rows_are_no_probabilities_is_refused(
+    content: str,
+    words: str,
+    repository: Repository,
+    models: Models,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    models.put("mnist/1")
+    models.put("mnist/2", content)
+    repository.scan()
+    assert loaded(repository) == ["mnist/1"]
+    assert f"mnist/2 is not served: {words}" in caplog.text
+    assert repository.refused() == {("mnist", 2): words}
 
 
 # Changes

@@ -7,7 +7,8 @@ import pytest
 from convserve_server import supervisor
 from convserve_server.config import Settings
 from convserve_server.host.sizing import MIB, choose_sizes
-from convserve_server.supervisor import Supervisor, _Slot
+from convserve_server.process.slot import Slot
+from convserve_server.supervisor import Supervisor
 
 KILLED = -signal.SIGKILL
 SAYS = (
@@ -39,7 +40,7 @@ def test_kill_after_the_kernels_count_rose_says_so_and_what_to_do(
     kernel: Kernel, watcher: Supervisor
 ) -> None:
     kernel.kills = 3
-    slot = _Slot(1, oom_kills=3)
+    slot = Slot(1, oom_kills=3)
     assert watcher._why(slot, KILLED) == ""
     kernel.kills = 4
     assert watcher._why(slot, KILLED) == SAYS
@@ -48,11 +49,11 @@ def test_kill_after_the_kernels_count_rose_says_so_and_what_to_do(
 @pytest.mark.parametrize("status", [0, 1, -signal.SIGSEGV, -signal.SIGTERM])
 def test_other_ends_are_not_the_kernels(kernel: Kernel, watcher: Supervisor, status: int) -> None:
     kernel.kills = 1
-    assert watcher._why(_Slot(1), status) == ""
+    assert watcher._why(Slot(1), status) == ""
 
 
 def test_each_kill_explains_one_death(kernel: Kernel, watcher: Supervisor) -> None:
-    first, second, third = _Slot(1), _Slot(2), _Slot(3)
+    first, second, third = Slot(1), Slot(2), Slot(3)
     kernel.kills = 2
     assert watcher._why(first, KILLED) == SAYS
     assert watcher._why(second, KILLED) == SAYS

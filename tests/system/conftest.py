@@ -15,7 +15,7 @@ import pytest
 
 from tests.bundles import write_bundle
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 ROOT = Path(__file__).parents[2]
 
 

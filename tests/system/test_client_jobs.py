@@ -10,6 +10,7 @@ import pytest
 
 from tests.bundles import write_photo_bundle
 from tests.jpegs import RGB, folder, jpeg_of
+from tests.program import Program
 from tests.system.conftest import WAIT_S, StartServer
 
 from .test_client_outage import kill, port
@@ -35,7 +36,7 @@ def colours(tmp_path: Path) -> Path:
 
 
 def run(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return Program[str](
         [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 

@@ -13,6 +13,7 @@ from convserve import BadImage, Client
 from tests.system.conftest import WAIT_S, StartServer
 from tests.trainer.idx_files import labelled, write
 
+pytestmark = pytest.mark.timeout(1000)
 COLOURS = ("red", "green", "blue")
 RECIPE = """
 task = "digits"

@@ -11,7 +11,7 @@ import pytest
 from tests.bundles import digit_of
 from tests.system.conftest import ROOT, ServerProcess, StartServer
 
-pytestmark = pytest.mark.install
+pytestmark = [pytest.mark.install, pytest.mark.timeout(1000)]
 
 
 @pytest.fixture(scope="session")
@@ -26,15 +26,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.fixture(scope="session")
+def client_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the client alone."""
+    return install(tmp_path_factory.mktemp("installed") / "client", wheel, "client.txt")
+
+
 def install(folder: Path, wheel: Path, lock: str) -> Path:
     """A new environment with the packages of a lock file and the wheel; returns its Python."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     pip: list[str | Path] = [python, "-m", "pip", "-q", "--disable-pip-version-check"]
+    # What is not imported needs no compiling, which takes most of the time.
+    pip_install = [*pip, "install", "--no-compile"]
     subprocess.run(
-        [*pip, "install", "--require-hashes", "-r", ROOT / "locks" / lock], check=True, timeout=600
+        [*pip_install, "--require-hashes", "-r", ROOT / "locks" / lock], check=True, timeout=600
     )
-    subprocess.run([*pip, "install", "--no-deps", wheel], check=True)
+    subprocess.run([*pip_install, "--no-deps", wheel], check=True)
     subprocess.run([*pip, "check"], check=True)
     return python
 
@@ -61,9 +69,9 @@ def test_wheel_puts_only_names_of_ours_into_site_packages(wheel: Path) -> None:
 
 
 def test_client_alone_needs_no_tensorflow_and_no_onnxruntime(
-    wheel: Path, tmp_path: Path, start_server: StartServer
+    client_python: Path, start_server: StartServer
 ) -> None:
-    python = install(tmp_path / "client", wheel, "client.txt")
+    python = client_python
     assert importable(python, "tensorflow", "keras", "onnxruntime", "onnx", "convserve") == {
         "tensorflow": False,
         "keras": False,
@@ -104,12 +112,13 @@ def test_server_alone_needs_no_tensorflow(wheel: Path, tmp_path: Path, models: P
         assert server.terminate() == 0
 
 
-def test_trainer_without_its_extra_says_what_to_install(wheel: Path, tmp_path: Path) -> None:
-    python = install(tmp_path / "client", wheel, "client.txt")
+def test_trainer_without_its_extra_says_what_to_install(
+    client_python: Path, tmp_path: Path
+) -> None:
     for command, extra in (("convserve-train", "train"), ("convserve-serve", "serve")):
         flags = ["fit", "digits"] if extra == "train" else ["--models", str(tmp_path)]
         done = subprocess.run(
-            [python.parent / command, *flags], check=False, capture_output=True, text=True
+            [client_python.parent / command, *flags], check=False, capture_output=True, text=True
         )
         assert done.returncode == 1
         assert f"pip install 'convserve[{extra}]'" in done.stderr

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from convserve_imaging.errors import PictureError
-from convserve_imaging.photos import MAX_DECODER_BYTES, decode
+from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES
+from convserve_imaging.photos import decode
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from tests.bundles import PHOTO_SHAPE, write_photo_bundle

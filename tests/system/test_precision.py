@@ -15,6 +15,7 @@ from tests.bundles import model
 from tests.system.conftest import WAIT_S, StartServer
 from tests.trainer.drawn import draw_parts
 
+pytestmark = pytest.mark.timeout(1000)
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
 NAMES = {
     "float32": "red-blue",

@@ -20,6 +20,7 @@ from convserve_server.config import SettingError
 from convserve_server.host.cpus import available_cpus
 from convserve_server.main import check_folder
 from tests.bundles import SHAPE, digit_of
+from tests.program import Program
 from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer
 
 
@@ -73,7 +74,7 @@ def test_sigterm_with_2000_calls_in_flight_ends_each_with_an_answer_or_unavailab
 @pytest.mark.parametrize("front", ["grpcio", "native"])
 def test_answers_given_just_before_the_end_reach_their_callers(models: Path, front: str) -> None:
     held = [sys.executable, "-m", "tests.system.held_server", str(models), front]
-    with subprocess.Popen(
+    with Program[str](
         held, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdin is not None

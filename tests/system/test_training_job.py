@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from convserve_trainer.bundles import bundle
+from tests.program import Program
 from tests.trainer.drawn import draw_parts
 
+pytestmark = pytest.mark.timeout(1000)
 WAIT_S = 300
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
 #: Runs the job as a container's user has it: a home that is not there.
@@ -60,7 +62,7 @@ def test_job_without_a_home_trains_in_silence_and_then_does_nothing(folder: Path
 @pytest.mark.parametrize("module", ["convserve_trainer.job", "convserve_trainer.main"])
 def test_sigterm_keeps_finished_epochs_and_resume_publishes_them(folder: Path, module: str) -> None:
     command = _command(folder, "--epochs", "100000", module=module)
-    with subprocess.Popen(
+    with Program[str](
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
@@ -102,9 +104,7 @@ sys.exit(main())
 def test_second_sigterm_ends_a_training_that_does_not_stop(folder: Path) -> None:
     command = _command(folder, "--epochs", "1")
     command[1:3] = ["-c", HANGING]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with Program[str](command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while "in a step" not in process.stdout.readline():
             assert process.poll() is None

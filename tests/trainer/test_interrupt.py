@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from convserve_trainer.bundles import bundle
+from tests.program import Program
 
 
 def _command(mnist_folder: Path, models: Path, *more: str) -> list[str]:
@@ -21,7 +22,7 @@ def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
 ) -> None:
     models = tmp_path / "models"
     command = _command(mnist_folder, models, "--epochs", "100000")
-    with subprocess.Popen(
+    with Program[str](
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

@@ -20,9 +20,11 @@ from convserve_trainer.bundles import bundle
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.run_folder import file_of, found
 from convserve_trainer.runs.training_state import Position
+from tests.program import Program
 from tests.trainer.drawn import draw_parts
 from tests.trainer.runs.test_run_log import events
 
+pytestmark = pytest.mark.timeout(1000)
 TRAIN = [sys.executable, "-m", "convserve_trainer.main"]
 WAIT_S = 300
 EPOCHS, STEPS = 4, 20
@@ -87,7 +89,7 @@ def _trained(command: list[str]) -> str:
 
 def _kill(command: list[str], line: str) -> None:
     """Runs a training until it says a line."""
-    with subprocess.Popen([*TRAIN, *command], stdout=subprocess.PIPE, text=True) as process:
+    with Program[str]([*TRAIN, *command], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for said in process.stdout:
             if said.startswith(line):

@@ -187,7 +187,7 @@ def test_memory_that_tensorflow_does_not_get_is_an_error_of_memory() -> None:
         (["--epochs", "0"], 2, "--epochs is 0; it takes 1 or more"),
         (["--recipe", "lectrue"], 2, "no recipe 'lectrue' for digits; there are: lecture"),
         (["--name", "../x"], 2, "--name is '../x'; it takes a letter or digit"),
-        (["--data", "none"], 1, "no folder none"),
+        (["--data", "none"], 2, "no folder none"),
         (["--models", "file/models"], 1, "the models folder file/models cannot be written to: "),
         (["--version", "4"], 1, "models/mnist/4 exists; a published version is never overwritten"),
         (["--limit", "19", "--resume"], 1, "nothing to resume: no training with these settings"),

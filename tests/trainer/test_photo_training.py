@@ -241,7 +241,7 @@ def test_too_many_pictures_that_go_away_during_an_epoch_end_it(
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--data", "none"], 1, "no folder none"),
+        (["--data", "none"], 2, "no folder none"),
         (["--size", "21x60"], 2, "--size is 21x60; the net of recipe quick takes 22x22 or more"),
         (["--steps", "0"], 2, "--steps is 0; it takes 1 or more"),
         (["--validation-steps", "-1"], 2, "--validation-steps is -1; it takes 1 or more"),

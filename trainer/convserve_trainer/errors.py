@@ -1,16 +1,32 @@
 """Errors that the trainer's user can cause or mend; each message is one line that says how."""
 
+from typing import ClassVar
+
 
 class TrainerError(Exception):
-    """Anything that ends a command with one line on the terminal and exit status 1."""
+    """Anything that ends a command with one line on the terminal.
+
+    Attributes:
+        status: Exit status of the command: 2 where the command line is wrong, else 1.
+    """
+
+    status: ClassVar[int] = 1
 
 
 class UsageError(TrainerError):
-    """An option out of its range; exit status 2."""
+    """An option out of its range."""
+
+    status = 2
 
 
 class DataError(TrainerError):
     """Data that is missing, damaged or cannot be fetched."""
+
+
+class MissingDataError(DataError):
+    """A folder of data that was named and is not there."""
+
+    status = 2
 
 
 class CheckpointError(TrainerError):
@@ -19,6 +35,12 @@ class CheckpointError(TrainerError):
 
 class BundleError(TrainerError):
     """A file that is no bundle, or not the kind of bundle that was asked for."""
+
+
+class MissingBundleError(BundleError):
+    """A bundle that was named and is not there."""
+
+    status = 2
 
 
 class ExportError(TrainerError):

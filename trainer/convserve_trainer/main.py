@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.commands import convert_command, fit_command, sources
-from convserve_trainer.errors import Interrupted, TrainerError, UsageError
+from convserve_trainer.errors import Interrupted, TrainerError
 from convserve_trainer.host import refusals, stops, streams
 from convserve_trainer.lecture import commands as lecture_commands
 from convserve_trainer.sweep import command as sweep_command
@@ -54,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for the process's own.
 
     Returns:
-        0; 2 for a wrong option and 1 for any other error, both explained by a line on standard
-        error; 130 after Ctrl-C and 143 after SIGTERM; 141 if nobody reads the output any more
-        and the command does nothing else.
+        0; 2 for a wrong option or an input that is not there, and 1 for any other error, both
+        explained by a line on standard error; 130 after Ctrl-C and 143 after SIGTERM; 141 if nobody
+        reads the output any more and the command does nothing else.
     """
     streams.settle()
     try:
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace) -> int:
         return 1
     except TrainerError as error:
         print(f"convserve-train: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return error.status
     except OSError as error:  # a disk or a permission, not a fault of ours
         if error.filename == streams.OUTPUT:
             return streams.refused(error)
@@ -111,6 +111,13 @@ def parser() -> argparse.ArgumentParser:
         description="Train small Keras convnets and publish them as ONNX bundles.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument(
+        *("-V", "--version"),
+        action=_Version,
+        nargs=0,
+        help="show program's version number and exit",
     )
     commands = command.add_subparsers(required=True, metavar="COMMAND")
     _add_check_data(commands)
@@ -123,6 +130,16 @@ def parser() -> argparse.ArgumentParser:
     _add_recipes(commands)
     _add_lecture(commands)
     return command
+
+
+class _Version(argparse.Action):
+    """Prints the version; looks it up no sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(f"convserve-train {version('convserve')}")
+        parser.exit()
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -143,6 +160,7 @@ def _add(
         description=f"{what[0].upper()}{what[1:]}.",
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     command.set_defaults(run=run, outlives=outlives)
     return command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,8 @@ def _sweep(arguments: argparse.Namespace, load: Load, asked: Asked) -> int:
     except Interrupted as interrupted:
         raise interrupted.cause from None
     if arguments.plot:
-        plot.write(arguments.plot, done, asked)
+        today = datetime.datetime.now(datetime.UTC).date()
+        plot.write(arguments.plot, done, asked, arguments.server, today)
     return max(_status(step.measured) for step in done)
 
 

@@ -79,7 +79,7 @@ class Generator:
         self._lanes = [Lane(share, self._connect, self._links) for share in shares]
         self._connected = 0
         self._begin_s = self._from_s = self._end_s = float("inf")
-        self._cpu_from: tuple[float, float, int] | None = None
+        self._cpu_from: tuple[float, int] | None = None
 
     @property
     def lost(self) -> tuple[int, str]:
@@ -171,7 +171,7 @@ class Generator:
 
     def _tick(self, now_s: float) -> None:
         if self._cpu_from is None and now_s >= self._from_s:
-            self._cpu_from = (now_s, time.process_time(), self._tally.seen)
+            self._cpu_from = (time.process_time(), self._tally.seen)
         for lane in self._lanes:
             lane.repair(now_s)
             self._take(lane, lane.expire(now_s, self._load.timeout_s))
@@ -184,8 +184,9 @@ class Generator:
     def _stop_measuring(self, now_s: float) -> None:
         if self.cpu_s is not None or self._cpu_from is None:
             return
-        from_s, cpu_s, seen = self._cpu_from
-        self.seconds = now_s - from_s
+        cpu_s, seen = self._cpu_from
+        # Not from when we came to look: a machine that stalls may come late, even after the end.
+        self.seconds = now_s - self._from_s
         self.cpu_s = time.process_time() - cpu_s
         self.calls = self._tally.seen - seen
         if self.schedule is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -9,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from convserve.calls import Images
+from convserve.command.missing_input import MissingInput
 from convserve.command.picture_paths import find, suffixes_of
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
@@ -49,7 +51,8 @@ def material(
         seed: Of the random pixels or scenes.
 
     Raises:
-        InvalidRequest: There are no files in the folder, or one cannot be read.
+        MissingInput: There is no such folder.
+        InvalidRequest: There are no files in it, or one cannot be read.
     """
     if pictures is not None:
         suffixes = suffixes_of(model.kind)
@@ -80,9 +83,8 @@ def _files(folder: str, suffixes: tuple[str, ...]) -> dict[bytes, str]:
             with open(found.path, "rb") as file:
                 files[file.read()] = found.path
         except OSError as error:
-            raise InvalidRequest.of(
-                "--pictures", f"{found.path}: {error.strerror or error}"
-            ) from error
+            kind = InvalidRequest if os.path.exists(folder) else MissingInput
+            raise kind.of("--pictures", f"{found.path}: {error.strerror or error}") from error
     return files
 
 

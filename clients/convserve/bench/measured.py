@@ -56,6 +56,13 @@ class Measured:
     lost_reason: str
 
     @property
+    def sent_late(self) -> bool:
+        """Whether calls were begun too late or not at all: then latencies are not the server's."""
+        return self.late > _LATE_SHARE * self.scheduled or self.unsent > _UNSENT_SHARE * (
+            self.scheduled or self.latencies.count
+        )
+
+    @property
     def warnings(self) -> list[str]:
         """What makes the figures mean something else than they seem to, a line each."""
         found = []

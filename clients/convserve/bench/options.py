@@ -6,9 +6,6 @@ import argparse
 import math
 import os
 
-from convserve.command.option_values import address
-from convserve.settings import DEFAULT_SERVER
-
 MOST_CALLERS = 10_000
 MOST_CONNECTIONS = 256
 DEFAULT_CONNECTIONS = 4
@@ -22,22 +19,10 @@ ABOUT = (
     " each reply's status and size are checked. Exit status 1 if any call failed."
 )
 EXAMPLES = (
-    "convserve bench localhost:50051 --callers 64 --seconds 10",
+    "convserve bench --server localhost:50051 --callers 64 --seconds 10",
     "convserve bench --rate 2000 --images 4 --format jsonl",
-    "convserve bench gpu1:50051 --model cats-dogs --pictures cats/ --sweep --plot latency.svg",
+    "convserve bench --model cats-dogs --pictures cats/ --sweep --plot latency.svg",
 )
-
-
-def add_server(command: argparse.ArgumentParser, variable: str) -> None:
-    """Adds where the server listens; a variable's value is taken where it is not given."""
-    command.add_argument(
-        "server",
-        metavar="HOST:PORT",
-        nargs="?",
-        type=address,
-        default=os.environ.get(variable, DEFAULT_SERVER),
-        help=f"where the server listens [default: {DEFAULT_SERVER}] [env: {variable}]",
-    )
 
 
 def add_load(command: argparse.ArgumentParser) -> None:

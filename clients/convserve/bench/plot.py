@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -22,7 +23,8 @@ _CURVES = (
     ("p99", 0.99, "#d95f02", "s"),
     ("p50", 0.5, "#1f77b4", "o"),
 )
-_MOST = "#555555"
+_SHARES = tuple(share for _, share, _, _ in _CURVES)
+_MOST, _INVALID = "#555555", "#000000"
 
 
 def check_there() -> None:
@@ -37,13 +39,15 @@ def check_there() -> None:
         )
 
 
-def write(path: str, steps: Sequence[Step], asked: Asked) -> None:
+def write(path: str, steps: Sequence[Step], asked: Asked, server: str, when: datetime.date) -> None:
     """Draws a sweep.
 
     Args:
         path: The file to write; its ending says which format.
         steps: Of the sweep, the closed loop first.
         asked: What was sent.
+        server: The address that it was sent to.
+        when: The day of the sweep.
 
     Raises:
         ConvserveError: The file cannot be written.
@@ -53,7 +57,7 @@ def write(path: str, steps: Sequence[Step], asked: Asked) -> None:
 
     # Figure without pyplot: nothing global, and no window is looked for.
     figure = Figure(figsize=_SIZE_IN, layout="constrained")
-    _draw(figure.subplots(), steps, asked)
+    draw(figure.subplots(), steps, asked, f"{server}, {when.isoformat()}")
     kind = os.path.splitext(path)[1][1:].lower()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     try:
@@ -63,7 +67,15 @@ def write(path: str, steps: Sequence[Step], asked: Asked) -> None:
         raise ConvserveError(f"--plot: cannot write {path}: {error.strerror}") from error
 
 
-def _draw(axes: Axes, steps: Sequence[Step], asked: Asked) -> None:
+def draw(axes: Axes, steps: Sequence[Step], asked: Asked, of: str) -> None:
+    """Draws the curves, and crosses on the points that are not valid.
+
+    Args:
+        axes: Where.
+        steps: Of the sweep, the closed loop first.
+        asked: What was sent.
+        of: Server and date.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     most = next(step.measured for step in steps if step.share is None)
@@ -74,6 +86,15 @@ def _draw(axes: Axes, steps: Sequence[Step], asked: Asked) -> None:
     for name, share, colour, mark in _CURVES:
         times = [run.latencies.percentile(share) * 1e3 for run in runs]
         axes.plot(rates, times, f"-{mark}", color=colour, markersize=5, label=name)
+    bad = [(rate, run) for rate, run in zip(rates, runs, strict=True) if run.sent_late]
+    if bad:
+        crosses = [
+            (rate, run.latencies.percentile(share)) for rate, run in bad for share in _SHARES
+        ]
+        axes.plot(
+            [rate for rate, _ in crosses], [time * 1e3 for _, time in crosses],
+            "x", color=_INVALID, markersize=11, markeredgewidth=2, label="invalid: calls sent late",
+        )  # fmt: skip
     axes.axvline(most.calls_per_s, color=_MOST, linestyle=":", linewidth=1)
     axes.annotate(
         f"most: {most.calls_per_s:,.0f} calls/s with {counted(most.load.callers, 'caller')}",
@@ -96,5 +117,10 @@ def _draw(axes: Axes, steps: Sequence[Step], asked: Asked) -> None:
     axes.set_ylabel("latency from when a call was due (ms)")
     axes.grid(alpha=0.3, which="major")
     title = f"{asked.model}, {counted(asked.images, 'image')} a call ({asked.what})"
-    axes.set_title(title, fontsize=10)
+    load = most.load
+    how = (
+        f"{of}; {counted(load.callers, 'caller')}, {counted(load.connections, 'connection')},"
+        f" {load.seconds:g} s a point after {load.warm_up_s:g} s"
+    )
+    axes.set_title(f"{title}\n{how}", fontsize=9)
     axes.legend(frameon=False, loc="upper left")

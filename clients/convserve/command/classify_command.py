@@ -13,14 +13,15 @@ from itertools import chain, islice
 from convserve.calls import Question
 from convserve.command.file_classifier import FileClassifier, preparation, read_endless
 from convserve.command.file_outcomes import Answered, FileOutcome
+from convserve.command.first_look import FirstLook
 from convserve.command.in_order import in_order
 from convserve.command.json_lines import json_line
 from convserve.command.patient_caller import PatientCaller
-from convserve.command.picture_paths import Found, find, suffixes_of
+from convserve.command.picture_paths import STDIN, Found, find, suffixes_of
 from convserve.command.progress_bar import ProgressBar
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
-from convserve.command.terminal import draw_digit
+from convserve.command.terminal import draw_digit, has_colours
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
 
@@ -32,7 +33,7 @@ def classify(arguments: argparse.Namespace) -> int:
     """Runs the command.
 
     Returns:
-        0 if every file was answered, 1 if not.
+        0 if every file was answered; 2 if one that was named is not there, 1 if another was not.
 
     Raises:
         ConvserveError: The server gave no answer, or none that another file could have had.
@@ -42,11 +43,16 @@ def classify(arguments: argparse.Namespace) -> int:
 
 
 def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
-    model = caller.model(arguments.model, arguments.model_version)
+    look = FirstLook(arguments.files)
+    model = caller.model(
+        arguments.model,
+        arguments.model_version,
+        lambda loaded: look.model(loaded, arguments.model_version),
+    )
     if arguments.show and model.kind != "digits":
         raise InvalidRequest.of("--show", f"draws digits, and {model.name} is no model of digits")
     suffixes = suffixes_of(model.kind)
-    found = find(arguments.files, suffixes)
+    found = look.again(find(arguments.files, suffixes))
     first = list(islice(found, FIRST_FILES))
     draw = _drawing(arguments, model, first)
     progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()
@@ -73,6 +79,8 @@ def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
         told = (progress or arguments.format == "table") and not nobody_reads
         if told and tally.classified + tally.failed > 1:
             print(tally.summary(), file=sys.stderr)
+    if not all(path == STDIN or os.path.exists(path) for path in arguments.files):
+        return 2
     return 1 if tally.failed else 0
 
 
@@ -98,7 +106,7 @@ def _drawing(
         top_k=arguments.top_k or 1,
         terminal=sys.stdout.isatty(),
     )
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = has_colours(sys.stdout)
 
     def draw(file: FileOutcome) -> str:
         row = table.row(file)

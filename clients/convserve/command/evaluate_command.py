@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 from convserve.calls import Question
 from convserve.command.class_folders import ClassFolders, class_names
 from convserve.command.held_out_idx import HeldOutIdx
+from convserve.command.missing_input import MissingInput
 from convserve.command.patient_caller import PatientCaller
 from convserve.command.progress_bar import ProgressBar
 from convserve.command.score import Score
 from convserve.command.score_report import score_line, score_table
 from convserve.command.tally import PATIENCE_FILES
 from convserve.errors import InvalidRequest
+from convserve.model_choice import meant
 from convserve.models import ModelInfo
-from convserve_imaging import idx_files
+from convserve_imaging import idx_files, mnist_files
 
 Exam = ClassFolders | HeldOutIdx
 """Labelled pictures of one layout."""
@@ -36,7 +39,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """
     _check_folder(arguments.folder)
     with closing(PatientCaller.of(arguments)) as caller:
-        model = caller.model(arguments.model, arguments.model_version)
+        model = caller.model(
+            arguments.model,
+            arguments.model_version,
+            lambda loaded: chosen(arguments.folder, loaded, arguments.model_version),
+        )
         exam = find_exam(arguments.folder, model)
         score = _ask(arguments, caller, model, exam)
     show = score_line if arguments.format == "jsonl" else score_table
@@ -61,20 +68,46 @@ def find_exam(folder: str, model: ModelInfo) -> Exam:
         raise InvalidRequest(f"{folder}: {error.strerror}") from error
 
 
+def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str:
+    """Returns the name of the model that labelled pictures mean, where none is named.
+
+    Raises:
+        ConvserveError: As model_choice.meant.
+    """
+    held_out = idx_files.has_held_out(Path(folder))
+    # Digits of MNIST have the size and the labels of many a data set of pixels.
+    of_mnist = held_out and all(
+        mnist_files.is_published(Path(folder), file) for file in mnist_files.HELD_OUT
+    )
+
+    def fits(model: ModelInfo) -> bool:
+        if held_out and (model.kind == "pixels") is of_mnist:
+            return False
+        try:
+            find_exam(folder, model)
+        except InvalidRequest:
+            return False
+        return True
+
+    return meant(models, version, fits, f"the labelled pictures in {folder}")
+
+
 def _check_folder(folder: str) -> None:
     """Looks for one of the layouts before the server is waited for.
 
     Raises:
-        InvalidRequest: There is neither.
+        MissingInput: There is no such folder.
+        InvalidRequest: There is neither in it.
     """
     images, labels = idx_files.HELD_OUT
     taken = (
         f"a folder for each class is taken, {os.path.join(folder, 'CLASS', '*.jpg')}, or MNIST's"
         f" {images} and {labels}"
     )
+    if not os.path.exists(folder):
+        raise MissingInput(f"{folder} is not there; {taken}")
     if not os.path.isdir(folder):
-        state = "is no folder" if os.path.exists(folder) else "is not there"
-        raise InvalidRequest(f"{folder} {state}; {taken}")
+        raise InvalidRequest(f"{folder} is no folder; {taken}")
     try:
         if idx_files.has_held_out(Path(folder)) or class_names(folder):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -36,7 +37,7 @@ def preparation(kind: str) -> Prepare:
 def read_endless(found: Iterable[Found]) -> Iterator[Found]:
     """Reads what may never end in the caller's thread, where Ctrl-C can end it."""
     for each in found:
-        if not each.endless:
+        if not each.endless or each.data is not None or each.error is not None:
             yield each
             continue
         try:
@@ -93,7 +94,10 @@ def _read(path: str) -> bytes:
     Raises:
         NotAPictureError: It is empty.
         MessageTooLarge: It is larger than any picture.
+        OSError: It cannot be read; also standard input that is closed.
     """
+    if path == STDIN and sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed")
     if path == STDIN:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:

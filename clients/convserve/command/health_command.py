@@ -19,7 +19,7 @@ class _NotServing(ServerUnavailable):
 
 
 def health(arguments: argparse.Namespace) -> int:
-    """Prints whether the server, or one service of it, answers calls.
+    """Prints whether the server, or one service or model of it, answers calls.
 
     Returns:
         0 if it does, 1 if not.
@@ -27,9 +27,11 @@ def health(arguments: argparse.Namespace) -> int:
     Raises:
         ConvserveError: The server gave no answer.
     """
+    # A model has its health under its name.
+    service: str = arguments.model or arguments.service
 
     def ask() -> Health:
-        found = check(arguments.server, arguments.service, arguments.timeout)
+        found = check(arguments.server, service, arguments.timeout)
         if found is not Health.SERVING:
             raise _NotServing(found)
         return found
@@ -42,7 +44,7 @@ def health(arguments: argparse.Namespace) -> int:
         # Here, since a health check prints one word.
         import json
 
-        print(json.dumps({"service": arguments.service, "status": status.name}))
+        print(json.dumps({"service": service, "status": status.name}))
     else:
         print(status.name)
     return 0 if status is Health.SERVING else 1

@@ -1,9 +1,10 @@
-"""`convserve models`: what a server has loaded."""
+"""`convserve models`: what a server has loaded, and what it has refused."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 
 from google.protobuf.json_format import MessageToDict
@@ -11,27 +12,30 @@ from google.protobuf.json_format import MessageToDict
 from convserve.client import Client
 from convserve.command.terminal_text import printable
 from convserve.command.waiting import Wait
-from convserve.models import ModelInfo
+from convserve.models import ModelInfo, RefusedVersion
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """Prints the models that the server has loaded, and returns 0.
+    """Prints the models that the server has loaded, on standard error what it refused; returns 0.
 
     Raises:
         ConvserveError: The server gave no answer.
     """
 
-    def ask() -> list[ModelInfo]:
+    def ask() -> tuple[list[ModelInfo], list[RefusedVersion]]:
         # A new client for each try: one that found no address asks for it ever more seldom.
         with Client(arguments.server, timeout=arguments.timeout) as client:
-            return client.models()
+            return client.models(), client.refused()
 
-    found = Wait(arguments.wait, arguments.server).out(ask)
+    found, refused = Wait(arguments.wait, arguments.server).out(ask)
     if arguments.format == "jsonl":
         for model in found:
             print(json.dumps(_model_as_json(model)))
     else:
         _print_columns([_HEAD, *(_model_as_row(model) for model in found)])
+    for one in refused:
+        line = f"{one.name}/{one.version} is not served: {one.reason}"
+        print(printable(line), file=sys.stderr)
     return 0
 
 

@@ -7,16 +7,21 @@ pays for nothing that only pictures need.
 from __future__ import annotations
 
 import argparse
-import os
 import textwrap
 from collections.abc import Callable
 
+from convserve.address import DEFAULT_SERVER
 from convserve.bench import options as bench_options
 from convserve.command import option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
-from convserve.settings import DEFAULT_SERVER, DEFAULT_TIMEOUT_S
+from convserve.settings import (
+    DEFAULT_TIMEOUT_S,
+    MODEL_VARIABLE,
+    SERVER_VARIABLE,
+    default_model,
+    default_server,
+)
 
-SERVER_VARIABLE = "CONVSERVE_SERVER"
 DEFAULT_IN_FLIGHT = 16
 
 # argparse has no public name for what add_subparsers returns.
@@ -36,7 +41,10 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, help="show program's version number and exit"
+        *("-V", "--version"),
+        action=_Version,
+        nargs=0,
+        help="show program's version number and exit",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_classify(commands)
@@ -163,15 +171,22 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
         "health",
         _health,
         "Says whether the server answers calls: exit status 0 if it does, 1 if not.",
-        "convserve health",
-        "convserve health convserve.v1.Classifier --timeout 2",
+        "convserve health --wait 30",
+        "convserve health --model mnist --timeout 2",
     )
-    command.add_argument(
+    what = command.add_mutually_exclusive_group()
+    what.add_argument(
         "service",
         metavar="SERVICE",
         nargs="?",
         default="",
         help="name of one service [default: the server as a whole]",
+    )
+    what.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"whether this model is served; {MODEL_VARIABLE} does not count here [default: the"
+        " server as a whole]",
     )
     _output(command)
     _wait(_server(command), "to be there and serving")
@@ -179,13 +194,11 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = _command(commands, "bench", _bench, bench_options.ABOUT, *bench_options.EXAMPLES)
-    bench_options.add_server(command, SERVER_VARIABLE)
     _model(command)
     bench_options.add_load(command)
     bench_options.add_plot(output := _output(command))
     _progress(output, "a line each second if stderr is a terminal")
-    _timeout(server := command.add_argument_group("server"))
-    _wait(server, "to be there and to have the model")
+    _wait(_server(command, positional=True), "to be there and to have the model")
 
 
 def _command(
@@ -210,7 +223,11 @@ def _command(
 def _model(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("model")
     group.add_argument(
-        "--model", metavar="NAME", help="name of the model [default: the only one of the server]"
+        "--model",
+        metavar="NAME",
+        default=default_model(),
+        help="name of the model [default: the only one of the server, or the only one that fits"
+        f" what is sent] [env: {MODEL_VARIABLE}]",
     )
     group.add_argument(
         "--version",
@@ -241,16 +258,28 @@ def _progress(output: argparse._ArgumentGroup, default: str) -> None:
     )
 
 
-def _server(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _server(
+    command: argparse.ArgumentParser, *, positional: bool = False
+) -> argparse._ArgumentGroup:
     group = command.add_argument_group("server")
-    group.add_argument(
+    address = group.add_mutually_exclusive_group()
+    address.add_argument(
         "--server",
         metavar="HOST:PORT",
         type=option_values.address,
         # A string, so that argparse checks the variable's value as it checks the flag's.
-        default=os.environ.get(SERVER_VARIABLE, DEFAULT_SERVER),
+        default=default_server(),
         help=f"where it listens [default: {DEFAULT_SERVER}] [env: {SERVER_VARIABLE}]",
     )
+    if positional:
+        address.add_argument(
+            "address",
+            metavar="HOST:PORT",
+            nargs="?",
+            type=option_values.address,
+            action=_Server,
+            help="the same as --server",
+        )
     _timeout(group)
     return group
 
@@ -283,6 +312,21 @@ def _wait(server: argparse._ArgumentGroup, until: str) -> None:
         default=0.0,
         help=f"longest wait for the server {until}, in seconds, 0 or more [default: %(default)g]",
     )
+
+
+class _Server(argparse.Action):
+    """Takes an argument for the value of --server."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        # argparse calls it without a value, too, where the argument is not given.
+        if values is not None:
+            namespace.server = values
 
 
 class _Version(argparse.Action):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from convserve.client import Client
@@ -64,15 +64,26 @@ class PatientCaller:
         """
         return self.wait.out(lambda: self._while_busy(call), self._closed)
 
-    def model(self, name: str | None, version: int | None) -> ModelInfo:
+    def model(
+        self,
+        name: str | None,
+        version: int | None,
+        choose: Callable[[Sequence[ModelInfo]], str],
+    ) -> ModelInfo:
         """Returns the model that is asked, as find_model does, once the server has it.
+
+        Args:
+            name: Its name; None: what choose returns.
+            version: Its version; None: the newest.
+            choose: Returns the name of the one of the loaded models that is meant.
 
         Raises:
             ConvserveError: There is no such model, or no answer.
         """
 
         def find(client: Client, timeout_s: float) -> ModelInfo:
-            return find_model(client.models(timeout=timeout_s), name, version)
+            loaded = client.models(timeout=timeout_s)
+            return find_model(loaded, name or choose(loaded), version)
 
         # A server that does not list its models in time is not there yet, whoever took the call.
         absent = (*ABSENT, DeadlineExceeded)

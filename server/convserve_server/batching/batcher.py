@@ -6,6 +6,7 @@ some of his leaves it to the others. Every request that was accepted is answered
 its rows, or an error.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -236,6 +237,7 @@ class Batcher:
             rows = self._run([pixels for _, _, pixels in batch])
             if len(rows) != count:
                 raise RuntimeError(f"the engine gave {len(rows)} rows for {count} images")
+            damaged = _is_damaged(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, these callers must be told
             self._fail([request for request, _, _ in batch], InternalFault(self._name, error))
             return
@@ -245,6 +247,9 @@ class Batcher:
         for request, at, pixels in batch:
             own = rows[first : first + len(pixels)]
             first += len(pixels)
+            # Of those who share the batch only who has such rows himself.
+            if damaged and _is_damaged(own):
+                request.damaged = True
             if len(pixels) == request.count:
                 request.compute_s = compute_s
                 self._complete(request, own, started)
@@ -273,8 +278,21 @@ class Batcher:
             if request.finished:
                 return
             request.finished = True
-        request.finish(Answer(rows, started - request.arrived, request.compute_s))
+        queue_s = started - request.arrived
+        request.finish(Answer(rows, queue_s, request.compute_s, request.damaged))
 
     def _fail(self, requests: list[Request], fault: ServeError) -> None:
         for request in requests:
             self.cancel(request, fault)
+
+
+def _is_damaged(rows: Probabilities) -> bool:
+    """Whether some of the rows, float32 [N, K], are not finite.
+
+    The sum of squares is finite if all are, at a tenth of the cost of looking at each: a
+    probability is at most 1.
+    """
+    flat = rows.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = flat.dot(flat)
+    return not math.isfinite(squares) and not bool(np.isfinite(rows).all())

@@ -25,6 +25,8 @@ class Answer(NamedTuple):
     queue_s: float
     #: Seconds in the engine, over all batches that the request was in.
     compute_s: float
+    #: Whether some of the probabilities are not finite.
+    damaged: bool = False
 
 
 #: What becomes of a request.
@@ -48,6 +50,7 @@ class Request:
         "caller",
         "compute_s",
         "count",
+        "damaged",
         "deadline",
         "finished",
         "pieces",
@@ -70,6 +73,8 @@ class Request:
         self._done = done
         self.arrived = time.monotonic()
         self.compute_s = 0.0
+        #: Whether a row that has come back is not finite.
+        self.damaged = False
         #: Images that have left the queue, and those whose rows have come back.
         self.taken = 0
         self.returned = 0

@@ -8,20 +8,26 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import grpc
 import grpc.aio
 import uvloop
 from grpc_health.v1 import health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from convserve_server.config import address
-from convserve_server.errors import ServeError, to_trailers
+from convserve_server.errors import (
+    ServeError,
+    Unimplemented,
+    fitting,
+    listed,
+    quoted,
+    to_trailers,
+)
 from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
-from convserve_server.fronts import health, streams
+from convserve_server.fronts import health, reflection, streams
 from convserve_server.service import service
 
 _MAX_PENDING = 2**20
@@ -29,6 +35,9 @@ _NEVER_MS = 2**31 - 1
 
 #: Header fields of a call, all together, bytes; as on the native front.
 _MAX_METADATA = 2**14
+
+#: A call to a method that there is not is read for so long before it is refused, s.
+_HEAR_OUT_S = 1.0
 
 #: So many calls, each after the answer to the last, are taken for those of a lone caller.
 ALONE_IN_A_ROW = 16
@@ -53,7 +62,8 @@ class GrpcioFront:
         self._options = options
         self._target = target or address(options.host, options.port)
         self._ids = itertools.count(1) if ids is None else ids
-        self._pending: dict[int, asyncio.Future[bytes | ServeError]] = {}
+        # Who takes the outcome of each call that has none yet.
+        self._pending: dict[int, Callable[[bytes | ServeError], None]] = {}
         self._thread = threading.Thread(target=self._run, name="front", daemon=True)
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -126,7 +136,7 @@ class GrpcioFront:
             self._idle = asyncio.Event()
             self._idle.set()
             self._health = health.Health()
-            self._streams = streams.ClassifyStreams(self._classify)
+            self._streams = streams.ClassifyStreams(self._options.max_stream_bytes)
             self._server = self._build()
             self._port = self._server.add_insecure_port(self._target)
             await self._server.start()
@@ -153,6 +163,9 @@ class GrpcioFront:
                 # the queue's, with a reason.
                 ("grpc.server.max_pending_requests", _MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                # Else the window of a stream that nobody reads grows to 8 MiB; so it is 64 KiB,
+                # or what a message needs that is being read.
+                ("grpc.http2.bdp_probe", 0),
                 ("grpc.so_reuseport", int(options.reuse_port)),
                 ("grpc.keepalive_time_ms", options.keepalive_s * 1000),
                 ("grpc.keepalive_timeout_ms", 20_000),
@@ -174,28 +187,36 @@ class GrpcioFront:
             [grpc.method_handlers_generic_handler(name, table) for name, table in methods.items()]
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection(
-            [*options.services, health.SERVICE, reflection.SERVICE_NAME], server
-        )
+        described = [*options.services, health.SERVICE]
+        everything_else = _Nothing([*described, *reflection.SERVICES])
+        server.add_generic_rpc_handlers([*reflection.handlers(described), everything_else])
         return server
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(payload: bytes, context: Any) -> bytes:
             alone = self._is_alone()
             self._count(context)
-            outcome = await self._call(path, payload, context, alone)
+            waiting: asyncio.Future[bytes | ServeError] = self._loop.create_future()
+            done = partial(_set_result, waiting)
+            call_id = self._begin(path, _Caller.of(context), payload, done, alone)
+            try:
+                outcome = await waiting
+            except asyncio.CancelledError:
+                self._cancel((call_id,))
+                raise
             # The exception of abort() and the context hold each other, and by it this frame, until
             # the next garbage collection.
             del payload
             if isinstance(outcome, ServeError):
-                await context.abort(_CODES[outcome.code], str(outcome), to_trailers(outcome))
+                await _abort(context, outcome)
             return outcome  # type: ignore[return-value]  # abort raises
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    async def _stream(self, requests: Any, context: Any) -> None:
+    async def _stream(self, _: Any, context: Any) -> None:
         self._count(context)
-        await self._streams.handle(requests, context)
+        begin = partial(self._begin, service.CLASSIFY, _Caller.of(context))
+        await self._streams.handle(context, begin, self._cancel)
 
     def _is_alone(self) -> bool:
         """Whether a new call is the only one that is open, as the ones before it were.
@@ -218,33 +239,83 @@ class GrpcioFront:
         self._idle.clear()
         context.add_done_callback(over)
 
-    async def _classify(self, payload: bytes, context: Any) -> bytes | ServeError:
-        return await self._call(service.CLASSIFY, payload, context)
-
-    async def _call(
-        self, path: str, payload: bytes, context: Any, alone: bool = False
-    ) -> bytes | ServeError:
-        """Hand a call over and wait for its outcome; tell the handler if the caller goes away."""
+    def _begin(
+        self,
+        path: str,
+        caller: "_Caller",
+        payload: bytes,
+        done: Callable[[bytes | ServeError], None],
+        alone: bool = False,
+    ) -> int:
+        """Hand a call over; done takes its outcome, unless it is cancelled. Returns its number."""
         call_id = next(self._ids)
-        outcome: asyncio.Future[bytes | ServeError] = self._loop.create_future()
-        self._pending[call_id] = outcome
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
-        peer = context.peer()
-        call = Call(call_id, path, payload, deadline, peer, partial(_origin, context), alone)
-        try:
-            self._handler((call,))
-            return await outcome
-        except asyncio.CancelledError:
-            self._handler((Cancellation(call_id),))
-            raise
-        finally:
-            del self._pending[call_id]
+        self._pending[call_id] = done
+        deadline, peer, origin = caller
+        self._handler((Call(call_id, path, payload, deadline, peer, origin, alone),))
+        return call_id
+
+    def _cancel(self, call_ids: Iterable[int]) -> None:
+        """Tell the handler that the callers of these have gone away."""
+        for call_id in call_ids:
+            if self._pending.pop(call_id, None) is not None:
+                self._handler((Cancellation(call_id),))
 
     def _settle(self, call_id: int, outcome: bytes | ServeError) -> None:
-        pending = self._pending.get(call_id)
-        if pending is not None and not pending.done():
-            pending.set_result(outcome)
+        done = self._pending.pop(call_id, None)
+        if done is not None:
+            done(outcome)
+
+
+class _Nothing(grpc.GenericRpcHandler):
+    """Answers calls to methods that there are not; the last of all handlers.
+
+    Args:
+        services: that there are.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = listed(sorted(services))
+
+    def service(self, details: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The handler of any call."""
+
+        async def refuse(_: Any, context: Any) -> None:
+            # The native front resets a call that is answered before all of it was read, and its
+            # answer may be lost. Who sends without end gets it all the same.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEAR_OUT_S):
+                    while await context.read() is not grpc.aio.EOF:
+                        pass
+            error = Unimplemented(f"no method {quoted(details.method)}; services: {self._services}")
+            await _abort(context, error)
+
+        # Also for unary calls, which differ only in how many messages are sent.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+async def _abort(context: Any, error: ServeError) -> None:
+    await context.abort(_CODES[error.code], fitting(str(error)), to_trailers(error))
+
+
+class _Caller(NamedTuple):
+    """What is the same for all calls that come by one HTTP/2 stream; see Call."""
+
+    deadline: float | None
+    peer: str
+    origin: Callable[[], Origin]
+
+    @classmethod
+    def of(cls, context: Any) -> Self:
+        """Who calls, by the context of grpcio's call."""
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else time.monotonic() + remaining
+        return cls(deadline, context.peer(), partial(_origin, context))
+
+
+def _set_result(waiting: "asyncio.Future[bytes | ServeError]", outcome: bytes | ServeError) -> None:
+    # Its task may have been cancelled, and not have run since.
+    if not waiting.done():
+        waiting.set_result(outcome)
 
 
 def _origin(context: Any) -> Origin:

@@ -7,13 +7,18 @@ Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve_server.errors import quoted
+from convserve_server.fronts.writing import write
+
 SERVICE = "grpc.health.v1.Health"
+
+#: As the protocol has it.
+_MOST_LISTED = 100
 
 _Status = health_pb2.HealthCheckResponse
 
@@ -42,19 +47,28 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The status of a service; NOT_FOUND if nothing is known of it."""
         if request.service not in self._serving:
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service!r}")
+            problem = f"unknown service {quoted(request.service)}"
+            await context.abort(grpc.StatusCode.NOT_FOUND, problem)
         return _Status(status=self._status(request.service))
 
-    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def List(self, _: Any, context: Any) -> Any:  # noqa: N802
+        """The status of every service that is known; RESOURCE_EXHAUSTED if they are over 100."""
+        if len(self._serving) > _MOST_LISTED:
+            problem = f"services: expected at most {_MOST_LISTED} to list, got {len(self._serving)}"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
+        statuses = {name: _Status(status=self._status(name)) for name in self._serving}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         """The status of a service, now and at every change."""
         last = None
         while True:
-            # All read before the yield, during which any of them may change.
+            # All read before the status is written, during which any of them may change.
             changed, stopping = self._changed, self._stopping
             status = self._status(request.service)
             if status != last:
                 last = status
-                yield _Status(status=status)
+                await write(context, _Status(status=status))
             if stopping:
                 # Not with an error: gRPC clients drop messages that an error overtakes.
                 return

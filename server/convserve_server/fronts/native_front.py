@@ -1,25 +1,27 @@
 """The fast front: pygrpc-native's HTTP/2 in Rust, outside the GIL; calls reach Python in batches.
 
 It speaks unary calls without TLS. Streams, health and reflection it passes on to a grpcio front
-on a Unix socket, whose call ids are negative.
+on a Unix socket, whose call ids are negative. On Linux that socket has a name and no file: what
+cleans temporary folders cannot take it away, and none has to be there.
 
 Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
 """
 
 import itertools
 import logging
+import secrets
 import shutil
+import sys
 import tempfile
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from convserve_server.config import address
-from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, to_trailers
+from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, fitting, to_trailers
 from convserve_server.front import (
     MAX_STREAMS,
     Call,
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
 
 log = logging.getLogger(__name__)
+
+#: Whether Unix sockets may have names without files; see unix(7).
+ABSTRACT = sys.platform == "linux"
 
 #: Events taken in one trip; more wait in Rust.
 _MAX_EVENTS = 64
@@ -54,9 +59,12 @@ class NativeFront:
     def __init__(self, options: FrontOptions) -> None:
         self._options = options
         self._methods = options.methods
-        self._folder = Path(tempfile.mkdtemp(prefix="convserve-"))
-        self._socket = self._folder / "grpcio.sock"
-        self._grpcio = GrpcioFront(options, f"unix:{self._socket}", itertools.count(-1, -1))
+        self._folder = "" if ABSTRACT else tempfile.mkdtemp(prefix="convserve-")
+        # Who does not know the name cannot guess it.
+        name = f"convserve-{secrets.token_hex(16)}" if ABSTRACT else f"{self._folder}/grpcio.sock"
+        self._socket = f"\0{name}" if ABSTRACT else name
+        target = f"unix-abstract:{name}" if ABSTRACT else f"unix:{name}"
+        self._grpcio = GrpcioFront(options, target, itertools.count(-1, -1))
         self._thread = threading.Thread(target=self._receive, name="front", daemon=True)
         # Calls that wait for their answer; changed by any thread, each time by one instruction.
         self._open: set[int] = set()
@@ -76,7 +84,7 @@ class NativeFront:
             reuse_port=self._options.reuse_port,
         )
         self._grpcio.start(handler)
-        self._front.set_fallback(str(self._socket))
+        self._front.set_fallback(self._socket)
         self._front.start()
         self._thread.start()
         return self._front.bound_port
@@ -97,7 +105,7 @@ class NativeFront:
             # It refuses keys that begin with "grpc-", so its clients back off as they see fit.
             self._open.discard(call_id)
             trailers = [(key, value) for key, value in to_trailers(error) if key != PUSHBACK]
-            self._front.fail(call_id, error.code, str(error), trailers)
+            self._front.fail(call_id, error.code, fitting(str(error)), trailers)
 
     def set_health(self, service: str, serving: bool | None) -> None:
         """See Front.set_health."""
@@ -118,7 +126,8 @@ class NativeFront:
         self._grpcio.close()
         self._front.close()
         self._thread.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _receive(self) -> None:
         while (events := self._front.recv_batch_details(_MAX_EVENTS)) is not None:

@@ -1,28 +1,37 @@
-"""Which workers' engines are at work: a byte for each worker, in a file that all of them map."""
+"""Which workers' engines are at work: a byte for each worker, in a file that all of them map.
+
+The file has no name, so that nothing that cleans folders takes it away, and none has to be there.
+"""
 
 import mmap
+import os
+import tempfile
 import threading
-from pathlib import Path
 
 _MOST = 255
 
 
-def create(path: Path, workers: int) -> None:
-    """Make the file, with no engine at work."""
-    path.write_bytes(bytes(workers))
+def create(workers: int) -> int:
+    """Returns the descriptor of a new file, for the workers to inherit; no engine is at work."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("convserve-engines")
+    else:  # macOS
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.write(descriptor, bytes(workers))
+    return descriptor
 
 
 class Neighbours:
     """One worker's view of the file. What it says may be some microseconds old: it only advises.
 
     Args:
-        path: of the file.
+        descriptor: of the file.
         place: of this worker's byte, from 0.
     """
 
-    def __init__(self, path: Path, place: int) -> None:
-        with path.open("r+b") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0)
+    def __init__(self, descriptor: int, place: int) -> None:
+        self._bytes = mmap.mmap(descriptor, 0)
         self._place = place
         self._others = [other for other in range(len(self._bytes)) if other != place]
         self._lock = threading.Lock()

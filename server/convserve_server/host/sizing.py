@@ -12,11 +12,13 @@ divided by the workers, is what each has to spare. The second session of dear mo
 is made only where three times that is to spare. The rest is a worker's room for requests, at least
 ROOM_BYTES:
 
-- an eighth for decoders, divided by the decode threads: 16 to 256 MiB for one photograph. There
-  are no more threads than can have the least;
+- an eighth for decoders, divided by the decode threads: 16 to 256 MiB for one picture file of
+  any model. There are no more threads than can have the least;
 - a sixteenth for files that wait to be decoded, and as much for pixels that wait for the engine of
   each model version: 4 to 256 MiB. While a request waits it is in memory two or three times: as it
   came, as it was read, and as it was decoded;
+- a sixteenth for what all streams hold together, 4 to 64 MiB: requests that are not answered, and
+  answers that their clients do not read;
 - an eighth is the largest message, 8 to 16 MiB;
 - the rest is for messages that are being received, and for batches.
 
@@ -43,11 +45,12 @@ ROOM_BYTES = 64 * MIB
 #: The second session, with threads on all CPUs.
 _WIDE_BYTES = 64 * MIB
 
-#: For one photograph. The least takes progressive ones of 5 megapixels.
+#: For one picture. The least takes progressive ones of 5 megapixels, and PNGs of 4 in colour.
 _LEAST_DECODER, _MOST_DECODER = 16 * MIB, 256 * MIB
 #: The least takes what telephones make of 12 megapixels.
 _LEAST_MESSAGE, _MOST_MESSAGE = 8 * MIB, 16 * MIB
 _LEAST_QUEUE, _MOST_QUEUE = 4 * MIB, 256 * MIB
+_LEAST_STREAMS, _MOST_STREAMS = 4 * MIB, 64 * MIB
 
 #: What a worker has beyond WORKER_BYTES where nothing need be saved.
 _PLENTY_BYTES = 512 * MIB
@@ -90,6 +93,8 @@ def choose_sizes(settings: Settings, cpus: float, memory: float = math.inf) -> S
         or _within(room / 8, _LEAST_MESSAGE, _MOST_MESSAGE),
         max_decoder_bytes=settings.max_decoder_bytes or decoder,
         max_queue_bytes=settings.max_queue_bytes or queue,
+        max_stream_bytes=settings.max_stream_bytes
+        or _within(room / 16, _LEAST_STREAMS, _MOST_STREAMS),
     )
 
 

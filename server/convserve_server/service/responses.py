@@ -1,5 +1,6 @@
 """From the rows of a batch to the bytes of a ClassifyResponse."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.batching.request import Answer, Outcome
-from convserve_server.errors import BadImage, InternalFault, ServeError, to_status
+from convserve_server.errors import InternalFault, ServeError, to_status
 from convserve_server.service.dispatcher import Reply
 from convserve_server.service.rows import results_of
 
@@ -22,7 +23,7 @@ class Responder:
         header: serialized beginning of the response; see ModelVersion.
         request_id: repeated in the response.
         top_k: only so many classes of each image, or None for all.
-        failures: images that never reached the batcher, by their place in the request.
+        failures: images that have no answer, by their place in the request.
         wait_s: waiting before that, seconds.
         decode_s: decoding, seconds.
     """
@@ -31,7 +32,7 @@ class Responder:
     header: bytes
     request_id: str
     top_k: int | None
-    failures: Mapping[int, BadImage] = field(default_factory=dict)
+    failures: Mapping[int, ServeError] = field(default_factory=dict)
     wait_s: float = 0.0
     decode_s: float = 0.0
 
@@ -40,6 +41,9 @@ class Responder:
         if isinstance(outcome, ServeError):
             self.reply(outcome)
             return
+        if outcome.damaged:
+            self._reply_without_damaged(outcome)
+            return
         try:
             # What is the same in all responses is serialized once: protobuf merges what follows.
             payload = self.header + self._body(outcome)
@@ -47,6 +51,20 @@ class Responder:
             self.reply(InternalFault("building the response", error))
         else:
             self.reply(payload)
+
+    def _reply_without_damaged(self, answer: Answer) -> None:
+        """Reply with a fault of ours in place of each row that is not finite."""
+        cause = ArithmeticError("probabilities: expected finite numbers, got others")
+        fault = InternalFault("running the model", cause)
+        good = np.asarray(np.isfinite(answer.probabilities).all(axis=1))
+        count = len(good) + len(self.failures)
+        if count == 1:
+            self.reply(fault)
+            return
+        places = [place for place in range(count) if place not in self.failures]
+        faults = {place: fault for place, fine in zip(places, good, strict=True) if not fine}
+        rest = dataclasses.replace(self, failures={**self.failures, **faults})
+        rest(answer._replace(probabilities=answer.probabilities[good], damaged=False))
 
     def _body(self, answer: Answer) -> bytes:
         response = self._framed(answer)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.batching.request import Request
 from convserve_server.decode.decoding import DecodePool
-from convserve_server.errors import InvalidRequest
+from convserve_server.errors import InvalidRequest, fitting
 from convserve_server.front import Call
 from convserve_server.repository import ModelVersion, Repository
 from convserve_server.service.dispatcher import Cancel, Method, Reply
@@ -23,6 +23,9 @@ LIST_MODELS = f"/{SERVICE}/ListModels"
 UNARY_METHODS = (CLASSIFY, LIST_MODELS)
 
 _MAX_ID_BYTES = 128
+
+#: Of a version that is refused, bytes.
+_MOST_REASON = 1000
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Service:
         return lambda: model.cancel(work)
 
     def list_models(self, call: Call, reply: Reply) -> None:
-        """ListModels: what the repository has loaded."""
+        """ListModels: what the repository has loaded, and what it has refused."""
         _parse(pb.ListModelsRequest(), call.payload)
         response = pb.ListModelsResponse()
         for model in self.repository.models():
@@ -82,6 +85,10 @@ class Service:
                 manifest=model.manifest,
                 execution_provider=model.engine.provider,
             )
+        for (name, version), reason in sorted(
+            self.repository.refused().items(), key=lambda item: (item[0][0], -item[0][1])
+        ):
+            response.refused.add(name=name, version=version, reason=fitting(reason, _MOST_REASON))
         reply(response.SerializeToString())
 
     def _classify_encoded(self, request: pb.ClassifyRequest, call: Call, reply: Reply) -> Cancel:

@@ -19,6 +19,7 @@ from tests.clients.command.test_stopping import BOTH, PROGRAM
 from tests.clients.scripted_server import PATIENCE_S, Failure, ScriptedServer, answer, model
 from tests.clients.test_retries import reserved_address
 from tests.jpegs import jpeg_of
+from tests.program import Program
 from tests.system.conftest import ServerProcess
 
 Capture = pytest.CaptureFixture[str]
@@ -189,7 +190,7 @@ def test_interrupt_prints_what_there_is(
     server: ScriptedServer, sent: signal.Signals, status: int
 ) -> None:
     command = [*PROGRAM, "bench", server.address, "--seconds", "3600", "--warm-up", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         for _ in range(500):
             assert server.answered.acquire(timeout=PATIENCE_S)
         running.send_signal(sent)
@@ -200,7 +201,7 @@ def test_interrupt_prints_what_there_is(
 
 def test_interrupt_before_anything_was_measured_prints_nothing(server: ScriptedServer) -> None:
     command = [*PROGRAM, "bench", server.address, "--seconds", "3600", "--warm-up", "3600"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    with Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         for _ in range(100):
             assert server.answered.acquire(timeout=PATIENCE_S)
         running.send_signal(signal.SIGINT)
@@ -242,7 +243,38 @@ def test_address_without_a_port_is_refused(capsys: Capture) -> None:
         main(["bench", "gpu1"])
     assert "HOST:PORT" in capsys.readouterr().err
     assert main(["bench", "unix:/tmp/a-socket"]) == 1
-    assert "bench takes HOST:PORT" in capsys.readouterr().err
+    assert "expected HOST:PORT for bench" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [["--server"], []])
+def test_server_is_named_as_in_the_other_commands_or_as_the_first_argument(
+    server: ScriptedServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch, how: list[str]
+) -> None:
+    monkeypatch.setenv("CONVSERVE_SERVER", "127.0.0.1:1")
+    assert bench(*how, server.address, "--format", "jsonl") == 0
+    assert told(capsys)["server"] == server.address
+
+
+def test_server_that_is_named_twice_is_wrong_usage(capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "--server", "a:1", "b:2"])
+    assert "HOST:PORT: not allowed with argument --server" in capsys.readouterr().err
+
+
+def test_several_models_must_be_named(server: ScriptedServer, capsys: Capture) -> None:
+    server.models = [model("mnist"), model("letters")]
+    assert bench(server.address) == 1
+    assert "since 2 loaded models fit made-up images: mnist (digits," in capsys.readouterr().err
+
+
+def test_model_of_photographs_is_meant_by_a_folder_of_jpegs(
+    server: ScriptedServer, capsys: Capture, tmp_path: Path
+) -> None:
+    photo, pixels = bundle_pb2.IMAGE_KIND_PHOTO, bundle_pb2.IMAGE_KIND_PIXELS
+    server.models = [model("shoes", kind=pixels), model("ten", kind=photo)]
+    (tmp_path / "a.jpg").write_bytes(jpeg_of("red"))
+    assert bench(server.address, "--pictures", str(tmp_path), "--format", "jsonl") == 0
+    assert told(capsys)["model"] == "ten/1"
 
 
 def test_nobody_there_is_one_line(capsys: Capture) -> None:
@@ -295,4 +327,4 @@ def test_help_and_health_bring_none_of_it() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "[]"
-    assert "convserve bench localhost:50051 --callers 64" in done.stdout
+    assert "convserve bench --server localhost:50051 --callers 64" in done.stdout

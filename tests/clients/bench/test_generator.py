@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -69,6 +70,20 @@ def test_closed_loop_keeps_each_caller_at_one_call(server: ScriptedServer) -> No
 def test_warm_up_is_not_counted(server: ScriptedServer) -> None:
     _, tally = run(server.address, settings(warm_up_s=0.3, seconds=0.3))
     assert 0 < tally.histogram.count < tally.seen == len(server.requests)
+
+
+def test_stall_over_all_of_the_measured_time_is_in_that_time(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shift = [0.0]
+    monkeypatch.setattr("convserve.bench.generator.clock", lambda: time.perf_counter() + shift[0])
+
+    def stall(since_s: float, _: Tally) -> None:
+        shift[0] = 30.0
+
+    # The tick after the first one is past the end already.
+    generator, _ = run(server.address, settings(warm_up_s=10.0, seconds=0.5), stall)
+    assert generator.seconds >= 20.0
 
 
 def test_open_loop_sends_at_the_rate(server: ScriptedServer) -> None:
@@ -260,7 +275,9 @@ class RawServer:
     def _serve(self, connection: socket.socket) -> None:
         # A client that leaves resets what it did not read.
         with suppress(ConnectionError), connection, connection.makefile("rb") as incoming:
-            assert incoming.read(len(frames.PREFACE)) == frames.PREFACE
+            if not (preface := incoming.read(len(frames.PREFACE))):
+                return
+            assert preface == frames.PREFACE
             connection.sendall(frames.settings({frames.MAX_CONCURRENT_STREAMS: self._most}))
             streams: list[int] = []
             left = False

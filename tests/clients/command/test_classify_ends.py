@@ -18,6 +18,7 @@ import pytest
 
 from convserve_protos import bundle_pb2, classifier_pb2
 from tests.clients.scripted_server import PATIENCE_S, ScriptedServer, answer, model
+from tests.program import Program
 
 FILES = 300
 PROGRAM = [sys.executable, "-c", "import sys; from convserve.main import main; sys.exit(main())"]
@@ -60,7 +61,7 @@ def test_interrupt_ends_a_run_with_whole_rows_and_130(server: ScriptedServer, ph
     command = [*PROGRAM, "classify", photos, "--format", "jsonl", "--in-flight", "8"]
     with (
         closing(Stuck(server, number=100, calls=8)) as stuck,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
+        Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
     ):
         assert running.stdout is not None
         rows = [json.loads(running.stdout.readline()) for _ in range(100)]
@@ -74,7 +75,7 @@ def test_interrupt_ends_a_run_with_whole_rows_and_130(server: ScriptedServer, ph
 
 def test_interrupt_ends_the_wait_for_standard_input(server: ScriptedServer, photos: str) -> None:
     command = [*PROGRAM, "classify", f"{photos}/000.jpg", "-"]
-    with subprocess.Popen(
+    with Program[bytes](
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
         assert running.stdout is not None
@@ -92,7 +93,7 @@ def test_reader_that_goes_away_ends_a_run_without_a_traceback(
     command = [*PROGRAM, "classify", photos, "--in-flight", "2"]
     with (
         closing(Stuck(server, number=200, calls=2)) as stuck,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
+        Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
     ):
         assert running.stdout is not None
         assert running.stdout.readline().split()[0].endswith(b"/000.jpg")
@@ -136,7 +137,7 @@ def test_progress_is_drawn_on_a_terminal_beside_a_file(
     out = tmp_path / "answers.jsonl"
     command = [*PROGRAM, "classify", photos, "--format", "jsonl", *arguments]
     with terminal() as (ours, theirs), out.open("wb") as file:
-        running = subprocess.Popen(command, stdout=file, stderr=theirs)
+        running = Program[bytes](command, stdout=file, stderr=theirs)
         os.close(theirs)
         seen = seen_on(ours)
         assert running.wait(PATIENCE_S) == 1
@@ -152,7 +153,7 @@ def test_rows_on_a_terminal_fit_it_and_have_no_bar_of_progress(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "72")
     with terminal() as (ours, theirs):
-        running = subprocess.Popen([*PROGRAM, "classify", photos], stdout=theirs, stderr=theirs)
+        running = Program[bytes]([*PROGRAM, "classify", photos], stdout=theirs, stderr=theirs)
         os.close(theirs)
         seen = seen_on(ours)
         assert running.wait(PATIENCE_S) == 0

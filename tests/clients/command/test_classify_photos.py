@@ -141,7 +141,7 @@ def test_each_bad_file_is_told_with_its_reason_and_the_others_are_answered(
     (photos / "04.jpg").unlink()
     (photos / "04.jpg").symlink_to("nothing")
     status, rows = run_jsonl(capsys, "photos", "absent.jpg")
-    assert status == 1
+    assert status == 2
     errors = {row["file"]: row["error"] for row in rows if "error" in row}
     assert [row["file"] for row in rows[:5]] == list(errors)[:5]
     said = [list(error.values()) for error in errors.values()]  # type: ignore[attr-defined]

@@ -163,7 +163,11 @@ def test_named_model_and_version_are_asked(server: ScriptedServer, capsys: Captu
     (request,) = server.requests
     assert (request.model, request.version, request.top_k) == ("ten", 5, 1)
     assert main(["evaluate", "set"]) == 1
-    assert "taken: other, ten" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "convserve: model: expected a name, since 2 loaded models fit the labelled pictures in set:"
+        " ten (photo, 28 x 28 x 1), other (photo, 28 x 28 x 1); give one by model=NAME in Python,"
+        " --model NAME, or CONVSERVE_MODEL\n"
+    )
 
 
 def test_digits_are_centred_and_pngs_taken(server: ScriptedServer, capsys: Capture) -> None:
@@ -217,21 +221,21 @@ TAKEN = (
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "status", "said"),
     [
-        (lambda: None, "set is not there"),
-        (plain_file, "set is no folder"),
-        (empty, "set is empty"),
-        (loose_file, "set has no labelled pictures"),
-        (hidden_folder, "set has no labelled pictures"),
+        (lambda: None, 2, "set is not there"),
+        (plain_file, 1, "set is no folder"),
+        (empty, 1, "set is empty"),
+        (loose_file, 1, "set has no labelled pictures"),
+        (hidden_folder, 1, "set has no labelled pictures"),
     ],
 )
 def test_folder_of_neither_layout_is_one_line_that_says_what_is_taken(
-    server: ScriptedServer, capsys: Capture, make: object, said: str
+    server: ScriptedServer, capsys: Capture, make: object, status: int, said: str
 ) -> None:
     assert callable(make)
     make()
-    assert main(["evaluate", "set"]) == 1
+    assert main(["evaluate", "set"]) == status
     assert capsys.readouterr() == ("", f"convserve: {said}{TAKEN}\n")
     assert server.lists == 0
 

@@ -21,6 +21,7 @@ from convserve.main import main
 from convserve_protos import bundle_pb2, classifier_pb2
 from tests.clients.scripted_server import PATIENCE_S, ScriptedServer, answer, model
 from tests.clients.test_retries import reserved_address
+from tests.program import Program
 
 FILES = 300
 PIPE_BYTES = 4096  # The least that Linux makes.
@@ -70,7 +71,7 @@ def test_classify_leaves_whole_rows(
     command = [*PROGRAM, "classify", photos, "--format", "jsonl"]
     with (
         closing(Stuck(server, number=100)) as stuck,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
+        Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
     ):
         assert running.stdout is not None
         rows = [json.loads(running.stdout.readline()) for _ in range(100)]
@@ -88,7 +89,7 @@ def test_classify_whose_reader_is_slow_leaves_whole_rows(
 ) -> None:
     read_end, write_end = os.pipe()
     fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    running = subprocess.Popen(
+    running = Program[bytes](
         [*PROGRAM, "classify", photos, "--format", "jsonl"],
         stdout=write_end,
         stderr=subprocess.PIPE,
@@ -123,7 +124,7 @@ def test_evaluate_prints_no_score_of_a_part(
     command = [*PROGRAM, "evaluate", photos, "--format", "jsonl"]
     with (
         closing(Stuck(server, number=100)) as stuck,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
+        Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
     ):
         stuck.wait()
         running.send_signal(sent)
@@ -139,7 +140,7 @@ def test_wait_for_a_server_ends(
     (tmp_path / "7").mkdir()
     with (
         reserved_address() as address,
-        subprocess.Popen(
+        Program[bytes](
             [*PROGRAM, *arguments, "--server", address, "--wait", "600"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -161,7 +162,7 @@ def test_first_process_of_a_container_hears_sigterm(server: ScriptedServer, phot
     command = [*unshare, *PROGRAM, "classify", photos, "--format", "jsonl"]
     with (
         closing(Stuck(server, number=100)) as stuck,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
+        Program[bytes](command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running,
     ):
         stuck.wait()
         (first,) = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()

@@ -13,7 +13,7 @@ from convserve_server.batching.batcher import Batcher
 from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
 from convserve_server.errors import DeadlinePassed, InternalFault, ServeError
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Engine:

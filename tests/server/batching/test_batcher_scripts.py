@@ -325,7 +325,7 @@ def with_close(steps: list[Step], at: int | None) -> list[Step]:
 CLOSE_AT = st.none() | st.integers(0, 40)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(max_batch=st.integers(1, 6), max_queue=st.integers(1, 20), steps=STEPS, close_at=CLOSE_AT)
 def test_any_script_in_step_answers_each_exactly_once_with_its_own(
     max_batch: int, max_queue: int, steps: list[Step], close_at: int | None
@@ -334,7 +334,7 @@ def test_any_script_in_step_answers_each_exactly_once_with_its_own(
     play.play(with_close(steps, close_at))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     max_batch=st.integers(1, 6),
     max_queue=st.integers(1, 20),

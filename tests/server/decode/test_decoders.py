@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convserve_imaging import PHOTO_METHODS, PIXELS
-from convserve_imaging.errors import NotAPictureError
-from convserve_imaging.photos import MAX_DECODER_BYTES, MAX_PIXELS
+from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS
+from convserve_imaging.errors import NotAPictureError, TooManyPixelsError
+from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_server.decode.decoders import decoder_for
 from convserve_server.decode.decoding import Decode
@@ -47,3 +47,25 @@ def test_pixels_are_taken_as_they_are_from_png_and_jpeg_alone(channels: int) -> 
     assert decode(files["JPEG"]).shape == (12, 16, channels)
     with pytest.raises(NotAPictureError):
         decode(files["BMP"])
+
+
+#: Every kind of file, method that a manifest may name, and number of channels.
+METHODS = [(MNIST_CENTRE, 1), (PIXELS, 1), (PIXELS, 3)]
+KINDS = [(kind, *method) for method in METHODS for kind in ("PNG", "JPEG")]
+KINDS += [("JPEG", method, channels) for channels, method in PHOTO_METHODS.items()]
+
+
+@pytest.mark.parametrize(("kind", "method", "channels"), KINDS)
+def test_every_decoder_honours_every_limit(kind: str, method: str, channels: int) -> None:
+    picture = Image.new("RGB", (500, 400), "white")
+    picture.paste("black", (200, 100, 300, 300))
+    file = io.BytesIO()
+    picture.save(file, kind)
+    spec = InputSpec(height=400, width=500, channels=channels, resize=method)
+    assert decoder_for(spec, 400 * 500, 4 << 20)(file.getvalue()).any()
+    with pytest.raises(TooManyPixelsError, match="has 500 x 400 pixels; at most 199,999 are taken"):
+        decoder_for(spec, 400 * 500 - 1, 4 << 20)(file.getvalue())
+    with pytest.raises(
+        TooManyPixelsError, match=f"the {kind} has 500 x 400 pixels: decoding takes"
+    ):
+        decoder_for(spec, 400 * 500, 100_000)(file.getvalue())

@@ -12,7 +12,7 @@ from convserve_imaging.errors import DamagedPictureError
 from convserve_server.decode.decoding import Decoded, DecodePool, Files, Pixels
 from convserve_server.errors import DeadlinePassed, InternalFault, QueueFull, ServeError
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def image_of(data: bytes) -> Pixels:

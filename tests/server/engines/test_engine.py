@@ -82,8 +82,8 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("convserve_server.engines.batch_sizes.time.perf_counter", lambda: clock[0])
-    create(tmp_path / "engines", 2)
-    mine, others = Neighbours(tmp_path / "engines", 0), Neighbours(tmp_path / "engines", 1)
+    engines = create(2)
+    mine, others = Neighbours(engines, 0), Neighbours(engines, 1)
     narrow, wide = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
     engine = DirectEngine(narrow, CPU, 8, neighbours=mine, widen=lambda: wide)
     engine.warm_up()
@@ -101,21 +101,21 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
 
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
-    create(tmp_path / "engines", 2)
-    engine = DirectEngine(session, CPU, 8, neighbours=Neighbours(tmp_path / "engines", 0))
+    engines = create(2)
+    engine = DirectEngine(session, CPU, 8, neighbours=Neighbours(engines, 0))
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
-    assert Neighbours(tmp_path / "engines", 1).begin()
+    assert Neighbours(engines, 1).begin()
 
 
 def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
     file: Path, tmp_path: Path
 ) -> None:
-    create(tmp_path / "engines", 2)
+    engines = create(2)
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        room = Room(2, frozenset(cpus), Neighbours(tmp_path / "engines", 0))
+        room = Room(2, frozenset(cpus), Neighbours(engines, 0))
         engine = load_engine(file, EngineOptions("cpu", 1, 8), room)
         assert isinstance(engine, DirectEngine)
         wide = engine._widen()

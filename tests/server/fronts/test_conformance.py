@@ -163,6 +163,15 @@ def test_unknown_model_is_not_found_and_told_what_exists(serve: Serve, front: st
     assert detail(error, error_details_pb2.ResourceInfo).resource_name == "minst"
 
 
+@pytest.mark.parametrize("name", ["a" * 10_000, "é" * 3_000, "a" * 2**20])
+def test_unknown_model_of_any_name_is_not_found(serve: Serve, front: str, name: str) -> None:
+    error = failure(lambda: serve(front).classify(request_for(1, model=name)).result())
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert (error.details() or "").startswith(f"no model '{name[:10]}")
+    assert (error.details() or "").endswith(f"{name[-10:]}'; loaded: mnist")
+    assert detail(error, error_details_pb2.ResourceInfo).resource_name.startswith(name[:10])
+
+
 def test_unknown_version_is_not_found_and_told_what_exists(serve: Serve, front: str) -> None:
     served = serve(front)
     assert served.classify(request_for(1, version=1)).result().version == 1
@@ -197,8 +206,34 @@ def test_compressed_request_is_read(serve: Serve, front: str) -> None:
     assert answers(response) == [6]
 
 
-def test_unknown_method_is_unimplemented(serve: Serve, front: str) -> None:
-    error = failure(lambda: send_raw(serve(front), "/convserve.v1.Classifier/Nothing", b""))
+@pytest.mark.parametrize("method", ["/convserve.v1.Classifier/Nothing", "/no.Such/Classify", "/"])
+@pytest.mark.parametrize("kind", ["unary_unary", "stream_stream"])
+def test_unknown_method_is_unimplemented_and_told_what_exists(
+    serve: Serve, front: str, method: str, kind: str
+) -> None:
+    channel: Any = serve(front).channel
+    call = getattr(channel, kind)(method)
+    if kind == "unary_unary":
+        error = failure(lambda: call(b"", timeout=WAIT_S))
+    else:
+        error = failure(lambda: list(call(iter([b""]), timeout=WAIT_S)))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert error.details() == (
+        f"no method {method!r}; services: convserve.v1.Classifier, grpc.health.v1.Health, "
+        "grpc.reflection.v1.ServerReflection, grpc.reflection.v1alpha.ServerReflection"
+    )
+
+
+def test_stream_to_an_unknown_method_that_does_not_end_is_unimplemented(
+    serve: Serve, front: str
+) -> None:
+    channel: Any = serve(front).channel
+    ended = threading.Event()
+    replies = channel.stream_stream("/no.Such/Method")(
+        iter(lambda: ended.wait(WAIT_S), True), timeout=WAIT_S
+    )
+    error = failure(lambda: list(replies))
+    ended.set()
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -161,6 +161,39 @@ def test_health_check_of_an_unknown_service_is_not_found(serve: Serve, front: st
     assert error.code() is grpc.StatusCode.NOT_FOUND
 
 
+@pytest.mark.parametrize("service", ["a" * 10_000, "é" * 3_000])
+def test_health_check_of_an_unknown_service_of_any_name_is_not_found(
+    serve: Serve, front: str, service: str
+) -> None:
+    stub = health_pb2_grpc.HealthStub(serve(front).channel)
+    request = health_pb2.HealthCheckRequest(service=service)
+    error = failure(lambda: stub.Check(request, timeout=WAIT_S))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert (error.details() or "").startswith(f"unknown service '{service[:10]}")
+
+
+def test_health_list_says_what_is_known(serve: Serve, front: str) -> None:
+    served = serve(front)
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    reply = stub.List(health_pb2.HealthListRequest(), timeout=WAIT_S)
+    assert {name: answer.status for name, answer in reply.statuses.items()} == {
+        "": SERVING,
+        "convserve.v1.Classifier": SERVING,
+        "mnist": SERVING,
+    }
+
+
+def test_health_list_of_too_many_services_is_refused(serve: Serve, front: str) -> None:
+    served = serve(front)
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    keeper: Any = served.worker._front
+    for number in range(98):
+        keeper.set_health(f"model-{number}", True)
+    error = failure(lambda: stub.List(health_pb2.HealthListRequest(), timeout=WAIT_S))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.details() == "services: expected at most 100 to list, got 101"
+
+
 def test_health_watch_follows_a_model(serve: Serve, front: str) -> None:
     import shutil
 

@@ -1,4 +1,5 @@
-from pathlib import Path
+import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -6,9 +7,15 @@ from convserve_server.host.neighbours import Neighbours, create
 
 
 @pytest.fixture
-def workers(tmp_path: Path) -> list[Neighbours]:
-    create(tmp_path / "engines", 3)
-    return [Neighbours(tmp_path / "engines", place) for place in range(3)]
+def engines() -> Iterator[int]:
+    descriptor = create(3)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def workers(engines: int) -> list[Neighbours]:
+    return [Neighbours(engines, place) for place in range(3)]
 
 
 def test_only_engine_at_work_knows_it(workers: list[Neighbours]) -> None:
@@ -34,12 +41,12 @@ def test_second_engine_of_one_worker_is_not_alone(workers: list[Neighbours]) -> 
 
 
 def test_worker_that_was_killed_at_work_leaves_no_mark_after_its_restart(
-    workers: list[Neighbours], tmp_path: Path
+    workers: list[Neighbours], engines: int
 ) -> None:
     workers[1].begin()
     assert not workers[0].begin()
     workers[0].end()
-    Neighbours(tmp_path / "engines", 1)
+    Neighbours(engines, 1)
     assert workers[0].begin()
 
 

@@ -53,6 +53,7 @@ def test_much_memory_changes_nothing(memory: float) -> None:
         decode_threads=1,
         max_message_bytes=16 * MIB,
         max_queue_bytes=256 * MIB,
+        max_stream_bytes=64 * MIB,
         max_decoder_bytes=256 * MIB,
     )
     assert choose_wide(sized, given, 2, memory) == 2
@@ -91,6 +92,8 @@ def test_sizes_left_to_us_fit_the_memory(
     assert choose_wide(sized, given, cpus, mib * MIB) == wide
     found = (sized.max_message_bytes, sized.max_queue_bytes, sized.max_decoder_bytes)
     assert [size / MIB for size in found] == pytest.approx([message, queue, decoder], abs=0.01)
+    # What streams hold is bounded by the same share, and by less where memory is plenty.
+    assert sized.max_stream_bytes == min(64 * MIB, sized.max_queue_bytes)
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64])
@@ -170,10 +173,9 @@ def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
 def test_worker_has_room_for_more_threads_only_beside_others(
     tmp_path: Path, workers: int, engine_threads: int, threads: int, has_room: bool
 ) -> None:
-    create(tmp_path / "engines", workers)
     place = Place(
         number=workers,
-        engines=str(tmp_path / "engines"),
+        engines=create(workers),
         threads=threads,
         cpus=[0, 1],
         tight=False,
@@ -195,6 +197,7 @@ def test_sizes_given_are_kept() -> None:
         max_batch=7,
         max_message_bytes=2**30,
         max_queue_bytes=2**33,
+        max_stream_bytes=2**33,
         max_decoder_bytes=2**30,
     )
     assert choose_sizes(settings, 2) == settings

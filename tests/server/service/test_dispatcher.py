@@ -11,7 +11,7 @@ from convserve_server.errors import Cancelled, InternalFault, InvalidRequest, No
 from convserve_server.front import Call, Cancellation, Front, Origin
 from convserve_server.service.dispatcher import Cancel, Dispatcher, Method, Reply
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 METHOD = "/test.Service/Method"
 
 

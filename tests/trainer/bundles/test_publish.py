@@ -29,6 +29,19 @@ def test_versions_follow_the_highest(tmp_path: Path) -> None:
     }
 
 
+def test_what_killed_publishers_have_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    old, young = tmp_path / "mnist" / ".7-aa.tmp", tmp_path / "mnist" / ".8-bb.tmp"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(b"half")
+    os.utime(old, (0, 0))
+    publish(b"one", tmp_path, "mnist")
+    assert _content(tmp_path) == {
+        "mnist/.8-bb.tmp/model.onnx": b"half",
+        "mnist/1/model.onnx": b"one",
+    }
+
+
 def test_folder_of_one_model_is_no_folder_of_all(tmp_path: Path) -> None:
     publish(b"one", tmp_path, "mnist")
     with pytest.raises(PublishError, match=f"got that of one, .* may be meant, {tmp_path}$"):

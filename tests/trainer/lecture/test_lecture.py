@@ -191,16 +191,17 @@ def test_bundle_without_its_keras_net_says_to_train_it_again(
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "status", "message"),
     [
-        (["none"], "none: no such file or folder"),
-        (["BUNDLE", "--data", "none"], "no folder none"),
-        (["BUNDLE", "--photo-data", "none"], "no folder none"),
-        (["BUNDLE", "--data", "MNIST", "--out", "file"], "file: "),
+        (["none"], 2, "none: no such file or folder"),
+        (["BUNDLE", "--data", "none"], 2, "no folder none"),
+        (["BUNDLE", "--photo-data", "none"], 2, "no folder none"),
+        (["BUNDLE", "--data", "MNIST", "--out", "file"], 1, "file: "),
     ],
 )
 def test_error_is_one_line(
     options: list[str],
+    status: int,
     message: str,
     published: Published,
     mnist_folder: Path,
@@ -211,7 +212,7 @@ def test_error_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     named = {"BUNDLE": str(published.bundle), "MNIST": str(mnist_folder)}
-    assert main(["lecture", *(named.get(option, option) for option in options)]) == 1
+    assert main(["lecture", *(named.get(option, option) for option in options)]) == status
     error = capsys.readouterr().err
     assert error.startswith(f"convserve-train: {message}")
     assert error.count("\n") == 1

@@ -17,6 +17,7 @@ from convserve_trainer.runs.history import Epoch
 from convserve_trainer.runs.run_folder import Run, found
 from convserve_trainer.runs.run_settings import Keeping, Settings
 from convserve_trainer.runs.training_state import Means, Position, Training, UnderWay
+from tests.program import Program
 
 LECTURE = recipe_files.find("lecture", "digits")
 
@@ -176,7 +177,7 @@ def test_second_process_in_a_folder_is_refused(tmp_path: Path) -> None:
         f"with Run(Path({str(tmp_path)!r}), {{}}, 60, True): print('in', flush=True); input()"
     )
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with Program[bytes](command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"in\n"
         with pytest.raises(CheckpointError, match=f"another training is running in {tmp_path}"):

@@ -10,7 +10,7 @@ from google.protobuf import json_format, message
 
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import manifest as manifests
-from convserve_trainer.errors import BundleError
+from convserve_trainer.errors import BundleError, MissingBundleError
 
 FILE = "model.onnx"
 VERSION = "a version is a whole number from 1, without zeros before it"
@@ -23,12 +23,13 @@ def find(path: Path) -> Path:
         path: of the file, of its version folder, or of the model's folder (the newest version).
 
     Raises:
+        MissingBundleError: there is no such path.
         BundleError: there is no bundle.
     """
     if path.is_file():
         return path
     if not path.is_dir():
-        raise BundleError(f"{path}: no such file or folder")
+        raise MissingBundleError(f"{path}: no such file or folder")
     if (path / FILE).is_file():
         return path / FILE
     newest = max((number for number in versions(path)), default=None)

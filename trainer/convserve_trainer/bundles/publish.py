@@ -1,7 +1,8 @@
 """Publishing: a bundle appears whole, under a version that nobody has, or not at all.
 
 It is written into a hidden folder beside its place, flushed to the disk and renamed. A rename
-onto a folder that holds something fails, so that of two publishers each gets a version.
+onto a folder that holds something fails, so that of two publishers each gets a version. What
+publishers that were killed have left there is removed.
 """
 
 import errno
@@ -15,7 +16,7 @@ from types import MappingProxyType
 
 from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import PublishError
-from convserve_trainer.host import atomic_file, refusals
+from convserve_trainer.host import atomic_file, leftovers, refusals
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
@@ -72,9 +73,12 @@ def publish(
     temporary = folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        leftovers.remove(folder)
         try:
-            _write({**beside, bundle.FILE: model}, temporary)
-            target = _rename(temporary, folder, version)
+            temporary.mkdir()
+            with leftovers.held(temporary):
+                _write({**beside, bundle.FILE: model}, temporary)
+                target = _rename(temporary, folder, version)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -92,7 +96,6 @@ def publish(
 
 
 def _write(contents: Mapping[str, bytes], folder: Path) -> None:
-    folder.mkdir()
     for name, content in contents.items():
         with (folder / name).open("wb") as file:
             file.write(content)

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 WHAT = "say what in folders of photographs would spoil a training, and what looks odd"
-EXAMPLES = """exit status: 0 if the pictures are fit to train on, 1 if not, 2 for a wrong option
+EXAMPLES = """exit status: 0 if the pictures are fit to train on, 1 if not, 2 for a wrong option or
+a folder that is not there
 
 examples:
   convserve-train check-data cats_dogs

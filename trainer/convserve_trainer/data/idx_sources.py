@@ -68,7 +68,8 @@ def held_out(
         try:
             return digits.data(mnist.load(folder, say)).held_out
         except DataError as error:
-            raise DataError(f"{error}; the bundle {manifest.name} takes MNIST alone") from error
+            kind = type(error)  # A folder that is not there stays one.
+            raise kind(f"{error}; the bundle {manifest.name} takes MNIST alone") from error
     if folder is None:
         raise UsageError(f"the bundle {manifest.name} needs --data DIR, the data set that it is of")
     return idx_sets.held_out(folder, names, manifest)

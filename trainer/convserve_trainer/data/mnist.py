@@ -18,7 +18,7 @@ from convserve_imaging import mnist_files
 from convserve_imaging.mnist_files import FILES, Contents
 from convserve_trainer.data import mnist_errors, mnist_sources
 from convserve_trainer.errors import DataError
-from convserve_trainer.host import user_cache
+from convserve_trainer.host import leftovers, user_cache
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -119,6 +119,7 @@ def _verified(contents: Contents, where: str) -> Dataset:
 def _keep(contents: Contents, cache: Path) -> None:
     """Writes the files to the cache, each complete or not at all."""
     cache.mkdir(parents=True, exist_ok=True)
+    leftovers.remove(cache)
     for name, data in contents.items():
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=cache)
         try:

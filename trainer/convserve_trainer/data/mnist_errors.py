@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from convserve_imaging.errors import DatasetError
-from convserve_trainer.errors import DataError
+from convserve_imaging.errors import DatasetError, NoFolderError
+from convserve_trainer.errors import DataError, MissingDataError
 
 
 @contextmanager
@@ -12,9 +12,12 @@ def translated() -> Iterator[None]:
     """Raises the trainer's error for that of imaging, with the same message.
 
     Raises:
+        MissingDataError: the folder is not there.
         DataError: a file is missing, unreadable, damaged or changed.
     """
     try:
         yield
+    except NoFolderError as error:
+        raise MissingDataError(str(error)) from error
     except DatasetError as error:
         raise DataError(str(error)) from error

@@ -19,7 +19,7 @@ from convserve_trainer.data import photo_losses, photo_reader
 from convserve_trainer.data.photo_folders import Photo
 from convserve_trainer.data.pictures import Pixels
 from convserve_trainer.errors import DataError
-from convserve_trainer.host import limits, refusals, user_cache
+from convserve_trainer.host import leftovers, limits, refusals, user_cache
 
 MODES = ("none", "memory", "disk")
 SHARE = 0.25  # of the available memory that pixels may fill unasked
@@ -110,17 +110,11 @@ def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decod
 def _fill(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> None:
     """Makes the folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    leftovers.remove(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder.parent))
     try:
-        pixels = np.lib.format.open_memmap(temporary / PIXELS, "w+", np.uint8, shape)
-        with (temporary / PIXELS).open("r+b") as file:
-            # Writing to a mapped file on a full disk kills the process; this only fails.
-            if hasattr(os, "posix_fallocate"):  # not on macOS
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        unreadable = _decode(photos, shape, pixels)
-        pixels.flush()
-        reasons = {number: photo_losses.reason(error) for number, error in unreadable.items()}
-        (temporary / UNREADABLE).write_text(json.dumps(reasons))
+        with leftovers.held(temporary):
+            _write(temporary, photos, shape)
         try:
             os.rename(temporary, folder)
         except OSError:
@@ -128,3 +122,15 @@ def _fill(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> None:
+    pixels = np.lib.format.open_memmap(folder / PIXELS, "w+", np.uint8, shape)
+    with (folder / PIXELS).open("r+b") as file:
+        # Writing to a mapped file on a full disk kills the process; this only fails.
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+    unreadable = _decode(photos, shape, pixels)
+    pixels.flush()
+    reasons = {number: photo_losses.reason(error) for number, error in unreadable.items()}
+    (folder / UNREADABLE).write_text(json.dumps(reasons))

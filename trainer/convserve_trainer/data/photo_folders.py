@@ -13,7 +13,7 @@ from pathlib import Path
 
 from convserve_imaging.folder_names import class_name, is_passed_over
 from convserve_trainer.data.passed_over import SUFFIXES, PassedOver, shown
-from convserve_trainer.errors import DataError, UsageError
+from convserve_trainer.errors import DataError, MissingDataError, UsageError
 
 TRAIN, VALIDATION = "train", "validation"
 
@@ -58,11 +58,12 @@ def find(folder: Path, split: float | None) -> tuple[Found, Found | None]:
         split: share of one folder of class folders that will be held out; None for two folders.
 
     Raises:
-        DataError: a folder is missing or empty, or there are fewer than two classes.
+        MissingDataError: the folder is not there.
+        DataError: a folder is empty, or there are fewer than two classes.
         UsageError: `split` where there are two folders already, or none where there is one.
     """
     if not folder.is_dir():
-        raise DataError(f"no folder {shown(folder)}")
+        raise MissingDataError(f"no folder {shown(folder)}")
     parts = [name for name in (TRAIN, VALIDATION) if (folder / name).is_dir()]
     if split is not None and len(parts) == 2:
         raise UsageError(

@@ -11,7 +11,7 @@ from convserve_imaging.errors import PictureError
 from convserve_imaging.jpeg import read_header
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO
 from convserve_trainer.data import mnist, passed_over, photo_folders, photo_reader, photos
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import DataError, MissingDataError
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material, Photographs, Pixels
 from convserve_trainer.lecture.scales import Scale
@@ -66,7 +66,7 @@ def gather(
 
 def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say) -> Photographs:
     if not folder.is_dir():
-        raise DataError(f"no folder {passed_over.shown(folder)}")
+        raise MissingDataError(f"no folder {passed_over.shown(folder)}")
     held_out = folder / photo_folders.VALIDATION
     found = photo_folders.classes(held_out if held_out.is_dir() else folder)
     spec = None if photo_net is None else photo_net.manifest.input

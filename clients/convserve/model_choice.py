@@ -1,0 +1,182 @@
+"""Which model is meant where none is named: the only one that fits what is sent.
+
+The rule. One loaded model is always meant. Of several, the one that fits the images by their size
+and kind is meant, if it is the only one that does: pixels fit a model of exactly their size; a
+JPEG file fits models of photographs and of digits, any other file models of digits alone, and a
+file of either format models of pixels if it has their size. Where several fit, or none, a name is
+needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from convserve.calls import Images
+from convserve.errors import InvalidRequest, ModelNotFound
+from convserve.models import ModelInfo
+from convserve.settings import MODEL_VARIABLE
+
+_JPEG = b"\xff\xd8"
+_PNG = b"\x89PNG\r\n\x1a\n"
+# A message ends up on a terminal, and a server may have hundreds of models.
+_MOST_LISTED = 8
+
+
+def meant(
+    models: Sequence[ModelInfo],
+    version: int | None,
+    fits: Callable[[ModelInfo], bool],
+    sent: str,
+) -> str:
+    """Returns the name of the model that is meant where none is named.
+
+    Args:
+        models: All that are loaded, the newest version of each first.
+        version: The version that is asked; None: the newest.
+        fits: Whether a model fits what is sent.
+        sent: What is sent, for messages: "JPEG files".
+
+    Raises:
+        ModelNotFound: There is no model.
+        InvalidRequest: Several models fit, or there are several and none fits; it lists them.
+    """
+    candidates = _candidates(models, version)
+    if not candidates:
+        raise ModelNotFound("the server has no models loaded")
+    if len(candidates) == 1:
+        return candidates[0].name
+    fitting = [model for model in candidates if fits(model)]
+    if len(fitting) == 1:
+        return fitting[0].name
+    how = f"give one by model=NAME in Python, --model NAME, or {MODEL_VARIABLE}"
+    if fitting:
+        found = f"{len(fitting)} loaded models fit {sent}: {_listed(fitting)}"
+    else:
+        found = f"none of the {len(candidates)} loaded models fits {sent}: {_listed(candidates)}"
+    raise InvalidRequest.of("model", f"expected a name, since {found}; {how}")
+
+
+def fits_images(model: ModelInfo, images: Images) -> bool:
+    """Returns whether a model fits images, by their size and kind; see the rule above.
+
+    Args:
+        model: A loaded one. One of a kind that this client does not know fits any file.
+        images: uint8 [N, H, W, C], or the bytes of N files, of which one that fits is enough: the
+            server refuses the others each by itself.
+    """
+    if isinstance(images, tuple):
+        return any(_fits_file(model, file) for file in images)
+    return images.shape[1:] == model.input_shape
+
+
+def described(images: Images) -> str:
+    """Returns what images are, for messages: "pixels of 28 x 28 x 1", "a JPEG file"."""
+    if not isinstance(images, tuple):
+        return f"pixels of {_times(images.shape[1:])}"
+    if len(images) == 1:
+        return {"JPEG": "a JPEG file", "PNG": "a PNG file"}.get(_format(images[0]), "the file")
+    return f"{' and '.join(sorted({_format(file) for file in images}))} files"
+
+
+class ModelChoice:
+    """Finds the model of each request of a client; remembers what the server had loaded."""
+
+    def __init__(self, default: str | None) -> None:
+        """Starts with nothing known.
+
+        Args:
+            default: The model for requests that name none; None: the one that fits them.
+        """
+        self._default = default
+        self._seen: tuple[ModelInfo, ...] = ()
+
+    def named(self, model: str | None) -> str | None:
+        """Returns the model of a request that does not depend on its images, or None."""
+        return model or self._default
+
+    def remembered(self, version: int | None, calls: Sequence[Images]) -> str | None:
+        """Returns the only model that fits of those seen last; None: the server must be asked."""
+        fitting = [model for model in _candidates(self._seen, version) if _fits_any(model, calls)]
+        return fitting[0].name if len(fitting) == 1 else None
+
+    def among(
+        self, models: Sequence[ModelInfo], version: int | None, calls: Sequence[Images]
+    ) -> str:
+        """Returns the model that is meant, of those that are loaded.
+
+        Raises:
+            ConvserveError: As meant.
+        """
+        self._seen = tuple(models)
+        sent = described(calls[0])
+        return meant(models, version, lambda model: _fits_any(model, calls), sent)
+
+    def of_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
+        """Returns the model that is meant for pictures of Pillow, which fit a model of any kind.
+
+        Raises:
+            ConvserveError: As meant.
+        """
+        return meant(models, version, lambda _: True, "pictures of Pillow")
+
+    def forget(self) -> None:
+        """Makes the next request ask the server again."""
+        self._seen = ()
+
+
+def _candidates(models: Sequence[ModelInfo], version: int | None) -> list[ModelInfo]:
+    """Returns one entry a name: of the version asked where any model has it, else the newest."""
+    asked = [model for model in models if version in (None, model.version)] or models
+    newest: dict[str, ModelInfo] = {}
+    for model in asked:
+        newest.setdefault(model.name, model)
+    return list(newest.values())
+
+
+def _fits_any(model: ModelInfo, calls: Sequence[Images]) -> bool:
+    return any(fits_images(model, images) for images in calls)
+
+
+def _fits_file(model: ModelInfo, file: bytes) -> bool:
+    if model.kind == "photo":
+        return file.startswith(_JPEG)
+    if model.kind == "pixels":
+        return _size(file) == sorted(model.input_shape[:2])
+    return True
+
+
+def _format(file: bytes) -> str:
+    if file.startswith(_JPEG):
+        return "JPEG"
+    return "PNG" if file.startswith(_PNG) else "other"
+
+
+def _size(file: bytes) -> list[int] | None:
+    """Returns the sides of a picture by its header, the shorter one first, as it may be turned.
+
+    Source: PNG (W3C, third edition), 11.2.1 IHDR: width and height lead the first chunk.
+    """
+    if file.startswith(_PNG):
+        return sorted(int.from_bytes(file[start : start + 4], "big") for start in (16, 20))
+    # Here, since only a choice that a model of pixels is part of needs it.
+    from convserve_imaging.errors import PictureError
+    from convserve_imaging.jpeg import read_header
+
+    try:
+        header = read_header(file)
+    except PictureError:
+        return None  # The server will say what is wrong with it.
+    return sorted((header.height, header.width))
+
+
+def _listed(models: Sequence[ModelInfo]) -> str:
+    listed = [
+        f"{model.name} ({model.kind or 'unknown kind'}, {_times(model.input_shape)})"
+        for model in models[:_MOST_LISTED]
+    ]
+    left = len(models) - len(listed)
+    return ", ".join(listed) + (f" and {left} more" if left else "")
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

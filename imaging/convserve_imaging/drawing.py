@@ -1,0 +1,221 @@
+"""What is drawn on a sheet: strokes that are darker, or lighter, than the ground around them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from convserve_imaging.components import Pieces, pieces_of
+from convserve_imaging.ground import Levels, Mask, closed, holds_square, lowered
+
+LEAST_CONTRAST = 24  # of 255, between ink and ground; less is a blank sheet
+
+#: Of the strongest ink: stronger is a stroke. Higher where a piece goes through the whole picture,
+#: as the lines of ruled paper do, which are fainter than most ink.
+_THRESHOLDS = (0.5, 0.6, 0.7)
+_CORE = 0.65  # of the strongest ink; a shadow of a hand is fainter, and counts for nothing
+
+#: Ink is measured as a share of its ground, of which a shadow leaves as much. Darker ground than
+#: this share of the lightest may be no paper at all, and counts as if it were as light as that.
+_DARKEST_PAPER = 0.5
+
+#: Standard deviations of a normal noise that are no ink; its median absolute deviation is 0.67.
+_NOISE = 5 / 0.67
+
+#: Share of a piece's outline at which the ground itself falls by half of the ink's contrast. What
+#: is beyond is then as dark as the piece: it is a part of something larger than strokes are.
+_MOST_TORN = 0.12
+
+_NEAR = 0.3  # of the digit's longer side; as far as a stroke may be from the others
+_LEAST_STROKE = 0.02  # of the digit's area; less is dust
+_CLEAR = 0.08  # of its longer side, a gap from top to bottom that no digit has
+_TALL = 0.6  # of its longer side, what is beside it and a digit too
+_OTHER = 0.5  # of its longer side, what is not near it and a digit too
+_SAME_INK = 0.25  # of its ink, the least of another digit
+
+Strength = npt.NDArray[np.float32]
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The strokes of the most likely digit, in one of the two senses that a picture may have.
+
+    Attributes:
+        light: whether they are lighter than their ground.
+        ground: uint8 [H, W], 255 less the level where the strokes are light.
+        darkest: the least that the strength of ink is a share of.
+        grain: strength that the ground itself has on average.
+        faintest: strength of what may be grain, above the average.
+        contrast: strength of the strokes above the grain.
+        strokes: bool [H, W].
+        box: of the strokes: first row and column, row and column after the last.
+        torn: whether they are parts of something larger.
+        through: whether they go from one side of the picture to the other.
+        others: pieces that may be other digits.
+        clutter: pixels as strong as the strokes elsewhere, as a share of those of the strokes.
+        largest: share of all pieces' pixels that the largest piece has.
+        whole: whether the picture was read with one ground, and all of it is the digit.
+    """
+
+    light: bool
+    ground: Levels
+    darkest: float
+    grain: float
+    faintest: float
+    contrast: float
+    strokes: Mask
+    box: Box
+    torn: bool
+    through: bool
+    others: int
+    clutter: float
+    largest: float
+    whole: bool
+
+    @property
+    def area(self) -> int:
+        """Pixels of the box."""
+        top, left, bottom, right = self.box
+        return (bottom - top) * (right - left)
+
+    def holds(self, other: "Drawing") -> bool:
+        """Returns whether another one lies within this one's box, which is larger."""
+        slack = 0.05 * max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+        before = zip(self.box[:2], other.box[:2], strict=True)
+        after = zip(self.box[2:], other.box[2:], strict=True)
+        within = all(mine <= its + slack for mine, its in before)
+        within &= all(mine >= its - slack for mine, its in after)
+        return within and self.area > 1.05 * other.area
+
+    def thicker(self, share: float) -> bool:
+        """Returns whether somewhere it is thicker than a share of its longer side."""
+        top, left, bottom, right = self.box
+        side = max(bottom - top, right - left)
+        return holds_square(self.strokes[top:bottom, left:right], round(share * side) + 1)
+
+
+def strength(grey: Levels, ground: Levels, darkest: float) -> Strength:
+    """Returns how much darker than its ground each pixel is: float32, shares of the ground."""
+    below = ground - grey.astype(np.float32)
+    return np.asarray(below / np.maximum(ground, np.float32(darkest)), dtype=np.float32)
+
+
+def drawn(picture: Levels, light: bool, window: int | None) -> Drawing | None:
+    """Returns the strokes of the most likely digit of one sense; None if nothing stands out.
+
+    Args:
+        picture: uint8 [H, W].
+        light: whether the strokes are lighter than their ground.
+        window: pixels, more than the strokes are thick; None where all of the picture has one
+            ground, and whatever is drawn on it is the digit.
+    """
+    grey = 255 - picture if light else picture
+    ground = np.full_like(grey, grey.max()) if window is None else closed(grey, window)
+    darkest = max(1.0, _DARKEST_PAPER * float(ground.max()))
+    ink = strength(grey, ground, darkest)
+    # The strongest pixels of all are specks as likely as strokes.
+    strongest = float(np.partition(ink, -1 - ink.size // 2500, axis=None)[-1 - ink.size // 2500])
+    grain, spread = _grain(ink, _THRESHOLDS[0] * strongest)
+    contrast = strongest - grain
+    if contrast * float(ground.max()) < LEAST_CONTRAST or contrast <= _NOISE * spread:
+        return None
+    for threshold in _THRESHOLDS:
+        mask = ink > grain + max(threshold * contrast, _NOISE * spread)
+        pieces = pieces_of(mask)
+        core = pieces.sums(np.where(ink > grain + _CORE * contrast, ink, 0))
+        through, touching = _at_border(pieces, picture.shape)
+        if window is not None:
+            core *= np.where(through, 0.05, np.where(touching, 0.3, 1.0))
+            torn = _torn(pieces, mask, ground, contrast)
+            core *= np.where(torn, 0.02, 1.0)
+        else:
+            torn = np.zeros(len(core), bool)
+        main = int(core.argmax())
+        if window is None or not through[main]:
+            break
+    mine, others = _sorted(pieces, core, main, through | torn, touching)
+    if window is None:
+        mine = np.ones(len(core), bool)
+    strokes = pieces.mask(mine, picture.shape)
+    inside = int(pieces.area[mine].sum())
+    return Drawing(
+        light=light,
+        ground=ground,
+        darkest=darkest,
+        grain=grain,
+        faintest=_NOISE * spread,
+        contrast=contrast,
+        strokes=strokes,
+        box=(
+            int(pieces.top[mine].min()),
+            int(pieces.left[mine].min()),
+            int(pieces.bottom[mine].max()),
+            int(pieces.right[mine].max()),
+        ),
+        torn=bool(torn[main]),
+        through=bool(through[main]),
+        others=int(others.sum()) if window is not None else 0,
+        clutter=float(pieces.area[~mine & ~through & ~others].sum() / max(inside, 1)),
+        largest=float(pieces.area.max() / max(pieces.area.sum(), 1)),
+        whole=window is None,
+    )
+
+
+def _grain(ink: Strength, most: float) -> tuple[float, float]:
+    """Returns the strength that ground has on average, and the median deviation from it.
+
+    By the weakest quarter: edges of strokes are many where a digit fills its picture. Of normal
+    noise the first decile and the first quartile are 0.61 standard deviations apart.
+    """
+    sample = ink[::2, ::2].ravel() if ink.size > 4096 else ink.ravel()
+    sample = sample[sample < most]
+    if not sample.size:
+        return 0.0, 0.0
+    low, high = np.partition(sample, (sample.size // 10, sample.size // 4))[
+        [sample.size // 10, sample.size // 4]
+    ]
+    spread = float(high - low) * 0.67 / 0.61
+    return float(high) + spread, spread
+
+
+def _at_border(pieces: Pieces, shape: tuple[int, ...]) -> tuple[Mask, Mask]:
+    """Returns which pieces go through the picture, and which touch its border: bool [N]."""
+    top, bottom = pieces.top == 0, pieces.bottom == shape[0]
+    left, right = pieces.left == 0, pieces.right == shape[1]
+    return (top & bottom) | (left & right), top | bottom | left | right
+
+
+def _torn(pieces: Pieces, mask: Mask, ground: Levels, contrast: float) -> Mask:
+    """Returns which pieces are parts of something larger, by the ground around them: bool [N]."""
+    around = np.pad(mask, 1)
+    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    outline = mask & ~inner
+    row, column = np.nonzero(outline)
+    high = ground[row, column].astype(np.float32)
+    falling = np.zeros(mask.shape, bool)
+    falling[row, column] = high - lowered(ground, 2)[row, column] > 0.5 * contrast * high
+    torn: Mask = pieces.sums(falling) > _MOST_TORN * pieces.sums(outline)
+    return torn
+
+
+def _sorted(
+    pieces: Pieces, core: npt.NDArray[np.float64], main: int, never: Mask, touching: Mask
+) -> tuple[Mask, Mask]:
+    """Returns which pieces belong to the digit of the main one, and which to other digits."""
+    heights, widths = pieces.bottom - pieces.top, pieces.right - pieces.left
+    sides = np.maximum(heights, widths)
+    side = sides[main]
+    beside = np.maximum(pieces.left, pieces.left[main]) - np.minimum(
+        pieces.right, pieces.right[main]
+    )
+    below = np.maximum(pieces.top, pieces.top[main]) - np.minimum(
+        pieces.bottom, pieces.bottom[main]
+    )
+    far = np.maximum(beside, below) > _NEAR * side
+    others = (sides >= _OTHER * side) & (core >= _SAME_INK * core[main]) & ~touching & ~never
+    others &= far | ((beside > _CLEAR * side) & (heights >= _TALL * side))
+    others[main] = False
+    mine = ~far & (pieces.area >= _LEAST_STROKE * pieces.area[main]) & ~never
+    mine[main] = True
+    return mine, others

@@ -1,0 +1,160 @@
+"""What a worker and its supervisor say to each other: one small typed message for each event.
+
+They go over a stream socket that both have from the start of the worker, one JSON object a line.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+#: Longest reason in a message, characters.
+MOST_REASON = 2000
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A version of a model, and what its file holds."""
+
+    name: str
+    version: int
+    #: SHA-256 of the model file, hexadecimal.
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+# From a worker.
+
+
+@dataclass(frozen=True)
+class Alive:
+    """The worker runs; sent several times in each heartbeat_s."""
+
+
+@dataclass(frozen=True)
+class AsksToLoad:
+    """The worker wants to load a bundle; answered by a Verdict."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The bundle that the worker was allowed to load is loaded and warm."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The bundle that the worker was allowed to load cannot be served."""
+
+    bundle: Bundle
+    reason: str
+
+
+@dataclass(frozen=True)
+class Serves:
+    """All bundles that the worker has loaded now."""
+
+    bundles: tuple[Bundle, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An entry of the models folder is not served; empty if it is no problem any more."""
+
+    entry: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class AsksToListen:
+    """The worker has loaded what it can before it takes calls; answered by MayListen."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker takes calls."""
+
+
+@dataclass(frozen=True)
+class CannotStart:
+    """The worker ends, for a reason that concerns no bundle."""
+
+    reason: str
+
+
+# From the supervisor.
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a bundle may be loaded: yes, not yet (another worker tries it first), or never."""
+
+    bundle: Bundle
+    verdict: Literal["load", "wait", "refused"]
+    #: Of a refusal.
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class MayListen:
+    """Whether the worker may take calls: if it lacks no model that the others serve."""
+
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """Another Verdict or MayListen would be given now."""
+
+
+Message = (
+    Alive
+    | AsksToLoad
+    | Loaded
+    | Failed
+    | Serves
+    | Problem
+    | AsksToListen
+    | Ready
+    | CannotStart
+    | Verdict
+    | MayListen
+    | Changed
+)
+
+_TYPES: dict[str, type[Any]] = {type_.__name__: type_ for type_ in Message.__args__}
+
+
+def encode(message: Message) -> bytes:
+    """Returns a message as one line."""
+    return json.dumps({type(message).__name__: dataclasses.asdict(message)}).encode() + b"\n"
+
+
+def decode(line: bytes) -> Message:
+    """Returns the message of a line.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        ((kind, fields),) = json.loads(line).items()
+        if "bundle" in fields:
+            fields["bundle"] = Bundle(**fields["bundle"])
+        if "bundles" in fields:
+            fields["bundles"] = tuple(Bundle(**bundle) for bundle in fields["bundles"])
+        if "missing" in fields:
+            fields["missing"] = tuple(fields["missing"])
+        message: Message = _TYPES[kind](**fields)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"message: expected one of {', '.join(_TYPES)}, got {line!r}") from error
+    return message
+
+
+def one_line(reason: object) -> str:
+    """Returns a reason on one line, cut to what a message may hold."""
+    return " ".join(str(reason).split())[:MOST_REASON]
