@@ -1,11 +1,14 @@
 """What the documentation says is what the programs do."""
 
+import math
 import re
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+
+from convserve_trainer.recipes import recipe_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,6 +40,26 @@ def test_files_of_the_code_that_pages_name_exist() -> None:
     }
     assert "server/convserve_server/host/sizing.py" in named
     assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+def test_tables_of_recipes_have_the_sampling_error_of_each_share(page: str) -> None:
+    text = (ROOT / page).read_text()
+    rows = re.findall(r"([\d.]+) % ?[^|]*?, sampling error ([\d.]+), of ([\d,]+)", text)
+    assert len(rows) == text.count("convserve-train fit digits --recipe lecture --seeds 5") + 4
+    for percent, error, count in rows:
+        share, n = float(percent) / 100, int(count.replace(",", ""))
+        digits = len(error.partition(".")[2])
+        assert error == f"{100 * math.sqrt(share * (1 - share) / n):.{digits}f}", percent
+
+
+def test_recipes_that_choose_their_epoch_by_what_they_report_say_so() -> None:
+    for page in ("README.md", "docs/training.md"):
+        rows = [line for line in (ROOT / page).read_text().splitlines() if line.startswith("| `")]
+        for recipe in recipe_files.every():
+            [row] = [r for r in rows if f"fit {recipe.task} --recipe {recipe.name} " in r]
+            chosen = recipe.validation_steps is not None
+            assert ("its epoch is chosen by these pictures" in row) == chosen, (page, recipe.name)
 
 
 def test_readme_names_make_targets_that_exist() -> None:

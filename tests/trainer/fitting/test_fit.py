@@ -12,8 +12,8 @@ from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.data import digits
 from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.errors import DivergedError
-from convserve_trainer.fitting import chunks
+from convserve_trainer.errors import CheckpointError, DivergedError, Interrupted
+from convserve_trainer.fitting import chunks, one_training
 from convserve_trainer.fitting.fit import _targets, fit
 from convserve_trainer.fitting.tensorflow_steps import Steps
 from convserve_trainer.host import stops
@@ -306,6 +306,41 @@ def test_training_that_diverges_ends_and_keeps_what_was_good(
     assert found(tmp_path) == there
     if there:
         assert all(np.isfinite(w).all() for w in _resumed(tmp_path, recipe).model.get_weights())
+
+
+COSINE = {"schedule": "cosine"}
+
+
+def _stopped_after(epochs: int, recipe: Recipe, folder: Path) -> str:
+    run = _run(folder, recipe)
+    run.kept = Position(epochs)
+    with pytest.raises(Interrupted) as caught, one_training.interruption(recipe, run):
+        raise Stopped(signal.SIGINT)
+    return str(caught.value)
+
+
+def test_advice_after_a_stop_is_one_that_works(dataset: Dataset, tmp_path: Path) -> None:
+    recipe = _recipe(epochs=4)
+    said = _stopped_after(2, recipe, tmp_path)
+    assert said.endswith(
+        "\ngo on with the same command and --resume, or publish what there is with --resume "
+        "--epochs 2"
+    )
+    falling = recipe.override(COSINE)
+    said = _stopped_after(2, falling, tmp_path)
+    assert said.endswith(
+        "\ngo on with the same command and --resume; its learning rate falls up to epoch 4, so "
+        "that fewer epochs are another training, from the start"
+    )
+    for each, works in ((recipe, True), (falling, False)):
+        folder = tmp_path / each.schedule
+        _fit(dataset, folder, each.override(epochs=2) if works else each)
+        shorter = each.override(epochs=2)
+        if works:
+            assert _resumed(folder, shorter).position == Position(2)
+            continue
+        with pytest.raises(CheckpointError, match=r"epochs was 4, is 2 \(a cosine's learning rate"):
+            _resumed(folder, shorter)
 
 
 def test_loss_that_is_not_finite_is_named_with_its_step_within_a_chunk(

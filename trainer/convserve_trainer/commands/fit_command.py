@@ -189,7 +189,8 @@ def _add_keeping(group: argparse._ArgumentGroup) -> None:
         "--resume",
         action="store_true",
         help="go on from the newest good checkpoint; the weights become those of a training that "
-        "was never stopped; other --epochs and --min-accuracy may be given",
+        "was never stopped; another --min-accuracy may be given and, but for a schedule cosine, "
+        "other --epochs",
     )
     group.add_argument(
         "--checkpoint-seconds",

@@ -17,6 +17,7 @@ from convserve_trainer.fitting.steps import Arrays, Steps, Targets
 from convserve_trainer.host import stops
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs import run_settings
 from convserve_trainer.runs.history import Epoch
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Means, Training, UnderWay
@@ -182,7 +183,7 @@ class _Fitting:
         kept, folder = self.run.kept, self.run.folder
         if kept is None:
             said = "nothing is kept"
-        elif kept.epochs:
+        elif kept.epochs and run_settings.may_end_elsewhere(self.recipe):
             said = (
                 f"finished epochs are kept in {folder}: --resume --epochs {kept.epochs} publishes "
                 "them"

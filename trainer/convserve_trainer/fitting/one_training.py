@@ -11,6 +11,7 @@ from convserve_trainer.fitting.fit import fit
 from convserve_trainer.host.stops import Stopped
 from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs import run_settings
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Position, Training
@@ -129,8 +130,11 @@ def _stopped(recipe: Recipe, run: Run, alone: bool) -> str:
     if steps:
         said += f" and {steps} steps of the next"
     said += f" are finished and kept in {run.folder}\ngo on with the same command and --resume"
+    if not (epochs and alone):
+        return said
+    if run_settings.may_end_elsewhere(recipe):
+        return f"{said}, or publish what there is with --resume --epochs {epochs}"
     return (
-        f"{said}, or publish what there is with --resume --epochs {epochs}"
-        if epochs and alone
-        else said
+        f"{said}; its learning rate falls up to epoch {recipe.epochs}, so that fewer epochs are "
+        "another training, from the start"
     )

@@ -99,6 +99,8 @@ class Run:
             raise CheckpointError(self._nothing())
         usable = [position for position in there if position <= Position(epochs)]
         if not usable:
+            if differing := self._differing(there[-1]):
+                raise CheckpointError(self._another(differing))
             least = there[-1].epochs + bool(there[-1].steps)
             raise CheckpointError(
                 f"{there[-1].epochs} epochs are finished already; --epochs {least} or more goes on"
@@ -106,20 +108,28 @@ class Run:
         for position in usable:
             path = file_of(self.folder, position)
             try:
-                differing = differences(checkpoint.settings(path), self._settings)
+                differing = self._differing(position)
                 training = None if differing else checkpoint.load(path)
             except CheckpointError as error:
                 say(f"warning: {error}; it is passed over for the one before it")
                 continue
             if training is None:
-                raise CheckpointError(
-                    f"{self.folder} holds another training: {differing}; give it the same, or "
-                    "start anew in another folder (--run)"
-                )
+                raise CheckpointError(self._another(differing))
             self.kept = position
             return training
         raise CheckpointError(
             f"no checkpoint in {self.folder} can be read; remove the folder, and start anew"
+        )
+
+    def _differing(self, position: Position) -> str:
+        """Returns in what the training of a checkpoint differs; raises CheckpointError."""
+        settings = checkpoint.settings(file_of(self.folder, position))
+        return differences(settings, self._settings)
+
+    def _another(self, differing: str) -> str:
+        return (
+            f"{self.folder} holds another training: {differing}; give it the same, or start anew "
+            "in another folder (--run)"
         )
 
     def replace(self) -> bool:

@@ -50,11 +50,18 @@ def of(recipe: "Recipe", dataset_sha256: str, backend: Backend = DEFAULT) -> Set
         backend: of Keras; the default one is not in the settings, as it was before there was a
             choice.
     """
-    # By a cosine, the learning rate of every step follows from the number of all epochs.
-    free = MAY_CHANGE[1:] if recipe.schedule == "cosine" else MAY_CHANGE
+    free = MAY_CHANGE if may_end_elsewhere(recipe) else MAY_CHANGE[1:]
     settings = {name: value for name, value in recipe.values().items() if name not in free}
     settings["data"] = dataset_sha256[:DIGEST]
     return settings if backend == DEFAULT else settings | {"backend": backend}
+
+
+def may_end_elsewhere(recipe: "Recipe") -> bool:
+    """Returns whether a training that was stopped may have another number of epochs.
+
+    By a cosine, the learning rate of every step follows from the number of all epochs.
+    """
+    return recipe.schedule != "cosine"
 
 
 def unnamed_folder(models: Path, name: str, settings: Settings) -> Path:
@@ -73,8 +80,9 @@ def differences(before: Settings, now: Settings) -> str:
     """Returns in what two trainings differ: "seed was 1, is 2"; nothing if they are the same."""
     before, now = ({"backend": DEFAULT} | settings for settings in (before, now))
     names = [*now, *(name for name in before if name not in now)]
+    why = {"epochs": " (a cosine's learning rate follows from all epochs)"}
     return ", ".join(
-        f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}"
+        f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}{why.get(name, '')}"
         for name in names
         if before.get(name) != now.get(name)
     )
