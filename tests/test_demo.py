@@ -11,6 +11,8 @@ from convserve_imaging.photos import decode
 from convserve_trainer.data.mnist import Dataset
 from demo import digits, photo_set
 
+pytestmark = pytest.mark.timeout(1000)
+
 
 @pytest.fixture
 def dataset(monkeypatch: pytest.MonkeyPatch) -> Dataset:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,20 @@ def test_each_front_is_beside_itself_and_beside_itself_again(tmp_path: Path) -> 
     ]
 
 
-def test_command_measures_today_beside_the_last_commit(tmp_path: Path) -> None:
+@pytest.fixture
+def last_commit() -> Iterator[str]:
+    """Its name; a worktree that was not there before is gone afterwards."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no checkout of git")
+    commit = git(ROOT, "rev-parse", "HEAD")
+    tree = revisions.FOLDER / commit[:12]
+    there = tree.exists()
+    yield commit
+    if tree.exists() and not there:
+        git(ROOT, "worktree", "remove", "--force", str(tree))
+
+
+def test_command_measures_today_beside_the_last_commit(last_commit: str, tmp_path: Path) -> None:
     write_bundle(tmp_path / "models")
     file = tmp_path / "figures.json"
     options = ["--models", str(tmp_path / "models"), "--against", "HEAD", "--rounds", "1"]
@@ -113,7 +125,7 @@ def test_command_measures_today_beside_the_last_commit(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     _, _, _, _, *lines = done.stdout.splitlines()
     found = [cells_of(line) for line in lines]
-    name = f"HEAD ({git(ROOT, 'rev-parse', 'HEAD')[:7]})"
+    name = f"HEAD ({last_commit[:7]})"
     servers = [f"{name}", f"{name}, again", "today"]
     assert [row[:3] for row in found] == [
         [str(cell.callers), str(cell.images), f"{front} --workers 1, {server}"]

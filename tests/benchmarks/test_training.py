@@ -9,6 +9,9 @@ from benchmarks.command import BenchmarkError
 from benchmarks.training import KERAS, OURS, Side, Task, _table, compare
 from tests.benchmarks.tables import cells_of
 
+pytestmark = pytest.mark.timeout(1000)
+
+
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "benchmarks.training")
 ROW = "epoch,loss,accuracy,val_loss,val_accuracy,seconds,input_share,learning_rate"

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from convserve_trainer.bundles import bundle
 from tests.program import Program
+
+pytestmark = pytest.mark.timeout(1000)
 
 
 def _command(mnist_folder: Path, models: Path, *more: str) -> list[str]:

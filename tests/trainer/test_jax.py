@@ -19,6 +19,9 @@ from convserve_trainer.recipes.layers import Conv, Dense, Flatten
 from convserve_trainer.runs import checkpoint, run_settings
 from convserve_trainer.runs.training_state import Training
 
+pytestmark = pytest.mark.timeout(1000)
+
+
 REFERENCE = "CONVSERVE_TEST_REFERENCE"  # folder of what TensorFlow makes of the batches
 SIDE, CLASSES = 8, 3
 CLASS_WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)

@@ -16,7 +16,7 @@ from convserve_trainer.host import limits
 
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
 LIMIT = 64 * 2**20
-WAIT_S = 60
+WAIT_S = 250
 
 #: Runs job.main with a command of ours in place of the trainer.
 HARNESS = "import sys; from convserve_trainer import job; sys.exit(job.main(['fit'], {}))"
