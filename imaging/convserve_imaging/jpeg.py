@@ -3,13 +3,19 @@
 Source: ITU-T T.81 (JPEG), annex B.
 """
 
+import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
 
 from convserve_imaging import exif
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
+    PictureError,
+    TooManyPixelsError,
     TruncatedPictureError,
     UnsupportedPictureError,
 )
@@ -18,7 +24,7 @@ from convserve_imaging.signatures import looks_like
 SOI = b"\xff\xd8"
 _SOS = 0xDA
 _EOI = 0xD9
-_APP1 = 0xE1
+_APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RST: no length follows
 #: Exif, ICC profiles and the like, and comments; not JFIF's and Adobe's, which tell the colours.
 _METADATA = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
@@ -26,7 +32,34 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 wit
 _LOSSLESS = 0xC3
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
-_TAKEN = frozenset({0xC0, 0xC1, _LOSSLESS}) | _PROGRESSIVE | _ARITHMETIC
+_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+_TAKEN = _SEQUENTIAL | _PROGRESSIVE | {_LOSSLESS}
+
+MAX_SEGMENTS = 1024
+"""Most segments before the first scan. Photographs of 2,000 users have 14 at most; metadata of 16
+MiB, the largest message that a server takes by default, have 257."""
+
+MAX_STRAY_BYTES = 1 << 16
+"""Most stray and fill bytes between segments, together: what a segment holds whose length was
+damaged."""
+
+MAX_SCANS = 500
+"""Most scans. Progressive pictures have 10 to 20; libjpeg-turbo's authors test with this bound."""
+
+#: FF 00 is no marker, and FF FF a fill byte.
+_MARKER = re.compile(rb"\xff[^\x00\xff]")
+
+#: Version 1.01, in place of one that libjpeg warns of.
+_JFIF_VERSION = b"\x01\x01"
+_JFIF = b"JFIF\0"
+_EXIF = b"Exif\0"
+_ADOBE = b"Adobe"
+#: Of Adobe's, by the number of components: none, YCbCr or YCCK. Others are taken as the last one.
+_TRANSFORMS = MappingProxyType({3: b"\0\1", 4: b"\0\2"})
+#: Spectral selection and approximation of a scan that is not progressive: all, in one.
+_WHOLE_SCAN = b"\0\x3f\0"
+
+_Mend: TypeAlias = tuple[int, int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +73,13 @@ class Header:
         sampling: horizontal and vertical sampling factors of each component, 1 to 4.
         arithmetic: whether it has arithmetic codes in place of Huffman's.
         lossless: whether it is coded without a DCT, which cannot be decoded scaled.
+        progressive: whether it is coded in scans of more and more detail.
         buffered: whether a decoder must hold the coefficients of the whole picture: progressive
             or more than one scan.
         scans: upper bound of the number of scans.
         orientation: of Exif, 1 to 8: which corner comes first; 1 where nothing or nonsense is said.
-        data: the file, without metadata and stray bytes between the segments of its header.
+        data: the file, without metadata and stray bytes between the segments of its header; fields
+            that decoders need not, and warn of, have their usual values.
     """
 
     width: int
@@ -53,18 +88,31 @@ class Header:
     sampling: tuple[tuple[int, int], ...]
     arithmetic: bool
     lossless: bool
+    progressive: bool
     buffered: bool
     scans: int
     orientation: int
     data: bytes
 
     @property
+    def blocks(self) -> int:
+        """Blocks of 8 x 8 samples in all components, without those that only fill the edges."""
+        return sum(-(-rows // 8) * -(-columns // 8) for rows, columns in self._sizes())
+
+    @property
     def least_bytes(self) -> int:
         """Bytes that the file has at the very least if it holds the pixels of its header.
 
-        A Huffman code has one bit or more, and each block of 8 x 8 pixels begins with one.
+        A Huffman code has one bit or more. A block has two codes in a sequential picture (of its
+        mean, and that there is no more), one in a progressive one (of its mean; further scans may
+        pass over thousands of blocks by one code), and each sample has one in a lossless one.
+        Arithmetic codes have no such bound: thousands of expected events cost one bit.
         """
-        return 0 if self.arithmetic else self.width * self.height // (64 * 8)
+        if self.arithmetic:
+            return 0
+        if self.lossless:
+            return sum(rows * columns for rows, columns in self._sizes()) // 8
+        return self.blocks * (1 if self.progressive else 2) // 8
 
     @property
     def coefficient_bytes(self) -> int:
@@ -77,6 +125,13 @@ class Header:
         share = sum(horizontal * vertical for horizontal, vertical in self.sampling) / full
         return round(2 * self.width * self.height * share)
 
+    def _sizes(self) -> Iterator[tuple[int, int]]:
+        """Rows and columns of each component. Source: T.81, A.1.1."""
+        widest = max(horizontal for horizontal, _ in self.sampling)
+        tallest = max(vertical for _, vertical in self.sampling)
+        for horizontal, vertical in self.sampling:
+            yield -(-self.height * vertical // tallest), -(-self.width * horizontal // widest)
+
 
 def read_header(data: bytes) -> Header:
     """Reads a JPEG up to its first scan; costs microseconds, whatever its size.
@@ -88,90 +143,170 @@ def read_header(data: bytes) -> Header:
         NotAPictureError: it is something else; the message says what it looks like.
         TruncatedPictureError: it ends within its header.
         UnsupportedPictureError: a variety of JPEG that is not taken.
+        TooManyPixelsError: it has more segments than `MAX_SEGMENTS`, or more scans.
         DamagedPictureError: the header contradicts itself.
     """
     if not data.startswith(SOI):
         raise NotAPictureError(f"not a JPEG: it looks like {looks_like(data)}")
-    reader = _Reader(data)
+    whole = memoryview(data)
+    mends: list[_Mend] = []
     frame: _Frame | None = None
-    orientation = 1
-    while True:
-        marker, body = reader.next_segment()
+    orientation = 0
+    adobe = 0  # where its transform of colours is told
+    for marker, place, start, end in _segments(data, mends):
+        body = whole[start:end]
         if marker in _FRAMES:
             if frame is not None:
                 raise DamagedPictureError("the JPEG's header is damaged: it has two frames")
             frame = _frame(marker, body)
-        elif marker == _APP1 and body.startswith(b"Exif\0"):
-            orientation = exif.orientation(body[6:])
+        elif marker in _METADATA:
+            mends.append((place, end, b""))
+            if marker == _APP1 and not orientation and bytes(body[:5]) == _EXIF:
+                orientation = exif.orientation(body[6:])
+        elif marker == _APP0 and bytes(body[:5]) == _JFIF and len(body) >= 7 and body[5] != 1:
+            mends.append((start + 5, start + 7, _JFIF_VERSION))
+        elif marker == _APP14 and bytes(body[:5]) == _ADOBE and len(body) >= 12:
+            adobe = start + 11
         elif marker == _SOS:
             break
         elif marker == _EOI:
             raise DamagedPictureError("the JPEG holds no picture: it ends after its header")
     if frame is None:
         raise DamagedPictureError("the JPEG's header is damaged: a scan comes before the frame")
-    clean = reader.clean()
-    buffered = frame.marker in _PROGRESSIVE or body[:1] != bytes([len(frame.sampling)])
+    progressive = frame.marker in _PROGRESSIVE
+    buffered = progressive or bytes(body[:1]) != bytes([len(frame.sampling)])
+    # Entropy-coded data hold no FF DA; tables may, so it is a bound.
+    scans = data.count(b"\xff\xda", place) if buffered else 1
+    if scans > MAX_SCANS:
+        raise TooManyPixelsError(f"the JPEG has {scans} scans; at most {MAX_SCANS} are taken")
+    components = len(frame.sampling)
+    usual = _TRANSFORMS.get(components)
+    if adobe and usual and data[adobe] not in usual:
+        mends.append((adobe, adobe + 1, usual[-1:]))
+    if frame.marker in _SEQUENTIAL:
+        mends += _whole_scans(data, place, frame.names, scans)
     return Header(
         width=frame.width,
         height=frame.height,
-        components=len(frame.sampling),
+        components=components,
         sampling=frame.sampling,
         arithmetic=frame.marker in _ARITHMETIC,
         lossless=frame.marker == _LOSSLESS,
+        progressive=progressive,
         buffered=buffered,
-        # Entropy-coded data hold no FF DA; tables may, so it is a bound.
-        scans=clean.count(b"\xff\xda") if buffered else 1,
-        orientation=orientation,
-        data=clean,
+        scans=scans,
+        orientation=orientation or 1,
+        data=_mended(data, mends),
     )
 
 
-class _Reader:
-    """Takes the segments of a header one by one; notes what no decoder needs."""
+def passes(data: bytes) -> tuple[int, bool]:
+    """Returns what decoding goes through, for an estimate of its cost.
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = len(SOI)
-        #: Where stray bytes and metadata begin and end.
-        self._needless: list[tuple[int, int]] = []
+    Args:
+        data: the whole file.
 
-    def next_segment(self) -> tuple[int, bytes]:
-        """Returns the next marker and the body of its segment, empty for a marker alone."""
-        data = self._data
-        start = data.find(b"\xff", self._at)
-        while start >= 0 and data[start + 1 : start + 2] in (b"\xff", b"\x00"):
-            # FF FF is a fill byte, FF 00 no marker.
-            start = data.find(b"\xff", start + 1)
-        if start < 0 or start + 2 > len(data):
-            raise self._cut()
-        if data[self._at : start].strip(b"\xff"):
-            self._needless.append((self._at, start))
-        marker = data[start + 1]
-        if marker in _STANDALONE or marker == _EOI:
-            self._at = start + 2
-            return marker, b""
-        end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        if start + 4 > len(data) or end > len(data):
-            raise self._cut()
-        # A length counts its own two bytes: what says less than 2 has no body.
-        self._at = max(end, start + 4)
-        if marker in _METADATA:
-            self._needless.append((start, self._at))
-        return marker, data[start + 4 : end]
+    Returns:
+        Pixels, counted again in each scan of a picture that has many, and whether the codes are
+        arithmetic; 0 where the header is damaged.
+    """
+    try:
+        for marker, place, start, end in _segments(data, []):
+            if marker in _FRAMES:
+                frame = _frame(marker, memoryview(data)[start:end])
+                repeated = frame.marker in _PROGRESSIVE
+                scans = data.count(b"\xff\xda", place) if repeated else 1
+                return frame.width * frame.height * scans, frame.marker in _ARITHMETIC
+    except PictureError:
+        pass  # nothing will be decoded, and the decoder says why
+    return 0, False
 
-    def clean(self) -> bytes:
-        """Returns the file without what no decoder needs."""
-        kept = []
-        at = 0
-        for start, end in self._needless:
-            kept.append(self._data[at:start])
-            at = end
-        return b"".join((*kept, self._data[at:])) if at else self._data
 
-    def _cut(self) -> TruncatedPictureError:
-        return TruncatedPictureError(
-            f"the JPEG is truncated: its {len(self._data):,} bytes end within the header"
-        )
+def _segments(data: bytes, mends: list[_Mend]) -> Iterator[tuple[int, int, int, int]]:
+    """Yields the segments of the header: marker, where it is, and where its body starts and ends.
+
+    Args:
+        data: the whole file.
+        mends: is told of stray bytes.
+    """
+    at = len(SOI)
+    left = MAX_STRAY_BYTES
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(data, at, at + left + 2)
+        if found is None:
+            if at + left + 2 < len(data):
+                raise DamagedPictureError(
+                    "the JPEG's header is damaged: it has more than "
+                    f"{MAX_STRAY_BYTES:,} bytes between its segments"
+                )
+            raise _cut(data)
+        place = found.start()
+        left -= place - at
+        if data[at:place].strip(b"\xff"):
+            mends.append((at, place, b""))
+        marker = data[place + 1]
+        start = end = place + 2
+        if marker not in _STANDALONE and marker != _EOI:
+            if start + 2 > len(data):
+                raise _cut(data)
+            # A length counts its own two bytes: what says less than 2 has no body.
+            start += 2
+            end = max(start, start - 2 + int.from_bytes(data[start - 2 : start], "big"))
+            if end > len(data):
+                raise _cut(data)
+        yield marker, place, start, end
+        at = end
+    raise TooManyPixelsError(
+        f"the JPEG has more than {MAX_SEGMENTS:,} segments before its first scan"
+    )
+
+
+def _whole_scans(data: bytes, first: int, names: bytes, scans: int) -> Iterator[_Mend]:
+    """Yields what makes sequential scans say that they hold the whole of their components.
+
+    Decoders need not know, since there is no other way, and telephones write what they like there.
+
+    Args:
+        data: the whole file.
+        first: where its first scan begins.
+        names: identifiers of the frame's components.
+        scans: how many there may be.
+    """
+    place = first
+    for _ in range(scans):
+        if place < 0:
+            return
+        components = data[place + 4 : place + 5]
+        count = components[0] if components else 0
+        end = place + 8 + 2 * count
+        head = data[place + 2 : end]
+        if (
+            len(head) == 6 + 2 * count
+            and head[:2] == (6 + 2 * count).to_bytes(2, "big")
+            and all(name in names for name in head[3:-3:2])
+            and head[-3:] != _WHOLE_SCAN
+        ):
+            yield end - 3, end, _WHOLE_SCAN
+        place = data.find(b"\xff\xda", place + 2)
+
+
+def _mended(data: bytes, mends: list[_Mend]) -> bytes:
+    """Returns the file with some of its bytes replaced."""
+    if not mends:
+        return data
+    whole = memoryview(data)
+    parts: list[bytes | memoryview] = []
+    at = 0
+    for start, end, instead in sorted(mends):
+        parts += (whole[at:start], instead)
+        at = end
+    return b"".join((*parts, whole[at:]))
+
+
+def _cut(data: bytes) -> TruncatedPictureError:
+    return TruncatedPictureError(
+        f"the JPEG is truncated: its {len(data):,} bytes end within the header"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +315,10 @@ class _Frame:
     width: int
     height: int
     sampling: tuple[tuple[int, int], ...]
+    names: bytes
 
 
-def _frame(marker: int, body: bytes) -> _Frame:
+def _frame(marker: int, body: memoryview) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise DamagedPictureError("the JPEG's header is damaged: its frame has a wrong length")
     precision, height, width, components = struct.unpack_from(">BHHB", body)
@@ -202,4 +338,4 @@ def _frame(marker: int, body: bytes) -> _Frame:
     sampling = tuple((factors >> 4, factors & 15) for factors in body[7::3])
     if not all(1 <= factor <= 4 for factors in sampling for factor in factors):
         raise DamagedPictureError("the JPEG's header is damaged: sampling factors are 1 to 4")
-    return _Frame(marker, width, height, sampling)
+    return _Frame(marker, width, height, sampling, bytes(body[6::3]))

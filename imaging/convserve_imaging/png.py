@@ -12,6 +12,7 @@ from types import MappingProxyType
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
+    PictureError,
     TooManyPixelsError,
     TruncatedPictureError,
 )
@@ -108,6 +109,14 @@ def read_header(data: bytes) -> Header:
     parts = (*kept, *_one_chunk(pixels), _END)
     least = stored // _MOST_DEFLATED
     return Header(width, height, decoded, least, upright, b"".join(parts))
+
+
+def decoded_bytes(data: bytes) -> int:
+    """Returns the memory that the decoded picture takes; 0 where the header is damaged."""
+    try:
+        return _size(memoryview(data))[2]
+    except (PictureError, struct.error):
+        return 0
 
 
 def _size(data: memoryview) -> tuple[int, int, int, int]:

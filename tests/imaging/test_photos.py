@@ -230,7 +230,7 @@ def test_header_that_promises_more_than_the_file_can_hold_is_not_decoded() -> No
 
 def test_progressive_that_needs_much_memory_is_refused() -> None:
     data = saved(scene(64, 64), progressive=True, subsampling=0)
-    huge = with_size(data, 8000, 8000, b"\xff\xc2") + bytes(200_000)
+    huge = with_size(data, 8000, 8000, b"\xff\xc2") + bytes(500_000)
     with pytest.raises(TooManyPixelsError, match="is progressive: decoding takes 370 MiB"):
         decode(huge, 150, 150)
 
@@ -268,10 +268,8 @@ def test_refusal_for_memory_says_the_limit() -> None:
 def test_many_scans_over_a_large_picture_are_refused() -> None:
     data = saved(scene(64, 64), progressive=True)
     scan = data[data.index(b"\xff\xda") : -2]
-    bomb = with_size(data[:-2] + scan * 100, 4000, 4000, b"\xff\xc2") + bytes(40_000)
-    with pytest.raises(
-        TooManyPixelsError, match=r"4000 x 4000 pixels in 1\d\d\d scans; at most 67"
-    ):
+    bomb = with_size(data[:-2] + scan * 20, 4000, 4000, b"\xff\xc2") + bytes(200_000)
+    with pytest.raises(TooManyPixelsError, match=r"4000 x 4000 pixels in 2\d\d scans; at most 67"):
         decode(bomb, 150, 150)
 
 

@@ -1,13 +1,15 @@
 """Threads that turn the files of requests into pixels, beside the engine.
 
 The decoders release the GIL, so a picture is decoded while the engine runs the batch before it.
-Images leave the queue one by one, those of each caller in turn: a request of many is decoded by all
-threads together, and does not keep others waiting.
+Images leave the queue one by one, and callers are given equal shares of the threads' time: a
+request of many, or of dear ones, is decoded by all threads together, and does not keep others
+waiting. What an image costs is estimated by its header (convserve_imaging/picture_cost.py).
 """
 
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
@@ -15,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve_imaging.errors import PictureError
-from convserve_server.batching.turns import Turns
+from convserve_imaging.picture_cost import decoding_s
+from convserve_server.decode.work_turns import WorkTurns
 from convserve_server.errors import DeadlinePassed, InternalFault, QueueFull, ServeError
 
 log = logging.getLogger(__name__)
@@ -25,8 +28,9 @@ Pixels = NDArray[np.uint8]
 #: Makes of a file what the model takes, uint8 [H, W, C]; raises PictureError.
 Decode = Callable[[bytes], Pixels]
 
-#: First guess of the time for one image, s, until some have been decoded.
-_IMAGE_S = 0.001
+#: Longest work of a thread that may wait, s: callers have mostly gone when it would be done.
+_MAX_WORK_S = 10.0
+_NOTHING_S = 1e-6
 
 
 class Decoded(NamedTuple):
@@ -56,6 +60,7 @@ class Files:
         "_done",
         "arrived",
         "caller",
+        "costs_s",
         "deadline",
         "decode",
         "files",
@@ -80,6 +85,8 @@ class Files:
         self.caller = caller
         #: Bytes of all files.
         self.size = sum(map(len, files))
+        #: What decoding each of them will cost, as far as is known.
+        self.costs_s = [decoding_s(file) for file in files]
         self.decode = decode
         self.deadline = deadline
         self._done = done
@@ -108,16 +115,23 @@ class DecodePool:
         threads: that decode.
         max_queue: most images waiting; more are refused.
         max_bytes: most bytes of files that wait or are being decoded; more are refused.
+        max_work_s: most time of a thread that what waits may cost, s. Beyond that only those are
+            refused who would have more waiting than their share of it.
     """
 
-    def __init__(self, threads: int, max_queue: int, max_bytes: int) -> None:
+    def __init__(
+        self, threads: int, max_queue: int, max_bytes: int, max_work_s: float = _MAX_WORK_S
+    ) -> None:
         self._max_queue = max_queue
         self._max_bytes = max_bytes
-        self._queue: Turns[Files] = Turns()
+        self._max_work_s = max_work_s * threads
+        self._queue: WorkTurns[Files] = WorkTurns(lambda files: files.costs_s[files.taken])
         self._waiting = 0
         self._bytes = 0
+        #: Cost of the images that wait, s: in all, and of each caller that has some.
+        self._work_s = 0.0
+        self._work_of: defaultdict[Hashable, float] = defaultdict(float)
         self._closed = False
-        self._image_s = _IMAGE_S
         self._changed = threading.Condition(threading.Lock())
         self._threads = [
             threading.Thread(target=self._loop, name=f"decode {number}", daemon=True)
@@ -151,6 +165,7 @@ class DecodePool:
             waiting = self._waiting + ahead
             most = self._max_queue if room is None else min(room, self._max_queue)
             full = ""
+            work_s = sum(files.costs_s)
             if waiting and waiting + count > most:
                 full = f"{waiting} images wait, {count} more exceed the limit of {most}"
             elif self._bytes and self._bytes + files.size > self._max_bytes:
@@ -158,15 +173,22 @@ class DecodePool:
                     f"{self._bytes} bytes wait, {files.size} more exceed the limit of "
                     f"{self._max_bytes}"
                 )
+            elif self._waiting and self._is_too_much(files.caller, work_s):
+                full = (
+                    f"images wait that take {self._work_s:.1f} s to decode, {work_s:.1f} s more "
+                    f"exceed the limit of {self._max_work_s:.1f} s"
+                )
             if full:
                 raise QueueFull(
                     f"the queue for decoding is full: {full}",
-                    retry_after_s=max(0.01, waiting * self._image_s / len(self._threads)),
+                    retry_after_s=max(0.01, self._work_s / len(self._threads)),
                 )
             files.queued = True
             self._queue.append(files.caller, files)
             self._waiting += count
             self._bytes += files.size
+            self._work_s += work_s
+            self._work_of[files.caller] += work_s
             self._changed.notify(count)
 
     def cancel(self, files: Files) -> None:
@@ -180,13 +202,29 @@ class DecodePool:
             self._closed = True
             self._changed.notify_all()
 
+    def _is_too_much(self, caller: Hashable, work_s: float) -> bool:
+        """Whether more work of a caller would exceed the limit, and the caller's share of it."""
+        own_s = self._work_of.get(caller, 0.0)
+        share_s = self._max_work_s / (len(self._work_of) + (caller not in self._work_of))
+        return self._work_s + work_s > self._max_work_s and own_s + work_s > share_s
+
+    def _done_waiting(self, files: Files, costs_s: Sequence[float]) -> None:
+        """Forget images that wait no more. Called with the lock."""
+        self._waiting -= len(costs_s)
+        done_s = sum(costs_s)
+        # What rounding leaves is less than any image costs.
+        self._work_s = self._work_s - done_s if self._waiting else 0.0
+        self._work_of[files.caller] -= done_s
+        if self._work_of[files.caller] < _NOTHING_S:
+            del self._work_of[files.caller]
+
     def _drop(self, files: Files) -> bool:
         """Forget files that are not finished; False if they are. Called with the lock."""
         if files.finished:
             return False
         files.finished = True
         if files.queued:
-            self._waiting -= len(files.files) - files.taken
+            self._done_waiting(files, files.costs_s[files.taken :])
             self._bytes -= files.size
         files.files = ()
         return True
@@ -200,21 +238,20 @@ class DecodePool:
                     return
                 files = self._queue.first()
                 if files.finished:
-                    self._queue.pop()
+                    self._queue.drop()
                     continue
                 now = time.monotonic()
                 expired = files.deadline is not None and files.deadline <= now
                 if expired:
-                    self._queue.pop()
+                    self._queue.drop()
                     self._drop(files)
                 else:
                     place = files.taken
                     data = files.files[place]
                     files.started = files.started or now
+                    self._done_waiting(files, files.costs_s[place : place + 1])
                     files.taken += 1
-                    self._waiting -= 1
-                    if files.taken < len(files.files) or not self._queue.pop():
-                        self._queue.pass_on()
+                    self._queue.take(last=files.taken == len(files.files))
             if expired:
                 files.finish(DeadlinePassed("the deadline passed before the images were decoded"))
             else:
@@ -225,7 +262,6 @@ class DecodePool:
 
     def _decode(self, files: Files, place: int, data: bytes) -> None:
         """Decode one image, and hand over the outcome after the last one."""
-        started = time.monotonic()
         fault: Exception | None = None
         try:
             files.images[place] = files.decode(data)
@@ -236,7 +272,6 @@ class DecodePool:
             fault = error
         now = time.monotonic()
         with self._changed:
-            self._image_s += 0.1 * (now - started - self._image_s)
             files.left -= 1
             if fault is None and files.left:
                 return

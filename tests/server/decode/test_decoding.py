@@ -11,6 +11,7 @@ import pytest
 from convserve_imaging.errors import DamagedPictureError
 from convserve_server.decode.decoding import Decoded, DecodePool, Files, Pixels
 from convserve_server.errors import DeadlinePassed, InternalFault, QueueFull, ServeError
+from tests.pngs import header
 
 WAIT_S = 60.0
 
@@ -42,8 +43,10 @@ Start = Callable[..., DecodePool]
 def start() -> Iterator[Start]:
     pools: list[DecodePool] = []
 
-    def make(threads: int = 1, max_queue: int = 1000, max_bytes: int = 10**6) -> DecodePool:
-        pools.append(DecodePool(threads, max_queue, max_bytes))
+    def make(
+        threads: int = 1, max_queue: int = 1000, max_bytes: int = 10**6, max_work_s: float = 10.0
+    ) -> DecodePool:
+        pools.append(DecodePool(threads, max_queue, max_bytes, max_work_s))
         return pools[-1]
 
     yield make
@@ -282,3 +285,76 @@ def test_single_file_is_decoded_in_its_turn_however_many_another_caller_sent(sta
     assert [held.entered.get(timeout=WAIT_S) for _ in range(6)] == [
         *(b"1", b"x", b"2", b"3", b"4", b"5")
     ]
+
+
+def _of_cost(pixels: int) -> bytes:
+    """A file of a few bytes whose header promises so many pixels, eight nanoseconds each."""
+    return header(pixels, 1)
+
+
+def test_work_that_waits_is_bounded_by_what_it_costs(start: Start) -> None:
+    pool = start(max_work_s=1.0)
+    held = Held()
+    busy, _ = files_of(b"busy", decode=held, caller="attacker")
+    pool.submit(busy)
+    held.entered.get(timeout=WAIT_S)
+    # An empty queue takes anything; then each caller has a share.
+    dear, _ = files_of(*[_of_cost(50_000_000)] * 10, decode=held, caller="attacker")
+    pool.submit(dear)
+    for caller in ("attacker", "another", "third"):
+        more, _ = files_of(*[_of_cost(50_000_000)] * 2, decode=held, caller=caller)
+        with pytest.raises(
+            QueueFull, match=r"images wait that take 4\.0 s to decode, 0\.8 s more "
+        ):
+            pool.submit(more)
+    cheap, outcomes = files_of(*[b"x"] * 100, decode=held, caller="photographs")
+    pool.submit(cheap)
+    held.gate.set()
+    assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+
+
+@pytest.mark.parametrize("how", ["decoded", "cancelled", "expired"])
+def test_work_that_is_over_leaves_room(start: Start, how: str) -> None:
+    pool = start(max_work_s=1.0)
+    held = Held()
+    busy, _ = files_of(b"busy", decode=held)
+    pool.submit(busy)
+    held.entered.get(timeout=WAIT_S)
+    dear, outcomes = files_of(*[_of_cost(50_000_000)] * 3, decode=held)
+    pool.submit(dear)
+    if how == "cancelled":
+        pool.cancel(dear)
+    elif how == "expired":
+        dear.deadline = time.monotonic() - 1
+    held.gate.set()
+    if how != "cancelled":
+        outcomes.get(timeout=WAIT_S)
+    wait_s = time.monotonic() + WAIT_S
+    while pool.waiting and time.monotonic() < wait_s:
+        time.sleep(0.01)
+    gate = Held()
+    blocker, _ = files_of(b"blocker", decode=gate)
+    pool.submit(blocker)
+    gate.entered.get(timeout=WAIT_S)
+    cheap, _ = files_of(b"cheap", decode=gate)
+    pool.submit(cheap)
+    again, done = files_of(*[_of_cost(50_000_000)] * 2, decode=gate)
+    pool.submit(again)
+    gate.gate.set()
+    assert isinstance(done.get(timeout=WAIT_S), Decoded)
+
+
+def test_cheap_images_of_one_caller_pass_dear_ones_of_many(start: Start) -> None:
+    pool = start(max_work_s=1000.0)
+    held = Held()
+    busy, _ = files_of(b"busy", decode=held, caller="busy")
+    pool.submit(busy)
+    held.entered.get(timeout=WAIT_S)
+    for number in range(20):
+        dear, _ = files_of(*[_of_cost(50_000_000)] * 5, decode=held, caller=f"attacker {number}")
+        pool.submit(dear)
+    cheap, outcomes = files_of(*[b"x"] * 30, decode=held, caller="photographs")
+    pool.submit(cheap)
+    held.gate.set()
+    assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
+    assert [held.entered.get(timeout=WAIT_S) for _ in range(30)] == [b"x"] * 30
