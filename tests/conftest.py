@@ -1,7 +1,11 @@
 """For every test: it ends, Ctrl-C reaches its children, and a marker tells what it starts."""
 
-import faulthandler
 import os
+
+# ONNX Runtime reports to its maker unless this is set before its import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import faulthandler
 import signal
 import sys
 from collections.abc import Generator, Iterator
@@ -10,9 +14,6 @@ from types import FrameType, ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-# Before any test imports ONNX Runtime, which reports to its maker unless this is set.
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 #: Seconds that are left to take down what a failed test made, and to end after the last test.
 LAST_S = 120.0
