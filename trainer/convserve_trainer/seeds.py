@@ -12,6 +12,7 @@ import msgspec
 from convserve_trainer.bundles import bundle, manifest
 from convserve_trainer.errors import CheckpointError, UsageError
 from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.wording import counted
 
 TABLE = "seeds.csv"
 METRICS = ("accuracy_mean", "accuracy_sd", "seeds")  # of a manifest
@@ -40,7 +41,7 @@ class Result:
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: accuracy {self.accuracy:.4f} ({self.correct:,} right), loss "
-            f"{self.loss:.4f}, {self.epochs} epochs in {self.seconds:.1f} s"
+            f"{self.loss:.4f}, {counted(self.epochs, 'epoch')} in {self.seconds:.1f} s"
         )
 
 

@@ -27,6 +27,7 @@ from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.run_settings import Keeping
 from convserve_trainer.scores import calibrate, predict
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -132,8 +133,10 @@ def train(
         seconds = time.monotonic() - started
         came = report.Came(made.content, recipe, data, made.history, results, seconds)
         with one_training.kept(recipe, runs[0], made.result.epochs, out):
-            beside = made.beside | {report.FILE: report.content(came, asked)}
-            path = publish.publish(made.content, target.models, target.name, target.version, beside)
+            numbered = {report.FILE: report.of(came, asked)}
+            path = publish.publish(
+                made.content, target.models, target.name, target.version, made.beside, numbered
+            )
         for run in runs:
             run.finish()
     print(f"published {path} ({path.stat().st_size:,} bytes)", file=out, flush=True)
@@ -192,10 +195,10 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
         if recipe.min_accuracy
         else f"none: {why}"
     )
-    steps = f"{recipe.steps} steps" if recipe.steps else "one pass"
+    steps = counted(recipe.steps, "step") if recipe.steps else "one pass"
     schedule = " and falling as a cosine" if recipe.schedule == "cosine" else ""
     lines = [
-        f"recipe          {recipe.name}: {recipe.epochs} epochs of {steps}, batches of "
+        f"recipe          {recipe.name}: {counted(recipe.epochs, 'epoch')} of {steps}, batches of "
         f"{recipe.batch_size}, {recipe.optimizer} at {recipe.learning_rate:g}{schedule}, "
         f"{recipe.loss}, seed {recipe.seed}",
         f"data            {len(data.train):,} {data.what} to train on{limited}, "
@@ -203,7 +206,10 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
         f"accuracy floor  {floor}",
     ]
     if recipe.validation_steps:
-        lines.insert(1, f"validation      {recipe.validation_steps} steps after each epoch at most")
+        lines.insert(
+            1,
+            f"validation      {counted(recipe.validation_steps, 'step')} after each epoch at most",
+        )
     if data.validation:
         lines.insert(
             1,

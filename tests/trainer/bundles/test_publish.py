@@ -54,6 +54,22 @@ def test_files_beside_the_model_appear_with_it(tmp_path: Path) -> None:
     assert _content(tmp_path) == {"mnist/1/model.onnx": b"one", "mnist/1/history.csv": b"epoch\n"}
 
 
+def test_file_that_says_its_version_says_the_one_it_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def another_was_faster(source: Path, target: Path) -> None:
+        if target.name == "1":
+            (target / "model.onnx").mkdir(parents=True)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", another_was_faster)
+    path = publish(b"one", tmp_path, "mnist", numbered={"report.html": b"version %d".__mod__})
+    assert path.parent.name == "2"
+    assert path.with_name("report.html").read_bytes() == b"version 2"
+
+
 @pytest.mark.parametrize("occupied", ["bundle", "empty folder", "file"])
 def test_version_that_exists_is_never_overwritten(tmp_path: Path, occupied: str) -> None:
     place = tmp_path / "mnist" / "1"

@@ -12,7 +12,7 @@ import pytest
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
 from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.errors import BundleError
-from convserve_trainer.lecture import grad_cam, topics, trials
+from convserve_trainer.lecture import grad_cam, mistakes, topics, trials
 from convserve_trainer.lecture import net as nets
 from convserve_trainer.lecture.material import Material, Photographs
 from convserve_trainer.lecture.net import Net
@@ -348,6 +348,13 @@ def test_grad_cam_finds_the_half_that_speaks() -> None:
     assert heat[0, :, 4:].max() == 0
     assert heat[1].max() == 0, "nothing speaks for the other class"
     assert model.layers[-1].activation is keras.activations.sigmoid
+
+
+def test_one_right_and_one_wrong_photograph_of_each_class_is_looked_at() -> None:
+    sure = np.array([0.9, 0.8, 0.95, 0.7, 0.6, 0.99])
+    correct = np.array([True, True, False, False, True, True])
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    assert mistakes.one_of_each(sure, correct, labels).tolist() == [0, 2, 4, 3, 5]
 
 
 def test_page_escapes_what_it_is_told() -> None:

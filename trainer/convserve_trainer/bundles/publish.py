@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,6 +53,7 @@ def publish(
     name: str,
     version: int | None = None,
     beside: Mapping[str, bytes] = MappingProxyType({}),
+    numbered: Mapping[str, Callable[[int], bytes]] = MappingProxyType({}),
 ) -> Path:
     """Publishes a bundle.
 
@@ -62,6 +63,7 @@ def publish(
         name: of the model.
         version: the number it gets; None for the one after the highest that exists.
         beside: content of other files in the version's folder, by name; servers pass them over.
+        numbered: likewise, what makes their content from the version.
 
     Returns:
         The path of the published model.onnx.
@@ -78,7 +80,7 @@ def publish(
             temporary.mkdir()
             with leftovers.held(temporary):
                 _write({**beside, bundle.FILE: model}, temporary)
-                target = _rename(temporary, folder, version)
+                target = _rename(temporary, folder, version, numbered)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -104,13 +106,19 @@ def _write(contents: Mapping[str, bytes], folder: Path) -> None:
     atomic_file.flush(folder)
 
 
-def _rename(temporary: Path, folder: Path, version: int | None) -> Path:
+def _rename(
+    temporary: Path,
+    folder: Path,
+    version: int | None,
+    numbered: Mapping[str, Callable[[int], bytes]],
+) -> Path:
     while True:
         number = version if version is not None else max(bundle.versions(folder), default=0) + 1
         target = folder / str(number)
         try:
             if target.exists():  # a rename would replace an empty folder
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+            _write({name: make(number) for name, make in numbered.items()}, temporary)
             os.rename(temporary, target)
             return target
         except OSError as error:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from convserve_trainer.wording import counted
+
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")  # in any case
 NAMED = 3  # of a kind
 
@@ -31,19 +33,19 @@ def lines(entries: Sequence[PassedOver]) -> list[str]:
     if folders:
         counts = {path: _files_in(path) for path in folders}
         said += [
-            f"not used: {shown(path)}, {_counted(counts[path], 'file')}: pictures lie directly in "
+            f"not used: {shown(path)}, {counted(counts[path], 'file')}: pictures lie directly in "
             "the folder of their class, not in folders within it"
             for path in folders[:NAMED]
         ]
         if more := folders[NAMED:]:
             inside = sum(counts[path] for path in more)
             said.append(
-                f"not used: {_counted(len(more), 'more folder')} within classes, "
-                f"{_counted(inside, 'file')}"
+                f"not used: {counted(len(more), 'more folder')} within classes, "
+                f"{counted(inside, 'file')}"
             )
     if files:
         said.append(
-            f"not used: {_counted(len(files), 'file')}, no JPEG in a class's folder by name "
+            f"not used: {counted(len(files), 'file')}, no JPEG in a class's folder by name "
             f"({', '.join(SUFFIXES)}): {_first(files)}"
         )
     if system:
@@ -58,10 +60,6 @@ def shown(path: Path) -> str:
     """Returns a path as one line that every terminal takes, whatever bytes its name has."""
     text = os.fsencode(path).decode(errors="replace")
     return text if text.isprintable() else ascii(text)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _first(paths: Sequence[Path]) -> str:

@@ -16,6 +16,7 @@ from convserve_trainer.data.photo_folders import Found, Photo
 from convserve_trainer.data.photo_losses import Losses
 from convserve_trainer.data.pictures import ArrayPictures, Data, Pictures
 from convserve_trainer.errors import DataError
+from convserve_trainer.wording import counted
 
 Say = Callable[[str], None]
 """Takes lines on what is found."""
@@ -69,7 +70,8 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
         train, held_out = photo_folders.parted(train, source.split or 0.0)
     copies = len({photo.sha256 for photo in held_out} & {photo.sha256 for photo in train})
     if copies:
-        say(f"warning: {copies:,} held-out pictures are trained on too, as copies")
+        are = counted(copies, "held-out picture is", "held-out pictures are")
+        say(f"warning: {are} trained on too, as copies")
     train, train_pictures = reader.pictures(photo_folders.limited(train, limit), "to train on")
     held_out = sorted(held_out, key=lambda photo: (photo.sha256, photo.name))
     held_out, held_out_pictures = reader.pictures(held_out, "held out")
@@ -157,7 +159,7 @@ class _Reader:
             self._say(note)
         kept = [photo for n, photo in enumerate(photos) if n not in decoded.unreadable]
         self._check_classes(kept, what)
-        self._say(f"{len(kept):,} photographs {what}, decoded {decoded.where}")
+        self._say(f"{counted(len(kept), 'photograph')} {what}, decoded {decoded.where}")
         if decoded.pixels is None:
             return kept, photo_reader.PhotoPictures(kept, *size, self.losses, source.channels)
         labels = np.array([photo.label for photo in kept], np.int64)

@@ -21,6 +21,7 @@ from convserve_trainer.runs import run_settings
 from convserve_trainer.runs.history import Epoch
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Means, Training, UnderWay
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -72,7 +73,7 @@ class _Fitting:
             patience = self.recipe.patience
             if patience and self.training.history.stale >= patience:
                 self.progress.say(
-                    f"no lower validation loss in {patience} epochs: stopped after "
+                    f"no lower validation loss in {counted(patience, 'epoch')}: stopped after "
                     f"epoch {number} of {self.recipe.epochs}"
                 )
                 break

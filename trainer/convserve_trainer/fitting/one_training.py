@@ -15,6 +15,7 @@ from convserve_trainer.runs import run_settings
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Position, Training
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -126,9 +127,9 @@ def _stopped(recipe: Recipe, run: Run, alone: bool) -> str:
         return "stopped; nothing is kept yet"
     epochs, steps = run.kept
     of = "" if alone else f" of seed {recipe.seed}"
-    said = f"stopped; {epochs} of {recipe.epochs} epochs{of}"
+    said = f"stopped; {epochs} of {counted(recipe.epochs, 'epoch')}{of}"
     if steps:
-        said += f" and {steps} steps of the next"
+        said += f" and {counted(steps, 'step')} of the next"
     said += f" are finished and kept in {run.folder}\ngo on with the same command and --resume"
     if not (epochs and alone):
         return said

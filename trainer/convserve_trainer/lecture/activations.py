@@ -1,15 +1,17 @@
 """The hierarchy of patterns: what excites the filters of each layer."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer.lecture import ascent, geometry
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.lecture.net import Net
+from convserve_trainer.lecture.net import Net, weights
 from convserve_trainer.pages import figures
 from convserve_trainer.pages.section import Figure, Part, Section
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -29,7 +31,9 @@ def of(material: Material) -> Section:
         "Later layers answer to patterns of patterns. For each layer, what excites a filter is "
         "found in two ways: a search through held-out pictures for those with the largest answer "
         "(framed: the part that this answer can see), and gradient ascent, which starts from "
-        "noise and changes the pixels, not the weights, until the filter answers loudly.",
+        "noise and changes the pixels, not the weights, until the filter answers loudly. A filter "
+        "of the first layer sees no more than its kernel, which is shown instead: it is excited by "
+        "what is bright under its red weights and dark under its blue ones.",
     ]
     layers = spread(material.net.convolutions)
     if not layers:
@@ -40,13 +44,43 @@ def of(material: Material) -> Section:
     for number, layer in enumerate(layers):
         excited = ascent.search(material.net, layer, searched)
         filters = excited.liveliest(FILTERS)
-        made = ascent.ascend(material.net, layer, filters, material.scale.ascents, seed=number)
+        left = _left(material.net, layer, filters, material.scale.ascents, number)
         field = fields.get(layer.name, geometry.Field(None))
         parts.append(_said(layer, excited, filters, labels))
-        parts.append(_digits(layer, excited, filters, made, searched, field))
+        parts.append(_digits(layer, excited, filters, left, searched, field))
         material.done((number + 1) / (len(layers) + 2), f"{layer.name} searched")
     parts += _photographs(material)
     return Section(TOPIC, "What the layers look for", parts)
+
+
+class _Left(NamedTuple):
+    """What is shown of filters beside the pictures that were found.
+
+    Attributes:
+        pictures: one for each filter.
+        title: above them.
+        what: they are, in a sentence.
+        options: of `figures.picture`.
+    """
+
+    pictures: Sequence[npt.NDArray[Any]]
+    title: str
+    what: str
+    options: dict[str, Any]
+
+
+def _left(net: Net, layer: "keras.Layer", filters: list[int], steps: int, number: int) -> _Left:
+    """Returns the kernels of a first layer, and what is made for the filters of a later one."""
+    if layer is net.convolutions[0]:
+        kernels = weights(layer).mean(axis=2)[..., filters].transpose(2, 0, 1)
+        scaled = [kernel / (np.abs(kernel).max() or 1) for kernel in kernels]
+        options = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1}
+        return _Left(
+            scaled, "kernel", "the kernel (red weights are above zero, blue below)", options
+        )
+    made = ascent.ascend(net, layer, filters, steps, seed=number)
+    pictures = [figures.stretched(each) for each in made]
+    return _Left(pictures, "made", "made by gradient ascent from noise", {})
 
 
 def spread(layers: "list[keras.Layer]") -> "list[keras.Layer]":
@@ -69,7 +103,7 @@ def _said(
             purity.append(np.bincount(found).max() / len(found))
     mean = float(np.mean(purity)) if purity else 0.0
     return (
-        f"`{layer.name}`, {excited.values.shape[1]} filters, "
+        f"`{layer.name}`, {counted(excited.values.shape[1], 'filter')}, "
         + (
             f"{excited.dead} of them never excited"
             if excited.dead
@@ -85,14 +119,14 @@ def _digits(
     layer: "keras.Layer",
     excited: ascent.Excited,
     filters: list[int],
-    made: npt.NDArray[np.float64],
+    left: "_Left",
     pixels: "Pixels",
     field: geometry.Field,
 ) -> Figure:
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
         axes = np.atleast_2d(drawing.subplots(len(filters), FOUND + 1))
         for row, number in enumerate(filters):
-            figures.picture(axes[row, 0], figures.stretched(made[row]))
+            figures.picture(axes[row, 0], left.pictures[row], **left.options)
             axes[row, 0].set_ylabel(f"filter {number}", fontsize=figures.SMALL)
             for column, found in enumerate(excited.top(number, FOUND)):
                 figures.picture(axes[row, column + 1], pixels[found])
@@ -101,18 +135,18 @@ def _digits(
                     figures.frame(axes[row, column + 1], *square)
             for empty in range(len(pixels), FOUND):
                 axes[row, empty + 1].axis("off")
-        axes[0, 0].set_title("made", fontsize=figures.SMALL)
+        axes[0, 0].set_title(left.title, fontsize=figures.SMALL)
         axes[0, 1].set_title("found", fontsize=figures.SMALL)
 
     return figures.draw(
         f"activations-{layer.name}",
         0.92 * len(filters) + 0.3,
         paint,
-        alt=f"For {len(filters)} filters of {layer.name}: a picture made by gradient ascent, and "
-        f"{FOUND} held-out digits that excite the filter most, each with a frame around the part "
-        "that the filter sees.",
-        caption=f"{layer.name}: left, made by gradient ascent from noise; right, the held-out "
-        f"digits with the largest answers{_sees(field)}.",
+        alt=f"For {counted(len(filters), 'filter')} of {layer.name}: {left.what}, and {FOUND} "
+        "held-out digits that excite the filter most, each with a frame around the part that the "
+        "filter sees.",
+        caption=f"{layer.name}: left, {left.what}; right, the held-out digits with the largest "
+        f"answers{_sees(field)}.",
         photographic=True,
     )
 
@@ -132,10 +166,14 @@ def _photographs(material: Material) -> list[Part]:
     rows: list[tuple[str, npt.NDArray[Any]]] = []
     for number, layer in enumerate(layers):
         filters = _lively(material, material.photo_net, layer)
+        if number == 0:  # as for digits: what is made for it shows no more than its kernels
+            kernels = weights(layer)[..., filters].transpose(3, 0, 1, 2)
+            rows.append((layer.name, np.stack([_coloured(each) for each in kernels])))
+            continue
         made = ascent.ascend(
             material.photo_net, layer, filters, material.scale.ascents, seed=number
         )
-        rows.append((layer.name, made))
+        rows.append((layer.name, np.stack([_visible(each) for each in made])))
     return [
         "On photographs the hierarchy has more room: look for plain colours and edges in the first "
         "layer, for textures and mixtures of them in the later ones. How far "
@@ -158,19 +196,26 @@ def _made(rows: list[tuple[str, npt.NDArray[Any]]]) -> Figure:
             figures.bare(axis)
         for number, (name, pictures) in enumerate(rows):
             for place, pixels in enumerate(pictures):
-                figures.picture(axes[number, place], _visible(pixels))
+                figures.picture(axes[number, place], pixels)
             axes[number, 0].set_ylabel(name, fontsize=figures.SMALL)
 
     return figures.draw(
         "activations-photographs",
         1.0 * len(rows) + 0.1,
         paint,
-        alt="Pictures made by gradient ascent for filters of the net for photographs, a row for "
-        "each layer.",
-        caption="The net for photographs: the middle of pictures made from noise, six filters "
-        "for each of the layers, from the first to the last.",
+        alt="Kernels of the first layer of the net for photographs, and pictures made by gradient "
+        "ascent for filters of later ones, a row for each layer.",
+        caption="The net for photographs: kernels of the first layer in the colours that they "
+        "weight, then for each of the later layers the middle of pictures made from noise; six "
+        "filters each.",
         photographic=True,
     )
+
+
+def _coloured(kernel: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Returns a kernel [rows, columns, C] as colours, 0 to 1; grey is 0, bright above it."""
+    colours: npt.NDArray[np.float64] = 0.5 + kernel / (2 * np.abs(kernel).max() or 1)
+    return colours
 
 
 def _visible(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ from convserve_trainer.lecture.material import Material
 from convserve_trainer.pages import figures
 from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -30,8 +31,9 @@ def of(material: Material) -> Section:
     parts: list[Part] = [
         "That a pattern is the same everywhere need not be learned by a convnet: it is built in. "
         "So it should do with fewer examples. Both nets, of as many parameters, are trained anew "
-        f"on a part of the digits, {scale.steps:,} steps each ({how}) whatever the size, so that "
-        f"only the data differ; {scale.seeds} seeds, each with digits of its own.",
+        f"on a part of the digits, {counted(scale.steps, 'step')} each ({how}) whatever the size, "
+        f"so that only the data differ; {counted(scale.seeds, 'seed')}, each with digits of its "
+        "own.",
         _plot(found, scale.seeds),
         Table(
             ("digits to train on", *found),
@@ -140,7 +142,8 @@ def _plot(found: Curves, seeds: int) -> Figure:
         paint,
         alt="Share of wrong answers against the number of training digits, both logarithmic: both "
         "lines fall with more digits.",
-        caption=f"Errors against the size of the training set; the band spans {seeds} seeds.",
+        caption="Errors against the size of the training set; the band spans "
+        f"{counted(seeds, 'seed')}.",
     )
 
 

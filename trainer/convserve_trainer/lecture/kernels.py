@@ -9,6 +9,7 @@ from convserve_trainer.lecture import convolution, net
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.pages import figures
 from convserve_trainer.pages.section import Figure, Part, Section
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -101,10 +102,10 @@ def _learned(material: Material, digit: "Pixels") -> list[Part]:
     kernels = net.weights(layer).mean(axis=2).transpose(2, 0, 1)
     silent = int((answers.reshape(-1, answers.shape[-1]).max(axis=0) <= 0).sum())
     said = (
-        f"The first convolution of your net, {layer.name}, has learned {len(kernels)} kernels from "
-        "random numbers, because they lowered the loss. On this digit "
-        f"{len(kernels) - silent} of them answer"
-        + (f" and {silent} stay silent." if silent else ".")
+        f"The first convolution of your net, {layer.name}, has learned "
+        f"{counted(len(kernels), 'kernel')} from random numbers, because they lowered the loss. On "
+        f"this digit {counted(len(kernels) - silent, 'of them answers', 'of them answer')}"
+        + (f" and {counted(silent, 'stays silent', 'stay silent')}." if silent else ".")
     )
     parts: list[Part] = [said + _likeness(kernels)]
     return [*parts, _figure(layer, kernels[:SHOWN], answers[..., :SHOWN])]
@@ -118,10 +119,14 @@ def _likeness(kernels: npt.NDArray[Any]) -> str:
     clear = [f"{count} {name}" for name, count in counts.items() if count]
     if not clear:
         return f" None of them is much like a kernel of a textbook (cosine above {ALIKE})."
-    return (
-        f" {sum(counts.values())} are much like a kernel of a textbook, whatever the sign (cosine "
-        f"above {ALIKE}): {', '.join(clear)}. The other {len(kernels) - sum(counts.values())} are "
-        "mixtures."
+    alike = sum(counts.values())
+    said = (
+        f" {counted(alike, 'is', 'are')} much like a kernel of a textbook, whatever the sign "
+        f"(cosine above {ALIKE}): {', '.join(clear)}."
+    )
+    others = len(kernels) - alike
+    return said + (
+        f" {counted(others, 'other is a mixture', 'others are mixtures')}." if others else ""
     )
 
 

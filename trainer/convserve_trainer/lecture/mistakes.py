@@ -10,6 +10,7 @@ from convserve_trainer.lecture import grad_cam
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.pages import figures
 from convserve_trainer.pages.section import Figure, Part, Section, Table
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 TOPIC = "errors"
 WORST, ACROSS = 12, 4
-LOOKED_AT = 4  # photographs that are right, and as many that are wrong
+CLASSES = 4  # of photographs, of each of which one is looked at that is right and one that is not
 
 
 def of(material: Material) -> Section:
@@ -37,11 +38,12 @@ def of(material: Material) -> Section:
     ]
     if wrong:
         worst = confident_mistakes(said, right)
+        sure = int((said.max(axis=1)[worst] > 0.9).sum())
         parts += [
             _commonest(matrix, labels),
-            f"Its most confident mistakes follow; of {wrong:,} mistakes it was sure of more than "
-            f"90 % in {int((said.max(axis=1)[said.argmax(axis=1) != right] > 0.9).sum()):,}. "
-            "Look before you blame it: some labels of MNIST are doubtful to people as well.",
+            f"Its most confident mistakes follow; of {counted(wrong, 'mistake')} it was sure of "
+            f"more than 90 % in {sure:,}. Look before you blame it: some labels of MNIST are "
+            "doubtful to people as well.",
             _pictures(digits.test_images, said, right, worst[:WORST], labels),
         ]
     return Section(TOPIC, "Where it errs", [*parts, *_photographs(material)])
@@ -166,8 +168,7 @@ def _photographs(material: Material) -> list[Part]:
     said = net.answers(photographs.pixels)
     sure, choice = said.max(axis=1), said.argmax(axis=1)
     correct = choice == photographs.labels
-    order = np.argsort(-sure, kind="stable")
-    chosen = np.concatenate([order[correct[order]][:LOOKED_AT], order[~correct[order]][:LOOKED_AT]])
+    chosen = one_of_each(sure, correct, photographs.labels)
     heat = grad_cam.maps(net, photographs.pixels[chosen], choice[chosen])
     titles = [
         f"{photographs.names[choice[n]]} ({sure[n]:.0%})"
@@ -180,6 +181,30 @@ def _photographs(material: Material) -> list[Part]:
         "class that the net chose, and shows where they are strong.",
         _heat(photographs.pixels[chosen], heat, titles),
     ]
+
+
+def one_of_each(
+    sure: npt.NDArray[np.floating],
+    correct: npt.NDArray[np.bool_],
+    labels: npt.NDArray[np.integer],
+) -> npt.NDArray[np.int64]:
+    """Returns for each class the picture of it that the net is surest of and has right, and wrong.
+
+    Those of the first CLASSES classes; one that is missing is left out.
+
+    Args:
+        sure: [N], probability of the answer.
+        correct: [N], whether it is right.
+        labels: [N], what it is.
+    """
+    order = np.argsort(-sure, kind="stable")
+    chosen = [
+        order[(labels[order] == label) & (correct[order] == right)][:1]
+        for label in np.unique(labels)[:CLASSES]
+        for right in (True, False)
+    ]
+    numbers: npt.NDArray[np.int64] = np.concatenate(chosen)
+    return numbers
 
 
 def _heat(pixels: "Pixels", heat: npt.NDArray[Any], titles: Sequence[str]) -> Figure:
@@ -203,7 +228,7 @@ def _heat(pixels: "Pixels", heat: npt.NDArray[Any], titles: Sequence[str]) -> Fi
         paint,
         alt="Photographs and below each the same under a map of heat where Grad-CAM finds what "
         "speaks for the class: " + "; ".join(titles).replace("\n", " "),
-        caption="Grad-CAM of the surest right answers and of the surest mistakes: bright is what "
-        "spoke for the class in the title.",
+        caption="Grad-CAM of each class's surest right answer and surest mistake: bright is what "
+        "spoke for the class in the title, which is the net's answer.",
         photographic=True,
     )

@@ -10,6 +10,7 @@ from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.pages import figures
 from convserve_trainer.pages.section import Figure, Part, Section, Table
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -145,7 +146,7 @@ def _without(model: "keras.Model", count: int) -> list[Part]:
     except ValueError:
         return ["Without its pooling layers the shapes of your net do not fit together."]
     ours, theirs = model.count_params(), other.count_params()
-    said = f"Without its {count} pooling layers your net has {theirs:,} coefficients "
+    said = f"Without its {counted(count, 'pooling layer')} your net has {theirs:,} coefficients "
     said += f"instead of {ours:,}"
     if theirs == ours:
         return [said + ": as many, because nothing in it depends on the size of the last map."]

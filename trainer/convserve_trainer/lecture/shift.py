@@ -10,6 +10,7 @@ from convserve_trainer.lecture.material import Material
 from convserve_trainer.pages import figures
 from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.recipes.recipe import Augmentation
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     import keras
@@ -56,7 +57,7 @@ def of(material: Material) -> Section:
         "centred, and count.",
         f"Your convnet has {parameters[0]:,} parameters; the dense net beside it {parameters[1]:,} "
         f"({parameters[1] / parameters[0] - 1:+.1%}), trained on the same pictures by the same "
-        f"recipe ({trials.described(recipe)}, {_epochs(material)} epochs)."
+        f"recipe ({trials.described(recipe)}, {counted(_epochs(material), 'epoch')})."
         + (
             " No picture is moved in training."
             if recipe.augmentation == Augmentation()

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import layers
 from convserve_trainer.recipes.layers import Layer, Positive
+from convserve_trainer.wording import counted
 
 Share: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
@@ -133,7 +134,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.weight_decay and self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"weight_decay is for adamw and sgd, not for {self.optimizer}")
         if self.warmup_epochs and not self.warmup_epochs < self.epochs:
-            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g} of {self.epochs} epochs")
+            raise ValueError(
+                f"warmup_epochs is {self.warmup_epochs:g} of {counted(self.epochs, 'epoch')}"
+            )
         if self.validation_steps and self.validation_share:
             raise ValueError("give validation_steps or validation_share, not both")
         if self.patience and not self.validated:

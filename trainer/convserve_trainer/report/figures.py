@@ -11,11 +11,13 @@ from convserve_trainer.pages.figures import Ink
 from convserve_trainer.pages.section import Figure
 from convserve_trainer.report import plot
 from convserve_trainer.runs.history import History
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 COUNTED = 12  # classes; numbers of more cannot be read
+LIGHTEST, STRONGEST = 0.12, 0.65  # of the colour of mistakes: a single one, the commonest
 
 
 def history(epochs: History) -> Figure:
@@ -32,15 +34,17 @@ def history(epochs: History) -> Figure:
 
     last, best = epochs.epochs[-1], epochs.best
     alt = (
-        f"Loss and accuracy over {len(epochs.epochs)} epochs; in the last, loss {last.loss:.4f} "
-        f"and accuracy {last.accuracy:.4f} in training"
+        f"Loss and accuracy over {counted(len(epochs.epochs), 'epoch')}; in the last, loss "
+        f"{last.loss:.4f} and accuracy {last.accuracy:.4f} in training"
     )
     if best.val_loss is not None:
         alt += (
             f"; the lowest validation loss, {best.val_loss:.4f} at an accuracy of "
             f"{best.val_accuracy:.4f}, after epoch {best.epoch}"
         )
-    caption = "Loss and accuracy, epoch by epoch; dots for training, each picture as it was met"
+    caption = (
+        "Loss and accuracy, epoch by epoch; dots on a line for training, each picture as it was met"
+    )
     return figures.draw("history", 6.4, paint, alt=alt, caption=caption)
 
 
@@ -54,11 +58,8 @@ def confusion(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
 
     def paint(drawing: "Drawing", ink: Ink) -> None:
-        from matplotlib.colors import LinearSegmentedColormap
-
         axes = drawing.subplots()
-        colours = LinearSegmentedColormap.from_list("shares", [ink.paper, ink.first])
-        axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+        axes.imshow(_shades(shares, ink))
         axes.set_xlabel("what the net says")
         axes.set_ylabel("what it is")
         if len(names) > COUNTED:
@@ -67,7 +68,8 @@ def confusion(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
         axes.set_yticks(range(len(names)), names)
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                colour = ink.paper if shares[row, column] > 0.5 else ink.text
+                right = row == column and shares[row, column] > 0.5
+                colour = ink.paper if right else ink.text
                 axes.text(column, row, f"{count}", ha="center", va="center", color=colour)
 
     wrong = counts.copy()
@@ -81,6 +83,29 @@ def confusion(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
     alt = f"Confusion matrix of {len(names)} classes: {most}"
     caption = (
         "What is taken for what: held-out pictures, each row a class as it is, each column as the "
-        "net says; the darker or brighter, the larger a share of the row"
+        "net says; right answers in one colour, mistakes in the other, each the stronger the "
+        "larger a share of the row, mistakes on a scale of their own"
     )
     return figures.draw("confusion", 5.6, paint, alt=alt, caption=caption)
+
+
+def _shades(shares: npt.NDArray[np.float64], ink: Ink) -> npt.NDArray[np.float64]:
+    """Returns the colour of each cell, float64 [K, K, 3], 0 to 1.
+
+    A few mistakes among a thousand would be white beside right answers, so that their strength
+    follows the root of their share of the largest one's.
+    """
+    from matplotlib.colors import to_rgb
+
+    paper, right, wrong = (np.array(to_rgb(name)) for name in (ink.paper, ink.first, ink.second))
+    diagonal = np.eye(len(shares), dtype=bool)[..., np.newaxis]
+    mistakes = np.where(diagonal[..., 0], 0, shares)
+    strength = LIGHTEST * (mistakes > 0) + (STRONGEST - LIGHTEST) * np.sqrt(
+        mistakes / max(mistakes.max(), 1e-12)
+    )
+    blended: npt.NDArray[np.float64] = np.where(
+        diagonal,
+        paper + shares[..., np.newaxis] * (right - paper),
+        paper + strength[..., np.newaxis] * (wrong - paper),
+    )
+    return blended

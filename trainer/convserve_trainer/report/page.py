@@ -1,7 +1,7 @@
 """The report of a training: a page beside its bundle, in which nothing is typed in by hand."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from convserve_trainer.recipes import recipe_text
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report import figures, machine
 from convserve_trainer.runs.history import History
+from convserve_trainer.wording import counted
 
 FILE = "report.html"
 
@@ -57,8 +58,10 @@ class Came:
     seconds: float
 
 
-def content(came: Came, asked: Asked | None) -> bytes:
-    """Returns report.html: HTML that loads nothing from anywhere.
+def of(came: Came, asked: Asked | None) -> Callable[[int], bytes]:
+    """Returns what makes report.html of a version: HTML that loads nothing from anywhere.
+
+    The version is known only when the bundle is published; all else is found here.
 
     Args:
         came: what came of a training.
@@ -69,7 +72,7 @@ def content(came: Came, asked: Asked | None) -> bytes:
     """
     _, said = bundle.loaded(came.content, bundle.FILE)
     sections = [
-        _held_out(came, said),
+        _held_out(came, said, asked),
         _training(came),
         Section("recipe", "Recipe", _recipe(came, asked)),
         Section("data", "Data", _data(came.data)),
@@ -80,11 +83,22 @@ def content(came: Came, asked: Asked | None) -> bytes:
         f"{right:.2%} of {int(said.metrics['total']):,} held-out {came.data.what} right; "
         f"recipe {came.recipe.name}, seed {came.recipe.seed}."
     )
-    about = About(head, _facts(came, said, asked), said.name)
-    return page(sections, about).encode()
+    facts = _facts(came, said, asked)
+
+    def numbered(version: int) -> bytes:
+        about = About(
+            head, [("version", f"{version} of {said.name}"), *facts], _title(said, version)
+        )
+        return page(sections, about).encode()
+
+    return numbered
 
 
-def _held_out(came: Came, said: Manifest) -> Section:
+def _title(said: Manifest, version: int) -> str:
+    return f"{said.name}, version {version}"
+
+
+def _held_out(came: Came, said: Manifest, asked: Asked | None) -> Section:
     probabilities, labels = evaluate.answers_of(came.content, came.data.held_out)
     names = list(came.data.labels)
     counts = np.zeros((len(names), len(names)), np.int64)
@@ -94,6 +108,7 @@ def _held_out(came: Came, said: Manifest) -> Section:
         f"{int(metrics['correct']):,} of {int(metrics['total']):,} are right, "
         f"{metrics['accuracy']:.2%}, at a loss of {metrics['loss']:.4f}: found by ONNX Runtime "
         "from the published file.",
+        f"{_chance(counts)} {_floor(came, metrics['accuracy'], asked)}",
         f"Keras has {int(metrics['keras_correct']):,} right. The largest difference between a "
         f"probability of the two is {training.parity_max_abs:.1e}; in "
         f"{precisions.name(said.precision)} up to {training.parity_bound:.0e} is taken.",
@@ -101,6 +116,30 @@ def _held_out(came: Came, said: Manifest) -> Section:
         _classes(counts, names),
     ]
     return Section("held-out", "Held-out pictures", parts)
+
+
+def _chance(counts: npt.NDArray[np.int64]) -> str:
+    """Returns how many would be right without looking."""
+    classes, kinds = len(counts), counts.sum(axis=1)
+    return (
+        f"Guessing would have {1 / classes:.2%} right, one of {classes}; the commonest class for "
+        f"every picture {kinds.max() / kinds.sum():.2%}."
+    )
+
+
+def _floor(came: Came, accuracy: float, asked: Asked | None) -> str:
+    """Returns whether the accuracy floor was met, or would have been."""
+    floor = came.recipe.min_accuracy
+    if floor:
+        return f"The accuracy floor of {floor:.2%} is met: what misses it is not published."
+    written = 0.0 if asked is None else asked.written.min_accuracy
+    if not written:
+        return "There is no accuracy floor."
+    met = "meets it" if accuracy >= written else "misses it"
+    return (
+        f"The recipe as it is written has an accuracy floor of {written:.2%}. This net {met}, "
+        "which was not asked of it, because the data or other settings are not the recipe's."
+    )
 
 
 def _classes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Table:
@@ -122,9 +161,9 @@ def _training(came: Came) -> Section:
     last, waited = epochs[-1], came.history.input_share
     spent = sum(epoch.seconds for epoch in epochs)
     parts: list[Part] = [
-        f"{len(epochs)} of {came.recipe.epochs} epochs in {spent:.1f} s; {waited:.1%} of the time "
-        "of the steps went into waiting for pictures. In the last epoch the loss on the pictures "
-        f"that are trained on was {last.loss:.4f}, the accuracy {last.accuracy:.2%}.",
+        f"{len(epochs)} of {counted(came.recipe.epochs, 'epoch')} in {spent:.1f} s; {waited:.1%} "
+        "of the time of the steps went into waiting for pictures. In the last epoch the loss on "
+        f"the pictures that are trained on was {last.loss:.4f}, the accuracy {last.accuracy:.2%}.",
         figures.history(came.history),
     ]
     if len(came.results) > 1:

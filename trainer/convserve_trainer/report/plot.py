@@ -33,8 +33,8 @@ class Colours:
 def plot(history: History, title: str) -> dict[str, bytes]:
     """Returns the plot, once as PNG and once as SVG, by the ending of a file's name.
 
-    Two panels, loss and accuracy: dots for training, a line for validation, and a mark on the
-    epoch whose weights are published. The same history gives the same bytes.
+    Two panels, loss and accuracy: dots on a thin line for training, a line for validation, and a
+    mark on the epoch whose weights are published. The same history gives the same bytes.
 
     Args:
         history: one epoch or more.
@@ -88,7 +88,8 @@ def _panel(
     from matplotlib.ticker import MaxNLocator
 
     numbers = [epoch.epoch for epoch in history.epochs]
-    axes.plot(numbers, training, "o", color=colours.training, markersize=5, label="training")
+    colour = colours.training
+    axes.plot(numbers, training, "o-", color=colour, ms=4, lw=1, label="training")
     pairs = zip(numbers, validation, strict=True)
     validated = [(number, value) for number, value in pairs if value is not None]
     if validated:

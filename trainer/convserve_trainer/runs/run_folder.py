@@ -26,6 +26,7 @@ from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_log import Log
 from convserve_trainer.runs.run_settings import DIGEST, Keeping, Settings, differences
 from convserve_trainer.runs.training_state import Position, Training
+from convserve_trainer.wording import counted
 
 CHECKPOINTS, RESULT = "checkpoints", "result.json"
 NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?\.keras", re.ASCII)
@@ -103,7 +104,8 @@ class Run:
                 raise CheckpointError(self._another(differing))
             least = there[-1].epochs + bool(there[-1].steps)
             raise CheckpointError(
-                f"{there[-1].epochs} epochs are finished already; --epochs {least} or more goes on"
+                f"{counted(there[-1].epochs, 'epoch is', 'epochs are')} finished already; --epochs "
+                f"{least} or more goes on"
             )
         for position in usable:
             path = file_of(self.folder, position)

@@ -12,6 +12,7 @@ from convserve_trainer.host import atomic_file
 from convserve_trainer.host.stops import Stopped
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.run_settings import DIGEST, Settings
+from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
@@ -116,14 +117,16 @@ def run(options: argparse.Namespace) -> None:
     ):
         sweep = study.Sweep(opened, space, recipe, data)
         if sweep.finished:
-            print(f"{sweep.finished} trials were finished before", flush=True)
+            print(
+                f"{counted(sweep.finished, 'trial was', 'trials were')} finished before", flush=True
+            )
         try:
             while sweep.finished < options.trials:
                 print(sweep.next(), flush=True)
         except Stopped as stop:
             raise Interrupted(
-                f"stopped; {sweep.finished} of {options.trials} trials are finished and kept in "
-                f"{options.study}\ngo on with the same command",
+                f"stopped; {sweep.finished} of {counted(options.trials, 'trial')} are finished and "
+                f"kept in {options.study}\ngo on with the same command",
                 stop.status,
             ) from stop
         best = options.study / study.BEST
@@ -134,7 +137,7 @@ def run(options: argparse.Namespace) -> None:
     fit = f"convserve-train fit {options.task} --recipe {best}"
     if keras_backend.chosen() != keras_backend.DEFAULT:
         fit += f" --backend {keras_backend.chosen()}"
-    print(f"the best of {sweep.finished} trials: {fit}", file=sys.stdout, flush=True)
+    print(f"the best of {counted(sweep.finished, 'trial')}: {fit}", file=sys.stdout, flush=True)
 
 
 def _compared(recipe: "Recipe") -> "Recipe":

@@ -23,6 +23,7 @@ from convserve_trainer.runs.history import Epoch
 from convserve_trainer.runs.run_settings import Settings
 from convserve_trainer.sweep.space import Space
 from convserve_trainer.sweep.trial import trained
+from convserve_trainer.wording import counted
 
 FILE, BEST = "trials.log", "best.toml"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -113,8 +114,8 @@ class Sweep:
         there = self.best()
         if not there:
             raise TrainerError(
-                f"none of {self.finished} trials was trained to the end; more of them (--trials), "
-                "or another space, may have one that is"
+                f"none of {counted(self.finished, 'trial')} was trained to the end; more of them "
+                "(--trials), or another space, may have one that is"
             )
         trial, validation = there[0], self._data.validation
         assert validation is not None
