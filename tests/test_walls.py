@@ -93,7 +93,7 @@ TRAINER = (
 
 SERVER = (
     {"bundle", "bundle_folder", "config", "digests", "errors", "logs"},
-    {"front", "host", "outputs", "process"},
+    {"front", "host", "models_folder", "outputs", "process"},
     {"batching", "engines"},
     {"decode"},
     {"repository"},

@@ -10,7 +10,6 @@ mounted there is no reason: somebody who runs a cluster wants to go on serving u
 
 import logging
 import math
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,13 +21,14 @@ from convserve_protos.classifier_pb2 import ClassifyResponse
 from convserve_server.batching.batcher import Batcher
 from convserve_server.batching.request import Request
 from convserve_server.bundle import BundleError, check_manifest
-from convserve_server.bundle_folder import Listing, list_bundles
+from convserve_server.bundle_folder import Listing
 from convserve_server.decode.decoders import decoder_for
 from convserve_server.decode.decoding import Decode
 from convserve_server.digests import Digests
 from convserve_server.engines.engine import Engine
 from convserve_server.engines.session_engine import EngineError
 from convserve_server.errors import NotFound, NotReady, listed, quoted
+from convserve_server.models_folder import ModelsFolder
 from convserve_server.outputs import check_outputs, probes
 from convserve_server.process.messages import Bundle
 from convserve_server.process.permits import Permits, SingleProcess
@@ -120,12 +120,12 @@ class Repository:
         on_change: Callable[[frozenset[str]], None] = lambda names: None,
         permits: Permits | None = None,
     ) -> None:
-        self._folder = folder
         self._load_engine = load
         self._limits = limits
         self._versions = versions
         self._on_change = on_change
         self._permits = SingleProcess() if permits is None else permits
+        self._folder = ModelsFolder(folder, self._permits.problem)
         # Replaced as a whole, so that readers need no lock.
         self._loaded: Versions = MappingProxyType({})
         self._loading: frozenset[str] = frozenset()
@@ -137,14 +137,8 @@ class Repository:
         # Threads that load versions of a model; one each, so that one that hangs holds up no other.
         self._updates: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
-        # Entries of the folder that are not served, and why, as was reported; "" is the folder.
-        self._problems: dict[str, str] = {}
-        # The same for model files that cannot be read.
+        # Model files that cannot be read, and why, as was reported.
         self._unread: dict[Path, str] = {}
-        # Which folders the models were last seen in, by device and inode; "" is the models folder.
-        self._seen_in: dict[str, tuple[int, int]] = {}
-        #: Whether the last scan found no bundle, not even one that cannot be served.
-        self.folder_is_empty = False
         self._stop = threading.Event()
         self._news = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -181,6 +175,11 @@ class Repository:
             for number in sorted(versions, reverse=True)
         ]
 
+    @property
+    def folder_is_empty(self) -> bool:
+        """Whether the last scan found no bundle, not even one that cannot be served."""
+        return self._folder.is_empty
+
     def refused(self) -> dict[tuple[str, int], str]:
         """Versions that are in the folder and not served, and why, by name and version."""
         with self._lock:
@@ -198,7 +197,7 @@ class Repository:
     def scan(self) -> None:
         """Compare the folder with what is loaded; load, replace and unload."""
         self._news.clear()
-        listing = self._list()
+        listing = self._folder.look(frozenset(self._loaded))
         if listing is None:
             return
         loading = {name for name, there in listing.bundles.items() if self._candidates(name, there)}
@@ -240,7 +239,7 @@ class Repository:
                 except Exception:
                     self._news.clear()
                     # The next scan may do better; the models that are loaded still serve.
-                    log.exception("scanning %s failed", self._folder)
+                    log.exception("scanning %s failed", self._folder.path)
 
         self._watcher = threading.Thread(target=loop, name="repository", daemon=True)
         self._watcher.start()
@@ -257,47 +256,6 @@ class Repository:
         for model in self.models():
             if not model.batcher.join(timeout_s):
                 log.warning("%s/%d: still busy at the end", model.name, model.version)
-
-    def _list(self) -> Listing | None:
-        """What the folder has; None if it cannot be read, or is another one that is empty."""
-        listing = None
-        try:
-            listing = list_bundles(self._folder)
-        except OSError as error:
-            problems = {
-                "": f"cannot read the models folder {self._folder} as user {os.getuid()}: "
-                f"{error.strerror}"
-            }
-        if listing is not None:
-            self._keep_those_of_lost_folders(listing)
-            problems = listing.problems
-            self.folder_is_empty = not listing.bundles
-        for entry in {*self._problems, *problems}:
-            if self._problems.get(entry) != problems.get(entry):
-                self._permits.problem(entry, problems.get(entry, ""))
-        self._problems = dict(problems)
-        return listing
-
-    def _keep_those_of_lost_folders(self, listing: Listing) -> None:
-        """Count a folder without models as unreadable if it is not the one they were seen in."""
-        for name in ("", *{*self._seen_in, *listing.bundles, *self._loaded}):
-            here = _place(self._folder / name)
-            if name in listing.bundles or (not name and listing.bundles):
-                if here is not None:
-                    self._seen_in[name] = here
-                continue
-            before = self._seen_in.get(name)
-            if here is None or before in (None, here) or (name and name not in self._loaded):
-                continue
-            if not name and not self._loaded:
-                continue
-            lost = [name] if name else list(self._loaded)
-            listing.unreadable.update(lost)
-            listing.problems[name] = (
-                f"{self._folder / name} holds no model and is not the folder that it was, as if "
-                f"its volume were gone: still serving {', '.join(sorted(lost))}; restart the "
-                "server to unload"
-            )
 
     def _candidates(self, name: str, versions: Mapping[int, Path]) -> list[int]:
         """The versions that are to be served if they can be, newest first, and are not loaded."""
@@ -455,12 +413,3 @@ class Repository:
         self._loaded = MappingProxyType(dict(loaded))
         self._permits.serves(tuple(Bundle(m.name, m.version, m.digest) for m in self.models()))
         self._on_change(frozenset(loaded))
-
-
-def _place(folder: Path) -> tuple[int, int] | None:
-    """Device and inode of a folder; None if it is not there."""
-    try:
-        stat = folder.stat()
-    except OSError:
-        return None
-    return (stat.st_dev, stat.st_ino)
