@@ -7,18 +7,19 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of a mask [H, W] whose pixels touch at a side or a corner, all arrays int64 [N].
+    """Pieces of a mask [H, W] whose pixels touch at a side or a corner.
 
     Attributes:
-        area: pixels of each.
-        top, left: first row and column.
-        bottom, right: the row and column after the last.
-        run_row, run_start, run_stop: rows of the pieces' runs, and the columns that each covers.
-        run_piece: which piece each run belongs to.
+        area: int64 [N], pixels of each.
+        top, left: int64 [N], first row and column.
+        bottom, right: int64 [N], the row and column after the last.
+        pixels: int64 [P], where the mask is true, as indices of the flat mask, ascending.
+        piece: int64 [P], which piece each of these pixels belongs to.
     """
 
     area: Integers
@@ -26,29 +27,18 @@ class Pieces:
     left: Integers
     bottom: Integers
     right: Integers
-    run_row: Integers
-    run_start: Integers
-    run_stop: Integers
-    run_piece: Integers
+    pixels: Integers
+    piece: Integers
 
-    def sums(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-        """Returns what the pixels of each piece add up to, of [H, W]: float64 [N]."""
-        total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-        line = self.run_row * values.shape[1]
-        runs = total[line + self.run_stop] - total[line + self.run_start]
-        return np.bincount(self.run_piece, runs, len(self.area)).astype(np.float64)
+    def sums(self, values: npt.NDArray[np.generic]) -> Sums:
+        """Returns what each piece's pixels add up to: float64 [N] of numbers or truths [P]."""
+        return np.bincount(self.piece, values, len(self.area)).astype(np.float64)
 
     def mask(self, wanted: Mask, shape: tuple[int, ...]) -> Mask:
         """Returns bool [H, W], true on the pieces for which `wanted` [N] is true."""
-        rows, width = shape
-        kept = wanted[self.run_piece]
-        # +1 where a run begins and -1 behind its end; one column more, for runs at the right edge.
-        steps = np.zeros(rows * (width + 1), np.int8)
-        line = self.run_row[kept] * (width + 1)
-        steps[line + self.run_start[kept]] = 1
-        steps[line + self.run_stop[kept]] = -1
-        filled: Mask = np.cumsum(steps, dtype=np.int8).reshape(rows, width + 1)[:, :width] > 0
-        return filled
+        drawn = np.zeros(shape[0] * shape[1], bool)
+        drawn[self.pixels[wanted[self.piece]]] = True
+        return drawn.reshape(shape)
 
 
 def pieces_of(mask: Mask) -> Pieces:
@@ -58,10 +48,16 @@ def pieces_of(mask: Mask) -> Pieces:
     either (Shiloach and Vishkin's hooking and pointer jumping, a few passes over all runs).
     """
     height, width = mask.shape
-    steps = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)
-    row, start = np.nonzero(steps == 1)
-    stop = np.nonzero(steps == -1)[1]
-    # Keys that grow from row to row: two columns between rows keep those from touching.
+    pixels = np.flatnonzero(mask)
+    rows = pixels // width
+    # One column more, so that the end of a row is no neighbour of the beginning of the next.
+    places = pixels + rows
+    begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+    lengths = np.diff(begins, append=len(pixels))
+    row = rows[begins]
+    start = pixels[begins] - row * width
+    stop = start + lengths
+    # Keys that grow from row to row: two columns between rows keep runs of different rows apart.
     line = row * (width + 2)
     above = line - (width + 2)
     first = np.searchsorted(line + stop, above + start)  # the first run that ends at it or later
@@ -69,8 +65,7 @@ def pieces_of(mask: Mask) -> Pieces:
     touching = np.maximum(last - first, 0)
     lower = np.repeat(np.arange(len(row)), touching)
     offset = np.arange(len(lower)) - np.repeat(np.cumsum(touching) - touching, touching)
-    upper = np.repeat(first, touching) + offset
-    label = _joined(len(row), lower, upper)
+    label = _joined(len(row), lower, np.repeat(first, touching) + offset)
     _, piece = np.unique(label, return_inverse=True)
     count = int(piece.max()) + 1 if len(piece) else 0
     top, left = np.full(count, height), np.full(count, width)
@@ -79,8 +74,9 @@ def pieces_of(mask: Mask) -> Pieces:
     np.minimum.at(left, piece, start)
     np.maximum.at(bottom, piece, row + 1)
     np.maximum.at(right, piece, stop)
-    area = np.bincount(piece, stop - start, count).astype(np.int64)
-    return Pieces(area, top, left, bottom, right, row, start, stop, piece)
+    of_pixels = np.repeat(piece, lengths)
+    area = np.bincount(of_pixels, minlength=count)
+    return Pieces(area, top, left, bottom, right, pixels, of_pixels)
 
 
 def _joined(count: int, one: Integers, other: Integers) -> Integers:

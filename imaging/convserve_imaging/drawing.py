@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_imaging.components import Pieces, pieces_of
-from convserve_imaging.ground import Levels, Mask, closed, holds_square, lowered
+from convserve_imaging.ground import Levels, Mask, closed, holds_square
 
 LEAST_CONTRAST = 24  # of 255, between ink and ground; less is a blank sheet
 
@@ -25,11 +25,17 @@ _NOISE = 5 / 0.67
 #: Share of a piece's outline at which the ground itself falls by half of the ink's contrast. What
 #: is beyond is then as dark as the piece: it is a part of something larger than strokes are.
 _MOST_TORN = 0.12
+_DIRECTIONS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right)
 
-_NEAR = 0.3  # of the digit's longer side; as far as a stroke may be from the others
+#: Of the square of their longer side, the pixels of strokes; lines of paper have fewer.
+_LINES = 0.06
+_HAIR = 0.025  # the same, of lines that end somewhere
+
+_NEAR = 0.4  # of the digit's longer side; as far as a stroke may be from the others
 _LEAST_STROKE = 0.02  # of the digit's area; less is dust
-_CLEAR = 0.08  # of its longer side, a gap from top to bottom that no digit has
-_TALL = 0.6  # of its longer side, what is beside it and a digit too
+_CLEAR = 0.12  # of its longer side, a gap from top to bottom as digits in a row have
+_ALIKE = 0.7  # of the taller's height, the shorter of digits in a row
+_ABREAST = 0.6  # of the shorter's height, what two in a row have at the same height
 _OTHER = 0.5  # of its longer side, what is not near it and a digit too
 _SAME_INK = 0.25  # of its ink, the least of another digit
 
@@ -51,8 +57,8 @@ class Drawing:
         strokes: bool [H, W].
         box: of the strokes: first row and column, row and column after the last.
         torn: whether they are parts of something larger.
-        through: whether they go from one side of the picture to the other.
-        others: pieces that may be other digits.
+        lines: whether they are thin lines from one side of the picture to the other.
+        others: whether there are pieces that may be other digits.
         clutter: pixels as strong as the strokes elsewhere, as a share of those of the strokes.
         largest: share of all pieces' pixels that the largest piece has.
         whole: whether the picture was read with one ground, and all of it is the digit.
@@ -67,8 +73,8 @@ class Drawing:
     strokes: Mask
     box: Box
     torn: bool
-    through: bool
-    others: int
+    lines: bool
+    others: bool
     clutter: float
     largest: float
     whole: bool
@@ -101,6 +107,11 @@ def strength(grey: Levels, ground: Levels, darkest: float) -> Strength:
     return np.asarray(below / np.maximum(ground, np.float32(darkest)), dtype=np.float32)
 
 
+def nth_strongest(ink: Strength, rank: int) -> float:
+    """Returns the level that so many pixels have or exceed, counted from 1."""
+    return float(np.partition(ink, -rank, axis=None)[-rank])
+
+
 def drawn(picture: Levels, light: bool, window: int | None) -> Drawing | None:
     """Returns the strokes of the most likely digit of one sense; None if nothing stands out.
 
@@ -115,7 +126,7 @@ def drawn(picture: Levels, light: bool, window: int | None) -> Drawing | None:
     darkest = max(1.0, _DARKEST_PAPER * float(ground.max()))
     ink = strength(grey, ground, darkest)
     # The strongest pixels of all are specks as likely as strokes.
-    strongest = float(np.partition(ink, -1 - ink.size // 2500, axis=None)[-1 - ink.size // 2500])
+    strongest = nth_strongest(ink, 1 + ink.size // 2500)
     grain, spread = _grain(ink, _THRESHOLDS[0] * strongest)
     contrast = strongest - grain
     if contrast * float(ground.max()) < LEAST_CONTRAST or contrast <= _NOISE * spread:
@@ -123,18 +134,22 @@ def drawn(picture: Levels, light: bool, window: int | None) -> Drawing | None:
     for threshold in _THRESHOLDS:
         mask = ink > grain + max(threshold * contrast, _NOISE * spread)
         pieces = pieces_of(mask)
-        core = pieces.sums(np.where(ink > grain + _CORE * contrast, ink, 0))
+        levels = ink.ravel()[pieces.pixels]
+        core = pieces.sums(np.where(levels > grain + _CORE * contrast, levels, 0))
         through, touching = _at_border(pieces, picture.shape)
+        sides = np.maximum(pieces.bottom - pieces.top, pieces.right - pieces.left)
+        thin = np.where(through, _LINES, _HAIR)
+        lines = pieces.area < thin * sides * sides
         if window is not None:
-            core *= np.where(through, 0.05, np.where(touching, 0.3, 1.0))
+            core *= np.where(lines, 0.05, np.where(touching & ~through, 0.3, 1.0))
             torn = _torn(pieces, mask, ground, contrast)
             core *= np.where(torn, 0.02, 1.0)
         else:
             torn = np.zeros(len(core), bool)
         main = int(core.argmax())
-        if window is None or not through[main]:
+        if window is None or not lines[main]:
             break
-    mine, others = _sorted(pieces, core, main, through | torn, touching)
+    mine, others = _sorted(pieces, core, main, lines | torn, touching)
     if window is None:
         mine = np.ones(len(core), bool)
     strokes = pieces.mask(mine, picture.shape)
@@ -154,9 +169,9 @@ def drawn(picture: Levels, light: bool, window: int | None) -> Drawing | None:
             int(pieces.right[mine].max()),
         ),
         torn=bool(torn[main]),
-        through=bool(through[main]),
-        others=int(others.sum()) if window is not None else 0,
-        clutter=float(pieces.area[~mine & ~through & ~others].sum() / max(inside, 1)),
+        lines=bool(lines[main]),
+        others=window is not None and bool(others.any()),
+        clutter=float(pieces.area[~mine & ~lines & ~others].sum() / max(inside, 1)),
         largest=float(pieces.area.max() / max(pieces.area.sum(), 1)),
         whole=window is None,
     )
@@ -188,14 +203,18 @@ def _at_border(pieces: Pieces, shape: tuple[int, ...]) -> tuple[Mask, Mask]:
 
 def _torn(pieces: Pieces, mask: Mask, ground: Levels, contrast: float) -> Mask:
     """Returns which pieces are parts of something larger, by the ground around them: bool [N]."""
-    around = np.pad(mask, 1)
-    inner = around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
-    outline = mask & ~inner
-    row, column = np.nonzero(outline)
-    high = ground[row, column].astype(np.float32)
-    falling = np.zeros(mask.shape, bool)
-    falling[row, column] = high - lowered(ground, 2)[row, column] > 0.5 * contrast * high
-    torn: Mask = pieces.sums(falling) > _MOST_TORN * pieces.sums(outline)
+    columns = mask.shape[1] + 4
+    at = (pieces.pixels // mask.shape[1] + 2) * columns + pieces.pixels % mask.shape[1] + 2
+    around = np.pad(mask, 2).ravel()
+    inside = around[at - 1] & around[at + 1] & around[at - columns] & around[at + columns]
+    outline = np.flatnonzero(~inside)
+    levels = np.pad(ground, 2, mode="edge").ravel()
+    here = at[outline]
+    beyond = [levels[here + 2 * down * columns + 2 * right] for down, right in _DIRECTIONS]
+    high = levels[here].astype(np.float32)
+    falling = np.zeros(len(at), bool)
+    falling[outline] = high - np.min(beyond, axis=0) > 0.5 * contrast * high
+    torn: Mask = pieces.sums(falling) > _MOST_TORN * pieces.sums(~inside)
     return torn
 
 
@@ -204,18 +223,21 @@ def _sorted(
 ) -> tuple[Mask, Mask]:
     """Returns which pieces belong to the digit of the main one, and which to other digits."""
     heights, widths = pieces.bottom - pieces.top, pieces.right - pieces.left
-    sides = np.maximum(heights, widths)
-    side = sides[main]
-    beside = np.maximum(pieces.left, pieces.left[main]) - np.minimum(
-        pieces.right, pieces.right[main]
-    )
-    below = np.maximum(pieces.top, pieces.top[main]) - np.minimum(
-        pieces.bottom, pieces.bottom[main]
-    )
-    far = np.maximum(beside, below) > _NEAR * side
-    others = (sides >= _OTHER * side) & (core >= _SAME_INK * core[main]) & ~touching & ~never
-    others &= far | ((beside > _CLEAR * side) & (heights >= _TALL * side))
-    others[main] = False
-    mine = ~far & (pieces.area >= _LEAST_STROKE * pieces.area[main]) & ~never
-    mine[main] = True
-    return mine, others
+    digits = (core >= _SAME_INK * core[main]) & ~touching & ~never
+    large = (pieces.area >= _LEAST_STROKE * pieces.area[main]) & ~never
+    mine = np.arange(len(core)) == main
+    while True:
+        top, bottom = pieces.top[mine].min(), pieces.bottom[mine].max()
+        left, right = pieces.left[mine].min(), pieces.right[mine].max()
+        height, side = bottom - top, max(bottom - top, right - left)
+        beside = np.maximum(pieces.left - right, left - pieces.right)
+        below = np.maximum(pieces.top - bottom, top - pieces.bottom)
+        far = np.maximum(beside, below) > _NEAR * side
+        shorter, taller = np.minimum(heights, height), np.maximum(heights, height)
+        abreast = (beside > _CLEAR * side) & (shorter >= _ALIKE * taller)
+        abreast &= -below >= _ABREAST * shorter
+        others = digits & ~mine & (abreast | (far & (np.maximum(heights, widths) >= _OTHER * side)))
+        grown = mine | (large & ~far & ~others)
+        if np.array_equal(grown, mine):
+            return mine, others
+        mine = grown

@@ -29,11 +29,6 @@ def closed(grey: Levels, window: int) -> Levels:
     return _of_squares(_of_squares(beyond, window, np.maximum), window, np.minimum)
 
 
-def lowered(levels: Levels, reach: int) -> Levels:
-    """Returns the least level within so many rows and columns of each pixel: uint8 [H, W]."""
-    return _of_squares(np.pad(levels, reach, mode="edge"), 2 * reach + 1, np.minimum)
-
-
 def widened(mask: Mask, reach: int) -> Mask:
     """Returns a mask [H, W] that grew by so many pixels in all directions."""
     grown: Mask = _of_squares(np.pad(mask, reach), 2 * reach + 1, np.maximum)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from convserve_imaging.drawing import LEAST_CONTRAST, Drawing, drawn, strength
+from convserve_imaging.drawing import LEAST_CONTRAST, Drawing, drawn, nth_strongest, strength
 from convserve_imaging.errors import BlankPictureError, NoDigitError, SeveralDigitsError
 from convserve_imaging.ground import Levels, widened
 
@@ -20,16 +20,18 @@ _CUT_OUT = 28
 #: Of the picture's shorter side: no stroke is so thick. What is, is ground.
 _THICKEST = 1 / 3
 
-_BLOB = 0.4  # of its longer side, what is thicker is no stroke
+_BLOB = 0.5  # of its longer side, what is thicker is no stroke
+_CUT_BLOB = 0.4  # the same of a digit that fills its picture
 _SHEET = 0.33  # the same, where it may be a sheet around a dark digit
 _LEAST_SIDE = 0.03  # of the picture's, and 5 pixels of those searched; what is smaller is dust
-_FILLED = 0.7  # of either side of the picture, what a digit fills that was cut out
+_FILLED = 0.85  # of either side of the picture, what a digit fills that was cut out
 _MOST_CROSSINGS = 8  # strokes of a cut out digit that end at the border; lines of paper are more
 _MOST_BORDER = 0.45  # of the border, ink; a shadow covers more
 _MOST_CLUTTER = 0.7  # of the digit's pixels, as strong as it, elsewhere; paper has hardly any
 _LEAST_RING = 0.3  # of what is around a digit, ground; half of it may be in a shadow
 _FAINT = 0.25  # of the ground, ink; what is fainter and no digit is the grain of a blank sheet
-FAINTEST = 0.01  # of the strongest ink; fainter pixels are ground
+_FAINTEST = 0.01  # of the strongest ink; fainter pixels are ground
+_LOUDEST = 0.3  # of the strongest ink, what may be grain next to a stroke
 _BLANK = "the picture is blank: no digit stands out from its ground"
 _EXPECTED = "expected one handwritten digit, darker or lighter than all around it, got"
 
@@ -78,11 +80,23 @@ def _found(picture: Levels) -> Drawing | None:
     likely = drawn(picture, light, window)
     if light or likely is None or likely.torn or _ring(picture, likely) < 0.9 or _touches(likely):
         likely = _likelier(picture, likely, drawn(picture, not light, window))
-    if likely is None or likely.torn or _touches(likely) or likely.thicker(_SHEET):
+    doubtful = likely is None or likely.torn or _touches(likely) or likely.thicker(_SHEET)
+    if doubtful and _reaches(picture, light):
         whole = drawn(picture, light, None)
         if whole is not None and _fills(whole):
             return whole
     return likely
+
+
+def _reaches(picture: Levels, light: bool) -> bool:
+    """Returns whether what is light, or dark, reaches nearly all sides of the picture."""
+    middle = (int(picture.min()) + int(picture.max())) // 2
+    inked = picture > middle if light else picture < middle
+    rows, columns = np.flatnonzero(inked.any(axis=1)), np.flatnonzero(inked.any(axis=0))
+    return len(rows) > 0 and bool(
+        rows[-1] - rows[0] >= _FILLED * len(picture)
+        and columns[-1] - columns[0] >= _FILLED * picture.shape[1]
+    )
 
 
 def _dark_border(picture: Levels) -> bool:
@@ -97,13 +111,22 @@ def _likelier(picture: Levels, one: Drawing | None, other: Drawing | None) -> Dr
     if one is None or other is None:
         return one or other
     dark, light = (other, one) if one.light else (one, other)
-    if dark.torn != light.torn:
-        return light if dark.torn else dark
+    if _alone(picture, dark) != _alone(picture, light):
+        return dark if _alone(picture, dark) else light
     ring_dark, ring_light = _ring(picture, dark), _ring(picture, light)
     # Between the strokes of light ink are dark shapes; but a sheet on a dark table holds dark ink.
     if light.holds(dark) and ring_light > 0.5 and not light.thicker(_SHEET):
         return light
     return light if ring_light > ring_dark + 0.5 else dark
+
+
+def _alone(picture: Levels, digit: Drawing) -> bool:
+    """Returns whether around the digit there is nothing but its ground."""
+    if digit.torn or digit.lines or digit.clutter > _MOST_CLUTTER:
+        return False
+    if digit.area > picture.size / 2:
+        return _fills(digit)
+    return _ring(picture, digit) >= _LEAST_RING
 
 
 def _ring(picture: Levels, digit: Drawing) -> float:
@@ -131,10 +154,6 @@ def _touches(digit: Drawing) -> bool:
 
 def _fills(digit: Drawing) -> bool:
     """Returns whether the digit fills the picture, as one that somebody cut out."""
-    top, left, bottom, right = digit.box
-    height, width = digit.strokes.shape
-    if bottom - top < _FILLED * height or right - left < _FILLED * width:
-        return False
     drawn_on = digit.strokes
     border = np.concatenate(
         [drawn_on[0], drawn_on[1:, -1], drawn_on[-1, -2::-1], drawn_on[-2:0:-1, 0]]
@@ -144,7 +163,7 @@ def _fills(digit: Drawing) -> bool:
         digit.largest >= 0.5
         and crossings <= _MOST_CROSSINGS
         and float(border.mean()) <= _MOST_BORDER
-        and not digit.thicker(_BLOB)
+        and not digit.thicker(_CUT_BLOB)
     )
 
 
@@ -153,18 +172,12 @@ def _check(picture: Levels, digit: Drawing) -> None:
     top, left, bottom, right = digit.box
     if max(bottom - top, right - left) < max(5, _LEAST_SIDE * max(picture.shape)):
         raise BlankPictureError("the picture is blank but for some dust")
-    alone = digit.whole or not (
-        digit.torn
-        or digit.through
-        or digit.clutter > _MOST_CLUTTER
-        or _ring(picture, digit) < _LEAST_RING
-    )
-    if not alone or digit.thicker(_BLOB):
+    if not (digit.whole or _alone(picture, digit)) or digit.thicker(_BLOB):
         if digit.contrast < _FAINT:
             raise BlankPictureError(_BLANK)
         raise NoDigitError(f"{_EXPECTED} a picture of something else")
     if digit.others:
-        raise SeveralDigitsError(f"{_EXPECTED} {digit.others + 1} digits; cut them apart")
+        raise SeveralDigitsError(f"{_EXPECTED} several digits; cut them apart")
 
 
 def _cut(picture: Levels, digit: Drawing, scale: int) -> Grey:
@@ -176,27 +189,30 @@ def _cut(picture: Levels, digit: Drawing, scale: int) -> Grey:
         min(most, side + margin) for side, most in zip(digit.box[2:], shape, strict=True)
     )
     grey = picture[top * scale : bottom * scale, left * scale : right * scale]
-    grey = _reduced(grey, -(-max(grey.shape) // _CUT))
+    cut_scale = -(-max(grey.shape) // _CUT)
+    grey = _reduced(grey, cut_scale)
     within = (slice(top, bottom), slice(left, right))
     ground = _enlarged(digit.ground[within], grey.shape)
     ink = strength(255 - grey if digit.light else grey, ground, digit.darkest) - digit.grain
     if max(shape) > _CUT_OUT:
         near = widened(digit.strokes, margin)[within]
         ink *= _enlarged(255 * near.astype(np.uint8), grey.shape) > 0
-    exact = max(picture.shape) <= _CUT_OUT
-    rank = 1 if exact else 1 + ink.size // 400
-    strongest = float(np.partition(ink, -rank, axis=None)[-rank])
-    ink[ink <= max(FAINTEST * strongest, digit.faintest)] = 0
+    # A camera sharpens edges: a few pixels may be stronger than the stroke.
+    rank = 1 if max(shape) <= _CUT_OUT else 1 + ink.size // 400
+    strongest = nth_strongest(ink, rank)
+    # The mean of n x n pixels has an n-th of their noise.
+    noise = min(digit.faintest * scale / cut_scale, _LOUDEST * strongest)
+    ink[ink <= max(_FAINTEST * strongest, noise)] = 0
     return np.asarray(np.minimum(ink * (255 / strongest), 255), dtype=np.float32)
 
 
 def _margin(digit: Drawing) -> int:
     """Returns how many pixels around the strokes belong to them, for their soft edges."""
     if digit.faintest:
-        return 2
+        return 1
     # No camera saw it: it may have been enlarged, and have edges as wide as a pixel was.
     top, left, bottom, right = digit.box
-    return 2 + max(bottom - top, right - left) // 12
+    return 1 + max(bottom - top, right - left) // 12
 
 
 def _reduced(picture: Levels, scale: int) -> Levels:
