@@ -98,6 +98,8 @@ class Supervisor:
         self._announced = False
         self._port = 0
         self._engines = -1
+        # When we last listened to the workers.
+        self._awake = 0.0
         # Of the kernel's count, those that are known to have been workers of ours.
         self._oom_kills = 0
         self._last_kills = 0
@@ -116,7 +118,7 @@ class Supervisor:
             self._watch_signals()
             while not self._signals:
                 self._start_due()
-                self._wait()
+                self._wait([self._due(slot) for slot in self._slots if slot.process is None])
                 self._end_hung()
                 if hopeless := self._hopeless():
                     self._end(kill=True)
@@ -186,14 +188,15 @@ class Supervisor:
             "batch_s": choose_batch_s(self._settings, self._memory),
         }
 
-    def _wait(self) -> None:
-        """Wait for messages, the end of a worker, a signal, or until a restart is due."""
+    def _wait(self, until: Sequence[float]) -> None:
+        """Wait for messages, the end of a worker, a signal, or one of these points in time."""
         now = time.monotonic()
-        dues = [self._due(slot) for slot in self._slots if slot.process is None]
-        timeout = max(0.0, min([now + _TICK_S, *dues]) - now) if not self._signals else 0.0
+        timeout = max(0.0, min([now + _TICK_S, *until]) - now)
         self._handle(self._selector.select(timeout))
-        # If we were held up, so were those whose messages we did not read.
-        late_s = time.monotonic() - now - timeout
+        self._awake = time.monotonic()
+        # If we were held up, as all processes of a container that is paused, so were those whose
+        # messages we did not read.
+        late_s = self._awake - now - timeout
         if late_s > _TICK_S:
             for slot in self._running():
                 slot.excuse(late_s)
@@ -283,6 +286,8 @@ class Supervisor:
     def _end_hung(self) -> None:
         """Kill workers that hang, and give up those that not even that ends."""
         now = time.monotonic()
+        if now - self._awake > _TICK_S:
+            return  # held up ourselves since we listened
         for slot in self._running():
             assert slot.process is not None
             if slot.killed:
@@ -384,7 +389,7 @@ class Supervisor:
         end = time.monotonic() + self._settings.grace_s + _KILL_AFTER_S
         forced = False
         while self._running():
-            self._handle(self._selector.select(min(_TICK_S, max(0.0, end - time.monotonic()))))
+            self._wait([end])
             self._end_hung()
             if not forced and (len(self._signals) > 1 or time.monotonic() >= end):
                 log.error("killing %d workers", len(self._running()))

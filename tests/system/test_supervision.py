@@ -203,6 +203,24 @@ def test_worker_that_hangs_is_replaced(start_server: StartServer, front: str) ->
     assert server.terminate() == 0
 
 
+def test_server_that_was_paused_as_a_whole_loses_no_worker(start_server: StartServer) -> None:
+    server = start_server("--workers", "2", "--heartbeat-s", "4")
+    address = server.wait_until_serving()
+    pids = server.worker_pids()
+    everything = [server.process.pid, *pids]
+    for pid in everything:
+        os.kill(pid, signal.SIGSTOP)
+    # Longer than a heartbeat: nothing tells that a process has been stopped for so long.
+    time.sleep(6)
+    for pid in everything:
+        os.kill(pid, signal.SIGCONT)
+    for _ in range(20):
+        assert listed(address) == [1]
+    assert server.worker_pids() == pids
+    assert server.terminate() == 0
+    assert not any("killed" in entry["message"] for entry in server.log)
+
+
 def test_worker_that_hangs_when_the_server_stops_does_not_hold_it_up(
     start_server: StartServer,
 ) -> None:
