@@ -5,6 +5,7 @@ import os
 # ONNX Runtime reports to its maker unless this is set before its import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
+import contextlib
 import faulthandler
 import signal
 import sys
@@ -100,5 +101,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _children() -> set[int]:
     """The ids of our processes; empty where the system does not list them as Linux does."""
-    lists = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for each in lists for pid in each.read_text().split()}
+    children: set[int] = set()
+    for each in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # A thread that has ended since it was listed.
+            children.update(map(int, each.read_text().split()))
+    return children
