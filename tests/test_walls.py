@@ -92,7 +92,7 @@ TRAINER = (
 
 
 SERVER = (
-    {"bundle", "config", "errors", "logs"},
+    {"bundle", "config", "errors", "logs", "standard_streams"},
     {"front", "host"},
     {"batching", "engines"},
     {"decode"},

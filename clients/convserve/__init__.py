@@ -11,8 +11,12 @@ with Client("localhost:50051") as client:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Half of gRPC's support of forks is on by default, and harms calls that are in flight: forks.py.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 if TYPE_CHECKING:
     from convserve.async_client import AsyncClient
@@ -24,10 +28,12 @@ if TYPE_CHECKING:
         ConvserveError,
         DeadlineExceeded,
         FieldViolation,
+        ForkedProcess,
         InvalidRequest,
         MessageTooLarge,
         ModelNotFound,
         NotSupported,
+        OtherEventLoop,
         PermissionDenied,
         ServerBusy,
         ServerFault,
@@ -49,6 +55,7 @@ __all__ = [
     "ConvserveError",
     "DeadlineExceeded",
     "FieldViolation",
+    "ForkedProcess",
     "Guess",
     "Health",
     "InvalidRequest",
@@ -56,6 +63,7 @@ __all__ = [
     "ModelInfo",
     "ModelNotFound",
     "NotSupported",
+    "OtherEventLoop",
     "PermissionDenied",
     "Result",
     "ServerBusy",
@@ -78,6 +86,7 @@ _HOMES = {
     "ConvserveError": "errors",
     "DeadlineExceeded": "errors",
     "FieldViolation": "errors",
+    "ForkedProcess": "errors",
     "Guess": "results",
     "Health": "health",
     "InvalidRequest": "errors",
@@ -85,6 +94,7 @@ _HOMES = {
     "ModelInfo": "models",
     "ModelNotFound": "errors",
     "NotSupported": "errors",
+    "OtherEventLoop": "errors",
     "PermissionDenied": "errors",
     "Result": "results",
     "ServerBusy": "errors",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,25 +14,34 @@ import grpc.aio
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from convserve import forks
+from convserve.address import DEFAULT_SERVER
+from convserve.arguments import seconds, text
 from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
-from convserve.calls import Images, Question, checked, split, split_images
+from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
-from convserve.errors import Cancelled, ClientClosed, ConvserveError, ModelNotFound
+from convserve.encoded import File, is_bytes
+from convserve.errors import (
+    Cancelled,
+    ClientClosed,
+    ConvserveError,
+    ModelNotFound,
+    OtherEventLoop,
+)
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.models import ModelInfo, find_model, only_model, read_models
+from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
     Settings,
-    checked_timeout_s,
 )
 from convserve.statuses import translated
 from convserve_protos import classifier_pb2, classifier_pb2_grpc
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Stubs:
+    loop: asyncio.AbstractEventLoop
     channel: grpc.aio.Channel
     classifier: ClassifierAsyncStub
     health: Any  # grpcio-health-checking has no types.
@@ -51,7 +61,8 @@ class _Stubs:
 class AsyncClient:
     """Asks a Convserve server what is in pictures, from an event loop.
 
-    One client serves any number of tasks of the loop in which it was first used.
+    One client serves any number of tasks of the event loop in which it was first used; in another
+    one all calls raise OtherEventLoop. As for Client, none outlives a fork.
 
         async with AsyncClient("localhost:50051") as client:
             print((await client.classify(digit)).label)
@@ -116,11 +127,12 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify.
         """
-        return await self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+        calls = split(pixels, self._settings)
+        return await self._ask(calls, model, version, top_k, self._deadline(timeout))
 
     async def classify_images(
         self,
-        images: bytes | Sequence[bytes],
+        images: File | Sequence[File],
         *,
         model: str | None = None,
         version: int | None = None,
@@ -130,7 +142,8 @@ class AsyncClient:
         """Classifies one picture file or many; as Client.classify_images.
 
         Args:
-            images: The bytes of one file, or of several in a sequence.
+            images: As for Client.classify_images. Paths are read, and pictures of Pillow encoded,
+                in another thread.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.
@@ -139,8 +152,13 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify_images.
         """
-        calls = split_images(images, self._settings)
-        return await self._ask(calls, model, version, top_k, timeout)
+        deadline = self._deadline(timeout)
+        kind = await self._kind(model, version, deadline) if has_pictures(images) else ""
+        if is_bytes(images):
+            calls = split_images(images, self._settings)
+        else:  # Files are read and pictures encoded, which is no work for the event loop.
+            calls = await asyncio.to_thread(split_images, images, self._settings, kind)
+        return await self._ask(calls, model, version, top_k, deadline)
 
     async def stream(
         self,
@@ -204,7 +222,7 @@ class AsyncClient:
         try:
             with self._calling(deadline):
                 reply = await self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=service),
+                    health_pb2.HealthCheckRequest(service=text("service", service)),
                     timeout=deadline.left_s(),
                     wait_for_ready=self._settings.wait_for_ready,
                 )
@@ -215,8 +233,9 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connection; calls under way in other tasks raise Cancelled."""
         self._closed = True
-        if self._opened is not None:
-            await self._opened.channel.close()
+        if self._opened is None or forks.is_child():
+            return
+        await self._opened.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,14 +250,26 @@ class AsyncClient:
 
     def _stubs(self) -> _Stubs:
         # A channel belongs to the loop that runs when it is made, so not before the first call.
+        forks.use()
         if self._opened is None:
-            channel = grpc.aio.insecure_channel(self._settings.server, options=channel_options())
+            server = self._settings.server
+            channel = grpc.aio.insecure_channel(server, options=channel_options(server))
+            forks.hold(channel)
             self._opened = _Stubs(
+                asyncio.get_running_loop(),
                 channel,
                 classifier_pb2_grpc.ClassifierStub(channel),
                 health_pb2_grpc.HealthStub(channel),
             )
+        self._check_loop(self._opened)
         return self._opened
+
+    def _check_loop(self, opened: _Stubs) -> None:
+        if opened.loop is not asyncio.get_running_loop():
+            raise OtherEventLoop(
+                f"this client of {self._settings.server} belongs to the event loop in which it was"
+                " first used: make one in each loop, as in each asyncio.run()"
+            )
 
     async def _ask(
         self,
@@ -246,9 +277,8 @@ class AsyncClient:
         model: str | None,
         version: int | None,
         top_k: int | None,
-        timeout: float | None,
+        deadline: Deadline,
     ) -> Classification:
-        deadline = self._deadline(timeout)
         question = await self._question(model, version, top_k, deadline)
         with self._calling(deadline):
             stub = self._stubs().classifier
@@ -257,18 +287,21 @@ class AsyncClient:
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
-            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
         )
 
     async def _question(
         self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
+        asked = Question.of(model, version, top_k)
+        named = asked.model or self._settings.model or self._only_model
+        if not named:
             named = self._only_model = only_model(await self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        return replace(asked, model=named)
+
+    async def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
+        asked = Question.of(model or self._settings.model, version, None)
+        return find_model(await self._models(deadline), asked.model, asked.version).kind
 
     async def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):

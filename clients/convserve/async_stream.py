@@ -7,8 +7,9 @@ import itertools
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING
 
+from convserve import forks
 from convserve.errors import Cancelled
-from convserve.ledger import Item, Ledger, Outcome
+from convserve.ledger import Item, Ledger, Outcome, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class AsyncStream:
             DeadlineExceeded: An answer is overdue.
             Exception: Whatever stopped the sending or the receiving.
         """
+        forks.hold(call)
         reader = asyncio.create_task(self._read(call))
         try:
             while True:
+                forks.use()
                 # Outside of try: the error of an overdue answer is a TimeoutError, too.
                 patience_s = self._ledger.patience_s()
                 try:
@@ -78,9 +81,10 @@ class AsyncStream:
                 yield event
                 self._slots.release()
         finally:
-            call.cancel()
-            reader.cancel()
-            await asyncio.gather(reader, return_exceptions=True)
+            if not forks.is_child():
+                call.cancel()
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, call: Call) -> None:
         try:
@@ -100,5 +104,5 @@ async def _async_iterator(items: Iterable[Item] | AsyncIterable[Item]) -> AsyncI
         async for item in items:
             yield item
     else:
-        for item in items:
+        for item in iterator_of(items):
             yield item

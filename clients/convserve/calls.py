@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from convserve.encoded import Encoded, as_images
-from convserve.errors import InvalidRequest
+from convserve.arguments import integer, text
+from convserve.encoded import Encoded, File, as_images
 from convserve.pixels import Batch, as_batch
 from convserve.settings import Settings
 from convserve_protos import classifier_pb2
@@ -31,6 +30,24 @@ class Question:
     model: str
     version: int | None
     top_k: int | None
+
+    @classmethod
+    def of(cls, model: object, version: object, top_k: object) -> Question:
+        """Returns the question for what a caller passed; the server judges what it means.
+
+        Args:
+            model: Name, a str; "" for None.
+            version: An integer, or None.
+            top_k: An integer, or None.
+
+        Raises:
+            InvalidRequest: One of them is of another kind, or the protocol cannot carry it.
+        """
+        return cls(
+            "" if model is None else text("model", model),
+            None if version is None else integer("version", version, 1, 2**64 - 1),
+            None if top_k is None else integer("top_k", top_k, 1, 2**32 - 1),
+        )
 
     def request(self, images: Images, request_id: str = "") -> classifier_pb2.ClassifyRequest:
         """Returns the message that asks this of the images of one call."""
@@ -68,42 +85,28 @@ def split(pixels: npt.ArrayLike, settings: Settings) -> Sequence[Batch]:
     return [batch[start : start + images_per_call] for start in starts]
 
 
-def split_images(images: bytes | Sequence[bytes], settings: Settings) -> Sequence[Encoded]:
+def split_images(
+    images: File | Sequence[File], settings: Settings, kind: str = ""
+) -> Sequence[Encoded]:
     """Splits encoded images into calls that are not too large, in their order.
 
     Args:
         images: As for encoded.as_images.
         settings: Says how much one call may hold; an image that is more goes alone.
+        kind: As for encoded.as_images.
 
     Returns:
         The images of each call; their bytes are not copied.
 
     Raises:
-        InvalidRequest: The images are not what is taken.
+        ConvserveError, OSError: As encoded.as_images.
     """
     calls: list[list[bytes]] = []
     room = 0
-    for image in as_images(images):
+    for image in as_images(images, kind):
         if len(image) > room or len(calls[-1]) == settings.max_images_per_call:
             calls.append([])
             room = settings.max_bytes_per_call
         calls[-1].append(image)
         room -= len(image)
     return [tuple(call) for call in calls]
-
-
-def checked(field: str, value: int | None, bits: int) -> int | None:
-    """Returns an optional field as the protocol can carry it; the server judges what it means.
-
-    Raises:
-        InvalidRequest: It is no integer, or does not fit into so many bits without a sign.
-    """
-    if value is None:
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise InvalidRequest.of(field, f"was {value!r}; an integer is taken") from error
-    if not 0 <= number < 2**bits:
-        raise InvalidRequest.of(field, f"was {number}; 1 to {2**bits - 1} is taken")
-    return number

@@ -1,8 +1,10 @@
-"""How the client uses its connections: retries, balancing, keepalive, sizes of messages."""
+"""How the client uses its connections: retries, balancing, keepalive, sizes, proxies."""
 
 from __future__ import annotations
 
 import json
+
+from convserve.address import is_local
 
 # Replies come from a server that the caller chose; requests are limited by the server.
 MAX_REPLY_BYTES = 16 * 2**20
@@ -50,11 +52,13 @@ SERVICE_CONFIG = {
 }
 
 
-def channel_options() -> list[tuple[str, str | int]]:
-    """Returns the options of a gRPC channel, the same for both clients."""
+def channel_options(server: str) -> list[tuple[str, str | int]]:
+    """Returns the options of a gRPC channel to a server, the same for both clients."""
     return [
         ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         ("grpc.enable_retries", 1),
+        # gRPC reads http_proxy even for this machine, which no proxy elsewhere can connect to.
+        ("grpc.enable_http_proxy", 0 if is_local(server) else 1),
         # Otherwise clients of one process share connections: a new client then meets the failed one
         # of a closed client, and a second client brings no second connection.
         ("grpc.use_local_subchannel_pool", 1),

@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 import numpy.typing as npt
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convserve.calls import Images, Question, checked, split, split_images
+from convserve import forks
+from convserve.address import DEFAULT_SERVER
+from convserve.arguments import seconds, text
+from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
 from convserve.deadline import Deadline
+from convserve.encoded import File
 from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
 from convserve.flight import call_all
 from convserve.health import Health, health_from_error, read_health
 from convserve.ledger import Item, Ledger, Outcome
-from convserve.models import ModelInfo, only_model, read_models
+from convserve.models import ModelInfo, find_model, only_model, read_models
+from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import (
-    DEFAULT_SERVER,
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
     Settings,
-    checked_timeout_s,
 )
 from convserve.statuses import translated
 from convserve.stream import Stream
 from convserve_protos import classifier_pb2, classifier_pb2_grpc
+
+if TYPE_CHECKING:
+    from convserve_protos.classifier_pb2_grpc import ClassifierStub
+
+
+@dataclass(frozen=True, slots=True)
+class _Stubs:
+    channel: grpc.Channel
+    classifier: ClassifierStub
+    health: Any  # grpcio-health-checking has no types.
 
 
 class Client:
     """Asks a Convserve server what is in pictures.
 
     One client serves any number of threads; it holds one connection to each server behind the name.
+    A client that was made before a fork serves the child if nothing was asked before it; otherwise
+    all calls there raise ForkedProcess at once, those of other clients too.
 
         with Client("localhost:50051") as client:
             print(client.classify(digit).label)
@@ -58,8 +75,10 @@ class Client:
         """Makes a client; the connection is made when it is first needed.
 
         Args:
-            server: HOST:PORT, or another target of gRPC's name syntax. Several addresses behind one
-                name ("dns:///classifier:50051") are used in turn.
+            server: HOST:PORT, or another form of address.checked_server. Several addresses behind
+                one name ("dns:///classifier:50051") are used in turn. Calls go through the proxy
+                that grpc_proxy, https_proxy or http_proxy names, unless no_grpc_proxy or no_proxy
+                excepts the host; never to this machine.
             model: Name of the model for calls that name none. None: the only one that the server
                 has, which costs one more call the first time.
             timeout: Longest wait for an answer, in seconds, for all that a call of this library
@@ -82,9 +101,8 @@ class Client:
             max_bytes_per_call=max_bytes_per_call,
             max_in_flight=max_in_flight,
         )
-        self._channel = grpc.insecure_channel(server, options=channel_options())
-        self._classifier = classifier_pb2_grpc.ClassifierStub(self._channel)
-        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._opened: _Stubs | None = None
+        self._lock = threading.Lock()
         self._only_model: str | None = None
         self._closed = False
 
@@ -123,11 +141,12 @@ class Client:
             ServerBusy: The server's queue stayed full through all tries.
             ConvserveError: Whatever else went wrong; see errors.py.
         """
-        return self._ask(split(pixels, self._settings), model, version, top_k, timeout)
+        calls = split(pixels, self._settings)
+        return self._ask(calls, model, version, top_k, self._deadline(timeout))
 
     def classify_images(
         self,
-        images: bytes | Sequence[bytes],
+        images: File | Sequence[File],
         *,
         model: str | None = None,
         version: int | None = None,
@@ -140,8 +159,13 @@ class Client:
         an answer.
 
         Args:
-            images: The bytes of a file, or of several in a sequence: JPEG for models of
-                photographs, JPEG or PNG for models of digits and of pixels.
+            images: One picture, or several in a sequence. Each is the bytes of a file or the Path
+                of one, JPEG for models of photographs, JPEG or PNG for models of digits and of
+                pixels; or a picture of Pillow, turned as its Exif orientation says and sent as
+                PNG. For models of photographs it is sent as JPEG of quality 95, 4:4:4, which may
+                change its values by a few levels; the bytes of the file it came from lose nothing.
+                Pictures of Pillow cost one more call, which asks for the kind of the model. All
+                files of a request are in memory at once.
             model: As for classify.
             version: As for classify.
             top_k: As for classify.
@@ -149,11 +173,15 @@ class Client:
 
         Raises:
             BadImage: The only image of the request cannot be used; its reason says why.
-            InvalidRequest: Something is not bytes, or an argument is not what is taken.
-            MessageTooLarge: An image is larger than the server takes.
+            InvalidRequest: Something is no picture, or an argument is not what is expected.
+            MessageTooLarge: An image is larger than the server takes, or over 64 MiB.
+            OSError: The file of a Path cannot be read.
             ConvserveError: As classify.
         """
-        return self._ask(split_images(images, self._settings), model, version, top_k, timeout)
+        deadline = self._deadline(timeout)
+        kind = self._kind(model, version, deadline) if has_pictures(images) else ""
+        calls = split_images(images, self._settings, kind)
+        return self._ask(calls, model, version, top_k, deadline)
 
     def stream(
         self,
@@ -168,11 +196,13 @@ class Client:
 
         At most max_in_flight items have been taken and not yet given back, so memory stays flat.
         The items are read in another thread, so a slow source holds up no answer. Calls on a
-        stream are not tried again.
+        stream are not tried again. A loop that is left early leaves the stream open until close()
+        of what this returns, or until nothing refers to it; it keeps no process from ending.
 
         Args:
             items: Each is one image or several and one message, not split: pixels as in classify,
-                or the bytes of files as in classify_images.
+                or the bytes or Paths of files as in classify_images. A picture of Pillow is pixels
+                here.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes. None: all.
@@ -192,7 +222,7 @@ class Client:
         ledger = Ledger(question, self._settings, deadline.timeout_s)
         stream = Stream(items, ledger, self._settings.max_in_flight)
         with self._calling(deadline):
-            call = self._classifier.StreamClassify(
+            call = self._stubs().classifier.StreamClassify(
                 stream.requests(), wait_for_ready=self._settings.wait_for_ready
             )
             yield from stream.outcomes(call)
@@ -219,8 +249,8 @@ class Client:
         deadline = self._deadline(timeout)
         try:
             with self._calling(deadline):
-                reply = self._health.Check(
-                    health_pb2.HealthCheckRequest(service=service),
+                reply = self._stubs().health.Check(
+                    health_pb2.HealthCheckRequest(service=text("service", service)),
                     timeout=deadline.left_s(),
                     wait_for_ready=self._settings.wait_for_ready,
                 )
@@ -231,7 +261,11 @@ class Client:
     def close(self) -> None:
         """Closes the connection; calls under way in other threads raise Cancelled."""
         self._closed = True
-        self._channel.close()
+        if forks.is_child():
+            return
+        with self._lock:
+            if self._opened is not None:
+                self._opened.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -244,38 +278,58 @@ class Client:
     ) -> None:
         self.close()
 
+    def _stubs(self) -> _Stubs:
+        # Not before the first call, so that processes forked before it have each their own.
+        forks.use()
+        with self._lock:
+            if self._closed:
+                raise ClientClosed(self._closed_message())
+            if self._opened is None:
+                server = self._settings.server
+                channel = grpc.insecure_channel(server, options=channel_options(server))
+                forks.hold(channel)
+                self._opened = _Stubs(
+                    channel,
+                    classifier_pb2_grpc.ClassifierStub(channel),
+                    health_pb2_grpc.HealthStub(channel),
+                )
+            return self._opened
+
     def _ask(
         self,
         calls: Sequence[Images],
         model: str | None,
         version: int | None,
         top_k: int | None,
-        timeout: float | None,
+        deadline: Deadline,
     ) -> Classification:
-        deadline = self._deadline(timeout)
         question = self._question(model, version, top_k, deadline)
         with self._calling(deadline):
-            replies = call_all(self._classifier, calls, question, deadline, self._settings)
+            stub = self._stubs().classifier
+            replies = call_all(stub, calls, question, deadline, self._settings)
         return read_replies(replies, list(map(len, calls)), question, deadline.spent_us())
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
-            self._settings.timeout_s if timeout is None else checked_timeout_s(timeout)
+            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
         )
 
     def _question(
         self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
     ) -> Question:
-        checked_version = checked("version", version, bits=64)
-        checked_top_k = checked("top_k", top_k, bits=32)
-        named = model or self._settings.model or self._only_model
-        if named is None:
+        asked = Question.of(model, version, top_k)
+        named = asked.model or self._settings.model or self._only_model
+        if not named:
             named = self._only_model = only_model(self._models(deadline))
-        return Question(named, checked_version, checked_top_k)
+        return replace(asked, model=named)
+
+    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
+        asked = Question.of(model or self._settings.model, version, None)
+        return find_model(self._models(deadline), asked.model, asked.version).kind
 
     def _models(self, deadline: Deadline) -> list[ModelInfo]:
         with self._calling(deadline):
-            reply = self._classifier.ListModels(
+            reply = self._stubs().classifier.ListModels(
                 classifier_pb2.ListModelsRequest(),
                 timeout=deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
@@ -284,9 +338,8 @@ class Client:
 
     @contextmanager
     def _calling(self, deadline: Deadline) -> Iterator[None]:
-        closed = f"the client of {self._settings.server} is closed"
         if self._closed:
-            raise ClientClosed(closed)
+            raise ClientClosed(self._closed_message())
         try:
             with translated(self._settings.server, deadline):
                 yield
@@ -296,5 +349,8 @@ class Client:
         except ValueError as error:
             # What grpc raises if another thread closed the channel since the look above.
             if self._closed and not isinstance(error, ConvserveError):
-                raise ClientClosed(closed) from error
+                raise ClientClosed(self._closed_message()) from error
             raise
+
+    def _closed_message(self) -> str:
+        return f"the client of {self._settings.server} is closed"

@@ -14,7 +14,9 @@ ConvserveError
 ├── NotSupported        the server does not know this call
 ├── ServerFault         a fault inside the server; carries the id that stands in its log
 ├── UnexpectedReply     the reply does not fit the request: client and server disagree
-└── ClientClosed        the client was used after close()
+├── ClientClosed        the client was used after close()
+├── ForkedProcess       gRPC was used before this process was forked, and does not outlive that
+└── OtherEventLoop      the AsyncClient was used in another event loop before
 """
 
 from __future__ import annotations
@@ -84,6 +86,11 @@ class InvalidRequest(ConvserveError, ValueError):
     def of(cls, field: str, description: str) -> InvalidRequest:
         """Returns the error for one field, found before anything was sent."""
         return cls(f"{field}: {description}", violations=(FieldViolation(field, description),))
+
+    @classmethod
+    def expected(cls, field: str, expected: str, got: str) -> InvalidRequest:
+        """Returns the error for one field that is not what it has to be."""
+        return cls.of(field, f"expected {expected}, got {got}")
 
 
 class BadImage(InvalidRequest):
@@ -160,3 +167,11 @@ class UnexpectedReply(ConvserveError):
 
 class ClientClosed(ConvserveError):
     """The client was used after close()."""
+
+
+class ForkedProcess(ConvserveError):
+    """This process was forked from one that had used gRPC, which cannot be used here."""
+
+
+class OtherEventLoop(ConvserveError):
+    """The AsyncClient belongs to the event loop in which it was first used, and this is another."""

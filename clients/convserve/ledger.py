@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias, cast
 
 import grpc
 import numpy.typing as npt
 
 from convserve.calls import Images, Question, split, split_images
-from convserve.encoded import is_encoded
+from convserve.encoded import File, is_encoded
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -25,8 +27,21 @@ from convserve.settings import Settings
 from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
 
-Item = npt.ArrayLike | bytes | Sequence[bytes]
-"""What a stream takes: pixels of images, or the bytes of one file or of several."""
+Item: TypeAlias = "npt.ArrayLike | File | Sequence[File]"
+"""What a stream takes: pixels of images, or one file or several."""
+
+
+def iterator_of(items: object) -> Iterator[Item]:
+    """Returns an iterator over the items of a stream.
+
+    Raises:
+        InvalidRequest: There is none, or it would give the characters of a text, or bytes.
+    """
+    if not isinstance(items, (str, bytes, bytearray, memoryview)):
+        with contextlib.suppress(TypeError):
+            return iter(items)  # type: ignore[call-overload, no-any-return]  # That is tried.
+    raise InvalidRequest.expected("items", "an iterable of images", type(items).__name__)
+
 
 Outcome = Classification | ConvserveError
 
@@ -125,12 +140,12 @@ class Ledger:
         if is_encoded(item):
             field, calls = "images", split_images(item, self._settings)
         else:
-            field, calls = "pixels", split(item, self._settings)
+            field, calls = "pixels", split(cast("npt.ArrayLike", item), self._settings)
         if len(calls) > 1:
             count = sum(len(images) for images in calls)
-            raise InvalidRequest.of(
+            raise InvalidRequest.expected(
                 field,
-                f"were {count} images in one item of a stream; at most {len(calls[0])} of this"
-                " size are taken",
+                f"at most {len(calls[0])} images of this size in one item of a stream",
+                f"{count} images",
             )
         return calls[0]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from convserve.command.options import parser
+from convserve.command.standard_streams import abandon_output, is_of_output, open_streams, tell
 from convserve.command.stopping import Terminated, terminated_by_sigterm
 from convserve.command.terminal_text import printable
 from convserve.errors import ConvserveError
@@ -20,29 +20,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Its arguments; None: those of the process.
 
     Returns:
-        The exit status: 0 done, 1 failed (a line on stderr says why), 130 interrupted by Ctrl-C,
-        143 by SIGTERM, 141 if nobody reads the output any more. Wrong usage exits with 2 by
-        SystemExit.
+        The exit status: 0 done, 1 failed (a line on stderr says why), also because standard output
+        is closed or full; 130 interrupted by Ctrl-C, 143 by SIGTERM, 141 if nobody reads the output
+        any more. Wrong usage exits with 2 by SystemExit.
     """
     try:
         with terminated_by_sigterm():
-            # No terminal that knows fewer characters shall cost an answer.
-            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-            arguments = parser().parse_args(argv)
-            status: int = arguments.run(arguments)
-            sys.stdout.flush()
+            open_streams()
+            try:
+                arguments = parser().parse_args(argv)
+                status: int = arguments.run(arguments)
+            finally:  # After --help, too, which exits.
+                sys.stdout.flush()
     except ConvserveError as error:
         for line in (str(error), *getattr(error, "__notes__", ())):
-            print(f"convserve: {printable(line)}", file=sys.stderr)
+            tell(printable(line))
         return 1
     except Terminated:
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # The interpreter flushes stdout once more at its end, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        if not is_of_output(error):
+            raise
+        abandon_output()
+        tell(f"cannot write standard output: {error.strerror}")
+        return 1
     return status
 
 

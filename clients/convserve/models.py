@@ -73,7 +73,7 @@ def only_model(models: Sequence[ModelInfo]) -> str:
         raise ModelNotFound("the server has no models loaded")
     if len(names) > 1:
         raise InvalidRequest.of(
-            "model", f"none was named and the server has several; taken: {', '.join(names)}"
+            "model", f"expected a name, since the server has several ({', '.join(names)}), got none"
         )
     return names[0]
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 
 from convserve.errors import InvalidRequest
+from convserve.pillow_pictures import check_pixels
 
 Batch = npt.NDArray[np.uint8]
 
-TAKEN = "uint8 [H, W], [N, H, W], [H, W, C] or [N, H, W, C] with C of 1 or 3"
+EXPECTED = "uint8 [H, W], [N, H, W], [H, W, C] or [N, H, W, C] with C of 1 or 3"
 
 
 def as_batch(pixels: npt.ArrayLike) -> Batch:
@@ -20,52 +23,57 @@ def as_batch(pixels: npt.ArrayLike) -> Batch:
 
     Args:
         pixels: uint8, 0 to 255, not scaled: [H, W], [N, H, W], [H, W, C] or [N, H, W, C] with C of
-            1 (grey) or 3 (RGB). Anything that NumPy makes such an array of is taken too, such as
-            a list of images.
+            1 (grey) or 3 (RGB). Anything that NumPy makes such an array of will do as well, such
+            as a list of images, or a picture of Pillow of mode L or RGB.
 
     Returns:
         uint8 [N, H, W, C]; shares memory with pixels where that is possible.
 
     Raises:
-        InvalidRequest: Not uint8, empty, or not of such a shape.
+        InvalidRequest: Not uint8, empty, or not of such a shape; or a picture of Pillow whose
+            values are not pixels, such as places in a palette.
     """
+    check_pixels("pixels", pixels)
     try:
         array = np.asarray(pixels)
-    except ValueError as error:
-        raise InvalidRequest.of(
-            "pixels", f"images of different shapes do not make one array; taken: {TAKEN}"
-        ) from error
-    if array.dtype != np.uint8:
-        raise InvalidRequest.of("pixels", _about_dtype(array.dtype))
+    except (TypeError, ValueError) as error:
+        # What NumPy says of lists whose images differ in size is long and names no image.
+        why = "images of different shapes" if isinstance(pixels, (list, tuple)) else str(error)
+        raise InvalidRequest.expected("pixels", EXPECTED, why) from error
     if array.size == 0:
-        raise InvalidRequest.of(
-            "pixels", f"was empty, of shape {_shape(array)}; at least one image is taken"
+        raise InvalidRequest.expected(
+            "pixels", f"one image at least, {EXPECTED}", f"nothing, of shape {_shape(array)}"
         )
+    if array.dtype != np.uint8:
+        raise InvalidRequest.expected("pixels", EXPECTED, _about_dtype(array, pixels))
     if array.ndim == 2:
         return array[np.newaxis, :, :, np.newaxis]
     if array.ndim == 3:
         return array[np.newaxis] if array.shape[-1] in (1, 3) else array[..., np.newaxis]
     if array.ndim == 4 and array.shape[-1] in (1, 3):
         return array
-    raise InvalidRequest.of("pixels", f"was of shape {_shape(array)}; taken: {TAKEN}")
+    raise InvalidRequest.expected("pixels", EXPECTED, f"shape {_shape(array)}")
 
 
 def _shape(array: npt.NDArray[np.generic]) -> str:
     return "[" + ", ".join(str(length) for length in array.shape) + "]"
 
 
-def _about_dtype(dtype: np.dtype[np.generic]) -> str:
+def _about_dtype(array: npt.NDArray[np.generic], pixels: object) -> str:
+    dtype = array.dtype
     if np.issubdtype(dtype, np.floating):
         advice = (
-            'uint8 is taken, 0 to 255: pass (pixels * 255).round().astype("uint8") if the values '
-            'are 0 to 1, pixels.round().astype("uint8") if they are 0 to 255'
+            ': pass (pixels * 255).round().astype("uint8") if the values are 0 to 1,'
+            ' pixels.round().astype("uint8") if they are 0 to 255'
         )
     elif dtype == np.bool_:
-        advice = 'uint8 is taken, 0 to 255: pass pixels.astype("uint8") * 255'
+        advice = ': pass pixels.astype("uint8") * 255'
     elif np.issubdtype(dtype, np.integer):
-        advice = 'uint8 is taken: pass pixels.astype("uint8") if the values are 0 to 255'
-    elif dtype.kind in "SU":
-        advice = "uint8 is taken, 0 to 255; the bytes of picture files go to classify_images"
+        advice = ': pass pixels.astype("uint8") if the values are 0 to 255'
+    elif dtype.kind in "SU" or isinstance(pixels, os.PathLike):
+        advice = "; picture files go to classify_images"
+    elif not array.ndim:
+        return type(pixels).__name__
     else:
-        advice = "uint8 is taken, 0 to 255"
-    return f"was {dtype}; {advice}"
+        advice = ""
+    return f"{dtype}{advice}"

@@ -9,6 +9,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from convserve.arguments import integer
 from convserve.errors import ConvserveError
 
 
@@ -80,13 +81,13 @@ class Result:
         """Returns the k most probable classes, most probable first; all that there are for None.
 
         Raises:
-            ValueError: k is below 1, or above the number of classes that were asked for.
+            InvalidRequest: k is no integer of 1 to the number of classes that were asked for.
             ConvserveError: The image's error, if it has one.
         """
         self._best()
         there = len(self.probabilities)
-        if k is not None and not 1 <= k <= there:
-            raise ValueError(f"k was {k}; 1 to {there} is taken")
+        if k is not None:
+            k = integer("k", k, 1, there)
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return tuple(
             Guess(self.labels[self.classes[column]], float(self.probabilities[column]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
+import sys
 from dataclasses import dataclass
 
-from convserve.errors import InvalidRequest
+from convserve.address import checked_server
+from convserve.arguments import flag, integer, seconds, text
 
-DEFAULT_SERVER = "localhost:50051"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
 # Below the 4 MiB that gRPC servers take unless told otherwise.
@@ -41,33 +40,18 @@ class Settings:
     max_in_flight: int = MAX_IN_FLIGHT
 
     def __post_init__(self) -> None:
+        """Converts what came, so that a number is one of Python's.
+
+        Raises:
+            InvalidRequest: A setting is of another kind, or beyond its bounds.
+        """
         checked_server(self.server)
-        checked_timeout_s(self.timeout_s)
+        converted: dict[str, object] = {
+            "model": None if self.model is None else text("model", self.model),
+            "timeout_s": seconds("timeout", self.timeout_s),
+            "wait_for_ready": flag("wait_for_ready", self.wait_for_ready),
+        }
         for name in ("max_images_per_call", "max_bytes_per_call", "max_in_flight"):
-            value = getattr(self, name)
-            if value < 1:
-                raise InvalidRequest.of(name, f"was {value}; at least 1 is taken")
-
-
-def checked_server(server: str) -> str:
-    """Returns the target if it says where to connect.
-
-    gRPC would silently take port 443 where none is named, and then find nobody there.
-
-    Raises:
-        InvalidRequest: It names no port.
-    """
-    if server.startswith(("unix:", "unix-abstract:")) or re.search(r":\d{1,5}$", server):
-        return server
-    raise InvalidRequest.of("server", f"was {server!r}; HOST:PORT is taken, as {DEFAULT_SERVER}")
-
-
-def checked_timeout_s(timeout_s: float) -> float:
-    """Returns the timeout if it is one.
-
-    Raises:
-        InvalidRequest: It is not a finite number of seconds above 0.
-    """
-    if math.isfinite(timeout_s) and timeout_s > 0:
-        return timeout_s
-    raise InvalidRequest.of("timeout", f"was {timeout_s}; seconds above 0 are taken")
+            converted[name] = integer(name, getattr(self, name), 1, sys.maxsize)
+        for name, value in converted.items():
+            object.__setattr__(self, name, value)  # The only way into a frozen dataclass.

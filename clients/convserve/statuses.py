@@ -32,6 +32,7 @@ from convserve.errors import (
     ServerUnavailable,
     Unauthenticated,
 )
+from convserve.unreachable import cannot_connect, route
 
 DETAILS_KEY = "grpc-status-details-bin"
 
@@ -104,17 +105,16 @@ def error_from_rpc(error: grpc.RpcError, server: str, deadline: Deadline) -> Con
     status = _status(error)
     code = _CODES.get(status.code)
     if code is grpc.StatusCode.UNAVAILABLE and _NO_CONNECTION.match(status.message):
-        reason = status.message.rsplit(": ", 1)[-1]
-        status.message = f"cannot connect to {server}: {reason}"
+        status.message = cannot_connect(server, status.message.rsplit(": ", 1)[-1])
     elif code is grpc.StatusCode.UNAVAILABLE:
-        status.message = f"{server}: {status.message}"
+        status.message = f"{route(server)}: {status.message}"
     elif code is grpc.StatusCode.INTERNAL and status.message == _ENDED_MEANWHILE:
         status.code = grpc.StatusCode.UNAVAILABLE.value[0]
         status.message = f"{server}: ended the call while a message was sent to it; why is lost"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
         # The server's own words say more than grpc's, which are only the name of the code.
         reason = "" if status.message == "Deadline Exceeded" else f": {status.message}"
-        status.message = f"no answer from {server} within {deadline.timeout_s:g} s{reason}"
+        status.message = f"no answer from {route(server)} within {deadline.timeout_s:g} s{reason}"
     return error_from_status(status)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from convserve.ledger import Item, Ledger, Outcome
+from convserve import forks
+from convserve.ledger import Item, Ledger, Outcome, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -21,7 +23,8 @@ class Stream:
     """One bidirectional stream between the caller's items and the caller's loop.
 
     Three threads meet here: grpc's own one draws requests(), one of ours reads the answers, and the
-    caller takes both sides' events from one queue, so that it can give up at a deadline.
+    caller takes both sides' events from one queue, so that it can give up at a deadline. The first
+    two are daemons: a stream that was left open keeps no process from ending.
     """
 
     def __init__(self, items: Iterable[Item], ledger: Ledger, max_in_flight: int) -> None:
@@ -29,6 +32,7 @@ class Stream:
         self._ledger = ledger
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
+        self._waiting = threading.Event()  # The caller's thread is in here, not in its own loop.
         self._events: queue.SimpleQueue[tuple[int, Outcome] | Exception | None] = (
             queue.SimpleQueue()
         )
@@ -36,7 +40,7 @@ class Stream:
     def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
         """Yields the messages to send, each as soon as there is room for it."""
         try:
-            items = iter(self._items)
+            items = iterator_of(self._items)
             for index in itertools.count():
                 self._slots.acquire()
                 if self._stopped.is_set():
@@ -57,28 +61,56 @@ class Stream:
 
         Raises:
             DeadlineExceeded: An answer is overdue.
+            ForkedProcess: The stream was begun before this process was forked.
             Exception: Whatever stopped the sending or the receiving.
         """
-        reader = threading.Thread(target=self._read, args=(call,), name="convserve-stream")
+        forks.hold(call)
+        reader = threading.Thread(
+            target=self._read, args=(call,), name="convserve-stream", daemon=True
+        )
         reader.start()
+        # Of a generator that nobody closed this is run by atexit, while threads still run. Later,
+        # when the interpreter takes its modules apart, they are stopped wherever they were, also
+        # inside the locks that cancel() and join() want.
+        end = weakref.finalize(
+            self, self._end, call, reader, self._stopped, self._waiting, self._slots
+        )
         try:
             while True:
+                self._waiting.set()
                 try:
                     event = self._events.get(timeout=self._ledger.patience_s())
                 except queue.Empty:
                     continue  # Either an answer is overdue by now, or there was none to wait for.
+                self._waiting.clear()
                 if event is _END:
                     self._ledger.close()
                     return
                 if isinstance(event, Exception):
                     raise event
                 yield event
+                forks.use()  # Before any lock, which nobody may be left to release.
                 self._slots.release()
         finally:
-            self._stopped.set()
-            self._slots.release()
-            call.cancel()
-            reader.join()
+            self._waiting.clear()
+            end()
+
+    @staticmethod
+    def _end(
+        call: _CallIterator[classifier_pb2.StreamClassifyResponse],
+        reader: threading.Thread,
+        stopped: threading.Event,
+        waiting: threading.Event,
+        slots: threading.Semaphore,
+    ) -> None:
+        """Ends the threads; free of self, whose life would otherwise never be over."""
+        # At exit, a caller who waits is a daemon, which is stopped with all that it holds.
+        if forks.is_child() or waiting.is_set():
+            return
+        stopped.set()
+        slots.release()
+        call.cancel()
+        reader.join()
 
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:

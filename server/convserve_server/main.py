@@ -12,6 +12,7 @@ from convserve_server.config import SettingError, Settings
 from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
 from convserve_server.logs import configure_logging
+from convserve_server.standard_streams import open_streams, output_told, tell
 from convserve_server.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -48,19 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: 0 after a clean stop, 1 after a failure, 2 for settings that are not taken.
     """
+    open_streams()
     try:
-        settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
+        with output_told():
+            settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
         check_folder(Path(settings.models))
         front, why = choose_front(settings)
     except SettingError as error:
-        print(f"convserve-serve: {error}", file=sys.stderr)
+        tell(str(error))
         return 2
     missing = missing_packages(front)
     if missing:
-        print(
-            f"convserve-serve: {', '.join(missing)} not installed; run: "
-            "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA",
-            file=sys.stderr,
+        tell(
+            f"{', '.join(missing)} not installed; run: "
+            "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA"
         )
         return 1
     configure_logging(settings.log_level, settings.log_format)
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return supervise(dataclasses.replace(settings, front=front))
     except StartError as error:
-        print(f"convserve-serve: {error}", file=sys.stderr)
+        tell(str(error))
         return 1
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing, closing
 from typing import Any, Protocol
@@ -18,9 +18,7 @@ Outcome = Classification | ConvserveError
 
 class AnyClient(Protocol):
     def classify(self, pixels: npt.ArrayLike, **options: Any) -> Classification: ...
-    def classify_images(
-        self, images: bytes | Sequence[bytes], **options: Any
-    ) -> Classification: ...
+    def classify_images(self, images: Any, **options: Any) -> Classification: ...
     def stream(self, items: Iterable[Item], **options: Any) -> Iterator[tuple[int, Outcome]]: ...
     def models(self, **options: Any) -> list[ModelInfo]: ...
     def health(self, service: str = "", **options: Any) -> Health: ...
@@ -34,7 +32,7 @@ class SyncFace:
     def classify(self, pixels: npt.ArrayLike, **options: Any) -> Classification:
         return self._client.classify(pixels, **options)
 
-    def classify_images(self, images: bytes | Sequence[bytes], **options: Any) -> Classification:
+    def classify_images(self, images: Any, **options: Any) -> Classification:
         return self._client.classify_images(images, **options)
 
     def models(self, **options: Any) -> list[ModelInfo]:
@@ -79,7 +77,7 @@ class AsyncFace:
         result: Classification = self._loop.run(self._client.classify(pixels, **options))
         return result
 
-    def classify_images(self, images: bytes | Sequence[bytes], **options: Any) -> Classification:
+    def classify_images(self, images: Any, **options: Any) -> Classification:
         result: Classification = self._loop.run(self._client.classify_images(images, **options))
         return result
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from convserve import AsyncClient, Cancelled, Classification
+from convserve import AsyncClient, Cancelled, Classification, ClientClosed, OtherEventLoop
 from convserve_protos import classifier_pb2
 from tests.clients.scripted_server import PATIENCE_S, ScriptedServer, answer, expected_label
 
@@ -46,6 +46,22 @@ async def test_cancelled_task_cancels_its_calls(
         for _ in range(calls):
             assert await asyncio.to_thread(server.abandoned.acquire, timeout=PATIENCE_S)
         gate.opened.set()
+
+
+def test_client_in_a_second_loop_says_so(server: ScriptedServer, digits: Digits) -> None:
+    client = AsyncClient(server.address, model="mnist")
+
+    async def stream() -> None:
+        async for _ in client.stream(digits[:2]):
+            pass
+
+    assert asyncio.run(client.classify(digits[0])).label == expected_label(digits[0])
+    for call in (client.classify(digits[0]), client.models(), client.health(), stream()):
+        with pytest.raises(OtherEventLoop, match=f"{server.address} belongs to the event loop"):
+            asyncio.run(call)
+    asyncio.run(client.close())
+    with pytest.raises(ClientClosed):
+        asyncio.run(client.health())
 
 
 async def test_timeout_of_the_loop_stays_a_timeout(server: ScriptedServer, digits: Digits) -> None:

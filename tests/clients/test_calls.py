@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve import Client, InvalidRequest
+from convserve import InvalidRequest
 from convserve.calls import Question, split, split_images
 from convserve.channel import channel_options
 from convserve.settings import Settings
@@ -69,30 +69,14 @@ def test_request_holds_the_pixels_in_c_order() -> None:
     assert request.id == "a"
 
 
-@pytest.mark.parametrize("server", ["a:1", "10.0.0.1:50051", "[::1]:50051", "dns:///a.b:1"])
-def test_target_with_a_port_is_taken(server: str) -> None:
-    assert Settings(server=server).server == server
-
-
-@pytest.mark.parametrize("server", ["unix:/tmp/a.sock", "unix-abstract:a"])
-def test_socket_of_the_machine_is_taken(server: str) -> None:
-    assert Settings(server=server).server == server
-
-
-@pytest.mark.parametrize("server", ["localhost", "", "a:", "a:b", "dns:///a"])
-def test_target_without_a_port_is_refused(server: str) -> None:
-    with pytest.raises(InvalidRequest, match="HOST:PORT is taken"):
-        Client(server)
-
-
 @pytest.mark.parametrize("option", ["max_images_per_call", "max_bytes_per_call", "max_in_flight"])
 def test_limit_below_one_is_refused(option: str) -> None:
-    with pytest.raises(InvalidRequest, match=f"{option}: was 0; at least 1"):
+    with pytest.raises(InvalidRequest, match=f"{option}: expected an integer of 1 to .*, got 0"):
         Settings(server="a:1", **{option: 0})  # type: ignore[arg-type]
 
 
 def test_retries_are_for_classifying_alone_and_hedging_is_off() -> None:
-    options = dict(channel_options())
+    options = dict(channel_options("a:1"))
     config = json.loads(str(options["grpc.service_config"]))
     (method,) = config["methodConfig"]
     assert method["name"] == [{"service": "convserve.v1.Classifier"}]
@@ -101,6 +85,6 @@ def test_retries_are_for_classifying_alone_and_hedging_is_off() -> None:
 
 
 def test_idle_connections_are_not_pinged_more_than_servers_allow() -> None:
-    options = dict(channel_options())
+    options = dict(channel_options("a:1"))
     assert int(options["grpc.keepalive_time_ms"]) >= 300_000
     assert options["grpc.keepalive_permit_without_calls"] == 0

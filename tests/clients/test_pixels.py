@@ -45,12 +45,14 @@ def test_list_of_images_is_taken() -> None:
         ("bool", r'pass pixels\.astype\("uint8"\) \* 255'),
         ("int64", r'pass pixels\.astype\("uint8"\) if the values are 0 to 255'),
         ("uint16", r"if the values are 0 to 255"),
-        ("complex64", r"uint8 is taken"),
-        ("object", r"uint8 is taken"),
+        ("complex64", r""),
+        ("object", r""),
     ],
 )
 def test_other_dtype_is_refused_with_what_to_pass(dtype: str, advice: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf"^pixels: was {dtype}; .*{advice}") as caught:
+    with pytest.raises(
+        InvalidRequest, match=rf"^pixels: expected uint8 .*, got {dtype}.*{advice}"
+    ) as caught:
         as_batch(np.zeros((28, 28), dtype))
     assert caught.value.violations[0].field == "pixels"
 
@@ -64,12 +66,12 @@ def test_advice_for_floats_gives_the_pixels_back() -> None:
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [
-        ((0, 28, 28), r"was empty, of shape \[0, 28, 28\]"),
-        ((28, 0), r"was empty, of shape \[28, 0\]"),
-        ((), r"was of shape \[\]; taken: uint8 \[H, W\]"),
-        ((784,), r"was of shape \[784\]"),
-        ((2, 28, 28, 2), r"was of shape \[2, 28, 28, 2\]"),
-        ((1, 2, 28, 28, 1), r"was of shape \[1, 2, 28, 28, 1\]"),
+        ((0, 28, 28), r"expected one image at least, .*, got nothing, of shape \[0, 28, 28\]"),
+        ((28, 0), r"expected one image at least, .*, got nothing, of shape \[28, 0\]"),
+        ((), r"expected uint8 \[H, W\], .*, got shape \[\]"),
+        ((784,), r"got shape \[784\]"),
+        ((2, 28, 28, 2), r"got shape \[2, 28, 28, 2\]"),
+        ((1, 2, 28, 28, 1), r"got shape \[1, 2, 28, 28, 1\]"),
     ],
 )
 def test_other_shape_is_refused_with_what_it_was(shape: tuple[int, ...], reason: str) -> None:

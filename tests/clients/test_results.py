@@ -65,7 +65,7 @@ def test_top_is_ordered_by_probability() -> None:
 
 @pytest.mark.parametrize("k", [0, 4, -1])
 def test_top_of_more_than_there_are_is_refused(k: int) -> None:
-    with pytest.raises(ValueError, match=f"k was {k}; 1 to 3 is taken"):
+    with pytest.raises(ValueError, match=f"k: expected an integer of 1 to 3, got {k}"):
         read(CATS)[0].top(k)
 
 

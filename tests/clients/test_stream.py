@@ -159,7 +159,7 @@ def test_wrong_array_ends_the_stream_with_the_reason(connect: Connect, digits: D
 
 
 def test_array_too_large_for_one_message_is_refused(connect: Connect, digits: Digits) -> None:
-    with pytest.raises(InvalidRequest, match="were 100 images .* at most 64"):
+    with pytest.raises(InvalidRequest, match="at most 64 images .*, got 100 images"):
         list(connect().stream([digits]))
 
 

@@ -6,8 +6,8 @@ import argparse
 import math
 import os
 
+from convserve.address import DEFAULT_SERVER
 from convserve.command.option_values import address
-from convserve.settings import DEFAULT_SERVER
 
 MOST_CALLERS = 10_000
 MOST_CONNECTIONS = 256

@@ -12,6 +12,7 @@ from importlib import metadata
 
 import numpy as np
 
+from convserve.address import endpoints
 from convserve.bench.generator import Calls
 from convserve.bench.hpack import Field
 from convserve.bench.images import Material, material
@@ -22,11 +23,12 @@ from convserve.command.patient_caller import PatientCaller
 from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
 from convserve.models import ModelInfo
 from convserve.results import Classification
+from convserve.unreachable import cannot_connect
 from convserve_protos import classifier_pb2
 
 _METHOD = b"/convserve.v1.Classifier/Classify"
 #: The largest number that gRPC takes as a timeout has 8 digits.
-_MOST_TIMEOUT_US = 99_999_999
+_MOST_TIMEOUT = 99_999_999
 _SUM_WITHIN = 1e-3
 
 
@@ -57,7 +59,7 @@ def prepare(arguments: argparse.Namespace) -> Asked:
     Raises:
         ConvserveError: The server gave no answer, or a wrong one.
     """
-    address = _address(arguments.server)
+    host, port = _address(arguments.server)
     with closing(PatientCaller.of(arguments)) as caller:
         model = caller.model(arguments.model, arguments.model_version)
         sent = material(
@@ -73,7 +75,7 @@ def prepare(arguments: argparse.Namespace) -> Asked:
     messages = [question.request(images).SerializeToString() for images in sent.calls]
     return Asked(
         Calls(
-            _resolved(*address, arguments.timeout),
+            _resolved(arguments.server, host, port, arguments.timeout),
             _fields(arguments.server, arguments.timeout),
             [b"\0" + len(message).to_bytes(4, "big") + message for message in messages],
         ),
@@ -122,10 +124,9 @@ def _least_reply_bytes(model: ModelInfo, images: int) -> int:
 
 
 def _fields(server: str, timeout_s: float) -> Sequence[Field]:
-    timeout_us = max(1, round(timeout_s * 1e6))
-    timeout = (
-        f"{timeout_us}u" if timeout_us <= _MOST_TIMEOUT_US else f"{math.ceil(timeout_s * 1e3)}m"
-    )
+    units = (("u", 1e6), ("m", 1e3), ("S", 1.0))
+    timeouts = ((math.ceil(timeout_s * scale), unit) for unit, scale in units)
+    number, unit = next(each for each in timeouts if each[0] <= _MOST_TIMEOUT)
     return [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -134,22 +135,22 @@ def _fields(server: str, timeout_s: float) -> Sequence[Field]:
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
         (b"user-agent", f"convserve-bench/{metadata.version('convserve')}".encode()),
-        (b"grpc-timeout", timeout.encode()),
+        (b"grpc-timeout", f"{number}{unit}".encode()),
     ]
 
 
 def _address(server: str) -> tuple[str, int]:
-    host, _, port = server.rpartition(":")
-    if "/" in server or server.startswith("unix") or not host or not port.isdecimal():
-        raise InvalidRequest.of("server", f"was {server!r}; bench takes HOST:PORT")
-    return host.strip("[]"), int(port)
+    found = endpoints(server)
+    if len(found) != 1 or not server.startswith((found[0][0], "[")):
+        raise InvalidRequest.expected("server", "HOST:PORT for bench", repr(server))
+    return found[0]
 
 
-def _resolved(host: str, port: int, timeout_s: float) -> Address:
+def _resolved(server: str, host: str, port: int, timeout_s: float) -> Address:
     """Returns the first address behind a name that can be connected to."""
     try:
         with socket.create_connection((host, port), timeout_s) as connected:
             return Address(connected.family, connected.getpeername())
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise ServerUnavailable(f"cannot connect to {host}:{port}: {reason}") from error
+        message = cannot_connect(server, error.strerror or str(error))
+        raise ServerUnavailable(message) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
@@ -20,7 +19,7 @@ from convserve.command.picture_paths import Found, find, suffixes_of
 from convserve.command.progress_bar import ProgressBar
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
-from convserve.command.terminal import draw_digit
+from convserve.command.terminal import draw_digit, has_colours
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
 
@@ -98,7 +97,7 @@ def _drawing(
         top_k=arguments.top_k or 1,
         terminal=sys.stdout.isatty(),
     )
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    colour = has_colours(sys.stdout)
 
     def draw(file: FileOutcome) -> str:
         row = table.row(file)

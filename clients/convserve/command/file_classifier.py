@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -93,7 +94,10 @@ def _read(path: str) -> bytes:
     Raises:
         NotAPictureError: It is empty.
         MessageTooLarge: It is larger than any picture.
+        OSError: It cannot be read; also standard input that is closed.
     """
+    if path == STDIN and sys.stdin is None:
+        raise OSError(errno.EBADF, "standard input is closed")
     if path == STDIN:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:

@@ -23,7 +23,7 @@ def check(server: str, service: str, timeout_s: float) -> Health:
         ConvserveError: See errors.py.
     """
     deadline = Deadline.after(timeout_s)
-    with grpc.insecure_channel(server, options=channel_options()) as channel:
+    with grpc.insecure_channel(server, options=channel_options(server)) as channel:
         try:
             reply = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=deadline.left_s()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import math
 
+from convserve.address import checked_server
+from convserve.arguments import seconds
 from convserve.errors import InvalidRequest
-from convserve.settings import checked_server, checked_timeout_s
 
 MOST_IN_FLIGHT = 256
 
@@ -25,7 +26,7 @@ def address(text: str) -> str:
 def timeout_seconds(text: str) -> float:
     """Returns seconds above 0."""
     try:
-        return checked_timeout_s(float(text))
+        return seconds("timeout", float(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"was {text!r}; seconds above 0 are taken") from error
 

@@ -11,10 +11,11 @@ import os
 import textwrap
 from collections.abc import Callable
 
+from convserve.address import DEFAULT_SERVER
 from convserve.bench import options as bench_options
 from convserve.command import option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
-from convserve.settings import DEFAULT_SERVER, DEFAULT_TIMEOUT_S
+from convserve.settings import DEFAULT_TIMEOUT_S
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 DEFAULT_IN_FLIGHT = 16

@@ -88,10 +88,17 @@ class PatientCaller:
     def _while_busy(self, call: Ask[T]) -> T:
         deadline = Deadline.after(self._timeout_s)
         timeout_s = self._timeout_s
+        last: ServerBusy | None = None
         while True:
             try:
                 return call(self._client(), timeout_s)
+            except DeadlineExceeded:
+                if last is None:
+                    raise
+                # What was left for the last try says nothing of the server; the others do.
+                raise last from None
             except ServerBusy as busy:
+                last = busy
                 wait_s = busy.retry_after_s or BUSY_WAIT_S
                 timeout_s = deadline.left_s() - wait_s
                 if timeout_s <= 0 or self._closed.wait(wait_s):

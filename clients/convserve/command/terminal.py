@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import TextIO
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +18,14 @@ _LIT_FROM = 96
 # The grey ramp of 256-colour terminals: 24 steps from black to white.
 _FIRST_GREY, _GREYS = 232, 24
 _EIGHTHS = "▏▎▍▌▋▊▉█"
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Returns whether escape sequences for colours may be written: to a terminal that knows them.
+
+    Source: https://no-color.org, and TERM=dumb, which Emacs and others set.
+    """
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
 def draw_digit(pixels: npt.NDArray[np.uint8], *, colour: bool = False) -> str:

@@ -242,7 +242,7 @@ def test_address_without_a_port_is_refused(capsys: Capture) -> None:
         main(["bench", "gpu1"])
     assert "HOST:PORT" in capsys.readouterr().err
     assert main(["bench", "unix:/tmp/a-socket"]) == 1
-    assert "bench takes HOST:PORT" in capsys.readouterr().err
+    assert "expected HOST:PORT for bench" in capsys.readouterr().err
 
 
 def test_nobody_there_is_one_line(capsys: Capture) -> None:

@@ -76,8 +76,12 @@ def test_absent_server_is_one_line_and_exit_1(
     server.stop()
     assert main(arguments) == 1
     printed = capsys.readouterr()
+    port = server.address.rpartition(":")[2]
     assert printed.out == ""
-    assert printed.err == f"convserve: cannot connect to {server.address}: Connection refused\n"
+    assert printed.err == (
+        f"convserve: cannot connect to {server.address}: Connection refused; is the server running?"
+        f" Start it: convserve-serve --models models --port {port}\n"
+    )
 
 
 def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) -> None:
@@ -104,7 +108,10 @@ def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) 
         (["classify", "--version", "x", "a"], "--version: was 'x'; an integer of 1 or more"),
         (["models", "--timeout", "-1"], "--timeout: was '-1'; seconds above 0 are taken"),
         (["models", "--timeout", "soon"], "--timeout: was 'soon'; seconds above 0 are taken"),
-        (["health", "--server", "there"], "--server: was 'there'; HOST:PORT is taken"),
+        (
+            ["health", "--server", "there"],
+            "--server: expected HOST:PORT, as localhost:50051, got 'there'",
+        ),
         (["models", "--format", "json"], "--format"),
         (["models", "--wait", "-1"], "--wait: was '-1'; seconds of 0 or more are taken"),
         (["health", "--wait", "inf"], "--wait: was 'inf'; seconds of 0 or more are taken"),
@@ -129,7 +136,9 @@ def test_wrong_server_in_the_environment_exits_with_2(
     with pytest.raises(SystemExit) as caught:
         main(["health"])
     assert caught.value.code == 2
-    assert "--server: was 'nowhere'" in capsys.readouterr().err
+    assert (
+        "--server: expected HOST:PORT, as localhost:50051, got 'nowhere'" in capsys.readouterr().err
+    )
 
 
 def test_flag_goes_before_the_environment(

@@ -149,7 +149,7 @@ def test_named_model_and_version_are_asked(server: ScriptedServer, capsys: Captu
     (request,) = server.requests
     assert (request.model, request.version, request.top_k) == ("ten", 5, 1)
     assert main(["evaluate", "set"]) == 1
-    assert "taken: other, ten" in capsys.readouterr().err
+    assert "since the server has several (other, ten), got none" in capsys.readouterr().err
 
 
 def test_digits_are_centred_and_pngs_taken(server: ScriptedServer, capsys: Capture) -> None:

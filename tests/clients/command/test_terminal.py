@@ -1,9 +1,11 @@
+import pty
 import re
+from io import StringIO
 
 import numpy as np
 import pytest
 
-from convserve.command.terminal import BAR_CELLS, draw_bar, draw_digit
+from convserve.command.terminal import BAR_CELLS, draw_bar, draw_digit, has_colours
 from convserve.command.terminal_text import padded, printable, shortened, width_of
 
 
@@ -72,3 +74,20 @@ def test_shortened_text_fits(text: str, width: int) -> None:
     short = shortened(text, width)
     assert width - 2 <= width_of(short) <= width
     assert "…" in short
+
+
+@pytest.mark.parametrize(
+    ("environment", "colours"),
+    [({}, True), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, False), ({"TERM": "xterm"}, True)],
+)
+def test_colours_are_for_terminals_that_know_them(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], colours: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    with open(ours, "rb"), open(theirs, "w") as terminal:
+        assert has_colours(terminal) == colours
+    assert not has_colours(StringIO())
