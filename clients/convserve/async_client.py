@@ -11,7 +11,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,6 +27,7 @@ from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
 from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
+from convserve.dark_ground import DarkGround
 from convserve.deadline import Deadline
 from convserve.encoded import File, is_bytes
 from convserve.errors import (
@@ -119,6 +120,7 @@ class AsyncClient:
         )
         self._opened: _Stubs | None = None
         self._choice = ModelChoice(self._settings.model)
+        self._ground = DarkGround()
         self._closed = False
 
     async def classify(
@@ -133,7 +135,8 @@ class AsyncClient:
         """Classifies one image or many; as Client.classify, with the same arguments and errors.
 
         Args:
-            pixels: uint8, 0 to 255, not scaled: [H, W], [N, H, W], [H, W, C] or [N, H, W, C].
+            pixels: uint8, 0 to 255, not scaled: [H, W], [N, H, W], [H, W, C] or [N, H, W, C]; light
+                strokes on black for models of digits.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes. None: all.
@@ -143,7 +146,15 @@ class AsyncClient:
             ConvserveError: As Client.classify.
         """
         calls = split(pixels, self._settings)
-        return await self._ask(calls, model, version, top_k, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        answer = await self._ask(calls, model, version, top_k, deadline)
+        if self._ground.doubtful(calls):
+            # Advice only: the answer is there, whether or not the models can be listed now.
+            kind = ""
+            with suppress(ConvserveError):
+                kind = await self._kind(model, version, deadline)
+            self._ground.judge(calls, kind)
+        return answer
 
     async def classify_images(
         self,

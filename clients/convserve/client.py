@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ from convserve import forks
 from convserve.arguments import seconds, text
 from convserve.calls import Images, Question, split, split_images
 from convserve.channel import channel_options
+from convserve.dark_ground import DarkGround
 from convserve.deadline import Deadline
 from convserve.encoded import File
 from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
@@ -115,6 +116,7 @@ class Client:
         self._opened: _Stubs | None = None
         self._lock = threading.Lock()
         self._choice = ModelChoice(self._settings.model)
+        self._ground = DarkGround()
         self._closed = False
 
     def classify(
@@ -134,7 +136,9 @@ class Client:
         Args:
             pixels: uint8, 0 to 255, not scaled, of the size that the model takes: [H, W] or
                 [H, W, C] for one image, [N, H, W] or [N, H, W, C] for many, C being 1 (grey) or 3
-                (RGB). Three dimensions are one image if the last is 1 or 3.
+                (RGB). Three dimensions are one image if the last is 1 or 3. For models of digits
+                as MNIST has them: light strokes on black (0), which fill 20 x 20 of the 28 x 28;
+                another ground brings answers at chance, and a UserWarning once for each client.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes, 1 to the number of classes. None: all.
@@ -154,7 +158,15 @@ class Client:
             ConvserveError: Whatever else went wrong; see errors.py.
         """
         calls = split(pixels, self._settings)
-        return self._ask(calls, model, version, top_k, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        answer = self._ask(calls, model, version, top_k, deadline)
+        if self._ground.doubtful(calls):
+            # Advice only: the answer is there, whether or not the models can be listed now.
+            kind = ""
+            with suppress(ConvserveError):
+                kind = self._kind(model, version, deadline)
+            self._ground.judge(calls, kind)
+        return answer
 
     def classify_images(
         self,

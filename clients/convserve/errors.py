@@ -97,8 +97,8 @@ class BadImage(InvalidRequest):
     """An image cannot be used: it could not be decoded, or shows nothing.
 
     Attributes:
-        reason: "not-a-picture", "unsupported", "truncated", "damaged", "too-large" or "blank"; a
-            newer server may have more.
+        reason: "not-a-picture", "unsupported", "truncated", "damaged", "too-large", "blank",
+            "no-digit" or "several"; a newer server may have more.
     """
 
     def __init__(self, message: str, *, reason: str, code: grpc.StatusCode | None = None) -> None:

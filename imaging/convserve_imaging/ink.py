@@ -183,7 +183,7 @@ def _check(picture: Levels, digit: Drawing) -> None:
 def _cut(picture: Levels, digit: Drawing, scale: int) -> Grey:
     """Returns the ink within the digit's box, of the picture's own pixels."""
     shape = digit.strokes.shape
-    margin = _margin(digit)
+    margin = max(shape) if digit.whole else _margin(digit)
     top, left = (max(0, side - margin) for side in digit.box[:2])
     bottom, right = (
         min(most, side + margin) for side, most in zip(digit.box[2:], shape, strict=True)
@@ -194,7 +194,7 @@ def _cut(picture: Levels, digit: Drawing, scale: int) -> Grey:
     within = (slice(top, bottom), slice(left, right))
     ground = _enlarged(digit.ground[within], grey.shape)
     ink = strength(255 - grey if digit.light else grey, ground, digit.darkest) - digit.grain
-    if max(shape) > _CUT_OUT:
+    if not digit.whole:
         near = widened(digit.strokes, margin)[within]
         ink *= _enlarged(255 * near.astype(np.uint8), grey.shape) > 0
     # A camera sharpens edges: a few pixels may be stronger than the stroke.
