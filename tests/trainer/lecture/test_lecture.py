@@ -129,8 +129,20 @@ def test_lecture_is_one_page_that_loads_nothing(
     assert len(figures) == len(read.images)
     assert figures == {path.stem for path in out.glob("*.png")}
     assert {path.suffix for path in out.iterdir()} == {".svg", ".png", ".html"}
-    for text in ("errors-grad-cam", "kernels-photograph", "activations-photographs"):
+    photographic = ("errors-grad-cam", "kernels-photograph", "activations-photographs")
+    for text in (*photographic, "convnet", "convolution-animated", "jpegs-batch", "jpegs-training"):
         assert text in figures
+    for text in (
+        "output = activation(filter + bias)",
+        "A dense layer learns global patterns",
+        "a hard-coded max",
+        "to_categorical",
+        "layers.Conv2D(32, (3, 3), activation=&quot;relu&quot;)",
+        "keras.utils.image_dataset_from_directory(",
+        "0.0317",
+        "0.9902",
+    ):
+        assert text in content, text
 
 
 def test_explain_prints_the_numbers_and_writes_the_figure(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.lecture import geometry
+from convserve_trainer.lecture import animation, geometry
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.pages import figures
@@ -69,6 +69,7 @@ def of(material: Material) -> Section:
         f"{column} it gives {_worked(window)} = {ours[row, column]:.2f}: dark on its left, bright "
         f"on its right. Our own arithmetic and Keras's Conv2D differ by {apart:.1e} at most.",
         _figure(digit, ours, row, column),
+        _animated(digit, row, column),
         "A window of 3 pixels fits only 26 times along 28, so the border is lost: a 28 x 28 "
         "picture becomes 26 x 26. In general `floor((n - k + 2p) / s) + 1` places are left of n "
         "pixels for a window of k, a stride of s and p rows of padding on either side; the padding "
@@ -78,9 +79,48 @@ def of(material: Material) -> Section:
             rows,
             "Output sizes" + (", formula and Keras agree on each" if not wrong else ""),
         ),
+        *_bias(material, digit),
         *_layers(material.net),
     ]
     return Section(TOPIC, "Convolution by hand", parts)
+
+
+def _animated(digit: npt.NDArray[Any], row: int, column: int) -> Figure:
+    """Returns the animation over the 5 x 5 pixels of a digit around a window."""
+    top, left = (
+        min(max(place - 1, 0), side - 5)
+        for place, side in zip((row, column), digit.shape, strict=True)
+    )
+    pixels = digit[top : top + 5, left : left + 5].round(1)
+    what = f"those of the digit from row {top}, column {left}, rounded"
+    return animation.figure(pixels, VERTICAL_EDGE, convolved(pixels, VERTICAL_EDGE), what)
+
+
+def _bias(material: Material, digit: npt.NDArray[Any]) -> list[Part]:
+    """Returns what becomes of a sum of products in the first convolution of the net."""
+    if not material.net.convolutions:
+        return []
+    layer = material.net.convolutions[0]
+    said = (
+        "What the kernel gives is not yet the answer: `filter = convolution(input)`, then "
+        "`output = activation(filter + bias)`. The bias, one for each filter, shifts the point "
+        "from which on it answers; a relu lets through what is above 0 and nothing else."
+    )
+    if layer.bias is None or getattr(layer.activation, "__name__", "") != "relu":
+        return [said]
+    batch = (digit * 255).round().astype(np.uint8)[np.newaxis, ..., np.newaxis]
+    answers = material.net.maps(layer.name, batch)[0]
+    bias = np.asarray(layer.bias)
+    number = int(answers.max(axis=(0, 1)).argmax())
+    row, column = _busiest(answers[..., number].astype(np.float64))
+    value = float(answers[row, column, number])
+    summed = value - bias[number]
+    return [
+        f"{said} In your net's {layer.name}, filter {number} has the bias {bias[number]:.3f}; at "
+        f"row {row}, column {column} of this digit its sum of products is {summed:.3f}, and its "
+        f"output relu({summed:.3f} {'-' if bias[number] < 0 else '+'} {abs(bias[number]):.3f}) = "
+        f"{value:.3f}."
+    ]
 
 
 def _by_keras(pixels: npt.NDArray[Any], kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:

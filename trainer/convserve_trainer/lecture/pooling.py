@@ -28,9 +28,12 @@ def of(material: Material) -> Section:
     model = material.net.model
     pooled = net.of_type(model, *POOLINGS)
     parts: list[Part] = [
+        "Pooling is like a convolution in that it slides a window over the picture, and unlike it "
+        "in two ways: nothing about it is learned, the largest value of each window is a "
+        "hard-coded max, and the window, mostly 2 x 2, moves by its own width.",
         "Max-pooling by 2 keeps the largest of each four answers: that a pattern is there, no "
         "longer exactly where. A quarter of the values is left, and whatever comes next sees "
-        "twice as far with the same weights."
+        "twice as far with the same weights.",
     ]
     if pooled:
         parts += [*_kept(material, pooled[0]), *_without(model, len(pooled))]

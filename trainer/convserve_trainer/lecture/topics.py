@@ -6,8 +6,8 @@ from convserve_trainer.lecture.scales import Scale
 from convserve_trainer.pages.section import Section
 
 NAMES = (
-    *("convolution", "kernels", "pooling", "activations", "shift", "data", "errors"),
-    "calibration",
+    *("convnet", "convolution", "kernels", "pooling", "activations", "shift", "training", "data"),
+    *("errors", "calibration", "jpegs"),
 )
 
 #: Seconds on two CPUs, for the lecture's net; only their proportions matter.
@@ -21,15 +21,18 @@ def find(name: str) -> "Callable[..., Section]":
         calibration,
         convolution,
         data_size,
+        jpegs,
         kernels,
         mistakes,
         pooling,
         shift,
+        sketch,
+        training,
     )
 
     modules = (
-        *(convolution, kernels, pooling, activations, shift, data_size, mistakes),
-        calibration,
+        *(sketch, convolution, kernels, pooling, activations, shift, training, data_size),
+        *(mistakes, calibration, jpegs),
     )
     found: dict[str, Callable[..., Section]] = {module.TOPIC: module.of for module in modules}
     return found[name]
@@ -45,12 +48,15 @@ def costs(scale: Scale, epochs: int) -> Mapping[str, float]:
     passes = (scale.epochs or epochs) * 60_000 / 64
     trainings = len(scale.sizes) * scale.seeds
     return {
+        "convnet": 1,
         "convolution": 2,
         "kernels": 2,
         "pooling": 4,
         "activations": 6 + scale.ascents * 0.1 + scale.searched * 6 * _DIGIT,
         "shift": passes * _DENSE_STEP + scale.shifted * 34 * _DIGIT,
+        "training": 1,
         "data": trainings * (scale.steps * (_STEP + _DENSE_STEP) + 10_000 * _DIGIT),
         "errors": 5,
         "calibration": passes * _STEP + 5,
+        "jpegs": 2,
     }

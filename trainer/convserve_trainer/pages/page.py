@@ -97,8 +97,10 @@ def _figure(figure: Figure) -> str:
     light, dark = (
         f"data:image/{kind};base64,{base64.b64encode(content).decode()}" for content in contents
     )
+    caption = html.escape(figure.caption)
     return (
-        f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{html.escape(figure.alt)}"></picture>'
-        f"<figcaption>{html.escape(figure.caption)}</figcaption></figure>"
+        f'<figure><div class="drawn" role="region" tabindex="0" aria-label="{caption}">'
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
+        f'<img src="{light}" alt="{html.escape(figure.alt)}"></picture></div>'
+        f"<figcaption>{caption}</figcaption></figure>"
     )
