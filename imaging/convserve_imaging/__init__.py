@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 MNIST_CENTRE = "mnist-centre/1"
-"""Name and version of `digits.centre`, for `Manifest.input.resize`; other pixels, other version."""
+"""Name and version of what `digits.centre` makes, for `Manifest.input.resize`.
+
+Of MNIST's own pictures it makes the same pixels in all of version 1; how it finds a digit on other
+pictures may improve.
+"""
 
 PHOTO_BILINEAR = "photo-bilinear/1"
 """Name and version of `photos.decode`."""

@@ -57,7 +57,7 @@ class Drawing:
         strokes: bool [H, W].
         box: of the strokes: first row and column, row and column after the last.
         torn: whether they are parts of something larger.
-        lines: whether they are thin lines from one side of the picture to the other.
+        lines: whether they are thin lines of the paper.
         others: whether there are pieces that may be other digits.
         clutter: pixels as strong as the strokes elsewhere, as a share of those of the strokes.
         largest: share of all pieces' pixels that the largest piece has.

@@ -129,7 +129,7 @@ class EncodedImages(_message.Message):
     An image that cannot be decoded fails alone: its ImageResult holds INVALID_ARGUMENT with the reason,
     and the others are answered. A request of that image only fails as a whole with INVALID_ARGUMENT.
     In both the details hold a google.rpc.ErrorInfo of domain "convserve" with one of the reasons
-    NOT_A_PICTURE, UNSUPPORTED, TRUNCATED, DAMAGED, TOO_LARGE, BLANK.
+    NOT_A_PICTURE, UNSUPPORTED, TRUNCATED, DAMAGED, TOO_LARGE, BLANK, NO_DIGIT, SEVERAL.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
