@@ -22,13 +22,13 @@ from convserve_imaging.errors import (
 from convserve_imaging.signatures import looks_like
 
 SOI = b"\xff\xd8"
-_SOS = 0xDA
-_EOI = 0xD9
+SOS = 0xDA
+EOI = 0xD9
 _APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RST: no length follows
 #: Exif, ICC profiles and the like, and comments; not JFIF's and Adobe's, which tell the colours.
 _METADATA = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG, DAC
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG, DAC
 _LOSSLESS = 0xC3
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
@@ -47,7 +47,7 @@ MAX_SCANS = 500
 """Most scans. Progressive pictures have 10 to 20; libjpeg-turbo's authors test with this bound."""
 
 #: FF 00 is no marker, and FF FF a fill byte.
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
+MARKER = re.compile(rb"\xff[^\x00\xff]")
 
 #: Version 1.01, in place of one that libjpeg warns of.
 _JFIF_VERSION = b"\x01\x01"
@@ -58,6 +58,13 @@ _ADOBE = b"Adobe"
 _TRANSFORMS = MappingProxyType({3: b"\0\1", 4: b"\0\2"})
 #: Spectral selection and approximation of a scan that is not progressive: all, in one.
 _WHOLE_SCAN = b"\0\x3f\0"
+
+#: Samplings that libjpeg-turbo's interface has a name for, and how often others are decoded.
+_NAMED = frozenset(
+    ((across, down), (1, 1), (1, 1))
+    for across, down in ((1, 1), (2, 1), (1, 2), (2, 2), (4, 1), (1, 4))
+)
+_CHECKED = 8
 
 _Mend: TypeAlias = tuple[int, int, bytes]
 
@@ -97,7 +104,7 @@ class Header:
     @property
     def blocks(self) -> int:
         """Blocks of 8 x 8 samples in all components, without those that only fill the edges."""
-        return sum(-(-rows // 8) * -(-columns // 8) for rows, columns in self._sizes())
+        return sum(-(-rows // 8) * -(-columns // 8) for rows, columns in self.sizes)
 
     @property
     def least_bytes(self) -> int:
@@ -111,7 +118,7 @@ class Header:
         if self.arithmetic:
             return 0
         if self.lossless:
-            return sum(rows * columns for rows, columns in self._sizes()) // 8
+            return sum(rows * columns for rows, columns in self.sizes) // 8
         return self.blocks * (1 if self.progressive else 2) // 8
 
     @property
@@ -125,12 +132,15 @@ class Header:
         share = sum(horizontal * vertical for horizontal, vertical in self.sampling) / full
         return round(2 * self.width * self.height * share)
 
-    def _sizes(self) -> Iterator[tuple[int, int]]:
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
         """Rows and columns of each component. Source: T.81, A.1.1."""
         widest = max(horizontal for horizontal, _ in self.sampling)
         tallest = max(vertical for _, vertical in self.sampling)
-        for horizontal, vertical in self.sampling:
-            yield -(-self.height * vertical // tallest), -(-self.width * horizontal // widest)
+        return [
+            (-(-self.height * vertical // tallest), -(-self.width * horizontal // widest))
+            for horizontal, vertical in self.sampling
+        ]
 
 
 def read_header(data: bytes) -> Header:
@@ -153,9 +163,9 @@ def read_header(data: bytes) -> Header:
     frame: _Frame | None = None
     orientation = 0
     adobe = 0  # where its transform of colours is told
-    for marker, place, start, end in _segments(data, mends):
+    for marker, place, start, end in segments(data, mends):
         body = whole[start:end]
-        if marker in _FRAMES:
+        if marker in FRAMES:
             if frame is not None:
                 raise DamagedPictureError("the JPEG's header is damaged: it has two frames")
             frame = _frame(marker, body)
@@ -167,9 +177,9 @@ def read_header(data: bytes) -> Header:
             mends.append((start + 5, start + 7, _JFIF_VERSION))
         elif marker == _APP14 and bytes(body[:5]) == _ADOBE and len(body) >= 12:
             adobe = start + 11
-        elif marker == _SOS:
+        elif marker == SOS:
             break
-        elif marker == _EOI:
+        elif marker == EOI:
             raise DamagedPictureError("the JPEG holds no picture: it ends after its header")
     if frame is None:
         raise DamagedPictureError("the JPEG's header is damaged: a scan comes before the frame")
@@ -211,28 +221,35 @@ def passes(data: bytes) -> tuple[int, bool]:
         arithmetic; 0 where the header is damaged.
     """
     try:
-        for marker, place, start, end in _segments(data, []):
-            if marker in _FRAMES:
+        for marker, place, start, end in segments(data):
+            if marker in FRAMES:
                 frame = _frame(marker, memoryview(data)[start:end])
                 repeated = frame.marker in _PROGRESSIVE
                 scans = data.count(b"\xff\xda", place) if repeated else 1
-                return frame.width * frame.height * scans, frame.marker in _ARITHMETIC
+                often = 1 if len(frame.sampling) == 1 or frame.sampling in _NAMED else _CHECKED
+                passed = frame.width * frame.height * scans * often
+                return passed, frame.marker in _ARITHMETIC
     except PictureError:
         pass  # nothing will be decoded, and the decoder says why
     return 0, False
 
 
-def _segments(data: bytes, mends: list[_Mend]) -> Iterator[tuple[int, int, int, int]]:
+def segments(data: bytes, mends: list[_Mend] | None = None) -> Iterator[tuple[int, int, int, int]]:
     """Yields the segments of the header: marker, where it is, and where its body starts and ends.
 
     Args:
         data: the whole file.
-        mends: is told of stray bytes.
+        mends: is told of stray bytes, if given.
+
+    Raises:
+        TruncatedPictureError: it ends within its header.
+        TooManyPixelsError: there are more than `MAX_SEGMENTS`.
+        DamagedPictureError: there are more than `MAX_STRAY_BYTES` between them.
     """
     at = len(SOI)
     left = MAX_STRAY_BYTES
     for _ in range(MAX_SEGMENTS):
-        found = _MARKER.search(data, at, at + left + 2)
+        found = MARKER.search(data, at, at + left + 2)
         if found is None:
             if at + left + 2 < len(data):
                 raise DamagedPictureError(
@@ -242,11 +259,11 @@ def _segments(data: bytes, mends: list[_Mend]) -> Iterator[tuple[int, int, int, 
             raise _cut(data)
         place = found.start()
         left -= place - at
-        if data[at:place].strip(b"\xff"):
+        if mends is not None and data[at:place].strip(b"\xff"):
             mends.append((at, place, b""))
         marker = data[place + 1]
         start = end = place + 2
-        if marker not in _STANDALONE and marker != _EOI:
+        if marker not in _STANDALONE and marker != EOI:
             if start + 2 > len(data):
                 raise _cut(data)
             # A length counts its own two bytes: what says less than 2 has no body.

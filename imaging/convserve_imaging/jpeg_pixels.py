@@ -4,18 +4,14 @@ Nothing may be missing from a file, and its data may not contradict themselves: 
 warn of is an error, since half a picture would get an answer like a whole one.
 """
 
-import io
+import math
+import re
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
-from convserve_imaging.errors import (
-    DamagedPictureError,
-    PictureError,
-    TooManyPixelsError,
-    TruncatedPictureError,
-)
+from convserve_imaging import jpeg_intervals, jpeg_pillow
+from convserve_imaging.errors import PictureError, TooManyPixelsError, TruncatedPictureError
 from convserve_imaging.jpeg import Header
 
 try:
@@ -42,6 +38,8 @@ arithmetic codes) in ten scans, clear skies and white pages 1,100 in one, photog
 
 #: Pixels, in all scans, of which any file may have as many.
 _FREE_PIXELS = 1 << 16
+
+_LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd")
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -75,18 +73,56 @@ def check_size(header: Header, max_pixels: int) -> None:
         )
 
 
-def check_memory(header: Header, needed: int, most: int) -> None:
-    """Checks what decoding would take in memory.
+def decode(
+    header: Header,
+    rows: int,
+    columns: int,
+    colours: str,
+    max_bytes: int,
+    after: int,
+    result: int = 0,
+) -> Pixels:
+    """Decodes at the smallest scale of the decoder's that is not smaller than what is asked for.
 
     Args:
         header: of the file.
-        needed: bytes for the decoded picture and what is made of it. The coefficients of a
-            progressive one come before, beside the decoded picture alone.
-        most: bytes that are given.
+        rows: least of the result, as stored; those of the file where it has fewer.
+        columns: least of the result.
+        colours: "RGB" or "GRAY" (the luma); "CMYK" (inverted, as Adobe stores it) for 4 components.
+        max_bytes: most memory that decoding may take, and what is made of the decoded picture.
+        after: bytes a pixel that the latter takes, the decoded picture included.
+        result: bytes that it takes beside, whatever the size.
+
+    Returns:
+        uint8 [H, W, C].
 
     Raises:
-        TooManyPixelsError: it is more than that.
+        TooManyPixelsError: it would take more memory; nothing was decoded.
+        TruncatedPictureError: a part of it is missing.
+        DamagedPictureError: its data contradict themselves.
     """
+    rows, columns = min(rows, header.height), min(columns, header.width)
+    channels = {"GRAY": 1, "RGB": 3, "CMYK": 4}[colours]
+    size = _decoded_size(header, rows, columns)
+    _check_memory(header, channels * math.prod(size), after * math.prod(size) + result, max_bytes)
+    if simplejpeg is not None:
+        try:
+            return _decoded(header, header.data, rows, columns, colours)
+        except ValueError as error:
+            # Legal sampling factors that TurboJPEG's interface has no name for (4:1:0).
+            if "subsampling" not in str(error):
+                return _decoded_without_stray(header, error, rows, columns, colours)
+    size = jpeg_pillow.decoded_size(header, rows, columns)
+    whole = 4 * header.width * header.height
+    _check_memory(header, whole, after * math.prod(size) + result, max_bytes)
+    jpeg_pillow.check(header, thorough=simplejpeg is not None)
+    pixels = jpeg_pillow.decode(header, rows, columns, colours)
+    return 255 - pixels if colours == "CMYK" else pixels
+
+
+def _check_memory(header: Header, decoded: int, after: int, most: int) -> None:
+    """Checks what decoding takes, with the coefficients of several scans, and what follows it."""
+    needed = max(header.coefficient_bytes + decoded, after)
     if needed <= most:
         return
     kind = ""
@@ -100,14 +136,13 @@ def check_memory(header: Header, needed: int, most: int) -> None:
     )
 
 
-def decoded_size(header: Header, rows: int, columns: int) -> tuple[int, int]:
-    """Returns rows and columns of what `decode` makes, which are no fewer than those asked for."""
+def _decoded_size(header: Header, rows: int, columns: int) -> tuple[int, int]:
     eighths = 8
     if not header.lossless:  # which cannot be decoded scaled
         while (
             eighths > 1
-            and _scaled(header.height, eighths - 1) >= min(rows, header.height)
-            and _scaled(header.width, eighths - 1) >= min(columns, header.width)
+            and _scaled(header.height, eighths - 1) >= rows
+            and _scaled(header.width, eighths - 1) >= columns
         ):
             eighths -= 1
     return _scaled(header.height, eighths), _scaled(header.width, eighths)
@@ -117,59 +152,56 @@ def _scaled(size: int, eighths: int) -> int:
     return -(-size * eighths // 8)
 
 
-def decode(header: Header, rows: int, columns: int, colours: str) -> Pixels:
-    """Decodes at the smallest scale of libjpeg-turbo's that is not smaller than what is asked for.
+def _decoded(header: Header, data: bytes, rows: int, columns: int, colours: str) -> Pixels:
+    """Returns uint8 [H, W, C] by libjpeg-turbo; ValueError for all that it warns of."""
+    if header.lossless:
+        # Its decoder converts no colours.
+        grey = header.components == 1 and colours == "RGB"
+        picture: Pixels = simplejpeg.decode_jpeg(data, "GRAY" if grey else colours)
+        return picture.repeat(3, axis=2) if grey else picture
+    scaled: Pixels = simplejpeg.decode_jpeg(
+        data, colours, min_height=rows, min_width=columns, min_factor=1
+    )
+    return scaled
 
-    Args:
-        header: of the file.
-        rows: least of the result, as stored; those of the file where it has fewer.
-        columns: least of the result.
-        colours: "RGB" or "GRAY" (the luma); "CMYK" (inverted, as Adobe stores it) for 4 components.
 
-    Returns:
-        uint8 [H, W, C] of `decoded_size`.
+def _decoded_without_stray(
+    header: Header, error: ValueError, rows: int, columns: int, colours: str
+) -> Pixels:
+    """Decodes what is whole but for a few bytes that are left over; raises for any other error."""
+    data = _without_few_stray_bytes(header, error)
+    if data is None:
+        raise jpeg_pillow.explained(error) from error
+    try:
+        return _decoded(header, data, rows, columns, colours)
+    except ValueError as other:
+        raise jpeg_pillow.explained(other) from other
 
-    Raises:
-        TruncatedPictureError: a part of it is missing.
-        DamagedPictureError: its data contradict themselves.
+
+def _without_few_stray_bytes(header: Header, error: ValueError) -> bytes | None:
+    """Returns the file without the few bytes that are left over, if that is what was told.
+
+    Those of each interval are known only when it is decoded on its own.
     """
-    if simplejpeg is None:
-        return _decoded_by_pillow(header, rows, columns, colours)
-    scale = {} if header.lossless else _scale(header, rows, columns)
+    if _LEFT_OVER.search(str(error)) is None or header.buffered or header.lossless:
+        return None
     try:
-        picture: Pixels = simplejpeg.decode_jpeg(header.data, colours, **scale)
-    except ValueError as error:
-        if "subsampling" in str(error):
-            return _decoded_by_pillow(header, rows, columns, colours)
-        raise _explained(error) from error
-    return picture
-
-
-def _scale(header: Header, rows: int, columns: int) -> dict[str, int]:
-    return {
-        "min_height": min(rows, header.height),
-        "min_width": min(columns, header.width),
-        "min_factor": 1,
-    }
-
-
-def _decoded_by_pillow(header: Header, rows: int, columns: int, colours: str) -> Pixels:
-    """The same for legal sampling factors that TurboJPEG's interface has no name for (4:1:0)."""
-    mode = {"GRAY": "L"}.get(colours, colours)
-    try:
-        with Image.open(io.BytesIO(header.data), formats=["JPEG"]) as picture:
-            picture.draft(mode, (columns, rows))
-            pixels = np.asarray(picture.convert(mode))
-    except UnidentifiedImageError as error:  # its text names an object in memory
-        raise DamagedPictureError("the JPEG is damaged: its header contradicts itself") from error
-    except Exception as error:  # Pillow's decoders raise anything at all on damaged files
-        raise _explained(error) from error
-    return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _explained(error: Exception) -> PictureError:
-    """Returns the error for what a decoder says."""
-    said = str(error).removeprefix("Corrupt JPEG data: ")
-    if "remature end" in said or "truncated" in said.lower():
-        return TruncatedPictureError(f"the JPEG is truncated: {said}")
-    return DamagedPictureError(f"the JPEG is damaged: {said}")
+        parts = jpeg_intervals.intervals(header)
+        pictures = jpeg_intervals.pictures(header, parts, twice=True)
+    except PictureError:
+        return None
+    kept = []
+    at = 0
+    for picture, part in zip(pictures, parts, strict=True):
+        end = part.end
+        try:
+            simplejpeg.decode_jpeg(picture, "CMYK" if header.components == 4 else "GRAY")
+        except ValueError as said:
+            found = _LEFT_OVER.search(str(said))
+            count = int(found[1]) - jpeg_intervals.PADDING * part.restarted if found else -1
+            if not 0 <= count <= jpeg_pillow.MAX_STRAY_BYTES:
+                return None
+            end -= count
+        kept.append(header.data[at:end])
+        at = part.end
+    return b"".join((*kept, header.data[at:]))

@@ -68,14 +68,11 @@ def decode(
     lies = header.orientation >= 5  # rows and columns change places
     rows, columns = (width, height) if lies else (height, width)
     jpeg_pixels.check_size(header, max_pixels)
-    out_rows, out_columns = jpeg_pixels.decoded_size(header, rows, columns)
     colours = "CMYK" if header.components == 4 else "RGB"
-    # Decoding holds the coefficients as well, resizing three copies of it and the result.
-    pixels = out_rows * out_columns
-    resizing = 9 * pixels + 3 * rows * columns
-    needed = max(header.coefficient_bytes + len(colours) * pixels, resizing)
-    jpeg_pixels.check_memory(header, needed, max_decoder_bytes)
-    picture = jpeg_pixels.decode(header, rows, columns, colours)
+    # Resizing holds three copies in RGB, and the result.
+    picture = jpeg_pixels.decode(
+        header, rows, columns, colours, max_decoder_bytes, 9, 3 * rows * columns
+    )
     if colours == "CMYK":
         picture = _rgb(picture)
     resized = _resized(picture, rows, columns)

@@ -106,16 +106,9 @@ class _Jpeg:
             scale = min(1.0, grey_side / max(self.size))
             width, height = (max(1, round(side * scale)) for side in self.size)
             colours = "GRAY" if header.components == 3 else colours
-        rows, columns = jpeg_pixels.decoded_size(header, height, width)
         # What is decoded, and Pillow's copy of it, which has three channels in four bytes.
-        decoded = {"GRAY": 1, "RGB": 3, "CMYK": 4}[colours]
-        copy = 4 if decoded > 1 else 1
-        needed = max(
-            header.coefficient_bytes + decoded * rows * columns,
-            (decoded + copy) * rows * columns,
-        )
-        jpeg_pixels.check_memory(header, needed, max_bytes)
-        pixels = jpeg_pixels.decode(header, height, width, colours)
+        after = {"GRAY": 2, "RGB": 7, "CMYK": 8}[colours]
+        pixels = jpeg_pixels.decode(header, height, width, colours, max_bytes, after)
         mode, raw = {"GRAY": ("L", "L"), "RGB": ("RGB", "RGB"), "CMYK": ("CMYK", "CMYK;I")}[colours]
         return Image.frombuffer(mode, pixels.shape[1::-1], pixels, "raw", raw, 0, 1)
 

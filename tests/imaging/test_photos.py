@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import re
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import pytest
 from cykooz_resizer import CpuExtensions, Resizer
 from PIL import Image, ImageOps
 
-from convserve_imaging import photos
+from convserve_imaging import jpeg_pillow, photos
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
@@ -204,6 +205,45 @@ def test_hole_in_the_data_is_an_error() -> None:
     data = saved(scene(320, 240))
     with pytest.raises(DamagedPictureError):
         decode(data[:2000] + data[3000:], 150, 150)
+
+
+def with_stray(data: bytes, count: int) -> bytes:
+    """The file with so many bytes left over before each restart marker and the end marker."""
+    stray = b"\x12\x34\x56\x78\x9a\xbc"[:count]
+    scan = data.index(b"\xff\xda") + 14
+    return data[:scan] + re.sub(rb"(?=\xff[\xd0-\xd7\xd9])", stray, data[scan:])
+
+
+@pytest.mark.parametrize("options", [{}, {"restart_marker_rows": 1}, {"restart_marker_blocks": 3}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_few_bytes_that_are_left_over_do_no_harm(mode: str, options: dict[str, object]) -> None:
+    """Webcams and scanners write them; more are the rest of damaged data."""
+    data = saved(scene(200, 120).convert(mode), **options)
+    plain = decode(data, 100, 90)
+    for count in range(1, jpeg_pillow.MAX_STRAY_BYTES + 1):
+        assert np.array_equal(decode(with_stray(data, count), 100, 90), plain)
+    if options:
+        with pytest.raises(DamagedPictureError, match="extraneous bytes before marker"):
+            decode(with_stray(data, jpeg_pillow.MAX_STRAY_BYTES + 1), 100, 90)
+
+
+def test_bytes_left_over_in_one_interval_and_missing_in_another_are_damage() -> None:
+    data = with_stray(saved(scene(200, 120), restart_marker_rows=1), 2)
+    marker = data.index(b"\xff\xd3")
+    with pytest.raises(DamagedPictureError):
+        decode(data[: marker - 30] + data[marker:], 100, 90)
+
+
+def test_lossless_grey_picture_is_decoded() -> None:
+    def segment(code: int, body: bytes) -> bytes:
+        return bytes([0xFF, code]) + (len(body) + 2).to_bytes(2, "big") + body
+
+    frame = segment(0xC3, b"\x08\0\x20\0\x18\x01\x01\x11\0")
+    codes = segment(0xC4, b"\0\x01" + bytes(15) + b"\0")  # one code: no difference
+    scan = segment(0xDA, b"\x01\x01\0\x01\0\0")
+    data = b"\xff\xd8" + frame + codes + scan + bytes(24 * 32 // 8) + b"\xff\xd9"
+    assert np.array_equal(decode(data, 32, 24), np.full((32, 24, 3), 128))
+    assert np.array_equal(decode(data, 16, 12, channels=1), np.full((16, 12, 1), 128))
 
 
 def with_size(data: bytes, width: int, height: int, marker: bytes = b"\xff\xc0") -> bytes:
