@@ -17,6 +17,7 @@ get an answer like a whole one.
 
 import numpy as np
 import numpy.typing as npt
+import simplejpeg  # noqa: F401 - jpeg_pixels goes without; a net must not see other pixels for that
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 from convserve_imaging import jpeg_pixels

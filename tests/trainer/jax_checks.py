@@ -155,7 +155,9 @@ def test_stopped_and_resumed_training_ends_as_one_that_was_not(
         output = Interrupting("epoch 2/2  step 1/3 ")
         assert _fit(output, *common, "--run", str(run), "--checkpoint-seconds", "0") == 130
     assert found(run)[0] == Position(1, 1)
-    assert capsys.readouterr().err.startswith("convserve-train: stopped; 1 of 2 epochs and 1 steps")
+    assert capsys.readouterr().err.startswith(
+        "convserve-train: stopped; 1 of 2 epochs and 1 step of"
+    )
     resumed = io.StringIO()
     assert _fit(resumed, *common, "--run", str(run), "--resume") == 0
     assert "\nresumed after epoch 2, step 1\n" in resumed.getvalue()

@@ -64,7 +64,7 @@ def test_help_that_cannot_be_written_is_an_error() -> None:
 @pytest.mark.parametrize("redirected", ["2>&-", f"2>{FULL}", "2>&{pipe}", ">&- 2>&-"])
 def test_an_error_keeps_its_status_where_nobody_hears_of_it(redirected: str) -> None:
     done = ended(["inspect", "/nowhere"], redirected)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
 @pytest.mark.parametrize("redirected", [">&{pipe} 2>&{pipe}", f">{FULL}", ">&- 2>&- <&-"])

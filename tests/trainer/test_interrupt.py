@@ -37,7 +37,7 @@ def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
         _, errors = process.communicate()
     assert process.returncode == 130
     said = re.fullmatch(
-        r"convserve-train: stopped; (\d+) of 100000 epochs(?: and \d+ steps of the next)? are "
+        r"convserve-train: stopped; (\d+) of 100,000 epochs(?: and \d+ steps? of the next)? are "
         r"finished and kept in (\S+)\n"
         r"go on with .* --resume, or publish what there is with --resume --epochs (\d+)\n",
         errors,

@@ -189,7 +189,7 @@ def test_version_that_was_made_otherwise_is_an_error(
 
 
 def test_missing_data_are_an_error_all_the_same(tmp_path: Path, models: Path) -> None:
-    assert _fit(tmp_path / "none", models) == 1
+    assert _fit(tmp_path / "none", models) == 2
 
 
 def test_doing_nothing_loads_no_tensorflow(mnist_folder: Path, published: Published) -> None:

@@ -81,7 +81,7 @@ def test_copies_across_the_parts_are_warned_of(folder: Path) -> None:
     assert "warning" not in "".join(_load(folder)[1])
     shutil.copy(folder / "train/red/000.jpg", folder / "validation/red/again.jpg")
     _, said = _load(folder)
-    assert "warning: 1 held-out pictures are trained on too, as copies" in said
+    assert "warning: 1 held-out picture is trained on too, as copies" in said
 
 
 @pytest.mark.parametrize("cache", CACHES)
