@@ -1,5 +1,6 @@
 """What was measured of servers, as a Markdown table and as JSON."""
 
+import math
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def _row(
         p99_ms=statistics.median(one.p99_ms for one in group),
         cpu_us_a_call=cpu,
         calls_ratio=rate / statistics.median(one.calls_per_s for one in baseline),
-        cpu_ratio=cpu / _median_cpu(baseline),
+        # Of a measurement so short that its processor time is less than the kernel counts: nan.
+        cpu_ratio=cpu / (_median_cpu(baseline) or math.nan),
     )
 
 

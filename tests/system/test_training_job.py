@@ -73,7 +73,7 @@ def test_sigterm_keeps_finished_epochs_and_resume_publishes_them(folder: Path, m
         _, errors = process.communicate(timeout=WAIT_S)
     assert process.returncode == 143
     said = re.fullmatch(
-        r"convserve-train: stopped; (\d+) of 100000 epochs(?: and \d+ steps of the next)? are "
+        r"convserve-train: stopped; (\d+) of 100,000 epochs(?: and \d+ steps? of the next)? are "
         r"finished and kept in \S+\n"
         r"go on with .* --resume, or publish what there is with --resume --epochs \1\n",
         errors,
