@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter
 from convserve_trainer.data.mnist import Dataset
 
 CLASSES = {"ones": 1, "zeros": 0}
-TRAIN, VALIDATION = 500, 200
+TRAIN, VALIDATION = 1000, 200
 """Photographs of each class."""
 
 _SIDES = (80, 400)  # pixels, shortest and longest
