@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 
-from benchmarks.engine import until
+from benchmarks.engine import MAKE_S, until
 from benchmarks.stack import Asker, Stack
 
-pytestmark = pytest.mark.compose
+# The first makes the images, and the stack's job trains.
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(1.5 * MAKE_S)]
 
 Ask = Callable[..., Asker]
 
