@@ -1,6 +1,7 @@
 """What the commands share: options, and how they end."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -114,6 +115,8 @@ def execute(parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace],
     Returns: 0 after a table, 1 after a failure, 130 after Ctrl-C or SIGTERM.
     """
     arguments = parser.parse_args()
+    # gRPC goes through a proxy of the environment, even to this machine, where all is measured.
+    os.environ["no_grpc_proxy"] = "localhost,127.0.0.1"  # noqa: SIM112
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt_once)
     try:
