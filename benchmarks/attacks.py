@@ -27,7 +27,7 @@ _SHUT = ((Setting.INITIAL_WINDOW_SIZE, 0),)
 
 @dataclass(frozen=True)
 class Attack:
-    """What is sent over each of some connections, which then stay open.
+    """What is sent over each of some connections, which then stay open for a while.
 
     Args:
         name: for the table.
@@ -36,6 +36,8 @@ class Attack:
         settings: that are told the server.
         patience_s: longest wait for the server, as for an answer.
         prepare: makes what is sent, before there is any connection.
+        held_s: how long the connections then stay open.
+        leaves: whether others are watched for as long again when they have been closed.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Attack:
     settings: tuple[tuple[int, int], ...] = ()
     patience_s: float = _PATIENCE_S
     prepare: Callable[[], object] = bytes
+    held_s: float = 1.0
+    leaves: bool = False
 
     def begin(self, address: str, stack: contextlib.ExitStack) -> list[RawConnection]:
         """Send everything, as far as the server takes it; the stack closes the connections."""
@@ -85,8 +89,15 @@ def attacks(limit: int) -> list[Attack]:
         Attack("8 connections, 4,096 such calls each", 8, _announced),
         Attack("8 connections, 4,096 calls each, with headers of 14 KiB by numbers", 8, _indexed),
         Attack("8 connections, 4,096 answers each that are not read", 8, _unread, _SHUT),
-        Attack("one stream of 50,000 empty requests, answers not read", 1, _stream, _SHUT, 10.0),
-        Attack("the same, then left", 1, _stream_then_left, _SHUT, 10.0),
+        Attack(
+            "one stream of 50,000 empty requests, answers not read, left after 10 s",
+            1,
+            _stream,
+            _SHUT,
+            10.0,
+            held_s=10.0,
+            leaves=True,
+        ),
         Attack("1,000,000 pings", 1, _pings),
         Attack("50,000 calls that are reset at once", 1, _resets),
         Attack("1,000 connections, nothing sent", 1000, lambda _: None),
@@ -181,11 +192,6 @@ def _stream(connection: RawConnection) -> None:
     connection.send(connection.headers(call_fields(_STREAM), stream))
     for _ in range(50):
         connection.data(message(b"") * 1000, stream)
-
-
-def _stream_then_left(connection: RawConnection) -> None:
-    _stream(connection)
-    connection.close()
 
 
 def _pings(connection: RawConnection) -> None:

@@ -48,7 +48,6 @@ _TOLD = "answers to the attacker"
 _LOOK_EVERY_S = 0.02
 #: For a call of the other client.
 _DEADLINE_S = 10.0
-_HELD_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class Harm:
         answered: calls of another client, from the first byte of the attack to its end.
         failed: calls of it that were not.
         p99_ms: of those answered; 0 if there are none.
+        longest_ms: likewise.
         calls_per_s: answered.
     """
 
@@ -83,6 +83,7 @@ class Harm:
     answered: int
     failed: int
     p99_ms: float
+    longest_ms: float
     calls_per_s: float
 
 
@@ -204,7 +205,7 @@ def run(arguments: argparse.Namespace) -> None:
         for server in [of(source, front, bundle.file, flags)]
     ]
     about = {"flags": flags, "model": f"{bundle.model}/{bundle.version}"}
-    said = (about["model"], flags, f"another client with one call at a time for {_HELD_S:g} s more")
+    said = (about["model"], flags, "another client with one call at a time")
     print(heading(on, "server and clients together", said), _table(harms), sep="\n\n")
     write_json(arguments.json, on, about, harms=harms)
 
@@ -227,7 +228,11 @@ def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -
             before_s = _cpu_s(server)
             started = time.perf_counter()
             attackers = attack.begin(server.address, stack)
-            time.sleep(_HELD_S)
+            time.sleep(attack.held_s)
+            if attack.leaves:
+                for each in attackers:
+                    each.close()
+                time.sleep(attack.held_s)
             took_s = time.perf_counter() - started
             cpu_s = _cpu_s(server) - before_s
             sent = sum(each.sent_bytes for each in attackers)
@@ -252,6 +257,7 @@ def _suffer(attack: Attack, front: str, server: ServerProcess, request: bytes) -
         answered=len(latencies_ms),
         failed=other.failed,
         p99_ms=float(np.percentile(latencies_ms, 99)) if len(latencies_ms) else 0.0,
+        longest_ms=float(latencies_ms.max(initial=0.0)),
         calls_per_s=len(latencies_ms) / took_s,
     )
     tell(
@@ -269,7 +275,7 @@ def _table(harms: list[Harm]) -> str:
     header = (
         "attack", "front", "sent MiB", "MiB at rest", "MiB, most", "workers lost",
         "server CPU s", _TOLD,
-        "another client: calls answered", "failed", "calls/s", "p99 ms",
+        "another client: calls answered", "failed", "calls/s", "p99 ms", "longest ms",
     )  # fmt: skip
     return grid(header, [list(_cells(one)) for one in harms], {"attack", "front", _TOLD})
 
@@ -286,6 +292,7 @@ def _cells(one: Harm) -> Iterator[str]:
     yield from map(str, (one.answered, one.failed))
     yield f"{one.calls_per_s:.0f}"
     yield f"{one.p99_ms:.1f}"
+    yield f"{one.longest_ms:.0f}"
 
 
 if __name__ == "__main__":
