@@ -33,16 +33,16 @@ format: environment ## rewrite the code in the project's style
 	$(bin)/ruff format .
 
 types: environment ## static types
-	$(bin)/mypy clients imaging protos server trainer benchmarks demo docs tests
+	$(bin)/mypy clients lib protos server trainer benchmarks demo docs tests
 
 unit: ## unit and system tests, those of the trainer beside all others; names the slowest
 	@$(MAKE) $(beside) unit-trainer unit-others
 
 unit-trainer: environment
-	$(bin)/pytest $(slowest) tests/trainer tests/imaging
+	$(bin)/pytest $(slowest) tests/trainer tests/lib
 
 unit-others: environment
-	$(bin)/pytest $(slowest) --ignore tests/trainer --ignore tests/imaging
+	$(bin)/pytest $(slowest) --ignore tests/trainer --ignore tests/lib
 
 protos: ## write the Python of protos/ anew
 	@locks/environment.sh .venv-protos locks/protos.txt

@@ -5,13 +5,12 @@ from typing import Self
 
 import numpy as np
 import onnxruntime as ort
-from google.protobuf import json_format
 from numpy.typing import NDArray
 
 from benchmarks.command import BenchmarkError
-from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
-from convserve_server.bundle import MANIFEST_KEY
-from convserve_server.bundle_folder import list_bundles
+from convserve_bundle.folder import list_bundles
+from convserve_bundle.manifest import read_manifest
+from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO
 
 
 class Bundle:
@@ -33,7 +32,7 @@ class Bundle:
         height, width, channels = self._session.get_inputs()[0].shape[1:]
         self.shape = (int(height), int(width), int(channels))
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.manifest = json_format.Parse(metadata[MANIFEST_KEY], Manifest())
+        self.manifest = read_manifest(metadata)
 
     @classmethod
     def newest(cls, models: Path, model: str) -> Self:

@@ -35,11 +35,12 @@ from benchmarks.command import (
 )
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
+from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16
 from convserve_server.engines.bound_engine import BoundEngine
 from convserve_server.engines.device_memory import cuda_memory
 from convserve_server.engines.engine import EngineOptions, _provider_options, choose_provider
-from convserve_server.engines.session_engine import CUDA, INPUT, OUTPUT, EngineError
+from convserve_server.engines.session_engine import CUDA, EngineError
 
 SIZES = [1, 16, 64, 256, 1024]
 

@@ -35,7 +35,7 @@ from benchmarks.report import heading, machine, write_json
 from benchmarks.revisions import Source, checked_out
 from benchmarks.servers import FRONTS, of
 from benchmarks.table import grid
-from convserve_server.bundle_folder import list_bundles
+from convserve_bundle.folder import list_bundles
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
 _MIB = 2**20

@@ -31,7 +31,7 @@ from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOA
 from convserve_trainer.bundles import bundle, evaluate
 from convserve_trainer.commands import sources
 from convserve_trainer.data.pictures import Pixels
-from convserve_trainer.errors import TrainerError
+from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.export import float16, gpu_rounding, precisions
 
 _PACKAGES = ("convserve", "numpy", "onnx", "onnxruntime")
@@ -148,7 +148,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise BenchmarkError(f"{file} is of float16; publish it with --precision float32")
         held_out = sources.held_out(arguments, said, tell)
         batches = list(held_out.batches(range(len(held_out)), 100))
-    except TrainerError as error:
+    except USER_ERRORS as error:
         raise BenchmarkError(str(error)) from error
     pixels, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     found = changes(model, pixels, labels, arguments.batch, arguments.rounds)

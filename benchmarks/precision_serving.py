@@ -37,12 +37,13 @@ from benchmarks.processes import ServerProcess
 from benchmarks.report import heading, machine, write_json
 from benchmarks.servers import ours
 from benchmarks.table import Cell, Measurement, grid
+from convserve_bundle.contract import MANIFEST_KEY
 from convserve_imaging import photos
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
-from convserve_trainer.bundles import bundle, evaluate, manifest
+from convserve_trainer.bundles import bundle, evaluate
 from convserve_trainer.commands import sources
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.errors import TrainerError
+from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.export import float16, int8, precisions
 from convserve_trainer.scores.score import Score, score
 
@@ -105,7 +106,7 @@ def converted(file: Path, said: Manifest, data: Data, folder: Path) -> dict[str,
         stated.CopyFrom(said)
         stated.precision = precisions.NAMES[name]
         made.ClearField("metadata_props")
-        made.metadata_props.add(key=manifest.KEY, value=json_format.MessageToJson(stated))
+        made.metadata_props.add(key=MANIFEST_KEY, value=json_format.MessageToJson(stated))
         place = folder / name / said.name / "1"
         place.mkdir(parents=True)
         onnx.save(made, place / "model.onnx")
@@ -207,7 +208,7 @@ def _rows_of(path: Path, arguments: argparse.Namespace, meter: Meter) -> list[Ro
         with tempfile.TemporaryDirectory() as made:
             bundles = converted(file, said, data, Path(made))
             return _measured(said.name, bundles, data, given, meter, arguments.rounds)
-    except TrainerError as error:
+    except USER_ERRORS as error:
         raise BenchmarkError(str(error)) from error
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from convserve_server.host.cpus import available_cpus
+from convserve_host.cpus import available_cpus
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

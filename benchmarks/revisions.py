@@ -13,8 +13,8 @@ from benchmarks.command import BenchmarkError, tell
 ROOT = Path(__file__).parents[1]
 #: Where other revisions are checked out; git does not see it.
 FOLDER = ROOT / ".revisions"
-#: Folders with packages, as pyproject.toml names them.
-_PACKAGES_IN = ("clients", "imaging", "protos", "server", "trainer")
+#: Folders with packages, as pyproject.toml names them, or did.
+_PACKAGES_IN = ("clients", "imaging", "lib", "protos", "server", "trainer")
 _LOCK = "locks/serve.txt"
 _TAKES_S = 1800.0
 _FILE_OF_SERVER = "import importlib.util as u; print(u.find_spec('convserve_server.main').origin)"

@@ -23,7 +23,7 @@ from benchmarks.meter import rotated
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
 from convserve_trainer.data import mnist
-from convserve_trainer.errors import TrainerError
+from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.host import user_cache
 
 _PACKAGES = ("convserve", "keras", "tensorflow")
@@ -110,7 +110,7 @@ def _tasks(arguments: argparse.Namespace) -> list[Task]:
     epochs = 1 + arguments.epochs
     try:
         mnist.load(arguments.data, tell)
-    except TrainerError as error:
+    except USER_ERRORS as error:
         raise BenchmarkError(str(error)) from error
     folder = _digits(arguments)
     steps = -(-_DIGITS_AN_EPOCH // _DIGITS_A_STEP)

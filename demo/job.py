@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from convserve import ConvserveError
-from convserve_trainer.errors import TrainerError
+from convserve_trainer.errors import USER_ERRORS
 from demo.server import ServerFailed
 
 
@@ -23,7 +23,7 @@ def run(job: Callable[[], bool]) -> int:
     started = time.monotonic()
     try:
         same = job()
-    except (TrainerError, ConvserveError, ServerFailed, OSError) as error:
+    except (*USER_ERRORS, ConvserveError, ServerFailed, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import find_bundle
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import bundle
-from convserve_trainer.errors import BundleError
 
 
 def newest(models: Path, name: str) -> Manifest:
@@ -33,7 +34,7 @@ def train(models: Path, name: str, arguments: Sequence[str]) -> Manifest:
 def reuse(models: Path, name: str, manifest: Manifest) -> None:
     """Say what is served again."""
     made = manifest.created.ToDatetime().strftime("%Y-%m-%d %H:%M")
-    print(f"reusing {bundle.find(models / name)} (make clean removes it)")
+    print(f"reusing {find_bundle(models / name)} (make clean removes it)")
     print(
         f"trained by recipe {manifest.training.recipe} at {made} UTC, "
         f"accuracy {manifest.metrics['accuracy']:.2%}"

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from convserve_server.bundle_folder import Listing, list_bundles
+from convserve_bundle.folder import Listing, list_bundles
 
 
 class ModelsFolder:

@@ -6,8 +6,8 @@ A net whose weights are damaged gives others, and answers that look like any.
 import numpy as np
 from numpy.typing import NDArray
 
+from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, Manifest
-from convserve_server.bundle import BundleError
 
 #: How far the sum of a row may be from 1: rounding of K float32 numbers, and of float16 ones.
 _BOUND, _HALF_BOUND = 1e-3, 1e-2

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import Listing
+from convserve_bundle.manifest import check_manifest
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2 import ClassifyResponse
 from convserve_server.batching.batcher import Batcher
 from convserve_server.batching.request import Request
-from convserve_server.bundle import BundleError, check_manifest
-from convserve_server.bundle_folder import Listing
 from convserve_server.decode.decoders import decoder_for
 from convserve_server.decode.decoding import Decode
 from convserve_server.digests import Digests

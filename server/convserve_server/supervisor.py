@@ -18,10 +18,10 @@ import sys
 import time
 from collections.abc import Sequence
 
+from convserve_host.cpus import available_cpus, available_set
+from convserve_host.memory import memory_limit, oom_kills
 from convserve_server.config import Settings, address
 from convserve_server.host import descriptors, neighbours
-from convserve_server.host.cpus import available_cpus, available_set
-from convserve_server.host.memory import memory_limit, oom_kills
 from convserve_server.host.port import StartError, reserve_port
 from convserve_server.host.sizing import (
     choose_batch_s,
@@ -371,7 +371,7 @@ class Supervisor:
     def _kills(self) -> int:
         """The kernel's count of processes that it killed for want of memory, as last read."""
         with contextlib.suppress(OSError):  # no descriptor is left to read it
-            self._last_kills = oom_kills()
+            self._last_kills = oom_kills() or 0
         return self._last_kills
 
     def _hopeless(self) -> str:

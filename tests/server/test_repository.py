@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
+from convserve_bundle.contract import MANIFEST_KEY
 from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
-from convserve_server.bundle import MANIFEST_KEY
 from convserve_server.digests import Digests
 from convserve_server.engines.engine import EngineOptions, load_engine
 from convserve_server.engines.session_engine import EngineError

@@ -14,10 +14,10 @@ import grpc
 import numpy as np
 import pytest
 
+from convserve_host.cpus import available_cpus
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.config import SettingError
-from convserve_server.host.cpus import available_cpus
 from convserve_server.main import check_folder
 from tests.bundles import SHAPE, digit_of
 from tests.program import Program

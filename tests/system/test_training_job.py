@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer.bundles import bundle
+from convserve_bundle.folder import find_bundle
 from tests.program import Program
 from tests.trainer.drawn import draw_parts
 
@@ -82,7 +82,7 @@ def test_sigterm_keeps_finished_epochs_and_resume_publishes_them(folder: Path, m
     done = _run(_command(folder, "--resume", "--epochs", said[1]))
     assert done.returncode == 0, done.stderr
     assert f"resumed after epoch {said[1]}\n" in done.stdout
-    assert bundle.find(folder.parent / "models/red-blue").is_file()
+    assert find_bundle(folder.parent / "models/red-blue").is_file()
 
 
 #: Comes to a stop in the middle of a step, once it was told to stop: the batch never ends.

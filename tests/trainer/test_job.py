@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from convserve_host import cgroups
 from convserve_trainer import job
-from convserve_trainer.host import limits
 
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
 LIMIT = 64 * 2**20
@@ -89,8 +89,8 @@ def counted(
         counter.write_text("oom_kill 5\n")
         return counter
 
-    monkeypatch.setattr(limits, "CGROUP", tmp_path / "cgroup")
-    monkeypatch.setattr(limits, "SELF", tmp_path / "self")
+    monkeypatch.setattr(cgroups, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroups, "SELF", tmp_path / "self")
     return make
 
 
@@ -138,7 +138,7 @@ def test_kill_by_somebody_else_is_not_blamed_on_memory(
 def test_kill_where_nothing_is_counted_leaves_it_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(limits, "SELF", tmp_path / "none")
+    monkeypatch.setattr(cgroups, "SELF", tmp_path / "none")
     assert _main(_killed(None), []) == 137
     assert "the system does not say by whom" in capfd.readouterr().err
 

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 import pytest
 
+from convserve_bundle.folder import find_bundle
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO
 from convserve_trainer.bundles import bundle
 from convserve_trainer.fitting import fit
@@ -56,7 +57,7 @@ def _weights(models: Path) -> list[bytes]:
 
 
 def _history(models: Path) -> list[dict[str, str]]:
-    text = (bundle.find(models / "red-blue").parent / "history.csv").read_text()
+    text = (find_bundle(models / "red-blue").parent / "history.csv").read_text()
     return list(csv.DictReader(text.splitlines()))
 
 

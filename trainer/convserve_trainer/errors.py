@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from convserve_bundle.errors import BundleError, PublishError
+
 
 class TrainerError(Exception):
     """Anything that ends a command with one line on the terminal.
@@ -11,6 +13,10 @@ class TrainerError(Exception):
     """
 
     status: ClassVar[int] = 1
+
+
+#: All of it, with what is said of bundles.
+USER_ERRORS = (TrainerError, BundleError, PublishError)
 
 
 class UsageError(TrainerError):
@@ -33,16 +39,6 @@ class CheckpointError(TrainerError):
     """No training to go on with, another one, a damaged one, or one that cannot be kept."""
 
 
-class BundleError(TrainerError):
-    """A file that is no bundle, or not the kind of bundle that was asked for."""
-
-
-class MissingBundleError(BundleError):
-    """A bundle that was named and is not there."""
-
-    status = 2
-
-
 class ExportError(TrainerError):
     """A graph that breaks the contract of a bundle."""
 
@@ -57,10 +53,6 @@ class AccuracyError(TrainerError):
 
 class DivergedError(TrainerError):
     """A loss, or weights, that are no finite numbers any more."""
-
-
-class PublishError(TrainerError):
-    """A models folder that cannot take the bundle."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error

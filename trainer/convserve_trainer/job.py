@@ -13,7 +13,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from convserve_trainer.host import limits, streams
+from convserve_host import memory
+from convserve_trainer.host import streams
 
 COMMAND = (sys.executable, "-m", "convserve_trainer.main")
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
@@ -29,13 +30,13 @@ def main(arguments: Sequence[str] | None = None, command: Sequence[str] = COMMAN
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     streams.settle()
-    kills = limits.out_of_memory_kills()
+    kills = memory.oom_kills()
     status = _run([*command, *arguments])
     if status >= 0:
         return status
     killed_by = signal.Signals(-status)
     if killed_by == signal.SIGKILL:
-        why = _killed(kills, limits.out_of_memory_kills())
+        why = _killed(kills, memory.oom_kills())
         advice = f"; {go_on}" if (go_on := _go_on(arguments)) else ""
         print(f"convserve-train: {why}{advice}", file=sys.stderr)
     else:
@@ -79,7 +80,7 @@ def _killed(before: int | None, after: int | None) -> str:
         return "killed; the system does not say by whom (a lack of memory is the usual reason)"
     if after <= before:
         return "killed (SIGKILL), but not for want of memory in its own group: by a user, or a tool"
-    limit = limits.memory_limit()
+    limit = memory.cgroup_limit()
     if limit is None:
         return "killed by the kernel: the machine is out of memory; give it more"
     return (

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from convserve_bundle.errors import MissingBundleError
+from convserve_host import os_errors
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.commands import convert_command, fit_command, sources
-from convserve_trainer.errors import Interrupted, TrainerError
-from convserve_trainer.host import refusals, stops, streams
+from convserve_trainer.errors import USER_ERRORS, Interrupted, TrainerError
+from convserve_trainer.host import stops, streams
 from convserve_trainer.lecture import commands as lecture_commands
 from convserve_trainer.sweep import command as sweep_command
 
@@ -83,13 +85,13 @@ def _run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    except TrainerError as error:
+    except USER_ERRORS as error:
         print(f"convserve-train: {error}", file=sys.stderr)
-        return error.status
+        return _status(error)
     except OSError as error:  # a disk or a permission, not a fault of ours
         if error.filename == streams.OUTPUT:
             return streams.refused(error)
-        print(f"convserve-train: {refusals.described(error)}", file=sys.stderr)
+        print(f"convserve-train: {os_errors.described(error)}", file=sys.stderr)
         return 1
     except MemoryError as error:
         what = f" ({error})" if str(error) else ""
@@ -102,6 +104,13 @@ def _run(options: argparse.Namespace) -> int:
         print("convserve-train: stopped", file=sys.stderr)
         return stop.status
     return 0
+
+
+def _status(error: Exception) -> int:
+    """Returns the exit status after an error: 2 where the command line is wrong, else 1."""
+    if isinstance(error, TrainerError):
+        return error.status
+    return 2 if isinstance(error, MissingBundleError) else 1
 
 
 def parser() -> argparse.ArgumentParser:

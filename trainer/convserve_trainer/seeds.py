@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from convserve_bundle.contract import MODEL_FILE
 from convserve_trainer.bundles import bundle, manifest
 from convserve_trainer.errors import CheckpointError, UsageError
 from convserve_trainer.recipes.recipe import Recipe
@@ -98,7 +99,7 @@ def result(recipe: Recipe, content: bytes, epochs: int, seconds: float) -> Resul
         epochs: that were trained.
         seconds: they took.
     """
-    metrics = bundle.loaded(content, bundle.FILE)[1].metrics
+    metrics = bundle.loaded(content, MODEL_FILE)[1].metrics
     return Result(
         seed=recipe.seed,
         accuracy=metrics["accuracy"],
@@ -160,7 +161,7 @@ def attached(content: bytes, results: Sequence[Result]) -> bytes:
         content: of model.onnx.
         results: of all seeds.
     """
-    model, said = bundle.loaded(content, bundle.FILE)
+    model, said = bundle.loaded(content, MODEL_FILE)
     found = spread(results)
     figures = (found.mean, found.sd, float(len(results)))
     said.metrics.update(dict(zip(METRICS, figures, strict=True)))

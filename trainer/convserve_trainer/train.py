@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from convserve_bundle import publish
+from convserve_bundle.contract import MODEL_FILE, VERSION_RULE
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import not_versions
+from convserve_host import cpus, os_errors
 from convserve_trainer import seeds
-from convserve_trainer.bundles import bundle, manifest, publish, published
+from convserve_trainer.bundles import manifest, published
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.errors import BundleError
 from convserve_trainer.export import conversion, export, precisions
 from convserve_trainer.export.conversion import Settings
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import data_parts, one_training, step_parts
-from convserve_trainer.host import limits, refusals
 from convserve_trainer.nets import keras_backend, keras_file, models
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report import page as report
@@ -108,9 +111,9 @@ def train(
     earlier = published.find(folder, target.version) if unless_published else None
     if earlier is None:
         _check_targets(target, keeping, numbers)
-    if others := bundle.passed_over(folder):
+    if others := not_versions(folder):
         what = ", ".join(str(folder / other) for other in others)
-        print(f"not used: {what}: {bundle.VERSION}", file=out, flush=True)
+        print(f"not used: {what}: {VERSION_RULE}", file=out, flush=True)
     data = load()
     models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
@@ -119,13 +122,13 @@ def train(
     data = data_parts.parted(data, recipe)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.settings, seed_count, out):
-            return earlier / bundle.FILE
+            return earlier / MODEL_FILE
         _check_targets(target, keeping, numbers)
     _print_settings(recipe, data, out)
     if seed_count > 1:
         print(f"seeds           {numbers[0]} to {numbers[-1]}", file=out, flush=True)
 
-    keras_backend.use(step_parts.suitable(recipe, data.spec, limits.threads()))
+    keras_backend.use(step_parts.suitable(recipe, data.spec, cpus.threads()))
     recipes = seeds.recipes(recipe, seed_count)
     with keras_backend.memory_errors(), ExitStack() as held:
         runs = [held.enter_context(run) for run in _runs(recipes, target, data, keeping)]
@@ -171,13 +174,13 @@ def _is_published(
     out: TextIO,
 ) -> bool:
     """Returns whether a version is what the training would make, and says which way it is."""
-    file = version / bundle.FILE
+    file = version / MODEL_FILE
     try:
         differing = published.differences(
             version, recipe, data, settings, seed_count, keras_backend.chosen()
         )
     except (BundleError, OSError) as error:
-        why = refusals.described(error) if isinstance(error, OSError) else error
+        why = os_errors.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
         return False
     if differing:

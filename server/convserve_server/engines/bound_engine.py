@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.engines.device_memory import DeviceMemory
-from convserve_server.engines.session_engine import (
-    INPUT,
-    OUTPUT,
-    Pixels,
-    Probabilities,
-    SessionEngine,
-)
+from convserve_server.engines.session_engine import Pixels, Probabilities, SessionEngine
 
 log = logging.getLogger(__name__)
 

@@ -16,16 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime as ort
 
+from convserve_bundle.contract import INPUT, OUTPUT
+from convserve_bundle.manifest import read_manifest
 from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
-from convserve_server.bundle import read_manifest
 from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.engines.bound_engine import BoundEngine
 from convserve_server.engines.device_memory import cuda_memory
 from convserve_server.engines.session_engine import (
     CPU,
     CUDA,
-    INPUT,
-    OUTPUT,
     EngineError,
     Pixels,
     Probabilities,

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-INPUT, OUTPUT = "pixels", "probabilities"
+from convserve_bundle.contract import INPUT, OUTPUT
+
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Pixels = NDArray[np.uint8]

@@ -13,8 +13,8 @@ from google.protobuf import json_format
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from convserve_bundle.contract import MANIFEST_KEY
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
-from convserve_server.bundle import MANIFEST_KEY
 from convserve_server.engines.batch_sizes import bucket_sizes
 from convserve_server.engines.bound_engine import BoundEngine
 from convserve_server.engines.device_memory import cuda_memory

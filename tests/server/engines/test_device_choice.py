@@ -10,6 +10,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT16,
     PRECISION_FLOAT32,
@@ -18,7 +19,6 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_UNSPECIFIED,
     Precision,
 )
-from convserve_server.bundle import BundleError
 from convserve_server.engines import engine as engines
 from convserve_server.engines.device_memory import HostMemory
 from convserve_server.engines.engine import (

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from google.protobuf import json_format
 
+from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import (
     IMAGE_KIND_DIGITS,
     PRECISION_FLOAT32,
@@ -16,7 +17,7 @@ from convserve_protos.bundle_pb2 import (
 from convserve_trainer.bundles import bundle, manifest
 from convserve_trainer.data import digits
 from convserve_trainer.data.pictures import ArrayPictures, Data
-from convserve_trainer.errors import BundleError, UsageError
+from convserve_trainer.errors import UsageError
 from convserve_trainer.export.parity import Comparison
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.scores.score import Score
@@ -109,50 +110,6 @@ def test_name_that_is_no_folder_of_ours_is_refused(name: str) -> None:
         manifest.check_name(name)
 
 
-def test_bundle_is_found_by_file_version_or_model(tmp_path: Path) -> None:
-    for version in ("2", "9", "10", "011", ".12.tmp", "latest"):
-        (tmp_path / version).mkdir()
-        (tmp_path / version / "model.onnx").touch()
-    newest = tmp_path / "10" / "model.onnx"
-    assert bundle.find(newest) == bundle.find(tmp_path / "10") == bundle.find(tmp_path) == newest
-    assert bundle.versions(tmp_path) == [2, 9, 10]
-
-
-def test_bundle_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=f"{tmp_path / 'none'}: no such file or folder"):
-        bundle.find(tmp_path / "none")
-    nothing = f"^{tmp_path}: holds neither model.onnx nor a version folder with one"
-    with pytest.raises(BundleError, match=f"{nothing}$"):
-        bundle.find(tmp_path)
-    (tmp_path / "1").mkdir()
-    with pytest.raises(BundleError, match="holds neither"):
-        bundle.find(tmp_path)
-
-
-def _versions(folder: Path, *names: str) -> Path:
-    for name in names:
-        (folder / name).mkdir(parents=True)
-        (folder / name / "model.onnx").touch()
-    return folder
-
-
-def test_versions_that_are_none_are_named_with_the_rule(tmp_path: Path) -> None:
-    _versions(tmp_path, "001", "v2", ".3.tmp")
-    (tmp_path / "notes").mkdir()
-    with pytest.raises(BundleError, match=r"; not used: 001, v2: a version is a whole number from"):
-        bundle.find(tmp_path)
-    assert bundle.passed_over(_versions(tmp_path, "1", "20")) == ["001", "v2"]
-    assert bundle.passed_over(tmp_path / "none") == []
-
-
-def test_folder_of_models_is_named_as_that(tmp_path: Path) -> None:
-    for name in ("my digits", "mnist"):
-        _versions(tmp_path / name, "1", "v2")
-    message = "; it is the folder of the models mnist, my digits: name one of them$"
-    with pytest.raises(BundleError, match=message):
-        bundle.find(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -160,29 +117,43 @@ def test_folder_of_models_is_named_as_that(tmp_path: Path) -> None:
         (b"# readme\n", "not an ONNX file"),
         (b"\xff" * 100, "not an ONNX file"),
         (_graph().SerializeToString()[:-5], "not an ONNX file"),
-        (_graph().SerializeToString(), "not a bundle: its metadata has 0 entries"),
+        (_graph().SerializeToString(), "an ONNX file without convserve.manifest"),
     ],
 )
 def test_file_that_is_no_bundle_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match=message) as caught:
-        bundle.read(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
+    for read in (bundle.read, bundle.read_manifest):
+        with pytest.raises(BundleError, match=message) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "damaged manifest"),
-        ('{"colour": "blue"}', "damaged manifest: .*colour"),
-        (json_format.MessageToJson(Manifest(format=2)), "has format 2, expected 1"),
+        ("{", "convserve.manifest is damaged"),
+        (json_format.MessageToJson(Manifest(format=2)), "format is 2, expected 1"),
+        ('{"format": 1, "precision": "PRECISION_INT4"}', "precision is 'PRECISION_INT4'"),
     ],
 )
 def test_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
     model = _graph()
     model.metadata_props.add(key="convserve.manifest", value=text)
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(BundleError, match=message):
-        bundle.read(tmp_path)
+    for read in (bundle.read, bundle.read_manifest):
+        with pytest.raises(BundleError, match=message) as caught:
+            read(tmp_path / "model.onnx")
+        assert str(caught.value).startswith(f"{tmp_path / 'model.onnx'}: ")
+
+
+def test_manifest_of_a_later_version_is_read_and_what_is_not_known_is_kept(tmp_path: Path) -> None:
+    model = _graph()
+    text = '{"format": 1, "name": "mnist", "colour": "blue"}'
+    model.metadata_props.add(key="convserve.manifest", value=text)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert bundle.read_manifest(tmp_path).name == "mnist"
+    net, said = bundle.read(tmp_path)
+    assert said.name == "mnist"
+    assert [entry.value for entry in net.metadata_props] == [text]

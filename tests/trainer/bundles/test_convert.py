@@ -14,13 +14,15 @@ import onnx
 import pytest
 from google.protobuf import json_format
 
+from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.folder import list_versions
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT16,
     PRECISION_INT8,
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle
 from convserve_trainer.data import photos
 from convserve_trainer.data.pictures import Pictures
 from convserve_trainer.export import contract, int8, int8_loss
@@ -97,7 +99,7 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
         captured.err,
     )
     assert "the trained weights are kept" in captured.out
-    assert bundle.versions(tmp_path / "red-blue") == []
+    assert list_versions(tmp_path / "red-blue") == []
 
     # Calibrated on pictures that were trained on, each once, and on none that is held out.
     data = photos.load(photos.Source(folder, 22, 24, None, 0.01, "memory"), None, print)
@@ -173,6 +175,19 @@ def test_converted_net_goes_where_it_is_told_to(models: Path, folder: Path, tmp_
     assert _convert(models, folder, "float16", *place) == 0
     said = bundle.read_manifest(tmp_path / "others" / "half" / "7")
     assert (said.name, said.precision) == ("half", PRECISION_FLOAT16)
+
+
+def test_converted_net_keeps_what_a_later_version_said_of_it(models: Path, folder: Path) -> None:
+    file = models / "red-blue" / "1" / "model.onnx"
+    net = onnx.load(file)
+    [entry] = [entry for entry in net.metadata_props if entry.key == MANIFEST_KEY]
+    entry.value = json.dumps(json.loads(entry.value) | {"colour": "blue"})
+    onnx.save(net, file)
+    assert _convert(models, folder, "float16") == 0
+    net, said = bundle.read(models / "red-blue" / "2")
+    assert said.precision == PRECISION_FLOAT16
+    [entry] = [entry for entry in net.metadata_props if entry.key == MANIFEST_KEY]
+    assert json.loads(entry.value)["colour"] == "blue"
 
 
 def test_net_that_was_rounded_already_is_not_converted(
@@ -252,7 +267,7 @@ def _rewrite(
         said.precision = precision  # type: ignore[assignment] # a plain number
     if recipe is not None:
         said.training.recipe_json = json.dumps(recipe)
-    [entry] = [entry for entry in net.metadata_props if entry.key == manifest.KEY]
+    [entry] = [entry for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     entry.value = json_format.MessageToJson(said)
     onnx.save(net, file)
     assert json_format.Parse(entry.value, Manifest()) == said

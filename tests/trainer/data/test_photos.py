@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convserve_host import memory
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer.data import photo_cache, photo_reader, photos
 from convserve_trainer.data.photos import Source
 from convserve_trainer.data.pictures import Data, Labels, Pictures, Pixels
 from convserve_trainer.errors import DataError, UsageError
-from convserve_trainer.host import limits
 from tests.trainer.drawn import draw, draw_parts
 
 CACHES = ["none", "memory", "disk"]
@@ -182,7 +182,7 @@ def test_disk_cache_that_cannot_be_written_leaves_nothing(
 
 
 def test_memory_is_used_up_to_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "available_bytes", lambda: 4 * 10 * 150 * 150 * 3)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 4 * 10 * 150 * 150 * 3)
     assert photo_cache.suitable(10, 150, 150) == "memory"
     assert photo_cache.suitable(11, 150, 150) == "none"
 

@@ -5,11 +5,12 @@ import numpy as np
 import onnx
 import pytest
 
+from convserve_bundle.errors import BundleError
 from convserve_trainer.bundles import bundle
 from convserve_trainer.data import digits
 from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.data.pictures import Batch
-from convserve_trainer.errors import BundleError, ExportError, ParityError
+from convserve_trainer.errors import ExportError, ParityError
 from convserve_trainer.export import contract, parity
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.scores import predict

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
 from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.errors import BundleError
 from convserve_trainer.lecture import grad_cam, mistakes, topics, trials
 from convserve_trainer.lecture import net as nets
 from convserve_trainer.lecture.material import Material, Photographs

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from convserve_trainer.bundles.manifest import KEY
+from convserve_bundle.contract import MANIFEST_KEY
 from convserve_trainer.data.pictures import ArrayPictures, Data
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_files
@@ -40,7 +40,7 @@ def came(monkeypatch: pytest.MonkeyPatch) -> Came:
     said.training.git_commit = "c0ffee"
     said.parameters = 7_840
     said.created.FromJsonString("2026-11-26T03:04:05Z")
-    content = model({KEY: json_format.MessageToJson(said)}).SerializeToString()
+    content = model({MANIFEST_KEY: json_format.MessageToJson(said)}).SerializeToString()
     train = ArrayPictures(pixels[1:10], labels[1:10])
     data = Data("digits", said.labels, said.input, train, held_out, "d1935", validation=train)
     epochs = [

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import ImageKind, Manifest
 from convserve_trainer.bundles import evaluate
 from convserve_trainer.data.pictures import Pictures
-from convserve_trainer.errors import BundleError, DataError
+from convserve_trainer.errors import DataError
 from convserve_trainer.scores.score import Score, score
 
 LUCK = 0.05

@@ -9,14 +9,18 @@ from typing import NamedTuple, TextIO
 
 import onnx
 
+from convserve_bundle import publish
+from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import list_versions
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT32,
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, evaluate, manifest, publish
+from convserve_trainer.bundles import bundle, evaluate, manifest
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.errors import BundleError, DataError, UsageError
+from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.export import conversion, precisions
 from convserve_trainer.export.conversion import Settings
 from convserve_trainer.export.parity import Reference
@@ -85,6 +89,7 @@ def convert(
             "have been trained on; name its data with --data and --validation-split"
         )
     net = bundle.read(file)[0]
+    [earlier] = [entry.value for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     net.ClearField("metadata_props")
     made, compared = conversion.convert(
         net, settings, data, said.training.seed, _reference(net), floor, out
@@ -92,7 +97,7 @@ def convert(
     said.name = name
     manifest.state(said, compared, settings.precision, settings.calibrated_on(data))
     said.training.versions.update({name: importlib.metadata.version(name) for name in MAKERS})
-    manifest.attach(said, made)
+    manifest.attach(said, made, earlier)
     published = publish.publish(made.SerializeToString(), models, name, place.version)
     size = f"{published.stat().st_size:,} bytes, {file} has {file.stat().st_size:,}"
     print(f"published {published} ({size})", file=out, flush=True)
@@ -102,7 +107,7 @@ def convert(
 def _models(file: Path) -> Path:
     """Returns the models folder that a bundle lies in."""
     version = file.resolve().parent
-    if version.name not in map(str, bundle.versions(version.parent)):
+    if version.name not in map(str, list_versions(version.parent)):
         raise UsageError(f"{file} lies in no models folder; name one with --models")
     return version.parent.parent
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from convserve_bundle.folder import find_bundle
 from convserve_trainer.bundles import bundle, operations
 from convserve_trainer.export import contract, precisions
 
@@ -68,7 +69,7 @@ def describe(path: Path) -> Description:
     Raises:
         BundleError: there is no bundle at this path.
     """
-    file = bundle.find(path)
+    file = find_bundle(path)
     model, manifest = bundle.read(file)
     said = json_format.MessageToDict(manifest, always_print_fields_with_no_presence=True)
     said["metrics"] = dict(sorted(said["metrics"].items()))  # a map of protobuf has no order

@@ -5,6 +5,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import find_bundle
 from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import (
     IMAGE_KIND_DIGITS,
@@ -15,7 +18,6 @@ from convserve_protos.bundle_pb2 import (
 )
 from convserve_trainer.bundles import bundle
 from convserve_trainer.data.pictures import Pictures
-from convserve_trainer.errors import BundleError
 from convserve_trainer.export import contract
 from convserve_trainer.scores import predict
 from convserve_trainer.scores.score import Score, score
@@ -74,7 +76,7 @@ def check(path: Path) -> tuple[Path, Manifest]:
     Raises:
         BundleError: there is none at this path, or its graph is not what its manifest says.
     """
-    file = bundle.find(path)
+    file = find_bundle(path)
     model, manifest = bundle.read(file)
     spec = manifest.input
     if spec.kind not in KINDS:
@@ -85,8 +87,8 @@ def check(path: Path) -> tuple[Path, Manifest]:
     found = [contract.describe(value) for value in (*model.graph.input, *model.graph.output)]
     shape = f"{spec.height}, {spec.width}, {spec.channels}"
     expected = [
-        f"{contract.INPUT}: uint8 [{contract.BATCH_AXIS}, {shape}]",
-        f"{contract.OUTPUT}: float32 [{contract.BATCH_AXIS}, {len(manifest.labels)}]",
+        f"{INPUT}: uint8 [{BATCH_AXIS}, {shape}]",
+        f"{OUTPUT}: float32 [{BATCH_AXIS}, {len(manifest.labels)}]",
     ]
     if found != expected:
         raise BundleError(f"{file}: its graph has {found}, expected {expected}")

@@ -2,14 +2,13 @@
 
 import importlib.metadata
 import platform
-import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.protobuf import json_format
-
+from convserve_bundle.contract import FORMAT, MANIFEST_KEY, is_name
+from convserve_bundle.manifest import manifest_text
 from convserve_protos.bundle_pb2 import PRECISION_INT8, Manifest, Precision, Training
 from convserve_trainer.data.pictures import Data
 from convserve_trainer.errors import UsageError
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
     from convserve_trainer.recipes.recipe import Recipe
 
-KEY = "convserve.manifest"
-FORMAT = 1
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MADE_WITH = (
     *("convserve", "keras", "tensorflow", "tf2onnx", "onnx", "onnxslim", "onnxruntime", "numpy"),
     *("simplejpeg", "cykooz.resizer", "pillow"),  # make the pixels
@@ -38,7 +34,7 @@ def check_name(name: str) -> None:
     Raises:
         UsageError: it is not what bundle.proto takes.
     """
-    if not NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(
             f"--name is {name!r}; it takes a letter or digit, then letters, digits, '.', '_', '-', "
             "at most 64 characters"
@@ -112,10 +108,15 @@ def state(
     manifest.created.FromDatetime(datetime.now(UTC))
 
 
-def attach(manifest: Manifest, model: "onnx.ModelProto") -> None:
-    """Puts the manifest into the metadata of a model that has none."""
-    text = json_format.MessageToJson(manifest, indent=None)
-    model.metadata_props.add(key=KEY, value=text)
+def attach(manifest: Manifest, model: "onnx.ModelProto", earlier: str = "") -> None:
+    """Puts the manifest into the metadata of a model that has none.
+
+    Args:
+        manifest: of the net.
+        model: that is given it.
+        earlier: text of the manifest that it was made from; see `manifest_text`.
+    """
+    model.metadata_props.add(key=MANIFEST_KEY, value=manifest_text(manifest, earlier))
 
 
 def versions() -> dict[str, str]:

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+from convserve_bundle.contract import MODEL_FILE
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import list_versions
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import bundle
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.errors import BundleError
 from convserve_trainer.export import precisions
 from convserve_trainer.export.conversion import Settings
 from convserve_trainer.nets.keras_backend import DEFAULT, Backend
@@ -20,7 +22,7 @@ def find(folder: Path, version: int | None) -> Path | None:
         folder: of the model.
         version: None for the newest one.
     """
-    number = max(bundle.versions(folder), default=None) if version is None else version
+    number = max(list_versions(folder), default=None) if version is None else version
     found = folder / str(number)
     return found if number is not None and found.exists() else None
 
@@ -46,11 +48,11 @@ def differences(
     Raises:
         BundleError: the version cannot be read.
     """
-    manifest = bundle.read_manifest(version / bundle.FILE)
+    manifest = bundle.read_manifest(version / MODEL_FILE)
     try:
         differing = _settings(manifest, recipe)
     except (ValueError, TypeError) as error:
-        raise BundleError(f"{version / bundle.FILE}: damaged recipe: {error}") from error
+        raise BundleError(f"{version / MODEL_FILE}: damaged recipe: {error}") from error
     if (manifest.training.backend or DEFAULT) != backend:
         differing.append("backend")
     if manifest.training.dataset_sha256 != data.sha256:

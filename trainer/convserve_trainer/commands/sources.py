@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convserve_bundle.contract import is_name
+from convserve_bundle.errors import BundleError
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
-from convserve_trainer.bundles import manifest as manifests
 from convserve_trainer.data.pictures import Data, Pictures
-from convserve_trainer.errors import BundleError, UsageError
+from convserve_trainer.errors import UsageError
 
 if TYPE_CHECKING:
     from convserve_trainer.data import photos
@@ -130,7 +131,7 @@ def model_name(options: argparse.Namespace) -> str:
         return "mnist"
     name = folder.resolve().name.replace("_", "-").replace(" ", "-")
     fallback = "photos" if options.task == "photos" else "pictures"
-    return name if manifests.NAME.fullmatch(name) else fallback
+    return name if is_name(name) else fallback
 
 
 def _photo_source(

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from convserve_host import os_errors
 from convserve_imaging.folder_names import class_name
 from convserve_trainer.data.passed_over import shown
 from convserve_trainer.errors import DataError, UsageError
-from convserve_trainer.host import refusals
 
 FILE = "labels.txt"
 
@@ -77,7 +77,7 @@ def _read(path: Path) -> list[str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise DataError(f"{shown(path)}: {refusals.reason(error)}") from error
+        raise DataError(f"{shown(path)}: {os_errors.reason(error)}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{shown(path)}: not a text file ({error.reason})") from error
     return [line.strip() for line in text.strip().splitlines()]

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from convserve_host import leftovers
 from convserve_imaging import mnist_files
 from convserve_imaging.mnist_files import FILES, Contents
 from convserve_trainer.data import mnist_errors, mnist_sources
 from convserve_trainer.errors import DataError
-from convserve_trainer.host import leftovers, user_cache
+from convserve_trainer.host import user_cache
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from convserve_host import leftovers, memory, os_errors
 from convserve_imaging import PHOTO_METHODS
 from convserve_trainer.data import photo_losses, photo_reader
 from convserve_trainer.data.photo_folders import Photo
 from convserve_trainer.data.pictures import Pixels
 from convserve_trainer.errors import DataError
-from convserve_trainer.host import leftovers, limits, refusals, user_cache
+from convserve_trainer.host import user_cache
 
 MODES = ("none", "memory", "disk")
 SHARE = 0.25  # of the available memory that pixels may fill unasked
@@ -42,7 +43,7 @@ class Decoded(NamedTuple):
 
 def suitable(count: int, height: int, width: int, channels: int = 3) -> str:
     """Returns "memory" if the pixels of so many photographs are but a SHARE of it, else "none"."""
-    fits = count * height * width * channels <= SHARE * limits.available_bytes()
+    fits = count * height * width * channels <= SHARE * memory.available_bytes()
     return "memory" if fits else "none"
 
 
@@ -98,7 +99,7 @@ def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decod
             _fill(folder, photos, shape)
     except OSError as error:
         raise DataError(
-            f"pixels cannot be kept in {folder.parent}: {refusals.reason(error)}; or name another "
+            f"pixels cannot be kept in {folder.parent}: {os_errors.reason(error)}; or name another "
             "cache with XDG_CACHE_HOME, or add --cache none"
         ) from error
     with (folder / UNREADABLE).open() as file:

@@ -14,13 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from convserve_host import cpus
 from convserve_imaging.errors import PictureError
 from convserve_imaging.photos import decode
 from convserve_trainer.data.photo_folders import Photo
 from convserve_trainer.data.photo_losses import Losses
 from convserve_trainer.data.pictures import Batch, Labels, Pixels
 from convserve_trainer.errors import DataError
-from convserve_trainer.host import limits
 
 AHEAD = 3  # batches that are decoded or wait to be: enough for a pause of the disk
 Result = TypeVar("Result")
@@ -161,7 +161,7 @@ def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:
 @contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
     """Provides one thread a CPU that may be used; at the end, what is not begun is dropped."""
-    pool = ThreadPoolExecutor(limits.threads(), thread_name_prefix="photo")
+    pool = ThreadPoolExecutor(cpus.threads(), thread_name_prefix="photo")
     try:
         yield pool
     finally:

@@ -6,13 +6,11 @@ compute shapes: an engine on a GPU runs them on the CPU, and they spoil CUDA gra
 
 import onnx
 
+from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_trainer.errors import ExportError
 
 OPSET = 15  # read by ONNX Runtime 1.10 and later
 IR_VERSION = 8
-INPUT = "pixels"
-OUTPUT = "probabilities"
-BATCH_AXIS = "N"
 SHAPE_OPERATORS = frozenset({"Shape", "Gather", "Slice", "Concat"})
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_trainer.errors import ExportError
 from convserve_trainer.export import contract, export_process, tensorflow_export
 from convserve_trainer.nets import keras_backend
@@ -31,10 +32,10 @@ def export(model: "keras.Model") -> onnx.ModelProto:
             f"the graph has {len(graph.input)} inputs and {len(graph.output)} outputs; "
             "a bundle has one of each"
         )
-    _rename(graph, graph.input[0].name, contract.INPUT)
-    _rename(graph, graph.output[0].name, contract.OUTPUT)
+    _rename(graph, graph.input[0].name, INPUT)
+    _rename(graph, graph.output[0].name, OUTPUT)
     for value in (graph.input[0], graph.output[0]):
-        value.type.tensor_type.shape.dim[0].dim_param = contract.BATCH_AXIS
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
     contract.tidy(slim, model.name)
     contract.check(slim)
     return slim

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from convserve_trainer.errors import ExportError, TrainerError
+from convserve_host import os_errors
+from convserve_trainer.errors import USER_ERRORS, ExportError
 from convserve_trainer.export import tensorflow_export
-from convserve_trainer.host import refusals
 from convserve_trainer.nets import keras_file
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     target = Path(folder, NET)
     try:
         onnx.save(tensorflow_export.converted(keras_file.load(target)), target)
-    except TrainerError as error:
+    except USER_ERRORS as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(refusals.described(error), file=sys.stderr)
+        print(os_errors.described(error), file=sys.stderr)
         return 1
     return 0
 

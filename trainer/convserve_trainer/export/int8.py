@@ -21,10 +21,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from convserve_bundle.contract import INPUT
+from convserve_host import os_errors
 from convserve_trainer.data.pictures import Pictures, Pixels
 from convserve_trainer.errors import ExportError
 from convserve_trainer.export import contract, float16
-from convserve_trainer.host import refusals
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
 #: What is computed in integers, or hands them on. All else stays float32.
@@ -67,7 +68,7 @@ def convert(model: onnx.ModelProto, calibration: Iterable[Pixels]) -> onnx.Model
             quantized = _quantized(model, calibration, Path(folder))
     except OSError as error:
         raise ExportError(
-            f"int8 cannot be made in {tempfile.gettempdir()}: {refusals.reason(error)}, or name "
+            f"int8 cannot be made in {tempfile.gettempdir()}: {os_errors.reason(error)}, or name "
             "another folder with TMPDIR"
         ) from error
     contract.tidy(quantized, model.graph.name)
@@ -141,7 +142,7 @@ def _dequantize_pixels(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]
     graph.initializer.append(numpy_helper.from_array(scale, "pixels/scale"))
     graph.initializer.append(numpy_helper.from_array(zero, "pixels/zero"))
     scaled = scaling.output[0]
-    inputs = [contract.INPUT, "pixels/scale", "pixels/zero"]
+    inputs = [INPUT, "pixels/scale", "pixels/zero"]
     node = helper.make_node("DequantizeLinear", inputs, [scaled], name="pixels/dequantized")
     del graph.node[:2]
     graph.node.insert(0, node)
@@ -161,4 +162,4 @@ class _Reader:
     def get_next(self) -> dict[str, Pixels] | None:
         """Returns the next input; None at the end."""
         pixels = next(self._batches, None)
-        return None if pixels is None else {contract.INPUT: pixels}
+        return None if pixels is None else {INPUT: pixels}

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from convserve_bundle.contract import INPUT
+from convserve_host import os_errors
 from convserve_trainer.errors import ExportError
-from convserve_trainer.export.contract import INPUT, OPSET
-from convserve_trainer.host import refusals
+from convserve_trainer.export.contract import OPSET
 from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:
@@ -43,6 +44,6 @@ def converted(model: "keras.Model") -> onnx.ModelProto:
 def cannot_write(folder: str, error: OSError) -> ExportError:
     """Returns the error of an export that gets no room for its files."""
     return ExportError(
-        f"the export cannot write to {folder}: {refusals.reason(error)}, or name another folder "
+        f"the export cannot write to {folder}: {os_errors.reason(error)}, or name another folder "
         "with TMPDIR"
     )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from convserve_trainer.data.pictures import Data
-from convserve_trainer.errors import Interrupted, TrainerError
+from convserve_trainer.errors import USER_ERRORS, Interrupted
 from convserve_trainer.fitting import order
 from convserve_trainer.fitting.fit import fit
 from convserve_trainer.host.stops import Stopped
@@ -61,7 +61,7 @@ def kept(recipe: Recipe, run: Run, epochs: int, out: TextIO) -> Iterator[None]:
     try:
         with interruption(recipe, run):
             yield
-    except TrainerError:
+    except USER_ERRORS:
         if run.kept:
             last = run.kept == Position(epochs)  # unless the disk refused it
             what = "the trained weights are" if last else f"{run.kept} is"

@@ -4,8 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from convserve_host import os_errors
 from convserve_trainer.errors import CheckpointError
-from convserve_trainer.host import refusals
 
 
 def take(folder: Path, what: str, inside: str = "") -> int:
@@ -31,6 +31,6 @@ def take(folder: Path, what: str, inside: str = "") -> int:
         raise CheckpointError(f"another {what} is running in {folder}") from error
     except OSError as error:
         raise CheckpointError(
-            f"the folder of the run, {folder}, cannot be made: {refusals.reason(error)}"
+            f"the folder of the run, {folder}, cannot be made: {os_errors.reason(error)}"
         ) from error
     return lock

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convserve_host import atomic_file
 from convserve_trainer.bundles import manifest
-from convserve_trainer.host import atomic_file
 from convserve_trainer.lecture import topics
 from convserve_trainer.lecture.scales import SCALES
 from convserve_trainer.lecture.telling import Telling

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import find_bundle
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
 from convserve_trainer.bundles import bundle
-from convserve_trainer.errors import BundleError
 from convserve_trainer.nets import keras_backend, keras_file
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def load(path: Path, kind: ImageKind.ValueType) -> Net:
     Raises:
         BundleError: there is no bundle, it takes other pictures, or has no net.keras beside it.
     """
-    file = bundle.find(path)
+    file = find_bundle(path)
     manifest = bundle.read_manifest(file)
     if manifest.input.kind != kind:
         found = ImageKind.Name(manifest.input.kind).removeprefix("IMAGE_KIND_").lower()

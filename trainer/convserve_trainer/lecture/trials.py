@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle.errors import BundleError
 from convserve_trainer.data.pictures import ArrayPictures
-from convserve_trainer.errors import BundleError, UsageError
+from convserve_trainer.errors import UsageError
 from convserve_trainer.fitting import order
 from convserve_trainer.lecture.net import Net
 from convserve_trainer.nets import models

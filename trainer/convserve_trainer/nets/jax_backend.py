@@ -9,7 +9,7 @@ import os
 import re
 import sys
 
-from convserve_trainer.host import limits
+from convserve_host import cpus
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops"
 SHORT_OF_MEMORY = "RESOURCE_EXHAUSTED"
@@ -26,7 +26,7 @@ def prepare() -> None:
     # Left alone it takes three quarters of a GPU's memory at once: our nets are small, and a server
     # may be computing on the same GPU.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if threads := limits.quota_threads():  # it knows nothing of quotas
+    if threads := cpus.quota_threads():  # it knows nothing of quotas
         os.environ.setdefault("NPROC", str(threads))
 
 

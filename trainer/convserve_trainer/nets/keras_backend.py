@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Literal, NamedTuple, TypeAlias
 
-from convserve_trainer.host import library_caches, limits
+from convserve_host import cpus
+from convserve_trainer.host import library_caches
 from convserve_trainer.nets import jax_backend
 
 Backend: TypeAlias = Literal["tensorflow", "jax"]
@@ -103,7 +104,7 @@ def load() -> ModuleType:
             tensorflow.config.set_visible_devices([], "GPU")  # the memory of GPUs is JAX's
             jax_backend.settle()
         # TensorFlow knows nothing of quotas.
-        if threads := _threads.each or limits.quota_threads():
+        if threads := _threads.each or cpus.quota_threads():
             together = _threads.parts if _threads.each else threads
             tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
             tensorflow.config.threading.set_inter_op_parallelism_threads(together)

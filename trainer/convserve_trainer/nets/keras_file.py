@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convserve_trainer.errors import BundleError
+from convserve_bundle.errors import BundleError
 from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:

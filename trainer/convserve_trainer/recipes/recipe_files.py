@@ -7,8 +7,8 @@ import tomllib
 from importlib import resources
 from pathlib import Path
 
+from convserve_host import os_errors
 from convserve_trainer.errors import UsageError
-from convserve_trainer.host import refusals
 from convserve_trainer.recipes import recipe
 from convserve_trainer.recipes.recipe import Recipe
 
@@ -83,7 +83,7 @@ def read(path: Path) -> Recipe:
     try:
         content = path.read_text()
     except OSError as error:
-        raise UsageError(f"{path}: {refusals.reason(error)}") from error
+        raise UsageError(f"{path}: {os_errors.reason(error)}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not a text file ({error.reason})") from error
     return _parsed(content, path.name.removesuffix(SUFFIX), f"{path}: ")

@@ -3,7 +3,7 @@
 import platform
 from pathlib import Path
 
-from convserve_trainer.host import limits
+from convserve_host import cpus
 from convserve_trainer.nets import keras_backend
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -17,7 +17,7 @@ def described() -> str:
         for device in found.list_physical_devices("GPU")
     ]
     parts = [
-        f"{_processor()}, {limits.threads()} CPUs",
+        f"{_processor()}, {cpus.threads()} CPUs",
         f"GPU {', '.join(gpus)}" if gpus else "no GPU",
         f"{platform.system()} {platform.release()}",
     ]

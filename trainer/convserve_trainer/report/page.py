@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle.contract import MODEL_FILE
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
 from convserve_trainer.bundles import bundle, evaluate, operations
@@ -70,7 +71,7 @@ def of(came: Came, asked: Asked | None) -> Callable[[int], bytes]:
     Raises:
         DataError: too many held-out pictures cannot be read any more.
     """
-    _, said = bundle.loaded(came.content, bundle.FILE)
+    _, said = bundle.loaded(came.content, MODEL_FILE)
     sections = [
         _held_out(came, said, asked),
         _training(came),
@@ -220,7 +221,7 @@ def _data(data: Data) -> list[Part]:
 
 
 def _net(came: Came, said: Manifest) -> Table:
-    model, _ = bundle.loaded(came.content, bundle.FILE)
+    model, _ = bundle.loaded(came.content, MODEL_FILE)
     rows = [
         ("parameters", f"{said.parameters:,}"),
         ("operations a picture", f"{operations.count(model):,}"),

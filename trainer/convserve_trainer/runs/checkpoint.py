@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_host import atomic_file
 from convserve_trainer.errors import CheckpointError
-from convserve_trainer.host import atomic_file
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.history import History, read_csv
 from convserve_trainer.runs.run_settings import Settings

@@ -19,8 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from convserve_host import atomic_file, os_errors
 from convserve_trainer.errors import CheckpointError
-from convserve_trainer.host import atomic_file, folder_lock, refusals
+from convserve_trainer.host import folder_lock
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_log import Log
@@ -158,7 +159,7 @@ class Run:
         except OSError as error:
             raise CheckpointError(
                 f"the checkpoint of {position} cannot be kept in {self.folder}: "
-                f"{refusals.reason(error)}; {before}"
+                f"{os_errors.reason(error)}; {before}"
             ) from error
         finally:
             self._saved = time.monotonic()
@@ -173,7 +174,7 @@ class Run:
             self._log.write(history)
         except OSError as error:
             raise CheckpointError(
-                f"{self.folder} cannot take the log: {refusals.reason(error)}; the next epoch's "
+                f"{self.folder} cannot take the log: {os_errors.reason(error)}; the next epoch's "
                 "makes up for it"
             ) from error
 
@@ -207,7 +208,7 @@ class Run:
                 temporary.write_text(json.dumps({"of": self._settings | more, "result": result}))
         except OSError as error:
             raise CheckpointError(
-                f"the result cannot be kept in {self.folder}: {refusals.reason(error)}"
+                f"the result cannot be kept in {self.folder}: {os_errors.reason(error)}"
             ) from error
 
     def finish(self) -> None:

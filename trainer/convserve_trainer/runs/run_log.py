@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer.host import atomic_file
+from convserve_host import atomic_file
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.history import Epoch, History
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.errors import BundleError
-from convserve_trainer.host import limits
+from convserve_bundle.errors import BundleError
+from convserve_host import cpus
 
 if TYPE_CHECKING:
     import keras
@@ -45,7 +45,7 @@ def session(onnx_model: bytes) -> "onnxruntime.InferenceSession":
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; they come as exceptions too
-    if threads := limits.quota_threads():  # it knows nothing of quotas
+    if threads := cpus.quota_threads():  # it knows nothing of quotas
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(onnx_model, options, providers=["CPUExecutionProvider"])

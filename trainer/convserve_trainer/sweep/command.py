@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from convserve_host import atomic_file
 from convserve_trainer.commands import fit_command, sources
 from convserve_trainer.errors import Interrupted, UsageError
-from convserve_trainer.host import atomic_file
 from convserve_trainer.host.stops import Stopped
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.run_settings import DIGEST, Settings
@@ -91,8 +91,8 @@ def run(options: argparse.Namespace) -> None:
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     import optuna  # noqa: F401 - that it is missing is said before the data are loaded
 
+    from convserve_host import cpus
     from convserve_trainer.fitting import data_parts, step_parts
-    from convserve_trainer.host import limits
     from convserve_trainer.nets import models
 
     models.check_size(recipe)
@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
     )
     from convserve_trainer.sweep import study
 
-    keras_backend.use(step_parts.suitable(recipe, data.spec, limits.threads()))  # as fit does
+    keras_backend.use(step_parts.suitable(recipe, data.spec, cpus.threads()))  # as fit does
     with (
         keras_backend.memory_errors(),
         study.opened(options.study, _settings(recipe, data.sha256, space.settings())) as opened,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from convserve_host import os_errors
 from convserve_trainer.errors import UsageError
-from convserve_trainer.host import refusals
 from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def read(path: Path, recipe: Recipe) -> Space:
     try:
         content = tomllib.loads(path.read_text())
     except OSError as error:
-        raise UsageError(f"{path}: {refusals.reason(error)}") from error
+        raise UsageError(f"{path}: {os_errors.reason(error)}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     now = recipe.values()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer.host import leftovers
+from convserve_host import leftovers
 
 
 def aged(path: Path, age_s: float) -> Path:

@@ -5,42 +5,57 @@ from pathlib import Path
 
 import pytest
 
-from convserve_server.host.memory import memory_limit, oom_kills
+from convserve_host.memory import available_bytes, cgroup_limit, memory_limit, oom_kills
+from tests.lib.host.made_up import machine
 
 MIB = 2**20
 MACHINE = 16 * 1024 * MIB
-MEMINFO = f"MemTotal:       {MACHINE // 1024} kB\nMemFree:         4194304 kB\n"
+FREE = 1024 * MIB
+MEMINFO = (
+    f"MemTotal:       {MACHINE // 1024} kB\nMemFree:  1 kB\nMemAvailable:   {FREE // 1024} kB\n"
+)
 V1 = "12:memory:/pod/server\n5:cpu,cpuacct:/pod/server\n1:name=systemd:/pod\n"
 V1_NONE = "9223372036854771712\n"
 
 
-def write(folder: Path, self_cgroup: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """These files below a cgroup mount, and this /proc/self/cgroup."""
-    mount = folder / "cgroup"
-    for name, text in files.items():
-        file = mount / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    itself = folder / "self"
-    itself.write_text(self_cgroup)
-    return mount, itself
-
-
 def limit(folder: Path, self_cgroup: str, files: dict[str, str], meminfo: str = MEMINFO) -> float:
-    mount, itself = write(folder, self_cgroup, files)
-    machine = folder / "meminfo"
-    machine.write_text(meminfo)
-    return memory_limit(mount, itself, machine)
+    with machine(folder, self_cgroup, files, meminfo):
+        return memory_limit()
+
+
+def kills(folder: Path, self_cgroup: str, files: dict[str, str]) -> int | None:
+    with machine(folder, self_cgroup, files):
+        return oom_kills()
 
 
 def test_no_cgroup_files_is_the_machine(tmp_path: Path) -> None:
     assert limit(tmp_path, "", {}) == MACHINE
 
 
+def test_limit_of_a_cgroup_is_none_where_only_the_machine_has_one(tmp_path: Path) -> None:
+    with machine(tmp_path, "0::/\n", {"memory.max": "max\n"}, MEMINFO):
+        assert cgroup_limit() is None
+    with machine(tmp_path, "0::/\n", {"memory.max": f"{2 * MACHINE}\n"}, MEMINFO):
+        assert cgroup_limit() == 2 * MACHINE
+
+
 def test_nothing_known_is_no_limit(tmp_path: Path) -> None:
-    none = tmp_path / "none"
-    assert memory_limit(none, none, none) == math.inf
-    assert oom_kills(none, none) == 0
+    with machine(tmp_path, "", {}):
+        assert memory_limit() == math.inf
+        assert cgroup_limit() is None
+        assert oom_kills() is None
+        assert available_bytes() > MIB, "a guess"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4096\n", 4096), ("max\n", FREE), (f"{2 * FREE}\n", FREE)],
+)
+def test_available_is_what_is_free_below_the_limit(
+    text: str, expected: int, tmp_path: Path
+) -> None:
+    with machine(tmp_path, "0::/\n", {"memory.max": text}, MEMINFO):
+        assert available_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -117,7 +132,7 @@ def test_v2_kills_are_those_of_our_own_cgroup(tmp_path: Path) -> None:
         "pod/memory.events": events.format(7),
         "pod/server/memory.events": events.format(3),
     }
-    assert oom_kills(*write(tmp_path, "0::/pod/server\n", files)) == 3
+    assert kills(tmp_path, "0::/pod/server\n", files) == 3
 
 
 def test_v1_kills_are_those_of_our_own_cgroup(tmp_path: Path) -> None:
@@ -126,14 +141,14 @@ def test_v1_kills_are_those_of_our_own_cgroup(tmp_path: Path) -> None:
         "memory/memory.oom_control": control.format(9),
         "memory/pod/server/memory.oom_control": control.format(2),
     }
-    assert oom_kills(*write(tmp_path, V1, files)) == 2
+    assert kills(tmp_path, V1, files) == 2
 
 
 def test_kernel_that_does_not_count_kills_says_none(tmp_path: Path) -> None:
     files = {"memory/pod/server/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}
-    assert oom_kills(*write(tmp_path, V1, files)) == 0
+    assert kills(tmp_path, V1, files) is None
 
 
 def test_this_machine_has_some() -> None:
     assert 0 < memory_limit() < math.inf
-    assert oom_kills() >= 0
+    assert (oom_kills() or 0) >= 0

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from convserve_trainer.bundles.publish import check_target, publish
-from convserve_trainer.errors import PublishError
+from convserve_bundle.errors import PublishError
+from convserve_bundle.publish import check_target, publish
 
 
 def _content(models: Path) -> dict[str, bytes]:

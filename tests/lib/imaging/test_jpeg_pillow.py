@@ -15,7 +15,7 @@ from convserve_imaging.errors import (
 )
 from convserve_imaging.jpeg import read_header
 from convserve_imaging.photos import decode
-from tests.imaging.test_photos import difference, scene
+from tests.lib.imaging.test_photos import difference, scene
 
 FROZEN = Path(__file__).parent / "frozen"
 #: Made of the same scene by cjpeg, whose -sample the name says.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from convserve_server.host.cpus import available_cpus
+from convserve_host.cpus import available_cpus, quota_threads, threads
+from tests.lib.host.made_up import machine
 
 AFFINITY = 16
 
@@ -19,18 +20,12 @@ def affinity(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def cpus(folder: Path, self_cgroup: str, files: dict[str, str]) -> float:
     """What is found with these files below the cgroup mount, and this /proc/self/cgroup."""
-    mount = folder / "cgroup"
-    for name, text in files.items():
-        file = mount / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-    itself = folder / "self"
-    itself.write_text(self_cgroup)
-    return available_cpus(mount, itself)
+    with machine(folder, self_cgroup, files):
+        return available_cpus()
 
 
 def test_no_cgroup_files_is_the_affinity(tmp_path: Path) -> None:
-    assert available_cpus(tmp_path / "none", tmp_path / "none" / "self") == AFFINITY
+    assert cpus(tmp_path, "", {}) == AFFINITY
 
 
 def test_no_affinity_on_this_system_is_the_count(
@@ -38,9 +33,26 @@ def test_no_affinity_on_this_system_is_the_count(
 ) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert available_cpus(tmp_path / "none", tmp_path / "self") == 6
+    assert cpus(tmp_path, "", {}) == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert available_cpus(tmp_path / "none", tmp_path / "self") == 1
+    assert cpus(tmp_path, "", {}) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("200000 100000\n", 2),
+        ("150000 100000\n", 2),
+        ("10000 100000\n", 1),
+        ("max 100000\n", None),
+        ("1600000 100000\n", None),
+        ("", None),
+    ],
+)
+def test_threads_are_the_quota_rounded_up(text: str, expected: int | None, tmp_path: Path) -> None:
+    with machine(tmp_path, "0::/job\n", {"job/cpu.max": text}):
+        assert quota_threads() == expected
+        assert threads() == (expected or AFFINITY)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from convserve_trainer.host import refusals
+from convserve_host import os_errors
 
 
 def _error(number: int, name: str | None = None) -> OSError:
@@ -24,9 +24,9 @@ def test_refusal_says_what_to_do(
     number: int, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 10001)
-    assert refusals.described(_error(number, "/m")).startswith(message)
+    assert os_errors.described(_error(number, "/m")).startswith(message)
 
 
 def test_refusal_without_a_file_or_number_is_one_line() -> None:
-    assert refusals.described(_error(errno.EIO)) == "Input/output error"
-    assert refusals.described(OSError("no\n  number")) == "no number"
+    assert os_errors.described(_error(errno.EIO)) == "Input/output error"
+    assert os_errors.described(OSError("no\n  number")) == "no number"

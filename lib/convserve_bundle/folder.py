@@ -1,21 +1,21 @@
-"""Which bundles a models folder has, and which of its entries are none, and why.
+"""Which bundles a folder has, and which of its entries are none, and why.
 
 The layout is NAME/VERSION/model.onnx. One entry that is unreadable, or has another form, hides no
 other one.
 """
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MODEL_FILE = "model.onnx"
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
-
-_NAME_RULE = "expected as a model's name 1 to 64 of A-Z a-z 0-9 . _ -, beginning with A-Z a-z 0-9"
-_VERSION_RULE = "expected as a version 1, 2, 3 and so on, at most 18 digits"
+from convserve_bundle.contract import (
+    MODEL_FILE,
+    NAME_RULE,
+    VERSION_RULE,
+    is_name,
+    is_version,
+)
+from convserve_bundle.errors import BundleError, MissingBundleError
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Listing:
 
 
 def list_bundles(folder: Path) -> Listing:
-    """What is in a models folder.
+    """Returns what is in a models folder.
 
     Hidden entries and single files are not looked at: publishers and file systems leave them there.
 
@@ -53,11 +53,63 @@ def list_bundles(folder: Path) -> Listing:
     return listing
 
 
+def list_versions(folder: Path) -> list[int]:
+    """Returns the versions in a model's folder, lowest first; none where it is not there."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name))
+
+
+def find_bundle(path: Path) -> Path:
+    """Returns the path of a bundle's model.onnx.
+
+    Args:
+        path: of the file, of its version folder, or of the model's folder (the newest version).
+
+    Raises:
+        MissingBundleError: there is no such path.
+        BundleError: there is no bundle.
+    """
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise MissingBundleError(f"{path}: no such file or folder")
+    if (path / MODEL_FILE).is_file():
+        return path / MODEL_FILE
+    newest = max(list_versions(path), default=None)
+    if newest is None or not (path / str(newest) / MODEL_FILE).is_file():
+        raise BundleError(_no_bundle(path))
+    return path / str(newest) / MODEL_FILE
+
+
+def not_versions(folder: Path) -> list[str]:
+    """Returns the names in a model's folder that hold a bundle and are no version: "001", "v2"."""
+    return [name for name in _holding(folder, MODEL_FILE) if not is_version(name)]
+
+
+def _no_bundle(path: Path) -> str:
+    nothing = f"{path}: holds neither {MODEL_FILE} nor a version folder with one"
+    if others := not_versions(path):
+        return f"{nothing}; not used: {', '.join(others)}: {VERSION_RULE}"
+    models = [name for name in _holding(path, f"[0-9]*/{MODEL_FILE}") if list_versions(path / name)]
+    if models:
+        return f"{nothing}; it is the folder of the models {', '.join(models)}: name one of them"
+    return nothing
+
+
+def _holding(folder: Path, pattern: str) -> list[str]:
+    """Returns the names in a folder, but for hidden ones, that have what a pattern says."""
+    if not folder.is_dir():
+        return []
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
+    return [name for name in names if next((folder / name).glob(pattern), None)]
+
+
 def _list_model(folder: Path, model: Path, listing: Listing) -> None:
     if not _is_folder(model):
         return
-    named = bool(_NAME.fullmatch(model.name))
-    if _VERSION.fullmatch(model.name) and _exists(model / MODEL_FILE):
+    named = is_name(model.name)
+    if is_version(model.name) and _exists(model / MODEL_FILE):
         listing.problems[""] = (
             f"{folder} is the folder of one model: expected the folder above it, which holds "
             "NAME/VERSION/model.onnx"
@@ -74,9 +126,9 @@ def _list_model(folder: Path, model: Path, listing: Listing) -> None:
             if not _exists(file):
                 continue
             if not named:
-                listing.problems[model.name] = f"{_NAME_RULE}, got {model.name!r}"
-            elif not _VERSION.fullmatch(version.name):
-                listing.problems[entry] = f"{_VERSION_RULE}, got {version.name!r}"
+                listing.problems[model.name] = f"{NAME_RULE}, got {model.name!r}"
+            elif not is_version(version.name):
+                listing.problems[entry] = f"{VERSION_RULE}, got {version.name!r}"
             elif not file.is_file():
                 listing.problems[entry] = (
                     f"{MODEL_FILE}: expected a file, got another kind of entry"

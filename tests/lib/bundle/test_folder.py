@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convserve_server.bundle_folder import list_bundles
+from convserve_bundle.errors import BundleError
+from convserve_bundle.folder import find_bundle, list_bundles, list_versions, not_versions
 from tests.bundles import write_bundle
 
 
@@ -184,3 +185,59 @@ def test_unreadable_folder_is_named_and_hides_no_other(
     assert os.strerror(number) in listing.problems[entry]
     assert not listing.knows(entry.partition("/")[0], 1)
     assert listing.knows("aaa", 1)
+
+
+# One bundle
+
+
+def test_bundle_is_found_by_file_version_or_model(tmp_path: Path) -> None:
+    for version in ("2", "9", "10", "011", ".12.tmp", "latest"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "model.onnx").touch()
+    newest = tmp_path / "10" / "model.onnx"
+    assert find_bundle(newest) == find_bundle(tmp_path / "10") == find_bundle(tmp_path) == newest
+    assert list_versions(tmp_path) == [2, 9, 10]
+
+
+def test_bundle_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=f"{tmp_path / 'none'}: no such file or folder"):
+        find_bundle(tmp_path / "none")
+    nothing = f"^{tmp_path}: holds neither model.onnx nor a version folder with one"
+    with pytest.raises(BundleError, match=f"{nothing}$"):
+        find_bundle(tmp_path)
+    (tmp_path / "1").mkdir()
+    with pytest.raises(BundleError, match="holds neither"):
+        find_bundle(tmp_path)
+
+
+def _versions(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.onnx").touch()
+    return folder
+
+
+def test_versions_that_are_none_are_named_with_the_rule(tmp_path: Path) -> None:
+    _versions(tmp_path, "001", "v2", ".3.tmp")
+    (tmp_path / "notes").mkdir()
+    with pytest.raises(
+        BundleError, match=r"; not used: 001, v2: expected as a version 1, 2, 3 and so on"
+    ):
+        find_bundle(tmp_path)
+    assert not_versions(_versions(tmp_path, "1", "20")) == ["001", "v2"]
+    assert not_versions(tmp_path / "none") == []
+
+
+def test_folder_of_models_is_named_as_that(tmp_path: Path) -> None:
+    for name in ("my digits", "mnist"):
+        _versions(tmp_path / name, "1", "v2")
+    message = "; it is the folder of the models mnist, my digits: name one of them$"
+    with pytest.raises(BundleError, match=message):
+        find_bundle(tmp_path)
+
+
+def test_version_that_the_server_does_not_see_is_no_version(tmp_path: Path) -> None:
+    put(tmp_path, f"mnist/{10**20}/model.onnx")
+    assert list_bundles(tmp_path).bundles == {}
+    assert list_versions(tmp_path / "mnist") == []
+    assert not_versions(tmp_path / "mnist") == [f"{10**20}"]

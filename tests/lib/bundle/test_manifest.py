@@ -1,13 +1,16 @@
 """What a manifest must say."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 from google.protobuf import json_format
 
+from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.errors import BundleError
+from convserve_bundle.manifest import check_manifest, manifest_text
 from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest, Precision
-from convserve_server.bundle import MANIFEST_KEY, BundleError, check_manifest
 from tests.bundles import CLASSES, SHAPE, manifest
 
 # The manifest
@@ -84,10 +87,26 @@ def test_precision_that_is_not_known_is_refused_with_those_that_are(
     with pytest.raises(BundleError) as caught:
         check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
     assert str(caught.value) == (
-        f"the manifest's precision is {shown}, which this server does not know; serve it with a "
-        "newer one, or publish it in one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
+        f"the manifest's precision is {shown}, which this version does not know; use a newer "
+        "one, or publish the model in one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
         "PRECISION_FLOAT16, PRECISION_INT8"
     )
+
+
+def test_text_of_a_manifest_keeps_what_an_earlier_one_has_and_we_do_not_know() -> None:
+    said = manifest()
+    said.metrics["accuracy"] = 0.5
+    earlier = json.loads(manifest_text(said))
+    earlier |= {"fromTheFuture": {"a": [1]}, "name": "other"}
+    earlier["training"] = {"colour": "blue", "seed": 5}
+    earlier["metrics"]["loss"] = 0.25
+    said.training.seed = 7
+    text = manifest_text(said, json.dumps(earlier))
+    assert check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES) == said
+    made = json.loads(text)
+    assert made["fromTheFuture"] == {"a": [1]}
+    assert made["training"]["colour"] == "blue"
+    assert made["name"] == "mnist"
 
 
 def test_manifest_missing_says_so() -> None:
@@ -154,12 +173,12 @@ def test_resize_that_we_lack_is_named() -> None:
     with pytest.raises(BundleError) as caught:
         check(changed(change))
     assert str(caught.value) == (
-        "trained on pixels made by 'magic/7' (IMAGE_KIND_PHOTO), which this server lacks"
+        "trained on pixels made by 'magic/7' (IMAGE_KIND_PHOTO), which this version lacks"
     )
 
 
 def test_resize_of_a_kind_that_we_lack_is_named() -> None:
     text = json_format.MessageToJson(manifest())
     text = text.replace('"IMAGE_KIND_DIGITS"', "77").replace("mnist-centre/1", "magic/7")
-    with pytest.raises(BundleError, match=r"made by 'magic/7' \(kind 77\), which this server"):
+    with pytest.raises(BundleError, match=r"made by 'magic/7' \(kind 77\), which this version"):
         check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from convserve_trainer.bundles import bundle
-from convserve_trainer.errors import PublishError
-from convserve_trainer.host import atomic_file, leftovers, refusals
+from convserve_bundle.contract import MODEL_FILE, VERSION_RULE, is_version
+from convserve_bundle.errors import PublishError
+from convserve_bundle.folder import list_versions
+from convserve_host import atomic_file, leftovers, os_errors
 
 TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
@@ -29,7 +30,7 @@ def check_target(models: Path, name: str, version: int | None) -> None:
             exists.
     """
     folder = models / name
-    if any((models / str(number) / bundle.FILE).is_file() for number in bundle.versions(models)):
+    if any((models / str(number) / MODEL_FILE).is_file() for number in list_versions(models)):
         raise PublishError(
             f"the models folder {models}: expected the folder of all models, got that of one, with "
             f"versions in it; its parent may be meant, {models.parent}"
@@ -43,7 +44,7 @@ def check_target(models: Path, name: str, version: int | None) -> None:
                 pass
     except OSError as error:
         raise PublishError(
-            f"the models folder {models} cannot be written to: {refusals.reason(error)}"
+            f"the models folder {models} cannot be written to: {os_errors.reason(error)}"
         ) from error
 
 
@@ -79,13 +80,13 @@ def publish(
         try:
             temporary.mkdir()
             with leftovers.held(temporary):
-                _write({**beside, bundle.FILE: model}, temporary)
+                _write({**beside, MODEL_FILE: model}, temporary)
                 target = _rename(temporary, folder, version, numbered)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise PublishError(
-            f"nothing was published: {error.filename or folder}: {refusals.reason(error)}"
+            f"nothing was published: {error.filename or folder}: {os_errors.reason(error)}"
         ) from error
     try:
         atomic_file.flush(folder)
@@ -94,7 +95,7 @@ def publish(
         raise PublishError(
             f"{target} is published, but a power cut may lose it: {error.strerror}"
         ) from error
-    return target / bundle.FILE
+    return target / MODEL_FILE
 
 
 def _write(contents: Mapping[str, bytes], folder: Path) -> None:
@@ -113,7 +114,9 @@ def _rename(
     numbered: Mapping[str, Callable[[int], bytes]],
 ) -> Path:
     while True:
-        number = version if version is not None else max(bundle.versions(folder), default=0) + 1
+        number = version if version is not None else max(list_versions(folder), default=0) + 1
+        if not is_version(str(number)):
+            raise PublishError(f"{folder}: {VERSION_RULE}, got {number}")
         target = folder / str(number)
         try:
             if target.exists():  # a rename would replace an empty folder

@@ -1,0 +1,36 @@
+"""The names that every program uses for a bundle: of files, versions, tensors and the manifest.
+
+Input `pixels`: uint8 [N, H, W, C], scaled inside the graph. Output `probabilities`: float32
+[N, K], in the order of the labels.
+"""
+
+import re
+
+#: The file of a bundle, in the folder of its version.
+MODEL_FILE = "model.onnx"
+
+INPUT = "pixels"
+OUTPUT = "probabilities"
+#: The axis of both that counts images.
+BATCH_AXIS = "N"
+
+#: Of the entry of the ONNX file's metadata that holds the manifest, as JSON.
+MANIFEST_KEY = "convserve.manifest"
+#: Of the manifest, in `Manifest.format`.
+FORMAT = 1
+
+NAME_RULE = "expected as a model's name 1 to 64 of A-Z a-z 0-9 . _ -, beginning with A-Z a-z 0-9"
+VERSION_RULE = "expected as a version 1, 2, 3 and so on, at most 18 digits"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def is_name(text: str) -> bool:
+    """Returns whether a model may be called so."""
+    return bool(_NAME.fullmatch(text))
+
+
+def is_version(text: str) -> bool:
+    """Returns whether the folder of a version may be called so."""
+    return bool(_VERSION.fullmatch(text))

@@ -1,0 +1,67 @@
+"""How much memory this process may use, and whether the kernel has killed for want of it.
+
+Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.events),
+https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.limit_in_bytes,
+memory.oom_control), proc_meminfo(5).
+"""
+
+import math
+import os
+import re
+from pathlib import Path
+
+from convserve_host import cgroups
+
+MEMINFO = Path("/proc/meminfo")
+
+#: cgroup v1 writes no limit as the most that its counters hold, a little below 2**63.
+_NO_LIMIT = 2**60
+
+_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+
+
+def memory_limit() -> float:
+    """Returns the bytes that this process and its children may use; infinite if nothing says.
+
+    The smallest of the limits of our cgroup, of all above it, and of the machine.
+    """
+    limit = cgroup_limit()
+    machine = _of_machine("MemTotal")
+    return min(math.inf if limit is None else limit, math.inf if machine is None else machine)
+
+
+def cgroup_limit() -> int | None:
+    """Returns the limit of our cgroup or of one above it, bytes; None where there is none."""
+    texts = [
+        cgroup.read("memory.max" if cgroup.version == 2 else "memory.limit_in_bytes")
+        for cgroup in cgroups.limiting("memory")
+    ]
+    least = min((int(text) for text in texts if text.isdecimal()), default=_NO_LIMIT)
+    return least if least < _NO_LIMIT else None
+
+
+def available_bytes() -> int:
+    """Returns the memory that is free or can be freed, no more than a container's limit."""
+    limit = cgroup_limit()
+    free = _of_machine("MemAvailable")
+    if free is None:  # No Linux: half of what is built in is a fair guess.
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free if limit is None else min(free, limit)
+
+
+def oom_kills() -> int | None:
+    """Returns how many processes of our cgroup the kernel has killed for want of memory.
+
+    None where the system does not say. Cgroups above ours also count the kills of others.
+    """
+    for cgroup in cgroups.limiting("memory"):
+        text = cgroup.read("memory.events" if cgroup.version == 2 else "memory.oom_control")
+        if kills := _KILLS.search(text):
+            return int(kills[1])
+    return None
+
+
+def _of_machine(name: str) -> int | None:
+    """Returns a line of /proc/meminfo, bytes; None where there is none."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", cgroups.read(MEMINFO), re.MULTILINE)
+    return int(found[1]) * 1024 if found else None

@@ -1,0 +1,49 @@
+"""What computes keeps to the quota of a container."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from convserve_host import cpus
+from convserve_trainer.data import photo_reader
+from convserve_trainer.scores import predict
+from tests.lib.host.made_up import machine
+from tests.trainer.conftest import Published
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(1, 1), (3, 3), (None, 0)])
+def test_tensorflow_keeps_to_the_quota_and_else_chooses_itself(
+    quota: int | None, expected: int
+) -> None:
+    code = f"""
+from convserve_host import cpus
+from convserve_trainer.nets import keras_backend
+cpus.quota_threads = lambda: {quota}
+keras_backend.load()
+from tensorflow.config import threading
+print(threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{expected} {expected}\n"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(3, 3), (None, 0)])
+def test_onnx_runtime_keeps_to_the_quota_and_else_chooses_itself(
+    quota: int | None, expected: int, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpus, "quota_threads", lambda: quota)
+    session = predict.session(published.bundle.read_bytes())
+    assert session.get_session_options().intra_op_num_threads == expected
+
+
+def test_photographs_are_decoded_in_as_many_threads_as_the_quota_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    files = {"cpu.max": "300000 100000\n"}
+    with machine(tmp_path, "0::/\n", files), photo_reader._threads() as pool:
+        assert pool._max_workers == 3
