@@ -14,8 +14,8 @@ environment:
 	@locks/environment.sh .venv locks/dev.txt editable
 
 demo: environment ## train, publish, serve and ask, digits first, then photographs
-	@$(bin)/python -m demo.digits
-	@$(bin)/python -m demo.photos
+	@$(bin)/python -m examples.demo.digits
+	@$(bin)/python -m examples.demo.photos
 
 test: lint protos-check ## everything that CI checks
 	@$(MAKE) $(beside) unit-trainer unit-others types
@@ -33,7 +33,7 @@ format: environment ## rewrite the code in the project's style
 	$(bin)/ruff format .
 
 types: environment ## static types
-	$(bin)/mypy clients lib protos server trainer benchmarks demo docs tests
+	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
 
 unit: ## unit and system tests, those of the trainer beside all others; names the slowest
 	@$(MAKE) $(beside) unit-trainer unit-others

@@ -9,7 +9,7 @@ from PIL import Image
 
 from convserve_imaging.photos import decode
 from convserve_trainer.data.mnist import Dataset
-from demo import digits, photo_set
+from examples.demo import digits, photo_set
 
 pytestmark = pytest.mark.timeout(1000)
 

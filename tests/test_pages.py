@@ -34,7 +34,7 @@ import convserve_server.config
 import convserve_trainer.main
 from convserve_imaging.mnist_files import FILES
 from convserve_trainer.data.mnist import Dataset
-from demo import digits, photo_set
+from examples.demo import digits, photo_set
 from tests.bundles import write_bundle
 from tests.pages import Block, Shell, blocks, commands
 from tests.trainer import drawn, idx_files

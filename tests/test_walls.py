@@ -61,7 +61,7 @@ def breaches(package: str) -> list[str]:
         for other in imports(file):
             ours = other in OURS and other != name and other not in PACKAGES[package]
             library = folder not in LIBRARIES.get(other, {folder})
-            if ours or library or other in {"tests", "benchmarks", "demo"}:
+            if ours or library or other in {"tests", "benchmarks", "examples"}:
                 found.append(f"{file.relative_to(ROOT)} imports {other}")
     return found
 

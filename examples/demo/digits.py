@@ -1,6 +1,6 @@
 """The whole job on real data: train, publish, serve, ask 10,000 questions, stop.
 
-    python -m demo.digits [--models DIR] [--pictures DIR] [--data DIR] [--limit N]
+    python -m examples.demo.digits [--models DIR] [--pictures DIR] [--data DIR] [--limit N]
 
 Leaves a held-out digit of each kind as a PNG in pictures/digits, for README's examples. Exits with
 0 if the server gives as many right answers as Keras did on the same digits.
@@ -21,9 +21,9 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.data import mnist
 from convserve_trainer.data.mnist import Dataset
 from convserve_trainer.recipes import recipe_files
-from demo.job import run, title
-from demo.model import newest, reuse, train
-from demo.server import serving
+from examples.demo.job import run, title
+from examples.demo.model import newest, reuse, train
+from examples.demo.server import serving
 
 NAME, RECIPE = "mnist", "lecture"
 SINGLE_CALLS = 2000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from convserve import ConvserveError
 from convserve_trainer.errors import USER_ERRORS
-from demo.server import ServerFailed
+from examples.demo.server import ServerFailed
 
 
 def title(text: str) -> None:

@@ -1,6 +1,6 @@
 """The same for photographs: train on folders of JPEGs, publish, serve, send files, stop.
 
-    python -m demo.photos [--models DIR] [--pictures DIR] [--data DIR]
+    python -m examples.demo.photos [--models DIR] [--pictures DIR] [--data DIR]
 
 CONVSERVE_PHOTOS names a folder with train/CLASS/*.jpg and validation/CLASS/*.jpg; without it the
 demo makes a small set of its own in pictures/ones-and-zeros. Exits with 0 if the server, which
@@ -19,10 +19,10 @@ from convserve import Client
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.data import mnist
 from convserve_trainer.recipes import recipe_files
-from demo import photo_set
-from demo.job import run, title
-from demo.model import newest, reuse, train
-from demo.server import serving
+from examples.demo import photo_set
+from examples.demo.job import run, title
+from examples.demo.model import newest, reuse, train
+from examples.demo.server import serving
 
 OWN = "ones-and-zeros"
 RECIPE = "quick"
