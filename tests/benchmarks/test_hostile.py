@@ -41,13 +41,14 @@ def test_command_prints_a_row_for_each_attack_and_front(tmp_path: Path) -> None:
     assert [row[:2] for row in table] == [[name, front] for name in names for front in FRONTS]
     for row in table:
         sent, rest, most, lost, cpu_s = figures_of(row[2:7])
-        answered, failed, rate, _ = figures_of(row[8:])
+        answered, failed, rate, p99_ms, longest_ms = figures_of(row[8:])
         assert sent > 0
         assert most >= rest > 0
         assert (lost, failed) == (0, 0)
         assert cpu_s > 0
         assert answered > 0
         assert rate > 0
+        assert longest_ms + 1 > p99_ms > 0
     grpcio, native = json.loads(file.read_text())["harms"]
     # One refuses by the length, the other when it has all.
     assert grpcio["sent_mib"] < 32 < 64 <= native["sent_mib"]
