@@ -1,11 +1,12 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose lint format types unit unit-trainer unit-others protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-compose lint format types unit unit-trainer unit-parts unit-programs protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 slowest := --durations=20 --durations-min=1
-# Two at a time; each shows what it prints when it ends.
-beside := --no-print-directory --jobs=2 --output-sync=target
+# Three at a time, as they often wait; each shows what it prints when it ends.
+beside := --no-print-directory --jobs=3 --output-sync=target
+units := unit-trainer unit-programs unit-parts
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -18,7 +19,7 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 	@$(bin)/python -m examples.demo.photos
 
 test: lint protos-check ## everything that CI checks
-	@$(MAKE) $(beside) unit-trainer unit-others types
+	@$(MAKE) $(beside) $(units) types
 
 test-compose: environment ## the images and docker-compose.yml on a container engine, if there is one
 	$(bin)/pytest -m compose tests/compose
@@ -35,14 +36,17 @@ format: environment ## rewrite the code in the project's style
 types: environment ## static types
 	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
 
-unit: ## unit and system tests, those of the trainer beside all others; names the slowest
-	@$(MAKE) $(beside) unit-trainer unit-others
+unit: ## unit and system tests, in three runs beside each other; names the slowest of each
+	@$(MAKE) $(beside) $(units)
 
 unit-trainer: environment
 	$(bin)/pytest $(slowest) tests/trainer tests/lib
 
-unit-others: environment
-	$(bin)/pytest $(slowest) --ignore tests/trainer --ignore tests/lib
+unit-parts: environment
+	$(bin)/pytest $(slowest) tests/server tests/clients
+
+unit-programs: environment
+	$(bin)/pytest $(slowest) $(foreach folder,trainer lib server clients,--ignore tests/$(folder))
 
 protos: ## write the Python of protos/ anew
 	@locks/environment.sh .venv-protos locks/protos.txt
