@@ -1,20 +1,8 @@
-"""The settings of a server: each defined once, for the flag, the variable, the file and the help.
+"""The settings of a server, each defined once: for flag, variable, file and help."""
 
-A value is taken from the first of: the flag --max-batch, the variable CONVSERVE_MAX_BATCH, the key
-max_batch in the TOML file given by --config (or CONVSERVE_CONFIG), the default.
-"""
-
-import argparse
 import dataclasses
-import difflib
-import os
-import tomllib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-PREFIX = "CONVSERVE_"
 
 
 class SettingError(ValueError):
@@ -268,108 +256,22 @@ class Settings:
         if not self.models:
             raise SettingError("models: missing; give the folder of bundles, as --models DIR")
 
-    @classmethod
-    def load(cls, arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Settings from flags, variables, file and defaults, in this order.
 
-        Raises:
-            SettingError: naming the setting, its value, where it came from and what is taken.
-            SystemExit: after --help or --version, or for an unknown flag (status 2).
-        """
-        flags = vars(parser().parse_args(arguments))
-        config = flags.pop("config") or environ.get(PREFIX + "CONFIG")
-        values = {
-            **_from_file(config),
-            **_from_environment(environ),
-            **{
-                name: _parse(_FIELDS[name], value, f"--{name.replace('_', '-')}")
-                for name, value in flags.items()
-                if value is not None
-            },
-        }
-        return cls(**values)
+#: The definition of each setting, by its name.
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 
 
-_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+def parse(field: "dataclasses.Field[Any]", value: object, origin: str) -> Any:
+    """Returns a value as the type of its field, checked.
 
-_GROUPS = {
-    "calls": "calls, from the network to the service",
-    "batching": "batching",
-    "engine": "engine",
-    "models": "models",
-    "log": "log",
-}
+    Args:
+        field: Of FIELDS.
+        value: As it was given; a text is read.
+        origin: How it was given, for messages.
 
-_EPILOG = """examples:
-  convserve-serve --models models
-  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --host 0.0.0.0 --front grpcio
-"""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line, made from the fields of Settings; values stay text until checked."""
-    result = argparse.ArgumentParser(
-        prog="convserve-serve",
-        description="Serves ONNX image classifiers over gRPC.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    result.add_argument("-V", "--version", action="version", version=f"%(prog)s {_version()}")
-    result.add_argument(
-        "--config", metavar="FILE", help="TOML file with these settings [env: CONVSERVE_CONFIG]"
-    )
-    groups = {key: result.add_argument_group(title) for key, title in _GROUPS.items()}
-    for name, field in _FIELDS.items():
-        groups[field.metadata["group"]].add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar=field.metadata["metavar"] or "{" + ",".join(field.metadata["choices"]) + "}",
-            help=_help(field),
-        )
-    return result
-
-
-def _help(field: "dataclasses.Field[Any]") -> str:
-    parts = [field.metadata["help"]]
-    if field.metadata["low"] is not None:
-        parts.append(f", {field.metadata['low']:g} to {field.metadata['high']:.10g}")
-    if field.default != "":
-        parts.append(f" [default: {field.default}]")
-    parts.append(f" [env: {PREFIX}{field.name.upper()}]")
-    return "".join(parts).replace("%", "%%")
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: _parse(field, environ[variable], variable)
-        for name, field in _FIELDS.items()
-        if (variable := PREFIX + name.upper()) in environ
-    }
-
-
-def _from_file(path: str | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        with Path(path).open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise SettingError(f"config: cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"config: {path} is not TOML: {error}") from error
-    for key in content:
-        if key not in _FIELDS:
-            close = difflib.get_close_matches(key, _FIELDS, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise SettingError(f"{path}: unknown setting {key}{hint}")
-    return {
-        name: _parse(_FIELDS[name], value, f"{path}: {name}") for name, value in content.items()
-    }
-
-
-def _parse(field: "dataclasses.Field[Any]", value: object, origin: str) -> Any:
-    """One value as its field's type, checked; origin is how the user gave it."""
+    Raises:
+        SettingError: It is not taken.
+    """
     assert isinstance(field.type, type)
     if isinstance(value, str):
         try:
@@ -404,9 +306,3 @@ def _range(field: "dataclasses.Field[Any]") -> str:
 def address(host: str, port: int) -> str:
     """Host and port as one string, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("convserve")

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from convserve_server.config import SettingError, Settings
+from convserve_server.config import SettingError
 from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_told, tell
 from convserve_server.logs import configure_logging
+from convserve_server.setting_sources import load
+from convserve_server.settings_check import table
 from convserve_server.supervisor import supervise
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,10 @@ def check_folder(models: Path) -> None:
         )
 
 
+def _unknown(variable: str) -> str:
+    return f"the variable {variable} is no setting and changes nothing"
+
+
 def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
     """Serve until stopped.
 
@@ -51,12 +57,13 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         arguments: of the command line, without the program's name; None for those of the process.
         signals: that stop the server and were received before; their handlers add to the list.
 
-    Returns: 0 after a clean stop, 1 after a failure, 2 for settings that are not taken.
+    Returns: 0 after a clean stop or a check, 1 after a failure, 2 for settings that are not taken.
     """
     open_streams()
     try:
         with output_told():
-            settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
+            loaded = load(sys.argv[1:] if arguments is None else arguments)
+        settings = loaded.settings
         check_folder(Path(settings.models))
         front, why = choose_front(settings)
     except SettingError as error:
@@ -69,7 +76,15 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
             "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA"
         )
         return 1
+    if loaded.check:
+        for variable in loaded.unknown:
+            tell(_unknown(variable))
+        with output_told():
+            print(table(loaded, front))
+        return 0
     configure_logging(settings.log_level, settings.log_format)
+    for variable in loaded.unknown:
+        log.warning(_unknown(variable))
     log.info("front %s, %s", front, why)
     if exposed := exposure(front, settings.host):
         log.warning(exposed)

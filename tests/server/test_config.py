@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from convserve_server.config import SettingError, Settings, address, parser
+from convserve_server import setting_sources as sources
+from convserve_server.config import SettingError, Settings, address
+from convserve_server.setting_sources import parser
+from convserve_server.settings_check import CHOSEN, table
 
 #: Every setting; a new one is covered by what is parametrised with it.
 FIELDS = dataclasses.fields(Settings)
@@ -66,7 +69,7 @@ def load(
     if by_file is not None:
         content[field.name] = by_file
     arguments += ["--config", write_toml(folder, **content)]
-    return getattr(Settings.load(arguments, environ), field.name)
+    return getattr(sources.load(arguments, environ).settings, field.name)
 
 
 # Where a value is taken from
@@ -94,24 +97,83 @@ def test_setting_not_given_is_its_default(field: "Field[Any]", tmp_path: Path) -
 
 def test_config_named_by_variable_is_read(tmp_path: Path) -> None:
     file = write_toml(tmp_path, models="here")
-    assert Settings.load([], {"CONVSERVE_CONFIG": file}).models == "here"
+    assert sources.load([], {"CONVSERVE_CONFIG": file}).settings.models == "here"
 
 
 def test_config_flag_and_variable_flag_is_read(tmp_path: Path) -> None:
     file = write_toml(tmp_path, models="here")
     environ = {"CONVSERVE_CONFIG": str(tmp_path / "missing.toml")}
-    assert Settings.load(["--config", file], environ).models == "here"
+    assert sources.load(["--config", file], environ).settings.models == "here"
 
 
 def test_whole_number_in_file_for_a_float_is_taken(tmp_path: Path) -> None:
     file = write_toml(tmp_path, models="here", grace_s=3)
-    grace_s = Settings.load(["--config", file], {}).grace_s
+    grace_s = sources.load(["--config", file], {}).settings.grace_s
     assert (grace_s, type(grace_s)) == (3.0, float)
 
 
 def test_settings_as_json_come_back_the_same() -> None:
-    settings = Settings.load(["--models", "here", "--scan-s", "0.5"], {})
+    settings = sources.load(["--models", "here", "--scan-s", "0.5"], {}).settings
     assert Settings(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
+
+
+def test_origin_of_each_value_is_known(tmp_path: Path) -> None:
+    file = write_toml(tmp_path, models="here", grace_s=3, port=1)
+    environ = {"CONVSERVE_PORT": "2", "CONVSERVE_MAX_BATCH": "8"}
+    loaded = sources.load(["--config", file, "--max-batch", "4"], environ)
+    changed = {name: origin for name, origin in loaded.origins.items() if origin != "default"}
+    assert changed == {
+        "port": "CONVSERVE_PORT",
+        "grace_s": file,
+        "max_batch": "--max-batch",
+        "models": file,
+    }
+    assert not loaded.check
+
+
+def test_table_has_the_values_that_would_be_used_and_their_origins() -> None:
+    loaded = sources.load(["--models", "here", "--check", "--workers", "1"], {})
+    assert loaded.check
+    header, *lines = (line.split(maxsplit=2) for line in table(loaded, "grpcio").splitlines())
+    assert header == ["setting", "value", "from"]
+    rows = {name: (value, origin) for name, value, origin in lines}
+    assert rows.keys() == {field.name for field in FIELDS}
+    assert rows["workers"] == ("1", "--workers")
+    assert rows["port"] == ("50051", "default")
+    assert rows["front"] == ("grpcio", CHOSEN)
+    assert int(rows["max_message_bytes"][0]) >= 2**23
+    assert rows["max_message_bytes"][1] == CHOSEN
+
+
+def test_unknown_variables_are_named_with_what_may_be_meant() -> None:
+    environ = {
+        "CONVSERVE_MODELS": "here",
+        "CONVSERVE_MAX_BACH": "3",
+        "CONVSERVE_XYZZY": "",
+        "CONVSERVE_SERVER": "localhost",
+        "CONVSERVE_MODEL": "mnist",
+        "OTHER_MAX_BATCH": "3",
+    }
+    assert sources.load([], environ).unknown == (
+        "CONVSERVE_MAX_BACH (did you mean CONVSERVE_MAX_BATCH?)",
+        "CONVSERVE_XYZZY",
+    )
+
+
+def test_variables_of_a_service_of_kubernetes_are_no_settings() -> None:
+    environ = {
+        "CONVSERVE_MODELS": "here",
+        "CONVSERVE_PORT": "tcp://10.0.0.1:50051",
+        "CONVSERVE_PORT_50051_TCP": "tcp://10.0.0.1:50051",
+        "CONVSERVE_PORT_50051_TCP_ADDR": "10.0.0.1",
+        "CONVSERVE_SERVICE_HOST": "10.0.0.1",
+        "CONVSERVE_SERVICE_PORT": "50051",
+        "CONVSERVE_SERVICE_PORT_GRPC": "50051",
+        "CONVSERVE_SERVER_SERVICE_HOST": "10.0.0.1",
+    }
+    loaded = sources.load([], environ)
+    assert loaded.settings.port == 50051
+    assert loaded.unknown == ()
 
 
 # What is refused
@@ -119,7 +181,7 @@ def test_settings_as_json_come_back_the_same() -> None:
 
 def message_of(arguments: list[str], environ: dict[str, str]) -> str:
     with pytest.raises(SettingError) as caught:
-        Settings.load(arguments, environ)
+        sources.load(arguments, environ)
     return str(caught.value)
 
 
@@ -221,7 +283,7 @@ def test_models_missing_says_how_to_give_it() -> None:
 
 @pytest.mark.parametrize(
     ("key", "hint"),
-    [("max_bach", "; did you mean max_batch?"), ("prot", "; did you mean port?"), ("xyzzy", "")],
+    [("max_bach", " (did you mean max_batch?)"), ("prot", " (did you mean port?)"), ("xyzzy", "")],
 )
 def test_unknown_key_in_file_says_the_nearest(key: str, hint: str, tmp_path: Path) -> None:
     file = write_toml(tmp_path, **{key: 1})
@@ -246,7 +308,7 @@ def test_unknown_or_shortened_flag_exits_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
-        Settings.load(["--models", "here", *arguments], {})
+        sources.load(["--models", "here", *arguments], {})
     assert caught.value.code == 2
     assert arguments[0] in capsys.readouterr().err
 
@@ -296,12 +358,12 @@ def test_help_ends_with_two_examples_that_are_taken(help_lines: list[str]) -> No
     for words in examples:
         command = words.index("convserve-serve")
         environ = dict(word.split("=") for word in words[:command])
-        Settings.load(words[command + 1 :], environ)
+        sources.load(words[command + 1 :], environ)
 
 
 def test_version_flag_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        Settings.load(["--version"], {})
+        sources.load(["--version"], {})
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith("convserve-serve ")
 
