@@ -40,10 +40,10 @@ unit: ## unit and system tests, in three runs beside each other; names the slowe
 	@$(MAKE) $(beside) $(units)
 
 unit-trainer: environment
-	$(bin)/pytest $(slowest) tests/trainer tests/lib
+	$(bin)/pytest $(slowest) tests/trainer
 
 unit-parts: environment
-	$(bin)/pytest $(slowest) tests/server tests/clients
+	$(bin)/pytest $(slowest) tests/lib tests/server tests/clients
 
 unit-programs: environment
 	$(bin)/pytest $(slowest) $(foreach folder,trainer lib server clients,--ignore tests/$(folder))
