@@ -31,6 +31,9 @@ MAX_HELD = 1024
 #: streams on, does not tell when one goes whose requests wait to be read.
 PATIENCE_S = 60.0
 
+#: Likewise while the server stops, s.
+STOPPING_PATIENCE_S = 5.0
+
 #: What a request takes in memory beside its bytes, from the front to the batcher.
 REQUEST_BYTES = 4096
 
@@ -56,11 +59,18 @@ class ClassifyStreams:
     Args:
         max_bytes: that all streams may hold together.
         patience_s: a client that takes no answer for so long gets no more of them.
+        stopping_patience_s: likewise once the server stops.
     """
 
-    def __init__(self, max_bytes: int, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        max_bytes: int,
+        patience_s: float = PATIENCE_S,
+        stopping_patience_s: float = STOPPING_PATIENCE_S,
+    ) -> None:
         self._room = Room(max_bytes)
         self._patience_s = patience_s
+        self._stopping_patience_s = stopping_patience_s
         self._open: set[_Stream] = set()
         self._stopping = False
 
@@ -70,8 +80,9 @@ class ClassifyStreams:
         Not with an error: gRPC clients drop the last answers when an error overtakes them.
         """
         self._stopping = True
+        self._patience_s = min(self._patience_s, self._stopping_patience_s)
         for stream in self._open:
-            stream.stop()
+            stream.stop(self._patience_s)
 
     async def handle(self, context: Any, begin: Begin, cancel: Cancel) -> None:
         """Serve one stream: bytes of StreamClassifyRequest in, of StreamClassifyResponse out.
@@ -83,21 +94,20 @@ class ClassifyStreams:
         """
         # Before anything is written: a write that is given up would not say that these are sent.
         await context.send_initial_metadata(())
-        stream = _Stream(self._room, context, begin)
+        stream = _Stream(self._room, context, begin, self._patience_s)
         self._open.add(stream)
         if self._stopping:
-            stream.stop()
+            stream.stop(self._patience_s)
         try:
-            async with asyncio.timeout(None) as patience:
-                garbage = await stream.serve(patience, self._patience_s)
+            garbage = await stream.serve()
         except TimeoutError:
             cancel(stream.release())
             await stream.discard()
-            problem = f"answers: none was read for {self._patience_s:g} s"
+            problem = f"answers: none was read for {stream.patience_s:g} s"
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, problem)
         finally:
             self._open.discard(stream)
-            stream.stop()
+            stream.close()
             cancel(stream.release())
         if garbage is not None:
             await context.abort(
@@ -109,10 +119,14 @@ class ClassifyStreams:
 class _Stream:
     """One stream: a task that reads, as far as there is room, and one that writes the answers."""
 
-    def __init__(self, room: Room, context: Any, begin: Begin) -> None:
+    def __init__(self, room: Room, context: Any, begin: Begin, patience_s: float) -> None:
         self._room = room
         self._context = context
         self._begin = begin
+        #: How long an answer may wait to be taken, s.
+        self.patience_s = patience_s
+        #: Ends the writing when one has waited so long.
+        self._patience: asyncio.Timeout | None = None
         #: Requests that are held, and their bytes or, once there are any, those of their answers.
         self._count = 0
         self._bytes = 0
@@ -123,38 +137,56 @@ class _Stream:
         #: Set when there may be something to write, and when there may be room to read.
         self._answered = asyncio.Event()
         self._written = asyncio.Event()
+        self._stopped = False
         self._discarding = False
         self._reader = asyncio.ensure_future(self._read())
         self._reader.add_done_callback(lambda _: self._answered.set())
 
-    def stop(self) -> None:
-        """Read no more."""
+    def stop(self, patience_s: float) -> None:
+        """Classify no more of what is sent, and wait no longer than this for an answer's reader.
+
+        The task that reads is left alone: to go on after a read that was given up is not possible.
+        """
+        self._stopped = True
+        self.patience_s = patience_s
+        if self._patience is not None and (end := self._patience.when()) is not None:
+            soon = asyncio.get_running_loop().time() + patience_s
+            self._patience.reschedule(min(end, soon))
+        self._answered.set()
+
+    def close(self) -> None:
+        """Read no more, not even to no end."""
         self._reader.cancel()
 
-    async def serve(self, patience: asyncio.Timeout, patience_s: float) -> int | None:
+    async def serve(self) -> int | None:
         """Write answers until nothing more is read and all that was read is answered.
-
-        Args:
-            patience: set to when the client must have taken an answer, while there is one.
-            patience_s: from when it is offered to then.
 
         Returns: the size of a message that is no StreamClassifyRequest, where one ended the stream:
             there is no id to answer to.
 
         Raises:
+            TimeoutError: if the client takes no answer for patience_s.
             CancelledError: if the client goes away.
         """
+        async with asyncio.timeout(None) as self._patience:
+            try:
+                await self._write_all(self._patience)
+            finally:
+                self._patience = None
+        over = self._reader.done() and not self._reader.cancelled()
+        return self._reader.result() if over else None
+
+    async def _write_all(self, patience: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
-        while self._count or not self._reader.done():
+        while self._count or not (self._stopped or self._reader.done()):
             await self._answered.wait()
             self._answered.clear()
             while self._answers:
-                patience.reschedule(loop.time() + patience_s)
+                patience.reschedule(loop.time() + self.patience_s)
                 await write(self._context, self._answers[0])
                 self._hold(-1, -len(self._answers.popleft()) - REQUEST_BYTES)
                 self._written.set()
             patience.reschedule(None)
-        return None if self._reader.cancelled() else self._reader.result()
 
     async def discard(self) -> None:
         """Read what the client still sends, to no end, until it has gone or says that it ends.
@@ -177,13 +209,13 @@ class _Stream:
     async def _read(self) -> int | None:
         """Read requests until there are no more; returns the size of one that is none."""
         while True:
-            while self._is_full() and not self._discarding:
+            while (self._stopped or self._is_full()) and not self._discarding:
                 self._written.clear()
                 await self._written.wait()
             payload = await self._context.read()
             if payload is grpc.aio.EOF:
                 return None
-            if self._discarding:
+            if self._stopped or self._discarding:
                 continue
             message = pb.StreamClassifyRequest()
             try:

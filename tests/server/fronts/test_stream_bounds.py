@@ -178,6 +178,23 @@ def test_client_that_goes_away_without_reading_is_noticed(serve: Serve, front: s
     until(lambda: not handler._open)
 
 
+def test_drain_waits_for_no_client_that_went_away_without_reading(serve: Serve, front: str) -> None:
+    served = serve(front, grace_s=10 * WAIT_S)
+    handler = handler_of(served)
+    handler._stopping_patience_s = 0.5
+    raw = RawConnection(served.address, SHUT)
+    sender = flood(raw, requests(10_000))
+    until(lambda: bool(handler._open))
+    settled(served.worker.answered)
+    raw.close()
+    sender.join(WAIT_S)
+    ended: list[int] = []
+    stopping = threading.Thread(target=lambda: ended.append(served.worker.stop()))
+    stopping.start()
+    stopping.join(2 * WAIT_S)
+    assert ended == [0]
+
+
 @pytest.mark.parametrize("kind", ["stream", "watch"])
 def test_drain_ends_in_its_grace_while_a_client_reads_nothing(
     serve: Serve, front: str, kind: str
