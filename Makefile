@@ -4,8 +4,8 @@
 
 bin := .venv/bin
 slowest := --durations=20 --durations-min=1
-# Three at a time, as they often wait; each shows what it prints when it ends.
-beside := --no-print-directory --jobs=3 --output-sync=target
+# Two at a time; each shows what it prints when it ends.
+beside := --no-print-directory --jobs=2 --output-sync=target
 units := unit-trainer unit-programs unit-parts
 
 help: ## say what there is
@@ -36,7 +36,7 @@ format: environment ## rewrite the code in the project's style
 types: environment ## static types
 	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
 
-unit: ## unit and system tests, in three runs beside each other; names the slowest of each
+unit: ## unit and system tests, the trainer's beside all others; names the slowest of each
 	@$(MAKE) $(beside) $(units)
 
 unit-trainer: environment

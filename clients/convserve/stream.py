@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _END = None
 
+#: For a reader to see that its call was cancelled, generously, s. It is a daemon: should gRPC tell
+#: it nothing, the caller is not held up.
+_ENDING_S = 10.0
+
 
 class Stream:
     """One bidirectional stream between the caller's items and the caller's loop.
@@ -110,7 +114,7 @@ class Stream:
         stopped.set()
         slots.release()
         call.cancel()
-        reader.join()
+        reader.join(_ENDING_S)
 
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:
