@@ -18,9 +18,30 @@ if TYPE_CHECKING:
 
 _END = None
 
-#: For a reader to see that its call was cancelled, generously, s. It is a daemon: should gRPC tell
-#: it nothing, the caller is not held up.
+#: For a thread of a stream to see that its call was cancelled, generously, s. It is a daemon: if
+#: gRPC tells it nothing, the caller is not held up.
 _ENDING_S = 10.0
+
+#: Likewise for one that is in the caller's own items, which may block it for ever.
+_IN_ITEMS_S = 0.2
+
+
+class _Drawing:
+    """The thread of grpc's that draws the requests of a stream."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.is_in_items = False
+
+    def join(self) -> None:
+        """Waits until it has ended, but not for the caller's items."""
+        _join(self.thread, _IN_ITEMS_S if self.is_in_items else _ENDING_S)
+
+
+def _join(thread: threading.Thread | None, timeout_s: float) -> None:
+    """Waits for a thread, unless it is this one: garbage is collected on any."""
+    if thread is not None and thread is not threading.current_thread():
+        thread.join(timeout_s)
 
 
 class Stream:
@@ -36,6 +57,7 @@ class Stream:
         self._ledger = ledger
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
+        self._drawing = _Drawing()
         self._waiting = threading.Event()  # The caller's thread is in here, not in its own loop.
         self._events: queue.SimpleQueue[tuple[int, Outcome] | Exception | None] = (
             queue.SimpleQueue()
@@ -43,17 +65,22 @@ class Stream:
 
     def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
         """Yields the messages to send, each as soon as there is room for it."""
+        drawing = self._drawing
+        drawing.thread = threading.current_thread()
         try:
             items = iterator_of(self._items)
             for index in itertools.count():
                 self._slots.acquire()
                 if self._stopped.is_set():
                     return
+                drawing.is_in_items = True
                 try:
                     item = next(items)
                 except StopIteration:
                     self._ledger.finish()
                     return
+                finally:
+                    drawing.is_in_items = False
                 yield self._ledger.enter(index, item)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)
@@ -75,9 +102,9 @@ class Stream:
         reader.start()
         # Of a generator that nobody closed this is run by atexit, while threads still run. Later,
         # when the interpreter takes its modules apart, they are stopped wherever they were, also
-        # inside the locks that cancel() and join() want.
+        # inside the locks that cancel() and join() want, and the call itself when it is collected.
         end = weakref.finalize(
-            self, self._end, call, reader, self._stopped, self._waiting, self._slots
+            self, self._end, call, reader, self._drawing, self._stopped, self._waiting, self._slots
         )
         try:
             while True:
@@ -103,6 +130,7 @@ class Stream:
     def _end(
         call: _CallIterator[classifier_pb2.StreamClassifyResponse],
         reader: threading.Thread,
+        drawing: _Drawing,
         stopped: threading.Event,
         waiting: threading.Event,
         slots: threading.Semaphore,
@@ -114,7 +142,8 @@ class Stream:
         stopped.set()
         slots.release()
         call.cancel()
-        reader.join(_ENDING_S)
+        _join(reader, _ENDING_S)
+        drawing.join()
 
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:
