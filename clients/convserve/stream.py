@@ -141,9 +141,14 @@ class Stream:
             return
         stopped.set()
         slots.release()
+        # Called by the thread that tells of the channel's events, outside the lock of the call.
+        ended = threading.Event()
+        if not call.add_callback(ended.set):
+            ended.set()
         call.cancel()
         _join(reader, _ENDING_S)
         drawing.join()
+        ended.wait(_ENDING_S)
 
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:
