@@ -27,7 +27,7 @@ def check_target(models: Path, name: str, version: int | None) -> None:
 
     Raises:
         PublishError: the models folder cannot be written to, or is a model's own; or the version
-            exists.
+            exists, or is none.
     """
     folder = models / name
     if any((models / str(number) / MODEL_FILE).is_file() for number in list_versions(models)):
@@ -35,6 +35,8 @@ def check_target(models: Path, name: str, version: int | None) -> None:
             f"the models folder {models}: expected the folder of all models, got that of one, with "
             f"versions in it; its parent may be meant, {models.parent}"
         )
+    if version is not None and not is_version(str(version)):
+        raise PublishError(f"{folder}: {VERSION_RULE}, got {version}")
     if version is not None and (folder / str(version)).exists():
         raise PublishError(_exists(folder, version))
     try:

@@ -49,6 +49,18 @@ def test_folder_of_one_model_is_no_folder_of_all(tmp_path: Path) -> None:
     check_target(tmp_path, "mnist", None)
 
 
+def test_version_that_no_reader_sees_is_refused_before_and_when_it_is_published(
+    tmp_path: Path,
+) -> None:
+    message = f"^{tmp_path / 'mnist'}: expected as a version .* at most 18 digits, got {10**18}$"
+    with pytest.raises(PublishError, match=message):
+        check_target(tmp_path, "mnist", 10**18)
+    (tmp_path / "mnist" / str(10**18 - 1)).mkdir(parents=True)
+    with pytest.raises(PublishError, match=message):
+        publish(b"one", tmp_path, "mnist")
+    assert _content(tmp_path) == {}
+
+
 def test_files_beside_the_model_appear_with_it(tmp_path: Path) -> None:
     publish(b"one", tmp_path, "mnist", beside={"history.csv": b"epoch\n"})
     assert _content(tmp_path) == {"mnist/1/model.onnx": b"one", "mnist/1/history.csv": b"epoch\n"}
