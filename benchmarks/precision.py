@@ -30,7 +30,7 @@ from benchmarks.table import grid
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
 from convserve_trainer.bundles import bundle, evaluate
 from convserve_trainer.commands import sources
-from convserve_trainer.data.pictures import Pixels
+from convserve_trainer.datasets.pictures import Pixels
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.export import float16, gpu_rounding, precisions
 
@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         file, said = evaluate.check(arguments.bundle)
         model, _ = bundle.read(file)
-        if precisions.of(said.precision) == PRECISION_FLOAT16:
+        if precisions.read_precision(said.precision) == PRECISION_FLOAT16:
             raise BenchmarkError(f"{file} is of float16; publish it with --precision float32")
         held_out = sources.held_out(arguments, said, tell)
         batches = list(held_out.batches(range(len(held_out)), 100))

@@ -42,10 +42,10 @@ from convserve_imaging import photos
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_trainer.bundles import bundle, evaluate
 from convserve_trainer.commands import sources
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import USER_ERRORS
+from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import float16, int8, precisions
-from convserve_trainer.scores.score import Score, score
 
 _PACKAGES = ("convserve", "onnx", "onnxruntime", "pygrpc-native")
 _BASELINE = "float32"

@@ -22,7 +22,7 @@ from benchmarks.command import BenchmarkError, add_run_options, execute, new_par
 from benchmarks.meter import rotated
 from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
-from convserve_trainer.data import mnist
+from convserve_trainer.datasets import mnist
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.host import user_cache
 

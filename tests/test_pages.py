@@ -33,7 +33,7 @@ import convserve.command.options
 import convserve_server.setting_sources
 import convserve_trainer.main
 from convserve_imaging.mnist_files import FILES
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
 from examples.demo import digits, photo_set
 from tests.bundles import write_bundle
 from tests.pages import Block, Shell, blocks, commands

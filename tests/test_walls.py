@@ -103,9 +103,9 @@ def test_import_that_is_not_allowed_is_seen(
 TRAINER = (
     {"errors", "wording"},
     {"host"},
-    {"recipes", "data", "pages"},
+    {"recipes", "datasets", "html"},
     {"nets", "check_data"},
-    {"scores", "runs"},
+    {"evaluation", "runs"},
     {"export", "fitting"},
     {"bundles"},
     {"seeds"},

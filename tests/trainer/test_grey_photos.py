@@ -11,9 +11,9 @@ from convserve_imaging.luma import luma
 from convserve_imaging.photos import decode
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data import photos
-from convserve_trainer.data.photos import Source
-from convserve_trainer.data.pictures import Pixels
+from convserve_trainer.datasets import photos
+from convserve_trainer.datasets.photos import Source
+from convserve_trainer.datasets.pictures import Pixels
 from convserve_trainer.main import main
 
 SETTINGS = ["--set", "channels=1", "--size", "22x24", "--batch-size", "8", "--steps", "4"]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle, manifests
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend
 from tests.trainer.conftest import Published
@@ -104,7 +104,7 @@ def test_evaluate_of_pixels_made_in_an_unknown_way_is_refused(
     model, said = bundle.read(published.bundle)
     said.input.resize = "mnist-centre/2"
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, tmp_path / "model.onnx")
     assert main(["evaluate", str(tmp_path)]) == 1
     message = _one_line(capsys.readouterr().err)
@@ -162,7 +162,7 @@ def test_memory_that_is_not_there_is_one_line(
     def exhaust(_: object) -> None:
         np.empty(2**60, np.uint8)
 
-    monkeypatch.setattr("convserve_trainer.data.digits.data", exhaust)
+    monkeypatch.setattr("convserve_trainer.datasets.digits.data", exhaust)
     assert main(["fit", "digits", "--data", str(mnist_folder)]) == 1
     message = _one_line(capsys.readouterr().err)
     assert message.startswith("out of memory (Unable to allocate 1.00 EiB for an array with shape ")

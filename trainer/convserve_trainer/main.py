@@ -13,7 +13,7 @@ from convserve_host import os_errors
 from convserve_trainer.check_data import options as check_options
 from convserve_trainer.commands import convert_command, fit_command, sources
 from convserve_trainer.errors import USER_ERRORS, Interrupted, TrainerError
-from convserve_trainer.host import stops, streams
+from convserve_trainer.host import signals, streams
 from convserve_trainer.lecture import commands as lecture_commands
 from convserve_trainer.sweep import command as sweep_command
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.typed = ["convserve-train", *(sys.argv[1:] if arguments is None else arguments)]
     if options.outlives(options):
         streams.outlive()
-    with stops.raised():
+    with signals.raised():
         return streams.flushed(_run(options))
 
 
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
     except Interrupted as interruption:
         print(f"convserve-train: {interruption}", file=sys.stderr)
         return interruption.status
-    except stops.Stopped as stop:
+    except signals.Stopped as stop:
         print("convserve-train: stopped", file=sys.stderr)
         return stop.status
     return 0

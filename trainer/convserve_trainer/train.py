@@ -15,21 +15,21 @@ from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import not_versions
 from convserve_host import cpus, os_errors
 from convserve_trainer import seeds
-from convserve_trainer.bundles import manifest, published
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.bundles import manifests, published
+from convserve_trainer.datasets.pictures import Data
+from convserve_trainer.evaluation import calibrate, predict
 from convserve_trainer.export import conversion, export, precisions
-from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import data_parts, one_training, step_parts
 from convserve_trainer.nets import keras_backend, keras_file, models
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
-from convserve_trainer.runs import run_folder, run_settings
+from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
-from convserve_trainer.runs.run_settings import Keeping
-from convserve_trainer.scores import calibrate, predict
+from convserve_trainer.runs.run_key import CheckpointPolicy
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -49,21 +49,21 @@ class Target(NamedTuple):
     models: Path
     name: str
     version: int | None = None
-    settings: Settings = Settings()
+    settings: ExportOptions = ExportOptions()
 
 
-class Made(NamedTuple):
+class TrainedBundle(NamedTuple):
     """What a training made.
 
     Attributes:
         content: of model.onnx, evaluated and checked against Keras.
-        beside: content of other files of the bundle, by name.
+        extra_files: content of other files of the bundle, by name.
         history: of the training.
         result: of its seed.
     """
 
     content: bytes
-    beside: dict[str, bytes]
+    extra_files: dict[str, bytes]
     history: History
     result: seeds.Result
 
@@ -74,10 +74,10 @@ def train(
     target: Target,
     out: TextIO,
     *,
-    keeping: Keeping = Keeping(),  # noqa: B008 - it is frozen
+    policy: CheckpointPolicy = CheckpointPolicy(),  # noqa: B008 - it is frozen
     unless_published: bool = False,
     seed_count: int = 1,
-    asked: report.Asked | None = None,
+    asked: report.Invocation | None = None,
 ) -> Path:
     """Trains, evaluates, exports and publishes a net.
 
@@ -89,7 +89,7 @@ def train(
         load: returns the data; called once, when all else is known to be right.
         target: where to publish.
         out: takes what a user wants to see.
-        keeping: where checkpoints go, and whether to go on from one.
+        policy: where checkpoints go, and whether to go on from one.
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
         seed_count: how many are trained, the recipe's and the next ones.
@@ -104,26 +104,26 @@ def train(
         MemoryError: there is not enough; likewise.
     """
     started = time.monotonic()
-    manifest.check_name(target.name)
+    manifests.check_name(target.name)
     models.check_size(recipe)
     numbers = [each.seed for each in seeds.recipes(recipe, seed_count)]
     folder = target.models / target.name
     earlier = published.find(folder, target.version) if unless_published else None
     if earlier is None:
-        _check_targets(target, keeping, numbers)
+        _check_targets(target, policy, numbers)
     if others := not_versions(folder):
         what = ", ".join(str(folder / other) for other in others)
         print(f"not used: {what}: {VERSION_RULE}", file=out, flush=True)
     data = load()
     models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
-    if data.lifts_floor:
+    if data.ignore_accuracy_floor:
         recipe = recipe.override(min_accuracy=0.0)
     data = data_parts.parted(data, recipe)
     if earlier is not None:
         if _is_published(earlier, recipe, data, target.settings, seed_count, out):
             return earlier / MODEL_FILE
-        _check_targets(target, keeping, numbers)
+        _check_targets(target, policy, numbers)
     _print_settings(recipe, data, out)
     if seed_count > 1:
         print(f"seeds           {numbers[0]} to {numbers[-1]}", file=out, flush=True)
@@ -131,14 +131,14 @@ def train(
     keras_backend.use(step_parts.suitable(recipe, data.spec, cpus.threads()))
     recipes = seeds.recipes(recipe, seed_count)
     with keras_backend.memory_errors(), ExitStack() as held:
-        runs = [held.enter_context(run) for run in _runs(recipes, target, data, keeping)]
-        made, results = _trained(recipes, runs, target, data, keeping.resume, out)
+        runs = [held.enter_context(run) for run in _runs(recipes, target, data, policy)]
+        made, results = _trained(recipes, runs, target, data, policy.resume, out)
         seconds = time.monotonic() - started
-        came = report.Came(made.content, recipe, data, made.history, results, seconds)
+        outcome = report.TrainingOutcome(made.content, recipe, data, made.history, results, seconds)
         with one_training.kept(recipe, runs[0], made.result.epochs, out):
-            numbered = {report.FILE: report.of(came, asked)}
+            numbered = {report.FILE: report.make_report(outcome, asked)}
             path = publish.publish(
-                made.content, target.models, target.name, target.version, made.beside, numbered
+                made.content, target.models, target.name, target.version, made.extra_files, numbered
             )
         for run in runs:
             run.finish()
@@ -146,30 +146,30 @@ def train(
     return path
 
 
-def _check_targets(target: Target, keeping: Keeping, numbers: Sequence[int]) -> None:
+def _check_targets(target: Target, policy: CheckpointPolicy, numbers: Sequence[int]) -> None:
     """Checks what can be known of them before the data are loaded."""
     publish.check_target(target.models, target.name, target.version)
-    run_folder.check(keeping, numbers)
+    run_folder.check(policy, numbers)
 
 
-def _runs(recipes: Sequence[Recipe], target: Target, data: Data, keeping: Keeping) -> list[Run]:
+def _runs(
+    recipes: Sequence[Recipe], target: Target, data: Data, policy: CheckpointPolicy
+) -> list[Run]:
     """Returns the run of each seed."""
-    settings = [run_settings.of(each, data.sha256, keras_backend.chosen()) for each in recipes]
-    if keeping.folder is None:
-        places = [
-            run_settings.unnamed_folder(target.models, target.name, each) for each in settings
-        ]
+    settings = [run_key.make_run_key(each, data.sha256, keras_backend.chosen()) for each in recipes]
+    if policy.folder is None:
+        places = [run_key.unnamed_folder(target.models, target.name, each) for each in settings]
     else:
-        places = run_folder.of_seeds(keeping.folder, [each.seed for each in recipes])
-    named = keeping.folder is not None
-    return [Run(*each, keeping.seconds, named) for each in zip(places, settings, strict=True)]
+        places = run_folder.seed_folders(policy.folder, [each.seed for each in recipes])
+    named = policy.folder is not None
+    return [Run(*each, policy.seconds, named) for each in zip(places, settings, strict=True)]
 
 
 def _is_published(
     version: Path,
     recipe: Recipe,
     data: Data,
-    settings: Settings,
+    settings: ExportOptions,
     seed_count: int,
     out: TextIO,
 ) -> bool:
@@ -192,7 +192,11 @@ def _is_published(
 
 def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     limited = ", a part of them (--limit)" if recipe.limit is not None else ""
-    why = "the recipe's is for MNIST" if data.lifts_floor else "this is not the recipe as written"
+    why = (
+        "the recipe's is for MNIST"
+        if data.ignore_accuracy_floor
+        else "this is not the recipe as written"
+    )
     floor = (
         f"{recipe.min_accuracy:.2%} of the held-out {data.what}"
         if recipe.min_accuracy
@@ -219,11 +223,11 @@ def _print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
             f"validation      {len(data.validation):,} {data.what}, kept out of the training for "
             "it, after each epoch",
         )
-    if data.unseen:
+    if data.calibration:
         lines.insert(
             1,
-            f"calibration     {len(data.unseen):,} {data.what}, kept out of the training for a "
-            "temperature",
+            f"calibration     {len(data.calibration):,} {data.what}, kept out of the training for "
+            "a temperature",
         )
     print(*lines, sep="\n", file=out, flush=True)
 
@@ -235,7 +239,7 @@ def _trained(
     data: Data,
     resume: bool,
     out: TextIO,
-) -> tuple[Made, list[seeds.Result]]:
+) -> tuple[TrainedBundle, list[seeds.Result]]:
     """Trains all seeds; returns what is published, which is the first one's, and all results."""
     # One that had not begun when the others were stopped has nothing to go on from.
     begun = [bool(run_folder.found(run.folder)) for run in runs]
@@ -248,10 +252,12 @@ def _trained(
     print(made.result, file=out, flush=True)
     for recipe, run, on in zip(recipes[1:], runs[1:], goes_on[1:], strict=True):
         results.append(_result(recipe, target, data, run, on, out))
-    print(seeds.told(results), file=out)
+    print(seeds.format_table(results), file=out)
     print(f"the net of seed {made.result.seed}, the first, is published", file=out, flush=True)
-    beside = made.beside | {seeds.TABLE: seeds.table(results).encode()}
-    return made._replace(content=seeds.attached(made.content, results), beside=beside), results
+    extra_files = made.extra_files | {seeds.TABLE: seeds.format_csv(results).encode()}
+    return made._replace(
+        content=seeds.attached(made.content, results), extra_files=extra_files
+    ), results
 
 
 def _result(
@@ -260,7 +266,7 @@ def _result(
     """Returns what becomes of one of the other seeds; it is not trained again once it is known."""
     of = {"epochs": recipe.epochs, "precision": precisions.name(target.settings.precision)}
     if resume and (left := run.result(**of)) is not None:
-        found = seeds.of_json(left, run.folder)
+        found = seeds.read_result(left, run.folder)
         print(f"{found}; finished before", file=out, flush=True)
         return found
     found = _made(recipe, target, data, run, resume, out, alone=False).result
@@ -271,7 +277,7 @@ def _result(
 
 def _made(
     recipe: Recipe, target: Target, data: Data, run: Run, resume: bool, out: TextIO, alone: bool
-) -> Made:
+) -> TrainedBundle:
     """Trains a net; returns that of the best epoch."""
     training = one_training.trained(recipe, data, run, resume, out, alone=alone)
     history, epochs = training.history, len(training.history.epochs)
@@ -279,16 +285,18 @@ def _made(
         model = models.for_inference(training.model, recipe, data.spec)
         temperature = _calibrate(model, data, out)
         content = _bundle(model, recipe, target, data, history.best.epoch, temperature, out)
-        beside = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
+        extra_files = _drawn(history, target.name) | {keras_file.NAME: keras_file.content(model)}
     seconds = sum(epoch.seconds for epoch in history.epochs)
-    return Made(content, beside, history, seeds.result(recipe, content, epochs, seconds))
+    return TrainedBundle(
+        content, extra_files, history, seeds.result(recipe, content, epochs, seconds)
+    )
 
 
 def _calibrate(model: "keras.Model", data: Data, out: TextIO) -> float:
     """Folds a temperature into the model; returns it, or 0 where no pictures are kept for one."""
-    if data.unseen is None:
+    if data.calibration is None:
         return 0.0
-    calibrated = calibrate.calibrate(model, data.unseen)
+    calibrated = calibrate.calibrate(model, data.calibration)
     print(calibrated, file=out, flush=True)
     return calibrated.temperature
 
@@ -304,7 +312,7 @@ def _bundle(
 ) -> bytes:
     """Returns the content of model.onnx, evaluated and checked against Keras."""
     parameters = sum(math.prod(weights.shape) for weights in model.trainable_weights)
-    model = models.of_columns(model)
+    model = models.with_class_columns(model)
     bundled, compared = conversion.convert(
         export.export(model),
         target.settings,
@@ -315,11 +323,11 @@ def _bundle(
         out,
     )
     precision, calibrated = target.settings.precision, target.settings.calibrated_on(data)
-    said = manifest.of(
+    manifest = manifests.make_manifest(
         target.name, recipe, data, epochs, compared, parameters, precision, calibrated
     )
-    said.training.temperature = temperature
-    manifest.attach(said, bundled)
+    manifest.training.temperature = temperature
+    manifests.attach(manifest, bundled)
     return bundled.SerializeToString()
 
 

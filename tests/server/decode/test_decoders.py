@@ -13,7 +13,7 @@ from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_server.decode.decoders import decoder_for
 from convserve_server.decode.decoding import Decode
-from convserve_trainer.data import photo_reader
+from convserve_trainer.datasets import photo_reader
 from tests.jpegs import jpeg_of
 
 

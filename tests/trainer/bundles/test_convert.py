@@ -23,11 +23,11 @@ from convserve_protos.bundle_pb2 import (
     Manifest,
 )
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data import photos
-from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.datasets import photos
+from convserve_trainer.datasets.pictures import Pictures
+from convserve_trainer.evaluation.predict import Pixels
 from convserve_trainer.export import contract, int8, int8_loss
 from convserve_trainer.main import main
-from convserve_trainer.scores.predict import Pixels
 from tests.trainer.drawn import draw_parts
 
 Capture = pytest.CaptureFixture[str]
@@ -197,7 +197,7 @@ def test_net_that_was_rounded_already_is_not_converted(
     assert _convert(models, folder, "int8") == 1
     file = models / "red-blue" / "1" / "model.onnx"
     assert capsys.readouterr().err == (
-        f"convserve-train: {file} is of float16; convert a version of float32 or tf32\n"
+        f"convserve-train: {file}: precision: expected float32 or tf32, got float16\n"
     )
     assert sorted(os.listdir(models / "red-blue")) == ["1"]
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from convserve_trainer import train
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle, manifests
 from convserve_trainer.main import main
 from tests.trainer.conftest import Published
 
@@ -45,7 +45,7 @@ def _spoil(file: Path, **fields: str) -> None:
     for name, value in fields.items():
         setattr(said.training, name, value)
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, file)
 
 
@@ -102,7 +102,7 @@ def test_bundle_that_is_older_than_precisions_is_float32(mnist_folder: Path, mod
     model, said = bundle.read(file)
     said.ClearField("precision")
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, file)
     assert _fit(mnist_folder, models, "--precision", "float32") == 0
     with pytest.raises(Trained):

@@ -7,14 +7,14 @@ import pytest
 
 from convserve_bundle.errors import BundleError
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data import digits
-from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.data.pictures import Batch
+from convserve_trainer.datasets import digits
+from convserve_trainer.datasets.mnist import Dataset
+from convserve_trainer.datasets.pictures import Batch
 from convserve_trainer.errors import ExportError, ParityError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Pixels, Probabilities
 from convserve_trainer.export import contract, parity
 from convserve_trainer.export.parity import Reference
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.predict import Pixels, Probabilities
 from tests.trainer.conftest import Published
 
 

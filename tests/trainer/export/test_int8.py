@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from convserve_protos.bundle_pb2 import PRECISION_INT8
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.data.pictures import ArrayPictures
+from convserve_trainer.datasets.mnist import Dataset
+from convserve_trainer.datasets.pictures import ArrayPictures
 from convserve_trainer.errors import AccuracyError, ExportError, ParityError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Pixels, Probabilities
+from convserve_trainer.evaluation.score import Score
 from convserve_trainer.export import contract, export, int8, int8_loss, parity
 from convserve_trainer.export.parity import Comparison, Reference
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.predict import Pixels, Probabilities
-from convserve_trainer.scores.score import Score
 from tests.bundles import model
 from tests.trainer.conftest import Published
 

@@ -19,15 +19,15 @@ from convserve_protos.bundle_pb2 import (
     Precision,
 )
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.pictures import Batch
+from convserve_trainer.datasets.pictures import Batch
 from convserve_trainer.errors import ExportError, ParityError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Pixels, Probabilities
 from convserve_trainer.export import contract, export, float16, gpu_rounding, parity, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.main import main
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.predict import Pixels, Probabilities
 from tests.bundles import SHAPE, model
 from tests.trainer.conftest import Published
 
@@ -61,7 +61,7 @@ def _batches(count: int) -> list[Batch]:
 
 
 def test_what_is_not_said_is_float32() -> None:
-    assert precisions.of(PRECISION_UNSPECIFIED) == PRECISION_FLOAT32
+    assert precisions.read_precision(PRECISION_UNSPECIFIED) == PRECISION_FLOAT32
     names = [precisions.name(number) for number in Precision.values()]
     assert names == ["float32", "float32", "tf32", "float16", "int8"]
 
@@ -107,7 +107,7 @@ def test_float16_keeps_the_contract_and_costs_one_cast(published: Published) -> 
 
 def test_float16_leaves_the_sigmoid_and_its_columns_in_float32() -> None:
     spec = InputSpec(height=64, width=64, channels=3, kind=IMAGE_KIND_PHOTO)
-    net = models.of_columns(models.build(PHOTO_QUICK, spec, 2, 100))
+    net = models.with_class_columns(models.build(PHOTO_QUICK, spec, 2, 100))
     single = export.export(net)
     half = float16.convert(single)
     contract.check(half)

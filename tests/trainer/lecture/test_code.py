@@ -26,7 +26,7 @@ def _run(text: str, **known: object) -> dict[str, object]:
 
 def test_code_of_a_net_makes_that_net() -> None:
     built = models.for_inference(models.build(LECTURE, SPEC, 10, 200), LECTURE, SPEC)
-    text = code.of_net(built)
+    text = code.net_code(built)
     assert text is not None
     made = _run(text)["net"]
     assert [weights.shape for weights in made.get_weights()] == [  # type: ignore[attr-defined]
@@ -40,16 +40,16 @@ def test_code_of_a_net_makes_that_net() -> None:
 
 def test_code_of_a_training_compiles_and_fits() -> None:
     recipe = LECTURE.override(epochs=1)
-    net = code.of_net(models.build(recipe, SPEC, 10, 200))
+    net = code.net_code(models.build(recipe, SPEC, 10, 200))
     assert net is not None
     pixels = np.zeros((64, 28, 28, 1), np.float32)
     labels = np.eye(10, dtype=np.float32)[np.arange(64) % 10]
-    _run(f"{net}\n{code.of_training(recipe)}", train_images=pixels, train_labels=labels)
+    _run(f"{net}\n{code.training_code(recipe)}", train_images=pixels, train_labels=labels)
 
 
 def test_net_that_branches_has_no_list_of_layers() -> None:
     built = models.build(BRANCHES, SPEC, 10, 200)
-    assert code.of_net(built) is None
+    assert code.net_code(built) is None
     assert sketch.blocks(built)[0] == sketch.Block("picture", (28, 28, 1), "input")
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec
 from convserve_trainer.commands import sources
-from convserve_trainer.data.pictures import ArrayPictures, Batch, Data
+from convserve_trainer.datasets.pictures import ArrayPictures, Batch, Data
 from convserve_trainer.errors import DivergedError, UsageError
-from convserve_trainer.host.stops import Stopped
+from convserve_trainer.host.signals import Stopped
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_files

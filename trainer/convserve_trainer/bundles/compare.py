@@ -15,9 +15,9 @@ import numpy.typing as npt
 from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import ImageKind, Manifest
 from convserve_trainer.bundles import evaluate
-from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.datasets.pictures import Pictures
 from convserve_trainer.errors import DataError
-from convserve_trainer.scores.score import Score, score
+from convserve_trainer.evaluation.score import Score, score
 
 LUCK = 0.05
 """The p-value from which on a difference is taken for luck."""

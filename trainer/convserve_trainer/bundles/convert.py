@@ -18,13 +18,13 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, evaluate, manifest
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.bundles import bundle, evaluate, manifests
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import DataError, UsageError
+from convserve_trainer.evaluation import predict
 from convserve_trainer.export import conversion, precisions
-from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Reference
-from convserve_trainer.scores import predict
 
 #: The file of both is float32, and says what Keras says.
 SOURCES = (PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32)
@@ -47,7 +47,7 @@ class Place(NamedTuple):
 
 def convert(
     path: Path,
-    settings: Settings,
+    settings: ExportOptions,
     load: Callable[[Manifest], Data],
     place: Place,
     min_accuracy: float | None,
@@ -70,20 +70,21 @@ def convert(
     Raises:
         TrainerError: anything a user can mend; nothing was published.
     """
-    file, said = evaluate.check(path)
-    if precisions.of(said.precision) not in SOURCES:
+    file, manifest = evaluate.check(path)
+    if precisions.read_precision(manifest.precision) not in SOURCES:
         raise BundleError(
-            f"{file} is of {precisions.name(said.precision)}; convert a version of float32 or tf32"
+            f"{file}: precision: expected float32 or tf32, got "
+            f"{precisions.name(manifest.precision)}"
         )
     models = place.models or _models(file)
-    name = said.name if place.name is None else place.name
-    manifest.check_name(name)
-    floor = _floor(said, file) if min_accuracy is None else min_accuracy
+    name = manifest.name if place.name is None else place.name
+    manifests.check_name(name)
+    floor = _floor(manifest, file) if min_accuracy is None else min_accuracy
     if not 0 <= floor <= 1:
         raise UsageError(f"--min-accuracy is {floor}; it takes 0 to 1")
     publish.check_target(models, name, place.version)
-    data = load(said)
-    if said.training.dataset_sha256 != data.sha256:
+    data = load(manifest)
+    if manifest.training.dataset_sha256 != data.sha256:
         raise DataError(
             f"these are not the data that {file} was trained on: held-out pictures among them may "
             "have been trained on; name its data with --data and --validation-split"
@@ -92,12 +93,12 @@ def convert(
     [earlier] = [entry.value for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     net.ClearField("metadata_props")
     made, compared = conversion.convert(
-        net, settings, data, said.training.seed, _reference(net), floor, out
+        net, settings, data, manifest.training.seed, _reference(net), floor, out
     )
-    said.name = name
-    manifest.state(said, compared, settings.precision, settings.calibrated_on(data))
-    said.training.versions.update({name: importlib.metadata.version(name) for name in MAKERS})
-    manifest.attach(said, made, earlier)
+    manifest.name = name
+    manifests.state(manifest, compared, settings.precision, settings.calibrated_on(data))
+    manifest.training.versions.update({name: importlib.metadata.version(name) for name in MAKERS})
+    manifests.attach(manifest, made, earlier)
     published = publish.publish(made.SerializeToString(), models, name, place.version)
     size = f"{published.stat().st_size:,} bytes, {file} has {file.stat().st_size:,}"
     print(f"published {published} ({size})", file=out, flush=True)
@@ -117,9 +118,9 @@ def _reference(net: onnx.ModelProto) -> Reference:
     return Reference("float32", functools.partial(predict.by_onnxruntime, session))
 
 
-def _floor(said: Manifest, file: Path) -> float:
+def _floor(manifest: Manifest, file: Path) -> float:
     """Returns the accuracy floor that a bundle was published with."""
     try:
-        return float(json.loads(said.training.recipe_json)["min_accuracy"])
+        return float(json.loads(manifest.training.recipe_json)["min_accuracy"])
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{file}: damaged recipe: {error!r}") from error

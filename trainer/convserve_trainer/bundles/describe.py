@@ -71,8 +71,9 @@ def describe(path: Path) -> Description:
     """
     file = find_bundle(path)
     model, manifest = bundle.read(file)
-    said = json_format.MessageToDict(manifest, always_print_fields_with_no_presence=True)
-    said["metrics"] = dict(sorted(said["metrics"].items()))  # a map of protobuf has no order
+    shown = json_format.MessageToDict(manifest, always_print_fields_with_no_presence=True)
+    # A map of protobuf has no order.
+    shown["metrics"] = dict(sorted(shown["metrics"].items()))
     return Description(
         path=str(file),
         size=file.stat().st_size,
@@ -84,7 +85,7 @@ def describe(path: Path) -> Description:
         operators=contract.operators(model),
         opset=next((entry.version for entry in model.opset_import if entry.domain == ""), 0),
         ir_version=model.ir_version,
-        manifest=said,
+        manifest=shown,
     )
 
 

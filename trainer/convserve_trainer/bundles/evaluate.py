@@ -17,10 +17,10 @@ from convserve_protos.bundle_pb2 import (
     Manifest,
 )
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.datasets.pictures import Pictures
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import contract
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.score import Score, score
 
 KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, IMAGE_KIND_PIXELS)
 

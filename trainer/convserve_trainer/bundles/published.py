@@ -8,9 +8,9 @@ from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import list_versions
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.export import precisions
-from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.nets.keras_backend import DEFAULT, Backend
 from convserve_trainer.recipes.recipe import Recipe
 
@@ -31,7 +31,7 @@ def differences(
     version: Path,
     recipe: Recipe,
     data: Data,
-    settings: Settings,
+    settings: ExportOptions,
     seeds: int = 1,
     backend: Backend = DEFAULT,
 ) -> list[str]:
@@ -59,7 +59,7 @@ def differences(
         differing.append("data")
     elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
         differing.append("labels or input")
-    if precisions.of(manifest.precision) != settings.precision:
+    if precisions.read_precision(manifest.precision) != settings.precision:
         differing.append("precision")
     elif manifest.training.calibration_pictures != settings.calibrated_on(data):
         differing.append("calibration pictures")

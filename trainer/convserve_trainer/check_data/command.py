@@ -9,9 +9,9 @@ from typing import TextIO
 from convserve_trainer.check_data import report
 from convserve_trainer.check_data.counter import Counter
 from convserve_trainer.check_data.findings import Severity
+from convserve_trainer.check_data.moves import move_files
 from convserve_trainer.check_data.names import printable
 from convserve_trainer.check_data.result import Checked, as_dict, check
-from convserve_trainer.check_data.set_aside import set_aside
 from convserve_trainer.check_data.tree import Tree
 from convserve_trainer.errors import DataError
 
@@ -46,7 +46,7 @@ def run(folder: Path, fix: bool, output: Output) -> None:
         print(report.report(before, output.everything, fix), file=output.stream)
     aside = None
     if fix:
-        aside = set_aside(before.survey.tree, before.findings)
+        aside = move_files(before.survey.tree, before.findings)
         if aside.moves:  # what is left is read anew: a move may have consequences
             after = _checked(folder, output.progress)
         if not output.as_json:
@@ -65,7 +65,7 @@ def _checked(folder: Path, progress: TextIO) -> Checked:
     counters: list[Counter] = []
 
     def counter(tree: Tree) -> Callable[[int], None]:
-        counters.append(Counter(progress, len(tree.places)))
+        counters.append(Counter(progress, len(tree.files)))
         return counters[0]
 
     try:

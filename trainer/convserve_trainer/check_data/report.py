@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from convserve_trainer.check_data import summary
 from convserve_trainer.check_data.findings import Finding, Item, Severity
+from convserve_trainer.check_data.moves import MoveResult
 from convserve_trainer.check_data.names import printable
 from convserve_trainer.check_data.result import Checked
-from convserve_trainer.check_data.set_aside import SetAside
 from convserve_trainer.check_data.summary import ClassCount
 
 WIDTH = 100
@@ -42,7 +42,7 @@ def report(checked: Checked, everything: bool, fix: bool = False) -> str:
     return "\n".join(lines)
 
 
-def moved(aside: SetAside, after: Checked, everything: bool) -> str:
+def moved(aside: MoveResult, after: Checked, everything: bool) -> str:
     """Returns what `--fix` did, and what is left to do."""
     counts = Counter(move.reason for move in aside.moves)
     lines = ["", f"MOVED  {_counted(len(aside.moves), 'file')}"]
@@ -50,7 +50,7 @@ def moved(aside: SetAside, after: Checked, everything: bool) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
         lines += [
             *_wrapped(f"{reasons}: into {printable(str(aside.folder))}", "  "),
-            *_wrapped(f"each with its old place: {printable(str(aside.manifest))}", "  "),
+            *_wrapped(f"each with its old path: {printable(str(aside.manifest))}", "  "),
         ]
     if aside.left:
         said = f"{len(aside.left):,} files lie behind a link to a folder and stay where they are"
@@ -72,7 +72,7 @@ def verdict(checked: Checked) -> str:
 
 def _figures(checked: Checked) -> Iterator[str]:
     survey = checked.survey
-    files = _counted(len(survey.tree.places), "picture")
+    files = _counted(len(survey.tree.files), "picture")
     yield f"{printable(str(survey.tree.folder))}: {files}, {summary.splits_named(survey)}"
     counts = summary.class_counts(survey)
     if counts:
@@ -83,7 +83,7 @@ def _figures(checked: Checked) -> Iterator[str]:
         each = ((name, getattr(sizes, name)) for name in ("smallest", "median", "largest"))
         yield ""
         yield "  sizes: " + ", ".join(f"{name} {w:,} x {h:,}" for name, (w, h) in each)
-    passed = summary.passed_over(survey)
+    passed = summary.skipped(survey)
     if passed:
         kinds = (_counted(n, _PASSED_OVER[kind]) for kind, n in passed.items())
         yield f"  passed over: {', '.join(kinds)}"

@@ -7,9 +7,9 @@ from typing import Any
 
 from convserve_trainer.check_data import summary, tree
 from convserve_trainer.check_data.findings import Finding, Item, Severity
+from convserve_trainer.check_data.moves import MoveResult
 from convserve_trainer.check_data.picture import SIZE
 from convserve_trainer.check_data.rules import findings
-from convserve_trainer.check_data.set_aside import SetAside
 from convserve_trainer.check_data.survey import Survey, survey
 from convserve_trainer.check_data.tree import Tree
 
@@ -47,7 +47,7 @@ def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> Che
     return Checked(surveyed, tuple(findings(surveyed)))
 
 
-def as_dict(before: Checked, aside: SetAside | None, after: Checked) -> dict[str, Any]:
+def as_dict(before: Checked, aside: MoveResult | None, after: Checked) -> dict[str, Any]:
     """Returns everything for JSON; the keys are stable.
 
     Args:
@@ -63,13 +63,13 @@ def as_dict(before: Checked, aside: SetAside | None, after: Checked) -> dict[str
         "errors": after.count(Severity.ERROR),
         "warnings": after.count(Severity.WARNING),
         "training_size": SIZE,
-        "files": len(surveyed.tree.places),
+        "files": len(surveyed.tree.files),
         "usable": len(surveyed.pictures),
-        "passed_over": summary.passed_over(surveyed),
+        "passed_over": summary.skipped(surveyed),
         "classes": [asdict(count) for count in summary.class_counts(surveyed)],
         "sizes": asdict(sizes) if sizes else None,
         "findings": [_finding(finding) for finding in before.findings],
-        "set_aside": _set_aside(aside, after) if aside else None,
+        "set_aside": _move_summary(aside, after) if aside else None,
     }
 
 
@@ -92,7 +92,7 @@ def _item(item: Item) -> dict[str, Any]:
     }
 
 
-def _set_aside(aside: SetAside, after: Checked) -> dict[str, Any]:
+def _move_summary(aside: MoveResult, after: Checked) -> dict[str, Any]:
     return {
         "folder": str(aside.folder),
         "manifest": str(aside.manifest),

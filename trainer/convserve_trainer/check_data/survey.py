@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from convserve_trainer.check_data.picture import Fault, Picture, examine, fault
-from convserve_trainer.check_data.tree import Place, Tree
-from convserve_trainer.data import photo_reader
+from convserve_trainer.check_data.tree import PictureFile, Tree
+from convserve_trainer.datasets import photo_reader
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,13 @@ class Survey:
 
     Attributes:
         tree: the set.
-        pictures: that decode, in the order of the tree's places.
+        pictures: that decode, in the order of the tree's files.
         faults: of the files that do not, in the same order.
     """
 
     tree: Tree
-    pictures: dict[Place, Picture]
-    faults: dict[Place, Fault]
+    pictures: dict[PictureFile, Picture]
+    faults: dict[PictureFile, Fault]
 
 
 def survey(tree: Tree, count: Callable[[int], None] = lambda _: None) -> Survey:
@@ -30,13 +30,13 @@ def survey(tree: Tree, count: Callable[[int], None] = lambda _: None) -> Survey:
         tree: the set.
         count: is told how many pictures are done.
     """
-    pictures: dict[Place, Picture] = {}
-    faults: dict[Place, Fault] = {}
-    paths = [tree.folder / place.path for place in tree.places]
+    pictures: dict[PictureFile, Picture] = {}
+    faults: dict[PictureFile, Fault] = {}
+    paths = [tree.folder / file.path for file in tree.files]
     for number, result in photo_reader.each(lambda n: examine(paths[n]), len(paths)):
         if isinstance(result, Picture):
-            pictures[tree.places[number]] = result
+            pictures[tree.files[number]] = result
         else:
-            faults[tree.places[number]] = fault(paths[number], result)
+            faults[tree.files[number]] = fault(paths[number], result)
         count(number + 1)
     return Survey(tree, pictures, faults)

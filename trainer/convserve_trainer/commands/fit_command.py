@@ -10,7 +10,7 @@ from typing import Any
 
 from convserve_trainer.commands import precision_options, sources
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.runs.run_settings import CHECKPOINT_SECONDS, Keeping
+from convserve_trainer.runs.run_key import CHECKPOINT_SECONDS, CheckpointPolicy
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
 
@@ -64,11 +64,11 @@ def run(options: argparse.Namespace) -> None:
         **(options.size or {}),
     )
     keras_backend.choose(options.backend)
-    keeping = Keeping(options.run_folder, options.resume, options.checkpoint_seconds)
+    policy = CheckpointPolicy(options.run_folder, options.resume, options.checkpoint_seconds)
     load = sources.training(options, recipe, lambda line: print(line, flush=True))
     settings = precision_options.settings(options)
     from convserve_trainer import train
-    from convserve_trainer.report.page import Asked
+    from convserve_trainer.report.page import Invocation
 
     name = sources.model_name(options) if options.name is None else options.name
     target = train.Target(options.models, name, options.version, settings)
@@ -77,10 +77,10 @@ def run(options: argparse.Namespace) -> None:
         load,
         target,
         sys.stdout,
-        keeping=keeping,
+        policy=policy,
         unless_published=options.unless_published,
         seed_count=options.seeds,
-        asked=Asked(options.typed, written),
+        asked=Invocation(options.typed, written),
     )
 
 

@@ -8,7 +8,7 @@ from convserve_trainer.errors import UsageError
 from convserve_trainer.export import precisions
 
 if TYPE_CHECKING:
-    from convserve_trainer.export.conversion import Settings
+    from convserve_trainer.export.conversion import ExportOptions
 
 
 def add(group: argparse._ActionsContainer, default: str | None) -> None:
@@ -37,7 +37,7 @@ def add(group: argparse._ActionsContainer, default: str | None) -> None:
     )
 
 
-def settings(options: argparse.Namespace) -> "Settings":
+def settings(options: argparse.Namespace) -> "ExportOptions":
     """Returns what the options say.
 
     Raises:
@@ -49,6 +49,6 @@ def settings(options: argparse.Namespace) -> "Settings":
     if pictures is not None and pictures < 1:
         raise UsageError(f"--calibration-pictures is {pictures}; it takes 1 or more")
     # Help is instant, and so are errors in the options: this imports ONNX.
-    from convserve_trainer.export.conversion import Settings
+    from convserve_trainer.export.conversion import ExportOptions
 
-    return Settings(precision, pictures or precisions.CALIBRATION_PICTURES)
+    return ExportOptions(precision, pictures or precisions.CALIBRATION_PICTURES)

@@ -10,11 +10,11 @@ from convserve_bundle.contract import is_name
 from convserve_bundle.errors import BundleError
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
-from convserve_trainer.data.pictures import Data, Pictures
+from convserve_trainer.datasets.pictures import Data, Pictures
 from convserve_trainer.errors import UsageError
 
 if TYPE_CHECKING:
-    from convserve_trainer.data import photos
+    from convserve_trainer.datasets import photos
     from convserve_trainer.recipes.recipe import Recipe
 
 PHOTOS_ONLY = ("validation_split", "max_unreadable", "cache", "size", "validation_steps")
@@ -62,7 +62,7 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
     """
     # Each kind of data imports its decoders when it is asked for.
     if options.task == "photos":
-        from convserve_trainer.data import photos
+        from convserve_trainer.datasets import photos
 
         assert recipe.height is not None
         assert recipe.width is not None
@@ -70,14 +70,14 @@ def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callabl
         source = _photo_source(options, shape, options.cache)
         return lambda: photos.load(source, recipe.limit, say)
     refuse_photo_options(options)
-    from convserve_trainer.data import idx_sources
+    from convserve_trainer.datasets import idx_sources
 
     # The floors of the recipes that come along are for MNIST; a sweep has none.
     given = "min_accuracy" in dict(options.settings)
     given = given or getattr(options, "min_accuracy", None) is not None
-    lifts_floor = not given and not options.recipe.endswith(".toml")
+    ignore_accuracy_floor = not given and not options.recipe.endswith(".toml")
     return lambda: idx_sources.training(
-        options.data, options.labels, recipe.limit, say, lifts_floor=lifts_floor
+        options.data, options.labels, recipe.limit, say, ignore_accuracy_floor=ignore_accuracy_floor
     )
 
 
@@ -94,15 +94,17 @@ def of_bundle(options: argparse.Namespace, manifest: Manifest, say: Say) -> Data
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"the bundle's recipe is damaged: {error!r}") from error
     if manifest.input.kind == IMAGE_KIND_PHOTO:
-        from convserve_trainer.data import photos
+        from convserve_trainer.datasets import photos
 
         spec = manifest.input
         source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
         return photos.load(source, limit, say)
     refuse_photo_options(options)
-    from convserve_trainer.data import idx_sources
+    from convserve_trainer.datasets import idx_sources
 
-    return idx_sources.training(options.data, options.labels, limit, say, lifts_floor=False)
+    return idx_sources.training(
+        options.data, options.labels, limit, say, ignore_accuracy_floor=False
+    )
 
 
 def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictures:
@@ -113,13 +115,13 @@ def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictu
         DataError: the data are missing, damaged or of other classes.
     """
     if manifest.input.kind == IMAGE_KIND_PHOTO:
-        from convserve_trainer.data import photos
+        from convserve_trainer.datasets import photos
 
         spec = manifest.input
         source = _photo_source(options, (spec.height, spec.width, spec.channels), None)
         return photos.held_out(source, manifest.labels, say)
     refuse_photo_options(options)
-    from convserve_trainer.data import idx_sources
+    from convserve_trainer.datasets import idx_sources
 
     return idx_sources.held_out(options.data, options.labels, manifest, say)
 
@@ -137,7 +139,7 @@ def model_name(options: argparse.Namespace) -> str:
 def _photo_source(
     options: argparse.Namespace, shape: tuple[int, int, int], cache: str | None
 ) -> "photos.Source":
-    from convserve_trainer.data import photos
+    from convserve_trainer.datasets import photos
 
     if options.labels is not None:
         raise UsageError("--labels is for digits; photos have the names of their folders")

@@ -5,14 +5,14 @@ from typing import NamedTuple, TextIO
 import onnx
 
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, PRECISION_INT8, Precision
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import AccuracyError
+from convserve_trainer.evaluation import predict
 from convserve_trainer.export import contract, int8, int8_loss, parity, precisions
 from convserve_trainer.export.parity import Comparison, Reference
-from convserve_trainer.scores import predict
 
 
-class Settings(NamedTuple):
+class ExportOptions(NamedTuple):
     """What a net is made into.
 
     Attributes:
@@ -31,7 +31,7 @@ class Settings(NamedTuple):
 
 def convert(
     exported: onnx.ModelProto,
-    settings: Settings,
+    settings: ExportOptions,
     data: Data,
     seed: int,
     reference: Reference,

@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 
 from convserve_bundle.contract import INPUT
 from convserve_host import os_errors
-from convserve_trainer.data.pictures import Pictures, Pixels
+from convserve_trainer.datasets.pictures import Pictures, Pixels
 from convserve_trainer.errors import ExportError
 from convserve_trainer.export import contract, float16
 

@@ -13,11 +13,11 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Precision,
 )
-from convserve_trainer.data.pictures import Batch, Pixels
+from convserve_trainer.datasets.pictures import Batch, Pixels
 from convserve_trainer.errors import ParityError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import precisions
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.score import Score, score
 
 if TYPE_CHECKING:
     import onnx

@@ -39,7 +39,7 @@ BOUNDS = {
 CALIBRATION_PICTURES = 512
 
 
-def of(stated: Precision.ValueType) -> Precision.ValueType:
+def read_precision(stated: Precision.ValueType) -> Precision.ValueType:
     """Returns the precision of a bundle: what is not said is float32."""
     return PRECISION_FLOAT32 if stated == PRECISION_UNSPECIFIED else stated
 
@@ -47,4 +47,4 @@ def of(stated: Precision.ValueType) -> Precision.ValueType:
 def name(stated: Precision.ValueType) -> str:
     """Returns a bundle's precision in words."""
     names = {number: name for name, number in NAMES.items()}
-    return names.get(of(stated), f"unknown ({stated})")
+    return names.get(read_precision(stated), f"unknown ({stated})")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.fitting.steps import Steps
 from convserve_trainer.nets import keras_backend
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import keras
 
 
-def of(
+def make_steps(
     model: "keras.Model",
-    pace: Pace,
+    chunker: StepChunker,
     class_weights: npt.NDArray[np.float32] | None = None,
     parts: int = 1,
 ) -> Steps:
@@ -23,14 +23,14 @@ def of(
 
     Args:
         model: compiled, takes uint8 [N, H, W, C] and has the metric "accuracy".
-        pace: see there.
+        chunker: see there.
         class_weights: see there.
         parts: of each batch that is trained on, computed at the same time by TensorFlow.
     """
     if keras_backend.chosen() == "jax":
         from convserve_trainer.fitting import jax_steps
 
-        return jax_steps.Steps(model, pace, class_weights)
+        return jax_steps.Steps(model, chunker, class_weights)
     from convserve_trainer.fitting import tensorflow_steps
 
-    return tensorflow_steps.Steps(model, pace, class_weights, parts)
+    return tensorflow_steps.Steps(model, chunker, class_weights, parts)

@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from convserve_trainer.data import pictures
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets import pictures
+from convserve_trainer.datasets.pictures import Data
+from convserve_trainer.evaluation import calibrate
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.scores import calibrate
 
 
 def parted(data: Data, recipe: Recipe) -> Data:
@@ -18,6 +18,6 @@ def parted(data: Data, recipe: Recipe) -> Data:
         part, validation = pictures.split(data.train, recipe.validation_share)
         data = replace(data, train=part, validation=validation)
     if recipe.calibrate:
-        part, unseen = calibrate.kept_out(data.train)
-        data = replace(data, train=part, unseen=unseen)
+        part, calibration = calibrate.kept_out(data.train)
+        data = replace(data, train=part, calibration=calibration)
     return data

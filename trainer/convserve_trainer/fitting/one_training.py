@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import USER_ERRORS, Interrupted
 from convserve_trainer.fitting import order
 from convserve_trainer.fitting.fit import fit
-from convserve_trainer.host.stops import Stopped
+from convserve_trainer.host.signals import Stopped
 from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import run_settings
+from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Position, Training
@@ -90,7 +90,7 @@ def _training(recipe: Recipe, data: Data, run: Run, resume: bool, out: TextIO) -
 
 def _print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) -> None:
     """Shows one batch as the lecture does, and its values as the first convolution gets them."""
-    numbers = order.of_epoch(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
+    numbers = order.epoch_order(len(data.train), recipe.batch_size, recipe.steps, recipe.seed, 0)
     pixels, labels = next(data.train.batches(numbers, recipe.batch_size, steps=1))
     scaling = keras_backend.load().layers.Rescaling
     layer = next(layer for layer in model.layers if isinstance(layer, scaling))
@@ -133,7 +133,7 @@ def _stopped(recipe: Recipe, run: Run, alone: bool) -> str:
     said += f" are finished and kept in {run.folder}\ngo on with the same command and --resume"
     if not (epochs and alone):
         return said
-    if run_settings.may_end_elsewhere(recipe):
+    if run_key.may_end_elsewhere(recipe):
         return f"{said}, or publish what there is with --resume --epochs {epochs}"
     return (
         f"{said}; its learning rate falls up to epoch {recipe.epochs}, so that fewer epochs are "

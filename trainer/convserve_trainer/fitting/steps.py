@@ -6,8 +6,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.data.pictures import Pixels
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.datasets.pictures import Pixels
+from convserve_trainer.fitting.chunks import StepChunker
 
 Targets: TypeAlias = npt.NDArray[np.float32]
 """float32 [N, K]: what the net should say."""
@@ -22,12 +22,12 @@ class Steps(Protocol):
     """Steps of a compiled model.
 
     Attributes:
-        pace: is told how long the steps of the training took.
+        chunker: measures how long the steps of the training take.
         class_weights: float32 [K], what a picture of each class counts in training; None for all
             the same.
     """
 
-    pace: Pace
+    chunker: StepChunker
     class_weights: npt.NDArray[np.float32] | None
 
     def train(self, batches: Sequence[Arrays]) -> list[Figures]:

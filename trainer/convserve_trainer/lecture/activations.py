@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section
 from convserve_trainer.lecture import ascent, geometry
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.net import Net, weights
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MADE, CROP = 6, 72  # of the photographs' net: filters of a layer, rows and colu
 LAYERS = 4  # at most, the last of a deep net among them
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     parts: list[Part] = [
         "Later layers answer to patterns of patterns. For each layer, what excites a filter is "

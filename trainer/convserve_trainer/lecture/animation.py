@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure
 from convserve_trainer.lecture.geometry import output_size
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

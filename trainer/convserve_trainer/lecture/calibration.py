@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.evaluation import calibrate, temperature
+from convserve_trainer.evaluation.score import score
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
-from convserve_trainer.scores import calibrate, temperature
-from convserve_trainer.scores.score import score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -19,20 +19,20 @@ TOPIC = "calibration"
 Answers = npt.NDArray[np.floating]
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digits, count = material.digits, calibrate.share(len(material.digits.train_labels))
     right = digits.test_labels
     yours = material.net.answers(digits.test_images)
     seen = material.net.answers(digits.train_images[:count])
     wrong_way = temperature.fit(seen, digits.train_labels[:count])
-    material.done(0.05, "held-out digits asked")
+    material.done(0.05, "held-out digits evaluated")
     copy, fitted = _without(material, count)
     steps: list[tuple[str, Answers]] = [
         ("yours, as it is", yours),
-        (f"yours, T = {wrong_way:.2f} (wrong)", temperature.cooled(yours, wrong_way)),
+        (f"yours, T = {wrong_way:.2f} (wrong)", temperature.apply_temperature(yours, wrong_way)),
         ("copy, as it is", copy),
-        (f"copy, T = {fitted:.2f}", temperature.cooled(copy, fitted)),
+        (f"copy, T = {fitted:.2f}", temperature.apply_temperature(copy, fitted)),
     ]
     parts: list[Part] = [
         "A probability is calibrated if, of all answers given with 90 %, nine in ten are right. "
@@ -54,7 +54,7 @@ def of(material: Material) -> Section:
             [[name, *_row(said, right)] for name, said in steps],
             f"Calibration on {len(right):,} held-out digits",
         ),
-        _verdict(copy, temperature.cooled(copy, fitted), right),
+        _verdict(copy, temperature.apply_temperature(copy, fitted), right),
         _diagram(steps[2][1], steps[3][1], right, fitted),
     ]
     return Section(TOPIC, "Calibration", parts)
@@ -79,7 +79,7 @@ def _without(material: Material, count: int) -> tuple[Answers, float]:
         digits.train_images[:kept],
         digits.train_labels[:kept],
         recipe,
-        told=lambda done: material.done(0.05 + 0.9 * done / steps, "copy in training"),
+        on_steps=lambda done: material.done(0.05 + 0.9 * done / steps, "copy in training"),
     )
     left_out, held_out = (
         net.columns(copy.predict(pixels, batch_size=net.BATCH, verbose=0))

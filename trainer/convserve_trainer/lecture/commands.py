@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convserve_host import atomic_file
-from convserve_trainer.bundles import manifest
+from convserve_trainer.bundles import manifests
 from convserve_trainer.lecture import topics
+from convserve_trainer.lecture.progress import LectureProgress
 from convserve_trainer.lecture.scales import SCALES
-from convserve_trainer.lecture.telling import Telling
 
 if TYPE_CHECKING:
+    from convserve_trainer.html.section import Figure, Section
     from convserve_trainer.lecture.material import Material
-    from convserve_trainer.pages.section import Figure, Section
 
 PAGE = "index.html"
 BUNDLE, OUT, SCALE = Path("models/mnist"), Path("lecture"), "quick"
@@ -68,15 +68,15 @@ def lecture(options: argparse.Namespace) -> None:
         TrainerError: anything a user can mend.
         OSError: the folder cannot be written to.
     """
-    from convserve_trainer.pages.page import About, page
+    from convserve_trainer.html.page import About, page
 
-    material, telling, sections = _sections(options, list(topics.NAMES))
-    facts = _facts(options, material, telling.seconds)
+    material, progress, sections = _sections(options, list(topics.NAMES))
+    facts = _facts(options, material, progress.seconds)
     content = page(sections, About(_net(material), facts)).encode()
     path = options.out / PAGE
     with atomic_file.replaced(path) as temporary:
         temporary.write_bytes(content)
-    print(f"{path}: {len(content):,} bytes, in {telling.seconds:.0f} s", flush=True)
+    print(f"{path}: {len(content):,} bytes, in {progress.seconds:.0f} s", flush=True)
 
 
 def _add_options(command: argparse.ArgumentParser, what: str) -> None:
@@ -123,7 +123,7 @@ def _add_options(command: argparse.ArgumentParser, what: str) -> None:
 
 def _sections(
     options: argparse.Namespace, names: list[str]
-) -> "tuple[Material, Telling, list[Section]]":
+) -> "tuple[Material, LectureProgress, list[Section]]":
     """Returns the sections of topics; their figures are written as soon as each is done."""
     from convserve_trainer.lecture.gather import gather
     from convserve_trainer.nets import keras_backend
@@ -134,17 +134,17 @@ def _sections(
     )
     options.out.mkdir(parents=True, exist_ok=True)
     epochs = max(1, material.net.manifest.training.epochs)
-    telling = Telling(sys.stderr, names, topics.costs(scale, epochs))
-    material = replace(material, done=telling.done)
+    progress = LectureProgress(sys.stderr, names, topics.costs(scale, epochs))
+    material = replace(material, done=progress.done)
     sections = []
     for name in names:
-        telling.start(name)
+        progress.start(name)
         with keras_backend.memory_errors():
             section = topics.find(name)(material)
         for figure in section.figures:
             _write(figure, options.out)
         sections.append(section)
-    return material, telling, sections
+    return material, progress, sections
 
 
 def _write(figure: "Figure", folder: Path) -> None:
@@ -166,7 +166,7 @@ def _net(material: "Material") -> str:
 def _facts(
     options: argparse.Namespace, material: "Material", seconds: float
 ) -> list[tuple[str, str]]:
-    found = manifest.versions()
+    found = manifests.versions()
     training = material.net.manifest.training
     digest = material.sha256
     trained = "the same" if training.dataset_sha256 == digest else training.dataset_sha256

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import animation, geometry
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -51,7 +51,7 @@ def convolved(
     return found
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digit = material.digit(4)[..., 0].astype(np.float64) / 255
     ours = convolved(digit, VERTICAL_EDGE)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.wording import counted
 
@@ -20,7 +20,7 @@ Curves = dict[str, dict[int, list[float]]]
 """Accuracies of each seed, by net and size."""
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     scale = material.scale
     count = len(material.digits.train_labels)

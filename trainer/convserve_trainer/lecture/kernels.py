@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section
 from convserve_trainer.lecture import convolution, net
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PATTERNS = {
 }
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digit = material.digit(5)
     parts: list[Part] = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.lecture.net import Net
 from convserve_trainer.lecture.scales import Scale
 

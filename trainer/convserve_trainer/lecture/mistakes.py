@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import grad_cam
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ WORST, ACROSS = 12, 4
 CLASSES = 4  # of photographs, of each of which one is looked at that is right and one that is not
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digits, labels = material.digits, material.net.manifest.labels
     said = material.net.answers(digits.test_images)
     right = digits.test_labels
     matrix = confusion(said.argmax(axis=1), right, len(labels))
     wrong = int(matrix.sum() - np.trace(matrix))
-    material.done(0.5, "held-out digits asked")
+    material.done(0.5, "held-out digits evaluated")
     parts: list[Part] = [
         f"Your net has {len(right) - wrong:,} of {len(right):,} held-out digits right, {wrong:,} "
         "wrong. Which it takes for which tells more than the number: rows are what a digit is, "

@@ -51,7 +51,7 @@ class Net:
     @property
     def convolutions(self) -> "list[keras.Layer]":
         """Its convolutions, in their order."""
-        return of_type(self.model, "Conv2D")
+        return layers_of_type(self.model, "Conv2D")
 
     def upto(self, *layers: str, floats: bool = False) -> "keras.Model":
         """Returns the net up to a layer, or a list with an output for each of several.
@@ -74,7 +74,7 @@ class Net:
         return columns(self.model.predict(pixels, batch_size=BATCH, verbose=0))
 
 
-def of_type(model: "keras.Model", *kinds: str) -> "list[keras.Layer]":
+def layers_of_type(model: "keras.Model", *kinds: str) -> "list[keras.Layer]":
     """Returns the layers of these types, in their order."""
     return [layer for layer in model.layers if type(layer).__name__ in kinds]
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import geometry, net
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ MAPS = 4  # of deep nets the last ones
 LOOKED_AT = 200  # digits over which gradients are averaged
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     model = material.net.model
-    pooled = net.of_type(model, *POOLINGS)
+    pooled = net.layers_of_type(model, *POOLINGS)
     parts: list[Part] = [
         "Pooling is like a convolution in that it slides a window over the picture, and unlike it "
         "in two ways: nothing about it is learned, the largest value of each window is a "
@@ -154,9 +154,9 @@ def _without(model: "keras.Model", count: int) -> list[Part]:
     if theirs == ours:
         return [said + ": as many, because nothing in it depends on the size of the last map."]
     fields = geometry.fields(other)
-    last = net.of_type(other, "Conv2D")
+    last = net.layers_of_type(other, "Conv2D")
     seen = fields.get(last[-1].name) if last else None
-    dense = sum(layer.count_params() for layer in net.of_type(other, "Dense"))
+    dense = sum(layer.count_params() for layer in net.layers_of_type(other, "Dense"))
     said += f", {theirs / ours:.1f} times as many, {dense / theirs:.0%} of them in dense layers"
     if seen is not None and seen.size is not None:
         said += f"; and its last convolution sees only {seen.size} x {seen.size} pixels"

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.recipes.recipe import Augmentation
 from convserve_trainer.wording import counted
 
@@ -42,7 +42,7 @@ def shifted(pixels: "Pixels", by: int, axis: int) -> "Pixels":
     return moved
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     rival = _rival(material)
     parameters = trials.trainable(material.net.model), trials.trainable(rival)
@@ -99,7 +99,7 @@ def _rival(material: Material) -> "keras.Model":
         material.digits.train_images,
         material.digits.train_labels,
         recipe,
-        told=lambda done: material.done(0.5 * done / steps, "dense net in training"),
+        on_steps=lambda done: material.done(0.5 * done / steps, "dense net in training"),
     )
     return rival
 
@@ -138,7 +138,7 @@ def _verdict(means: dict[int, tuple[float, ...]]) -> str:
 
 
 def _why(convnet: net.Net) -> str:
-    if not net.of_type(convnet.model, "Flatten"):
+    if not net.layers_of_type(convnet.model, "Flatten"):
         return ""
     return (
         " Its convolutions do not mind where a digit is, but the dense layer behind the flattened "

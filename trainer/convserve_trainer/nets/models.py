@@ -91,7 +91,7 @@ def for_inference(model: "keras.Model", recipe: Recipe, spec: InputSpec) -> "ker
     return net
 
 
-def of_columns(model: "keras.Model") -> "keras.Model":
+def with_class_columns(model: "keras.Model") -> "keras.Model":
     """Returns the net with a probability for each class: a sigmoid p becomes [1 - p, p].
 
     Servers and clients so know one shape only. The arithmetic is a product and a sum with

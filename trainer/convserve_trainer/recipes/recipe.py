@@ -193,7 +193,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if floor is None:
             same = {**values, "seed": self.seed} == self.values()
             floor = self.min_accuracy if same else 0.0
-        return of({**values, "min_accuracy": floor}, where)
+        return make_recipe({**values, "min_accuracy": floor}, where)
 
     def for_classes(self, count: int) -> "Recipe":
         """Returns the recipe for so many classes: more than two take a softmax and its loss."""
@@ -211,7 +211,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.json.encode(self).decode()
 
 
-def of(values: dict[str, Any], where: str) -> Recipe:
+def make_recipe(values: dict[str, Any], where: str) -> Recipe:
     """Returns the recipe of these settings.
 
     Args:

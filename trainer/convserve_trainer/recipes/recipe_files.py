@@ -96,4 +96,4 @@ def _parsed(content: str, name: str, where: str) -> Recipe:
         raise UsageError(f"{where}not TOML: {error}") from error
     if values.setdefault("name", name) != name:
         raise UsageError(f"{where}name is that of the file; remove it")
-    return recipe.of(values, where)
+    return recipe.make_recipe(values, where)

@@ -24,8 +24,8 @@ from convserve_trainer.errors import CheckpointError
 from convserve_trainer.host import folder_lock
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.history import History
+from convserve_trainer.runs.run_key import DIGEST, CheckpointPolicy, RunKey, differences
 from convserve_trainer.runs.run_log import Log
-from convserve_trainer.runs.run_settings import DIGEST, Keeping, Settings, differences
 from convserve_trainer.runs.training_state import Position, Training
 from convserve_trainer.wording import counted
 
@@ -52,7 +52,7 @@ class Run:
         kept: the newest good checkpoint; None while there is none.
     """
 
-    def __init__(self, folder: Path, settings: Settings, seconds: float, named: bool) -> None:
+    def __init__(self, folder: Path, settings: RunKey, seconds: float, named: bool) -> None:
         self.folder = folder
         self.kept: Position | None = None
         self._named = named
@@ -257,28 +257,28 @@ def file_of(folder: Path, position: Position) -> Path:
     return folder / CHECKPOINTS / f"epoch-{position.epochs:04}{step}.keras"
 
 
-def of_seeds(folder: Path, seeds: Sequence[int]) -> list[Path]:
+def seed_folders(folder: Path, seeds: Sequence[int]) -> list[Path]:
     """Returns the folders in one that the user named: itself for a single seed."""
     return [folder] if len(seeds) == 1 else [folder / f"seed-{seed}" for seed in seeds]
 
 
-def check(keeping: Keeping, seeds: Sequence[int] = (1,)) -> None:
+def check(policy: CheckpointPolicy, seeds: Sequence[int] = (1,)) -> None:
     """Checks a folder that the user named, as far as it can be known without the data.
 
     Args:
-        keeping: names it.
+        policy: names it.
         seeds: that are to be trained.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that a new training could
             overwrite; the message says what to do.
     """
-    folder = keeping.folder
+    folder = policy.folder
     if folder is None:
         return
-    places = of_seeds(folder, seeds)
+    places = seed_folders(folder, seeds)
     there = [position for place in places for position in found(place)[:1]]
-    if keeping.resume:
+    if policy.resume:
         if not there:
             where = " or ".join(dict.fromkeys((str(places[0]), *(p.name for p in places[1:]))))
             raise CheckpointError(f"nothing to resume: no checkpoint is in {where}")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from convserve_host import atomic_file
 from convserve_trainer.commands import fit_command, sources
 from convserve_trainer.errors import Interrupted, UsageError
-from convserve_trainer.host.stops import Stopped
+from convserve_trainer.host.signals import Stopped
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.runs.run_settings import DIGEST, Settings
+from convserve_trainer.runs.run_key import DIGEST, RunKey
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _compared(recipe: "Recipe") -> "Recipe":
     )
 
 
-def _settings(recipe: "Recipe", sha256: str, space: Settings) -> Settings:
+def _settings(recipe: "Recipe", sha256: str, space: RunKey) -> RunKey:
     """Returns what makes two sweeps the same."""
     data_and_backend = {"data": sha256[:DIGEST], "backend": keras_backend.chosen()}
     return recipe.values() | data_and_backend | space

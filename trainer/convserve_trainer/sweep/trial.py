@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.fitting.fit import fit
 from convserve_trainer.nets import models
 from convserve_trainer.recipes.recipe import Recipe
