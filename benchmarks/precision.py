@@ -29,7 +29,7 @@ from benchmarks.report import heading, machine, write_json
 from benchmarks.table import grid
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
 from convserve_trainer.bundles import bundle, evaluate
-from convserve_trainer.commands import sources
+from convserve_trainer.cli import data_options
 from convserve_trainer.datasets.pictures import Pixels
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.export import float16, gpu_rounding, precisions
@@ -57,7 +57,7 @@ class Change:
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.precision", __doc__)
     result.add_argument("bundle", metavar="BUNDLE", type=Path, help="a bundle of float32")
-    sources.add_options(result)
+    data_options.add(result)
     result.add_argument(
         "--batch", type=whole(1), default=16, metavar="IMAGES",
         help="images a run [default: 16]",
@@ -146,7 +146,7 @@ def run(arguments: argparse.Namespace) -> None:
         model, _ = bundle.read(file)
         if precisions.read_precision(said.precision) == PRECISION_FLOAT16:
             raise BenchmarkError(f"{file} is of float16; publish it with --precision float32")
-        held_out = sources.held_out(arguments, said, tell)
+        held_out = data_options.held_out(arguments, said, tell)
         batches = list(held_out.batches(range(len(held_out)), 100))
     except USER_ERRORS as error:
         raise BenchmarkError(str(error)) from error

@@ -41,7 +41,7 @@ from convserve_bundle.contract import MANIFEST_KEY
 from convserve_imaging import photos
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_trainer.bundles import bundle, evaluate
-from convserve_trainer.commands import sources
+from convserve_trainer.cli import data_options
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.evaluation.score import Score, score
@@ -201,7 +201,7 @@ def _rows_of(path: Path, arguments: argparse.Namespace, meter: Meter) -> list[Ro
         options = argparse.Namespace(
             data=folder, labels=None, validation_split=None, max_unreadable=None
         )
-        data = sources.of_bundle(options, said, tell)
+        data = data_options.of_bundle(options, said, tell)
         given: Sequence[bytes] = ()
         if photographs:
             given = pictures(folder, min(arguments.rounds, _MOST_PHOTOGRAPHS)).files

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.command import BenchmarkError, tell
 from benchmarks.table import grid
-from convserve_trainer.datasets import digits, mnist
+from convserve_trainer.datasets import mnist
 from convserve_trainer.fitting import chunks, order
 from convserve_trainer.fitting.tensorflow_steps import Steps
 from convserve_trainer.nets import keras_backend, models
@@ -46,7 +46,7 @@ def measured(folder: Path) -> list[Part]:
     Raises:
         BenchmarkError: if the profiler saw no operation of the net.
     """
-    data = digits.data(mnist.load(folder))
+    data = mnist.make_data(mnist.load(folder))
     model = models.build(LECTURE, data.spec, len(data.labels), len(data.train))
     steps = Steps(model, chunks.StepChunker())
     numbers = order.epoch_order(len(data.train), LECTURE.batch_size, None, LECTURE.seed, 0)

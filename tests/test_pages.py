@@ -31,7 +31,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import convserve.command.options
 import convserve_server.setting_sources
-import convserve_trainer.main
+import convserve_trainer.cli.parser
 from convserve_imaging.mnist_files import FILES
 from convserve_trainer.datasets.mnist import Dataset
 from examples.demo import digits, photo_set
@@ -213,7 +213,7 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
         if program == "convserve":
             convserve.command.options.parser().parse_args(arguments)
         elif program == "convserve-train":
-            convserve_trainer.main.parser().parse_args(arguments)
+            convserve_trainer.cli.parser.parser().parse_args(arguments)
         else:
             convserve_server.setting_sources.parser().parse_args(arguments)
 

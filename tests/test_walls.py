@@ -110,10 +110,9 @@ TRAINER = (
     {"bundles"},
     {"seeds"},
     {"report"},
-    {"lecture"},
-    {"train"},
-    {"commands"},
-    {"sweep"},
+    {"lecture", "context"},
+    {"pipeline", "sweep"},
+    {"cli"},
     {"main", "job"},
     {"__main__"},
 )

@@ -85,7 +85,7 @@ def recipes(recipe: Recipe, count: int) -> list[Recipe]:
         UsageError: the count is none, or a seed is too large.
     """
     if count < 1:
-        raise UsageError(f"--seeds is {count}; it takes 1 or more")
+        raise UsageError(f"--seeds: expected 1 or more, got {count}")
     others = range(recipe.seed + 1, recipe.seed + count)
     return [recipe, *(recipe.override(seed=seed, min_accuracy=0.0) for seed in others)]
 
@@ -155,7 +155,7 @@ def format_csv(results: Sequence[Result]) -> str:
 
 
 def attached(content: bytes, results: Sequence[Result]) -> bytes:
-    """Returns a bundle whose manifest tells of two results or more, its own first.
+    """Returns a bundle whose manifest has two results or more, its own first.
 
     Args:
         content: of model.onnx.

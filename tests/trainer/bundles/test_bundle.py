@@ -15,9 +15,10 @@ from convserve_protos.bundle_pb2 import (
     Manifest,
 )
 from convserve_trainer.bundles import bundle, manifests
-from convserve_trainer.datasets import digits
+from convserve_trainer.datasets import mnist
 from convserve_trainer.datasets.pictures import ArrayPictures, Data
 from convserve_trainer.errors import UsageError
+from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.evaluation.score import Score
 from convserve_trainer.export.parity import Comparison
 from convserve_trainer.recipes import recipe_files
@@ -37,8 +38,9 @@ def _said() -> Manifest:
     score = Score(correct=9_900, total=10_000, loss=0.03)
     pictures = ArrayPictures(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.int64))
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
-    data = Data("digits", digits.LABELS, spec, pictures, pictures, "ab" * 32)
-    compared = Comparison(score, score, largest=5e-7, others=0, mean=1e-7, changed=0)
+    data = Data("digits", mnist.LABELS, spec, pictures, pictures, "ab" * 32)
+    answers = Answers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64))
+    compared = Comparison(score, score, 5e-7, others=0, mean=1e-7, changed=0, answers=answers)
     return manifests.make_manifest("mnist", LECTURE, data, 5, compared, 93_322, PRECISION_FLOAT32)
 
 
@@ -106,7 +108,7 @@ def test_name_of_a_model_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".hidden", "-x", "a/b", "..", "a" * 65, "ä", "a\n", "a b"])
 def test_name_that_is_no_folder_of_ours_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="it takes a letter or digit, then"):
+    with pytest.raises(UsageError, match="--name: expected a letter or digit, then"):
         manifests.check_name(name)
 
 

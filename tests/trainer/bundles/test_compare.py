@@ -113,8 +113,8 @@ def test_bundle_beside_itself_is_as_good(
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("labels", "A has the labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, B 9, 8, 7"),
-        ("kind", "A takes IMAGE_KIND_DIGITS, B IMAGE_KIND_PHOTO: there are no pictures for both"),
+        ("labels", "in the same order, got 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 9, 8, 7"),
+        ("kind", "expected the same of A and B, got IMAGE_KIND_DIGITS and IMAGE_KIND_PHOTO"),
     ],
 )
 def test_bundles_of_different_questions_are_refused(

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from convserve_trainer import train
 from convserve_trainer.bundles import bundle, manifests
+from convserve_trainer.fitting import messages
 from convserve_trainer.main import main
 from tests.trainer.conftest import Published
 
@@ -29,7 +29,7 @@ def models(published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def begin(*_: object) -> None:
         raise Trained
 
-    monkeypatch.setattr(train, "_print_settings", begin)
+    monkeypatch.setattr(messages, "print_settings", begin)
     shutil.copytree(published.models, tmp_path / "models")
     return tmp_path / "models"
 

@@ -10,9 +10,9 @@ import pytest
 from convserve_imaging import idx_files
 from convserve_imaging.mnist_files import TEST_LABELS
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PIXELS, InputSpec, Manifest
-from convserve_trainer.datasets import idx_sets, idx_sources
+from convserve_trainer.datasets import idx, idx_sets
 from convserve_trainer.datasets.mnist import Dataset
-from convserve_trainer.datasets.pictures import Batch, Data, Pictures
+from convserve_trainer.datasets.pictures import Batch, Data, Pictures, Source
 from convserve_trainer.errors import DataError, UsageError
 from tests.trainer.idx_files import encoded, labelled, write
 
@@ -200,7 +200,9 @@ def test_parts_of_other_sizes_are_refused(tmp_path: Path) -> None:
 
 
 def test_limit_below_the_number_of_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--limit is 2; the data have 3 classes, and a picture of"):
+    with pytest.raises(
+        UsageError, match="--limit: expected 3 or more, a picture of each class, got 2"
+    ):
         _load(write(tmp_path), limit=2)
 
 
@@ -242,8 +244,12 @@ def test_bundles_names_are_those_of_data_without(tmp_path: Path) -> None:
     ("manifest", "names", "message"),
     [
         (_manifest(("r", "g")), None, "has the label 2, but the bundle names 2 classes, 0 to 1"),
-        (_manifest(), ["r", "b", "g"], "has the classes r, b, g, the bundle colours has r, g, b"),
-        (_manifest(width=12), None, "of 12 x 16 x 3, the bundle colours takes 12 x 12 x 3"),
+        (
+            _manifest(),
+            ["r", "b", "g"],
+            "expected the classes of the bundle colours, r, g, b, got r, b, g",
+        ),
+        (_manifest(width=12), None, "of 12 x 12 x 3 for the bundle colours, got 12 x 16 x 3"),
     ],
 )
 def test_data_of_another_bundle_are_refused(
@@ -256,16 +262,20 @@ def test_data_of_another_bundle_are_refused(
 def test_bundle_of_digits_takes_mnist_alone(tmp_path: Path) -> None:
     digits = _manifest(tuple("0123456789"), kind=IMAGE_KIND_DIGITS)
     write(tmp_path, shape=(28, 28))
-    with pytest.raises(DataError, match="the bundle colours takes MNIST alone"):
-        idx_sources.held_out(tmp_path, None, digits, print)
+    with pytest.raises(DataError, match="the bundle colours is for MNIST alone"):
+        idx.held_out(Source(tmp_path), digits, print)
     reversed_labels = _manifest(tuple("9876543210"), kind=IMAGE_KIND_DIGITS)
-    with pytest.raises(DataError, match="has the labels 9, 8, 7.*, MNIST has 0, 1, 2"):
-        idx_sources.held_out(tmp_path, None, reversed_labels, print)
+    with pytest.raises(
+        DataError, match="expected those of MNIST, 0, 1, 2.*, got from the bundle colours 9, 8, 7"
+    ):
+        idx.held_out(Source(tmp_path), reversed_labels, print)
 
 
 def test_bundle_of_pixels_needs_its_data() -> None:
-    with pytest.raises(UsageError, match="the bundle colours needs --data DIR"):
-        idx_sources.held_out(None, None, _manifest(), print)
+    with pytest.raises(
+        UsageError, match="--data: expected the folder of the data set that the bundle colours was"
+    ):
+        idx.held_out(Source(None), _manifest(), print)
 
 
 @pytest.fixture
@@ -276,7 +286,8 @@ def copied(mnist_folder: Path, tmp_path: Path) -> Path:
 
 def _source(folder: Path, names: list[str] | None = None) -> tuple[Data, list[str]]:
     said: list[str] = []
-    return idx_sources.training(folder, names, None, said.append, ignore_accuracy_floor=True), said
+    source = Source(folder, labels=names, ignore_accuracy_floor=True)
+    return idx.load(source, None, said.append), said
 
 
 def test_bytes_of_mnist_are_mnist(copied: Path, dataset: Dataset) -> None:
@@ -284,7 +295,9 @@ def test_bytes_of_mnist_are_mnist(copied: Path, dataset: Dataset) -> None:
     assert (data.what, data.ignore_accuracy_floor, said) == ("digits", False, [])
     assert data.spec.resize == "mnist-centre/1"
     assert data.sha256 == dataset.sha256()
-    with pytest.raises(UsageError, match="--labels is for other data than MNIST"):
+    with pytest.raises(
+        UsageError, match="--labels: expected for other data than MNIST only, got a,b"
+    ):
         _source(copied, list("abcdefghij"))
 
 

@@ -10,8 +10,7 @@ from convserve_host import memory
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer.datasets import photo_cache, photo_reader, photos
-from convserve_trainer.datasets.photos import Source
-from convserve_trainer.datasets.pictures import Data, Labels, Pictures, Pixels
+from convserve_trainer.datasets.pictures import Data, Labels, Pictures, Pixels, Source
 from convserve_trainer.errors import DataError, UsageError
 from tests.trainer.drawn import draw, draw_parts
 
@@ -135,7 +134,9 @@ def test_class_that_loses_its_last_picture_is_named(folder: Path, part: str, whi
 
 
 def test_limit_below_the_number_of_classes_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="--limit is 1; the data have 2 classes, and a picture of"):
+    with pytest.raises(
+        UsageError, match="--limit: expected 2 or more, a picture of each class, got 1"
+    ):
         _load(folder, limit=1)
 
 
@@ -190,7 +191,7 @@ def test_memory_is_used_up_to_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None
 def test_held_out_alone_are_those_of_the_training(folder: Path, tmp_path: Path) -> None:
     def alone(folder: Path, split: float | None = None) -> Pixels:
         source = Source(folder, 16, 24, split)
-        return _all(photos.held_out(source, ["blue", "red"], print))[0]
+        return _all(photos.load_held_out(source, ["blue", "red"], print))[0]
 
     def same(one: Pixels, other: Pixels) -> bool:
         return sorted(p.tobytes() for p in one) == sorted(p.tobytes() for p in other)
@@ -203,9 +204,9 @@ def test_held_out_alone_are_those_of_the_training(folder: Path, tmp_path: Path) 
 
 
 def test_held_out_of_other_classes_is_refused(folder: Path) -> None:
-    message = "validation has the classes blue, red, the bundle has cats, dogs"
+    message = "validation: expected the classes of the bundle, cats, dogs, got blue, red"
     with pytest.raises(DataError, match=message):
-        photos.held_out(Source(folder, 16, 24), ["cats", "dogs"], print)
+        photos.load_held_out(Source(folder, 16, 24), ["cats", "dogs"], print)
 
 
 def test_damaged_reasons_of_a_disk_cache_are_kept_as_text(folder: Path, cache: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from convserve_trainer.bundles import bundle
+from convserve_trainer.datasets import splits
 from convserve_trainer.datasets.pictures import ArrayPictures
 from convserve_trainer.evaluation import calibrate, predict, temperature
 from convserve_trainer.main import main
@@ -48,11 +49,15 @@ def test_last_layer_takes_the_temperature(units: int, activation: str) -> None:
 
 def test_what_is_kept_out_is_not_trained_on() -> None:
     pixels = np.arange(400, dtype=np.uint16).view(np.uint8).reshape(400, 2, 1, 1)
-    train, unseen = calibrate.kept_out(ArrayPictures(pixels, np.arange(400) % 4))
+    train, unseen = splits.split_calibration(ArrayPictures(pixels, np.arange(400) % 4))
     assert (len(train), len(unseen)) == (360, 40)
     assert set(train.numbers) | set(unseen.numbers) == set(range(400))
     assert np.bincount(unseen.labels).tolist() == [10] * 4
-    assert [calibrate.share(count) for count in (60_000, 50_000, 1_280)] == [5_000, 5_000, 128]
+    assert [splits.calibration_count(count) for count in (60_000, 50_000, 1_280)] == [
+        5_000,
+        5_000,
+        128,
+    ]
 
 
 def test_fit_with_calibrate_publishes_its_temperature(

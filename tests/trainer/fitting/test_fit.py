@@ -9,11 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.datasets import digits
+from convserve_trainer.datasets import mnist
 from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import CheckpointError, DivergedError, Interrupted
-from convserve_trainer.fitting import chunks, one_training
+from convserve_trainer.fitting import chunks, messages
 from convserve_trainer.fitting.fit import _targets, fit
 from convserve_trainer.fitting.tensorflow_steps import Steps
 from convserve_trainer.host import signals
@@ -56,7 +56,7 @@ def _built(recipe: Recipe) -> Any:
 
 
 def _data(dataset: Dataset) -> Data:
-    return digits.data(dataset.limited(LIMIT))
+    return mnist.make_data(dataset.limited(LIMIT))
 
 
 def _fit(
@@ -314,7 +314,7 @@ COSINE = {"schedule": "cosine"}
 def _stopped_after(epochs: int, recipe: Recipe, folder: Path) -> str:
     run = _run(folder, recipe)
     run.kept = Position(epochs)
-    with pytest.raises(Interrupted) as caught, one_training.interruption(recipe, run):
+    with pytest.raises(Interrupted) as caught, messages.explain_stop(recipe, run):
         raise Stopped(signal.SIGINT)
     return str(caught.value)
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.datasets.pictures import ArrayPictures, Data, split
+from convserve_trainer.datasets.pictures import ArrayPictures, Data
+from convserve_trainer.datasets.splits import split
 from convserve_trainer.errors import DataError
 from convserve_trainer.fitting.fit import _validate, fit
 from convserve_trainer.nets import models

@@ -57,7 +57,7 @@ def test_command_without_training_stops_with_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        "convserve_trainer.commands.sources.training", lambda *_: signal.raise_signal(number)
+        "convserve_trainer.cli.data_options.training", lambda *_: signal.raise_signal(number)
     )
     assert main(["fit", "digits"]) == status
     assert capsys.readouterr().err == "convserve-train: stopped\n"

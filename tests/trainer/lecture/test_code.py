@@ -65,14 +65,14 @@ def test_what_the_code_leaves_out_is_said(recipe: Recipe, said: str) -> None:
     assert bool(code.left_out(recipe)) == bool(said)
 
 
-def test_kernel_moves_over_every_place_with_its_sum() -> None:
+def test_kernel_moves_over_every_position_with_its_sum() -> None:
     pixels = np.arange(25.0).reshape(5, 5) / 10
     output = convolution.convolved(pixels, convolution.VERTICAL_EDGE)
     figure = animation.figure(pixels, convolution.VERTICAL_EDGE, output, "made up")
     assert figure.svg[0] != figure.svg[1]
     for content in figure.svg:
         root = ElementTree.fromstring(content)
-        groups = [each for each in root if each.get("class", "").startswith("place")]
+        groups = [each for each in root if each.get("class", "").startswith("position")]
         assert len(groups) == 9
         sums = [texts[-1].text or "" for texts in (list(group) for group in groups)]
         assert [float(text.rpartition("= ")[2]) for text in sums] == pytest.approx(
@@ -82,5 +82,5 @@ def test_kernel_moves_over_every_place_with_its_sum() -> None:
         assert "prefers-reduced-motion" in content.decode()
         delays = re.findall(r"animation-delay:([\d.]+)s", content.decode())
         assert [float(delay) for delay in delays] == pytest.approx(
-            [animation.STEP_S * place for place in range(9)]
+            [animation.STEP_S * each for each in range(9)]
         )

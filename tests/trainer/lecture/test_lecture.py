@@ -181,10 +181,10 @@ def test_net_for_photographs_is_no_net_for_digits(
 ) -> None:
     assert main(["lecture", str(photo_models)]) == 1
     message = capsys.readouterr().err
-    assert "takes pictures of kind photo, expected digits" in message
+    assert "input.kind: expected digits, got photo; " in message
     assert message.count("\n") == 1
     assert main(["lecture", str(published.bundle), "--photos", str(published.bundle)]) == 1
-    assert "takes pictures of kind digits, expected photographs" in capsys.readouterr().err
+    assert "input.kind: expected photo, got digits; " in capsys.readouterr().err
 
 
 def test_bundle_without_its_keras_net_says_to_train_it_again(

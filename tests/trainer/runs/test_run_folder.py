@@ -204,11 +204,13 @@ def test_folder_that_holds_something_is_refused_to_a_new_training(
     with pytest.raises(CheckpointError, match=r"holds files, but no checkpoint: name a new folder"):
         run_folder.check(CheckpointPolicy(tmp_path))
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="which is no folder"):
+    with pytest.raises(CheckpointError, match="--run: expected a folder, got "):
         run_folder.check(CheckpointPolicy(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
 def test_seconds_out_of_their_range_are_wrong_usage(seconds: float) -> None:
-    with pytest.raises(UsageError, match=f"--checkpoint-seconds is {seconds:g}; it takes 0 or"):
+    with pytest.raises(
+        UsageError, match=f"--checkpoint-seconds: expected 0 or more, got {seconds:g}"
+    ):
         CheckpointPolicy(seconds=seconds)

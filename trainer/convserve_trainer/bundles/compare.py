@@ -175,9 +175,11 @@ def _check_alike(a: Manifest, b: Manifest) -> None:
     """
     kinds = [ImageKind.Name(manifest.input.kind) for manifest in (a, b)]
     if kinds[0] != kinds[1]:
-        raise BundleError(f"A takes {kinds[0]}, B {kinds[1]}: there are no pictures for both")
+        raise BundleError(
+            f"input.kind: expected the same of A and B, got {kinds[0]} and {kinds[1]}"
+        )
     if a.labels != b.labels:
         raise BundleError(
-            f"A has the labels {', '.join(a.labels)}, B {', '.join(b.labels)}: "
-            "they must be the same, in the same order"
+            f"labels: expected the same of A and B, in the same order, got "
+            f"{', '.join(a.labels)} and {', '.join(b.labels)}"
         )

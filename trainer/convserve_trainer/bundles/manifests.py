@@ -36,8 +36,8 @@ def check_name(name: str) -> None:
     """
     if not is_name(name):
         raise UsageError(
-            f"--name is {name!r}; it takes a letter or digit, then letters, digits, '.', '_', '-', "
-            "at most 64 characters"
+            "--name: expected a letter or digit, then letters, digits, '.', '_', '-', at most 64 "
+            f"characters, got {name!r}"
         )
 
 

@@ -53,7 +53,7 @@ def _same_file(folder: Path, group: Sequence[PictureFile]) -> tuple[str, Item]:
 def _look_alikes(
     survey: Survey, groups: Sequence[Sequence[PictureFile]]
 ) -> Iterable[tuple[str, Item]]:
-    # Of the same file within a class, one stands for all.
+    # Of the same file within a class, one represents all.
     shown: dict[tuple[int, str, str], PictureFile] = {}
     for number, group in enumerate(groups):
         for file in group:

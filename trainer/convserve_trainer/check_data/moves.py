@@ -1,9 +1,9 @@
 """`--fix`: moves the files that findings name out of the set, and never deletes one.
 
 They go beside the set, into DIR-set-aside/REASON/ and there to the same path as before. A file in
-the way gets company, "name-2.jpg". Every move is a line of DIR-set-aside/moved.tsv before it is
-made: where from, where to (both as seen from the folder that holds DIR), why; tabs between, escapes
-as in Python's strings for what is not printable.
+the way stays: the new one becomes "name-2.jpg". Every move is a line of DIR-set-aside/moved.tsv
+before it is made: where from, where to (both as seen from the folder that holds DIR), why; tabs
+between, escapes as in Python's strings for what is not printable.
 """
 
 import errno
@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from convserve_trainer.check_data.findings import Finding
-from convserve_trainer.check_data.names import escaped
-from convserve_trainer.check_data.tree import Tree
+from convserve_trainer.check_data.tree import Tree, escaped
 from convserve_trainer.errors import DataError
 
 MANIFEST = "moved.tsv"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from convserve_trainer.check_data import summary
 from convserve_trainer.check_data.findings import Finding, Item, Severity
 from convserve_trainer.check_data.moves import MoveResult
-from convserve_trainer.check_data.names import printable
 from convserve_trainer.check_data.result import Checked
 from convserve_trainer.check_data.summary import ClassCount
+from convserve_trainer.check_data.tree import printable
 
 WIDTH = 100
 NAMED = 10
@@ -33,7 +33,7 @@ def report(checked: Checked, everything: bool, fix: bool = False) -> str:
     Args:
         checked: the set.
         everything: whether to name all there is of each kind.
-        fix: whether files are moved next, so that nobody must be told that they can be.
+        fix: whether files are moved next, so that the report need not mention that they can be.
     """
     lines = [*_figures(checked), *_findings(checked, everything), "", verdict(checked)]
     movable = {path for f in checked.findings for item in f.items for path in item.moves}
@@ -53,8 +53,8 @@ def moved(aside: MoveResult, after: Checked, everything: bool) -> str:
             *_wrapped(f"each with its old path: {printable(str(aside.manifest))}", "  "),
         ]
     if aside.left:
-        said = f"{len(aside.left):,} files lie behind a link to a folder and stay where they are"
-        lines += [f"  {said}", *_named([Item(path) for path in aside.left], everything)]
+        text = f"{len(aside.left):,} files lie behind a link to a folder and stay where they are"
+        lines += [f"  {text}", *_named([Item(path) for path in aside.left], everything)]
     left = [finding for finding in after.findings if finding.kind.severity == Severity.ERROR]
     for finding in left:
         lines += ["", *_finding(finding, everything, mark="still: ")]

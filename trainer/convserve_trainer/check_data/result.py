@@ -8,9 +8,8 @@ from typing import Any
 from convserve_trainer.check_data import summary, tree
 from convserve_trainer.check_data.findings import Finding, Item, Severity
 from convserve_trainer.check_data.moves import MoveResult
-from convserve_trainer.check_data.picture import SIZE
 from convserve_trainer.check_data.rules import findings
-from convserve_trainer.check_data.survey import Survey, survey
+from convserve_trainer.check_data.survey import SIZE, Survey, survey
 from convserve_trainer.check_data.tree import Tree
 
 
@@ -36,7 +35,8 @@ def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> Che
 
     Args:
         folder: of the set.
-        counter: returns for the set, before it is read, what is told how many pictures are done.
+        counter: called with the set before it is read; what it returns takes the number of
+            pictures that are done.
 
     Raises:
         UsageError: there is no such folder.

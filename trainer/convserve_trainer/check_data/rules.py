@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from convserve_trainer.check_data import copies
 from convserve_trainer.check_data.findings import KINDS, Finding, Item
-from convserve_trainer.check_data.picture import SIZE, UNREADABLE, Picture
-from convserve_trainer.check_data.survey import Survey
+from convserve_trainer.check_data.survey import SIZE, UNREADABLE, Picture, Survey
 from convserve_trainer.check_data.tree import WHOLE, Tree
 from convserve_trainer.datasets.skipped import SUFFIXES
 
@@ -55,8 +54,8 @@ def _folders(survey: Survey) -> Iterator[tuple[str, Item]]:
         for label in names:
             if not usable[split, label]:
                 count = files[split, label]
-                said = f"{count:,} files, all broken" if count else "no picture"
-                yield "empty-class", Item(f"{prefix}{label}", said)
+                text = f"{count:,} files, all broken" if count else "no picture"
+                yield "empty-class", Item(f"{prefix}{label}", text)
         if not tree.missing:
             for label in sorted(labels.difference(names)):
                 yield "class-in-one-split", Item(f"{prefix}{label}", "there is no such folder")
@@ -76,8 +75,8 @@ def _balance(survey: Survey) -> Iterator[tuple[str, Item]]:
             continue
         (most, large), *_, (least, small) = counts.most_common()
         if large > MAX_RATIO * small:
-            said = f"{most} has {large:,} pictures, {least} {small:,}"
-            yield "unbalanced", Item("." if split == WHOLE else split, said)
+            text = f"{most} has {large:,} pictures, {least} {small:,}"
+            yield "unbalanced", Item("." if split == WHOLE else split, text)
 
 
 def _odd(survey: Survey) -> Iterator[tuple[str, Item]]:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 from convserve_imaging.folder_names import class_name, is_passed_over
 from convserve_imaging.jpeg import SOI
-from convserve_trainer.check_data.names import printable
 from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION
 from convserve_trainer.datasets.skipped import SUFFIXES
 from convserve_trainer.errors import UsageError
 
 SPLITS = (TRAIN, VALIDATION)
 WHOLE = "all"
-"""What stands for the split where DIR/CLASS is all there is."""
+"""Name of the split where DIR/CLASS is all there is."""
 
 _JPEG = SOI + b"\xff"  # every JPEG's first marker follows at once
 
@@ -154,3 +153,16 @@ def _begins_as_jpeg(entry: "os.DirEntry[str]") -> bool:
             return file.read(len(_JPEG)) == _JPEG
     except OSError:
         return False
+
+
+def printable(name: str) -> str:
+    r"""Returns a name with what is not printable as a Python escape: "a\nb", "\udcff"."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in name
+    )
+
+
+def escaped(name: str) -> str:
+    r"""Returns the same with each backslash doubled, so that the name can be had back."""
+    return printable(name.replace("\\", "\\\\"))

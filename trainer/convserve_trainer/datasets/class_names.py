@@ -23,7 +23,7 @@ def class_names(
 
     Args:
         folder: of the data; its labels.txt, if there is one, has a name a line.
-        given: names that take the place of the file's; None for none.
+        given: names that replace the file's; None for none.
         count: of classes that the data have.
         known: names where neither is there, of a bundle or a data set; None for the numbers.
         first: number of the first class.
@@ -69,7 +69,7 @@ def check_limit(limit: int | None, classes: int) -> None:
     """
     if limit is not None and limit < classes:
         raise UsageError(
-            f"--limit is {limit}; the data have {classes} classes, and a picture of each is needed"
+            f"--limit: expected {classes} or more, a picture of each class, got {limit}"
         )
 
 

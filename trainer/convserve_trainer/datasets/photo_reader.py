@@ -69,7 +69,7 @@ def each(
 class PhotoPictures:
     """Photographs that are read whenever they are asked for.
 
-    One that cannot be read any more is lost: the next in the order takes its place.
+    One that cannot be read any more is lost: the next in the order replaces it.
 
     Args:
         photos: numbered in this order.

@@ -1,48 +1,30 @@
 """Folders of photographs as the data of a training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from convserve_imaging import PHOTO_METHODS
 from convserve_imaging.folder_names import class_name
-from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
+from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec, Manifest
 from convserve_trainer.datasets import photo_cache, photo_folders, photo_reader, skipped
 from convserve_trainer.datasets.class_names import check_limit
 from convserve_trainer.datasets.photo_folders import Found, Photo
-from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures
+from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures, Source
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.wording import counted
 
 Say = Callable[[str], None]
 """Takes lines on what is found."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Which photographs, and how they are read.
-
-    Attributes:
-        folder: of the data.
-        height: rows that each is given.
-        width: columns that each is given.
-        split: share of one folder of class folders that is held out; None for two folders.
-        max_unreadable: share of them that may be lost, 0 to 1.
-        cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
-        channels: that each is given, 3 (RGB) or 1 (grey).
-    """
-
-    folder: Path
-    height: int
-    width: int
-    split: float | None = None
-    max_unreadable: float = 0.01
-    cache: str | None = None
-    channels: int = 3
+def match(folder: Path) -> bool:
+    """Returns whether a folder has subfolders, which may be classes."""
+    return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())
 
 
 def load(source: Source, limit: int | None, say: Say) -> Data:
@@ -60,7 +42,8 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
         DataError: the folders are not as they should be, or too much in them cannot be read.
         UsageError: `source.split` does not suit the folders, or `limit` is below the classes.
     """
-    found, validation = photo_folders.find(source.folder, source.split)
+    folder, (height, width, channels) = _folder_and_shape(source)
+    found, validation = photo_folders.find(folder, source.split)
     check_limit(limit, len(found.labels))
     reader = _Reader(source, [found, validation] if validation else [found], say)
     train = reader.read(found.photos)
@@ -79,11 +62,11 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
         what="photographs",
         labels=found.labels,
         spec=InputSpec(
-            height=source.height,
-            width=source.width,
-            channels=source.channels,
+            height=height,
+            width=width,
+            channels=channels,
             kind=IMAGE_KIND_PHOTO,
-            resize=PHOTO_METHODS[source.channels],
+            resize=PHOTO_METHODS[channels],
         ),
         train=train_pictures,
         held_out=held_out_pictures,
@@ -92,7 +75,12 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
     )
 
 
-def held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
+def held_out(source: Source, manifest: Manifest, say: Say) -> Pictures:
+    """Returns held-out photographs for a bundle; see `load_held_out`."""
+    return load_held_out(source, manifest.labels, say)
+
+
+def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     """Returns held-out photographs alone: DIR/validation, the split's, or a whole folder.
 
     Args:
@@ -104,14 +92,15 @@ def held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
         DataError: the folders are not as they should be, have other classes than `labels`, or too
             much in them cannot be read.
     """
-    folder = source.folder / photo_folders.VALIDATION
+    whole, _ = _folder_and_shape(source)
+    folder = whole / photo_folders.VALIDATION
     if source.split is not None or not folder.is_dir():
-        folder = source.folder
+        folder = whole
     found = photo_folders.classes(folder)
     if found.labels != tuple(map(class_name, labels)):
         raise DataError(
-            f"{shown(folder)} has the classes {', '.join(found.labels)}, "
-            f"the bundle has {', '.join(labels)}"
+            f"{shown(folder)}: expected the classes of the bundle, {', '.join(labels)}, got "
+            f"{', '.join(found.labels)}"
         )
     reader = _Reader(source, [found], say)
     photos = reader.read(found.photos)
@@ -120,18 +109,29 @@ def held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     return reader.pictures(photos, "held out")[1]
 
 
+def _folder_and_shape(source: Source) -> tuple[Path, tuple[int, int, int]]:
+    """Returns the folder, and height, width and channels that each photograph is given.
+
+    Raises:
+        UsageError: the source has no folder, or no size.
+    """
+    if source.folder is None:
+        raise UsageError("--data: expected a folder for photos, got none")
+    if source.height is None or source.width is None:
+        raise UsageError("--size: expected a size for photos, got none")
+    return source.folder, (source.height, source.width, source.channels)
+
+
 class _Reader:
-    """Reads parts of what was found; all of them share one account of unreadable."""
+    """Reads parts of what was found; unreadable photographs of all parts are counted together."""
 
     def __init__(self, source: Source, found: Sequence[Found], say: Say) -> None:
-        self._source = source
+        self._folder, self._shape = _folder_and_shape(source)
         self._labels = found[0].labels
         self._say = say
         total = sum(len(part.photos) for part in found)
-        self.unreadable = UnreadablePhotos(source.folder, total, source.max_unreadable)
-        self._cache = source.cache or photo_cache.suitable(
-            total, source.height, source.width, source.channels
-        )
+        self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable)
+        self._cache = source.cache or photo_cache.suitable(total, *self._shape)
         for line in skipped.lines([entry for part in found for entry in part.skipped]):
             say(line)
 
@@ -151,9 +151,8 @@ class _Reader:
     def pictures(self, photos: Sequence[Photo], what: str) -> tuple[list[Photo], Pictures]:
         """Returns those that can be decoded, and their pixels."""
         self._check_classes(photos, what)
-        source = self._source
-        size = source.height, source.width
-        decoded = photo_cache.decoded(photos, *size, self._cache, source.channels)
+        height, width, channels = self._shape
+        decoded = photo_cache.decoded(photos, height, width, self._cache, channels)
         self.unreadable.add({photos[n].path: error for n, error in decoded.unreadable.items()})
         for note in self.unreadable.notes():
             self._say(note)
@@ -161,7 +160,7 @@ class _Reader:
         self._check_classes(kept, what)
         self._say(f"{counted(len(kept), 'photograph')} {what}, decoded {decoded.where}")
         if decoded.pixels is None:
-            return kept, photo_reader.PhotoPictures(kept, *size, self.unreadable, source.channels)
+            return kept, photo_reader.PhotoPictures(kept, height, width, self.unreadable, channels)
         labels = np.array([photo.label for photo in kept], np.int64)
         return kept, ArrayPictures(decoded.pixels, labels)
 
@@ -170,5 +169,5 @@ class _Reader:
         if missing:
             names = ", ".join(self._labels[number] for number in sorted(missing))
             raise DataError(
-                f"{shown(self._source.folder)}: no readable picture {what} of the class {names}"
+                f"{shown(self._folder)}: no readable picture {what} of the class {names}"
             )

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.errors import DataError
+from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
@@ -102,34 +103,41 @@ class Part:
         return self.whole.batches((int(self.numbers[n]) for n in order), size, steps)
 
 
-def split(pictures: Pictures, share: float) -> tuple[Part, Part]:
-    """Returns the pictures in two parts, each with every class in the same share.
+@dataclass(frozen=True)
+class Source:
+    """Which data, and how they are read; each format uses what concerns it.
 
-    The choice depends on nothing but their labels, so that trainings with other seeds are
-    compared on the same pictures.
-
-    Args:
-        pictures: two or more of each class.
-        share: of the second part, above 0 and below 1; it has one picture of a class at least.
-
-    Raises:
-        DataError: a class has one picture only.
+    Attributes:
+        folder: of the data; None for those that a format finds by itself.
+        height: rows that each picture is given; None where the data have a size.
+        width: columns likewise.
+        split: share of one folder of class folders that is held out; None for two folders.
+        max_unreadable: share of the pictures that may be lost, 0 to 1.
+        cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
+        channels: that each picture is given, 3 (RGB) or 1 (grey); the data's where they have some.
+        labels: names of the classes, in the order of their numbers; None for those of the data.
+        ignore_accuracy_floor: whether data that the shipped recipes are not for need not meet the
+            recipe's accuracy floor.
     """
-    generator = np.random.default_rng(0)
-    first, second = [], []
-    for label in np.unique(pictures.labels):
-        numbers = generator.permutation(np.flatnonzero(pictures.labels == label))
-        if len(numbers) < 2:
-            raise DataError(
-                f"class {label} has a single picture: none can be kept for validation_share"
+
+    folder: Path | None
+    height: int | None = None
+    width: int | None = None
+    split: float | None = None
+    max_unreadable: float = 0.01
+    cache: str | None = None
+    channels: int = 3
+    labels: Sequence[str] | None = None
+    ignore_accuracy_floor: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where a share is out of its range."""
+        if self.split is not None and not 0 < self.split < 1:
+            raise UsageError(
+                f"--validation-split: expected more than 0 and less than 1, got {self.split}"
             )
-        kept = min(max(round(share * len(numbers)), 1), len(numbers) - 1)
-        first.append(numbers[kept:])
-        second.append(numbers[:kept])
-    return (
-        Part(pictures, np.sort(np.concatenate(first))),
-        Part(pictures, generator.permutation(np.concatenate(second))),
-    )
+        if not 0 <= self.max_unreadable <= 1:
+            raise UsageError(f"--max-unreadable: expected 0 to 1, got {self.max_unreadable}")
 
 
 @dataclass(frozen=True)

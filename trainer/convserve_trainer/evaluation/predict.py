@@ -1,21 +1,52 @@
 """Probabilities from Keras and from ONNX Runtime, for the same pixels."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve_bundle.errors import BundleError
 from convserve_host import cpus
+from convserve_trainer.datasets.pictures import Pictures, Pixels
 
 if TYPE_CHECKING:
     import keras
     import onnxruntime
 
-Pixels = npt.NDArray[np.uint8]
 Probabilities = npt.NDArray[np.float32]
 
+
+class Answers(NamedTuple):
+    """What a net says of pictures, and what is right.
+
+    Attributes:
+        probabilities: float32 [N, K].
+        labels: int [N], 0 to K - 1.
+    """
+
+    probabilities: Probabilities
+    labels: npt.NDArray[np.integer]
+
+
 BATCH = 50  # images; divides 10,000, so that Keras sees one shape only
+
+
+def answer(net: Callable[[Pixels], Probabilities], pictures: Pictures) -> Answers:
+    """Returns what a net says of all pictures, in their order.
+
+    Args:
+        net: of uint8 [N, H, W, C] makes float32 [N, K].
+        pictures: one or more.
+
+    Raises:
+        DataError: too many pictures cannot be read.
+    """
+    probabilities, labels = [], []
+    for pixels, right in pictures.batches(range(len(pictures)), BATCH):
+        probabilities.append(net(pixels))
+        labels.append(right)
+    return Answers(np.concatenate(probabilities), np.concatenate(labels))
 
 
 def by_keras(model: "keras.Model", images: Pixels) -> Probabilities:

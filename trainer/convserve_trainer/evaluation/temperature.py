@@ -39,10 +39,10 @@ def bins(
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    places = np.clip(np.ceil(confidence * count).astype(int) - 1, 0, count - 1)
+    indices = np.clip(np.ceil(confidence * count).astype(int) - 1, 0, count - 1)
     found = []
-    for place in range(count):
-        inside = places == place
+    for index in range(count):
+        inside = indices == index
         number = int(inside.sum())
         means = (confidence[inside].mean(), right[inside].mean()) if number else (0.0, 0.0)
         found.append(Bin(number, float(means[0]), float(means[1])))

@@ -40,7 +40,7 @@ CALIBRATION_PICTURES = 512
 
 
 def read_precision(stated: Precision.ValueType) -> Precision.ValueType:
-    """Returns the precision of a bundle: what is not said is float32."""
+    """Returns the precision of a bundle: float32 where it states none."""
     return PRECISION_FLOAT32 if stated == PRECISION_UNSPECIFIED else stated
 
 

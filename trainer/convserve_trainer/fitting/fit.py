@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
-from convserve_trainer.fitting import backend_steps, chunks, order, step_parts
+from convserve_trainer.fitting import chunks, order, step_parts
 from convserve_trainer.fitting.progress import Progress
-from convserve_trainer.fitting.steps import Arrays, Steps, Targets
+from convserve_trainer.fitting.steps import Arrays, Steps, Targets, make_steps
 from convserve_trainer.host import signals
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes.recipe import Recipe
@@ -49,7 +49,7 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
-    steps = backend_steps.make_steps(training.model, _chunker(data, run), weights, threads.parts)
+    steps = make_steps(training.model, _chunker(data, run), weights, threads.parts)
     with signals.requested() as request:
         _Fitting(training, data, recipe, run, progress, steps, request).go_on()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.host import library_caches
+from convserve_trainer.host import user_cache
 from convserve_trainer.html.section import Figure
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def draw(
         caption: below it.
         photographic: whether it consists of pictures, not of lines.
     """
-    library_caches.settle()
+    user_cache.settle_libraries()
     import matplotlib as mpl
     from matplotlib.figure import Figure as Drawing
 

@@ -51,7 +51,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """Lines that are to be read as they stand.
+    """Lines that are shown unchanged.
 
     Attributes:
         text: the lines.
@@ -66,7 +66,7 @@ class Listing:
 
 
 Part: TypeAlias = str | Table | Figure | Listing
-"""A string is a paragraph; what stands in it between backticks is code or a formula."""
+"""A string is a paragraph; what is between backticks is code or a formula."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def spread(layers: "list[keras.Layer]") -> "list[keras.Layer]":
     """Returns LAYERS of the layers at most: the first, the last, and some between."""
     if len(layers) <= LAYERS:
         return layers
-    return [layers[int(place)] for place in np.linspace(0, len(layers) - 1, LAYERS)]
+    return [layers[int(position)] for position in np.linspace(0, len(layers) - 1, LAYERS)]
 
 
 def _said(
@@ -131,7 +131,7 @@ def _digits(
             for column, found in enumerate(excited.top(number, FOUND)):
                 figures.picture(axes[row, column + 1], pixels[found])
                 if field.size is not None and field.size < min(pixels.shape[1:3]):
-                    square = field.square(*excited.places[found, number])
+                    square = field.square(*excited.positions[found, number])
                     figures.frame(axes[row, column + 1], *square)
             for empty in range(len(pixels), FOUND):
                 axes[row, empty + 1].axis("off")
@@ -175,7 +175,7 @@ def _photographs(material: Material) -> list[Part]:
         )
         rows.append((layer.name, np.stack([_visible(each) for each in made])))
     return [
-        "On photographs the hierarchy has more room: look for plain colours and edges in the first "
+        "On photographs the hierarchy goes further: look for plain colours and edges in the first "
         "layer, for textures and mixtures of them in the later ones. How far "
         "it gets depends on how long the net was trained; yours has "
         f"{material.photo_net.manifest.metrics['accuracy']:.1%} of its held-out pictures right.",
@@ -195,8 +195,8 @@ def _made(rows: list[tuple[str, npt.NDArray[Any]]]) -> Figure:
         for axis in axes.flat:
             figures.bare(axis)
         for number, (name, pictures) in enumerate(rows):
-            for place, pixels in enumerate(pictures):
-                figures.picture(axes[number, place], pixels)
+            for position, pixels in enumerate(pictures):
+                figures.picture(axes[number, position], pixels)
             axes[number, 0].set_ylabel(name, fontsize=figures.SMALL)
 
     return figures.draw(

@@ -11,6 +11,7 @@ from convserve_imaging.errors import PictureError
 from convserve_imaging.jpeg import read_header
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO
 from convserve_trainer.datasets import mnist, photo_folders, photo_reader, photos, skipped
+from convserve_trainer.datasets.pictures import Source
 from convserve_trainer.errors import DataError, MissingDataError
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material, Photographs, Pixels
@@ -30,7 +31,7 @@ def gather(
     scale: Scale,
     say: Say,
 ) -> Material:
-    """Returns the material, which tells nobody how far it is.
+    """Returns the material, which prints no progress.
 
     Args:
         bundle: of the net for digits.
@@ -72,8 +73,8 @@ def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say
     spec = None if photo_net is None else photo_net.manifest.input
     names = found.labels if photo_net is None else tuple(photo_net.manifest.labels)
     height, width = (SIDE, SIDE) if spec is None else (spec.height, spec.width)
-    source = photos.Source(folder, height, width, channels=3 if spec is None else spec.channels)
-    pictures = photos.held_out(source, names, say)
+    source = Source(folder, height, width, channels=3 if spec is None else spec.channels)
+    pictures = photos.load_held_out(source, names, say)
     # Spread over all of them: they are sorted by class.
     count = min(len(pictures), scale.searched)
     numbers = np.linspace(0, len(pictures) - 1, count).astype(int).tolist()

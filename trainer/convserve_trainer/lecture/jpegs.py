@@ -127,20 +127,20 @@ def _epochs(version: Path) -> list[Epoch]:
 
 def _said(epochs: list[Epoch]) -> str:
     best, last = History(epochs).best, epochs[-1]
-    said = (
+    text = (
         f"After {counted(len(epochs), 'epoch')} {last.accuracy:.1%} of the pictures that are "
         "trained on are right"
     )
     if last.val_accuracy is None or best.val_loss is None:
-        return said + "."
-    said += f", and {last.val_accuracy:.1%} of those it is validated with"
+        return text + "."
+    text += f", and {last.val_accuracy:.1%} of those it is validated with"
     if best is not last and last.val_loss is not None and last.val_loss > best.val_loss:
         return (
-            f"{said}. Their loss was lowest after epoch {best.epoch}, {best.val_loss:.4f}, and "
+            f"{text}. Their loss was lowest after epoch {best.epoch}, {best.val_loss:.4f}, and "
             f"rose to {last.val_loss:.4f}: from there on the net learned its own pictures by heart "
             f"(overfitting). The weights of epoch {best.epoch} are published."
         )
-    return said + "."
+    return text + "."
 
 
 def _history(history: History) -> Figure:

@@ -101,13 +101,13 @@ def _learned(material: Material, digit: "Pixels") -> list[Part]:
     answers = material.net.maps(layer.name, digit[np.newaxis])[0]
     kernels = net.weights(layer).mean(axis=2).transpose(2, 0, 1)
     silent = int((answers.reshape(-1, answers.shape[-1]).max(axis=0) <= 0).sum())
-    said = (
+    text = (
         f"The first convolution of your net, {layer.name}, has learned "
         f"{counted(len(kernels), 'kernel')} from random numbers, because they lowered the loss. On "
         f"this digit {counted(len(kernels) - silent, 'of them answers', 'of them answer')}"
         + (f" and {counted(silent, 'stays silent', 'stay silent')}." if silent else ".")
     )
-    parts: list[Part] = [said + _likeness(kernels)]
+    parts: list[Part] = [text + _likeness(kernels)]
     return [*parts, _figure(layer, kernels[:SHOWN], answers[..., :SHOWN])]
 
 
@@ -120,12 +120,12 @@ def _likeness(kernels: npt.NDArray[Any]) -> str:
     if not clear:
         return f" None of them is much like a kernel of a textbook (cosine above {ALIKE})."
     alike = sum(counts.values())
-    said = (
+    text = (
         f" {counted(alike, 'is', 'are')} much like a kernel of a textbook, whatever the sign "
         f"(cosine above {ALIKE}): {', '.join(clear)}."
     )
     others = len(kernels) - alike
-    return said + (
+    return text + (
         f" {counted(others, 'other is a mixture', 'others are mixtures')}." if others else ""
     )
 

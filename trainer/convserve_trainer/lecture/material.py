@@ -41,7 +41,7 @@ class Material:
         photo_net: the user's net for photographs, if there is one.
         photographs: if a folder was named.
         scale: how much is tried.
-        done: takes the share of the topic that is done, 0 to 1, and what it was; it tells the user.
+        done: takes the share of the topic that is done, 0 to 1, and what it was; it prints them.
     """
 
     net: Net

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 BATCH = 500
 WANTED = {
-    IMAGE_KIND_DIGITS: "digits; a net for photographs goes with --photos",
-    IMAGE_KIND_PHOTO: "photographs; a net for digits is the command's first argument",
+    IMAGE_KIND_DIGITS: ("digits", "a net for photographs goes with --photos"),
+    IMAGE_KIND_PHOTO: ("photo", "a net for digits is the command's first argument"),
 }
 
 
@@ -100,7 +100,8 @@ def load(path: Path, kind: ImageKind.ValueType) -> Net:
     manifest = bundle.read_manifest(file)
     if manifest.input.kind != kind:
         found = ImageKind.Name(manifest.input.kind).removeprefix("IMAGE_KIND_").lower()
-        raise BundleError(f"{file} takes pictures of kind {found}, expected {WANTED[kind]}")
+        expected, advice = WANTED[kind]
+        raise BundleError(f"{file}: input.kind: expected {expected}, got {found}; {advice}")
     return Net(file, manifest, keras_file.load(file))
 
 

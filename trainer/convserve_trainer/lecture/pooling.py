@@ -149,18 +149,18 @@ def _without(model: "keras.Model", count: int) -> list[Part]:
     except ValueError:
         return ["Without its pooling layers the shapes of your net do not fit together."]
     ours, theirs = model.count_params(), other.count_params()
-    said = f"Without its {counted(count, 'pooling layer')} your net has {theirs:,} coefficients "
-    said += f"instead of {ours:,}"
+    text = f"Without its {counted(count, 'pooling layer')} your net has {theirs:,} coefficients "
+    text += f"instead of {ours:,}"
     if theirs == ours:
-        return [said + ": as many, because nothing in it depends on the size of the last map."]
+        return [text + ": as many, because nothing in it depends on the size of the last map."]
     fields = geometry.fields(other)
     last = net.layers_of_type(other, "Conv2D")
     seen = fields.get(last[-1].name) if last else None
     dense = sum(layer.count_params() for layer in net.layers_of_type(other, "Dense"))
-    said += f", {theirs / ours:.1f} times as many, {dense / theirs:.0%} of them in dense layers"
+    text += f", {theirs / ours:.1f} times as many, {dense / theirs:.0%} of them in dense layers"
     if seen is not None and seen.size is not None:
-        said += f"; and its last convolution sees only {seen.size} x {seen.size} pixels"
-    return [said + "."]
+        text += f"; and its last convolution sees only {seen.size} x {seen.size} pixels"
+    return [text + "."]
 
 
 def _measured(material: Material, found: dict[str, geometry.Field]) -> list[Part]:
@@ -178,10 +178,10 @@ def _measured(material: Material, found: dict[str, geometry.Field]) -> list[Part
         for layer, s in zip(layers, slopes, strict=True)
     ]
     agree = [name for name, computed, seen in pairs if computed == seen]
-    said = "; ".join(f"{name} {computed}, measured {seen}" for name, computed, seen in pairs)
+    text = "; ".join(f"{name} {computed}, measured {seen}" for name, computed, seen in pairs)
     return [
         "Measured, by the gradient of the middle value over "
-        f"{min(LOOKED_AT, len(material.digits.test_images))} held-out digits: {said}. "
+        f"{min(LOOKED_AT, len(material.digits.test_images))} held-out digits: {text}. "
         + (
             f"The two agree on every layer. {_middle(layers[-1].name, slopes[-1])}"
             if len(agree) == len(pairs)
@@ -216,8 +216,8 @@ def _maps(
     shown = list(zip(layers, slopes, strict=True))[-MAPS:]
 
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
-        for place, (layer, values) in enumerate(shown):
-            axes = drawing.add_subplot(1, len(shown), place + 1)
+        for position, (layer, values) in enumerate(shown):
+            axes = drawing.add_subplot(1, len(shown), position + 1)
             figures.picture(axes, np.sqrt(figures.stretched(values)), layer.name, cmap="magma")
             row, column = (size // 2 for size in layer.output.shape[1:3])
             figures.frame(axes, *fields[layer.name].square(row, column))

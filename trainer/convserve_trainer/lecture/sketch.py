@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TOPIC = "convnet"
 DRAWN = ("Conv2D", "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "Flatten", "Dense")
-MOST = 12  # layers that have room
+MOST = 12  # layers that fit
 
 
 class Block(NamedTuple):
@@ -124,12 +124,13 @@ def _figure(drawn: list[Block]) -> Figure:
         axes.set_ylim(-3.9, 2.6)
         axes.axis("off")
 
-    said = "; ".join(f"{block.name} {' x '.join(map(str, block.shape))}" for block in drawn)
+    blocks = "; ".join(f"{block.name} {' x '.join(map(str, block.shape))}" for block in drawn)
     return figures.draw(
         "convnet",
         3.3,
         paint,
-        alt=f"A sketch of the net as a row of blocks with the sizes of what they put out: {said}.",
+        alt="A sketch of the net as a row of blocks with the sizes of what they put out: "
+        f"{blocks}.",
         caption="Your net: rows x columns x channels of what each layer puts out. Sheets that grow "
         "smaller and more are the features, bars the classifier.",
     )

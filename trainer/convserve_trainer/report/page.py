@@ -10,8 +10,9 @@ import numpy.typing as npt
 from convserve_bundle.contract import MODEL_FILE
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
-from convserve_trainer.bundles import bundle, evaluate, operations
+from convserve_trainer.bundles import bundle, describe
 from convserve_trainer.datasets.pictures import Data
+from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.export import contract, precisions
 from convserve_trainer.html.page import About, page
 from convserve_trainer.html.section import Listing, Part, Section, Table
@@ -49,6 +50,7 @@ class TrainingOutcome:
         history: of its training.
         results: of all seeds, its own first.
         seconds: from the start of the command to now.
+        answers: of the net that is published to all held-out pictures.
     """
 
     content: bytes
@@ -57,6 +59,7 @@ class TrainingOutcome:
     history: History
     results: Sequence[seeds.Result]
     seconds: float
+    answers: Answers
 
 
 def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Callable[[int], bytes]:
@@ -66,10 +69,7 @@ def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Call
 
     Args:
         outcome: what came of a training.
-        invocation: for what; None where no command asked.
-
-    Raises:
-        DataError: too many held-out pictures cannot be read any more.
+        invocation: what the user asked for; None where no command did.
     """
     _, manifest = bundle.loaded(outcome.content, MODEL_FILE)
     sections = [
@@ -102,7 +102,7 @@ def _title(manifest: Manifest, version: int) -> str:
 def _held_out(
     outcome: TrainingOutcome, manifest: Manifest, invocation: Invocation | None
 ) -> Section:
-    probabilities, labels = evaluate.answers_of(outcome.content, outcome.data.held_out)
+    probabilities, labels = outcome.answers
     names = list(outcome.data.labels)
     counts = np.zeros((len(names), len(names)), np.int64)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
@@ -114,7 +114,7 @@ def _held_out(
         f"{_chance(counts)} {_floor(outcome, metrics['accuracy'], invocation)}",
         f"Keras has {int(metrics['keras_correct']):,} right. The largest difference between a "
         f"probability of the two is {training.parity_max_abs:.1e}; in "
-        f"{precisions.name(manifest.precision)} up to {training.parity_bound:.0e} is taken.",
+        f"{precisions.name(manifest.precision)} up to {training.parity_bound:.0e} is allowed.",
         figures.confusion(counts, names),
         _classes(counts, names),
     ]
@@ -231,7 +231,7 @@ def _net(outcome: TrainingOutcome, manifest: Manifest) -> Table:
     model, _ = bundle.loaded(outcome.content, MODEL_FILE)
     rows = [
         ("parameters", f"{manifest.parameters:,}"),
-        ("operations a picture", f"{operations.count(model):,}"),
+        ("operations a picture", f"{describe.count_operations(model):,}"),
         ("precision", precisions.name(manifest.precision)),
         ("model.onnx, bytes", f"{len(outcome.content):,}"),
         *(("input", contract.describe(value)) for value in model.graph.input),

@@ -212,7 +212,7 @@ class Run:
             ) from error
 
     def finish(self) -> None:
-        """Removes what is kept of a training that is published, unless the user named the place."""
+        """Removes what is kept of a training that is published, unless the user named it."""
         if not self._named:
             shutil.rmtree(self.folder / CHECKPOINTS)
             (self.folder / RESULT).unlink(missing_ok=True)
@@ -276,11 +276,11 @@ def check(policy: CheckpointPolicy, seeds: Sequence[int] = (1,)) -> None:
     folder = policy.folder
     if folder is None:
         return
-    places = seed_folders(folder, seeds)
-    there = [position for place in places for position in found(place)[:1]]
+    folders = seed_folders(folder, seeds)
+    there = [position for each in folders for position in found(each)[:1]]
     if policy.resume:
         if not there:
-            where = " or ".join(dict.fromkeys((str(places[0]), *(p.name for p in places[1:]))))
+            where = " or ".join(dict.fromkeys((str(folders[0]), *(p.name for p in folders[1:]))))
             raise CheckpointError(f"nothing to resume: no checkpoint is in {where}")
         return
     there += found(folder)
@@ -290,8 +290,8 @@ def check(policy: CheckpointPolicy, seeds: Sequence[int] = (1,)) -> None:
             "another folder with --run"
         )
     if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"--run is {folder}, which is no folder")
-    ours = {CHECKPOINTS, *(place.name for place in places if place != folder)}
+        raise CheckpointError(f"--run: expected a folder, got {folder}")
+    ours = {CHECKPOINTS, *(each.name for each in folders if each != folder)}
     if folder.exists() and any(entry.name not in ours for entry in folder.iterdir()):
         raise CheckpointError(
             f"{folder} holds files, but no checkpoint: name a new folder with --run, or empty it"

@@ -38,7 +38,7 @@ class CheckpointPolicy:
     def __post_init__(self) -> None:
         """Raises UsageError where the seconds are out of their range."""
         if not 0 <= self.seconds < float("inf"):
-            raise UsageError(f"--checkpoint-seconds is {self.seconds:g}; it takes 0 or more")
+            raise UsageError(f"--checkpoint-seconds: expected 0 or more, got {self.seconds:g}")
 
 
 def make_run_key(recipe: "Recipe", dataset_sha256: str, backend: Backend = DEFAULT) -> RunKey:

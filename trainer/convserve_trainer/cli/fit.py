@@ -8,13 +8,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer.commands import precision_options, sources
+from convserve_trainer.cli import data_options, precision_options
+from convserve_trainer.cli.command import Command, add_version, always, print_line
+from convserve_trainer.datasets import registry
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.run_key import CHECKPOINT_SECONDS, CheckpointPolicy
 
 MODELS_VARIABLE = "CONVSERVE_MODELS"
 
-EXAMPLES = """examples:
+EPILOG = """examples:
   convserve-train fit digits --recipe lecture --models models
   convserve-train fit photos --recipe lecture --data cats_dogs --run runs/1
 """
@@ -22,8 +24,8 @@ EXAMPLES = """examples:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
-    command.add_argument("task", choices=["digits", "photos"], help="what to tell apart")
-    add_data_options(command.add_argument_group("data"))
+    add_task(command)
+    data_options.add_training(command.add_argument_group("data"))
     _add_training(
         command.add_argument_group(
             "training",
@@ -45,8 +47,7 @@ def run(options: argparse.Namespace) -> None:
     # Help is instant, and an error in the options comes at once, because these are imported late.
     from convserve_trainer.recipes import recipe_files
 
-    if options.task != "photos":
-        sources.refuse_photo_options(options)
+    data_options.check(options, registry.find_task(options.task))
     written = recipe_files.find(options.recipe, options.task)
     recipe = written.override(
         dict(options.settings),
@@ -65,40 +66,33 @@ def run(options: argparse.Namespace) -> None:
     )
     keras_backend.choose(options.backend)
     policy = CheckpointPolicy(options.run_folder, options.resume, options.checkpoint_seconds)
-    load = sources.training(options, recipe, lambda line: print(line, flush=True))
-    settings = precision_options.settings(options)
-    from convserve_trainer import train
+    read_data = data_options.training(options, recipe, print_line)
+    export_options = precision_options.read(options)
+    from convserve_trainer import pipeline
+    from convserve_trainer.bundles.published import PublishTarget
+    from convserve_trainer.context import Context
     from convserve_trainer.report.page import Invocation
 
-    name = sources.model_name(options) if options.name is None else options.name
-    target = train.Target(options.models, name, options.version, settings)
-    train.train(
-        recipe,
-        load,
-        target,
-        sys.stdout,
-        policy=policy,
-        unless_published=options.unless_published,
-        seed_count=options.seeds,
-        asked=Invocation(options.typed, written),
+    name = data_options.model_name(options) if options.name is None else options.name
+    pipeline.train(
+        Context(
+            recipe,
+            read_data,
+            PublishTarget(options.models, name, options.version),
+            sys.stdout,
+            export_options,
+            policy,
+            unless_published=options.unless_published,
+            seed_count=options.seeds,
+            invocation=Invocation(options.typed, written),
+        )
     )
 
 
-def add_data_options(group: argparse._ArgumentGroup) -> None:
-    """Adds the options that say which pictures are trained on."""
-    sources.add_options(group)
-    group.add_argument(
-        "--cache",
-        choices=["none", "memory", "disk"],
-        help="photos: where decoded pixels are kept for the next epoch [default: memory if they "
-        "fill no more than a quarter of it, else none]",
-    )
-    group.add_argument(
-        "--limit",
-        metavar="IMAGES",
-        type=int,
-        help="train on the first so many only, 1 or more [default: all]",
-    )
+def add_task(command: argparse.ArgumentParser) -> None:
+    """Adds the argument that says what is trained."""
+    names = [task.name for task in registry.TASKS]
+    command.add_argument("task", choices=names, help="what to tell apart")
 
 
 def add_recipe_options(group: argparse._ArgumentGroup) -> None:
@@ -229,12 +223,7 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="of the model [default: mnist; of other data as DIR's name, cats-dogs for cats_dogs]",
     )
-    group.add_argument(
-        "--version",
-        metavar="NUMBER",
-        type=version,
-        help="version, 1 or more, that does not exist [default: the highest plus 1]",
-    )
+    add_version(group)
     group.add_argument(
         "--unless-published",
         action="store_true",
@@ -244,21 +233,10 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def version(text: str) -> int:
-    """A type of option: a version.
-
-    Raises:
-        ArgumentTypeError: the text is none.
-    """
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no version: 1 or more")
-    return int(text)
-
-
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, got {text!r}")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -268,5 +246,17 @@ def _setting(text: str) -> tuple[str, Any]:
 def _size(text: str) -> dict[str, int]:
     found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text, re.ASCII)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: 150x200 is 150 rows, 200 columns")
+        raise argparse.ArgumentTypeError(
+            f"expected a size as 150x200 (150 rows, 200 columns), got {text!r}"
+        )
     return {"height": int(found[1]), "width": int(found[2])}
+
+
+COMMAND = Command(
+    "fit",
+    "train a net, evaluate it, export it and publish it",
+    EPILOG,
+    add_options,
+    run,
+    always,
+)

@@ -7,8 +7,7 @@ import onnx
 
 from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_trainer.errors import ExportError
-from convserve_trainer.export import contract, export_process, tensorflow_export
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.export import contract, tensorflow_export
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +24,7 @@ def export(model: "keras.Model") -> onnx.ModelProto:
     """
     import onnxslim
 
-    slim: onnx.ModelProto = onnxslim.slim(_converted(model))
+    slim: onnx.ModelProto = onnxslim.slim(tensorflow_export.convert(model))
     graph = slim.graph
     if len(graph.input) != 1 or len(graph.output) != 1:
         raise ExportError(
@@ -39,12 +38,6 @@ def export(model: "keras.Model") -> onnx.ModelProto:
     contract.tidy(slim, model.name)
     contract.check(slim)
     return slim
-
-
-def _converted(model: "keras.Model") -> onnx.ModelProto:
-    if keras_backend.chosen() == "tensorflow":
-        return tensorflow_export.converted(model)
-    return export_process.converted(model)
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

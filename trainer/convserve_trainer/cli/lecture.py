@@ -1,4 +1,4 @@
-"""The commands convserve-train explain and convserve-train lecture."""
+"""The command convserve-train lecture, and what explain has in common with it."""
 
 import argparse
 import shlex
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from convserve_host import atomic_file
 from convserve_trainer.bundles import manifests
+from convserve_trainer.cli.command import Command, always, print_note
 from convserve_trainer.lecture import topics
 from convserve_trainer.lecture.progress import LectureProgress
 from convserve_trainer.lecture.scales import SCALES
@@ -22,46 +23,18 @@ PAGE = "index.html"
 BUNDLE, OUT, SCALE = Path("models/mnist"), Path("lecture"), "quick"
 SHOWN_VERSIONS = ("convserve", "keras", "tensorflow", "numpy", "python")
 
-EXPLAIN = "explain one topic of the lecture on convnets, in numbers of your own net"
-LECTURE = "make the lecture on convnets, measured on your own net, as one HTML page"
-EXPLAIN_EXAMPLES = """examples:
-  convserve-train explain shift
-  convserve-train explain kernels models/mnist --photo-data cats_dogs
-"""
-LECTURE_EXAMPLES = """examples:
+EPILOG = """examples:
   convserve-train lecture
   convserve-train lecture models/mnist --photos models/cats-dogs --photo-data cats_dogs
 """
 
 
-def add_explain_options(command: argparse.ArgumentParser) -> None:
-    """Adds the options of `explain`."""
-    command.add_argument(
-        "topic", metavar="TOPIC", choices=topics.NAMES, help=", ".join(topics.NAMES)
-    )
-    _add_options(command, "the figures")
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    add_shared_options(command, "the page and its figures")
 
 
-def add_lecture_options(command: argparse.ArgumentParser) -> None:
-    """Adds the options of `lecture`."""
-    _add_options(command, "the page and its figures")
-
-
-def explain(options: argparse.Namespace) -> None:
-    """Prints a topic's text and numbers, and writes its figures as SVG and PNG.
-
-    Raises:
-        TrainerError: anything a user can mend.
-        OSError: the folder cannot be written to.
-    """
-    _, _, [section] = _sections(options, [options.topic])
-    print(section)
-    for figure in section.figures:
-        print(f"\n{options.out / figure.name}.svg, .png: {figure.caption}", end="")
-    print(flush=True)
-
-
-def lecture(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Writes the page, and its figures as SVG and PNG.
 
     Raises:
@@ -70,7 +43,7 @@ def lecture(options: argparse.Namespace) -> None:
     """
     from convserve_trainer.html.page import About, page
 
-    material, progress, sections = _sections(options, list(topics.NAMES))
+    material, progress, sections = make_sections(options, list(topics.NAMES))
     facts = _facts(options, material, progress.seconds)
     content = page(sections, About(_net(material), facts)).encode()
     path = options.out / PAGE
@@ -79,7 +52,13 @@ def lecture(options: argparse.Namespace) -> None:
     print(f"{path}: {len(content):,} bytes, in {progress.seconds:.0f} s", flush=True)
 
 
-def _add_options(command: argparse.ArgumentParser, what: str) -> None:
+def add_shared_options(command: argparse.ArgumentParser, what: str) -> None:
+    """Adds the options that say which nets and data, how much is trained, and where it goes.
+
+    Args:
+        command: that they are added to.
+        what: is written.
+    """
     command.add_argument(
         "bundle",
         metavar="BUNDLE",
@@ -121,7 +100,7 @@ def _add_options(command: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _sections(
+def make_sections(
     options: argparse.Namespace, names: list[str]
 ) -> "tuple[Material, LectureProgress, list[Section]]":
     """Returns the sections of topics; their figures are written as soon as each is done."""
@@ -130,7 +109,7 @@ def _sections(
 
     scale = SCALES[options.scale]
     material = gather(
-        options.bundle, options.data, options.photos, options.photo_data, scale, _note
+        options.bundle, options.data, options.photos, options.photo_data, scale, print_note
     )
     options.out.mkdir(parents=True, exist_ok=True)
     epochs = max(1, material.net.manifest.training.epochs)
@@ -194,5 +173,11 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join(words)
 
 
-def _note(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+COMMAND = Command(
+    "lecture",
+    "make the lecture on convnets, measured on your own net, as one HTML page",
+    EPILOG,
+    add_options,
+    run,
+    always,
+)

@@ -4,25 +4,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from convserve_trainer.commands import fit_command, precision_options, sources
+from convserve_trainer.cli import data_options, precision_options
+from convserve_trainer.cli.command import BUNDLE_HELP, Command, add_version, always, print_line
 
-WHAT = "publish a trained net in another precision, without training it again"
-EXAMPLES = """examples:
+EPILOG = """examples:
   convserve-train convert models/mnist --precision int8
   convserve-train convert models/cats-dogs --precision int8 --data cats_dogs --name cats-dogs-int8
 """
 
 
-def add_options(command: argparse.ArgumentParser, bundle_help: str) -> None:
-    """Adds the options of the command.
-
-    Args:
-        command: that they are added to.
-        bundle_help: what BUNDLE may be.
-    """
-    help_ = f"of float32 or tf32: {bundle_help}"
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    help_ = f"of float32 or tf32: {BUNDLE_HELP}"
     command.add_argument("bundle", metavar="BUNDLE", type=Path, help=help_)
-    sources.add_options(
+    data_options.add(
         command.add_argument_group("data", "Those that the net was trained on, as for fit.")
     )
     group = command.add_argument_group("publishing")
@@ -37,12 +32,7 @@ def add_options(command: argparse.ArgumentParser, bundle_help: str) -> None:
         "--models", metavar="DIR", type=Path, help="folder of all models [default: BUNDLE's]"
     )
     group.add_argument("--name", metavar="NAME", help="of the model [default: BUNDLE's]")
-    group.add_argument(
-        "--version",
-        metavar="NUMBER",
-        type=fit_command.version,
-        help="version, 1 or more, that does not exist [default: the highest plus 1]",
-    )
+    add_version(group)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -51,14 +41,26 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         TrainerError: anything a user can mend.
     """
-    settings = precision_options.settings(options)
+    export_options = precision_options.read(options)
     from convserve_trainer.bundles import convert
 
     convert.convert(
         options.bundle,
-        settings,
-        lambda said: sources.of_bundle(options, said, lambda line: print(line, flush=True)),
-        convert.Place(options.models, options.name, options.version),
-        options.min_accuracy,
+        export_options,
+        lambda manifest: data_options.of_bundle(options, manifest, print_line),
         sys.stdout,
+        models=options.models,
+        name=options.name,
+        version=options.version,
+        min_accuracy=options.min_accuracy,
     )
+
+
+COMMAND = Command(
+    "convert",
+    "publish a trained net in another precision, without training it again",
+    EPILOG,
+    add_options,
+    run,
+    always,
+)

@@ -1,13 +1,13 @@
 """The command convserve-train sweep."""
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convserve_host import atomic_file
-from convserve_trainer.commands import fit_command, sources
+from convserve_trainer.cli import data_options, fit
+from convserve_trainer.cli.command import Command, always, print_line
 from convserve_trainer.errors import Interrupted, UsageError
 from convserve_trainer.host.signals import Stopped
 from convserve_trainer.nets import keras_backend
@@ -17,8 +17,7 @@ from convserve_trainer.wording import counted
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
 
-WHAT = "search over fields of a recipe, by a validation of the training pictures"
-EXAMPLES = """examples:
+EPILOG = """examples:
   convserve-train sweep digits --space space.toml --trials 20 --study sweeps/1
   convserve-train fit digits --recipe sweeps/1/best.toml
 
@@ -35,11 +34,11 @@ SHARE = 0.1  # of the training pictures, for a recipe without a validation share
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
-    command.add_argument("task", choices=["digits", "photos"], help="what to tell apart")
-    fit_command.add_data_options(command.add_argument_group("data"))
+    fit.add_task(command)
+    data_options.add_training(command.add_argument_group("data"))
     group = command.add_argument_group("search")
-    fit_command.add_recipe_options(group)
-    fit_command.add_backend_option(group)
+    fit.add_recipe_options(group)
+    fit.add_backend_option(group)
     group.add_argument(
         "--seed",
         metavar="NUMBER",
@@ -81,25 +80,26 @@ def run(options: argparse.Namespace) -> None:
     from convserve_trainer.sweep import space as spaces
 
     if options.trials < 1:
-        raise UsageError(f"--trials is {options.trials}; it takes 1 or more")
+        raise UsageError(f"--trials: expected 1 or more, got {options.trials}")
     found = recipe_files.find(options.recipe, options.task)
     recipe = _compared(
         found.override(dict(options.settings), seed=options.seed, limit=options.limit)
     )
     space = spaces.read(options.space, recipe)
     keras_backend.choose(options.backend)
-    load = sources.training(options, recipe, lambda line: print(line, flush=True))
-    import optuna  # noqa: F401 - that it is missing is said before the data are loaded
+    read_data = data_options.training(options, recipe, print_line)
+    import optuna  # noqa: F401 - if it is missing, the error comes before the data are loaded
 
     from convserve_host import cpus
-    from convserve_trainer.fitting import data_parts, step_parts
+    from convserve_trainer.datasets import splits
+    from convserve_trainer.fitting import step_parts
     from convserve_trainer.nets import models
 
     models.check_size(recipe)
-    data = load()
+    data = read_data()
     models.check_pictures(recipe, data.spec)
     recipe = recipe.for_classes(len(data.labels))
-    data = data_parts.parted(data, recipe)
+    data = splits.reserve(data, recipe.validation_share, recipe.calibrate)
     assert data.validation is not None
     # Trials cannot meet what is held out: it is not there.
     data = replace(data, held_out=data.validation)
@@ -134,10 +134,10 @@ def run(options: argparse.Namespace) -> None:
         with atomic_file.replaced(best) as temporary:
             temporary.write_text(content)
         print(sweep.table())
-    fit = f"convserve-train fit {options.task} --recipe {best}"
+    command = f"convserve-train fit {options.task} --recipe {best}"
     if keras_backend.chosen() != keras_backend.DEFAULT:
-        fit += f" --backend {keras_backend.chosen()}"
-    print(f"the best of {counted(sweep.finished, 'trial')}: {fit}", file=sys.stdout, flush=True)
+        command += f" --backend {keras_backend.chosen()}"
+    print_line(f"the best of {counted(sweep.finished, 'trial')}: {command}")
 
 
 def _compared(recipe: "Recipe") -> "Recipe":
@@ -154,3 +154,13 @@ def _settings(recipe: "Recipe", sha256: str, space: RunKey) -> RunKey:
     """Returns what makes two sweeps the same."""
     data_and_backend = {"data": sha256[:DIGEST], "backend": keras_backend.chosen()}
     return recipe.values() | data_and_backend | space
+
+
+COMMAND = Command(
+    "sweep",
+    "search over fields of a recipe, by a validation of the training pictures",
+    EPILOG,
+    add_options,
+    run,
+    always,
+)

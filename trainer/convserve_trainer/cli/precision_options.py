@@ -37,17 +37,19 @@ def add(group: argparse._ActionsContainer, default: str | None) -> None:
     )
 
 
-def settings(options: argparse.Namespace) -> "ExportOptions":
-    """Returns what the options say.
+def read(options: argparse.Namespace) -> "ExportOptions":
+    """Returns what the options ask for.
 
     Raises:
         UsageError: an option is out of its range, or for another precision.
     """
     precision, pictures = precisions.NAMES[options.precision], options.calibration_pictures
     if pictures is not None and precision != PRECISION_INT8:
-        raise UsageError("--calibration-pictures is for --precision int8")
+        raise UsageError(
+            f"--calibration-pictures: expected with --precision int8 only, got {options.precision}"
+        )
     if pictures is not None and pictures < 1:
-        raise UsageError(f"--calibration-pictures is {pictures}; it takes 1 or more")
+        raise UsageError(f"--calibration-pictures: expected 1 or more, got {pictures}")
     # Help is instant, and so are errors in the options: this imports ONNX.
     from convserve_trainer.export.conversion import ExportOptions
 
