@@ -121,12 +121,12 @@ def test_override_out_of_range_names_flag_value_and_range(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("epoch", "--epoch is not a valid setting, did you mean epochs?"),
+        ("epoch", "--epoch is not a valid setting (did you mean epochs?)"),
         (
             "augmentation.rotate",
-            "--augmentation.rotate is not a valid setting, did you mean rotation?",
+            "--augmentation.rotate is not a valid setting (did you mean rotation?)",
         ),
-        ("net.0.filter", "--net.0.filter is not a valid setting, did you mean filters?"),
+        ("net.0.filter", "--net.0.filter is not a valid setting (did you mean filters?)"),
         ("net.9.filters", "the recipe has no net.9.filters"),
         ("seed.of", "the recipe has no seed.of"),
     ],
@@ -165,14 +165,14 @@ def test_file_for_another_task_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("added", "message"),
     [
-        ("learning_rat = 1", "learning_rat is not a valid setting, did you mean learning_rate?"),
+        ("learning_rat = 1", "learning_rat is not a valid setting (did you mean learning_rate?)"),
         (
             "zzz = 1",
             "zzz is not a valid setting, there are: name, task, about, net, augmentation, ",
         ),
         (
             "[augmentation]\nrotate = 3",
-            "augmentation.rotate is not a valid setting, did you mean rotation?",
+            "augmentation.rotate is not a valid setting (did you mean rotation?)",
         ),
         ("[augmentation]\nflip = 3", "augmentation.flip: expected true or false, got 3"),
         (
@@ -181,11 +181,11 @@ def test_file_for_another_task_is_refused(tmp_path: Path) -> None:
         ),
         (
             "schedule = 'cosin'",
-            "schedule: expected constant or cosine, got 'cosin'; did you mean cosi",
+            "schedule: expected constant or cosine, got 'cosin' (did you mean cosi",
         ),
         (
             "optimizer = 'adamx'",
-            "optimizer: expected rmsprop, adam, adamw or sgd, got 'adamx'; did",
+            "optimizer: expected rmsprop, adam, adamw or sgd, got 'adamx' (did",
         ),
         ("learning_rate = 0", "learning_rate: expected more than 0, got 0"),
         ("label_smoothing = 1", "label_smoothing: expected less than 1, got 1"),
@@ -213,7 +213,7 @@ def test_fault_in_a_file_is_named(tmp_path: Path, added: str, message: str) -> N
         ("{ layer = 'cnov', filters = 3 }", "net.0.layer: expected conv, residual, "),
         ("{ layer = 'conv' }", "net.0.filters is missing"),
         ("{ layer = 'conv', filters = 0 }", "net.0.filters: expected 1 or more, got 0"),
-        ("{ layer = 'conv', filters = 3, size = 3 }", "net.0.size is not a valid setting, "),
+        ("{ layer = 'conv', filters = 3, size = 3 }", "net.0.size is not a valid setting ("),
         ("{ layer = 'conv', filters = 3 }", "the net has neither flatten nor global_average"),
         ("{ layer = 'dense', units = 3 }", "dense comes before flatten or global_average"),
         ("{ layer = 'flatten' }, { layer = 'max_pool' }", "max_pool comes after flatten or glob"),

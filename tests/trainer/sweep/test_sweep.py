@@ -238,10 +238,10 @@ def test_trials_that_diverge_are_finished_and_none_is_best(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("lerning_rate = { low = 1, high = 2 }", "lerning_rate is not a valid setting, did"),
+        ("lerning_rate = { low = 1, high = 2 }", "lerning_rate is not a valid setting (did"),
         (
             "[augmentation]\nshft = { low = 0, high = 0.1 }",
-            "augmentation.shft is not a valid setting, did",
+            "augmentation.shft is not a valid setting (did",
         ),
         ('"net.9.filters" = { low = 1, high = 2 }', "the recipe has no net.9.filters"),
         ("learning_rate = { low = 0.1 }", "learning_rate: expected { low = ..., high = ... }, w"),

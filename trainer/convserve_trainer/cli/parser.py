@@ -3,6 +3,7 @@
 import argparse
 from typing import TypeAlias
 
+from convserve_host.arguments import ArgumentParser, add_print_completion
 from convserve_trainer.cli import (
     check_data,
     compare,
@@ -36,20 +37,19 @@ COMMANDS = (
     lecture.COMMAND,
 )
 
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Subparsers: TypeAlias = "argparse._SubParsersAction[ArgumentParser]"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """Returns the definition of the command line.
 
     What it parses has `command`, the `Command` that was typed.
     """
-    program = argparse.ArgumentParser(
+    program = ArgumentParser(
         prog="convserve-train",
         description="Train small Keras convnets and publish them as ONNX bundles.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     program.add_argument(
         *("-V", "--version"),
@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         nargs=0,
         help="show program's version number and exit",
     )
+    add_print_completion(program)
     subparsers = program.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         _add(subparsers, command)
@@ -70,7 +71,6 @@ def _add(subparsers: Subparsers, command: Command) -> None:
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
         epilog=command.epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     subparser.set_defaults(command=command)
     command.add_options(subparser)

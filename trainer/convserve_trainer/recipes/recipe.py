@@ -4,7 +4,6 @@ A recipe is what the manifest keeps as `training.recipe_json`; together with the
 the versions it is enough to train the net again. `recipes` reads them from files.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from convserve_host.arguments import did_you_mean
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import layers
 from convserve_trainer.recipes.layers import Layer, Positive
@@ -241,7 +241,8 @@ def _explained(message: str, values: dict[str, Any], where: str) -> str:
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
         known = _fields(_at(values, steps))
         unknown_name = _named([*steps, unknown[1]], where)
-        return f"{unknown_name} is not a valid setting{_meant(unknown[1], known)}"
+        hint = did_you_mean(unknown[1], known) or f", there are: {', '.join(known)}"
+        return f"{unknown_name} is not a valid setting{hint}"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"{_named([*steps, missing[1]], where)} is missing"
     if not path:
@@ -251,7 +252,7 @@ def _explained(message: str, values: dict[str, Any], where: str) -> str:
         known = _choices(steps)
         *others, last = known
         choices = f"{', '.join(others)} or {last}"
-        return f"{name}: expected {choices}, got {value!r}{_meant(str(value), known, ';')}"
+        return f"{name}: expected {choices}, got {value!r}{did_you_mean(str(value), known)}"
     return f"{name}: expected {_expected(what)}, got {value!r}"
 
 
@@ -268,13 +269,6 @@ def _expected(what: str) -> str:
 def _named(steps: list[str], where: str) -> str:
     name = ".".join(steps)
     return f"--{name.replace('_', '-')}" if where == "--" else f"{where}{name}"
-
-
-def _meant(name: str, known: list[str], before: str = ",") -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"{before} did you mean {close[0]}?"
-    return f"{before} there are: {', '.join(known)}" if before == "," else ""
 
 
 def _fields(at: Any) -> list[str]:
