@@ -283,13 +283,13 @@ def _train_other(context: Context) -> seeds.Result:
     """Returns the result of one of the other seeds; it is not trained again once it is known."""
     precision = precisions.name(context.options.precision)
     decisive = {"epochs": context.recipe.epochs, "precision": precision}
-    left = context.run.result(**decisive) if context.resume else None
+    left = context.run.kept_result(**decisive) if context.resume else None
     if left is not None:
         result = seeds.read_result(left, context.run.folder)
         context.print(f"{result}; finished before")
         return result
     result = make_bundle(context).result
-    context.run.leave(asdict(result), **decisive)
+    context.run.keep_result(asdict(result), **decisive)
     context.print(result)
     return result
 
@@ -297,6 +297,6 @@ def _train_other(context: Context) -> seeds.Result:
 def _state_results(bundle: TrainedBundle, results: Sequence[seeds.Result]) -> TrainedBundle:
     """Returns the bundle with the results of all seeds in its manifest and beside it."""
     return bundle._replace(
-        content=seeds.attached(bundle.content, results),
+        content=seeds.with_results(bundle.content, results),
         extra_files=bundle.extra_files | {seeds.TABLE: seeds.format_csv(results).encode()},
     )

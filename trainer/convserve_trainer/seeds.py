@@ -154,7 +154,7 @@ def format_csv(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def attached(content: bytes, results: Sequence[Result]) -> bytes:
+def with_results(content: bytes, results: Sequence[Result]) -> bytes:
     """Returns a bundle whose manifest has two results or more, its own first.
 
     Args:

@@ -78,7 +78,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Compared:
+class BundleComparison:
     """What `compare` finds.
 
     Attributes:
@@ -125,7 +125,7 @@ class Compared:
         )
 
 
-def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> Compared:
+def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> BundleComparison:
     """Compares two bundles.
 
     Args:
@@ -140,14 +140,14 @@ def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> Compa
     """
     (file_a, about_a), (file_b, about_b) = evaluate.check(a), evaluate.check(b)
     _check_alike(about_a, about_b)
-    said_a, right = evaluate.answers(file_a, held_out(about_a))
-    said_b, right_for_b = evaluate.answers(file_b, held_out(about_b))
+    answers_a, right = evaluate.answers(file_a, held_out(about_a))
+    answers_b, right_for_b = evaluate.answers(file_b, held_out(about_b))
     if not np.array_equal(right, right_for_b):
         raise DataError("the two bundles could not read the same pictures; run check-data on them")
-    return Compared(
+    return BundleComparison(
         (file_a, file_b),
-        (score(said_a, right), score(said_b, right)),
-        paired(said_a.argmax(axis=1) == right, said_b.argmax(axis=1) == right),
+        (score(answers_a, right), score(answers_b, right)),
+        paired(answers_a.argmax(axis=1) == right, answers_b.argmax(axis=1) == right),
     )
 
 

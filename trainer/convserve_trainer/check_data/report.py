@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from convserve_trainer.check_data import summary
 from convserve_trainer.check_data.findings import Finding, Item, Severity
 from convserve_trainer.check_data.moves import MoveResult
-from convserve_trainer.check_data.result import Checked
+from convserve_trainer.check_data.result import CheckResult
 from convserve_trainer.check_data.summary import ClassCount
 from convserve_trainer.check_data.tree import printable
 
@@ -27,7 +27,7 @@ _PASSED_OVER = {
 _HEADINGS = {Severity.ERROR: "ERRORS", Severity.WARNING: "WARNINGS", Severity.NOTE: "NOTES"}
 
 
-def report(checked: Checked, everything: bool, fix: bool = False) -> str:
+def report(checked: CheckResult, everything: bool, fix: bool = False) -> str:
     """Returns the figures and findings of a set.
 
     Args:
@@ -42,7 +42,7 @@ def report(checked: Checked, everything: bool, fix: bool = False) -> str:
     return "\n".join(lines)
 
 
-def moved(aside: MoveResult, after: Checked, everything: bool) -> str:
+def moved(aside: MoveResult, after: CheckResult, everything: bool) -> str:
     """Returns what `--fix` did, and what is left to do."""
     counts = Counter(move.reason for move in aside.moves)
     lines = ["", f"MOVED  {_counted(len(aside.moves), 'file')}"]
@@ -61,7 +61,7 @@ def moved(aside: MoveResult, after: Checked, everything: bool) -> str:
     return "\n".join([*lines, "", verdict(after)])
 
 
-def verdict(checked: Checked) -> str:
+def verdict(checked: CheckResult) -> str:
     """Returns the last line."""
     errors = _counted(checked.count(Severity.ERROR), "error")
     warnings = _counted(checked.count(Severity.WARNING), "warning")
@@ -70,7 +70,7 @@ def verdict(checked: Checked) -> str:
     return f"Fit to train on: {errors}, {warnings}."
 
 
-def _figures(checked: Checked) -> Iterator[str]:
+def _figures(checked: CheckResult) -> Iterator[str]:
     survey = checked.survey
     files = _counted(len(survey.tree.files), "picture")
     yield f"{printable(str(survey.tree.folder))}: {files}, {summary.splits_named(survey)}"
@@ -100,7 +100,7 @@ def _table(counts: Sequence[ClassCount]) -> Iterator[str]:
         yield f"  {row[0]:<{split}}  {row[1]:<{label}}{numbers}"
 
 
-def _findings(checked: Checked, everything: bool) -> Iterator[str]:
+def _findings(checked: CheckResult, everything: bool) -> Iterator[str]:
     for severity, heading in _HEADINGS.items():
         found = [f for f in checked.findings if f.kind.severity == severity]
         if not found:

@@ -14,7 +14,7 @@ from convserve_trainer.check_data.tree import Tree
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """A picture set and what is found in it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Checked:
         return sum(len(f.items) for f in self.findings if f.kind.severity == severity)
 
 
-def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> Checked:
+def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> CheckResult:
     """Reads and checks a picture set.
 
     Args:
@@ -44,10 +44,10 @@ def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> Che
     """
     read = tree.read(folder)
     surveyed = survey(read, counter(read))
-    return Checked(surveyed, tuple(findings(surveyed)))
+    return CheckResult(surveyed, tuple(findings(surveyed)))
 
 
-def as_dict(before: Checked, aside: MoveResult | None, after: Checked) -> dict[str, Any]:
+def as_dict(before: CheckResult, aside: MoveResult | None, after: CheckResult) -> dict[str, Any]:
     """Returns everything for JSON; the keys are stable.
 
     Args:
@@ -92,7 +92,7 @@ def _item(item: Item) -> dict[str, Any]:
     }
 
 
-def _move_summary(aside: MoveResult, after: Checked) -> dict[str, Any]:
+def _move_summary(aside: MoveResult, after: CheckResult) -> dict[str, Any]:
     return {
         "folder": str(aside.folder),
         "manifest": str(aside.manifest),

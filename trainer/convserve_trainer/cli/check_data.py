@@ -14,7 +14,7 @@ from convserve_trainer.errors import DataError
 from convserve_trainer.host import streams
 
 if TYPE_CHECKING:
-    from convserve_trainer.check_data.result import Checked
+    from convserve_trainer.check_data.result import CheckResult
     from convserve_trainer.check_data.tree import Tree
 
 EPILOG = """exit status: 0 if the pictures are fit to train on, 1 if not, 2 for a wrong option or
@@ -86,7 +86,7 @@ COMMAND = Command(
 )
 
 
-def _checked(folder: Path) -> "Checked":
+def _checked(folder: Path) -> "CheckResult":
     from convserve_trainer.check_data.result import check
 
     counters: list[Counter] = []

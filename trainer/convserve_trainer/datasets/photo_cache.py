@@ -27,7 +27,7 @@ SHARE = 0.25  # of the available memory that pixels may fill unasked
 PIXELS, UNREADABLE = "pixels.npy", "unreadable.json"
 
 
-class Decoded(NamedTuple):
+class DecodedPhotos(NamedTuple):
     """What came of decoding every photograph once.
 
     Attributes:
@@ -49,7 +49,7 @@ def suitable(count: int, height: int, width: int, channels: int = 3) -> str:
 
 def decoded(
     photos: Sequence[Photo], height: int, width: int, mode: str, channels: int = 3
-) -> Decoded:
+) -> DecodedPhotos:
     """Returns the photographs' pixels, kept as asked.
 
     Args:
@@ -68,9 +68,9 @@ def decoded(
     kept = np.empty(shape, np.uint8) if mode == "memory" else None
     unreadable = _decode(photos, shape, kept)
     if kept is None:
-        return Decoded(None, unreadable, "for each epoch anew")
+        return DecodedPhotos(None, unreadable, "for each epoch anew")
     readable = kept[: len(photos) - len(unreadable)]
-    return Decoded(readable, unreadable, f"in memory ({readable.nbytes / 2**20:,.0f} MiB)")
+    return DecodedPhotos(readable, unreadable, f"in memory ({readable.nbytes / 2**20:,.0f} MiB)")
 
 
 def _decode(
@@ -90,7 +90,7 @@ def _decode(
     return unreadable
 
 
-def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decoded:
+def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> DecodedPhotos:
     """Returns pixels from a folder named after what they are made of; makes it first if needed."""
     settings = "\n".join([PHOTO_METHODS[shape[3]], str(shape), *(photo.sha256 for photo in photos)])
     folder = user_cache.folder("photos") / hashlib.sha256(settings.encode()).hexdigest()[:32]
@@ -105,7 +105,7 @@ def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decod
     with (folder / UNREADABLE).open() as file:
         unreadable = {int(number): OSError(0, why) for number, why in json.load(file).items()}
     pixels = np.load(folder / PIXELS, mmap_mode="r")
-    return Decoded(pixels[: len(photos) - len(unreadable)], unreadable, f"in {folder}")
+    return DecodedPhotos(pixels[: len(photos) - len(unreadable)], unreadable, f"in {folder}")
 
 
 def _fill(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> None:

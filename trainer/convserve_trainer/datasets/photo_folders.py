@@ -36,7 +36,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Found:
+class ClassFolders:
     """What is in a folder of class folders.
 
     Attributes:
@@ -50,7 +50,7 @@ class Found:
     skipped: tuple[SkippedEntry, ...]
 
 
-def find(folder: Path, split: float | None) -> tuple[Found, Found | None]:
+def find(folder: Path, split: float | None) -> tuple[ClassFolders, ClassFolders | None]:
     """Returns what there is to train on and, where that has a folder of its own, to validate on.
 
     Args:
@@ -91,7 +91,7 @@ def find(folder: Path, split: float | None) -> tuple[Found, Found | None]:
     return train, validation
 
 
-def classes(folder: Path) -> Found:
+def classes(folder: Path) -> ClassFolders:
     """Returns what is in a folder of class folders.
 
     Raises:
@@ -132,7 +132,7 @@ def classes(folder: Path) -> Found:
             raise DataError(_no_jpeg(folder / name, inside))
         skipped += [_skipped_entry(path) for path in inside if not _is_jpeg(path)]
         photos += [Photo(path, f"{label}/{path.name}", number) for path in jpegs]
-    return Found(labels, tuple(photos), tuple(skipped))
+    return ClassFolders(labels, tuple(photos), tuple(skipped))
 
 
 def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Photo]]:

@@ -11,7 +11,7 @@ from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec, Manifest
 from convserve_trainer.datasets import photo_cache, photo_folders, photo_reader, skipped
 from convserve_trainer.datasets.class_names import check_limit
-from convserve_trainer.datasets.photo_folders import Found, Photo
+from convserve_trainer.datasets.photo_folders import ClassFolders, Photo
 from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures, Source
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
@@ -125,7 +125,7 @@ def _folder_and_shape(source: Source) -> tuple[Path, tuple[int, int, int]]:
 class _Reader:
     """Reads parts of what was found; unreadable photographs of all parts are counted together."""
 
-    def __init__(self, source: Source, found: Sequence[Found], say: Say) -> None:
+    def __init__(self, source: Source, found: Sequence[ClassFolders], say: Say) -> None:
         self._folder, self._shape = _folder_and_shape(source)
         self._labels = found[0].labels
         self._say = say

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationResult:
     """What a calibration does on the pictures that it is fitted on.
 
     Attributes:
@@ -43,7 +43,7 @@ class Calibrated:
         )
 
 
-def calibrate(model: "keras.Model", calibration: Pictures) -> Calibrated:
+def calibrate(model: "keras.Model", calibration: Pictures) -> CalibrationResult:
     """Fits a temperature and divides the last layer's weights by it.
 
     Args:
@@ -57,4 +57,6 @@ def calibrate(model: "keras.Model", calibration: Pictures) -> Calibrated:
     head = model.layers[-1]
     head.set_weights([weight / fitted for weight in head.get_weights()])
     errors = tuple(temperature.calibration_error(each, labels) for each in (answers, mended))
-    return Calibrated(fitted, score(answers, labels), score(mended, labels), (errors[0], errors[1]))
+    return CalibrationResult(
+        fitted, score(answers, labels), score(mended, labels), (errors[0], errors[1])
+    )

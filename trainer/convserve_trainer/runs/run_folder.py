@@ -178,11 +178,11 @@ class Run:
                 "makes up for it"
             ) from error
 
-    def result(self, **more: Any) -> dict[str, Any] | None:
-        """Returns what `leave` left here, of the same training; None if there is nothing.
+    def kept_result(self, **more: Any) -> dict[str, Any] | None:
+        """Returns what `keep_result` kept here, of the same training; None if there is nothing.
 
         Args:
-            **more: what decides the result beside the settings, as it was given to `leave`.
+            **more: what decides the result beside the settings, as it was given to `keep_result`.
 
         Raises:
             CheckpointError: it is damaged.
@@ -197,8 +197,8 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); remove it") from error
 
-    def leave(self, result: dict[str, Any], **more: Any) -> None:
-        """Leaves the result of a finished training here, for JSON, until it is published.
+    def keep_result(self, result: dict[str, Any], **more: Any) -> None:
+        """Keeps the result of a finished training here, for JSON, until it is published.
 
         Raises:
             CheckpointError: the file system refuses.
