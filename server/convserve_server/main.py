@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from convserve_server.config import SettingError
-from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_told, tell
 from convserve_server.logs import configure_logging
 from convserve_server.setting_sources import load
 from convserve_server.settings_check import table
 from convserve_server.supervisor import supervise
+from convserve_server.transports.choice import choose_front, exposure
 
 log = logging.getLogger(__name__)
 

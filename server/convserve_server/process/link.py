@@ -6,18 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 
+from convserve_server.core.permits import Bundle, Verdict
 from convserve_server.process.messages import (
     Alive,
     AsksToListen,
     AsksToLoad,
-    Bundle,
     Failed,
     Loaded,
     MayListen,
     Message,
     Problem,
     Serves,
-    Verdict,
     decode,
     encode,
     one_line,

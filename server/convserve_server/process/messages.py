@@ -6,23 +6,12 @@ They go over a stream socket that both have from the start of the worker, one JS
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from convserve_server.core.permits import Bundle, Verdict
 
 #: Longest reason in a message, characters.
 MOST_REASON = 2000
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A version of a model, and what its file holds."""
-
-    name: str
-    version: int
-    #: SHA-256 of the model file, hexadecimal.
-    digest: str
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.version}"
 
 
 # From a worker.
@@ -88,16 +77,6 @@ class CannotStart:
 
 
 # From the supervisor.
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a bundle may be loaded: yes, not yet (another worker tries it first), or never."""
-
-    bundle: Bundle
-    verdict: Literal["load", "wait", "refused"]
-    #: Of a refusal.
-    reason: str = ""
 
 
 @dataclass(frozen=True)

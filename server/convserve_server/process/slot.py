@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from convserve_server.core.permits import Bundle
 from convserve_server.process.channel import Channel
-from convserve_server.process.messages import Bundle
 
 #: From the start of a process to its first message: Python and the libraries are being read, s.
 START_S = 120.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from convserve_server.config import Settings
-from convserve_server.engines.engine import EngineOptions
+from convserve_server.engines.loader import EngineOptions
 from convserve_server.host import sizing
 from convserve_server.host.neighbours import create
 from convserve_server.host.port import StartError, reserve_port
@@ -167,11 +167,11 @@ def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
 
 
 @pytest.mark.parametrize(
-    ("workers", "engine_threads", "threads", "has_room"),
+    ("workers", "engine_threads", "threads", "has_allowance"),
     [(2, 1, 2, True), (1, 2, 2, False), (2, 3, 3, False), (4, 1, 8, True)],
 )
-def test_worker_has_room_for_more_threads_only_beside_others(
-    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_room: bool
+def test_worker_has_allowance_for_more_threads_only_beside_others(
+    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_allowance: bool
 ) -> None:
     place = Place(
         number=workers,
@@ -181,11 +181,12 @@ def test_worker_has_room_for_more_threads_only_beside_others(
         tight=False,
         batch_s=0.06,
     )
-    room = place.room(Settings(models="m", workers=workers, engine_threads=engine_threads))
-    assert (room is not None) == has_room
-    if room is not None:
-        assert (room.threads, room.cpus) == (threads, frozenset({0, 1}))
-        assert room.neighbours.begin()
+    settings = Settings(models="m", workers=workers, engine_threads=engine_threads)
+    allowance = place.allowance(settings)
+    assert (allowance is not None) == has_allowance
+    if allowance is not None:
+        assert (allowance.threads, allowance.cpus) == (threads, frozenset({0, 1}))
+        assert allowance.activity.begin()
 
 
 def test_sizes_given_are_kept() -> None:
