@@ -57,9 +57,11 @@ class Bundle:
             found = cls.newest(models, name)
             if found.manifest.input.kind == IMAGE_KIND_PHOTO:
                 return found
-        wanted = "there is no model of photographs in" if model is None else "no photographs are"
-        where = f"{models}" if model is None else f"what {models / model} classifies"
-        raise BenchmarkError(f"{wanted} {where}; run convserve-train fit photos or make demo first")
+        where, got = (models, "none") if model is None else (models / model, "another one")
+        raise BenchmarkError(
+            f"{where}: expected a model of photographs, got {got}; "
+            "run convserve-train fit photos or make demo first"
+        )
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What ONNX Runtime answers: float32 [N, K] for uint8 [N, H, W, C]."""

@@ -130,7 +130,7 @@ class ServerProcess:
         return port
 
     def _read(self) -> None:
-        """Take the output as it comes, for the port and so that the pipe never fills."""
+        """Reads the output at once, for the port and so that the pipe never fills."""
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.append(line.rstrip())

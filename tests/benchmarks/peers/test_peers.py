@@ -94,8 +94,8 @@ def test_peer_that_cannot_be_installed_is_a_row(models: Path, tmp_path: Path) ->
 def test_unknown_peer_is_refused_in_one_line() -> None:
     ended = done(["--only", "naive,triton"])
     assert ended.returncode == 2
-    said = ended.stderr.splitlines()[-1]
-    assert said.endswith(f"argument --only: 'triton' is none of {', '.join(CHOICES)}")
+    error = ended.stderr.splitlines()[-1]
+    assert error.endswith(f"argument --only: 'triton' is none of {', '.join(CHOICES)}")
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def test_environment_is_made_once_for_its_requirements(tmp_path: Path) -> None:
     requirements.write_text("--no-index\n")
     environment = Environment(tmp_path / "environment", requirements)
     environment.make()
-    said = subprocess.check_output([environment.python, "-c", "import sys; print(sys.prefix)"])
-    assert said.decode().strip() == str(tmp_path / "environment")
+    prefix = subprocess.check_output([environment.python, "-c", "import sys; print(sys.prefix)"])
+    assert prefix.decode().strip() == str(tmp_path / "environment")
     mark = tmp_path / "environment" / "mark"
     mark.touch()
     environment.make()

@@ -87,9 +87,13 @@ def test_model_of_photographs_is_found(models: Path, tmp_path: Path) -> None:
 
 def test_missing_model_of_photographs_says_what_to_run(models: Path, tmp_path: Path) -> None:
     write_bundle(tmp_path)
-    with pytest.raises(BenchmarkError, match="no model of photographs in .*convserve-train fit"):
+    with pytest.raises(
+        BenchmarkError, match="a model of photographs, got none; run convserve-train fit"
+    ):
         Bundle.newest_of_photos(tmp_path, None)
-    with pytest.raises(BenchmarkError, match="no photographs are what .*mnist classifies"):
+    with pytest.raises(
+        BenchmarkError, match="mnist: expected a model of photographs, got another one"
+    ):
         Bundle.newest_of_photos(tmp_path, "mnist")
     options = ["--models", str(tmp_path / "absent")]
     done = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True)

@@ -81,8 +81,8 @@ def test_interrupted_command_leaves_no_process(models: Path, number: signal.Sign
         started = process_tree(it.pid).keys()
         assert len(started) >= 1 + len(NAMES)
         it.send_signal(number)
-        _, said = it.communicate(timeout=WAIT_S)
-        assert it.returncode == 130, said
+        _, error = it.communicate(timeout=WAIT_S)
+        assert it.returncode == 130, error
     assert not [pid for pid in started if process_tree(pid)]
 
 

@@ -35,10 +35,10 @@ def test_float32_is_itself_and_the_others_differ_a_little() -> None:
 def test_command_prints_a_row_for_each_net(tmp_path: Path) -> None:
     parts = dict.fromkeys(COLOURS, 5)
     pictures = draw_parts(tmp_path / "drawn", parts, parts)
-    said = photo_manifest()
-    said.labels[:] = sorted(COLOURS)  # as the folders are; green alone stays where it was
+    manifest = photo_manifest()
+    manifest.labels[:] = sorted(COLOURS)  # as the folders are; green alone stays where it was
     net = tmp_path / "model.onnx"
-    onnx.save(photo_model({"convserve.manifest": json_format.MessageToJson(said)}), net)
+    onnx.save(photo_model({"convserve.manifest": json_format.MessageToJson(manifest)}), net)
     file = tmp_path / "figures.json"
     options = [str(net), "--data", str(pictures), "--rounds", "2"]
     command = [*COMMAND, *options, "--json", str(file)]

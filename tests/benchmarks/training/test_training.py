@@ -69,8 +69,8 @@ def test_failed_training_is_told_with_its_last_lines(script: str) -> None:
 
 
 def test_epochs_end_where_the_lines_came() -> None:
-    said = ["  9/12   0.2500    0.9000     12.3     0.4%", "epoch 3/4  step 7/20  loss 1.0 kept"]
-    assert runs.read([(1.0, "x"), (2.5, said[0]), (3.0, said[1])]) == ([2.5], None)
+    lines = ["  9/12   0.2500    0.9000     12.3     0.4%", "epoch 3/4  step 7/20  loss 1.0 kept"]
+    assert runs.read([(1.0, "x"), (2.5, lines[0]), (3.0, lines[1])]) == ([2.5], None)
 
 
 def test_table_says_what_a_step_takes_and_the_ratio() -> None:
