@@ -8,8 +8,8 @@ from collections.abc import Callable
 import grpc
 import pytest
 
-from benchmarks.http2_frames import Setting, call_fields, message, open_window
-from benchmarks.raw_http2 import RawConnection, Timeout
+from benchmarks.harness.http2_frames import Setting, call_fields, message, open_window
+from benchmarks.harness.raw_http2 import RawConnection, Timeout
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.protocols.convserve_v1 import streams
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1

@@ -10,8 +10,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from benchmarks.h2load import H2loadDriver
-from benchmarks.load import Task
+from benchmarks.harness.h2load import H2loadDriver
+from benchmarks.harness.load import Task
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks.http2_frames import (
+from benchmarks.harness.http2_frames import (
     MOST_WINDOW,
     PREFACE,
     Code,
@@ -23,7 +23,7 @@ from benchmarks.http2_frames import (
     reset,
     settings_frame,
 )
-from benchmarks.raw_http2 import RawConnection
+from benchmarks.harness.raw_http2 import RawConnection
 from tests.server.conftest import WAIT_S, Serve, answers, request_for
 from tests.server.outcomes import GOOD, is_served, outcome
 from tests.server.transports.test_conformance import CLASSIFY

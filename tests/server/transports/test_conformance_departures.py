@@ -5,9 +5,9 @@ import signal
 import threading
 from pathlib import Path
 
-from benchmarks.http2_frames import Setting, call_fields, message, open_window, reset
-from benchmarks.raw_http2 import RawConnection
-from benchmarks.servers import FRONTS, ours
+from benchmarks.harness.http2_frames import Setting, call_fields, message, open_window, reset
+from benchmarks.harness.raw_http2 import RawConnection
+from benchmarks.harness.servers import FRONTS, ours
 from tests.bundles import write_bundle
 from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
 from tests.server.outcomes import GOOD, changed, is_served, outcome, send_call

@@ -5,8 +5,8 @@ import zlib
 
 import pytest
 
-from benchmarks.http2_frames import Flag, Kind, call_fields, frame, message
-from benchmarks.raw_http2 import RawConnection
+from benchmarks.harness.http2_frames import Flag, Kind, call_fields, frame, message
+from benchmarks.harness.raw_http2 import RawConnection
 from tests.server.conftest import Serve, answers, request_for
 from tests.server.outcomes import GOOD, SILENCE, changed, is_served, outcome, send_call
 from tests.server.transports.test_conformance import CLASSIFY

@@ -6,8 +6,8 @@ from urllib.parse import unquote
 import pytest
 from google.rpc import status_pb2
 
-from benchmarks.http2_frames import Flag, Kind, call_fields, frame
-from benchmarks.raw_http2 import RawConnection
+from benchmarks.harness.http2_frames import Flag, Kind, call_fields, frame
+from benchmarks.harness.raw_http2 import RawConnection
 from convserve_protos import classifier_pb2 as pb
 from tests.server.conftest import Serve, answers, request_for
 from tests.server.outcomes import CLOSED, changed, outcome, send_call
