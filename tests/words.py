@@ -21,7 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIST = ROOT / "tests" / "words.toml"
 
-TEXT = (".css", ".html", ".in", ".js", ".json", ".md", ".proto", ".sh", ".toml", ".yaml", ".yml")
+TEXT = (
+    *(".css", ".html", ".in", ".js", ".json", ".md"),
+    *(".proto", ".sh", ".svg", ".toml", ".yaml", ".yml"),
+)
 TEXT_NAMES = ("Makefile", "Dockerfile", "run")
 
 KINDS = ("text", "comments", "docstrings", "strings")
