@@ -92,7 +92,8 @@ def test_word_is_refused_in_a_name_that_code_defines(code: str, name: str) -> No
     [
         "numpy.place(a, b, c)",
         "axes.plot(x, y, color=ink, ha='center')",
-        "wall_time = in_place = decimal_places = placeholder = replaced = 1",
+        "wall_time_s = in_place = decimal_places = placeholder = replaced = 1",
+        "def test_sort_in_place_of_others(): ...",
         "def understands(beard, wallet): ...",
     ],
 )

@@ -43,8 +43,8 @@ class Rule:
     Attributes:
         match: The expression, as the list has it.
         use: What to write instead.
-        allowed: Where a match is ordinary: for a phrase expressions of the text around it, for a
-            name whole names.
+        allowed: Expressions of what is ordinary: of the text around a phrase, of the words of a
+            name around its word.
         kinds: Of a phrase, where it is looked for: some of `KINDS`.
     """
 
@@ -65,9 +65,10 @@ class Rule:
 
     def refuses_name(self, name: str) -> bool:
         """Returns whether a name has the word among those that it is made of."""
-        words = [word.lower() for word in _PARTS.findall(name)]
-        refused = any(re.fullmatch(self.match, word) for word in words)
-        return refused and name.strip("_").lower() not in self.allowed
+        words = "_".join(word.lower() for word in _PARTS.findall(name))
+        for ordinary in self.allowed:
+            words = re.sub(rf"(?<![^_]){ordinary}(?![^_])", "", words)
+        return any(re.fullmatch(self.match, word) for word in words.split("_"))
 
 
 @dataclass(frozen=True)
