@@ -433,7 +433,7 @@ def test_model_that_could_not_be_loaded_is_not_found(
 
 BAD = {
     "garbage": "is garbage",
-    "contradicting": "the manifest's number of labels is 11, expected 10",
+    "contradicting": "manifest.labels: expected 10, got 11",
     "cold": "MemoryError: no room for the arena",
     "surprise": "RuntimeError: never seen before",
 }
