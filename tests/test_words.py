@@ -1,6 +1,7 @@
 """The lint of words sees what it should, where it should, and nothing else."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,7 +141,7 @@ def test_pending_rules_are_of_the_list_and_pending_folders_exist() -> None:
         assert set(rules) <= {"*", *matches}, start
 
 
-def test_program_prints_each_problem_and_fails(
+def test_program_prints_each_problem_that_is_not_pending_and_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "good.md").write_text("Files are accepted.\n")
@@ -151,6 +152,10 @@ def test_program_prints_each_problem_and_fails(
     assert capsys.readouterr().err == (
         'bad.md:1: "are taken": use "accepted", "used", "read" or "in use"\n'
     )
+    monkeypatch.setattr(words, "read_words", lambda: replace(LIST, pending={"bad.md": ["*"]}))
+    assert main([]) == 0
+    assert main(["--all"]) == 1
+    assert capsys.readouterr().err.startswith("bad.md:1: ")
     assert main(["--count"]) == 0
     assert capsys.readouterr().out == "     1  bad.md\n"
 

@@ -2,9 +2,10 @@
 
 Reads every text file that git does not ignore. Of Python's it checks comments and string literals
 as text, and the names that they define; of all others the text. Words between backticks are names,
-not text. `--count` prints how many there are in each folder.
+not text.
 """
 
+import argparse
 import ast
 import fnmatch
 import io
@@ -237,18 +238,21 @@ def _defined(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, int]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prints what is refused; with --count how often in each folder, pending ones too."""
+    """Prints what is refused; returns 1 if anything is."""
+    parser = argparse.ArgumentParser(prog="python -m tests.words")
+    parser.add_argument("paths", nargs="*", help="files and folders [default: all]")
+    parser.add_argument("--all", action="store_true", help="check what is pending, too")
+    parser.add_argument("--count", action="store_true", help="of all, print how many a folder has")
+    options = parser.parse_args(arguments)
     words = read_words()
-    counting = "--count" in arguments
-    folders = [each for each in arguments if each != "--count"]
     problems = [
         problem
-        for path in text_files(folders)
+        for path in text_files(options.paths)
         if not words.skips(path)
         for problem in check(path, (ROOT / path).read_text(), words)
-        if counting or not words.is_pending(path, problem.rule)
+        if options.all or options.count or not words.is_pending(path, problem.rule)
     ]
-    if counting:
+    if options.count:
         counts = Counter(problem.path.split("/")[0] for problem in problems)
         for folder, count in counts.most_common():
             print(f"{count:6,}  {folder}")
