@@ -153,14 +153,15 @@ def said(capsys: Capture, path: Path) -> str:
 def test_one_file_alone_is_told(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / TEST_LABELS.name).write_bytes(b"")
     line = said(capsys, tmp_path)
-    assert line.startswith(f"convserve: {tmp_path} has none of {TEST_IMAGES.name}, ")
+    assert line.startswith(f"convserve: {tmp_path}: expected one of {TEST_IMAGES.name}, ")
 
 
 def test_damaged_file_is_named(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / f"{TEST_IMAGES.name}.gz").write_bytes(gzip.compress(b"<html>"))
     (tmp_path / TEST_LABELS.name).write_bytes(b"")
     line = said(capsys, tmp_path)
-    assert line.startswith(f"convserve: {tmp_path}: {TEST_IMAGES.name}: begins with 3c68746d, but")
+    assert line.startswith(f"convserve: {tmp_path}: {TEST_IMAGES.name}: expected an IDX file of ")
+    assert ", got 3c68746d" in line
 
 
 def test_changed_digits_are_refused(
@@ -170,7 +171,7 @@ def test_changed_digits_are_refused(
     changed = gzip.decompress(path.read_bytes())[:-1] + b"\1"
     path.unlink()
     path.write_bytes(gzip.compress(changed))
-    assert f"{TEST_LABELS.name}: SHA-256 is" in said(capsys, held_out)
+    assert f"{TEST_LABELS.name}: expected SHA-256" in said(capsys, held_out)
     assert server.requests == []
 
 

@@ -160,7 +160,7 @@ def test_pixel_limit_is_a_setting(serve: Serve, front: str) -> None:
     served = serve(front, photos=True, max_pixels=240 * 180 - 1)
     error = failure(lambda: served.classify(request_of(jpeg_of("red"))).result())
     assert error.details() == (
-        "encoded.images[0]: the JPEG has 240 x 180 pixels; at most 43,199 are taken"
+        "encoded.images[0]: the JPEG has 240 x 180 pixels; expected at most 43,199"
     )
 
 

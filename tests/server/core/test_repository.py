@@ -499,7 +499,7 @@ def test_model_that_could_not_be_loaded_is_not_found(repository: Served, models:
 
 BAD = {
     "garbage": "is garbage",
-    "contradicting": "the manifest's number of labels is 11, expected 10",
+    "contradicting": "manifest.labels: expected 10, got 11",
     "cold": "MemoryError: no memory for the arena",
     "surprise": "RuntimeError: never seen before",
 }

@@ -237,7 +237,10 @@ def test_cuda_is_not_asked_for_what_is_no_bundle(
     cuda = AskedCuda(monkeypatch)
     onnx.save(model({"convserve.manifest": '{"precision": "INT4"}'}), tmp_path / "unknown.onnx")
     onnx.save(model({}), tmp_path / "bare.onnx")
-    for name, message in (("unknown", "precision is 'INT4'"), ("bare", "an ONNX file without")):
+    for name, message in (
+        ("unknown", "manifest.precision: .*, got 'INT4'"),
+        ("bare", "an ONNX file without"),
+    ):
         with pytest.raises(BundleError, match=message):
             load_engine(tmp_path / f"{name}.onnx", EngineOptions("cuda"))
     with pytest.raises(EngineError, match=r"none\.onnx"):
