@@ -1,10 +1,15 @@
-"""How the client uses its connections: retries, balancing, keepalive, sizes, proxies."""
+"""The one way to open a channel: retries, balancing, keepalive, sizes, proxies."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
+from convserve import forks
 from convserve.address import is_local
+
+C = TypeVar("C")
 
 # Replies come from a server that the caller chose; requests are limited by the server.
 MAX_REPLY_BYTES = 16 * 2**20
@@ -74,3 +79,19 @@ def channel_options(server: str) -> list[tuple[str, str | int]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
     ]
+
+
+def open_channel(server: str, make: Callable[..., C]) -> C:
+    """Opens the channel of a client; the connection is made when it is first needed.
+
+    Args:
+        server: As for address.validate_server.
+        make: grpc.insecure_channel or grpc.aio.insecure_channel.
+
+    Raises:
+        ForkedProcess: gRPC was used before this process was forked.
+    """
+    forks.use()
+    channel = make(server, options=channel_options(server))
+    forks.hold(channel)
+    return channel

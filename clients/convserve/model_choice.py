@@ -22,7 +22,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_LISTED = 8
 
 
-def meant(
+def choose_model(
     models: Sequence[ModelInfo],
     version: int | None,
     fits: Callable[[ModelInfo], bool],
@@ -69,7 +69,7 @@ def fits_images(model: ModelInfo, images: Images) -> bool:
     return images.shape[1:] == model.input_shape
 
 
-def described(images: Images) -> str:
+def describe_images(images: Images) -> str:
     """Returns what images are, for messages: "pixels of 28 x 28 x 1", "a JPEG file"."""
     if not isinstance(images, tuple):
         return f"pixels of {_times(images.shape[1:])}"
@@ -105,19 +105,19 @@ class ModelChoice:
         """Returns the model that is meant, of those that are loaded.
 
         Raises:
-            ConvserveError: As meant.
+            ConvserveError: As choose_model.
         """
         self._seen = tuple(models)
-        sent = described(calls[0])
-        return meant(models, version, lambda model: _fits_any(model, calls), sent)
+        sent = describe_images(calls[0])
+        return choose_model(models, version, lambda model: _fits_any(model, calls), sent)
 
-    def of_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
+    def for_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
         """Returns the model that is meant for pictures of Pillow, which fit a model of any kind.
 
         Raises:
-            ConvserveError: As meant.
+            ConvserveError: As choose_model.
         """
-        return meant(models, version, lambda _: True, "pictures of Pillow")
+        return choose_model(models, version, lambda _: True, "pictures of Pillow")
 
     def forget(self) -> None:
         """Makes the next request ask the server again."""

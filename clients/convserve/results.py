@@ -9,12 +9,12 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from convserve.arguments import integer
+from convserve.arguments import validate_int
 from convserve.errors import ConvserveError
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class ClassScore:
     """One class and how probable it is.
 
     Attributes:
@@ -77,7 +77,7 @@ class Result:
         """Probability of that class, 0 to 1. Raises the image's error if it has one."""
         return float(self.probabilities[self._best()])
 
-    def top(self, k: int | None = None) -> tuple[Guess, ...]:
+    def top(self, k: int | None = None) -> tuple[ClassScore, ...]:
         """Returns the k most probable classes, most probable first; all that there are for None.
 
         Raises:
@@ -87,10 +87,10 @@ class Result:
         self._best()
         there = len(self.probabilities)
         if k is not None:
-            k = integer("k", k, 1, there)
+            k = validate_int("k", k, 1, there)
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return tuple(
-            Guess(self.labels[self.classes[column]], float(self.probabilities[column]))
+            ClassScore(self.labels[self.classes[column]], float(self.probabilities[column]))
             for column in order
         )
 
@@ -160,7 +160,7 @@ class Classification(Sequence[Result]):
         """Probability of the only image's label, 0 to 1. Raises as label does."""
         return self._only().probability
 
-    def top(self, k: int | None = None) -> tuple[Guess, ...]:
+    def top(self, k: int | None = None) -> tuple[ClassScore, ...]:
         """Returns the k most probable classes of the only image. Raises as label does."""
         return self._only().top(k)
 

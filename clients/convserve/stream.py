@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from convserve import forks
-from convserve.ledger import Item, Ledger, Outcome, iterator_of
+from convserve.pending_requests import Item, Outcome, PendingRequests, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class Stream:
     two are daemons: a stream that was left open keeps no process from ending.
     """
 
-    def __init__(self, items: Iterable[Item], ledger: Ledger, max_in_flight: int) -> None:
+    def __init__(self, items: Iterable[Item], pending: PendingRequests, max_in_flight: int) -> None:
         self._items = items
-        self._ledger = ledger
+        self._pending = pending
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
         self._drawing = _Drawing()
@@ -64,7 +64,7 @@ class Stream:
         )
 
     def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
-        """Yields the messages to send, each as soon as there is room for it."""
+        """Yields the messages to send, each as soon as max_in_flight allows it."""
         drawing = self._drawing
         drawing.thread = threading.current_thread()
         try:
@@ -77,11 +77,11 @@ class Stream:
                 try:
                     item = next(items)
                 except StopIteration:
-                    self._ledger.finish()
+                    self._pending.end_sending()
                     return
                 finally:
                     drawing.is_in_items = False
-                yield self._ledger.enter(index, item)
+                yield self._pending.add(index, item)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)
 
@@ -110,12 +110,12 @@ class Stream:
             while True:
                 self._waiting.set()
                 try:
-                    event = self._events.get(timeout=self._ledger.patience_s())
+                    event = self._events.get(timeout=self._pending.seconds_left())
                 except queue.Empty:
                     continue  # Either an answer is overdue by now, or there was none to wait for.
                 self._waiting.clear()
                 if event is _END:
-                    self._ledger.close()
+                    self._pending.check_complete()
                     return
                 if isinstance(event, Exception):
                     raise event
@@ -153,7 +153,7 @@ class Stream:
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:
             for response in call:
-                self._events.put(self._ledger.settle(response))
+                self._events.put(self._pending.match(response))
             self._events.put(_END)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)

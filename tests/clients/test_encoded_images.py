@@ -6,7 +6,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from convserve import BadImage, Classification, InvalidRequest
-from convserve.ledger import Item
+from convserve.pending_requests import Item
 from convserve_protos import classifier_pb2
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import (

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convserve import AsyncClient, Client, InvalidRequest, ModelInfo, ModelNotFound
 from convserve.calls import Images
-from convserve.model_choice import described, fits_images, meant
+from convserve.model_choice import choose_model, describe_images, fits_images
 from convserve.models import read_models
 from convserve_protos import bundle_pb2, classifier_pb2
 from tests.clients.conftest import Connect
@@ -43,7 +43,9 @@ def infos(*models: classifier_pb2.Model) -> list[ModelInfo]:
 
 
 def chosen(images: Images, *models: classifier_pb2.Model, version: int | None = None) -> str:
-    return meant(infos(*models), version, lambda each: fits_images(each, images), described(images))
+    return choose_model(
+        infos(*models), version, lambda each: fits_images(each, images), describe_images(images)
+    )
 
 
 @pytest.mark.parametrize(

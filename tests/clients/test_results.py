@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 
 from convserve import Classification, InvalidRequest, Timings, UnexpectedReply
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.replies import read_replies
 from convserve_protos import classifier_pb2
 
 LABELS = ["cat", "dog", "owl"]
-ALL = Question("pets", None, None)
-TOP_2 = Question("pets", None, 2)
+ALL = ClassifyOptions("pets", None, None)
+TOP_2 = ClassifyOptions("pets", None, 2)
 
 
 def reply(*predictions: classifier_pb2.Prediction | str) -> classifier_pb2.ClassifyResponse:
@@ -29,8 +29,10 @@ def row(*probabilities: float, classes: tuple[int, ...] = ()) -> classifier_pb2.
     return classifier_pb2.Prediction(probabilities=probabilities, classes=classes)
 
 
-def read(response: classifier_pb2.ClassifyResponse, question: Question = ALL) -> Classification:
-    return read_replies([response], [len(response.results)], question, total_us=5)
+def read(
+    response: classifier_pb2.ClassifyResponse, options: ClassifyOptions = ALL
+) -> Classification:
+    return read_replies([response], [len(response.results)], options, total_us=5)
 
 
 CATS = reply(row(0.2, 0.7, 0.1), row(0.5, 0.1, 0.4), row(0.1, 0.1, 0.8))
@@ -78,10 +80,10 @@ def test_top_k_is_read_by_class() -> None:
     assert [guess.label for guess in found[1].top()] == ["cat", "owl"]
 
 
-@pytest.mark.parametrize("question", [ALL, TOP_2])
-def test_failed_image_raises_when_its_answer_is_read(question: Question) -> None:
-    good = row(0.2, 0.7, 0.1) if question is ALL else row(0.7, 0.2, classes=(1, 0))
-    found = read(reply("not a JPEG", good), question)
+@pytest.mark.parametrize("options", [ALL, TOP_2])
+def test_failed_image_raises_when_its_answer_is_read(options: ClassifyOptions) -> None:
+    good = row(0.2, 0.7, 0.1) if options is ALL else row(0.7, 0.2, classes=(1, 0))
+    found = read(reply("not a JPEG", good), options)
     assert list(found.errors) == [0]
     assert found.indices.tolist() == [-1, 1]
     assert np.isnan(found.probabilities[0]).all()
@@ -118,7 +120,7 @@ def test_timings_of_several_calls_are_added_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "count", "question", "reason"),
+    ("response", "count", "options", "reason"),
     [
         (CATS, 2, ALL, "2 images were sent, 3 results came"),
         (reply(), 1, ALL, "1 images were sent, 0 results came"),
@@ -140,7 +142,7 @@ def test_timings_of_several_calls_are_added_up() -> None:
     ],
 )
 def test_reply_that_does_not_fit_is_refused(
-    response: classifier_pb2.ClassifyResponse, count: int, question: Question, reason: str
+    response: classifier_pb2.ClassifyResponse, count: int, options: ClassifyOptions, reason: str
 ) -> None:
     with pytest.raises(UnexpectedReply, match=reason):
-        read_replies([response], [count], question, total_us=0)
+        read_replies([response], [count], options, total_us=0)

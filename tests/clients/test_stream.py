@@ -6,6 +6,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
+from google.rpc import error_details_pb2
 
 from convserve import (
     Classification,
@@ -82,7 +83,10 @@ def test_failed_array_yields_its_error_and_the_stream_goes_on(
         request: classifier_pb2.ClassifyRequest,
     ) -> classifier_pb2.ClassifyResponse:
         if request.id == "1":
-            raise Failure(grpc.StatusCode.INTERNAL, "failed, id 00ff00ff00ff")
+            reason = error_details_pb2.ErrorInfo(
+                reason="INTERNAL_FAULT", domain="convserve", metadata={"fault_id": "00ff00ff00ff"}
+            )
+            raise Failure(grpc.StatusCode.INTERNAL, "failed", [reason])
         return answer(request)
 
     server.answer = second_fails

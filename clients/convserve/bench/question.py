@@ -17,12 +17,12 @@ from convserve.bench.generator import Calls
 from convserve.bench.hpack import Field
 from convserve.bench.images import Material, material
 from convserve.bench.link import Address
-from convserve.calls import Images, Question
+from convserve.calls import ClassifyOptions, Images
 from convserve.client import Client
 from convserve.command.first_look import FirstLook
 from convserve.command.patient_caller import PatientCaller
 from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
-from convserve.model_choice import meant
+from convserve.model_choice import choose_model
 from convserve.models import ModelInfo
 from convserve.results import Classification
 from convserve.unreachable import cannot_connect
@@ -75,10 +75,10 @@ def prepare(arguments: argparse.Namespace) -> Asked:
             pixels=arguments.pixels,
             seed=arguments.seed,
         )
-        question = Question(model.name, arguments.model_version, None)
+        options = ClassifyOptions(model.name, arguments.model_version, None)
         for images in sent.calls:
-            _check(caller, question, model, sent, images)
-    messages = [question.request(images).SerializeToString() for images in sent.calls]
+            _check(caller, options, model, sent, images)
+    messages = [options.request(images).SerializeToString() for images in sent.calls]
     return Asked(
         Calls(
             _resolved(arguments.server, host, port, arguments.timeout),
@@ -97,17 +97,21 @@ def _chosen(pictures: str | None, models: Sequence[ModelInfo], version: int | No
     """Returns the name of the model that is meant where none is named.
 
     Raises:
-        ConvserveError: As model_choice.meant.
+        ConvserveError: As model_choice.choose_model.
     """
     if pictures is None:  # Made for whichever model is asked.
-        return meant(models, version, lambda _: True, "made-up images")
+        return choose_model(models, version, lambda _: True, "made-up images")
     return FirstLook([pictures]).model(models, version)
 
 
 def _check(
-    caller: PatientCaller, question: Question, model: ModelInfo, sent: Material, images: Images
+    caller: PatientCaller,
+    options: ClassifyOptions,
+    model: ModelInfo,
+    sent: Material,
+    images: Images,
 ) -> None:
-    name, version = question.model, question.version
+    name, version = options.model, options.version
 
     def ask(client: Client, timeout_s: float) -> Classification:
         if isinstance(images, tuple):

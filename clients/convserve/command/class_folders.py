@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.file_classifier import FileClassifier, preparation
 from convserve.command.file_outcomes import Trouble
 from convserve.command.in_order import in_order
@@ -71,19 +71,19 @@ class ClassFolders:
                 yield LabelledFile(label, found)
 
     def verdicts(
-        self, caller: PatientCaller, question: Question, at_once: int
+        self, caller: PatientCaller, options: ClassifyOptions, at_once: int
     ) -> Generator[Verdict, None, None]:
         """Asks about the files and yields what became of each, in order.
 
         Args:
             caller: Asks the server.
-            question: What is asked.
+            options: What is asked.
             at_once: Files sent and not yet answered.
 
         Raises:
             ConvserveError: What would befall the next file as well.
         """
-        classifier = FileClassifier(caller, question, preparation(self._kind))
+        classifier = FileClassifier(caller, options, preparation(self._kind))
 
         def judge(each: LabelledFile) -> Verdict:
             outcome = classifier(each.found).outcome

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from itertools import chain, islice
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.file_classifier import FileClassifier, preparation, read_endless
 from convserve.command.file_outcomes import Answered, FileOutcome
 from convserve.command.first_look import FirstLook
@@ -87,8 +87,8 @@ def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
 def _outcomes(
     arguments: argparse.Namespace, model: ModelInfo, caller: PatientCaller, found: Iterable[Found]
 ) -> Generator[FileOutcome, None, None]:
-    question = Question(model.name, arguments.model_version, arguments.top_k or 1)
-    classifier = FileClassifier(caller, question, preparation(model.kind))
+    options = ClassifyOptions(model.name, arguments.model_version, arguments.top_k or 1)
+    classifier = FileClassifier(caller, options, preparation(model.kind))
     return in_order(
         classifier, read_endless(found), at_once=arguments.in_flight, abandon=caller.close
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.class_folders import ClassFolders, class_names
 from convserve.command.held_out_idx import HeldOutIdx
 from convserve.command.missing_input import MissingInput
@@ -19,7 +19,7 @@ from convserve.command.score import Score
 from convserve.command.score_report import score_line, score_table
 from convserve.command.tally import PATIENCE_FILES
 from convserve.errors import InvalidRequest
-from convserve.model_choice import meant
+from convserve.model_choice import choose_model
 from convserve.models import ModelInfo
 from convserve_imaging import idx_files, mnist_files
 
@@ -72,7 +72,7 @@ def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str
     """Returns the name of the model that labelled pictures mean, where none is named.
 
     Raises:
-        ConvserveError: As model_choice.meant.
+        ConvserveError: As model_choice.choose_model.
     """
     held_out = idx_files.has_held_out(Path(folder))
     # Digits of MNIST have the size and the labels of many a data set of pixels.
@@ -89,7 +89,7 @@ def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str
             return False
         return True
 
-    return meant(models, version, fits, f"the labelled pictures in {folder}")
+    return choose_model(models, version, fits, f"the labelled pictures in {folder}")
 
 
 def _check_folder(folder: str) -> None:
@@ -120,7 +120,7 @@ def _check_folder(folder: str) -> None:
 def _ask(
     arguments: argparse.Namespace, caller: PatientCaller, model: ModelInfo, exam: Exam
 ) -> Score:
-    question = Question(model.name, arguments.model_version, 1)
+    options = ClassifyOptions(model.name, arguments.model_version, 1)
     score = Score()
     whole = False
     try:
@@ -130,7 +130,7 @@ def _ask(
                 bar = ProgressBar(sys.stderr, exam.pictures())
                 stack.callback(bar.close)
                 caller.wait.say = bar.say
-            verdicts = exam.verdicts(caller, question, arguments.in_flight)
+            verdicts = exam.verdicts(caller, options, arguments.in_flight)
             for verdict in stack.enter_context(closing(verdicts)):
                 score.add(verdict)
                 if bar is not None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.client import Client
 from convserve.command.file_outcomes import OF_ONE_FILE, Answered, FileOutcome, Trouble
 from convserve.command.patient_caller import PatientCaller
@@ -49,9 +49,9 @@ def read_endless(found: Iterable[Found]) -> Iterator[Found]:
 class FileClassifier:
     """Classifies one file in each thread that calls it."""
 
-    def __init__(self, caller: PatientCaller, question: Question, prepare: Prepare) -> None:
+    def __init__(self, caller: PatientCaller, options: ClassifyOptions, prepare: Prepare) -> None:
         self._caller = caller
-        self._question = question
+        self._options = options
         self._prepare = prepare
 
     def __call__(self, found: Found) -> FileOutcome:
@@ -69,7 +69,7 @@ class FileClassifier:
         if found.error is not None:
             raise found.error
         picture = self._prepare(_read(found.path) if found.data is None else found.data)
-        model, version, top_k = self._question.model, self._question.version, self._question.top_k
+        model, version, top_k = self._options.model, self._options.version, self._options.top_k
 
         def ask(client: Client, timeout_s: float) -> Answered:
             if isinstance(picture, bytes):

@@ -10,7 +10,7 @@ from itertools import islice
 
 from convserve.command.file_classifier import read_endless
 from convserve.command.picture_paths import PHOTO_SUFFIXES, Found, find, suffixes_of
-from convserve.model_choice import described, fits_images, meant
+from convserve.model_choice import choose_model, describe_images, fits_images
 from convserve.models import ModelInfo
 
 # Enough to know what they are: a header, behind whatever a camera wrote before it.
@@ -34,14 +34,16 @@ class FirstLook:
         """Returns the name of the model that is meant, where none is named.
 
         Raises:
-            ConvserveError: As model_choice.meant.
+            ConvserveError: As model_choice.choose_model.
         """
         # Nothing is read where there is no choice.
         seen = self._heads() if len({model.name for model in models}) > 1 else ()
         if not seen:
             # Nor does the choice matter if nothing can be: every row will say what its file lacks.
-            return meant(models[:1], version, lambda _: True, "")
-        return meant(models, version, lambda model: fits_images(model, seen), described(seen))
+            return choose_model(models[:1], version, lambda _: True, "")
+        return choose_model(
+            models, version, lambda model: fits_images(model, seen), describe_images(seen)
+        )
 
     def again(self, found: Iterable[Found]) -> Iterator[Found]:
         """Yields files with the contents of those that were read already and cannot be again."""

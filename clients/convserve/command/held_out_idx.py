@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.client import Client
 from convserve.command.file_outcomes import OF_ONE_FILE, Trouble
 from convserve.command.in_order import in_order
@@ -63,13 +63,13 @@ class HeldOutIdx:
         return range(len(self._labels))
 
     def verdicts(
-        self, caller: PatientCaller, question: Question, at_once: int
+        self, caller: PatientCaller, options: ClassifyOptions, at_once: int
     ) -> Generator[Verdict, None, None]:
         """Asks about the pictures and yields what became of each, in order.
 
         Args:
             caller: Asks the server.
-            question: What is asked.
+            options: What is asked.
             at_once: Calls sent and not yet answered.
 
         Raises:
@@ -83,9 +83,9 @@ class HeldOutIdx:
             def ask(client: Client, timeout_s: float) -> Classification:
                 return client.classify(
                     pixels,
-                    model=question.model,
-                    version=question.version,
-                    top_k=question.top_k,
+                    model=options.model,
+                    version=options.version,
+                    top_k=options.top_k,
                     timeout=timeout_s,
                 )
 

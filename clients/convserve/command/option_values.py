@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import math
 
-from convserve.address import checked_server
-from convserve.arguments import seconds
+from convserve.address import validate_server
+from convserve.arguments import validate_seconds
 from convserve.errors import InvalidRequest
 
 MOST_IN_FLIGHT = 256
@@ -18,7 +18,7 @@ MOST_IN_FLIGHT = 256
 def address(text: str) -> str:
     """Returns a target that says where to connect."""
     try:
-        return checked_server(text)
+        return validate_server(text)
     except InvalidRequest as error:
         raise argparse.ArgumentTypeError(error.violations[0].description) from error
 
@@ -26,7 +26,7 @@ def address(text: str) -> str:
 def timeout_seconds(text: str) -> float:
     """Returns seconds above 0."""
     try:
-        return seconds("timeout", float(text))
+        return validate_seconds("timeout", float(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"was {text!r}; seconds above 0 are taken") from error
 

@@ -12,8 +12,9 @@ from typing import TypeAlias, cast
 import grpc
 import numpy.typing as npt
 
-from convserve.calls import Images, Question, split, split_images
+from convserve.calls import ClassifyOptions, Images, split, split_images
 from convserve.encoded import File, is_encoded
+from convserve.error_mapping import error_from_status
 from convserve.errors import (
     ConvserveError,
     DeadlineExceeded,
@@ -24,7 +25,6 @@ from convserve.errors import (
 from convserve.replies import read_replies
 from convserve.results import Classification
 from convserve.settings import Settings
-from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
 
 Item: TypeAlias = "npt.ArrayLike | File | Sequence[File]"
@@ -48,49 +48,53 @@ Outcome = Classification | ConvserveError
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    question: Question
+    options: ClassifyOptions
     count: int
+    size: int
     moment_s: float
 
 
-class Ledger:
+class PendingRequests:
     """Numbers the requests of a stream and matches the answers to them.
 
-    Requests are entered by one thread while another reads answers.
+    Requests are added by one thread while another reads answers.
     """
 
     def __init__(
-        self, question_of: Callable[[Images], Question], settings: Settings, timeout_s: float
+        self, options_for: Callable[[Images], ClassifyOptions], settings: Settings, timeout_s: float
     ) -> None:
         """Starts with nothing under way.
 
         Args:
-            question_of: What is asked of the images of one request.
+            options_for: What is asked of the images of one request.
             settings: Say how large a request may be.
             timeout_s: Longest wait for the answer to one, in seconds.
         """
-        self._question_of = question_of
+        self._options_for = options_for
         self._settings = settings
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._open: dict[str, _Sent] = {}  # Oldest first.
-        self._finished = False
+        self._all_sent = False
+        self._largest_bytes = 0
 
-    def enter(self, index: int, item: Item) -> classifier_pb2.StreamClassifyRequest:
+    def add(self, index: int, item: Item) -> classifier_pb2.StreamClassifyRequest:
         """Returns the message for the images with that number.
 
         Raises:
-            InvalidRequest: The images are not what is taken, or too many for one message; or no
+            InvalidRequest: The images are of the wrong kind, or too many for one message; or no
                 model was named and several fit.
         """
         images = self._one_call(item)
-        question = self._question_of(images)
-        request = question.request(images, request_id=str(index))
+        options = self._options_for(images)
+        request = options.request(images, request_id=str(index))
+        size = request.ByteSize()
         with self._lock:
-            self._open[request.id] = _Sent(question, len(images), time.monotonic())
+            self._largest_bytes = max(self._largest_bytes, size)
+            self._open[request.id] = _Sent(options, len(images), size, time.monotonic())
         return classifier_pb2.StreamClassifyRequest(request=request)
 
-    def settle(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
+    def match(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
         """Returns the number of the images that an answer belongs to, and the outcome.
 
         Raises:
@@ -102,12 +106,12 @@ class Ledger:
             raise UnexpectedReply(f"an answer came for id {response.id!r}, which is not under way")
         index = int(response.id)
         if response.WhichOneof("outcome") == "error":
-            return index, error_from_status(response.error)
+            return index, error_from_status(response.error, lambda: sent.size)
         total_us = round((time.monotonic() - sent.moment_s) * 1e6)
-        return index, read_replies([response.response], [sent.count], sent.question, total_us)
+        return index, read_replies([response.response], [sent.count], sent.options, total_us)
 
-    def patience_s(self) -> float:
-        """Returns for how many seconds there is nothing to complain about.
+    def seconds_left(self) -> float:
+        """Returns the seconds until the oldest answer is overdue.
 
         Raises:
             DeadlineExceeded: A request has had no answer for the timeout.
@@ -126,24 +130,29 @@ class Ledger:
             )
         return left_s
 
-    def finish(self) -> None:
+    def largest_bytes(self) -> int:
+        """Returns the size of the largest message so far, in bytes."""
+        with self._lock:
+            return self._largest_bytes
+
+    def end_sending(self) -> None:
         """Notes that there are no more requests to come."""
         with self._lock:
-            self._finished = True
+            self._all_sent = True
 
-    def close(self) -> None:
-        """Ends the stream in good order.
+    def check_complete(self) -> None:
+        """Checks, at the end of the stream, that everything was sent and answered.
 
         Raises:
             ServerUnavailable: The server ended it before all was sent and answered, as it does when
                 it stops.
         """
         with self._lock:
-            left, finished = len(self._open), self._finished
-        if left or not finished:
+            left, all_sent = len(self._open), self._all_sent
+        if left or not all_sent:
             raise ServerUnavailable(
                 f"{self._settings.server} ended the stream, as it does when it stops, with "
-                f"{left} items unanswered{'' if finished else ' and others not sent'}",
+                f"{left} items unanswered{'' if all_sent else ' and others not sent'}",
                 code=grpc.StatusCode.UNAVAILABLE,
             )
 

@@ -7,7 +7,7 @@ grpc-status-details-bin carries the former.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
@@ -48,8 +48,13 @@ _PLAIN: dict[grpc.StatusCode, type[ConvserveError]] = {
     grpc.StatusCode.UNIMPLEMENTED: NotSupported,
 }
 
-# What distinguishes an image that cannot be used from any other invalid request.
+# Of the server's reasons in google.rpc.ErrorInfo.
 _DOMAIN = "convserve"
+
+# A server that gives no reason, such as gRPC itself, has one code for a message over its limit and
+# for everything else of which there is not enough. Servers of gRPC accept 4 MiB unless they were
+# given another limit: what is smaller was hardly too large.
+_SURELY_ACCEPTED_BYTES = 4 * 2**20
 
 _INVALID = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -57,50 +62,64 @@ _INVALID = {
     grpc.StatusCode.OUT_OF_RANGE,
 }
 
-# classifier.proto: "INTERNAL carries an id in its message that is in the server's log".
-_FAULT_ID = re.compile(r"\bid ([0-9a-f]{8,})\b")
-
 # What grpc says when no address of a name can be reached, before a line of addresses and causes.
+# Only the words of the message depend on it.
 _NO_CONNECTION = re.compile("connections to all backends failing|failed to connect to all")
 
-# What grpc's asyncio client says where a message could not be sent since the call had ended; the
-# server's own status then comes too late for it.
+# The status that grpc's asyncio client makes, without anything from the server, where a message
+# could not be sent since the call had ended; the server's own status then comes too late for it.
 _ENDED_MEANWHILE = "Internal error from Core"
 
 _Detail = TypeVar("_Detail", bound=Message)
 
 
-def error_from_status(status: status_pb2.Status) -> ConvserveError:
-    """Returns the exception for a status that came inside a reply: of one image or on a stream."""
+def error_from_status(
+    status: status_pb2.Status, sent_bytes: Callable[[], int] = lambda: 0
+) -> ConvserveError:
+    """Returns the exception for a status, by its code and details alone.
+
+    Args:
+        status: Of a call, of one image in a reply, or of one answer on a stream.
+        sent_bytes: Returns the size of the message that it answers.
+    """
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
     message = status.message or f"the server answered {code.name} and gave no reason"
     retry = _detail(status, error_details_pb2.RetryInfo)
     retry_after_s = retry.retry_delay.ToTimedelta().total_seconds() if retry else None
+    info = _error_info(status)
     if code in _INVALID:
-        info = _detail(status, error_details_pb2.ErrorInfo)
         violations = _violations(status)
-        if info is None or info.domain != _DOMAIN:
+        if not info.reason:
             return InvalidRequest(message, code=code, violations=violations)
         # The field counts the images of one call, of which the caller knows nothing: left out.
-        told = violations[0].description if violations else message
-        return BadImage(told, reason=info.reason.lower().replace("_", "-"), code=code)
+        why = violations[0].description if violations else message
+        return BadImage(why, reason=info.reason.lower().replace("_", "-"), code=code)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        # A message over a limit has the code of a full queue, but no time at which it would do.
-        kind = MessageTooLarge if retry is None and "larger than" in message else ServerBusy
-        return kind(message, code=code, retry_after_s=retry_after_s)
+        if info.reason == "MESSAGE_TOO_LARGE":
+            limit = info.metadata.get("limit_bytes", "")
+            limit_bytes = int(limit) if limit.isdecimal() else None
+            return MessageTooLarge(message, code=code, limit_bytes=limit_bytes)
+        if not info.reason and retry is None and sent_bytes() > _SURELY_ACCEPTED_BYTES:
+            return MessageTooLarge(message, code=code)
+        return ServerBusy(message, code=code, retry_after_s=retry_after_s)
     if plain := _PLAIN.get(code):
         return plain(message, code=code, retry_after_s=retry_after_s)
-    fault = _FAULT_ID.search(message)
-    return ServerFault(message, code=code, fault_id=fault.group(1) if fault else None)
+    return ServerFault(message, code=code, fault_id=info.metadata.get("fault_id"))
 
 
-def error_from_rpc(error: grpc.RpcError, server: str, deadline: Deadline) -> ConvserveError:
+def error_from_rpc(
+    error: grpc.RpcError,
+    server: str,
+    deadline: Deadline,
+    sent_bytes: Callable[[], int] = lambda: 0,
+) -> ConvserveError:
     """Returns the exception for a call that failed.
 
     Args:
         error: As raised by either of grpc's two clients.
         server: Where the call went, for the message.
         deadline: That of the call, for the message.
+        sent_bytes: Returns the size of the largest message that was sent.
     """
     status = _status(error)
     code = _CODES.get(status.code)
@@ -115,27 +134,17 @@ def error_from_rpc(error: grpc.RpcError, server: str, deadline: Deadline) -> Con
         # The server's own words say more than grpc's, which are only the name of the code.
         reason = "" if status.message == "Deadline Exceeded" else f": {status.message}"
         status.message = f"no answer from {route(server)} within {deadline.timeout_s:g} s{reason}"
-    return error_from_status(status)
-
-
-def bad_image(error: grpc.RpcError, server: str, deadline: Deadline) -> BadImage:
-    """Returns what is wrong with the only image of one call among several of a request.
-
-    Such a call fails as a whole, which shall not fail the images of the other calls.
-
-    Raises:
-        RpcError: The call failed for another reason; the error itself.
-    """
-    found = error_from_rpc(error, server, deadline)
-    if isinstance(found, BadImage):
-        found.__cause__ = error
-        return found
-    raise error
+    return error_from_status(status, sent_bytes)
 
 
 @contextmanager
-def translated(server: str, deadline: Deadline) -> Iterator[None]:
+def translated(server: str, deadline: Deadline, sent_bytes: Callable[[], int]) -> Iterator[None]:
     """Raises an exception of ours for one of grpc's, which becomes its __cause__.
+
+    Args:
+        server: As for error_from_rpc.
+        deadline: As for error_from_rpc.
+        sent_bytes: As for error_from_rpc.
 
     Raises:
         ConvserveError: The call inside failed.
@@ -143,7 +152,7 @@ def translated(server: str, deadline: Deadline) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        raise error_from_rpc(error, server, deadline) from error
+        raise error_from_rpc(error, server, deadline, sent_bytes) from error
     except grpc.FutureCancelledError as error:
         raise Cancelled("the call was cancelled", code=grpc.StatusCode.CANCELLED) from error
 
@@ -163,6 +172,12 @@ def _status(error: grpc.RpcError) -> status_pb2.Status:
             if status.code == code:
                 return status
     return status_pb2.Status(code=code, message=error.details() or "")
+
+
+def _error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Returns the server's own reason; an empty one for none, or for that of another program."""
+    info = _detail(status, error_details_pb2.ErrorInfo)
+    return info if info and info.domain == _DOMAIN else error_details_pb2.ErrorInfo()
 
 
 def _violations(status: status_pb2.Status) -> tuple[FieldViolation, ...]:
