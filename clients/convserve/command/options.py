@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable
 
 from convserve.address import DEFAULT_SERVER
-from convserve.bench import options as bench_options
 from convserve.command import option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
 from convserve.settings import (
@@ -80,8 +79,15 @@ def _health(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from convserve.bench.command import bench
+    from convserve.command.missing_input import MissingPackage
 
+    try:
+        from convserve_bench.command import bench
+    except ModuleNotFoundError as error:
+        if error.name != "hpack":
+            raise
+        message = "hpack is not installed; run: pip install 'convserve[bench]'"
+        raise MissingPackage(message) from error
     return bench(arguments)
 
 
@@ -193,6 +199,9 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
+    # Its own package, which the library knows nothing of.
+    from convserve_bench import options as bench_options
+
     command = _command(commands, "bench", _bench, bench_options.ABOUT, *bench_options.EXAMPLES)
     _model(command)
     bench_options.add_load(command)

@@ -178,7 +178,7 @@ def test_sweep_as_lines_of_json(server: ScriptedServer, capsys: Capture, tmp_pat
 def test_plot_without_matplotlib_says_what_to_install(
     server: ScriptedServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convserve.bench.plot.find_spec", lambda _: None)
+    monkeypatch.setattr("convserve_bench.plot.find_spec", lambda _: None)
     assert bench(server.address, "--sweep", "--plot", "a.svg") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "Matplotlib, which is not here: pip install" in line
@@ -317,11 +317,23 @@ def test_server_that_answers_wrongly_is_given_no_load(
     assert len(server.requests) == 1
 
 
+def test_load_generator_without_its_extra_says_what_to_install(
+    server: ScriptedServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("convserve_bench")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hpack", None)
+    assert bench(server.address) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "convserve: hpack is not installed; run: pip install 'convserve[bench]'"
+    assert server.requests == []
+
+
 def test_help_and_health_bring_none_of_it() -> None:
     program = (
         "import sys\nfrom convserve.main import main\n"
         "try:\n    main(['bench', '--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted(set(sys.modules) & {'numpy', 'grpc', 'convserve.bench.generator'}))"
+        "print(sorted(set(sys.modules) & {'numpy', 'grpc', 'convserve_bench.generator', 'hpack'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60

@@ -12,12 +12,12 @@ from typing import Any
 import grpc
 import pytest
 
-from convserve.bench import frames, hpack
-from convserve.bench.generator import Calls, Generator
-from convserve.bench.link import Address
-from convserve.bench.load import Load
-from convserve.bench.tally import Tally
 from convserve.errors import ServerUnavailable
+from convserve_bench import frames, header_blocks
+from convserve_bench.generator import Calls, Generator
+from convserve_bench.load import Load
+from convserve_bench.tally import Tally
+from convserve_bench.transport import Address
 from convserve_protos import classifier_pb2
 from tests.clients.scripted_server import PATIENCE_S, Failure, ScriptedServer, answer
 from tests.clients.test_retries import reserved_address
@@ -76,7 +76,7 @@ def test_stall_over_all_of_the_measured_time_is_in_that_time(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shift = [0.0]
-    monkeypatch.setattr("convserve.bench.generator.clock", lambda: time.perf_counter() + shift[0])
+    monkeypatch.setattr("convserve_bench.generator.clock", lambda: time.perf_counter() + shift[0])
 
     def stall(since_s: float, _: Tally) -> None:
         shift[0] = 30.0
@@ -229,8 +229,8 @@ def test_nobody_there_is_an_error() -> None:
         run(address, settings(timeout_s=0.3))
 
 
-HEAD, _ = hpack.blocks_of([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
-END, _ = hpack.blocks_of([(b"grpc-status", b"0")], 0)
+HEAD, _ = header_blocks.encode([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
+END, _ = header_blocks.encode([(b"grpc-status", b"0")], 0)
 
 
 class RawServer:
@@ -369,7 +369,10 @@ def test_no_more_streams_are_opened_than_the_server_takes() -> None:
     with raw_server(never, leave_after=10**9, most=3) as server:
 
         def watch(since_s: float, tally: Tally) -> None:
-            opened.extend(link.connection.in_flight for _, link in generator_of[0]._links.values())
+            opened.extend(
+                transport.connection.in_flight
+                for _, transport in generator_of[0]._transports.values()
+            )
 
         generator_of: list[Generator] = []
         host, port = server.address.split(":")

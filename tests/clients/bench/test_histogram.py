@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.bench.histogram import RELATIVE_ERROR, Histogram
+from convserve_bench.histogram import RELATIVE_ERROR, Histogram
 
 DURATIONS = st.lists(st.floats(1e-6, 3600.0), min_size=1, max_size=300)
 SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)

@@ -1,8 +1,8 @@
 import io
 
-from convserve.bench.outcomes import OK, Ended, Status
-from convserve.bench.progress import Progress
-from convserve.bench.tally import Tally
+from convserve_bench.outcomes import OK, Ended, Status
+from convserve_bench.progress import Progress
+from convserve_bench.tally import Tally
 
 WIPE = "\r\x1b[K"
 

@@ -17,7 +17,7 @@ _PER_POWER = 128
 _FIRST, _LAST = -20, 13
 
 RELATIVE_ERROR = 1 / (2 * _PER_POWER)
-"""The largest of a duration that is told, to the true one, as a share of it."""
+"""The largest of a duration that is reported, to the true one, as a share of it."""
 
 
 class Histogram:
@@ -75,8 +75,8 @@ class Histogram:
         if not self.count:
             return math.nan
         rank = max(1, math.ceil(share * self.count))
-        place = int(np.searchsorted(np.cumsum(self._counts), rank))
-        power, part = divmod(place, _PER_POWER)
+        bucket = int(np.searchsorted(np.cumsum(self._counts), rank))
+        power, part = divmod(bucket, _PER_POWER)
         middle = 2.0 ** (power + _FIRST) * (1 + (part + 0.5) / _PER_POWER)
         return min(middle, self.longest_s)
 

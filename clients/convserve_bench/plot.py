@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from convserve.bench.question import Asked
-from convserve.bench.report import counted
-from convserve.bench.sweep import Step
 from convserve.errors import ConvserveError
+from convserve_bench.report import counted
+from convserve_bench.sweep import Step
+from convserve_bench.workload import Workload
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,13 +39,15 @@ def check_there() -> None:
         )
 
 
-def write(path: str, steps: Sequence[Step], asked: Asked, server: str, when: datetime.date) -> None:
+def write(
+    path: str, steps: Sequence[Step], workload: Workload, server: str, when: datetime.date
+) -> None:
     """Draws a sweep.
 
     Args:
         path: The file to write; its ending says which format.
         steps: Of the sweep, the closed loop first.
-        asked: What was sent.
+        workload: What was sent.
         server: The address that it was sent to.
         when: The day of the sweep.
 
@@ -57,7 +59,7 @@ def write(path: str, steps: Sequence[Step], asked: Asked, server: str, when: dat
 
     # Figure without pyplot: nothing global, and no window is looked for.
     figure = Figure(figsize=_SIZE_IN, layout="constrained")
-    draw(figure.subplots(), steps, asked, f"{server}, {when.isoformat()}")
+    draw(figure.subplots(), steps, workload, f"{server}, {when.isoformat()}")
     kind = os.path.splitext(path)[1][1:].lower()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     try:
@@ -67,13 +69,13 @@ def write(path: str, steps: Sequence[Step], asked: Asked, server: str, when: dat
         raise ConvserveError(f"--plot: cannot write {path}: {error.strerror}") from error
 
 
-def draw(axes: Axes, steps: Sequence[Step], asked: Asked, of: str) -> None:
+def draw(axes: Axes, steps: Sequence[Step], workload: Workload, of: str) -> None:
     """Draws the curves, and crosses on the points that are not valid.
 
     Args:
         axes: Where.
         steps: Of the sweep, the closed loop first.
-        asked: What was sent.
+        workload: What was sent.
         of: Server and date.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -116,7 +118,7 @@ def draw(axes: Axes, steps: Sequence[Step], asked: Asked, of: str) -> None:
     axes.set_xlabel("load (calls due each second)")
     axes.set_ylabel("latency from when a call was due (ms)")
     axes.grid(alpha=0.3, which="major")
-    title = f"{asked.model}, {counted(asked.images, 'image')} a call ({asked.what})"
+    title = f"{workload.model}, {counted(workload.images, 'image')} a call ({workload.what})"
     load = most.load
     how = (
         f"{of}; {counted(load.callers, 'caller')}, {counted(load.connections, 'connection')},"

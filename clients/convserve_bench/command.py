@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from convserve.bench import plot
-from convserve.bench.generator import Watch
-from convserve.bench.load import Load
-from convserve.bench.measured import Interrupted, Measured, measure
-from convserve.bench.progress import Progress
-from convserve.bench.question import Asked, prepare
-from convserve.bench.report import as_json, failure_lines, heading, lines
-from convserve.bench.sweep import Step, header, row, steps
+from convserve_bench import plot
+from convserve_bench.generator import Watch
+from convserve_bench.load import Load
+from convserve_bench.measured import Interrupted, Measured, measure
+from convserve_bench.progress import Progress
+from convserve_bench.report import as_json, failure_lines, heading, lines
+from convserve_bench.sweep import Step, header, row, steps
+from convserve_bench.workload import Workload, prepare
 
 
 def bench(arguments: argparse.Namespace) -> int:
@@ -34,7 +34,7 @@ def bench(arguments: argparse.Namespace) -> int:
         return 2
     if arguments.plot:
         plot.check_there()
-    asked = prepare(arguments)
+    workload = prepare(arguments)
     load = Load(
         callers=arguments.callers,
         connections=min(arguments.connections, arguments.callers),
@@ -43,7 +43,7 @@ def bench(arguments: argparse.Namespace) -> int:
         timeout_s=arguments.timeout,
         rate=arguments.rate,
     )
-    return (_sweep if arguments.sweep else _once)(arguments, load, asked)
+    return (_sweep if arguments.sweep else _once)(arguments, load, workload)
 
 
 def _together(arguments: argparse.Namespace) -> str | None:
@@ -54,49 +54,49 @@ def _together(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def _once(arguments: argparse.Namespace, load: Load, asked: Asked) -> int:
+def _once(arguments: argparse.Namespace, load: Load, workload: Workload) -> int:
     try:
         with _watching(arguments) as watch:
-            measured = measure(load, asked, watch)
+            measured = measure(load, workload, watch)
     except Interrupted as interrupted:
         if interrupted.measured is not None:
-            _print(arguments, asked, interrupted.measured)
+            _print(arguments, workload, interrupted.measured)
         raise interrupted.cause from None
-    _print(arguments, asked, measured)
+    _print(arguments, workload, measured)
     return _status(measured)
 
 
-def _print(arguments: argparse.Namespace, asked: Asked, measured: Measured) -> None:
+def _print(arguments: argparse.Namespace, workload: Workload, measured: Measured) -> None:
     if arguments.format == "jsonl":
-        print(json.dumps(as_json(asked, measured, arguments.server)))
+        print(json.dumps(as_json(workload, measured, arguments.server)))
         return
-    print(heading(asked, measured), *lines(measured), sep="\n", flush=True)
+    print(heading(workload, measured), *lines(measured), sep="\n", flush=True)
     _print_troubles(measured)
 
 
-def _sweep(arguments: argparse.Namespace, load: Load, asked: Asked) -> int:
+def _sweep(arguments: argparse.Namespace, load: Load, workload: Workload) -> int:
     done: list[Step] = []
     try:
         with _watching(arguments) as watch:
-            for step in steps(load, asked, watch):
-                _print_step(arguments, asked, step)
+            for step in steps(load, workload, watch):
+                _print_step(arguments, workload, step)
                 done.append(step)
     except Interrupted as interrupted:
         raise interrupted.cause from None
     if arguments.plot:
         today = datetime.datetime.now(datetime.UTC).date()
-        plot.write(arguments.plot, done, asked, arguments.server, today)
+        plot.write(arguments.plot, done, workload, arguments.server, today)
     return max(_status(step.measured) for step in done)
 
 
-def _print_step(arguments: argparse.Namespace, asked: Asked, step: Step) -> None:
+def _print_step(arguments: argparse.Namespace, workload: Workload, step: Step) -> None:
     measured = step.measured
     if arguments.format == "jsonl":
-        told = {"share": step.share} | as_json(asked, measured, arguments.server)
-        print(json.dumps(told), flush=True)
+        fields = {"share": step.share} | as_json(workload, measured, arguments.server)
+        print(json.dumps(fields), flush=True)
         return
     if step.share is None:
-        print(heading(asked, measured), header(), sep="\n")
+        print(heading(workload, measured), header(), sep="\n")
     print(row(step), flush=True)
     _print_troubles(measured)
 
@@ -114,7 +114,7 @@ def _status(measured: Measured) -> int:
 
 @contextmanager
 def _watching(arguments: argparse.Namespace) -> Iterator[Watch]:
-    """Gives what is told each tick: a line on stderr if that is a terminal."""
+    """Yields what is called each tick: it prints a line on stderr if that is a terminal."""
     if not (arguments.progress and sys.stderr.isatty()):
         yield lambda *_: None
         return

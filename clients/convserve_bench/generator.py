@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from convserve.bench.connection import Connection
-from convserve.bench.hpack import Field
-from convserve.bench.lane import Lane, Links
-from convserve.bench.link import Address, Link
-from convserve.bench.load import Load
-from convserve.bench.outcomes import Ended
-from convserve.bench.schedule import Schedule
-from convserve.bench.tally import Tally
 from convserve.errors import ServerUnavailable
+from convserve_bench.caller_group import CallerGroup, Transports
+from convserve_bench.connection import Connection
+from convserve_bench.header_blocks import Field
+from convserve_bench.load import Load
+from convserve_bench.outcomes import Ended
+from convserve_bench.schedule import Schedule
+from convserve_bench.tally import Tally
+from convserve_bench.transport import Address, Transport
 
 _TICK_S = 0.05
 _PR_SET_TIMERSLACK = 29
@@ -25,7 +25,7 @@ _PR_SET_TIMERSLACK = 29
 clock = time.perf_counter
 
 Watch = Callable[[float, Tally], None]
-"""Told each tick: seconds since the first call, and what was counted so far."""
+"""Called each tick: seconds since the first call, and what was counted so far."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Generator:
             load: How many, how long, at which rate.
             calls: What is sent, and to where.
             tally: Counts what comes of them.
-            watch: Is told each tick.
+            watch: Called each tick.
         """
         self.seconds = 0.0
         self.cpu_s: float | None = None
@@ -72,11 +72,11 @@ class Generator:
         self._calls = calls
         self._tally = tally
         self._watch = watch
-        self._links: Links = {}
+        self._transports: Transports = {}
         shares = [load.callers // load.connections] * load.connections
-        for place in range(load.callers % load.connections):
-            shares[place] += 1
-        self._lanes = [Lane(share, self._connect, self._links) for share in shares]
+        for number in range(load.callers % load.connections):
+            shares[number] += 1
+        self._groups = [CallerGroup(share, self._connect, self._transports) for share in shares]
         self._connected = 0
         self._begin_s = self._from_s = self._end_s = float("inf")
         self._cpu_from: tuple[float, int] | None = None
@@ -84,8 +84,8 @@ class Generator:
     @property
     def lost(self) -> tuple[int, str]:
         """How many connections were lost, and why the last one was; "" if none was."""
-        reasons = [lane.reason for lane in self._lanes if lane.reason]
-        return sum(lane.lost for lane in self._lanes), reasons[-1] if reasons else ""
+        reasons = [group.reason for group in self._groups if group.reason]
+        return sum(group.lost for group in self._groups), reasons[-1] if reasons else ""
 
     def run(self) -> None:
         """Makes the calls, and waits for their answers; an interrupt leaves what was counted.
@@ -103,29 +103,29 @@ class Generator:
         finally:
             self._stop_measuring(clock())
             self._tally.flush()
-            for lane in self._lanes:
-                lane.close()
+            for group in self._groups:
+                group.close()
 
     def _open(self) -> None:
         before_s = clock()
-        while not all(lane.ready for lane in self._lanes):
+        while not all(group.ready for group in self._groups):
             now_s = clock()
             lost, reason = self.lost
             if now_s - before_s > self._load.timeout_s:
-                told = f": {reason}" if reason else ""
+                why = f": {reason}" if reason else ""
                 raise ServerUnavailable(
                     f"no {self._load.connections} connections within"
-                    f" {self._load.timeout_s:g} s{told}"
+                    f" {self._load.timeout_s:g} s{why}"
                 )
-            for lane in self._lanes:
-                lane.repair(now_s)
+            for group in self._groups:
+                group.repair(now_s)
             self._wait(_TICK_S)
 
     def _make_calls(self) -> None:
         rate = self._load.rate
         if rate is None:
-            for lane in self._lanes:
-                lane.begin_many(self._begin_s, lane.callers)
+            for group in self._groups:
+                group.begin_many(self._begin_s, group.callers)
         else:
             _sharpen_timers()
             self.schedule = Schedule(rate, self._begin_s, self._from_s, self._end_s)
@@ -133,10 +133,10 @@ class Generator:
         while True:
             now_s = clock()
             if self.schedule is not None and self.cpu_s is None:
-                self.schedule.send(now_s, self._lanes)
+                self.schedule.send(now_s, self._groups)
             if now_s >= tick_s:
                 self._tick(now_s)
-                if now_s >= self._end_s and not any(lane.busy for lane in self._lanes):
+                if now_s >= self._end_s and not any(group.busy for group in self._groups):
                     return
                 tick_s = min([now_s + _TICK_S, *self._moments_after(now_s)])
             next_s = tick_s
@@ -148,36 +148,36 @@ class Generator:
         return [moment for moment in (self._from_s, self._end_s) if moment > now_s]
 
     def _wait(self, seconds: float) -> None:
-        """Waits for the next event, no longer than told, and does what it asks for."""
-        links = self._links
-        writing = [fd for fd, (_, link) in links.items() if link.writing]
-        readable, writable, _ = select.select([*links], writing, (), seconds)
+        """Waits for the next event, for at most so many seconds, and does what it asks for."""
+        transports = self._transports
+        writing = [fd for fd, (_, transport) in transports.items() if transport.writing]
+        readable, writable, _ = select.select([*transports], writing, (), seconds)
         for fd in writable:
-            if fd in links:
-                lane, link = links[fd]
-                self._take(lane, lane.write(link))
+            if fd in transports:
+                group, transport = transports[fd]
+                self._take(group, group.write(transport))
         for fd in readable:
-            if fd in links:
-                lane, link = links[fd]
-                self._take(lane, lane.read(link, clock()))
+            if fd in transports:
+                group, transport = transports[fd]
+                self._take(group, group.read(transport, clock()))
 
-    def _take(self, lane: Lane, ended: Sequence[Ended]) -> None:
+    def _take(self, group: CallerGroup, ended: Sequence[Ended]) -> None:
         if not ended:
             return
         now_s = clock()
         self._tally.take(ended, now_s)
         if self.schedule is None and now_s < self._end_s:
-            lane.begin_many(now_s, len(ended))
+            group.begin_many(now_s, len(ended))
 
     def _tick(self, now_s: float) -> None:
         if self._cpu_from is None and now_s >= self._from_s:
             self._cpu_from = (time.process_time(), self._tally.seen)
-        for lane in self._lanes:
-            lane.repair(now_s)
-            self._take(lane, lane.expire(now_s, self._load.timeout_s))
+        for group in self._groups:
+            group.repair(now_s)
+            self._take(group, group.expire(now_s, self._load.timeout_s))
         if now_s >= self._end_s:
             self._stop_measuring(now_s)
-            self.unsent += sum(lane.give_up_waiting() for lane in self._lanes)
+            self.unsent += sum(group.give_up_waiting() for group in self._groups)
         self._tally.flush()
         self._watch(now_s - self._begin_s, self._tally)
 
@@ -192,9 +192,9 @@ class Generator:
         if self.schedule is not None:
             self.unsent = self.schedule.unsent(now_s)
 
-    def _connect(self) -> Link:
+    def _connect(self) -> Transport:
         self._connected += 1
-        return Link(
+        return Transport(
             self._calls.address,
             Connection(self._calls.fields, self._calls.messages, self._connected),
         )

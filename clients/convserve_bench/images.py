@@ -1,4 +1,4 @@
-"""The images that are sent: random pixels, made-up scenes, or the files of a folder."""
+"""The images that are sent: random pixels, made-up photos, or the files of a folder."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def material(
     """Returns what calls to a model are made of.
 
     Args:
-        model: That is asked.
+        model: The model that is asked.
         images: In each call.
-        pictures: Folder of the files to send; None: pixels for a model of digits, made-up scenes
+        pictures: Folder of the files to send; None: pixels for a model of digits, made-up photos
             for one of photographs.
         pixels: Send random pixels, whatever the model was trained on.
-        seed: Of the random pixels or scenes.
+        seed: Of the random pixels or photos.
 
     Raises:
         MissingInput: There is no such folder.
@@ -61,10 +61,10 @@ def material(
     if pixels or model.kind != "photo":
         return Material(_random_pixels(model, images, seed), "random pixels")
     # Here, since it brings Pillow.
-    from convserve.bench.scenes import scene
+    from convserve_bench.made_up_photos import made_up_photo
 
-    scenes = [scene(seed + number) for number in range(_CALLS)]
-    return Material(_dealt(scenes, images), "made-up JPEGs")
+    photos = [made_up_photo(seed + number) for number in range(_CALLS)]
+    return Material(_dealt(photos, images), "made-up JPEGs")
 
 
 def _random_pixels(model: ModelInfo, images: int, seed: int) -> list[Images]:
@@ -93,7 +93,7 @@ def _dealt(files: Sequence[bytes], images: int) -> list[Images]:
     calls: list[Images] = []
     total = 0
     for first in range(0, len(files), images):
-        call = tuple(files[(first + place) % len(files)] for place in range(images))
+        call = tuple(files[(first + offset) % len(files)] for offset in range(images))
         total += sum(map(len, call))
         if calls and total > _MOST_BYTES:
             break

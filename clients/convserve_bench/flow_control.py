@@ -5,10 +5,10 @@ Source: RFC 9113, sections 5.2, 6.5.2 and 6.9.
 
 from __future__ import annotations
 
-from convserve.bench import frames
+from convserve_bench import frames
 
 
-class Allowance:
+class FlowControl:
     """The windows of a connection and of its streams.
 
     Attributes:

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 
 import grpc
 
-from convserve.bench import frames
-from convserve.bench.hpack import Field
+from convserve_bench import frames
+from convserve_bench.header_blocks import Field
 
 _NAMES: dict[int, str] = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -68,14 +68,14 @@ class Ended(NamedTuple):
 
 def read_trailers(fields: list[Field]) -> Status:
     """Returns the status that the fields at the end of a reply tell."""
-    told = dict(fields)
-    if b"grpc-status" not in told:
+    values = dict(fields)
+    if b"grpc-status" not in values:
         return read_head(fields) or Status("UNKNOWN", "the reply ended without a status")
-    number = told[b"grpc-status"]
+    number = values[b"grpc-status"]
     name = _NAMES.get(int(number) if number.isdigit() else -1, "UNKNOWN")
     if name == "OK":
         return OK
-    message = told.get(b"grpc-message", b"").decode("latin-1")
+    message = values.get(b"grpc-message", b"").decode("latin-1")
     return Status(name, unquote(message, errors="replace"))
 
 

@@ -1,4 +1,4 @@
-"""What is asked, made ready to be sent, after an ordinary client has seen it answered rightly."""
+"""What is sent, made ready to be sent, after an ordinary client has seen it answered rightly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,6 @@ from importlib import metadata
 import numpy as np
 
 from convserve.address import endpoints
-from convserve.bench.generator import Calls
-from convserve.bench.hpack import Field
-from convserve.bench.images import Material, material
-from convserve.bench.link import Address
 from convserve.calls import ClassifyOptions, Images
 from convserve.client import Client
 from convserve.command.first_look import FirstLook
@@ -26,6 +22,10 @@ from convserve.model_choice import choose_model
 from convserve.models import ModelInfo
 from convserve.results import Classification
 from convserve.unreachable import cannot_connect
+from convserve_bench.generator import Calls
+from convserve_bench.header_blocks import Field
+from convserve_bench.images import Material, material
+from convserve_bench.transport import Address
 from convserve_protos import classifier_pb2
 
 _METHOD = b"/convserve.v1.Classifier/Classify"
@@ -35,7 +35,7 @@ _SUM_WITHIN = 1e-3
 
 
 @dataclass(frozen=True)
-class Asked:
+class Workload:
     """What the load consists of.
 
     Attributes:
@@ -55,7 +55,7 @@ class Asked:
     least_reply_bytes: int
 
 
-def prepare(arguments: argparse.Namespace) -> Asked:
+def prepare(arguments: argparse.Namespace) -> Workload:
     """Asks for the model, makes the images, and has each call answered once.
 
     Raises:
@@ -79,7 +79,7 @@ def prepare(arguments: argparse.Namespace) -> Asked:
         for images in sent.calls:
             _check(caller, options, model, sent, images)
     messages = [options.request(images).SerializeToString() for images in sent.calls]
-    return Asked(
+    return Workload(
         Calls(
             _resolved(arguments.server, host, port, arguments.timeout),
             _fields(arguments.server, arguments.timeout),
@@ -123,12 +123,12 @@ def _check(
         troubles = dict(answer.errors)
     except BadImage as error:  # Of the only image of a call.
         troubles = {0: error}
-    for place, trouble in troubles.items():
-        file = sent.names.get(images[place], "a made-up picture")
+    for index, trouble in troubles.items():
+        file = sent.names.get(images[index], "a made-up picture")
         raise InvalidRequest.of("--pictures", f"{file}: {trouble}") from trouble
     if answer.labels != model.labels or len(answer) != len(images):
         raise UnexpectedReply(
-            f"{len(answer)} answers with labels {answer.labels}; right are {len(images)} with"
+            f"{len(answer)} answers with labels {answer.labels}; expected {len(images)} with"
             f" {model.labels}"
         )
     sums = answer.probabilities.sum(axis=1)

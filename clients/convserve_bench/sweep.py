@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from convserve.bench.generator import Watch
-from convserve.bench.load import Load
-from convserve.bench.measured import Measured, measure
-from convserve.bench.question import Asked
-from convserve.bench.report import latencies_ms, significant
 from convserve.errors import UnexpectedReply
+from convserve_bench.generator import Watch
+from convserve_bench.load import Load
+from convserve_bench.measured import Measured, measure
+from convserve_bench.report import latencies_ms, significant
+from convserve_bench.workload import Workload
 
 SHARES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95)
 
@@ -31,7 +31,7 @@ class Step:
     measured: Measured
 
 
-def steps(load: Load, asked: Asked, watch: Watch) -> Iterator[Step]:
+def steps(load: Load, workload: Workload, watch: Watch) -> Iterator[Step]:
     """Measures the closed loop, then the open one at each share of its rate.
 
     Raises:
@@ -39,13 +39,13 @@ def steps(load: Load, asked: Asked, watch: Watch) -> Iterator[Step]:
         ServerUnavailable: The server could not be connected to.
         Interrupted: Ctrl-C or SIGTERM came.
     """
-    closed = measure(replace(load, rate=None), asked, watch)
+    closed = measure(replace(load, rate=None), workload, watch)
     yield Step(None, closed)
     if not closed.calls_per_s:
         raise UnexpectedReply("no call was answered, so there is no rate to take shares of")
     for share in SHARES:
         rate = share * closed.calls_per_s
-        yield Step(share, measure(replace(load, rate=rate), asked, watch))
+        yield Step(share, measure(replace(load, rate=rate), workload, watch))
 
 
 def header() -> str:

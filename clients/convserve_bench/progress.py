@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from typing import TextIO
 
-from convserve.bench.histogram import Histogram
-from convserve.bench.report import latencies_ms, significant
-from convserve.bench.tally import Tally
+from convserve_bench.histogram import Histogram
+from convserve_bench.report import latencies_ms, significant
+from convserve_bench.tally import Tally
 
 _EVERY_S = 1.0
 _WIPE = "\r\x1b[K"

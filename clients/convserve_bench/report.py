@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from convserve.bench.histogram import Histogram
-from convserve.bench.measured import Measured
-from convserve.bench.question import Asked
 from convserve.command.terminal_text import printable
+from convserve_bench.histogram import Histogram
+from convserve_bench.measured import Measured
+from convserve_bench.workload import Workload
 
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
 
 def latencies_ms(latencies: Histogram) -> dict[str, float | None]:
-    """Returns what is told of latencies, in milliseconds; None where there are none."""
+    """Returns the percentiles of latencies, in milliseconds; None where there are none."""
     figures = {name: latencies.percentile(share) for name, share in _SHARES.items()}
     figures |= {"max": latencies.longest_s or math.nan, "mean": latencies.mean()}
     return {name: None if math.isnan(s) else s * 1e3 for name, s in figures.items()}
@@ -53,7 +53,7 @@ def failure_lines(measured: Measured) -> list[str]:
     ]
 
 
-def heading(asked: Asked, measured: Measured) -> str:
+def heading(workload: Workload, measured: Measured) -> str:
     """Returns a line that says what was done to what."""
     load = measured.load
     how = (
@@ -62,22 +62,22 @@ def heading(asked: Asked, measured: Measured) -> str:
         else f"{load.rate:g} calls/s due, at most {load.callers} in flight"
     )
     return (
-        f"{asked.model}, {counted(asked.images, 'image')} a call ({asked.what},"
-        f" {asked.request_bytes / 1e3:.1f} kB), {how},"
+        f"{workload.model}, {counted(workload.images, 'image')} a call ({workload.what},"
+        f" {workload.request_bytes / 1e3:.1f} kB), {how},"
         f" {counted(load.connections, 'connection')}, {measured.seconds:.1f} s"
     )
 
 
-def as_json(asked: Asked, measured: Measured, server: str) -> dict[str, object]:
+def as_json(workload: Workload, measured: Measured, server: str) -> dict[str, object]:
     """Returns a run with its settings, as json.dumps takes it."""
     failures = measured.failures
     load = asdict(measured.load)
     return {
         "server": server,
-        "model": asked.model,
-        "images": asked.images,
-        "sent": asked.what,
-        "request_bytes": asked.request_bytes,
+        "model": workload.model,
+        "images": workload.images,
+        "sent": workload.what,
+        "request_bytes": workload.request_bytes,
         "loop": "closed" if measured.load.rate is None else "open",
         **load,
         "seconds_measured": measured.seconds,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convserve.bench.generator import Generator, Watch
-from convserve.bench.histogram import Histogram
-from convserve.bench.load import Load
-from convserve.bench.question import Asked
-from convserve.bench.tally import Failures, Tally
+from convserve_bench.generator import Generator, Watch
+from convserve_bench.histogram import Histogram
+from convserve_bench.load import Load
+from convserve_bench.tally import Failures, Tally
+from convserve_bench.workload import Workload
 
 #: Of a core. From there on the generator may be what limits the rate.
 _BUSY_SHARE = 0.85
@@ -101,35 +101,35 @@ class Interrupted(Exception):
         self.cause = cause
 
 
-def measure(load: Load, asked: Asked, watch: Watch) -> Measured:
+def measure(load: Load, workload: Workload, watch: Watch) -> Measured:
     """Makes the load, and returns what it showed.
 
     Args:
         load: How much.
-        asked: Of what.
-        watch: Is told how it goes.
+        workload: What is sent.
+        watch: Called each tick.
 
     Raises:
         ServerUnavailable: The server could not be connected to.
         Interrupted: Ctrl-C or SIGTERM came.
     """
-    tally = Tally(asked.images, asked.least_reply_bytes)
-    generator = Generator(load, asked.calls, tally, watch)
+    tally = Tally(workload.images, workload.least_reply_bytes)
+    generator = Generator(load, workload.calls, tally, watch)
     try:
         generator.run()
     except KeyboardInterrupt as interrupt:
-        measured = _measured(load, asked, generator, tally) if generator.seconds else None
+        measured = _measured(load, workload, generator, tally) if generator.seconds else None
         raise Interrupted(measured, interrupt) from interrupt
-    return _measured(load, asked, generator, tally)
+    return _measured(load, workload, generator, tally)
 
 
-def _measured(load: Load, asked: Asked, generator: Generator, tally: Tally) -> Measured:
+def _measured(load: Load, workload: Workload, generator: Generator, tally: Tally) -> Measured:
     schedule = generator.schedule
     cpu_s = generator.cpu_s or 0.0
     lost, reason = generator.lost
     return Measured(
         load=load,
-        images=asked.images,
+        images=workload.images,
         seconds=generator.seconds,
         calls_per_s=tally.answered / generator.seconds,
         latencies=tally.histogram,

@@ -71,7 +71,7 @@ def rst_stream(stream: int, code: int) -> bytes:
 
 
 def goaway(code: int) -> bytes:
-    """Returns the frame that ends a connection; no stream of the peer's was taken."""
+    """Returns the frame that ends a connection; no stream of the peer's was processed."""
     return frame(GOAWAY, 0, 0, _NUMBER.pack(0) + _NUMBER.pack(code))
 
 

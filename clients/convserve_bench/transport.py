@@ -9,9 +9,9 @@ import socket
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from convserve.bench import frames
-from convserve.bench.connection import Connection, ProtocolError
-from convserve.bench.outcomes import Ended
+from convserve_bench import frames
+from convserve_bench.connection import Connection, ProtocolError
+from convserve_bench.outcomes import Ended
 
 _READ_BYTES = 65_536
 
@@ -28,7 +28,7 @@ class Address(NamedTuple):
     sockaddr: tuple[str | int, ...]
 
 
-class LinkLost(Exception):
+class TransportLost(Exception):
     """The connection is gone; str() says why.
 
     Attributes:
@@ -40,14 +40,14 @@ class LinkLost(Exception):
         self.ended = ended
 
 
-class Link:
+class Transport:
     """One connection to a server, on its way or made."""
 
     def __init__(self, address: Address, connection: Connection) -> None:
         """Begins to connect.
 
         Raises:
-            LinkLost: It is refused at once.
+            TransportLost: It is refused at once.
         """
         self.connection = connection
         self._socket = socket.socket(address.family, socket.SOCK_STREAM)
@@ -59,7 +59,7 @@ class Link:
         code = self._socket.connect_ex(address.sockaddr)
         if code not in (0, errno.EINPROGRESS):
             self._socket.close()
-            raise LinkLost(f"cannot connect: {os.strerror(code)}")
+            raise TransportLost(f"cannot connect: {os.strerror(code)}")
 
     @property
     def writing(self) -> bool:
@@ -70,7 +70,7 @@ class Link:
         """As Connection.start, and sends.
 
         Raises:
-            LinkLost: The server has closed it.
+            TransportLost: The server has closed it.
         """
         self.connection.start(starts)
         if not self.writing:
@@ -80,12 +80,12 @@ class Link:
         """Sends what there is to send, as much as the socket takes.
 
         Raises:
-            LinkLost: The connection was not made, or the server has closed it.
+            TransportLost: The connection was not made, or the server has closed it.
         """
         if self._connecting:
             code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
-                raise LinkLost(f"cannot connect: {os.strerror(code)}")
+                raise TransportLost(f"cannot connect: {os.strerror(code)}")
             self._connecting = False
         out = self.connection.out
         data = b"".join((self._unsent, *out)) if self._unsent else b"".join(out)
@@ -95,14 +95,14 @@ class Link:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            raise LinkLost(f"connection lost: {error.strerror}") from error
+            raise TransportLost(f"connection lost: {error.strerror}") from error
         self._unsent = data[sent:]
 
     def read(self) -> list[Ended]:
         """Takes what has come, and returns the calls that are over.
 
         Raises:
-            LinkLost: The server has closed it, or does not speak HTTP/2.
+            TransportLost: The server has closed it, or does not speak HTTP/2.
         """
         try:
             data = self._socket.recv(_READ_BYTES)
@@ -110,21 +110,21 @@ class Link:
             return []
         except OSError as error:
             kind = "cannot connect" if self._connecting else "connection lost"
-            raise LinkLost(f"{kind}: {error.strerror}") from error
+            raise TransportLost(f"{kind}: {error.strerror}") from error
         if not data:
-            raise LinkLost("connection lost: the server closed it")
+            raise TransportLost("connection lost: the server closed it")
         try:
             return self.connection.feed(data)
         except ProtocolError as error:
             with contextlib.suppress(OSError):
                 self._socket.send(frames.goaway(error.code))
-            raise LinkLost(f"connection lost: {error}", error.ended) from error
+            raise TransportLost(f"connection lost: {error}", error.ended) from error
 
     def flush(self) -> None:
         """Sends what the connection has to say beside calls.
 
         Raises:
-            LinkLost: As write.
+            TransportLost: As write.
         """
         if self.connection.out and not self.writing:
             self.write()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from convserve.bench.histogram import Histogram
-from convserve.bench.outcomes import OK, Ended, Status
+from convserve_bench.histogram import Histogram
+from convserve_bench.outcomes import OK, Ended, Status
 from convserve_protos import classifier_pb2
 
 #: Of so many replies one is read; all are checked for their status and size.
@@ -42,11 +42,11 @@ class ServerTime:
     def add(self, timings: classifier_pb2.Timings) -> None:
         """Counts one."""
         self.replies += 1
-        for place, value in enumerate((timings.queue_us, timings.decode_us, timings.compute_us)):
-            self._sums[place] += value
+        for index, value in enumerate((timings.queue_us, timings.decode_us, timings.compute_us)):
+            self._sums[index] += value
 
     def means_us(self) -> dict[str, float] | None:
-        """Returns the means of queue, decode and compute; None if no reply told them."""
+        """Returns the means of queue, decode and compute; None if no reply has them."""
         if not any(self._sums):
             return None
         names = ("queue", "decode", "compute")
@@ -124,6 +124,6 @@ class Tally:
         answers = sum(result.HasField("prediction") for result in reply.results)
         if answers != self._images:
             wrong = next((each.error.message for each in reply.results if each.error.message), "")
-            told = f"{answers} of {self._images} images have an answer"
-            self.failures.add(Status("WRONG_REPLY", f"{told}: {wrong}" if wrong else told))
+            answered = f"{answers} of {self._images} images have an answer"
+            self.failures.add(Status("WRONG_REPLY", f"{answered}: {wrong}" if wrong else answered))
         self.server.add(reply.timings)

@@ -16,7 +16,7 @@ _OCTAVES = ((3, 50.0), (8, 30.0), (25, 18.0), (80, 10.0), (250, 6.0))
 _OBJECTS = 12
 
 
-def scene(seed: int) -> bytes:
+def made_up_photo(seed: int) -> bytes:
     """Returns the JPEG that belongs to a number."""
     random = np.random.default_rng(seed)
     width, height = (int(side * random.uniform(0.85, 1.15)) for side in _SIZE)

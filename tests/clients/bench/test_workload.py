@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from convserve.bench.question import _fields
+from convserve_bench.workload import _fields
 
 UNIT_S = {"u": 1e-6, "m": 1e-3, "S": 1.0}
 

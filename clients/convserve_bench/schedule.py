@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from convserve.bench.lane import Lane
+from convserve_bench.caller_group import CallerGroup
 
 LATE_S = 1e-3
 
 
 class Schedule:
-    """Begins calls at equal distances, each with the next lane that has a caller free.
+    """Begins calls at equal distances, each with the next group that has a caller free.
 
     Attributes:
         sent: Calls that were begun.
@@ -44,22 +44,22 @@ class Schedule:
         self._lane = 0
         self.next_s = begin_s
 
-    def send(self, now_s: float, lanes: Sequence[Lane]) -> None:
+    def send(self, now_s: float, groups: Sequence[CallerGroup]) -> None:
         """Begins what is due, as far as there are callers."""
         while self.next_s <= now_s and self.next_s < self._end_s:
-            lane = self._free(lanes)
-            if lane is None:
+            group = self._free(groups)
+            if group is None:
                 self._all_busy_s = now_s
                 return
             count = 0
-            room = lane.free
+            free = group.free
             starts = []
-            # Behind schedule, the lanes share what is due, so that each sends once.
-            share = 1 + int((now_s - self.next_s) * self._rate) // len(lanes)
-            while count < min(room, share) and self.next_s <= now_s and self.next_s < self._end_s:
+            # Behind schedule, the groups share what is due, so that each sends once.
+            share = 1 + int((now_s - self.next_s) * self._rate) // len(groups)
+            while count < min(free, share) and self.next_s <= now_s and self.next_s < self._end_s:
                 starts.append(self._take(now_s))
                 count += 1
-            lane.begin(now_s, starts)
+            group.begin(now_s, starts)
 
     def unsent(self, now_s: float) -> int:
         """Returns how many calls were due by now, or by the end, and were not begun."""
@@ -78,9 +78,9 @@ class Schedule:
         self.next_s = self._begin_s + self._number / self._rate
         return due_s
 
-    def _free(self, lanes: Sequence[Lane]) -> Lane | None:
-        for _ in lanes:
-            self._lane = (self._lane + 1) % len(lanes)
-            if lanes[self._lane].free > 0:
-                return lanes[self._lane]
+    def _free(self, groups: Sequence[CallerGroup]) -> CallerGroup | None:
+        for _ in groups:
+            self._lane = (self._lane + 1) % len(groups)
+            if groups[self._lane].free > 0:
+                return groups[self._lane]
         return None

@@ -12,10 +12,10 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, islice
 
-from convserve.bench import frames, hpack
-from convserve.bench.hpack import Field
-from convserve.bench.outcomes import Ended, Status, read_head, read_trailers, reset
-from convserve.bench.sending import Allowance
+from convserve_bench import frames, header_blocks
+from convserve_bench.flow_control import FlowControl
+from convserve_bench.header_blocks import Field
+from convserve_bench.outcomes import Ended, Status, read_head, read_trailers, reset
 
 #: Blocks whose meaning is kept; messages may differ in every reply.
 _MOST_BLOCKS = 1024
@@ -91,9 +91,9 @@ class Connection:
         self._statuses: dict[bytes, Status] = {}
         self._heads: set[bytes] = set()
         self._unfinished: tuple[int, int, bytes] | None = None
-        self._block, self._later = hpack.blocks_of(fields, hpack.DEFAULT_TABLE_BYTES)
+        self._block, self._later = header_blocks.encode(fields, header_blocks.DEFAULT_TABLE_BYTES)
         self._limit = frames.LARGEST_STREAM
-        self._allowed = Allowance(self.out)
+        self._flow = FlowControl(self.out)
         self._received = 0
 
     @property
@@ -102,7 +102,7 @@ class Connection:
         return len(self._streams)
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Calls that may be started now."""
         if not self.ready or self.going_away:
             return 0
@@ -114,7 +114,7 @@ class Connection:
         return self._next
 
     def start(self, starts: Iterable[float]) -> None:
-        """Starts a call for each moment given, no more than there is room for.
+        """Starts a call for each moment given, at most as many as `capacity` says.
 
         Args:
             starts: From when each is counted; given back when the call is over.
@@ -130,10 +130,10 @@ class Connection:
             out += (frames.lead(frames.HEADERS, frames.END_HEADERS, len(block)), number, block)
             self._block = self._later
             lead, message = next(self._messages)
-            if self._allowed.take(len(message)):
+            if self._flow.take(len(message)):
                 out += (lead, number, message)
             else:
-                self._allowed.hold(stream, message)
+                self._flow.hold(stream, message)
         if self._next > self._last:
             self.going_away = True
 
@@ -198,7 +198,7 @@ class Connection:
 
     def _forget(self, stream: int) -> float:
         self._bodies.pop(stream, None)
-        self._allowed.forget(stream)
+        self._flow.forget(stream)
         return self._streams.pop(stream)
 
     def _end(self, stream: int, status: Status, ended: list[Ended]) -> None:
@@ -238,12 +238,12 @@ class Connection:
             if not flags & frames.ACK:
                 self.out.append(frames.frame(frames.PING, frames.ACK, 0, payload))
         elif kind == frames.WINDOW_UPDATE:
-            if not self._allowed.widen(stream, frames.number(payload)):
+            if not self._flow.widen(stream, frames.number(payload)):
                 raise ProtocolError("a window is too large", frames.FLOW_CONTROL_ERROR)
         elif kind == frames.GOAWAY:
             self._go_away(frames.number(payload[:4]))
         elif kind == frames.PUSH_PROMISE:
-            raise ProtocolError("the server pushes, which it was told not to")
+            raise ProtocolError("the server pushes, which the settings forbid")
 
     def _finish_block(self, flags: int, ended: list[Ended]) -> None:
         if not flags & frames.END_HEADERS or self._unfinished is None:
@@ -251,7 +251,7 @@ class Connection:
         stream, first_flags, block = self._unfinished
         self._unfinished = None
         try:
-            fields = hpack.decode(block)
+            fields = header_blocks.decode(block)
         except ValueError as error:
             raise ProtocolError(str(error), frames.COMPRESSION_ERROR) from error
         if len(self._statuses) + len(self._heads) >= _MOST_BLOCKS:
@@ -269,13 +269,13 @@ class Connection:
     def _settle(self, values: list[tuple[int, int]]) -> None:
         for key, value in values:
             if key == frames.HEADER_TABLE_SIZE:
-                self._block, self._later = hpack.blocks_of(self._fields, value)
+                self._block, self._later = header_blocks.encode(self._fields, value)
             elif key == frames.MAX_CONCURRENT_STREAMS:
                 self._limit = value
             elif key == frames.INITIAL_WINDOW_SIZE:
-                self._allowed.resize(value)
+                self._flow.resize(value)
             elif key == frames.MAX_FRAME_SIZE:
-                self._allowed.frame_bytes = value
+                self._flow.frame_bytes = value
         self.out.append(frames.frame(frames.SETTINGS, frames.ACK, 0))
         self.ready = True
 
