@@ -108,7 +108,7 @@ _HOMES = {
 }
 
 
-# Hidden from type checkers, which take any name of a module that has it, misspelt ones too.
+# Hidden from type checkers, which would accept any name, misspelt ones too.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

@@ -92,7 +92,7 @@ class AsyncStream:
                 self._events.put_nowait(self._pending.match(response))
             self._events.put_nowait(_END)
         except asyncio.CancelledError:
-            # Either nobody listens any more, or the channel was closed and somebody must be told.
+            # Either nobody reads any more, or the channel was closed and the reader must know.
             self._events.put_nowait(Cancelled("the stream was cancelled"))
             raise
         except Exception as error:  # noqa: BLE001 - raised again in the caller's task

@@ -61,7 +61,7 @@ class CallSet:
     def fail(self, number: int, error: grpc.RpcError) -> None:
         """Notes that a call failed because the only image in it cannot be used.
 
-        Such a call fails as a whole, which shall not fail the images of the other calls.
+        Such a call fails as a whole, which must not fail the images of the other calls.
 
         Raises:
             ConvserveError: It failed for another reason, and with it the request.

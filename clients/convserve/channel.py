@@ -14,7 +14,7 @@ C = TypeVar("C")
 # Replies come from a server that the caller chose; requests are limited by the server.
 MAX_REPLY_BYTES = 16 * 2**20
 
-# gRPC keeps a message for a retry only up to 256 KiB unless told otherwise, and ours are larger.
+# gRPC keeps a message for a retry only up to 256 KiB by default, and ours are larger.
 RETRY_BUFFER_BYTES = 8 * 2**20
 
 # Servers count pings on a silent connection against a client ("too_many_pings") when they come more
@@ -25,8 +25,8 @@ KEEPALIVE_WAIT_MS = 20_000
 
 # A server that was killed is back within seconds, often at another address behind the same name (a
 # container). gRPC's own bounds are made for services that are gone for long: pauses between two
-# tries to connect grow to 120 s, one try may take 20 s (which an address where nobody is left does
-# take), and a name is asked for again 30 s after the last time at the soonest.
+# tries to connect grow to 120 s, one try may last 20 s (and does, where an address has no host any
+# more), and a name is looked up again no sooner than 30 s after the last time.
 FIRST_RECONNECT_MS = 200
 LONGEST_RECONNECT_MS = 3_000
 CONNECT_WITHIN_MS = 5_000
@@ -52,7 +52,7 @@ SERVICE_CONFIG = {
     ],
     # When half of these are used up by failures, retries stop until calls succeed again. A server
     # that is killed fails all calls in flight at once, and they are to be tried again: up to 500,
-    # since 1000 is the most that gRPC takes.
+    # since 1000 is gRPC's maximum.
     "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.5},
 }
 

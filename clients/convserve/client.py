@@ -133,7 +133,7 @@ class Client(ClientCore):
     ) -> Iterator[tuple[int, Outcome]]:
         """Classifies images as they come, over one stream, and gives the answers as they finish.
 
-        At most max_in_flight items have been taken and not yet given back, so memory stays flat.
+        At most max_in_flight items have been read and not yet given back, so memory stays flat.
         The items are read in another thread, so a slow source holds up no answer. Calls on a
         stream are not tried again. A loop that is left early leaves the stream open until close()
         of what this returns, or until nothing refers to it; it keeps no process from ending.

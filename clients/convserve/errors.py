@@ -35,7 +35,7 @@ class ConvserveError(Exception):
         message: What went wrong, in one line.
         code: The gRPC status, or None if the error arose in this process.
         retry_after_s: Seconds after which the server says that another try is worth it, or None if
-            it said nothing.
+            it did not say.
     """
 
     def __init__(

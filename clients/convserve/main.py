@@ -8,7 +8,12 @@ from collections.abc import Sequence
 
 from convserve.command.missing_input import MissingInput, MissingPackage
 from convserve.command.options import parser
-from convserve.command.standard_streams import abandon_output, is_of_output, open_streams, tell
+from convserve.command.standard_streams import (
+    abandon_output,
+    is_of_output,
+    open_streams,
+    print_error,
+)
 from convserve.command.stopping import Terminated, terminated_by_sigterm
 from convserve.command.terminal_text import printable
 from convserve.errors import ConvserveError
@@ -36,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     except ConvserveError as error:
         for line in (str(error), *getattr(error, "__notes__", ())):
-            tell(printable(line))
+            print_error(printable(line))
         return 2 if isinstance(error, (MissingInput, MissingPackage)) else 1
     except Terminated:
         return 128 + signal.SIGTERM
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_of_output(error):
             raise
         abandon_output()
-        tell(f"cannot write standard output: {error.strerror}")
+        print_error(f"cannot write standard output: {error.strerror}")
         return 1
     return status
 

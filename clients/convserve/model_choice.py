@@ -1,7 +1,7 @@
-"""Which model is meant where none is named: the only one that fits what is sent.
+"""Which model is chosen where none is named: the only one that fits what is sent.
 
-The rule. One loaded model is always meant. Of several, the one that fits the images by their size
-and kind is meant, if it is the only one that does: pixels fit a model of exactly their size; a
+The rule. One loaded model is always chosen. Of several, the one that fits the images by their size
+and kind is chosen, if it is the only one that does: pixels fit a model of exactly their size; a
 JPEG file fits models of photographs and of digits, any other file models of digits alone, and a
 file of either format models of pixels if it has their size. Where several fit, or none, a name is
 needed.
@@ -28,7 +28,7 @@ def choose_model(
     fits: Callable[[ModelInfo], bool],
     sent: str,
 ) -> str:
-    """Returns the name of the model that is meant where none is named.
+    """Returns the name of the model that is chosen where none is named.
 
     Args:
         models: All that are loaded, the newest version of each first.
@@ -102,7 +102,7 @@ class ModelChoice:
     def among(
         self, models: Sequence[ModelInfo], version: int | None, calls: Sequence[Images]
     ) -> str:
-        """Returns the model that is meant, of those that are loaded.
+        """Returns the model that is chosen, of those that are loaded.
 
         Raises:
             ConvserveError: As choose_model.
@@ -112,7 +112,7 @@ class ModelChoice:
         return choose_model(models, version, lambda model: _fits_any(model, calls), sent)
 
     def for_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
-        """Returns the model that is meant for pictures of Pillow, which fit a model of any kind.
+        """Returns the model that is chosen for pictures of Pillow, which fit a model of any kind.
 
         Raises:
             ConvserveError: As choose_model.

@@ -28,7 +28,7 @@ from convserve.settings import Settings
 from convserve_protos import classifier_pb2
 
 Item: TypeAlias = "npt.ArrayLike | File | Sequence[File]"
-"""What a stream takes: pixels of images, or one file or several."""
+"""An item of a stream: pixels of images, or one file or several."""
 
 
 def iterator_of(items: object) -> Iterator[Item]:

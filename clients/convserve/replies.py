@@ -29,7 +29,7 @@ def read_replies(
 
     Args:
         replies: One for each call, in the order of the images. An image alone in its call that
-            cannot be used is an error of its own and tells nothing of labels and version.
+            cannot be used is an error of its own and has no labels and no version.
         counts: Number of images in each call.
         options: What was asked.
         total_us: What the request took, in microseconds.

@@ -121,7 +121,7 @@ class Classification(Sequence[Result]):
         probabilities: float32 [N, k], 0 to 1; k is the number of labels, or top_k. A row is NaN if
             its image has an error.
         classes: Integers [N, k]: the index in labels of each of the probabilities.
-        errors: The images that have no answer, by their place.
+        errors: The images that have no answer, by their index.
         timings: Where the time went.
     """
 
@@ -166,28 +166,28 @@ class Classification(Sequence[Result]):
 
     def _only(self) -> Result:
         if len(self) != 1:
-            raise ValueError(f"{len(self)} images were classified: take one, as in results[0]")
+            raise ValueError(f"{len(self)} images were classified: choose one, as in results[0]")
         return self[0]
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
     @overload
-    def __getitem__(self, place: int) -> Result: ...
+    def __getitem__(self, index: int) -> Result: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[Result, ...]: ...
-    def __getitem__(self, place: int | slice) -> Result | tuple[Result, ...]:
-        places = range(len(self))[place]
-        if isinstance(places, range):
-            return tuple(self._at(each) for each in places)
-        return self._at(places)
+    def __getitem__(self, index: slice) -> tuple[Result, ...]: ...
+    def __getitem__(self, index: int | slice) -> Result | tuple[Result, ...]:
+        indices = range(len(self))[index]
+        if isinstance(indices, range):
+            return tuple(self._at(each) for each in indices)
+        return self._at(indices)
 
     def __iter__(self) -> Iterator[Result]:
-        return (self._at(place) for place in range(len(self)))
+        return (self._at(index) for index in range(len(self)))
 
-    def _at(self, place: int) -> Result:
+    def _at(self, index: int) -> Result:
         return Result(
-            self.labels, self.classes[place], self.probabilities[place], self.errors.get(place)
+            self.labels, self.classes[index], self.probabilities[index], self.errors.get(index)
         )
 
     def __repr__(self) -> str:

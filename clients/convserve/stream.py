@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _END = None
 
 #: For a thread of a stream to see that its call was cancelled, generously, s. It is a daemon: if
-#: gRPC tells it nothing, the caller is not held up.
+#: gRPC does not wake it, the caller is not held up.
 _ENDING_S = 10.0
 
 #: Likewise for one that is in the caller's own items, which may block it for ever.
@@ -100,7 +100,7 @@ class Stream:
             target=self._read, args=(call,), name="convserve-stream", daemon=True
         )
         reader.start()
-        # Of a generator that nobody closed this is run by atexit, while threads still run. Later,
+        # Of a generator that was not closed this is run by atexit, while threads still run. Later,
         # when the interpreter takes its modules apart, they are stopped wherever they were, also
         # inside the locks that cancel() and join() want, and the call itself when it is collected.
         end = weakref.finalize(
@@ -120,7 +120,7 @@ class Stream:
                 if isinstance(event, Exception):
                     raise event
                 yield event
-                forks.use()  # Before any lock, which nobody may be left to release.
+                forks.use()  # Before any lock, whose owner may be gone.
                 self._slots.release()
         finally:
             self._waiting.clear()
@@ -141,7 +141,7 @@ class Stream:
             return
         stopped.set()
         slots.release()
-        # Called by the thread that tells of the channel's events, outside the lock of the call.
+        # Called by the thread that reports the channel's events, outside the lock of the call.
         ended = threading.Event()
         if not call.add_callback(ended.set):
             ended.set()

@@ -36,7 +36,7 @@ class CallerGroup:
         Args:
             callers: Most calls that are begun and not over.
             connect: Begins to make a connection; raises TransportLost.
-            transports: Where it enters its connections, and takes them out again.
+            transports: Where it adds its connections, and removes them again.
         """
         self.callers = callers
         self._all = transports
@@ -75,7 +75,7 @@ class CallerGroup:
         """Begins calls that are counted from now."""
         transport = self._current
         if transport is not None and not self._waiting and transport.connection.capacity >= count:
-            with suppress(TransportLost):  # Reading it tells so too, and why.
+            with suppress(TransportLost):  # Reading it raises the same, with the reason.
                 transport.start(repeat(now_s, count))
         else:
             self.begin(now_s, repeat(now_s, count))
@@ -112,7 +112,7 @@ class CallerGroup:
         return ended
 
     def write(self, transport: Transport) -> list[Ended]:
-        """Goes on sending over a connection whose socket takes bytes again."""
+        """Goes on sending over a connection whose socket accepts bytes again."""
         try:
             transport.write()
         except TransportLost as error:

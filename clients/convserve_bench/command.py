@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from convserve.command.json_output import json_objects
 from convserve_bench import plot
 from convserve_bench.generator import Watch
 from convserve_bench.load import Load
@@ -48,9 +49,9 @@ def bench(arguments: argparse.Namespace) -> int:
 
 def _together(arguments: argparse.Namespace) -> str | None:
     if arguments.sweep and arguments.rate is not None:
-        return f"argument --rate: was {arguments.rate:g}; --sweep chooses its rates itself"
+        return f"argument --rate: expected none beside --sweep, got {arguments.rate:g}"
     if arguments.plot and not arguments.sweep:
-        return f"argument --plot: was {arguments.plot!r}; taken with --sweep, whose rates it draws"
+        return f"argument --plot: expected --sweep beside it, got {arguments.plot!r} alone"
     return None
 
 
@@ -67,7 +68,7 @@ def _once(arguments: argparse.Namespace, load: Load, workload: Workload) -> int:
 
 
 def _print(arguments: argparse.Namespace, workload: Workload, measured: Measured) -> None:
-    if arguments.format == "jsonl":
+    if arguments.format != "table":
         print(json.dumps(as_json(workload, measured, arguments.server)))
         return
     print(heading(workload, measured), *lines(measured), sep="\n", flush=True)
@@ -77,9 +78,13 @@ def _print(arguments: argparse.Namespace, workload: Workload, measured: Measured
 def _sweep(arguments: argparse.Namespace, load: Load, workload: Workload) -> int:
     done: list[Step] = []
     try:
-        with _watching(arguments) as watch:
+        with _watching(arguments) as watch, json_objects(arguments.format) as write:
             for step in steps(load, workload, watch):
-                _print_step(arguments, workload, step)
+                if arguments.format == "table":
+                    _print_step(workload, step)
+                else:
+                    fields = as_json(workload, step.measured, arguments.server)
+                    write(json.dumps({"share": step.share} | fields))
                 done.append(step)
     except Interrupted as interrupted:
         raise interrupted.cause from None
@@ -89,12 +94,8 @@ def _sweep(arguments: argparse.Namespace, load: Load, workload: Workload) -> int
     return max(_status(step.measured) for step in done)
 
 
-def _print_step(arguments: argparse.Namespace, workload: Workload, step: Step) -> None:
+def _print_step(workload: Workload, step: Step) -> None:
     measured = step.measured
-    if arguments.format == "jsonl":
-        fields = {"share": step.share} | as_json(workload, measured, arguments.server)
-        print(json.dumps(fields), flush=True)
-        return
     if step.share is None:
         print(heading(workload, measured), header(), sep="\n")
     print(row(step), flush=True)

@@ -30,7 +30,7 @@ class ProtocolError(Exception):
     """The server did what HTTP/2 does not allow, or what this client does not know.
 
     Attributes:
-        code: The error code to tell it.
+        code: The error code to send.
         ended: Calls that were over before it did, and not given out yet.
     """
 
@@ -44,11 +44,11 @@ class Connection:
     """The client's side of one connection; bytes go in by feed, and out by out.
 
     Attributes:
-        out: What is to be sent, in its order; the owner takes it away.
+        out: What is to be sent, in its order; the owner empties it.
         ready: The server's settings are here; no call starts before.
         going_away: No call may be started any more.
-        unprocessed: When calls were started that the server says it never took; the owner takes
-            them away.
+        unprocessed: When calls were started that the server says it never processed; the owner
+            empties it.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Connection:
             out += (frames.lead(frames.HEADERS, frames.END_HEADERS, len(block)), number, block)
             self._block = self._later
             lead, message = next(self._messages)
-            if self._flow.take(len(message)):
+            if self._flow.reserve(len(message)):
                 out += (lead, number, message)
             else:
                 self._flow.hold(stream, message)
@@ -138,7 +138,7 @@ class Connection:
             self.going_away = True
 
     def feed(self, data: bytes) -> list[Ended]:
-        """Takes what the server sent, in pieces of any size, and returns the calls that are over.
+        """Reads what the server sent, in pieces of any size, and returns the calls that are over.
 
         Raises:
             ProtocolError: The connection cannot be used any more.

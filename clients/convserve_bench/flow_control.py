@@ -13,7 +13,7 @@ class FlowControl:
 
     Attributes:
         out: Where frames go that may be sent.
-        frame_bytes: Largest payload of a frame that the server takes.
+        frame_bytes: Largest payload of a frame that the server accepts.
     """
 
     def __init__(self, out: list[bytes | memoryview]) -> None:
@@ -24,7 +24,7 @@ class FlowControl:
         # Streams whose message is not sent to its end: what is left, and their window.
         self._held: dict[int, tuple[memoryview, int]] = {}
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Returns whether a new stream may send its message at once, as one frame; counts it."""
         if size > self._window or size > self._stream_window or size > self.frame_bytes:
             return False

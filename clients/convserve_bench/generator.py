@@ -155,17 +155,17 @@ class Generator:
         for fd in writable:
             if fd in transports:
                 group, transport = transports[fd]
-                self._take(group, group.write(transport))
+                self._count(group, group.write(transport))
         for fd in readable:
             if fd in transports:
                 group, transport = transports[fd]
-                self._take(group, group.read(transport, clock()))
+                self._count(group, group.read(transport, clock()))
 
-    def _take(self, group: CallerGroup, ended: Sequence[Ended]) -> None:
+    def _count(self, group: CallerGroup, ended: Sequence[Ended]) -> None:
         if not ended:
             return
         now_s = clock()
-        self._tally.take(ended, now_s)
+        self._tally.add(ended, now_s)
         if self.schedule is None and now_s < self._end_s:
             group.begin_many(now_s, len(ended))
 
@@ -174,7 +174,7 @@ class Generator:
             self._cpu_from = (time.process_time(), self._tally.seen)
         for group in self._groups:
             group.repair(now_s)
-            self._take(group, group.expire(now_s, self._load.timeout_s))
+            self._count(group, group.expire(now_s, self._load.timeout_s))
         if now_s >= self._end_s:
             self._stop_measuring(now_s)
             self.unsent += sum(group.give_up_waiting() for group in self._groups)

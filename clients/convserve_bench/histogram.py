@@ -41,9 +41,9 @@ class Histogram:
             return
         # frexp gives a share of 0.5 to 1 and the power above it.
         shares, powers = np.frexp(np.clip(values, 2.0**_FIRST, 2.0**_LAST * (1 - 2.0**-20)))
-        places = (powers - 1 - _FIRST) * _PER_POWER
-        places += ((shares - 0.5) * 2 * _PER_POWER).astype(np.intp)
-        self._counts += np.bincount(places, minlength=len(self._counts))
+        buckets = (powers - 1 - _FIRST) * _PER_POWER
+        buckets += ((shares - 0.5) * 2 * _PER_POWER).astype(np.intp)
+        self._counts += np.bincount(buckets, minlength=len(self._counts))
         self.count += len(values)
         self._sum_s += float(values.sum())
         self.longest_s = max(self.longest_s, float(values.max()))

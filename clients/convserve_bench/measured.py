@@ -28,7 +28,7 @@ class Measured:
         calls_per_s: Calls answered in that time.
         latencies: Of the calls that began in that time.
         failures: Of these calls, such as got no right answer.
-        server_us: Means of the time in the server by part; None if its replies do not tell.
+        server_us: Means of the time in the server by part; None if its replies do not say.
         cpu_us_a_call: Processor time of the generator.
         cpu_share: The same as a share of one core.
         unsent: Calls that were to be sent in that time and were not.

@@ -1,4 +1,4 @@
-"""What `convserve bench` takes beside what all commands take; its values."""
+"""The options of `convserve bench` beside those of all commands, and their values."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _add_amount(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--rate",
         metavar="CALLS/S",
-        type=_number(1e6, "calls a second above 0, 1000000 at most, are taken"),
+        type=_number(1e6, "calls a second above 0, at most 1000000"),
         help="calls that are due each second, whether the server keeps up or not; latencies count"
         " from the moment a call was due [default: as many as the callers make]",
     )
@@ -92,14 +92,14 @@ def _add_amount(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--seconds",
         metavar="S",
-        type=_number(86_400, "seconds above 0, 86400 at most, are taken"),
+        type=_number(86_400, "seconds above 0, at most 86400"),
         default=10.0,
         help="how long is measured, with --sweep at each rate, up to 86400 [default: %(default)g]",
     )
     group.add_argument(
         "--warm-up",
         metavar="S",
-        type=_number(3600, "seconds of 0 to 3600 are taken", zero=True),
+        type=_number(3600, "seconds of 0 to 3600", zero=True),
         default=1.0,
         help="how long calls are made before, which do not count, 0 to 3600 [default: %(default)g]",
     )
@@ -116,7 +116,7 @@ def add_plot(output: argparse._ArgumentGroup) -> None:
 
 
 class _count:
-    """Takes integers, up to a largest one."""
+    """Accepts integers, up to a largest one."""
 
     def __init__(self, most: int, least: int = 1) -> None:
         self._most, self._least = most, least
@@ -125,27 +125,27 @@ class _count:
         if text.isdecimal() and self._least <= int(text) <= self._most:
             return int(text)
         raise argparse.ArgumentTypeError(
-            f"was {text!r}; an integer of {self._least} to {self._most} is taken"
+            f"expected an integer of {self._least} to {self._most}, got {text!r}"
         )
 
 
 class _number:
-    """Takes numbers above 0, up to a largest one; 0 if told so."""
+    """Accepts numbers above 0, up to a largest one; 0 too, if `zero` is set."""
 
-    def __init__(self, most: float, taken: str, *, zero: bool = False) -> None:
-        self._most, self._taken, self._zero = most, taken, zero
+    def __init__(self, most: float, expected: str, *, zero: bool = False) -> None:
+        self._most, self._expected, self._zero = most, expected, zero
 
     def __call__(self, text: str) -> float:
         try:
             number = float(text)
         except ValueError:
-            number = math.nan  # Which no comparison takes.
+            number = math.nan  # For which every comparison is false.
         if 0 < number <= self._most or (self._zero and number == 0):
             return number
-        raise argparse.ArgumentTypeError(f"was {text!r}; {self._taken}")
+        raise argparse.ArgumentTypeError(f"expected {self._expected}, got {text!r}")
 
 
 def _plot(text: str) -> str:
     if os.path.splitext(text)[1].lower() in PLOTS:
         return text
-    raise argparse.ArgumentTypeError(f"was {text!r}; a name that ends in .png or .svg is taken")
+    raise argparse.ArgumentTypeError(f"expected a name that ends in .png or .svg, got {text!r}")

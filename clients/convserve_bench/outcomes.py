@@ -41,7 +41,7 @@ class Status:
 
     Attributes:
         name: Of the gRPC status: "OK".
-        message: Why; "" if it was not said.
+        message: Why; "" if the server gave no reason.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Ended(NamedTuple):
 
 
 def read_trailers(fields: list[Field]) -> Status:
-    """Returns the status that the fields at the end of a reply tell."""
+    """Returns the status that is in the fields at the end of a reply."""
     values = dict(fields)
     if b"grpc-status" not in values:
         return read_head(fields) or Status("UNKNOWN", "the reply ended without a status")

@@ -69,7 +69,7 @@ def heading(workload: Workload, measured: Measured) -> str:
 
 
 def as_json(workload: Workload, measured: Measured, server: str) -> dict[str, object]:
-    """Returns a run with its settings, as json.dumps takes it."""
+    """Returns a run with its settings, for json.dumps."""
     failures = measured.failures
     load = asdict(measured.load)
     return {

@@ -35,14 +35,14 @@ def steps(load: Load, workload: Workload, watch: Watch) -> Iterator[Step]:
     """Measures the closed loop, then the open one at each share of its rate.
 
     Raises:
-        UnexpectedReply: The closed loop had no answer, so there is nothing to take shares of.
+        UnexpectedReply: The closed loop had no answer, so there is no rate to measure shares of.
         ServerUnavailable: The server could not be connected to.
         Interrupted: Ctrl-C or SIGTERM came.
     """
     closed = measure(replace(load, rate=None), workload, watch)
     yield Step(None, closed)
     if not closed.calls_per_s:
-        raise UnexpectedReply("no call was answered, so there is no rate to take shares of")
+        raise UnexpectedReply("no call was answered, so there is no rate to measure shares of")
     for share in SHARES:
         rate = share * closed.calls_per_s
         yield Step(share, measure(replace(load, rate=rate), workload, watch))

@@ -86,7 +86,7 @@ class Tally:
         """Says when the time begins that is measured, and when it ends."""
         self._from_s, self._to_s = from_s, to_s
 
-    def take(self, ended: Sequence[Ended], now_s: float) -> None:
+    def add(self, ended: Sequence[Ended], now_s: float) -> None:
         """Counts calls that are over now."""
         answered = 0
         for started, status, reply in ended:

@@ -21,7 +21,7 @@ class Address(NamedTuple):
 
     Attributes:
         family: Of the socket.
-        sockaddr: As the socket takes it.
+        sockaddr: As socket.connect expects it.
     """
 
     family: int
@@ -41,7 +41,7 @@ class TransportLost(Exception):
 
 
 class Transport:
-    """One connection to a server, on its way or made."""
+    """One connection to a server, made or being made."""
 
     def __init__(self, address: Address, connection: Connection) -> None:
         """Begins to connect.
@@ -63,7 +63,7 @@ class Transport:
 
     @property
     def writing(self) -> bool:
-        """Whether it waits for the socket to take bytes."""
+        """Whether it waits for the socket to accept bytes."""
         return self._connecting or bool(self._unsent)
 
     def start(self, starts: Iterable[float]) -> None:
@@ -77,7 +77,7 @@ class Transport:
             self.write()
 
     def write(self) -> None:
-        """Sends what there is to send, as much as the socket takes.
+        """Sends what there is to send, as much as the socket accepts.
 
         Raises:
             TransportLost: The connection was not made, or the server has closed it.
@@ -99,7 +99,7 @@ class Transport:
         self._unsent = data[sent:]
 
     def read(self) -> list[Ended]:
-        """Takes what has come, and returns the calls that are over.
+        """Reads what has come, and returns the calls that are over.
 
         Raises:
             TransportLost: The server has closed it, or does not speak HTTP/2.

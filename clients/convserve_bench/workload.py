@@ -15,8 +15,8 @@ import numpy as np
 from convserve.address import endpoints
 from convserve.calls import ClassifyOptions, Images
 from convserve.client import Client
-from convserve.command.first_look import FirstLook
-from convserve.command.patient_caller import PatientCaller
+from convserve.command.file_probe import FileProbe
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
 from convserve.model_choice import choose_model
 from convserve.models import ModelInfo
@@ -29,7 +29,7 @@ from convserve_bench.transport import Address
 from convserve_protos import classifier_pb2
 
 _METHOD = b"/convserve.v1.Classifier/Classify"
-#: The largest number that gRPC takes as a timeout has 8 digits.
+#: The largest number that gRPC accepts as a timeout has 8 digits.
 _MOST_TIMEOUT = 99_999_999
 _SUM_WITHIN = 1e-3
 
@@ -62,7 +62,7 @@ def prepare(arguments: argparse.Namespace) -> Workload:
         ConvserveError: The server gave no answer, or a wrong one.
     """
     host, port = _address(arguments.server)
-    with closing(PatientCaller.of(arguments)) as caller:
+    with closing(RetryingCaller.of(arguments)) as caller:
         model = caller.model(
             arguments.model,
             arguments.model_version,
@@ -101,11 +101,11 @@ def _chosen(pictures: str | None, models: Sequence[ModelInfo], version: int | No
     """
     if pictures is None:  # Made for whichever model is asked.
         return choose_model(models, version, lambda _: True, "made-up images")
-    return FirstLook([pictures]).model(models, version)
+    return FileProbe([pictures]).choose_model(models, version)
 
 
 def _check(
-    caller: PatientCaller,
+    caller: RetryingCaller,
     options: ClassifyOptions,
     model: ModelInfo,
     sent: Material,
@@ -120,12 +120,12 @@ def _check(
 
     try:
         answer = caller.ask(ask)
-        troubles = dict(answer.errors)
+        failures = dict(answer.errors)
     except BadImage as error:  # Of the only image of a call.
-        troubles = {0: error}
-    for index, trouble in troubles.items():
+        failures = {0: error}
+    for index, failure in failures.items():
         file = sent.names.get(images[index], "a made-up picture")
-        raise InvalidRequest.of("--pictures", f"{file}: {trouble}") from trouble
+        raise InvalidRequest.of("--pictures", f"{file}: {failure}") from failure
     if answer.labels != model.labels or len(answer) != len(images):
         raise UnexpectedReply(
             f"{len(answer)} answers with labels {answer.labels}; expected {len(images)} with"

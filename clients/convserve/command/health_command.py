@@ -40,7 +40,7 @@ def health(arguments: argparse.Namespace) -> int:
         status = Wait(arguments.wait, arguments.server).out(ask)
     except _NotServing as error:
         status = error.status
-    if arguments.format == "jsonl":
+    if arguments.format != "table":
         # Here, since a health check prints one word.
         import json
 

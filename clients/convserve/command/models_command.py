@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from google.protobuf.json_format import MessageToDict
 
 from convserve.client import Client
+from convserve.command.json_output import json_objects
 from convserve.command.terminal_text import printable
 from convserve.command.waiting import Wait
 from convserve.models import ModelInfo, RefusedVersion
@@ -28,9 +29,10 @@ def models(arguments: argparse.Namespace) -> int:
             return client.models(), client.refused()
 
     found, refused = Wait(arguments.wait, arguments.server).out(ask)
-    if arguments.format == "jsonl":
-        for model in found:
-            print(json.dumps(_model_as_json(model)))
+    if arguments.format != "table":
+        with json_objects(arguments.format) as write:
+            for model in found:
+                write(json.dumps(_model_as_json(model)))
     else:
         _print_columns([_HEAD, *(_model_as_row(model) for model in found)])
     for one in refused:

@@ -1,4 +1,4 @@
-"""What the command line of `convserve` takes, and which module does what it asks for.
+"""The command line of `convserve`, and which module does what it asks for.
 
 A command's module is imported when it runs: `convserve health`, which is run every few seconds,
 pays for nothing that only pictures need.
@@ -20,6 +20,7 @@ from convserve.settings import (
     default_model,
     default_server,
 )
+from convserve_host.arguments import ArgumentParser, add_print_completion
 
 DEFAULT_IN_FLIGHT = 16
 
@@ -27,9 +28,9 @@ DEFAULT_IN_FLIGHT = 16
 _Commands = argparse._SubParsersAction
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser; what it parses has `run`, which takes it and returns the exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> ArgumentParser:
+    """Returns the parser; what it parses has `run`, which returns the exit status for it."""
+    parser = ArgumentParser(
         prog="convserve",
         description="Asks a Convserve server what is in pictures.",
         epilog=_examples(
@@ -37,7 +38,6 @@ def parser() -> argparse.ArgumentParser:
             "convserve models --server gpu1:50051 --format jsonl",
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         *("-V", "--version"),
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         nargs=0,
         help="show program's version number and exit",
     )
+    add_print_completion(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_classify(commands)
     _add_evaluate(commands)
@@ -91,14 +92,14 @@ def _bench(arguments: argparse.Namespace) -> int:
     return bench(arguments)
 
 
-def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_classify(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "classify",
         _classify,
-        "Says what is on each picture, in the order in which they are named. Of a folder all JPEGs"
-        " are taken, and those in its folders; for a model of digits or pixels PNGs as"
-        " well. A file that cannot be used is told in its row, and the others are answered."
+        "Says what is on each picture, in the order in which they are named. A folder gives all its"
+        " JPEGs, and those of its folders; for a model of digits or pixels PNGs as"
+        " well. The row of a file that cannot be used says why; the others are answered."
         " Photographs go to the server as they are, and so do pictures for a model of pixels, which"
         " must have its size. Digits are centred here as MNIST's are; a file that is named may be"
         " any that Pillow reads, dark on light or light on dark.",
@@ -126,7 +127,7 @@ def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(server, "to be there and to have the model, and to be back after an outage")
 
 
-def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_evaluate(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "evaluate",
@@ -158,7 +159,7 @@ def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(server, "to be there and to have the model, and to be back after an outage")
 
 
-def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_models(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "models",
@@ -171,7 +172,7 @@ def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(_server(command), "to be there")
 
 
-def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_health(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "health",
@@ -198,7 +199,7 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(_server(command), "to be there and serving")
 
 
-def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_bench(commands: _Commands[ArgumentParser]) -> None:
     # Its own package, which the library knows nothing of.
     from convserve_bench import options as bench_options
 
@@ -211,25 +212,24 @@ def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _command(
-    commands: _Commands[argparse.ArgumentParser],
+    commands: _Commands[ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     description: str,
     *examples: str,
-) -> argparse.ArgumentParser:
+) -> ArgumentParser:
     command = commands.add_parser(
         name,
         help=description.split(":")[0].split(".")[0],
         description=textwrap.fill(description, 80),
         epilog=_examples(*examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     command.set_defaults(run=run)
     return command
 
 
-def _model(command: argparse.ArgumentParser) -> None:
+def _model(command: ArgumentParser) -> None:
     group = command.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -247,13 +247,13 @@ def _model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _output(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _output(command: ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("output")
     group.add_argument(
         "--format",
-        choices=("table", "jsonl"),
+        choices=("table", "jsonl", "json"),
         default="table",
-        help="jsonl prints one JSON object a line [default: %(default)s]",
+        help="jsonl prints one JSON object a line, json one JSON document [default: %(default)s]",
     )
     return group
 
@@ -267,9 +267,7 @@ def _progress(output: argparse._ArgumentGroup, default: str) -> None:
     )
 
 
-def _server(
-    command: argparse.ArgumentParser, *, positional: bool = False
-) -> argparse._ArgumentGroup:
+def _server(command: ArgumentParser, *, positional: bool = False) -> argparse._ArgumentGroup:
     group = command.add_argument_group("server")
     address = group.add_mutually_exclusive_group()
     address.add_argument(
@@ -324,7 +322,7 @@ def _wait(server: argparse._ArgumentGroup, until: str) -> None:
 
 
 class _Server(argparse.Action):
-    """Takes an argument for the value of --server."""
+    """Stores an argument as the value of --server."""
 
     def __call__(
         self,

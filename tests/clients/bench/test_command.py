@@ -166,10 +166,12 @@ def test_sweep_prints_a_row_for_each_rate_and_draws_them(
         assert image.width > 800
 
 
-def test_sweep_as_lines_of_json(server: ScriptedServer, capsys: Capture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_sweep_as_json(server: ScriptedServer, capsys: Capture, tmp_path: Path, form: str) -> None:
     file = tmp_path / "latency.svg"
-    assert bench(server.address, "--sweep", "--plot", str(file), "--format", "jsonl") == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert bench(server.address, "--sweep", "--plot", str(file), "--format", form) == 0
+    out = capsys.readouterr().out
+    found = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
     assert [each["share"] for each in found] == [None, 0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95]
     assert [each["loop"] for each in found] == ["closed", *["open"] * 7]
     assert file.read_text().startswith("<?xml")
@@ -212,17 +214,35 @@ def test_interrupt_before_anything_was_measured_prints_nothing(server: ScriptedS
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--callers", "0"], "argument --callers: was '0'; an integer of 1 to 10000 is taken"),
-        (["--connections", "x"], "argument --connections: was 'x'; an integer of 1 to 256"),
-        (["--images", "4097"], "argument --images: was '4097'"),
-        (["--rate", "nan"], "argument --rate: was 'nan'; calls a second above 0"),
-        (["--rate", "0"], "argument --rate: was '0'"),
-        (["--seconds", "0"], "argument --seconds: was '0'; seconds above 0"),
-        (["--warm-up", "-1"], "argument --warm-up: was '-1'; seconds of 0 to 3600"),
-        (["--timeout", "0"], "argument --timeout: was '0'"),
-        (["--plot", "a.gif", "--sweep"], "argument --plot: was 'a.gif'; a name that ends in"),
-        (["--plot", "a.png"], "argument --plot: was 'a.png'; taken with --sweep"),
-        (["--sweep", "--rate", "5"], "argument --rate: was 5; --sweep chooses its rates itself"),
+        (["--callers", "0"], "argument --callers: expected an integer of 1 to 10000, got '0'"),
+        (
+            ["--connections", "x"],
+            "argument --connections: expected an integer of 1 to 256, got 'x'",
+        ),
+        (["--images", "4097"], "argument --images: expected an integer of 1 to 4096, got '4097'"),
+        (
+            ["--rate", "nan"],
+            "argument --rate: expected calls a second above 0, at most 1000000, got 'nan'",
+        ),
+        (
+            ["--rate", "0"],
+            "argument --rate: expected calls a second above 0, at most 1000000, got '0'",
+        ),
+        (
+            ["--seconds", "0"],
+            "argument --seconds: expected seconds above 0, at most 86400, got '0'",
+        ),
+        (["--warm-up", "-1"], "argument --warm-up: expected seconds of 0 to 3600, got '-1'"),
+        (["--timeout", "0"], "argument --timeout: expected seconds above 0, got '0'"),
+        (
+            ["--plot", "a.gif", "--sweep"],
+            "argument --plot: expected a name that ends in .png or .svg, got 'a.gif'",
+        ),
+        (
+            ["--plot", "a.png"],
+            "argument --plot: expected --sweep beside it, got 'a.png' alone",
+        ),
+        (["--sweep", "--rate", "5"], "argument --rate: expected none beside --sweep, got 5"),
         (["--pixels", "--pictures", "."], "not allowed with argument --pixels"),
     ],
 )

@@ -16,8 +16,8 @@ def tally_of(latencies_s: list[float], failed: int = 0) -> Tally:
 
 def add(tally: Tally, latencies_s: list[float], failed: int = 0) -> None:
     for latency_s in latencies_s:
-        tally.take([Ended(1.0, OK, b"")], 1.0 + latency_s)
-    tally.take([Ended(1.0, Status("INTERNAL"), b"")] * failed, 2.0)
+        tally.add([Ended(1.0, OK, b"")], 1.0 + latency_s)
+    tally.add([Ended(1.0, Status("INTERNAL"), b"")] * failed, 2.0)
     tally.flush()
 
 

@@ -103,6 +103,21 @@ def test_classify_top_k_prints_a_line_for_each_class(
 
 
 @pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("names", [["one.png"], ["one.png", "blank.png"]], ids=["one", "two"])
+def test_classify_json_is_one_document_of_the_same_objects(
+    capsys: Capture, names: list[str]
+) -> None:
+    main(["classify", "--format", "json", *names])
+    found = json.loads(capsys.readouterr().out)
+    assert [each["file"] for each in found] == names
+    main(["classify", "--format", "jsonl", *names])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for each in (*found, *lines):
+        each.pop("timings_us", None)
+    assert found == lines
+
+
+@pytest.mark.usefixtures("pictures")
 def test_classify_jsonl_is_an_object_a_line(capsys: Capture) -> None:
     arguments = ["classify", "--format", "jsonl", "--top-k", "2", "one.png", "blank.png"]
     assert main(arguments) == 1

@@ -196,7 +196,7 @@ def test_named_pipe_is_read_to_its_end(tmp_path: Path, capsys: Capture) -> None:
     [
         (["--model", "cats"], "model cats is not loaded; there is cats-dogs/1"),
         (["--version", "2"], "model cats-dogs/2 is not loaded; there is cats-dogs/1"),
-        (["--show"], "--show: draws digits, and cats-dogs is no model of digits"),
+        (["--show"], "--show: expected a model of digits, got cats-dogs"),
     ],
 )
 @pytest.mark.usefixtures("photos")

@@ -73,10 +73,11 @@ def test_table_says_how_many_are_right_and_what_the_others_were_taken_for(
     ]
 
 
-def test_jsonl_is_one_object_with_all_counts(capsys: Capture) -> None:
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_json_is_one_object_with_all_counts(capsys: Capture, form: str) -> None:
     write("7", 7, 7, 1, 1, 9)
     write("0", 0)
-    assert main(["evaluate", "set", "--format", "jsonl"]) == 0
+    assert main(["evaluate", "set", "--format", form]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert found.pop("seconds") > 0
@@ -214,29 +215,29 @@ def plain_file() -> None:
     Path("set").write_bytes(b"picture")
 
 
-TAKEN = (
-    "; a folder for each class is taken, set/CLASS/*.jpg, or MNIST's t10k-images-idx3-ubyte and"
+EXPECTED = (
+    "set: expected a folder for each class, set/CLASS/*.jpg, or MNIST's t10k-images-idx3-ubyte and"
     " t10k-labels-idx1-ubyte"
 )
 
 
 @pytest.mark.parametrize(
-    ("make", "status", "said"),
+    ("make", "status", "got"),
     [
-        (lambda: None, 2, "set is not there"),
-        (plain_file, 1, "set is no folder"),
-        (empty, 1, "set is empty"),
-        (loose_file, 1, "set has no labelled pictures"),
-        (hidden_folder, 1, "set has no labelled pictures"),
+        (lambda: None, 2, "nothing"),
+        (plain_file, 1, "a file"),
+        (empty, 1, "an empty folder"),
+        (loose_file, 1, "no labelled pictures"),
+        (hidden_folder, 1, "no labelled pictures"),
     ],
 )
-def test_folder_of_neither_layout_is_one_line_that_says_what_is_taken(
-    server: ScriptedServer, capsys: Capture, make: object, status: int, said: str
+def test_folder_of_neither_layout_is_one_line_that_says_what_was_expected(
+    server: ScriptedServer, capsys: Capture, make: object, status: int, got: str
 ) -> None:
     assert callable(make)
     make()
     assert main(["evaluate", "set"]) == status
-    assert capsys.readouterr() == ("", f"convserve: {said}{TAKEN}\n")
+    assert capsys.readouterr() == ("", f"convserve: {EXPECTED}, got {got}\n")
     assert server.lists == 0
 
 
@@ -249,7 +250,7 @@ def test_folder_that_is_no_label_is_named_with_the_labels(
     labels = ", ".join(str(digit) for digit in range(10))
     assert capsys.readouterr() == (
         "",
-        f"convserve: set/cat is no label of ten; its labels are {labels}\n",
+        f"convserve: set/cat: expected a label of model ten ({labels}), got cat\n",
     )
     assert server.requests == []
 

@@ -183,8 +183,8 @@ def test_model_of_other_pictures_is_refused(
     for file in HELD_OUT:
         (tmp_path / file.name).write_bytes(b"")
     assert said(capsys, tmp_path) == (
-        f"convserve: {tmp_path} holds MNIST's 10,000 held-out digits of 28 x 28 pixels, and"
-        " cats-dogs takes pictures of 150 x 100 x 3"
+        f"convserve: {tmp_path}: expected pictures of 150 x 100 x 3 for model cats-dogs, got"
+        " MNIST's 10,000 held-out digits of 28 x 28 x 1"
     )
 
 
@@ -194,4 +194,7 @@ def test_model_of_other_labels_is_refused(
     del server.models[0].manifest.labels[2:]
     for file in HELD_OUT:
         (tmp_path / file.name).write_bytes(b"")
-    assert said(capsys, tmp_path).endswith("and mnist has no label 2; its labels are 0, 1")
+    assert said(capsys, tmp_path) == (
+        f"convserve: {tmp_path}: expected labels of model mnist (0, 1), got 2 in"
+        " MNIST's 10,000 held-out digits of 28 x 28 x 1"
+    )

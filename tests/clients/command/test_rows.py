@@ -5,7 +5,7 @@ import pytest
 
 from convserve import BadImage, Classification, DeadlineExceeded, Timings
 from convserve.command.file_outcomes import Answered, FileOutcome, Trouble
-from convserve.command.json_lines import json_line
+from convserve.command.json_output import json_line
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
 

@@ -1,6 +1,6 @@
-"""A look at the first files that a command is given, where their kind decides which model is meant.
+"""Reads the first files that a command is given, where their kind decides which model is meant.
 
-Which files a folder gives depends on the model, so the look comes before the model is known.
+Which files a folder gives depends on the model, so this comes before the model is known.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _FILES = 16
 _BYTES = 2**20
 
 
-class FirstLook:
+class FileProbe:
     """Finds the model that the files of some paths mean, and keeps what cannot be read twice."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        """Looks at nothing yet.
+        """Reads nothing yet.
 
         Args:
             paths: Files and folders as for picture_paths.find.
@@ -30,7 +30,7 @@ class FirstLook:
         self._paths = paths
         self._read: list[Found] = []
 
-    def model(self, models: Sequence[ModelInfo], version: int | None) -> str:
+    def choose_model(self, models: Sequence[ModelInfo], version: int | None) -> str:
         """Returns the name of the model that is meant, where none is named.
 
         Raises:
@@ -45,7 +45,7 @@ class FirstLook:
             models, version, lambda model: fits_images(model, seen), describe_images(seen)
         )
 
-    def again(self, found: Iterable[Found]) -> Iterator[Found]:
+    def with_contents(self, found: Iterable[Found]) -> Iterator[Found]:
         """Yields files with the contents of those that were read already and cannot be again."""
         read = iter(self._read)
         for each in found:
@@ -64,7 +64,7 @@ class FirstLook:
         return ()
 
     def _all(self, suffixes: tuple[str, ...]) -> Iterator[Found]:
-        for each in self.again(find(self._paths, suffixes)):
+        for each in self.with_contents(find(self._paths, suffixes)):
             if each.endless and each.data is None:
                 (each,) = read_endless([each])
                 self._read.append(each)

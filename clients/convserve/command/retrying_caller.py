@@ -22,7 +22,7 @@ Ask = Callable[[Client, float], T]
 """One call of a client; the number is its timeout in seconds."""
 
 
-class PatientCaller:
+class RetryingCaller:
     """Makes calls in each thread over a connection of that thread.
 
     A server has several workers and a connection stays with one of them.
@@ -48,7 +48,7 @@ class PatientCaller:
         self._closed = threading.Event()
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> PatientCaller:
+    def of(cls, arguments: argparse.Namespace) -> RetryingCaller:
         """Returns the caller for a command's --server, --timeout and --wait."""
         return cls(
             lambda: Client(arguments.server, timeout=arguments.timeout),
@@ -85,7 +85,7 @@ class PatientCaller:
             loaded = client.models(timeout=timeout_s)
             return find_model(loaded, name or choose(loaded), version)
 
-        # A server that does not list its models in time is not there yet, whoever took the call.
+        # A server that does not list its models in time is not there yet, although it was reached.
         absent = (*ABSENT, DeadlineExceeded)
         return self.wait.out(lambda: self._while_busy(find), self._closed, absent)
 
