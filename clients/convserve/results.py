@@ -166,7 +166,7 @@ class Classification(Sequence[Result]):
 
     def _only(self) -> Result:
         if len(self) != 1:
-            raise ValueError(f"{len(self)} images were classified: choose one, as in results[0]")
+            raise ValueError(f"expected one image, got {len(self)}: choose one, as in results[0]")
         return self[0]
 
     def __len__(self) -> int:

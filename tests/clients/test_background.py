@@ -26,9 +26,9 @@ def test_ground_that_is_not_black_warns_once(
 ) -> None:
     client = connect()
     picture = _written(ground, ink)
-    with pytest.warns(UserWarning, match=f"is {ground} of 255, expected near 0") as said:
+    with pytest.warns(UserWarning, match=f"is {ground} of 255, expected near 0") as messages:
         answer = client.classify(picture)
-    assert len(said) == 1
+    assert len(messages) == 1
     assert answer.label == expected_label(picture)
     lists = server.lists
     with warnings.catch_warnings():

@@ -40,14 +40,14 @@ def test_split_loses_nothing_and_keeps_to_the_limits(
 def test_split_of_files_loses_nothing_and_keeps_to_the_limits(
     sizes: list[int], most_images: int, most_bytes: int
 ) -> None:
-    files = [bytes([place]) * size for place, size in enumerate(sizes)]
+    files = [bytes([index]) * size for index, size in enumerate(sizes)]
     limits = Settings(server="a:1", max_images_per_call=most_images, max_bytes_per_call=most_bytes)
     parts = split_images(files, limits)
     assert [file for part in parts for file in part] == files
     for part in parts:
         assert 1 <= len(part) <= most_images
         assert sum(map(len, part)) <= most_bytes or len(part) == 1
-    # No call takes what the one before it had room for.
+    # No call holds what would have fitted into the one before it.
     for part, following in zip(parts, parts[1:], strict=False):
         fuller = [*part, following[0]]
         assert len(fuller) > most_images or sum(map(len, fuller)) > most_bytes

@@ -144,8 +144,8 @@ def test_grpc_error_is_kept_as_the_cause(
 
 def test_refused_fields_are_named(connect: Connect, server: ScriptedServer, digits: Digits) -> None:
     bad = error_details_pb2.BadRequest()
-    bad.field_violations.add(field="pixels.height", description="is 20, mnist takes 28")
-    bad.field_violations.add(field="pixels.width", description="is 21, mnist takes 28")
+    bad.field_violations.add(field="pixels.height", description="expected 28, got 20")
+    bad.field_violations.add(field="pixels.width", description="expected 28, got 21")
 
     def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
         raise Failure(Code.INVALID_ARGUMENT, "wrong size", [bad])
@@ -154,8 +154,8 @@ def test_refused_fields_are_named(connect: Connect, server: ScriptedServer, digi
     with pytest.raises(InvalidRequest) as caught:
         connect().classify(digits[0])
     assert caught.value.violations == (
-        FieldViolation("pixels.height", "is 20, mnist takes 28"),
-        FieldViolation("pixels.width", "is 21, mnist takes 28"),
+        FieldViolation("pixels.height", "expected 28, got 20"),
+        FieldViolation("pixels.width", "expected 28, got 21"),
     )
 
 
@@ -177,7 +177,7 @@ def test_details_that_are_wrong_do_not_hide_the_error(
         connect().classify(digits[0])
 
 
-def test_message_over_the_limit_of_the_server_is_told(connect: Connect) -> None:
+def test_message_over_the_limit_of_the_server_is_too_large(connect: Connect) -> None:
     too_large = np.zeros((3, 1300, 1300, 3), np.uint8)
     with pytest.raises(MessageTooLarge, match=r"larger than max \(5070\d\d\d vs\. 4194304\)"):
         connect().classify(too_large)

@@ -106,7 +106,7 @@ def test_single_image_answers_directly_and_several_do_not() -> None:
     assert (single.label, single.top(1)[0].label) == ("dog", "dog")
     assert repr(single[0]) == "<Result 'dog' 0.7000>"
     for read_answer in (lambda: read(CATS).label, lambda: read(CATS).probability):
-        with pytest.raises(ValueError, match="3 images were classified: take one"):
+        with pytest.raises(ValueError, match="expected one image, got 3: choose one"):
             read_answer()
 
 

@@ -113,7 +113,7 @@ def test_server_alone_needs_no_tensorflow(wheel: Path, tmp_path: Path, models: P
 
 
 def test_load_generator_without_its_extra_says_what_to_install(client_python: Path) -> None:
-    command = [client_python.parent / "convserve", "bench", "localhost:1"]
+    command = [str(client_python.parent / "convserve"), "bench", "localhost:1"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (

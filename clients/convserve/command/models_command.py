@@ -28,7 +28,7 @@ def models(arguments: argparse.Namespace) -> int:
         with Client(arguments.server, timeout=arguments.timeout) as client:
             return client.models(), client.refused()
 
-    found, refused = Wait(arguments.wait, arguments.server).out(ask)
+    found, refused = Wait(arguments.wait, arguments.server).call(ask)
     if arguments.format != "table":
         with json_objects(arguments.format) as write:
             for model in found:

@@ -62,7 +62,7 @@ class RetryingCaller:
         Raises:
             ConvserveError: What the call raised last.
         """
-        return self.wait.out(lambda: self._while_busy(call), self._closed)
+        return self.wait.call(lambda: self._while_busy(call), self._closed)
 
     def model(
         self,
@@ -87,7 +87,7 @@ class RetryingCaller:
 
         # A server that does not list its models in time is not there yet, although it was reached.
         absent = (*ABSENT, DeadlineExceeded)
-        return self.wait.out(lambda: self._while_busy(find), self._closed, absent)
+        return self.wait.call(lambda: self._while_busy(find), self._closed, absent)
 
     def close(self) -> None:
         """Closes the connections; calls under way in other threads end soon."""

@@ -54,7 +54,7 @@ class Wait:
         self._lock = threading.Lock()
         self._seen_s: dict[str, float] = {}
 
-    def out(
+    def call(
         self,
         ask: Callable[[], T],
         stopped: threading.Event | None = None,

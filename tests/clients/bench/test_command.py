@@ -44,7 +44,7 @@ def bench(*arguments: str) -> int:
     return main(["bench", *arguments, *SHORT])
 
 
-def told(capsys: Capture) -> dict[str, Any]:
+def result_of(capsys: Capture) -> dict[str, Any]:
     (line,) = capsys.readouterr().out.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
@@ -53,7 +53,7 @@ def told(capsys: Capture) -> dict[str, Any]:
 @pytest.mark.parametrize("rate", [[], ["--rate", "100"]], ids=["closed", "open"])
 def test_real_server_answers_every_call(real: str, capsys: Capture, rate: list[str]) -> None:
     assert bench(real, "--model", "mnist", "--images", "3", "--format", "jsonl", *rate) == 0
-    found = told(capsys)
+    found = result_of(capsys)
     assert (found["model"], found["images"], found["callers"]) == ("mnist/1", 3, 4)
     assert found["loop"] == ("open" if rate else "closed")
     assert (found["failed"], found["errors"], found["connections_lost"]) == (0, {}, 0)
@@ -78,7 +78,7 @@ def test_photographs_are_sent_as_asked(
     (tmp_path / "blue.jpg").write_bytes(jpeg_of("blue"))
     flags = {"files": ["--pictures", str(tmp_path)], "pixels": ["--pixels"]}.get(what, [])
     assert bench(real, "--model", "colours", "--images", "3", "--format", "jsonl", *flags) == 0
-    found = told(capsys)
+    found = result_of(capsys)
     assert found["failed"] == 0
     assert found["answered"] > 0
     # The server decodes files, and no pixels. Three files of two are one of them twice.
@@ -94,7 +94,7 @@ def test_photographs_are_sent_as_asked(
 def test_requests_larger_than_the_first_window_arrive(real: str, capsys: Capture) -> None:
     # 8 images of 67,500 bytes: more than eight times what may be sent before the server says so.
     assert bench(real, "--model", "colours", "--images", "8", "--pixels", "--format", "jsonl") == 0
-    found = told(capsys)
+    found = result_of(capsys)
     assert found["answered"] > 0
     assert found["failed"] == 0
 
@@ -106,7 +106,7 @@ def test_errors_of_the_real_server_are_counted(real: str, capsys: Capture) -> No
     assert "9" in capsys.readouterr().err
 
 
-def test_model_that_goes_away_is_told_once_by_its_status(
+def test_model_that_goes_away_is_reported_once_by_its_status(
     server: ScriptedServer, capsys: Capture
 ) -> None:
     def gone(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
@@ -212,7 +212,7 @@ def test_interrupt_before_anything_was_measured_prints_nothing(server: ScriptedS
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--callers", "0"], "argument --callers: expected an integer of 1 to 10000, got '0'"),
         (
@@ -247,14 +247,14 @@ def test_interrupt_before_anything_was_measured_prints_nothing(server: ScriptedS
     ],
 )
 def test_bad_options_are_refused_before_any_call(
-    server: ScriptedServer, capsys: Capture, flags: list[str], said: str
+    server: ScriptedServer, capsys: Capture, flags: list[str], message: str
 ) -> None:
     try:
         status = main(["bench", server.address, *flags])
     except SystemExit as exit_:
         status = int(str(exit_.code))
     assert status == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
     assert server.lists == 0
 
 
@@ -272,7 +272,7 @@ def test_server_is_named_as_in_the_other_commands_or_as_the_first_argument(
 ) -> None:
     monkeypatch.setenv("CONVSERVE_SERVER", "127.0.0.1:1")
     assert bench(*how, server.address, "--format", "jsonl") == 0
-    assert told(capsys)["server"] == server.address
+    assert result_of(capsys)["server"] == server.address
 
 
 def test_server_that_is_named_twice_is_wrong_usage(capsys: Capture) -> None:
@@ -294,7 +294,7 @@ def test_model_of_photographs_is_meant_by_a_folder_of_jpegs(
     server.models = [model("shoes", kind=pixels), model("ten", kind=photo)]
     (tmp_path / "a.jpg").write_bytes(jpeg_of("red"))
     assert bench(server.address, "--pictures", str(tmp_path), "--format", "jsonl") == 0
-    assert told(capsys)["model"] == "ten/1"
+    assert result_of(capsys)["model"] == "ten/1"
 
 
 def test_nobody_there_is_one_line(capsys: Capture) -> None:

@@ -115,7 +115,7 @@ def check_everything(pieces: list[bytes]) -> None:
 
 
 def test_frames_come_byte_by_byte() -> None:
-    check_everything([EVERYTHING[place : place + 1] for place in range(len(EVERYTHING))])
+    check_everything([EVERYTHING[index : index + 1] for index in range(len(EVERYTHING))])
 
 
 @given(st.sets(st.integers(1, len(EVERYTHING) - 1)))
@@ -139,7 +139,7 @@ def test_call_is_headers_and_one_message() -> None:
     assert connection.capacity == 99
 
 
-def test_server_table_that_shrinks_is_told_the_fields_again() -> None:
+def test_server_table_that_shrinks_gets_the_fields_again() -> None:
     connection = connected()
     connection.start([1.0])
     connection.feed(frames.settings({frames.HEADER_TABLE_SIZE: 0}))
@@ -198,7 +198,7 @@ def test_closed_window_of_the_connection_holds_later_calls() -> None:
     assert sum(lengths) + sum(rest) == calls * len(MESSAGE)
 
 
-def test_frames_are_no_larger_than_the_server_takes() -> None:
+def test_frames_are_no_larger_than_the_server_accepts() -> None:
     connection = connected({frames.MAX_FRAME_SIZE: 20_000}, bytes(50_000))
     connection.start([1.0])
     sizes = [len(each[3]) for each in take(connection) if each[0] == frames.DATA]

@@ -126,7 +126,7 @@ def test_calls_due_in_a_stall_wait_as_long_as_it_lasts(
         assert histogram.percentile(0.5) < histogram.longest_s / 2
 
 
-def test_calls_that_are_due_and_never_sent_are_told(server: ScriptedServer) -> None:
+def test_calls_that_are_due_and_never_sent_are_reported(server: ScriptedServer) -> None:
     stalled = threading.Event()
     server.answer = lambda request: answer(request) if stalled.wait(PATIENCE_S) else answer(request)
 
@@ -186,7 +186,7 @@ def test_call_without_an_answer_ends_at_its_timeout(server: ScriptedServer) -> N
     _, tally = run(server.address, settings(seconds=0.2, timeout_s=0.3))
     assert set(tally.failures.counts) == {"DEADLINE_EXCEEDED"}
     assert tally.failures.messages["DEADLINE_EXCEEDED"] == "no answer within 0.3 s"
-    # The server is told that nobody waits any more.
+    # The server learns that nobody waits any more.
     for _ in range(4):
         assert server.abandoned.acquire(timeout=PATIENCE_S)
     held.set()
@@ -237,10 +237,10 @@ class RawServer:
     """Speaks just enough HTTP/2 to do what no real server does on request.
 
     Args:
-        leave_after: Calls that each connection takes; the server leaves at the next one.
+        leave_after: Calls that each connection accepts; the server leaves at the next one.
         most: Streams at one time.
-        leave: Sends what the server does then; given the socket, the last stream that was taken,
-            and the one that was not.
+        leave: Sends what the server does then; given the socket, the last stream that was
+            processed, and the one that was not.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class RawServer:
     ) -> None:
         self.connections = 0
         self.most_open = 0
-        self.taken = 0
+        self.processed = 0
         self._leave_after, self._most, self._leave = leave_after, most, leave
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -291,7 +291,7 @@ class RawServer:
                     self._leave(connection, streams[-1], stream)
                 if kind != frames.DATA or stream not in streams or not flags & frames.END_STREAM:
                     continue
-                self.taken += 1
+                self.processed += 1
                 reply = answer(classifier_pb2.ClassifyRequest.FromString(REQUEST))
                 text = reply.SerializeToString()
                 connection.sendall(
@@ -330,7 +330,7 @@ def test_connection_that_the_server_leaves_is_replaced_without_a_failure(
     assert tally.failures.counts == {}
     assert generator.lost[0] == 0
     # What the server did not take was sent again: nothing is missing, nothing came twice.
-    assert tally.histogram.count == server.taken
+    assert tally.histogram.count == server.processed
     if generator.schedule is not None:
         assert tally.histogram.count + generator.unsent in (74, 75)
     # Callers may wait for a new connection at the end.
@@ -347,7 +347,7 @@ def test_streams_that_are_reset_are_failures() -> None:
         _, tally = run(server.address, LOAD)
     assert set(tally.failures.counts) == {"RESOURCE_EXHAUSTED"}
     assert tally.failures.messages["RESOURCE_EXHAUSTED"] == "the server reset the stream, code 11"
-    assert tally.histogram.count == server.taken
+    assert tally.histogram.count == server.processed
 
 
 def test_connection_with_nonsense_on_it_is_lost() -> None:
@@ -361,7 +361,7 @@ def test_connection_with_nonsense_on_it_is_lost() -> None:
     assert generator.lost[0] >= 2
 
 
-def test_no_more_streams_are_opened_than_the_server_takes() -> None:
+def test_no_more_streams_are_opened_than_the_server_accepts() -> None:
     def never(connection: socket.socket, last: int, stream: int) -> None:
         raise AssertionError
 
@@ -382,4 +382,4 @@ def test_no_more_streams_are_opened_than_the_server_takes() -> None:
         generator_of[0].run()
     assert max(opened) == 3
     assert tally.failures.counts == {}
-    assert tally.histogram.count == server.taken
+    assert tally.histogram.count == server.processed

@@ -11,7 +11,7 @@ SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 
 @given(DURATIONS)
-def test_percentiles_are_numpys_to_the_error_that_is_told(durations: list[float]) -> None:
+def test_percentiles_are_numpys_to_the_stated_error(durations: list[float]) -> None:
     histogram = Histogram()
     histogram.add(durations)
     for share in SHARES:

@@ -21,7 +21,7 @@ def add(tally: Tally, latencies_s: list[float], failed: int = 0) -> None:
     tally.flush()
 
 
-def test_a_line_a_second_tells_of_that_second() -> None:
+def test_a_line_a_second_shows_that_second() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
     tally = tally_of([0.0015] * 100)

@@ -28,12 +28,12 @@ def _server_in_environment(
 
 
 def write(label: str, *answers: int) -> None:
-    """Files of a class, each of which stands for a JPEG and is answered so."""
+    """Files of a class, each in place of a JPEG, answered so."""
     folder = Path("set") / label
     folder.mkdir(parents=True, exist_ok=True)
-    for place, number in enumerate(answers):
+    for index, number in enumerate(answers):
         # The server of these tests answers the sum of the bytes, modulo 10.
-        (folder / f"{place:03}.jpg").write_bytes(bytes([100 + number]) + b"\n" * place)
+        (folder / f"{index:03}.jpg").write_bytes(bytes([100 + number]) + b"\n" * index)
 
 
 def test_folders_are_named_as_labels_however_accents_are_written(
@@ -95,7 +95,7 @@ def test_json_is_one_object_with_all_counts(capsys: Capture, form: str) -> None:
     }
 
 
-def test_file_without_an_answer_is_told_with_its_reason_and_is_exit_1(capsys: Capture) -> None:
+def test_file_without_an_answer_is_named_with_its_reason_and_is_exit_1(capsys: Capture) -> None:
     write("7", 7, 7, 1)
     Path("set/7/001.jpg").write_bytes(BROKEN)
     Path("set/7/009.jpg").symlink_to("nothing")
@@ -113,7 +113,7 @@ def test_file_without_an_answer_is_told_with_its_reason_and_is_exit_1(capsys: Ca
     ]
 
 
-def test_nothing_answered_at_all_is_told_without_an_accuracy(capsys: Capture) -> None:
+def test_nothing_answered_at_all_is_reported_without_an_accuracy(capsys: Capture) -> None:
     write("7", 7)
     Path("set/7/000.jpg").write_bytes(BROKEN)
     assert main(["evaluate", "set"]) == 1
@@ -139,7 +139,7 @@ def test_low_accuracy_fails_only_if_more_was_asked_for(
     assert printed.err == (expected + "\n" if status else "")
 
 
-def test_versions_that_answered_are_all_told(server: ScriptedServer, capsys: Capture) -> None:
+def test_versions_that_answered_are_all_named(server: ScriptedServer, capsys: Capture) -> None:
     def newer_after_ten(
         request: classifier_pb2.ClassifyRequest,
     ) -> classifier_pb2.ClassifyResponse:
@@ -171,7 +171,7 @@ def test_named_model_and_version_are_asked(server: ScriptedServer, capsys: Captu
     )
 
 
-def test_digits_are_centred_and_pngs_taken(server: ScriptedServer, capsys: Capture) -> None:
+def test_digits_are_centred_and_pngs_accepted(server: ScriptedServer, capsys: Capture) -> None:
     server.models = [model("mnist")]
     sheet = np.full((60, 50), 255, np.uint8)
     sheet[10:50, 22:28] = 0
@@ -260,8 +260,8 @@ def test_class_without_pictures_is_named(server: ScriptedServer, capsys: Capture
     Path("set/3").mkdir()
     Path("set/3/drawing.png").write_bytes(b"no JPEG")
     assert main(["evaluate", "set"]) == 1
-    said = "convserve: set/3: no pictures in this folder (.jpg, .jpeg, .jpe, .jfif)\n"
-    assert capsys.readouterr() == ("", said)
+    message = "convserve: set/3: no pictures in this folder (.jpg, .jpeg, .jpe, .jfif)\n"
+    assert capsys.readouterr() == ("", message)
     assert server.requests == []
 
 

@@ -143,8 +143,8 @@ def test_health_of_a_model_is_asked_by_its_name_and_not_by_the_variable(
     monkeypatch.setenv("CONVSERVE_MODEL", "mnist")
     assert main(["health", "--format", "jsonl"]) == 0
     assert main(["health", "--model", "mnist", "--format", "jsonl"]) == 1
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert told == [
+    reported = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert reported == [
         {"service": "", "status": "SERVING"},
         {"service": "mnist", "status": "NOT_SERVING"},
     ]

@@ -11,7 +11,7 @@ from convserve.command.tally import Tally
 
 
 def answered(file: str, label: str, probability: float = 0.75, labels: int = 3) -> FileOutcome:
-    names = (label, *(f"other{place}" for place in range(labels - 1)))
+    names = (label, *(f"other{index}" for index in range(labels - 1)))
     rest = (1 - probability) / (labels - 1)
     return FileOutcome(
         file,
