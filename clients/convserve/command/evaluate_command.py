@@ -150,5 +150,5 @@ def _ask(
 def _missed(accuracy: float | None, least: float | None) -> str | None:
     if least is None or (accuracy is not None and accuracy >= least):
         return None
-    found = "unknown, since nothing was answered" if accuracy is None else f"{accuracy:.4f}"
-    return f"the accuracy is {found}; at least {least:g} was asked for (--min-accuracy)"
+    found = "no answer" if accuracy is None else f"{accuracy:.4f}"
+    return f"--min-accuracy: expected at least {least:g}, got {found}"

@@ -121,10 +121,7 @@ def test_nothing_answered_at_all_is_reported_without_an_accuracy(capsys: Capture
     assert main(["evaluate", "set", "--format", "jsonl", "--min-accuracy", "0"]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out)["accuracy"] is None
-    assert printed.err == (
-        "convserve: the accuracy is unknown, since nothing was answered; at least 0 was asked for"
-        " (--min-accuracy)\n"
-    )
+    assert printed.err == "convserve: --min-accuracy: expected at least 0, got no answer\n"
 
 
 @pytest.mark.parametrize(("least", "status"), [("0.5", 0), ("0.51", 1), ("1", 1), ("0", 0)])
@@ -135,7 +132,7 @@ def test_low_accuracy_fails_only_if_more_was_asked_for(
     assert main(["evaluate", "set", "--min-accuracy", least]) == status
     printed = capsys.readouterr()
     assert "1 of 2 (50.00%)" in printed.out
-    expected = f"convserve: the accuracy is 0.5000; at least {least} was asked for (--min-accuracy)"
+    expected = f"convserve: --min-accuracy: expected at least {least}, got 0.5000"
     assert printed.err == (expected + "\n" if status else "")
 
 
