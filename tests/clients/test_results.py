@@ -60,8 +60,8 @@ def test_results_are_a_sequence() -> None:
 
 def test_top_is_ordered_by_probability() -> None:
     one = read(CATS)[1]
-    assert [guess.label for guess in one.top()] == ["cat", "owl", "dog"]
-    assert [guess.label for guess in one.top(2)] == ["cat", "owl"]
+    assert [score.label for score in one.top()] == ["cat", "owl", "dog"]
+    assert [score.label for score in one.top(2)] == ["cat", "owl"]
     assert one.top(1)[0].probability == one.probability
 
 
@@ -77,7 +77,7 @@ def test_top_k_is_read_by_class() -> None:
     assert found.classes.tolist() == [[1, 0], [0, 2]]
     assert found.indices.tolist() == [1, 0]
     assert [one.label for one in found] == ["dog", "cat"]
-    assert [guess.label for guess in found[1].top()] == ["cat", "owl"]
+    assert [score.label for score in found[1].top()] == ["cat", "owl"]
 
 
 @pytest.mark.parametrize("options", [ALL, TOP_2])
