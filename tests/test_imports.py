@@ -21,7 +21,8 @@ PACKAGES = {
     "lib/convserve_bundle": {"convserve_protos", "convserve_host", "convserve_imaging"},
     "trainer/convserve_trainer": {"convserve_protos", *LIB},
     "server/convserve_server": {"convserve_protos", *LIB},
-    "clients/convserve": {"convserve_protos", *LIB},
+    "clients/convserve": {"convserve_bench", "convserve_protos", *LIB},
+    "clients/convserve_bench": {"convserve", "convserve_protos"},
 }
 OURS = {package.partition("/")[2] for package in PACKAGES}
 
@@ -40,6 +41,8 @@ LIBRARIES = {
     "pygrpc_native": {"server"},
     "uvloop": {"server"},
     "PIL": {"lib", "clients"},
+    "shtab": {"lib"},
+    "hpack": {"clients"},
     "simplejpeg": {"lib"},
     "cykooz_resizer": {"lib"},
 }
@@ -214,7 +217,21 @@ def test_client_library_knows_neither_its_command_nor_the_load_generator() -> No
     package = ROOT / "clients/convserve"
     for file in package.glob("*.py"):
         if file.name not in ("main.py", "__main__.py"):
-            assert not {"command", "bench", "main"} & set(own_imports(file, "convserve")), file.name
+            assert not {"command", "main"} & set(own_imports(file, "convserve")), file.name
+    users = [file for file in package.rglob("*.py") if "convserve_bench" in imports(file)]
+    assert users == [package / "command/options.py"]
+    module = ast.parse(users[0].read_text())
+    assert "convserve_bench" not in ast.dump(ast.Module([*_at_import(module)], []))
+
+
+def _at_import(module: ast.Module) -> Iterator[ast.stmt]:
+    """The statements of a module that run when it is imported."""
+    return (each for each in module.body if not isinstance(each, ast.FunctionDef))
+
+
+def test_only_the_load_generator_needs_its_extra() -> None:
+    users = {file for file in (ROOT / "clients").rglob("*.py") if "hpack" in set(imports(file))}
+    assert users == {ROOT / "clients/convserve_bench/header_blocks.py"}
 
 
 def own_imports(file: Path, package: str) -> Iterator[str]:

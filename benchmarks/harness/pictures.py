@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.command import BenchmarkError, tell
-from convserve.bench.scenes import scene
+from convserve_bench.made_up_photos import made_up_photo
 from convserve_imaging.errors import PictureError
 from convserve_imaging.jpeg import read_header
 from convserve_imaging.photos import decode
@@ -42,7 +42,7 @@ def pictures(folder: Path | None, count: int, seed: int = 0) -> Pictures:
     """
     if folder is None:
         tell("no --photos: decoding made-up scenes")
-        made = tuple(scene(seed * _MOST_SCENES + number) for number in range(count))
+        made = tuple(made_up_photo(seed * _MOST_SCENES + number) for number in range(count))
         return Pictures(made, _about(made, "made-up scenes"))
     if not folder.is_dir():
         raise BenchmarkError(f"--photos: there is no folder {folder}")
