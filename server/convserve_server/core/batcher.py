@@ -171,7 +171,8 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise Unloading(f"{self._name} is being unloaded")
-            refusal = "" if admitted else queue.refusal(request)
+            # Nothing that waits is the most frequent case, and never a reason to refuse.
+            refusal = queue.refusal(request) if queue.waiting and not admitted else ""
             if refusal:
                 raise QueueFull(
                     f"the queue of {self._name} is full: {refusal}",

@@ -7,7 +7,7 @@ from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS, photos, pixel
 from convserve_imaging.digits import centre
 from convserve_server.core.decode_pool import Decode, Pixels
 
-#: What digits and pixels may come as. Pillow reads many more, which is no work for a server.
+#: What digits and pixels may come as. Pillow reads many more formats, which a server should not.
 _FORMATS = ("JPEG", "PNG")
 
 

@@ -114,8 +114,9 @@ class FairQueue(Generic[J]):
             most: parts.
             now: time.monotonic().
 
-        Returns: jobs whose deadline has passed, which are FINISHED and to be told so; and jobs of
-            which parts are taken, each with the first of them; the last is the one before .taken.
+        Returns: jobs whose deadline has passed, which are FINISHED and have yet to be answered; and
+            jobs that give parts, each with the index of the first; the last is the one before
+            Job.taken.
         """
         expired: list[J] = []
         first: dict[J, int] = {}

@@ -31,7 +31,7 @@ class JobState(Enum):
 
 
 class Job(Generic[R]):
-    """Work of one call, in parts (images) that are taken one after the other.
+    """Work of one call, in parts (images) that leave the queue one after the other.
 
     Args:
         count: of parts, at least 1.

@@ -53,4 +53,4 @@ class Permits(Protocol):
         """All that is loaded now."""
 
     def problem(self, entry: str, problem: str) -> None:
-        """An entry of the models folder is not served, or, if empty, is no problem any more."""
+        """An entry of the models folder is not served; empty: it has no problem any more."""

@@ -146,7 +146,7 @@ class _BufferSet:
         """Gather and copy in, run while nobody else does, copy out; see Engine.run."""
         count = sum(len(slice_) for slice_ in images)
         bucket = self._buckets[next(size for size in self.sizes if size >= count)]
-        # Behind the images stands what was there before: those rows are computed for nobody.
+        # Behind the images is what was there before: those rows are computed for nobody.
         np.concatenate(images, out=self._pixels[:count])
         self._memory.copy_in(*self._way_in, count * self._image_bytes)
         with self._running:

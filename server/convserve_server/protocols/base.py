@@ -54,7 +54,7 @@ class Tracker(Protocol):
     """Knows which calls are open."""
 
     def claim(self, call: "Call") -> bool:
-        """Returns whether the call is still open, and closes it: only one caller is told so."""
+        """Returns whether the call is still open, and closes it: True for one caller only."""
 
     def ended(self, call: "Call", *, answered: bool) -> None:
         """The answer to a call that was claimed is with the transport.
@@ -216,7 +216,7 @@ class Stream(ABC):
 
     @abstractmethod
     async def write(self, payload: bytes) -> None:
-        """Sends a message; returns when the client has made room for it.
+        """Sends a message; returns when the client can receive it.
 
         Raises:
             CancelledError: if the client has gone away.

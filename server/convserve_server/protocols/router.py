@@ -57,7 +57,7 @@ class Router:
                     streaming = one.stream(path, streaming)
                 self._streams[path] = streaming, service.failure
         self._unknown_method = self._refuse_unknown, services[0].failure
-        # Each call is taken off once, by whoever answers or cancels it: dict.pop is atomic.
+        # Each call is removed once, by whoever answers or cancels it: dict.pop is atomic.
         self._open: dict[Call, bool] = {}
         # Calls whose answers are on their way to the transport; it may be closed only after them.
         self._answering: set[Call] = set()

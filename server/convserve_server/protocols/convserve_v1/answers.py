@@ -44,7 +44,8 @@ class _Reply:
 
     def begin(self, model: ModelDescription) -> None:
         """See FilesAnswer.begin."""
-        check_top_k(self._top_k, model)
+        if self._top_k is not None:
+            check_top_k(self._top_k, model)
         self._model = model
 
     def finish(self, outcome: Outcome) -> None:
@@ -140,7 +141,9 @@ class PixelsReply(_Reply):
         """See PixelsAnswer.pixels."""
         assert self._request is not None
         images = read_pixels(self._request, model, self._max_images)
-        self.begin(model)
+        if self._top_k is not None:
+            check_top_k(self._top_k, model)
+        self._model = model
         return images
 
     def forget_request(self) -> None:

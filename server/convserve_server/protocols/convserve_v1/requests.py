@@ -38,13 +38,13 @@ def check_id(request: pb.ClassifyRequest) -> None:
         )
 
 
-def check_top_k(top_k: int | None, model: ModelDescription) -> None:
+def check_top_k(top_k: int, model: ModelDescription) -> None:
     """Checks how many classes are asked for.
 
     Raises:
         InvalidRequest: if the model has not so many, or none is asked for.
     """
-    if top_k is not None and not 1 <= top_k <= model.classes:
+    if not 1 <= top_k <= model.classes:
         raise InvalidRequest(
             "top_k", f"expected 1 to {model.classes} for model {model.name}, got {top_k}"
         )

@@ -1,7 +1,7 @@
 """StreamClassify: many requests in flight on one stream, each passed through Classify by itself.
 
 A stream holds a request from when it is read until its answer is written, which is when the client
-has made room for it. While a stream holds as much as it may, nothing more is read from it, and so
+can receive it. While a stream holds as much as it may, nothing more is read from it, and so
 its client waits. How much that is depends on what all streams of the worker hold together: each may
 hold as much as is still free, so that many share the budget without any of them knowing of the
 others, and some is left for the next. A stream that holds nothing may always read one request, so
@@ -146,7 +146,7 @@ class _ClassifyStream:
         self._in_flight: dict[str, Call | None] = {}
         #: Answers that are not written yet, the oldest first.
         self._answers: deque[bytes] = deque()
-        #: Set when there may be something to write, and when there may be room to read.
+        #: Set when there may be something to write, and when more may be read.
         self._answered = asyncio.Event()
         self._written = asyncio.Event()
         self._stopped = False
@@ -173,8 +173,8 @@ class _ClassifyStream:
     async def serve(self) -> int | None:
         """Writes answers until nothing more is read and all that was read is answered.
 
-        Returns: the size of a message that is no StreamClassifyRequest, where one ended the stream:
-            there is no id to answer to.
+        Returns: where a message that is not a StreamClassifyRequest ended the stream, its size: it
+            has no id to answer to.
 
         Raises:
             TimeoutError: if the client reads no answer for patience_s.
