@@ -39,6 +39,7 @@ LIBRARIES = {
     "pygrpc_native": {"server"},
     "uvloop": {"server"},
     "PIL": {"lib", "clients"},
+    "shtab": {"lib"},
     "simplejpeg": {"lib"},
     "cykooz_resizer": {"lib"},
 }
