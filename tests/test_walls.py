@@ -121,14 +121,15 @@ TRAINER = (
 
 
 SERVER = (
-    {"config", "digests", "errors", "logs"},
-    {"setting_sources"},
-    {"front", "host", "models_folder", "outputs", "process"},
-    {"batching", "engines", "settings_check"},
+    {"digests", "errors", "logs"},
+    {"settings"},
+    {"front", "host", "models_folder", "outputs"},
+    {"process"},
+    {"batching", "engines"},
     {"decode"},
     {"repository"},
     {"service"},
-    {"fronts", "supervisor"},
+    {"fronts"},
     {"main", "worker"},
     {"__main__"},
 )

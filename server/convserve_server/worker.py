@@ -1,12 +1,11 @@
 """One process that serves: front, dispatcher, repository. Started and watched by the supervisor.
 
-    python -m convserve_server.worker SETTINGS_AS_JSON PORT PLACE_AS_JSON SOCKET
+    python -m convserve_server.worker SOCKET
 
-PLACE says which of the workers it is; see Place. SOCKET is the number of a stream socket to the
-supervisor; see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
+SOCKET is the number of a stream socket to the supervisor, whose first message is the WorkerSpec;
+see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
 """
 
-import json
 import logging
 import os
 import signal
@@ -14,11 +13,9 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from convserve_server.config import Settings
 from convserve_server.decode.decoding import DecodePool
 from convserve_server.engines.engine import (
     EngineOptions,
@@ -30,16 +27,17 @@ from convserve_server.engines.engine import (
 from convserve_server.engines.session_engine import EngineError
 from convserve_server.front import Front, FrontOptions
 from convserve_server.host.descriptors import limit_reached
+from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
-from convserve_server.host.neighbours import Neighbours
 from convserve_server.logs import configure_logging
 from convserve_server.process.link import SupervisorLink
-from convserve_server.process.messages import CannotStart, Ready, one_line
+from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
 from convserve_server.process.permits import SingleProcess
+from convserve_server.process.worker_spec import WorkerSpec, receive_spec
 from convserve_server.repository import Limits, Loader, Repository
 from convserve_server.service import service
 from convserve_server.service.dispatcher import Dispatcher
-from convserve_server.supervisor import EXIT_CONFIG
+from convserve_server.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +58,7 @@ class Worker:
     """Wires the parts of a worker together.
 
     Args:
-        settings: with sizes chosen; see sizing.py.
+        settings: with sizes chosen; see host/resources.py.
         front: where calls come from.
         load: makes the engine of a model file.
         link: to the supervisor of several workers; None without one.
@@ -74,26 +72,29 @@ class Worker:
         self._link = link
         self._served: frozenset[str] = frozenset()
         self._repository = Repository(
-            Path(settings.models),
+            Path(settings.models.folder),
             load,
             Limits(
-                settings.max_batch,
-                settings.max_queue,
-                settings.max_queue_bytes,
-                settings.max_delay_ms / 1000,
-                settings.max_pixels,
-                settings.max_decoder_bytes,
+                settings.batching.max_batch,
+                settings.batching.max_queue,
+                settings.batching.max_queue_bytes,
+                settings.batching.max_delay_ms / 1000,
+                settings.limits.max_pixels,
+                settings.limits.max_decoder_bytes,
             ),
-            settings.versions,
+            settings.models.versions,
             self._report,
             SingleProcess() if link is None else link,
         )
         if link is not None:
             link.on_change = self._repository.look_now
         self._decoding = DecodePool(
-            settings.decode_threads, settings.max_queue, settings.max_queue_bytes
+            settings.engine.decode_threads,
+            settings.batching.max_queue,
+            settings.batching.max_queue_bytes,
         )
-        methods = service.Service(self._repository, self._decoding, settings.max_images).methods()
+        max_images = settings.limits.max_images
+        methods = service.Service(self._repository, self._decoding, max_images).methods()
         self._dispatcher = Dispatcher(front, methods)
         self._started = False
 
@@ -114,7 +115,7 @@ class Worker:
         self._front.start(self._dispatcher.handle)
         self._started = True
         self._report(frozenset(model.name for model in self._repository.models()))
-        self._repository.watch(self._settings.scan_s)
+        self._repository.watch(self._settings.models.scan_s)
         return True
 
     def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
@@ -138,7 +139,7 @@ class Worker:
             reported = missing
             if not missing and not awaited:
                 return True
-            self._repository.wait_for_news(self._settings.scan_s)
+            self._repository.wait_for_news(self._settings.models.scan_s)
             self._repository.scan()
         return False
 
@@ -151,10 +152,11 @@ class Worker:
 
         Returns: calls that were cut off.
         """
-        end = time.monotonic() + self._settings.grace_s
+        end = time.monotonic() + self._settings.process.grace_s
         self._front.drain()
         # Calls on their way here, from callers who could not know, are still served.
-        lame_duck_s = min(self._settings.lame_duck_s, self._settings.grace_s)
+        process = self._settings.process
+        lame_duck_s = min(process.lame_duck_s, process.grace_s)
         self._dispatcher.wait_quiet(_QUIET_S, lame_duck_s)
         self._dispatcher.drain()
         left = self._dispatcher.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
@@ -198,18 +200,18 @@ def make_front(settings: Settings, port: int) -> Front:
         port: to listen on.
     """
     options = FrontOptions(
-        host=settings.host,
+        host=settings.listen.host,
         port=port,
         methods=service.UNARY_METHODS,
         services=(service.SERVICE,),
-        max_message_bytes=settings.max_message_bytes,
-        max_stream_bytes=settings.max_stream_bytes,
-        keepalive_s=settings.keepalive_s,
-        max_connection_age_s=settings.max_connection_age_s,
+        max_message_bytes=settings.limits.max_message_bytes,
+        max_stream_bytes=settings.limits.max_stream_bytes,
+        keepalive_s=settings.listen.keepalive_s,
+        max_connection_age_s=settings.listen.max_connection_age_s,
         reuse_port=True,
     )
     # Imported when asked for: the other one may not be installed, and costs memory.
-    if settings.front == "native":
+    if settings.listen.front == "native":
         from convserve_server.fronts.native_front import NativeFront
 
         return NativeFront(options)
@@ -218,85 +220,66 @@ def make_front(settings: Settings, port: int) -> Front:
     return GrpcioFront(options)
 
 
-@dataclass(frozen=True)
-class Place:
-    """What a worker is told of itself among the others.
-
-    Attributes:
-        number: of the worker, from 1.
-        engines: descriptor of the file of the engines at work; see neighbours.py.
-        threads: of an engine while those of all other workers are idle.
-        cpus: that all workers are kept on, one each; empty if the system chooses.
-        tight: whether memory is, so that none is kept for later.
-        batch_s: longest batch on the CPU, by the time of a single image.
-    """
-
-    number: int
-    engines: int
-    threads: int
-    cpus: list[int]
-    tight: bool
-    batch_s: float
-
-    def room(self, settings: Settings) -> Room | None:
-        """What an engine may use beyond its own threads; None if there is no more."""
-        if settings.workers == 1 or self.threads <= settings.engine_threads:
-            return None
-        neighbours = Neighbours(self.engines, self.number - 1)
-        return Room(self.threads, frozenset(self.cpus), neighbours)
+def make_room(spec: WorkerSpec) -> Room | None:
+    """What an engine may use beyond its own threads; None if there is no more."""
+    settings = spec.settings
+    if settings.process.workers == 1 or spec.many_threads <= settings.engine.engine_threads:
+        return None
+    activity = EngineActivity(spec.engine_activity, spec.number - 1)
+    return Room(spec.many_threads, frozenset(spec.cpus), activity)
 
 
-def run(settings: Settings, port: int, place: Place, connection: socket.socket) -> int:
+def run(spec: WorkerSpec, connection: socket.socket) -> int:
     """Serve until told to stop.
 
     Args:
-        settings: with sizes chosen.
-        port: to listen on, shared with the other workers.
-        place: of this worker among them.
+        spec: of this worker.
         connection: to the supervisor.
 
     Returns: the exit status.
     """
+    settings = spec.settings
+    grace_s = settings.process.grace_s
     stop = threading.Event()
     # The end of the connection also shows its sudden death.
-    link = SupervisorLink(connection, on_end=lambda: _stop(stop, settings.grace_s))
-    link.start(settings.heartbeat_s)
+    link = SupervisorLink(connection, on_end=lambda: _stop(stop, grace_s))
+    link.start(settings.process.heartbeat_s)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # These reach the whole group; the supervisor decides what they mean.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         check_installation()
-        provider = choose_provider(settings.device)
+        provider = choose_provider(settings.engine.device)
         options = EngineOptions(
-            settings.device,
-            settings.engine_threads,
-            settings.max_batch,
-            place.batch_s,
-            settings.max_device_bytes,
+            settings.engine.device,
+            settings.engine.engine_threads,
+            settings.batching.max_batch,
+            spec.batch_s,
+            settings.engine.max_device_bytes,
         )
-        load = partial(load_engine, options=options, room=place.room(settings))
-        worker = Worker(settings, make_front(settings, port), load, link)
+        load = partial(load_engine, options=options, room=make_room(spec))
+        worker = Worker(settings, make_front(settings, spec.port), load, link)
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:
-        link.tell(CannotStart(one_line(error)))
+        link.send(CannotStart(one_line(error)))
         return EXIT_CONFIG
     except OSError as error:
-        link.tell(CannotStart(one_line(error)))
+        link.send(CannotStart(one_line(error)))
         return 1
     log.info(
         "serving with %s, %d engine threads, queues of up to %d images",
-        provider, settings.engine_threads, settings.max_queue,
+        provider, settings.engine.engine_threads, settings.batching.max_queue,
     )  # fmt: skip
-    if worker.waits_for_models and place.number == 1:
-        log.info("no models in %s yet; waiting for the first", settings.models)
-    if place.tight:
+    if worker.waits_for_models and spec.number == 1:
+        log.info("no models in %s yet; waiting for the first", settings.models.folder)
+    if spec.low_memory:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
-    link.tell(Ready())
+    link.send(Ready())
     stop.wait()
-    log.info("stopping, at most %g s", settings.grace_s)
+    log.info("stopping, at most %g s", grace_s)
     left = worker.stop()
     calls = worker.answered()
     log.log(
@@ -332,10 +315,13 @@ def _watch_descriptors(stop: threading.Event) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    settings = Settings(**json.loads(sys.argv[1]))
-    configure_logging(settings.log_level, settings.log_format)
-    place = Place(**json.loads(sys.argv[3]))
-    status = run(settings, int(sys.argv[2]), place, socket.socket(fileno=int(sys.argv[4])))
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        spec = receive_spec(connection)
+    except (EOFError, OSError):
+        sys.exit(1)
+    configure_logging(spec.settings.log.log_level, spec.settings.log.log_format)
+    status = run(spec, connection)
     logging.shutdown()
     # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.
     os._exit(status)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
-from convserve_server.config import Settings
 from convserve_server.engines.session_engine import Pixels, Probabilities
 from convserve_server.errors import ServeError
 from convserve_server.front import Front, Handler
-from convserve_server.host.sizing import choose_sizes
+from convserve_server.host.resources import plan_resources
 from convserve_server.outputs import probes
+from convserve_server.settings.settings import make_settings
 from convserve_server.worker import Worker, make_front
 from tests.bundles import (
     CLASSES,
@@ -182,7 +182,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
         given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
-        chosen = choose_sizes(Settings(**given), cpus=1)  # type: ignore[arg-type]
+        chosen = plan_resources(make_settings(**given), cpus=1).settings  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_front(chosen, 0))
         worker = Worker(chosen, keeper, lambda _: engine)

@@ -30,7 +30,7 @@ from convserve_server.engines.session_engine import (
     Probabilities,
     SessionEngine,
 )
-from convserve_server.host.neighbours import Neighbours
+from convserve_server.host.engine_activity import EngineActivity
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Room:
     threads: int
     #: Where they may run; empty to leave it to the system.
     cpus: frozenset[int]
-    neighbours: Neighbours
+    neighbours: EngineActivity
 
 
 def check_installation() -> None:
@@ -289,7 +289,7 @@ class DirectEngine(SessionEngine):
         provider: str,
         max_batch: int,
         batch_s: float = EngineOptions.batch_s,
-        neighbours: Neighbours | None = None,
+        neighbours: EngineActivity | None = None,
         widen: Callable[[], Any] = lambda: None,
     ) -> None:
         super().__init__(session, provider, max_batch)

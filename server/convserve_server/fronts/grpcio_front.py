@@ -17,7 +17,6 @@ import grpc.aio
 import uvloop
 from grpc_health.v1 import health_pb2_grpc
 
-from convserve_server.config import address
 from convserve_server.errors import (
     ServeError,
     Unimplemented,
@@ -28,6 +27,7 @@ from convserve_server.errors import (
 )
 from convserve_server.front import MAX_STREAMS, Call, Cancellation, FrontOptions, Handler, Origin
 from convserve_server.fronts import health, reflection, streams
+from convserve_server.host.port import address
 from convserve_server.service import service
 
 _MAX_PENDING = 2**20

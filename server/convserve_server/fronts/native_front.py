@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from convserve_server.config import address
 from convserve_server.errors import PUSHBACK, MessageTooLarge, ServeError, fitting, to_trailers
 from convserve_server.front import (
     MAX_STREAMS,
@@ -32,6 +31,7 @@ from convserve_server.front import (
     Origin,
 )
 from convserve_server.fronts.grpcio_front import ALONE_IN_A_ROW, GrpcioFront
+from convserve_server.host.port import address
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent

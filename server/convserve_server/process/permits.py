@@ -7,10 +7,10 @@ from convserve_server.process.trials import Trials
 
 
 class Permits(Protocol):
-    """What a repository asks and tells about bundles."""
+    """What a repository asks and reports about bundles."""
 
     def ask(self, bundle: Bundle, patience_s: float) -> Verdict:
-        """Whether the bundle may be loaded; waits at most so long while another worker tries it."""
+        """Returns whether a bundle may be loaded; waits at most so long while another tries it."""
 
     def loaded(self, bundle: Bundle) -> None:
         """It is loaded and warm."""

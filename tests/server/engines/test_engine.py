@@ -17,7 +17,7 @@ from convserve_server.engines.bound_engine import BoundEngine
 from convserve_server.engines.device_memory import HostMemory
 from convserve_server.engines.engine import DirectEngine, Engine, EngineOptions, Room, load_engine
 from convserve_server.engines.session_engine import CPU, EngineError, Pixels
-from convserve_server.host.neighbours import Neighbours, create
+from convserve_server.host.engine_activity import EngineActivity, create
 from convserve_trainer.export import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.fronts.test_conformance import until
@@ -83,7 +83,7 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
     clock = [0.0]
     monkeypatch.setattr("convserve_server.engines.batch_sizes.time.perf_counter", lambda: clock[0])
     engines = create(2)
-    mine, others = Neighbours(engines, 0), Neighbours(engines, 1)
+    mine, others = EngineActivity(engines, 0), EngineActivity(engines, 1)
     narrow, wide = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
     engine = DirectEngine(narrow, CPU, 8, neighbours=mine, widen=lambda: wide)
     engine.warm_up()
@@ -102,10 +102,10 @@ def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
     engines = create(2)
-    engine = DirectEngine(session, CPU, 8, neighbours=Neighbours(engines, 0))
+    engine = DirectEngine(session, CPU, 8, neighbours=EngineActivity(engines, 0))
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
-    assert Neighbours(engines, 1).begin()
+    assert EngineActivity(engines, 1).begin()
 
 
 def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
@@ -115,7 +115,7 @@ def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        room = Room(2, frozenset(cpus), Neighbours(engines, 0))
+        room = Room(2, frozenset(cpus), EngineActivity(engines, 0))
         engine = load_engine(file, EngineOptions("cpu", 1, 8), room)
         assert isinstance(engine, DirectEngine)
         wide = engine._widen()
