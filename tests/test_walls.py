@@ -121,7 +121,7 @@ TRAINER = (
 
 
 SERVER = (
-    {"digests", "errors", "logs"},
+    {"digests", "errors", "logs", "security"},
     {"settings"},
     {"front", "host", "models_folder", "outputs"},
     {"process"},
