@@ -158,11 +158,11 @@ def test_engine_at_work_alone_has_all_cpus_up_to_eight_unless_a_user_chose(
 
 
 @pytest.mark.parametrize(
-    ("workers", "engine_threads", "threads", "has_room"),
+    ("workers", "engine_threads", "threads", "has_more"),
     [(2, 1, 2, True), (1, 2, 2, False), (2, 3, 3, False), (4, 1, 8, True)],
 )
-def test_worker_has_room_for_more_threads_only_beside_others(
-    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_room: bool
+def test_worker_may_use_more_threads_only_beside_others(
+    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_more: bool
 ) -> None:
     spec = WorkerSpec(
         number=workers,
@@ -175,7 +175,7 @@ def test_worker_has_room_for_more_threads_only_beside_others(
         engine_activity=create(workers),
     )
     room = make_room(spec)
-    assert (room is not None) == has_room
+    assert (room is not None) == has_more
     if room is not None:
         assert (room.threads, room.cpus) == (threads, frozenset(range(workers)))
         assert room.neighbours.begin()
@@ -233,7 +233,7 @@ def test_with_the_cuda_package_workers_are_few_if_one_model_may_use_cuda(
         ({"pin": "off"}, 2, [0, 1], []),
         ({"workers": 1}, 2, [0, 1], []),
         ({"engine_threads": 2}, 2, [0, 1], []),
-        # A quota of two CPUs on a machine with four: others would take the same two.
+        # A quota of two CPUs on a machine with four: others would use the same two.
         ({}, 2, [0, 1, 2, 3], []),
         ({}, 1.5, [0, 1], []),
         # A system that does not say which CPUs there are.

@@ -76,15 +76,15 @@ def test_check_prints_and_ends(
 ) -> None:
     monkeypatch.setenv("CONVSERVE_MAX_BACH", "3")
     arguments = ["--models", str(tmp_path), "--check"]
-    said = (
+    unknown = (
         "convserve-serve: the variable CONVSERVE_MAX_BACH (did you mean CONVSERVE_MAX_BATCH?) "
         "is not a setting and changes nothing\n"
     )
     assert main(arguments) == 0
     text, problems = capsys.readouterr()
     assert text.splitlines()[0].split() == ["setting", "value", "from"]
-    assert problems == said
+    assert problems == unknown
     assert main([*arguments, "--format", "json"]) == 0
     text, problems = capsys.readouterr()
     assert json.loads(text)["settings"]["models"]["models"]["value"] == str(tmp_path)
-    assert problems == said
+    assert problems == unknown

@@ -72,7 +72,7 @@ def test_settings_may_stand_in_the_tables_of_their_sections(tmp_path: Path) -> N
             if one.section == section and one.low is not None:
                 values[name] = one.type(one.high)
                 lines.append(f"{one.attribute} = {values[name]}")
-    # The table [models] was opened first; what belongs to it stands there.
+    # The table [models] was opened first: what belongs to it comes there.
     models = [name for name in values if SETTINGS[name].section == "models" and name != "models"]
     lines = [line for line in lines if line.partition(" ")[0] not in models]
     lines[2:2] = [f"{name} = {values[name]}" for name in models]
