@@ -44,7 +44,10 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "examples/README.md",
-    *(f"docs/{name}.md" for name in ("training", "lecture", "photographs", "errors", "deploy")),
+    *(
+        f"docs/{name}.md"
+        for name in ("training", "lecture", "photographs", "errors", "deploy", "extending")
+    ),
 ]
 BLOCK_S = 600.0
 """A training takes ten seconds, and on a machine of many tests at once minutes."""

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
 from convserve_server.process.supervisor import supervise
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.sources import Loaded, load
+from convserve_server.transports.choice import choose_front, exposure
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""One process that serves: front, dispatcher, repository. Started and watched by the supervisor.
+"""One process that serves: transports, protocols, core. Started and watched by the supervisor.
 
     python -m convserve_server.worker SOCKET
 
@@ -13,31 +13,39 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from convserve_server.decode.decoding import DecodePool
-from convserve_server.engines.engine import (
+from convserve_server.core.classifier import Classifier
+from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.folder_loader import FolderLoader, Load
+from convserve_server.core.repository import ModelLimits, Repository
+from convserve_server.engines.base import EngineError, LoadedModel
+from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.cpu import ThreadAllowance
+from convserve_server.engines.loader import (
     EngineOptions,
-    Room,
     check_installation,
     choose_provider,
     load_engine,
 )
-from convserve_server.engines.session_engine import EngineError
-from convserve_server.front import Front, FrontOptions
 from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
 from convserve_server.logs import configure_logging
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
-from convserve_server.process.permits import SingleProcess
+from convserve_server.process.single_process import SingleProcess
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
-from convserve_server.repository import Limits, Loader, Repository
-from convserve_server.service import service
-from convserve_server.service.dispatcher import Dispatcher
+from convserve_server.protocols.base import Interceptor, Service
+from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
+from convserve_server.protocols.health import Health
+from convserve_server.protocols.reflection import make_reflection
+from convserve_server.protocols.router import Router
 from convserve_server.settings.settings import Settings
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+from convserve_server.transports.base import Transport, TransportOptions
 
 log = logging.getLogger(__name__)
 
@@ -59,44 +67,68 @@ class Worker:
 
     Args:
         settings: with sizes chosen; see host/resources.py.
-        front: where calls come from.
-        load: makes the engine of a model file.
+        transports: where calls come from; several serve at once.
+        load: makes a model of its name and file.
         link: to the supervisor of several workers; None without one.
+        services: beside ours, health and reflection; each is given the core.
+        interceptors: wrap the handlers of all methods; the first is the outermost.
+        observer: of the core.
     """
 
     def __init__(
-        self, settings: Settings, front: Front, load: Loader, link: SupervisorLink | None = None
+        self,
+        settings: Settings,
+        transports: Sequence[Transport],
+        load: Load,
+        link: SupervisorLink | None = None,
+        services: Sequence[Callable[[Classifier], Service]] = (),
+        interceptors: Sequence[Interceptor] = (),
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._settings = settings
-        self._front = front
+        self._transports = transports
         self._link = link
         self._served: frozenset[str] = frozenset()
-        self._repository = Repository(
-            Path(settings.models.folder),
-            load,
-            Limits(
-                settings.batching.max_batch,
-                settings.batching.max_queue,
-                settings.batching.max_queue_bytes,
-                settings.batching.max_delay_ms / 1000,
-                settings.limits.max_pixels,
-                settings.limits.max_decoder_bytes,
-            ),
-            settings.models.versions,
-            self._report,
-            SingleProcess() if link is None else link,
+        permits = SingleProcess() if link is None else link
+        self.repository = Repository(self._limits, permits, self._report, observer)
+        self.loader = FolderLoader(
+            Path(settings.models.folder), load, self.repository, permits, settings.models.versions
         )
         if link is not None:
-            link.on_change = self._repository.look_now
+            link.on_change = self.loader.scan_now
         self._decoding = DecodePool(
             settings.engine.decode_threads,
             settings.batching.max_queue,
             settings.batching.max_queue_bytes,
+            observer=observer,
         )
-        max_images = settings.limits.max_images
-        methods = service.Service(self._repository, self._decoding, max_images).methods()
-        self._dispatcher = Dispatcher(front, methods)
+        classifier = Classifier(
+            self.repository, self._decoding, settings.limits.max_images, observer
+        )
+        self._health = Health()
+        ours: list[Service] = [
+            ConvserveV1(classifier, settings.limits.max_stream_bytes),
+            self._health,
+        ]
+        added = [make(classifier) for make in services]
+        described = [service.name for service in ours]
+        self._router = Router(
+            [*ours, *added, *make_reflection(described)],
+            interceptors,
+            settings.limits.max_message_bytes,
+        )
         self._started = False
+
+    def _limits(self, name: str) -> ModelLimits:
+        settings = self._settings
+        return ModelLimits(
+            settings.batching.max_batch,
+            settings.batching.max_queue,
+            settings.batching.max_queue_bytes,
+            settings.batching.max_delay_ms / 1000,
+            settings.limits.max_pixels,
+            settings.limits.max_decoder_bytes,
+        )
 
     def start(self, stop: threading.Event | None = None) -> bool:
         """Load what is there, then listen.
@@ -109,13 +141,14 @@ class Worker:
         Raises:
             OSError: if the address cannot be bound.
         """
-        self._repository.scan()
+        self.loader.scan()
         if self._link is not None and not self._has_models(self._link, stop or threading.Event()):
             return False
-        self._front.start(self._dispatcher.handle)
+        for transport in self._transports:
+            transport.start(self._router)
         self._started = True
-        self._report(frozenset(model.name for model in self._repository.models()))
-        self._repository.watch(self._settings.models.scan_s)
+        self._report(frozenset(model.name for model in self.repository.models()))
+        self.loader.watch(self._settings.models.scan_s)
         return True
 
     def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
@@ -128,7 +161,7 @@ class Worker:
         """
         reported: tuple[str, ...] = ()
         while not stop.is_set():
-            awaited = self._repository.awaited()
+            awaited = self.loader.awaited()
             missing = link.missing()
             if missing and missing != reported:
                 log.warning(
@@ -139,8 +172,8 @@ class Worker:
             reported = missing
             if not missing and not awaited:
                 return True
-            self._repository.wait_for_news(self._settings.models.scan_s)
-            self._repository.scan()
+            self.loader.wait_for_news(self._settings.models.scan_s)
+            self.loader.scan()
         return False
 
     def stop(self) -> int:
@@ -152,81 +185,81 @@ class Worker:
 
         Returns: calls that were cut off.
         """
-        end = time.monotonic() + self._settings.process.grace_s
-        self._front.drain()
-        # Calls on their way here, from callers who could not know, are still served.
         process = self._settings.process
+        end = time.monotonic() + process.grace_s
+        self._router.drain()
+        # Calls on their way here, from callers who could not know, are still served.
         lame_duck_s = min(process.lame_duck_s, process.grace_s)
-        self._dispatcher.wait_quiet(_QUIET_S, lame_duck_s)
-        self._dispatcher.drain()
-        left = self._dispatcher.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
-        self._dispatcher.abandon()
-        self._front.flush(max(_FLUSH_S, end - time.monotonic()))
+        self._router.wait_quiet(_QUIET_S, lame_duck_s)
+        self._router.refuse()
+        left = self._router.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
+        self._router.abandon()
+        for transport in self._transports:
+            transport.flush(max(_FLUSH_S, end - time.monotonic()))
         return left
 
     def answered(self) -> int:
         """Calls answered so far, with a result or an error."""
-        return self._dispatcher.answered()
+        return self._router.answered()
 
     @property
     def waits_for_models(self) -> bool:
         """Whether there was nothing in the models folder when last looked."""
-        return self._repository.folder_is_empty
+        return self.loader.folder_is_empty
 
     def close(self) -> None:
         """Close all connections and unload all models."""
-        self._front.close()
+        for transport in self._transports:
+            transport.close()
         self._decoding.close()
-        self._repository.close(timeout_s=_FLUSH_S)
+        self.loader.close(timeout_s=_FLUSH_S)
+        self.repository.close(timeout_s=_FLUSH_S)
 
     def _report(self, names: frozenset[str]) -> None:
         """Tell health which models are served; called by the repository after every change."""
         if not self._started:
             return
-        for service_ in ("", service.SERVICE):
-            self._front.set_health(service_, bool(names))
+        for service in ("", SERVICE):
+            self._health.set(service, bool(names))
         for name in names:
-            self._front.set_health(name, True)
+            self._health.set(name, True)
         for name in self._served - names:
-            self._front.set_health(name, None)
+            self._health.set(name, None)
         self._served = names
 
 
-def make_front(settings: Settings, port: int) -> Front:
-    """The front that the settings ask for.
+def make_transport(settings: Settings, port: int) -> Transport:
+    """Returns the transport that the settings ask for.
 
     Args:
         settings: with sizes chosen.
         port: to listen on.
     """
-    options = FrontOptions(
+    options = TransportOptions(
         host=settings.listen.host,
         port=port,
-        methods=service.UNARY_METHODS,
-        services=(service.SERVICE,),
         max_message_bytes=settings.limits.max_message_bytes,
-        max_stream_bytes=settings.limits.max_stream_bytes,
         keepalive_s=settings.listen.keepalive_s,
         max_connection_age_s=settings.listen.max_connection_age_s,
         reuse_port=True,
     )
     # Imported when asked for: the other one may not be installed, and costs memory.
     if settings.listen.front == "native":
-        from convserve_server.fronts.native_front import NativeFront
+        from convserve_server.transports.native import NativeTransport
 
-        return NativeFront(options)
-    from convserve_server.fronts.grpcio_front import GrpcioFront
+        return NativeTransport(options)
+    from convserve_server.transports.grpcio import GrpcioTransport
 
-    return GrpcioFront(options)
+    return GrpcioTransport(options)
 
 
-def make_room(spec: WorkerSpec) -> Room | None:
+def make_allowance(spec: WorkerSpec) -> ThreadAllowance | None:
     """What an engine may use beyond its own threads; None if there is no more."""
     settings = spec.settings
     if settings.process.workers == 1 or spec.many_threads <= settings.engine.engine_threads:
         return None
     activity = EngineActivity(spec.engine_activity, spec.number - 1)
-    return Room(spec.many_threads, frozenset(spec.cpus), activity)
+    return ThreadAllowance(spec.many_threads, frozenset(spec.cpus), activity)
 
 
 def run(spec: WorkerSpec, connection: socket.socket) -> int:
@@ -258,8 +291,12 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
             spec.batch_s,
             settings.engine.max_device_bytes,
         )
-        load = partial(load_engine, options=options, room=make_room(spec))
-        worker = Worker(settings, make_front(settings, spec.port), load, link)
+        allowance = make_allowance(spec)
+
+        def load(name: str, path: Path) -> LoadedModel:
+            return load_bundle(path, partial(load_engine, options=options, allowance=allowance))
+
+        worker = Worker(settings, [make_transport(settings, spec.port)], load, link)
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:

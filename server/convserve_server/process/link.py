@@ -6,18 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 
+from convserve_server.core.permits import Bundle, Verdict
 from convserve_server.process.messages import (
     Alive,
     AsksToListen,
     AsksToLoad,
-    Bundle,
     Failed,
     Loaded,
     MayListen,
     Message,
     Problem,
     Serves,
-    Verdict,
     decode,
     encode,
     one_line,
@@ -100,7 +99,7 @@ class SupervisorLink:
         self.send(Serves(bundles))
 
     def problem(self, entry: str, problem: str) -> None:
-        """Reports that an entry of the models folder is not served, or is no problem any more."""
+        """Reports that an entry of the models folder is not served, or is no longer a problem."""
         self.send(Problem(entry, one_line(problem)))
 
     def missing(self) -> tuple[str, ...]:

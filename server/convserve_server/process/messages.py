@@ -7,26 +7,15 @@ The first line is the worker's spec; see worker_spec.py.
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from convserve_server.core.permits import Bundle, Verdict
 
 #: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
 
 #: Longest reason in a message, characters.
 MAX_REASON_CHARACTERS = 2000
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A version of a model, and what its file holds."""
-
-    name: str
-    version: int
-    #: SHA-256 of the model file, hexadecimal.
-    digest: str
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.version}"
 
 
 # From a worker.
@@ -68,7 +57,7 @@ class Serves:
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry of the models folder is not served; empty if it is no problem any more."""
+    """An entry of the models folder is not served; empty if it is no longer a problem."""
 
     entry: str
     problem: str
@@ -92,16 +81,6 @@ class CannotStart:
 
 
 # From the supervisor.
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a bundle may be loaded: yes, not yet (another worker tries it first), or never."""
-
-    bundle: Bundle
-    verdict: Literal["load", "wait", "refused"]
-    #: Of a refusal.
-    reason: str = ""
 
 
 @dataclass(frozen=True)

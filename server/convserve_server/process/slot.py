@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from convserve_server.core.permits import Bundle
 from convserve_server.process.channel import Channel
-from convserve_server.process.messages import Bundle
 from convserve_server.process.worker_spec import WorkerSpec, encode_spec
 
 #: From the start of a process to its first message: Python and the libraries are being read, s.

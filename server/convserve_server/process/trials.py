@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from convserve_server.process.messages import Bundle, Verdict
+from convserve_server.core.permits import Bundle, Verdict
 
 log = logging.getLogger(__name__)
 

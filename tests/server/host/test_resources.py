@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from convserve_server.engines.engine import EngineOptions
+from convserve_server.engines.loader import EngineOptions
 from convserve_server.host import resources
 from convserve_server.host.engine_activity import create
 from convserve_server.host.port import StartError, reserve_port
 from convserve_server.host.resources import MIB, plan_resources
 from convserve_server.process.worker_spec import WorkerSpec
 from convserve_server.settings.settings import Settings, make_settings
-from convserve_server.worker import make_room
+from convserve_server.worker import make_allowance
 
 
 @pytest.mark.parametrize(
@@ -158,11 +158,11 @@ def test_engine_at_work_alone_has_all_cpus_up_to_eight_unless_a_user_chose(
 
 
 @pytest.mark.parametrize(
-    ("workers", "engine_threads", "threads", "has_more"),
+    ("workers", "engine_threads", "threads", "has_allowance"),
     [(2, 1, 2, True), (1, 2, 2, False), (2, 3, 3, False), (4, 1, 8, True)],
 )
-def test_worker_may_use_more_threads_only_beside_others(
-    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_more: bool
+def test_worker_has_allowance_for_more_threads_only_beside_others(
+    tmp_path: Path, workers: int, engine_threads: int, threads: int, has_allowance: bool
 ) -> None:
     spec = WorkerSpec(
         number=workers,
@@ -174,11 +174,11 @@ def test_worker_may_use_more_threads_only_beside_others(
         batch_s=0.06,
         engine_activity=create(workers),
     )
-    room = make_room(spec)
-    assert (room is not None) == has_more
-    if room is not None:
-        assert (room.threads, room.cpus) == (threads, frozenset(range(workers)))
-        assert room.neighbours.begin()
+    allowance = make_allowance(spec)
+    assert (allowance is not None) == has_allowance
+    if allowance is not None:
+        assert (allowance.threads, allowance.cpus) == (threads, frozenset(range(workers)))
+        assert allowance.activity.begin()
 
 
 def test_sizes_given_are_kept() -> None:

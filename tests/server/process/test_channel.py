@@ -7,13 +7,13 @@ from typing import get_args
 
 import pytest
 
+from convserve_server.core.permits import Bundle, Verdict
 from convserve_server.process.channel import Channel
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import (
     Alive,
     AsksToListen,
     AsksToLoad,
-    Bundle,
     CannotStart,
     Changed,
     Failed,
@@ -23,7 +23,6 @@ from convserve_server.process.messages import (
     Problem,
     Ready,
     Serves,
-    Verdict,
     decode,
     encode,
     one_line,

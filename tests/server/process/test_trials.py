@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from convserve_server.process.messages import Bundle
+from convserve_server.core.permits import Bundle
 from convserve_server.process.trials import Trials
 
 GOOD = Bundle("mnist", 1, "a" * 64)
