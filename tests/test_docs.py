@@ -70,7 +70,7 @@ def test_files_of_the_code_that_pages_name_exist() -> None:
         for page in PAGES
         for path in re.findall(r"\b[a-z]+(?:/[a-z_*]+)+\.(?:py|proto)", (ROOT / page).read_text())
     }
-    assert "server/convserve_server/host/sizing.py" in named
+    assert "server/convserve_server/host/resources.py" in named
     assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
 
 

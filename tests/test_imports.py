@@ -124,14 +124,13 @@ TRAINER = (
 
 
 SERVER = (
-    {"config", "logs"},
-    {"setting_sources"},
+    {"logs", "security"},
+    {"settings"},
     {"host", "telemetry"},
-    {"engines", "settings_check"},
+    {"engines"},
     {"core"},
     {"process", "protocols"},
     {"transports"},
-    {"supervisor"},
     {"main", "worker"},
     {"__main__"},
 )

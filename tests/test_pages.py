@@ -30,7 +30,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import convserve.command.options
-import convserve_server.setting_sources
+import convserve_server.settings.command_line
 import convserve_trainer.main
 from convserve_imaging.mnist_files import FILES
 from convserve_trainer.data.mnist import Dataset
@@ -218,7 +218,7 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
         elif program == "convserve-train":
             convserve_trainer.main.parser().parse_args(arguments)
         else:
-            convserve_server.setting_sources.parser().parse_args(arguments)
+            convserve_server.settings.command_line.parser().parse_args(arguments)
 
 
 def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:

@@ -1,12 +1,11 @@
 """One process that serves: transports, protocols, core. Started and watched by the supervisor.
 
-    python -m convserve_server.worker SETTINGS_AS_JSON PORT PLACE_AS_JSON SOCKET
+    python -m convserve_server.worker SOCKET
 
-PLACE says which of the workers it is; see Place. SOCKET is the number of a stream socket to the
-supervisor; see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
+SOCKET is the number of a stream socket to the supervisor, whose first message is the WorkerSpec;
+see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
 """
 
-import json
 import logging
 import os
 import signal
@@ -15,11 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from convserve_server.config import Settings
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.folder_loader import FolderLoader, Load
@@ -34,18 +31,19 @@ from convserve_server.engines.loader import (
     load_engine,
 )
 from convserve_server.host.descriptors import limit_reached
+from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
-from convserve_server.host.neighbours import Neighbours
 from convserve_server.logs import configure_logging
 from convserve_server.process.link import SupervisorLink
-from convserve_server.process.messages import CannotStart, Ready, one_line
+from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
 from convserve_server.process.single_process import SingleProcess
+from convserve_server.process.worker_spec import WorkerSpec, receive_spec
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
 from convserve_server.protocols.reflection import make_reflection
 from convserve_server.protocols.router import Router
-from convserve_server.supervisor import EXIT_CONFIG
+from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 from convserve_server.transports.base import Transport, TransportOptions
 
@@ -68,7 +66,7 @@ class Worker:
     """Wires the parts of a worker together.
 
     Args:
-        settings: with sizes chosen; see sizing.py.
+        settings: with sizes chosen; see host/resources.py.
         transports: where calls come from; several serve at once.
         load: makes a model of its name and file.
         link: to the supervisor of several workers; None without one.
@@ -94,34 +92,42 @@ class Worker:
         permits = SingleProcess() if link is None else link
         self.repository = Repository(self._limits, permits, self._report, observer)
         self.loader = FolderLoader(
-            Path(settings.models), load, self.repository, permits, settings.versions
+            Path(settings.models.folder), load, self.repository, permits, settings.models.versions
         )
         if link is not None:
             link.on_change = self.loader.scan_now
         self._decoding = DecodePool(
-            settings.decode_threads, settings.max_queue, settings.max_queue_bytes, observer=observer
+            settings.engine.decode_threads,
+            settings.batching.max_queue,
+            settings.batching.max_queue_bytes,
+            observer=observer,
         )
-        classifier = Classifier(self.repository, self._decoding, settings.max_images, observer)
+        classifier = Classifier(
+            self.repository, self._decoding, settings.limits.max_images, observer
+        )
         self._health = Health()
-        ours: list[Service] = [ConvserveV1(classifier, settings.max_stream_bytes), self._health]
+        ours: list[Service] = [
+            ConvserveV1(classifier, settings.limits.max_stream_bytes),
+            self._health,
+        ]
         added = [make(classifier) for make in services]
         described = [service.name for service in ours]
         self._router = Router(
             [*ours, *added, *make_reflection(described)],
             interceptors,
-            settings.max_message_bytes,
+            settings.limits.max_message_bytes,
         )
         self._started = False
 
     def _limits(self, name: str) -> ModelLimits:
         settings = self._settings
         return ModelLimits(
-            settings.max_batch,
-            settings.max_queue,
-            settings.max_queue_bytes,
-            settings.max_delay_ms / 1000,
-            settings.max_pixels,
-            settings.max_decoder_bytes,
+            settings.batching.max_batch,
+            settings.batching.max_queue,
+            settings.batching.max_queue_bytes,
+            settings.batching.max_delay_ms / 1000,
+            settings.limits.max_pixels,
+            settings.limits.max_decoder_bytes,
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:
@@ -142,7 +148,7 @@ class Worker:
             transport.start(self._router)
         self._started = True
         self._report(frozenset(model.name for model in self.repository.models()))
-        self.loader.watch(self._settings.scan_s)
+        self.loader.watch(self._settings.models.scan_s)
         return True
 
     def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
@@ -166,7 +172,7 @@ class Worker:
             reported = missing
             if not missing and not awaited:
                 return True
-            self.loader.wait_for_news(self._settings.scan_s)
+            self.loader.wait_for_news(self._settings.models.scan_s)
             self.loader.scan()
         return False
 
@@ -179,10 +185,11 @@ class Worker:
 
         Returns: calls that were cut off.
         """
-        end = time.monotonic() + self._settings.grace_s
+        process = self._settings.process
+        end = time.monotonic() + process.grace_s
         self._router.drain()
         # Calls on their way here, from callers who could not know, are still served.
-        lame_duck_s = min(self._settings.lame_duck_s, self._settings.grace_s)
+        lame_duck_s = min(process.lame_duck_s, process.grace_s)
         self._router.wait_quiet(_QUIET_S, lame_duck_s)
         self._router.refuse()
         left = self._router.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
@@ -229,15 +236,15 @@ def make_transport(settings: Settings, port: int) -> Transport:
         port: to listen on.
     """
     options = TransportOptions(
-        host=settings.host,
+        host=settings.listen.host,
         port=port,
-        max_message_bytes=settings.max_message_bytes,
-        keepalive_s=settings.keepalive_s,
-        max_connection_age_s=settings.max_connection_age_s,
+        max_message_bytes=settings.limits.max_message_bytes,
+        keepalive_s=settings.listen.keepalive_s,
+        max_connection_age_s=settings.listen.max_connection_age_s,
         reuse_port=True,
     )
     # Imported when asked for: the other one may not be installed, and costs memory.
-    if settings.front == "native":
+    if settings.listen.front == "native":
         from convserve_server.transports.native import NativeTransport
 
         return NativeTransport(options)
@@ -246,89 +253,70 @@ def make_transport(settings: Settings, port: int) -> Transport:
     return GrpcioTransport(options)
 
 
-@dataclass(frozen=True)
-class Place:
-    """What a worker is told of itself among the others.
-
-    Attributes:
-        number: of the worker, from 1.
-        engines: descriptor of the file of the engines at work; see neighbours.py.
-        threads: of an engine while those of all other workers are idle.
-        cpus: that all workers are kept on, one each; empty if the system chooses.
-        tight: whether memory is, so that none is kept for later.
-        batch_s: longest batch on the CPU, by the time of a single image.
-    """
-
-    number: int
-    engines: int
-    threads: int
-    cpus: list[int]
-    tight: bool
-    batch_s: float
-
-    def allowance(self, settings: Settings) -> ThreadAllowance | None:
-        """What an engine may use beyond its own threads; None if there is no more."""
-        if settings.workers == 1 or self.threads <= settings.engine_threads:
-            return None
-        neighbours = Neighbours(self.engines, self.number - 1)
-        return ThreadAllowance(self.threads, frozenset(self.cpus), neighbours)
+def make_allowance(spec: WorkerSpec) -> ThreadAllowance | None:
+    """What an engine may use beyond its own threads; None if there is no more."""
+    settings = spec.settings
+    if settings.process.workers == 1 or spec.many_threads <= settings.engine.engine_threads:
+        return None
+    activity = EngineActivity(spec.engine_activity, spec.number - 1)
+    return ThreadAllowance(spec.many_threads, frozenset(spec.cpus), activity)
 
 
-def run(settings: Settings, port: int, place: Place, connection: socket.socket) -> int:
+def run(spec: WorkerSpec, connection: socket.socket) -> int:
     """Serve until told to stop.
 
     Args:
-        settings: with sizes chosen.
-        port: to listen on, shared with the other workers.
-        place: of this worker among them.
+        spec: of this worker.
         connection: to the supervisor.
 
     Returns: the exit status.
     """
+    settings = spec.settings
+    grace_s = settings.process.grace_s
     stop = threading.Event()
     # The end of the connection also shows its sudden death.
-    link = SupervisorLink(connection, on_end=lambda: _stop(stop, settings.grace_s))
-    link.start(settings.heartbeat_s)
+    link = SupervisorLink(connection, on_end=lambda: _stop(stop, grace_s))
+    link.start(settings.process.heartbeat_s)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # These reach the whole group; the supervisor decides what they mean.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
         check_installation()
-        provider = choose_provider(settings.device)
+        provider = choose_provider(settings.engine.device)
         options = EngineOptions(
-            settings.device,
-            settings.engine_threads,
-            settings.max_batch,
-            place.batch_s,
-            settings.max_device_bytes,
+            settings.engine.device,
+            settings.engine.engine_threads,
+            settings.batching.max_batch,
+            spec.batch_s,
+            settings.engine.max_device_bytes,
         )
-        allowance = place.allowance(settings)
+        allowance = make_allowance(spec)
 
         def load(name: str, path: Path) -> LoadedModel:
             return load_bundle(path, partial(load_engine, options=options, allowance=allowance))
 
-        worker = Worker(settings, [make_transport(settings, port)], load, link)
+        worker = Worker(settings, [make_transport(settings, spec.port)], load, link)
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:
-        link.tell(CannotStart(one_line(error)))
+        link.send(CannotStart(one_line(error)))
         return EXIT_CONFIG
     except OSError as error:
-        link.tell(CannotStart(one_line(error)))
+        link.send(CannotStart(one_line(error)))
         return 1
     log.info(
         "serving with %s, %d engine threads, queues of up to %d images",
-        provider, settings.engine_threads, settings.max_queue,
+        provider, settings.engine.engine_threads, settings.batching.max_queue,
     )  # fmt: skip
-    if worker.waits_for_models and place.number == 1:
-        log.info("no models in %s yet; waiting for the first", settings.models)
-    if place.tight:
+    if worker.waits_for_models and spec.number == 1:
+        log.info("no models in %s yet; waiting for the first", settings.models.folder)
+    if spec.low_memory:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
-    link.tell(Ready())
+    link.send(Ready())
     stop.wait()
-    log.info("stopping, at most %g s", settings.grace_s)
+    log.info("stopping, at most %g s", grace_s)
     left = worker.stop()
     calls = worker.answered()
     log.log(
@@ -364,10 +352,13 @@ def _watch_descriptors(stop: threading.Event) -> None:
 
 def main() -> None:
     """Entry point of the process."""
-    settings = Settings(**json.loads(sys.argv[1]))
-    configure_logging(settings.log_level, settings.log_format)
-    place = Place(**json.loads(sys.argv[3]))
-    status = run(settings, int(sys.argv[2]), place, socket.socket(fileno=int(sys.argv[4])))
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        spec = receive_spec(connection)
+    except (EOFError, OSError):
+        sys.exit(1)
+    configure_logging(spec.settings.log.log_level, spec.settings.log.log_format)
+    status = run(spec, connection)
     logging.shutdown()
     # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.
     os._exit(status)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
-from convserve_server.config import Settings
 from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.output_check import probes
-from convserve_server.host.sizing import choose_sizes
+from convserve_server.host.resources import plan_resources
 from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
 from convserve_server.protocols.router import Router
+from convserve_server.settings.settings import make_settings
 from convserve_server.transports.base import Transport
 from convserve_server.worker import Worker, make_transport
 from tests.bundles import (
@@ -203,7 +203,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
         given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
-        chosen = choose_sizes(Settings(**given), cpus=1)  # type: ignore[arg-type]
+        chosen = plan_resources(make_settings(**given), cpus=1).settings  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_transport(chosen, 0))
         worker = Worker(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.config import Settings
 from convserve_server.engines.bundles import load_bundle
-from convserve_server.host.sizing import choose_sizes
+from convserve_server.host.resources import plan_resources
 from convserve_server.protocols.base import Failure
 from convserve_server.protocols.convserve_v1.service import CLASSIFY
+from convserve_server.settings.settings import make_settings
 from convserve_server.telemetry.observer import Observer, Observers
 from convserve_server.worker import Worker, make_transport
 from tests.bundles import SHAPE, digit_of, write_bundle
@@ -48,7 +48,9 @@ def transport(tmp_path: Path, counts: Counts) -> Iterator[InProcessTransport]:
     """The transport of a worker that also has grpcio's, and serves "mnist"."""
     models = tmp_path / "models"
     write_bundle(models)
-    settings = choose_sizes(Settings(models=str(models), front="grpcio", port=0), cpus=1)
+    settings = plan_resources(
+        make_settings(models=str(models), front="grpcio", port=0), cpus=1
+    ).settings
     in_process = InProcessTransport()
     worker = Worker(
         settings,

@@ -9,19 +9,21 @@ import os
 import sys
 import threading
 
-from convserve_server.config import Settings
 from convserve_server.engines.bundles import load_bundle
-from convserve_server.host.sizing import choose_sizes
+from convserve_server.host.resources import plan_resources
+from convserve_server.settings.settings import make_settings
 from convserve_server.worker import Worker, make_transport
 from tests.server.conftest import HeldEngine, PortKeeper
 from tests.server.transports.test_conformance import until
 
 
 def main() -> None:
-    given = Settings(models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024)
-    settings = choose_sizes(given, cpus=1)
+    given = make_settings(
+        models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024
+    )
+    settings = plan_resources(given, cpus=1).settings
     engine = HeldEngine()
-    engine.max_batch = settings.max_batch
+    engine.max_batch = settings.batching.max_batch
     engine.hold()
     transport = PortKeeper(make_transport(settings, 0))
     worker = Worker(settings, [transport], lambda _, path: load_bundle(path, lambda _: engine))

@@ -189,6 +189,20 @@ def test_newest_version_that_hangs_at_the_start_gives_way_to_an_older_one(
     assert server.terminate() == 0
 
 
+def test_command_line_of_a_worker_shows_no_setting(start_server: StartServer, models: Path) -> None:
+    server = start_server("--workers", "2", "--max-queue", "4321")
+    server.wait_until_serving()
+    for pid in server.worker_pids():
+        line = Path(f"/proc/{pid}/cmdline").read_text()
+        *command, descriptor, end = line.split("\0")
+        assert command == [sys.executable, "-m", "convserve_server.worker"]
+        assert descriptor.isdigit()
+        assert end == ""
+        assert "4321" not in line
+        assert str(models) not in line
+    assert server.terminate() == 0
+
+
 @FRONTS
 def test_worker_that_hangs_is_replaced(start_server: StartServer, front: str) -> None:
     server = start_server("--front", front, "--workers", "2", "--heartbeat-s", "2")

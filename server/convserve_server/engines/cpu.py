@@ -11,7 +11,7 @@ from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.engines.session import SessionEngine
-from convserve_server.host.neighbours import Neighbours
+from convserve_server.host.engine_activity import EngineActivity
 
 #: Longest run on the CPU, s, by the time of a single image.
 BATCH_S = 0.06
@@ -35,7 +35,7 @@ class ThreadAllowance:
 
     threads: int
     cpus: frozenset[int]
-    activity: Neighbours
+    activity: EngineActivity
 
 
 class CpuEngine(SessionEngine):
@@ -60,7 +60,7 @@ class CpuEngine(SessionEngine):
         provider: str,
         max_batch: int,
         batch_s: float = BATCH_S,
-        activity: Neighbours | None = None,
+        activity: EngineActivity | None = None,
         many_threads: Callable[[], Any] = lambda: None,
     ) -> None:
         super().__init__(session, provider, max_batch)

@@ -3,7 +3,8 @@
 import ipaddress
 from importlib.util import find_spec
 
-from convserve_server.config import SettingError, Settings
+from convserve_server.settings.setting import SettingError
+from convserve_server.settings.settings import Settings
 
 _NATIVE_PACKAGE = "pygrpc_native"
 
@@ -16,14 +17,15 @@ def choose_front(settings: Settings) -> tuple[str, str]:
     Raises:
         SettingError: for the native front and something that it cannot do.
     """
-    if settings.front == "native" and settings.max_connection_age_s:
+    age_s = settings.listen.max_connection_age_s
+    if settings.listen.front == "native" and age_s:
         raise SettingError(
-            f"front: native closes no connections by their age ({settings.max_connection_age_s:g} "
+            f"front: native closes no connections by their age ({age_s:g} "
             "s); leave out max_connection_age_s, or take grpcio"
         )
-    if settings.front != "auto":
-        return settings.front, "as set"
-    if settings.max_connection_age_s:
+    if settings.listen.front != "auto":
+        return settings.listen.front, "as set"
+    if age_s:
         return "grpcio", "since connections are to be closed by their age"
     if find_spec(_NATIVE_PACKAGE) is None:
         return "grpcio", "since pygrpc-native is not installed"

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 import uvloop
 
-from convserve_server.config import address
+from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Stream
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from convserve_server.config import address
+from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata
 from convserve_server.protocols.grpc_errors import PUSHBACK
 from convserve_server.protocols.router import Router

@@ -18,7 +18,7 @@ from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import HostMemory
 from convserve_server.engines.loader import EngineOptions, load_engine
-from convserve_server.host.neighbours import Neighbours, create
+from convserve_server.host.engine_activity import EngineActivity, create
 from convserve_trainer.export import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.transports.test_conformance import until
@@ -84,7 +84,7 @@ def test_expensive_model_has_more_threads_while_no_other_engine_is_at_work(
     clock = [0.0]
     monkeypatch.setattr("convserve_server.engines.batch_sizes.time.perf_counter", lambda: clock[0])
     engines = create(2)
-    mine, others = Neighbours(engines, 0), Neighbours(engines, 1)
+    mine, others = EngineActivity(engines, 0), EngineActivity(engines, 1)
     few, many = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
     engine = CpuEngine(few, CPU, 8, activity=mine, many_threads=lambda: many)
     engine.warm_up()
@@ -103,10 +103,10 @@ def test_expensive_model_has_more_threads_while_no_other_engine_is_at_work(
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
     engines = create(2)
-    engine = CpuEngine(session, CPU, 8, activity=Neighbours(engines, 0))
+    engine = CpuEngine(session, CPU, 8, activity=EngineActivity(engines, 0))
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
-    assert Neighbours(engines, 1).begin()
+    assert EngineActivity(engines, 1).begin()
 
 
 def test_session_with_many_threads_answers_alike_and_leaves_the_thread_where_it_was(
@@ -116,7 +116,7 @@ def test_session_with_many_threads_answers_alike_and_leaves_the_thread_where_it_
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        allowance = ThreadAllowance(2, frozenset(cpus), Neighbours(engines, 0))
+        allowance = ThreadAllowance(2, frozenset(cpus), EngineActivity(engines, 0))
         engine = load_engine(file, EngineOptions("cpu", 1, 8), allowance)
         assert isinstance(engine, CpuEngine)
         many = engine._make_many_threads()

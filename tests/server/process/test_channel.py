@@ -150,7 +150,7 @@ def test_worker_waits_while_another_tries_and_asks_again_when_that_has_ended() -
     theirs.shutdown(socket.SHUT_RDWR)
     assert ended.wait(PATIENCE_S)
     # Nobody listens any more, and nothing breaks.
-    link.tell(Ready())
+    link.send(Ready())
     ours.close()
     theirs.close()
 

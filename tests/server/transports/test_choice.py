@@ -4,38 +4,39 @@ import time
 
 import pytest
 
-from convserve_server.config import SettingError, Settings
 from convserve_server.protocols.convserve_v1.service import CLASSIFY
+from convserve_server.settings.setting import SettingError
+from convserve_server.settings.settings import make_settings
 from convserve_server.transports import choice as front_choice
 from convserve_server.transports.choice import choose_front, exposure
 from tests.server.conftest import WAIT_S, CallWatch, Serve, answers, request_for
 
 
 def test_auto_is_native_where_it_is_installed() -> None:
-    assert choose_front(Settings(models="m")) == ("native", "the faster one")
+    assert choose_front(make_settings(models="m")) == ("native", "the faster one")
 
 
 def test_auto_is_grpcio_where_native_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_choice, "find_spec", lambda _: None)
-    name, why = choose_front(Settings(models="m"))
+    name, why = choose_front(make_settings(models="m"))
     assert name == "grpcio"
     assert "pygrpc-native is not installed" in why
 
 
 def test_auto_is_grpcio_where_connections_are_to_age() -> None:
-    name, why = choose_front(Settings(models="m", max_connection_age_s=60.0))
+    name, why = choose_front(make_settings(models="m", max_connection_age_s=60.0))
     assert name == "grpcio"
     assert "age" in why
 
 
 @pytest.mark.parametrize("front", ["grpcio", "native"])
 def test_front_that_is_set_is_taken(front: str) -> None:
-    assert choose_front(Settings(models="m", front=front)) == (front, "as set")
+    assert choose_front(make_settings(models="m", front=front)) == (front, "as set")
 
 
 def test_native_that_cannot_age_connections_is_refused() -> None:
     with pytest.raises(SettingError, match=r"^front: native closes no .* \(60 s\); .* grpcio$"):
-        choose_front(Settings(models="m", front="native", max_connection_age_s=60.0))
+        choose_front(make_settings(models="m", front="native", max_connection_age_s=60.0))
 
 
 @pytest.mark.parametrize(

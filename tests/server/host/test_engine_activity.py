@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from convserve_server.host.neighbours import Neighbours, create
+from convserve_server.host.engine_activity import EngineActivity, create
 
 
 @pytest.fixture
@@ -14,11 +14,11 @@ def engines() -> Iterator[int]:
 
 
 @pytest.fixture
-def workers(engines: int) -> list[Neighbours]:
-    return [Neighbours(engines, place) for place in range(3)]
+def workers(engines: int) -> list[EngineActivity]:
+    return [EngineActivity(engines, index) for index in range(3)]
 
 
-def test_only_engine_at_work_knows_it(workers: list[Neighbours]) -> None:
+def test_only_engine_at_work_knows_it(workers: list[EngineActivity]) -> None:
     first, second, third = workers
     assert first.begin()
     assert not second.begin()
@@ -29,7 +29,7 @@ def test_only_engine_at_work_knows_it(workers: list[Neighbours]) -> None:
     assert third.begin()
 
 
-def test_second_engine_of_one_worker_is_not_alone(workers: list[Neighbours]) -> None:
+def test_second_engine_of_one_worker_is_not_alone(workers: list[EngineActivity]) -> None:
     first, second, _ = workers
     assert first.begin()
     assert not first.begin()
@@ -41,17 +41,17 @@ def test_second_engine_of_one_worker_is_not_alone(workers: list[Neighbours]) -> 
 
 
 def test_worker_that_was_killed_at_work_leaves_no_mark_after_its_restart(
-    workers: list[Neighbours], engines: int
+    workers: list[EngineActivity], engines: int
 ) -> None:
     workers[1].begin()
     assert not workers[0].begin()
     workers[0].end()
-    Neighbours(engines, 1)
+    EngineActivity(engines, 1)
     assert workers[0].begin()
 
 
 def test_more_engines_at_work_than_a_byte_holds_are_still_counted(
-    workers: list[Neighbours],
+    workers: list[EngineActivity],
 ) -> None:
     for _ in range(300):
         workers[0].begin()

@@ -28,15 +28,19 @@ def test_full_output_is_one_line_and_exit_1(
     flag: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
-    told = "convserve-serve: cannot write standard output: No space left on device\n"
-    assert run(">/dev/full", flag) == (1, "", told)
+    printed = "convserve-serve: cannot write standard output: No space left on device\n"
+    assert run(">/dev/full", flag) == (1, "", printed)
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_refusal_that_can_be_told_nobody_keeps_its_status(redirection: str) -> None:
+def test_refusal_that_nobody_can_read_keeps_its_status(redirection: str) -> None:
     assert run(redirection, "--models", "/not/there") == (2, "", "")
 
 
-def test_refusal_is_told_without_an_output() -> None:
-    status, _, told = run("<&- >&-", "--models", "/not/there")
-    assert (status, "/not/there is not a folder" in told, len(told.splitlines())) == (2, True, 1)
+def test_refusal_is_printed_without_an_output() -> None:
+    status, _, printed = run("<&- >&-", "--models", "/not/there")
+    assert (
+        status,
+        "expected an existing folder, got /not/there;" in printed,
+        len(printed.splitlines()),
+    ) == (2, True, 1)

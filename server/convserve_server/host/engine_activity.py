@@ -22,33 +22,33 @@ def create(workers: int) -> int:
     return descriptor
 
 
-class Neighbours:
-    """One worker's view of the file. What it says may be some microseconds old: it only advises.
+class EngineActivity:
+    """One worker's view of the file. It may be some microseconds old: it only advises.
 
     Args:
-        descriptor: of the file.
-        place: of this worker's byte, from 0.
+        descriptor: Of the file.
+        index: Of this worker's byte, from 0.
     """
 
-    def __init__(self, descriptor: int, place: int) -> None:
+    def __init__(self, descriptor: int, index: int) -> None:
         self._bytes = mmap.mmap(descriptor, 0)
-        self._place = place
-        self._others = [other for other in range(len(self._bytes)) if other != place]
+        self._index = index
+        self._others = [other for other in range(len(self._bytes)) if other != index]
         self._lock = threading.Lock()
         self._busy = 0
         # One that was killed at work left its mark.
-        self._bytes[place] = 0
+        self._bytes[index] = 0
 
     def begin(self) -> bool:
-        """Note that an engine of this worker is at work; returns whether it is the only one."""
+        """Notes that an engine of this worker is at work; returns whether it is the only one."""
         with self._lock:
             self._busy += 1
-            self._bytes[self._place] = min(self._busy, _MOST)
-            alone = self._busy == 1
-        return alone and not any(self._bytes[other] for other in self._others)
+            self._bytes[self._index] = min(self._busy, _MOST)
+            only = self._busy == 1
+        return only and not any(self._bytes[other] for other in self._others)
 
     def end(self) -> None:
-        """Note that it has finished."""
+        """Notes that it has finished."""
         with self._lock:
             self._busy -= 1
-            self._bytes[self._place] = min(self._busy, _MOST)
+            self._bytes[self._index] = min(self._busy, _MOST)

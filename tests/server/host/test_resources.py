@@ -8,22 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from convserve_server.config import Settings
 from convserve_server.engines.loader import EngineOptions
-from convserve_server.host import sizing
-from convserve_server.host.neighbours import create
+from convserve_server.host import resources
+from convserve_server.host.engine_activity import create
 from convserve_server.host.port import StartError, reserve_port
-from convserve_server.host.sizing import (
-    MIB,
-    choose_batch_s,
-    choose_cpus,
-    choose_malloc,
-    choose_sizes,
-    choose_wide,
-    is_tight,
-    memory_warning,
-)
-from convserve_server.worker import Place
+from convserve_server.host.resources import MIB, plan_resources
+from convserve_server.process.worker_spec import WorkerSpec
+from convserve_server.settings.settings import Settings, make_settings
+from convserve_server.worker import make_allowance
 
 
 @pytest.mark.parametrize(
@@ -38,15 +30,14 @@ from convserve_server.worker import Place
     ],
 )
 def test_sizes_left_to_us_fit_the_cpus(cpus: float, workers: int, threads: int) -> None:
-    sized = choose_sizes(Settings(models="m"), cpus)
-    assert (sized.workers, sized.engine_threads) == (workers, threads)
+    sized = plan_resources(make_settings(models="m"), cpus).settings
+    assert (sized.process.workers, sized.engine.engine_threads) == (workers, threads)
 
 
 @pytest.mark.parametrize("memory", [math.inf, 10 * 1024 * MIB])
 def test_much_memory_changes_nothing(memory: float) -> None:
-    given = Settings(models="m")
-    sized = choose_sizes(given, 2, memory)
-    assert sized == Settings(
+    plan = plan_resources(make_settings(models="m"), 2, memory)
+    assert plan.settings == make_settings(
         models="m",
         workers=2,
         engine_threads=1,
@@ -56,14 +47,14 @@ def test_much_memory_changes_nothing(memory: float) -> None:
         max_stream_bytes=64 * MIB,
         max_decoder_bytes=256 * MIB,
     )
-    assert choose_wide(sized, given, 2, memory) == 2
-    assert choose_batch_s(sized, memory) == EngineOptions().batch_s
-    assert choose_malloc(sized, memory) == {}
-    assert memory_warning(sized, memory) == ""
+    assert plan.many_threads == 2
+    assert plan.batch_s == EngineOptions().batch_s
+    assert plan.malloc_variables() == {}
+    assert plan.memory_warning() == ""
 
 
 @pytest.mark.parametrize(
-    ("mib", "cpus", "workers", "wide", "decode_threads", "message", "queue", "decoder"),
+    ("mib", "cpus", "workers", "many_threads", "decode_threads", "message", "queue", "decoder"),
     [
         (64, 1, 1, 1, 1, 8, 4, 16),
         (256, 0.5, 1, 1, 1, 8, 4, 16),
@@ -80,49 +71,51 @@ def test_sizes_left_to_us_fit_the_memory(
     mib: int,
     cpus: float,
     workers: int,
-    wide: int,
+    many_threads: int,
     decode_threads: int,
     message: float,
     queue: float,
     decoder: float,
 ) -> None:
-    given = Settings(models="m")
-    sized = choose_sizes(given, cpus, mib * MIB)
-    assert (sized.workers, sized.decode_threads) == (workers, decode_threads)
-    assert choose_wide(sized, given, cpus, mib * MIB) == wide
-    found = (sized.max_message_bytes, sized.max_queue_bytes, sized.max_decoder_bytes)
+    plan = plan_resources(make_settings(models="m"), cpus, mib * MIB)
+    sized = plan.settings
+    assert (sized.process.workers, sized.engine.decode_threads) == (workers, decode_threads)
+    assert plan.many_threads == many_threads
+    limits = sized.limits
+    found = (limits.max_message_bytes, sized.batching.max_queue_bytes, limits.max_decoder_bytes)
     assert [size / MIB for size in found] == pytest.approx([message, queue, decoder], abs=0.01)
     # What streams hold is bounded by the same share, and by less where memory is plenty.
-    assert sized.max_stream_bytes == min(64 * MIB, sized.max_queue_bytes)
+    assert limits.max_stream_bytes == min(64 * MIB, sized.batching.max_queue_bytes)
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64])
 def test_more_memory_never_makes_anything_smaller_for_the_same_workers(cpus: int) -> None:
     before: dict[int, Settings] = {}
     for mib in range(64, 8192, 16):
-        sized = choose_sizes(Settings(models="m"), cpus, mib * MIB)
-        last = before.setdefault(sized.workers, sized)
-        # A second session for dear models takes more than what comes with a step.
-        if choose_wide(sized, Settings(models="m"), cpus, mib * MIB) == sized.engine_threads:
-            assert sized.max_queue_bytes >= last.max_queue_bytes
-            decoding = sized.decode_threads * sized.max_decoder_bytes
-            assert decoding >= last.decode_threads * last.max_decoder_bytes
-        before[sized.workers] = sized
-        assert sized.workers >= max(before)
+        plan = plan_resources(make_settings(models="m"), cpus, mib * MIB)
+        sized, workers = plan.settings, plan.settings.process.workers
+        last = before.setdefault(workers, sized)
+        # A second session for expensive models needs more than what comes with a step.
+        if plan.many_threads == sized.engine.engine_threads:
+            assert sized.batching.max_queue_bytes >= last.batching.max_queue_bytes
+            decoding = sized.engine.decode_threads * sized.limits.max_decoder_bytes
+            assert decoding >= last.engine.decode_threads * last.limits.max_decoder_bytes
+        before[workers] = sized
+        assert workers >= max(before)
     assert max(before) > 1 or cpus == 1
 
 
 @pytest.mark.parametrize(
-    ("mib", "batch_s", "tight"),
+    ("mib", "batch_s", "low_memory"),
     [(256, 0.02, True), (512, 0.0356, True), (1024, 0.06, False), (math.inf, 0.06, False)],
 )
 def test_small_memory_makes_batches_short_and_malloc_thrifty(
-    mib: float, batch_s: float, tight: bool
+    mib: float, batch_s: float, low_memory: bool
 ) -> None:
-    sized = choose_sizes(Settings(models="m"), 1, mib * MIB)
-    assert choose_batch_s(sized, mib * MIB) == pytest.approx(batch_s, abs=1e-4)
-    assert is_tight(sized, mib * MIB) == tight
-    assert bool(choose_malloc(sized, mib * MIB)) == tight
+    plan = plan_resources(make_settings(models="m"), 1, mib * MIB)
+    assert plan.batch_s == pytest.approx(batch_s, abs=1e-4)
+    assert plan.low_memory == low_memory
+    assert bool(plan.malloc_variables()) == low_memory
 
 
 @pytest.mark.parametrize(
@@ -142,28 +135,26 @@ def test_small_memory_makes_batches_short_and_malloc_thrifty(
 def test_memory_that_is_too_small_is_warned_of_in_one_line(
     given: dict[str, int], mib: int, says: str
 ) -> None:
-    sized = choose_sizes(Settings(models="m", **given), 4, mib * MIB)  # type: ignore[arg-type]
-    warning = memory_warning(sized, mib * MIB)
+    warning = plan_resources(make_settings(models="m", **given), 4, mib * MIB).memory_warning()
     assert re.search(says, warning) if says else not warning
     assert "\n" not in warning
 
 
 @pytest.mark.parametrize(("given", "threads"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1)])
 def test_workers_given_threads_share_the_cpus(given: int, threads: int) -> None:
-    sized = choose_sizes(Settings(models="m", workers=given), 8)
-    assert (sized.workers, sized.engine_threads) == (given, threads)
-    assert sized.decode_threads == threads
+    sized = plan_resources(make_settings(models="m", workers=given), 8).settings
+    assert (sized.process.workers, sized.engine.engine_threads) == (given, threads)
+    assert sized.engine.decode_threads == threads
 
 
 @pytest.mark.parametrize(
     ("given", "cpus", "threads"),
     [({}, 2, 2), ({}, 1.5, 1), ({}, 0.5, 1), ({}, 64, 8), ({"engine_threads": 3}, 16, 3)],
 )
-def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
+def test_engine_at_work_alone_has_all_cpus_up_to_eight_unless_a_user_chose(
     given: dict[str, int], cpus: float, threads: int
 ) -> None:
-    settings = Settings(models="m", **given)  # type: ignore[arg-type]
-    assert choose_wide(choose_sizes(settings, cpus), settings, cpus) == threads
+    assert plan_resources(make_settings(models="m", **given), cpus).many_threads == threads
 
 
 @pytest.mark.parametrize(
@@ -173,24 +164,25 @@ def test_lone_engine_has_all_cpus_up_to_eight_unless_a_user_chose(
 def test_worker_has_allowance_for_more_threads_only_beside_others(
     tmp_path: Path, workers: int, engine_threads: int, threads: int, has_allowance: bool
 ) -> None:
-    place = Place(
+    spec = WorkerSpec(
         number=workers,
-        engines=create(workers),
-        threads=threads,
-        cpus=[0, 1],
-        tight=False,
+        port=1,
+        settings=make_settings(models="m", workers=workers, engine_threads=engine_threads),
+        cpus=tuple(range(workers)),
+        many_threads=threads,
+        low_memory=False,
         batch_s=0.06,
+        engine_activity=create(workers),
     )
-    settings = Settings(models="m", workers=workers, engine_threads=engine_threads)
-    allowance = place.allowance(settings)
+    allowance = make_allowance(spec)
     assert (allowance is not None) == has_allowance
     if allowance is not None:
-        assert (allowance.threads, allowance.cpus) == (threads, frozenset({0, 1}))
+        assert (allowance.threads, allowance.cpus) == (threads, frozenset(range(workers)))
         assert allowance.activity.begin()
 
 
 def test_sizes_given_are_kept() -> None:
-    settings = Settings(
+    settings = make_settings(
         models="m",
         workers=3,
         engine_threads=5,
@@ -201,21 +193,36 @@ def test_sizes_given_are_kept() -> None:
         max_stream_bytes=2**33,
         max_decoder_bytes=2**30,
     )
-    assert choose_sizes(settings, 2) == settings
-    assert choose_sizes(settings, 2, 64 * MIB) == settings
+    assert plan_resources(settings, 2).settings == settings
+    assert plan_resources(settings, 2, 64 * MIB).settings == settings
 
 
 def test_threads_given_workers_are_chosen() -> None:
-    sized = choose_sizes(Settings(models="m", engine_threads=5), 8)
-    assert (sized.workers, sized.engine_threads) == (8, 5)
+    sized = plan_resources(make_settings(models="m", engine_threads=5), 8).settings
+    assert (sized.process.workers, sized.engine.engine_threads) == (8, 5)
 
 
 @pytest.mark.parametrize(("device", "workers"), [("auto", 4), ("cuda", 4), ("cpu", 16)])
 def test_with_the_cuda_package_workers_are_few_unless_the_device_is_the_cpu(
     monkeypatch: pytest.MonkeyPatch, device: str, workers: int
 ) -> None:
-    monkeypatch.setattr(sizing, "has_cuda_package", lambda: True)
-    assert choose_sizes(Settings(models="m", device=device), 16).workers == workers
+    monkeypatch.setattr(resources, "has_cuda_package", lambda: True)
+    given = make_settings(models="m", device=device)
+    assert plan_resources(given, 16).settings.process.workers == workers
+
+
+def test_with_the_cuda_package_workers_are_few_if_one_model_may_use_cuda(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resources, "has_cuda_package", lambda: True)
+
+    def workers(device: str, of_a_model: str) -> int:
+        given = make_settings({"mnist": {"device": of_a_model}}, models="m", device=device)
+        return plan_resources(given, 16).settings.process.workers
+
+    assert workers("cpu", "cpu") == 16
+    assert workers("cpu", "cuda") == 4
+    assert workers("cuda", "cpu") == 4
 
 
 @pytest.mark.parametrize(
@@ -226,7 +233,7 @@ def test_with_the_cuda_package_workers_are_few_unless_the_device_is_the_cpu(
         ({"pin": "off"}, 2, [0, 1], []),
         ({"workers": 1}, 2, [0, 1], []),
         ({"engine_threads": 2}, 2, [0, 1], []),
-        # A quota of two CPUs on a machine with four: others would take the same two.
+        # A quota of two CPUs on a machine with four: others would use the same two.
         ({}, 2, [0, 1, 2, 3], []),
         ({}, 1.5, [0, 1], []),
         # A system that does not say which CPUs there are.
@@ -236,8 +243,12 @@ def test_with_the_cuda_package_workers_are_few_unless_the_device_is_the_cpu(
 def test_workers_are_kept_on_cpus_only_if_each_has_one_of_the_whole_machine(
     given: dict[str, object], cpus: float, affinity: list[int], pinned: list[int]
 ) -> None:
-    sized = choose_sizes(Settings(models="m", **given), cpus)  # type: ignore[arg-type]
-    assert choose_cpus(sized, cpus, affinity) == pinned
+    plan = plan_resources(
+        make_settings(models="m", **given),  # type: ignore[arg-type]
+        cpus,
+        affinity=affinity,
+    )
+    assert list(plan.cpus) == pinned
 
 
 def listener(port: int, *options: int) -> socket.socket:
@@ -303,7 +314,7 @@ def test_port_where_another_listens_says_what_to_do(options: tuple[int, ...]) ->
             reserve_port("127.0.0.1", port)
     assert str(caught.value) == (
         f"cannot listen on 127.0.0.1:{port}: Address already in use; "
-        "choose another with --host and --port (0 takes a free one)"
+        "choose another with --host and --port (0: any free one)"
     )
 
 

@@ -4,42 +4,42 @@ import argparse
 import dataclasses
 import json
 import math
-from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from convserve_server import setting_sources as sources
-from convserve_server.config import SettingError, Settings, address
-from convserve_server.setting_sources import parser
-from convserve_server.settings_check import CHOSEN, table
+from convserve_server.host.port import address
+from convserve_server.settings import sources
+from convserve_server.settings.command_line import parser
+from convserve_server.settings.setting import Setting, SettingError
+from convserve_server.settings.settings import SETTINGS, make_settings
 
 #: Every setting; a new one is covered by what is parametrised with it.
-FIELDS = dataclasses.fields(Settings)
+FIELDS = list(SETTINGS.values())
 NUMBERS = [field for field in FIELDS if field.type in (int, float)]
-CHOICES = [field for field in FIELDS if field.metadata["choices"]]
+CHOICES = [field for field in FIELDS if field.choices]
 
 
-def flag(field: "Field[Any]") -> str:
+def flag(field: Setting) -> str:
     return f"--{field.name.replace('_', '-')}"
 
 
-def variable(field: "Field[Any]") -> str:
+def variable(field: Setting) -> str:
     return f"CONVSERVE_{field.name.upper()}"
 
 
-def two_values(field: "Field[Any]") -> tuple[Any, Any]:
-    """Two different values that the setting takes."""
-    if field.metadata["choices"]:
-        first, second, *_ = field.metadata["choices"]
+def two_values(field: Setting) -> tuple[Any, Any]:
+    """Two different values that the setting may have."""
+    if field.choices:
+        first, second, *_ = field.choices
         return first, second
     if field.type is str:
         return "here", "there"
-    return field.type(field.metadata["low"]), field.type(field.metadata["high"])  # type: ignore[operator]
+    return field.type(field.low), field.type(field.high)
 
 
-def for_each(fields: "list[Field[Any]] | tuple[Field[Any], ...]") -> pytest.MarkDecorator:
+def for_each(fields: list[Setting]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("field", fields, ids=lambda field: field.name)
 
 
@@ -51,7 +51,7 @@ def write_toml(folder: Path, **values: object) -> str:
 
 
 def load(
-    field: "Field[Any]",
+    field: Setting,
     folder: Path,
     *,
     by_flag: object = None,
@@ -69,16 +69,16 @@ def load(
     if by_file is not None:
         content[field.name] = by_file
     arguments += ["--config", write_toml(folder, **content)]
-    return getattr(sources.load(arguments, environ).settings, field.name)
+    return sources.load(arguments, environ).settings.values()[field.name]
 
 
-# Where a value is taken from
+# Where a value comes from
 
 
 @for_each(FIELDS)
 @pytest.mark.parametrize("swap", [False, True])
 def test_setting_given_several_times_first_of_flag_variable_file(
-    field: "Field[Any]", swap: bool, tmp_path: Path
+    field: Setting, swap: bool, tmp_path: Path
 ) -> None:
     first, second = two_values(field)[:: -1 if swap else 1]
     assert first != second
@@ -91,30 +91,25 @@ def test_setting_given_several_times_first_of_flag_variable_file(
 
 
 @for_each([field for field in FIELDS if field.name != "models"])
-def test_setting_not_given_is_its_default(field: "Field[Any]", tmp_path: Path) -> None:
+def test_setting_not_given_is_its_default(field: Setting, tmp_path: Path) -> None:
     assert load(field, tmp_path) == field.default
 
 
 def test_config_named_by_variable_is_read(tmp_path: Path) -> None:
     file = write_toml(tmp_path, models="here")
-    assert sources.load([], {"CONVSERVE_CONFIG": file}).settings.models == "here"
+    assert sources.load([], {"CONVSERVE_CONFIG": file}).settings.models.folder == "here"
 
 
 def test_config_flag_and_variable_flag_is_read(tmp_path: Path) -> None:
     file = write_toml(tmp_path, models="here")
     environ = {"CONVSERVE_CONFIG": str(tmp_path / "missing.toml")}
-    assert sources.load(["--config", file], environ).settings.models == "here"
+    assert sources.load(["--config", file], environ).settings.models.folder == "here"
 
 
-def test_whole_number_in_file_for_a_float_is_taken(tmp_path: Path) -> None:
+def test_whole_number_in_file_for_a_float_is_a_float(tmp_path: Path) -> None:
     file = write_toml(tmp_path, models="here", grace_s=3)
-    grace_s = sources.load(["--config", file], {}).settings.grace_s
+    grace_s = sources.load(["--config", file], {}).settings.process.grace_s
     assert (grace_s, type(grace_s)) == (3.0, float)
-
-
-def test_settings_as_json_come_back_the_same() -> None:
-    settings = sources.load(["--models", "here", "--scan-s", "0.5"], {}).settings
-    assert Settings(**json.loads(json.dumps(dataclasses.asdict(settings)))) == settings
 
 
 def test_origin_of_each_value_is_known(tmp_path: Path) -> None:
@@ -129,20 +124,6 @@ def test_origin_of_each_value_is_known(tmp_path: Path) -> None:
         "models": file,
     }
     assert not loaded.check
-
-
-def test_table_has_the_values_that_would_be_used_and_their_origins() -> None:
-    loaded = sources.load(["--models", "here", "--check", "--workers", "1"], {})
-    assert loaded.check
-    header, *lines = (line.split(maxsplit=2) for line in table(loaded, "grpcio").splitlines())
-    assert header == ["setting", "value", "from"]
-    rows = {name: (value, origin) for name, value, origin in lines}
-    assert rows.keys() == {field.name for field in FIELDS}
-    assert rows["workers"] == ("1", "--workers")
-    assert rows["port"] == ("50051", "default")
-    assert rows["front"] == ("grpcio", CHOSEN)
-    assert int(rows["max_message_bytes"][0]) >= 2**23
-    assert rows["max_message_bytes"][1] == CHOSEN
 
 
 def test_unknown_variables_are_named_with_what_may_be_meant() -> None:
@@ -172,7 +153,7 @@ def test_variables_of_a_service_of_kubernetes_are_no_settings() -> None:
         "CONVSERVE_SERVER_SERVICE_HOST": "10.0.0.1",
     }
     loaded = sources.load([], environ)
-    assert loaded.settings.port == 50051
+    assert loaded.settings.listen.port == 50051
     assert loaded.unknown == ()
 
 
@@ -185,35 +166,45 @@ def message_of(arguments: list[str], environ: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def range_of(field: "Field[Any]") -> str:
-    def text(limit: float) -> str:
+def range_of(field: Setting) -> str:
+    def text(limit: float | None) -> str:
+        assert limit is not None
         return str(int(limit)) if float(limit).is_integer() else str(limit)
 
-    return f"{text(field.metadata['low'])} to {text(field.metadata['high'])}"
+    return f"{text(field.low)} to {text(field.high)}"
+
+
+def expected(field: Setting) -> str:
+    """What a message says of the values of a setting."""
+    if field.choices:
+        return f"expected one of {', '.join(field.choices)}"
+    kinds = {int: "a whole number from ", float: "a number from "}
+    return (
+        f"expected {kinds[field.type]}{range_of(field)}" if field.type in kinds else "expected text"
+    )
 
 
 @for_each(NUMBERS)
 @pytest.mark.parametrize("limit", ["low", "high"])
 def test_number_beyond_its_range_says_origin_value_and_range(
-    field: "Field[Any]", limit: str, tmp_path: Path
+    field: Setting, limit: str, tmp_path: Path
 ) -> None:
-    beyond = field.metadata[limit] + (-1 if limit == "low" else 1)
-    value = field.type(beyond)  # type: ignore[operator]
+    beyond = getattr(field, limit) + (-1 if limit == "low" else 1)
+    value = field.type(beyond)
     file = write_toml(tmp_path, **{field.name: value})
-    problem = f"{value} is not within {range_of(field)}"
+    problem = f"{expected(field)}, got {value}"
     assert message_of([flag(field), str(value)], {}) == f"{flag(field)}: {problem}"
     assert message_of([], {variable(field): str(value)}) == f"{variable(field)}: {problem}"
     assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
     with pytest.raises(SettingError) as caught:
-        Settings(**{"models": "here", field.name: value})
+        make_settings(**{"models": "here", field.name: value})
     assert str(caught.value) == f"{field.name}: {problem}"
 
 
 @for_each(NUMBERS)
-def test_text_for_a_number_says_origin_value_and_range(field: "Field[Any]", tmp_path: Path) -> None:
+def test_text_for_a_number_says_origin_value_and_range(field: Setting, tmp_path: Path) -> None:
     file = write_toml(tmp_path, **{field.name: "many"})
-    kind = {int: "a whole number", float: "a number"}[field.type]  # type: ignore[index]
-    problem = f"'many' is not {kind} within {range_of(field)}"
+    problem = f"{expected(field)}, got 'many'"
     assert message_of([flag(field), "many"], {}) == f"{flag(field)}: {problem}"
     assert message_of([], {variable(field): "many"}) == f"{variable(field)}: {problem}"
     assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
@@ -221,24 +212,24 @@ def test_text_for_a_number_says_origin_value_and_range(field: "Field[Any]", tmp_
 
 @for_each([field for field in NUMBERS if field.type is float])
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_number_that_is_none_is_out_of_range(field: "Field[Any]", value: str) -> None:
-    expected = f"{flag(field)}: {value} is not within {range_of(field)}"
-    assert message_of([f"{flag(field)}={value}"], {}) == expected
+def test_number_that_is_none_is_out_of_range(field: Setting, value: str) -> None:
+    message = f"{flag(field)}: {expected(field)}, got {value}"
+    assert message_of([f"{flag(field)}={value}"], {}) == message
 
 
 @for_each([field for field in NUMBERS if field.type is int])
-def test_fraction_for_a_whole_number_is_refused(field: "Field[Any]", tmp_path: Path) -> None:
+def test_fraction_for_a_whole_number_is_refused(field: Setting, tmp_path: Path) -> None:
     file = write_toml(tmp_path, **{field.name: 1.5})
-    assert message_of(["--config", file], {}) == f"{file}: {field.name}: 1.5 is not of type int"
-    assert message_of([flag(field), "1.5"], {}).startswith(
-        f"{flag(field)}: '1.5' is not a whole number within"
-    )
+    problem = expected(field)
+    assert problem.startswith("expected a whole number from ")
+    assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}, got 1.5"
+    assert message_of([flag(field), "1.5"], {}) == f"{flag(field)}: {problem}, got '1.5'"
 
 
 @for_each(CHOICES)
-def test_word_that_is_no_choice_says_the_choices(field: "Field[Any]", tmp_path: Path) -> None:
+def test_word_that_is_no_choice_says_the_choices(field: Setting, tmp_path: Path) -> None:
     file = write_toml(tmp_path, **{field.name: "other"})
-    problem = f"'other' is not one of {', '.join(field.metadata['choices'])}"
+    problem = f"expected one of {', '.join(field.choices)}, got 'other'"
     assert message_of([flag(field), "other"], {}) == f"{flag(field)}: {problem}"
     assert message_of([], {variable(field): "other"}) == f"{variable(field)}: {problem}"
     assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
@@ -247,37 +238,48 @@ def test_word_that_is_no_choice_says_the_choices(field: "Field[Any]", tmp_path: 
 @for_each(FIELDS)
 @pytest.mark.parametrize("value", [True, False, ["1"]], ids=repr)
 def test_value_of_another_type_in_file_is_refused(
-    field: "Field[Any]", value: object, tmp_path: Path
+    field: Setting, value: object, tmp_path: Path
 ) -> None:
     file = write_toml(tmp_path, **{"models": "here", field.name: value})
-    assert isinstance(field.type, type)
-    expected = f"{file}: {field.name}: {value!r} is not of type {field.type.__name__}"
-    assert message_of(["--config", file], {}) == expected
+    message = f"{file}: {field.name}: {expected(field)}, got {value!r}"
+    assert message_of(["--config", file], {}) == message
 
 
 @for_each([field for field in FIELDS if field.type is str])
-def test_number_for_text_in_file_is_refused(field: "Field[Any]", tmp_path: Path) -> None:
+def test_number_for_text_in_file_is_refused(field: Setting, tmp_path: Path) -> None:
     file = write_toml(tmp_path, **{"models": "here", field.name: 5})
-    assert message_of(["--config", file], {}) == f"{file}: {field.name}: 5 is not of type str"
+    message = f"{file}: {field.name}: {expected(field)}, got 5"
+    assert message_of(["--config", file], {}) == message
 
 
 def test_messages_of_a_few_settings_are_these() -> None:
-    assert message_of(["--max-batch", "-1"], {}) == "--max-batch: -1 is not within 0 to 4096"
+    whole = "expected a whole number from"
+    assert message_of(["--max-batch", "-1"], {}) == f"--max-batch: {whole} 0 to 4096, got -1"
     assert (
         message_of([], {"CONVSERVE_PORT": "70000"})
-        == "CONVSERVE_PORT: 70000 is not within 0 to 65535"
+        == f"CONVSERVE_PORT: {whole} 0 to 65535, got 70000"
     )
-    assert message_of(["--max-queue", "0"], {}) == "--max-queue: 0 is not within 1 to 1000000"
+    assert message_of(["--max-queue", "0"], {}) == f"--max-queue: {whole} 1 to 1000000, got 0"
     assert (
         message_of(["--max-message-bytes", "-1"], {})
-        == "--max-message-bytes: -1 is not within 0 to 1073741824"
+        == f"--max-message-bytes: {whole} 0 to 1073741824, got -1"
     )
-    assert message_of(["--scan-s", "0"], {}) == "--scan-s: 0.0 is not within 0.1 to 3600"
-    assert message_of(["--device", "tpu"], {}) == "--device: 'tpu' is not one of auto, cpu, cuda"
+    assert (
+        message_of(["--scan-s", "0"], {}) == "--scan-s: expected a number from 0.1 to 3600, got 0.0"
+    )
+    assert message_of(["--device", "tpu"], {}) == (
+        "--device: expected one of auto, cpu, cuda, got 'tpu' (did you mean cpu?)"
+    )
+    assert (
+        message_of(["--device", "xyzzy"], {})
+        == "--device: expected one of auto, cpu, cuda, got 'xyzzy'"
+    )
 
 
 def test_models_missing_says_how_to_give_it() -> None:
-    assert message_of([], {}) == "models: missing; give the folder of bundles, as --models DIR"
+    assert message_of([], {}) == (
+        "models: expected the folder of bundles, as --models DIR, got none"
+    )
     assert message_of(["--models", ""], {}) == message_of([], {})
 
 
@@ -287,13 +289,13 @@ def test_models_missing_says_how_to_give_it() -> None:
 )
 def test_unknown_key_in_file_says_the_nearest(key: str, hint: str, tmp_path: Path) -> None:
     file = write_toml(tmp_path, **{key: 1})
-    assert message_of(["--config", file], {}) == f"{file}: unknown setting {key}{hint}"
+    assert message_of(["--config", file], {}) == f"{file}: {key}: unknown setting{hint}"
 
 
 def test_config_missing_says_so(tmp_path: Path) -> None:
     file = str(tmp_path / "none.toml")
-    expected = f"config: cannot read {file}: No such file or directory"
-    assert message_of(["--config", file], {}) == expected
+    message = f"config: cannot read {file}: No such file or directory"
+    assert message_of(["--config", file], {}) == message
 
 
 @pytest.mark.parametrize("content", [b"port = = 5\n", b"host = '\xff'\n"])
@@ -314,12 +316,14 @@ def test_unknown_or_shortened_flag_exits_with_2(
 
 
 def test_settings_are_frozen() -> None:
-    settings = Settings(models="here")
+    settings = make_settings(models="here")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        settings.port = 1  # type: ignore[misc]
+        settings.listen.port = 1  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.listen = settings.listen  # type: ignore[misc]
 
 
-# What is told
+# What the help says
 
 
 @pytest.fixture
@@ -333,7 +337,7 @@ def help_lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @for_each(FIELDS)
 def test_help_has_flag_variable_default_range_and_unit(
-    field: "Field[Any]", help_lines: list[str]
+    field: Setting, help_lines: list[str]
 ) -> None:
     # A flag too long for the column has its help on the line after.
     text = "\n".join(help_lines) + "\n"
@@ -341,17 +345,17 @@ def test_help_has_flag_variable_default_range_and_unit(
     _, _, after = text.partition(f"\n  {flag(field)} ")
     entry = after[: after.index(f" [env: {variable(field)}]\n")]
     assert "[env:" not in entry
-    assert field.metadata["help"] in entry
+    assert field.help in entry
     if field.default != "":
         assert entry.endswith(f" [default: {field.default}]")
     if field in NUMBERS:
         assert f", {range_of(field)} " in entry
-        assert entry.startswith(field.metadata["metavar"])
-    for choice in field.metadata["choices"]:
+        assert entry.startswith(field.metavar)
+    for choice in field.choices:
         assert choice in entry.split()[0]
 
 
-def test_help_ends_with_two_examples_that_are_taken(help_lines: list[str]) -> None:
+def test_help_ends_with_two_examples_that_are_valid(help_lines: list[str]) -> None:
     start = help_lines.index("examples:")
     examples = [line.split() for line in help_lines[start + 1 :] if line]
     assert len(examples) == 2
@@ -369,13 +373,16 @@ def test_version_flag_exits_with_0(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @for_each(FIELDS)
-def test_default_of_each_number_is_within_its_range(field: "Field[Any]") -> None:
+def test_default_of_each_number_is_within_its_range(field: Setting) -> None:
     if field in NUMBERS:
         assert type(field.default) is field.type
-        assert math.isfinite(field.metadata["high"])
-        assert field.metadata["low"] <= field.default <= field.metadata["high"]
+        assert field.low is not None
+        assert field.high is not None
+        assert not isinstance(field.default, str)
+        assert math.isfinite(field.high)
+        assert field.low <= field.default <= field.high
     elif field in CHOICES:
-        assert field.default in field.metadata["choices"]
+        assert field.default in field.choices
 
 
 @pytest.mark.parametrize(
