@@ -129,9 +129,10 @@ SERVER = (
     {"host", "telemetry"},
     {"engines"},
     {"core"},
-    {"process", "protocols"},
+    {"protocols"},
     {"transports"},
-    {"main", "worker"},
+    {"process"},
+    {"main"},
     {"__main__"},
 )
 

@@ -25,10 +25,10 @@ def right(text: str, who: str) -> tuple[int, int]:
 
 
 def calls_answered(stack: Stack, container: str) -> int:
-    """Calls that a stopped server has answered, by its log; none may have been cut off."""
+    """Calls that a stopped server has answered, by its log; none may have been aborted."""
     stopped = [entry for entry in stack.entries(container) if "calls" in entry]
     assert stopped
-    assert all(entry["cut_off"] == 0 for entry in stopped)
+    assert all(entry["aborted"] == 0 for entry in stopped)
     return sum(int(entry["calls"]) for entry in stopped)
 
 

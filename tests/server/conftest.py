@@ -20,11 +20,11 @@ from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
+from convserve_server.process.serving import Worker, make_transport
 from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
 from convserve_server.protocols.router import Router
 from convserve_server.settings.settings import make_settings
 from convserve_server.transports.base import Transport
-from convserve_server.worker import Worker, make_transport
 from tests.bundles import (
     CLASSES,
     COLOURS,

@@ -10,11 +10,12 @@ import pytest
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.host.resources import plan_resources
+from convserve_server.process.serving import Worker, make_transport
 from convserve_server.protocols.base import Failure
 from convserve_server.protocols.convserve_v1.service import CLASSIFY
 from convserve_server.settings.settings import make_settings
+from convserve_server.settings.sources import load
 from convserve_server.telemetry.observer import Observer, Observers
-from convserve_server.worker import Worker, make_transport
 from tests.bundles import SHAPE, digit_of, write_bundle
 from tests.server.conftest import WAIT_S, HeldEngine, answers, request_for
 from tests.server.echo_protocol import SHAPES, SHAPES_STREAM, Echo
@@ -103,3 +104,22 @@ def test_observer_sees_what_the_core_does(transport: InProcessTransport, counts:
         "refused INVALID_REQUEST": 1,
         "refused NOT_FOUND": 1,
     }
+
+
+def test_model_has_the_maximum_batch_size_of_its_own_table(tmp_path: Path) -> None:
+    file = tmp_path / "convserve.toml"
+    models = tmp_path / "models"
+    for name in ("mnist", "other"):
+        write_bundle(models, name=name)
+    file.write_text(
+        f'[models]\nfolder = "{models}"\n[models.mnist]\nmax_batch = 2\nmax_queue = 5\n'
+    )
+    settings = plan_resources(load(["--config", str(file)]).settings, cpus=1).settings
+    worker = Worker(settings, [], lambda _, path: load_bundle(path, lambda _: HeldEngine()))
+    worker.start()
+    try:
+        batchers = [worker.repository.get(name, None).batcher for name in ("mnist", "other")]
+        assert [one.max_batch for one in batchers] == [2, HeldEngine.max_batch]
+        assert batchers[0].max_queue == 5
+    finally:
+        worker.close()

@@ -11,8 +11,8 @@ import threading
 
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.host.resources import plan_resources
+from convserve_server.process.serving import Worker, make_transport
 from convserve_server.settings.settings import make_settings
-from convserve_server.worker import Worker, make_transport
 from tests.server.conftest import HeldEngine, PortKeeper
 from tests.server.transports.test_conformance import until
 

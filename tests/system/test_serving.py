@@ -110,7 +110,7 @@ def test_worker_killed_under_load_is_back_and_calls_on_others_are_unaffected(
         outcomes = [load.stop() for load in loads]
     assert second in server.worker_pids()
     assert len(server.worker_pids()) == 2
-    # Connections stay on one worker: each saw either nothing of it, or its own calls cut off.
+    # Connections stay on one worker: each saw either nothing of it, or its own calls aborted.
     for counts in outcomes:
         assert set(counts) <= {"right", "UNAVAILABLE"}, counts
         assert counts["UNAVAILABLE"] <= Load.IN_FLIGHT
@@ -259,8 +259,8 @@ def test_log_says_at_the_end_how_many_calls_were_answered(
             stub.Classify(pb.ClassifyRequest(model="none"), timeout=WAIT_S)
     assert server.terminate() == 0
     (entry,) = (entry for entry in server.log if "calls answered" in entry["message"])
-    assert entry["message"] == "stopped, 8 calls answered, 0 cut off"
-    assert (entry["calls"], entry["cut_off"]) == (8, 0)
+    assert entry["message"] == "stopped, 8 calls answered, 0 aborted"
+    assert (entry["calls"], entry["aborted"]) == (8, 0)
 
 
 def test_folder_without_models_is_waited_for_and_said_once(models: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Slot:
             with theirs:
                 os.set_inheritable(theirs.fileno(), True)
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "convserve_server.worker", str(theirs.fileno())],
+                    [sys.executable, "-m", "convserve_server.process.worker", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), spec.engine_activity),
                     env=dict(environment),

@@ -113,7 +113,7 @@ def test_lost_process_is_noticed(models: Path) -> None:
         worker = next(
             pid
             for pid in process_tree(os.getpid())
-            if "convserve_server.worker" in Path(f"/proc/{pid}/cmdline").read_text()
+            if "convserve_server.process.worker" in Path(f"/proc/{pid}/cmdline").read_text()
         )
         handle = os.pidfd_open(worker)
         try:

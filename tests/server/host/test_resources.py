@@ -13,9 +13,9 @@ from convserve_server.host import resources
 from convserve_server.host.engine_activity import create
 from convserve_server.host.port import StartError, reserve_port
 from convserve_server.host.resources import MIB, plan_resources
+from convserve_server.process.worker import ModelLoader
 from convserve_server.process.worker_spec import WorkerSpec
 from convserve_server.settings.settings import Settings, make_settings
-from convserve_server.worker import make_allowance
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_worker_has_allowance_for_more_threads_only_beside_others(
         batch_s=0.06,
         engine_activity=create(workers),
     )
-    allowance = make_allowance(spec)
+    allowance = ModelLoader(spec).allowance("mnist")
     assert (allowance is not None) == has_allowance
     if allowance is not None:
         assert (allowance.threads, allowance.cpus) == (threads, frozenset(range(workers)))

@@ -1,43 +1,17 @@
-"""One process that serves: transports, protocols, core. Started and watched by the supervisor.
-
-    python -m convserve_server.worker SOCKET
-
-SOCKET is the number of a stream socket to the supervisor, whose first message is the WorkerSpec;
-see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
-"""
+"""The parts of a worker wired together: transports, protocols, core."""
 
 import logging
-import os
-import signal
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.folder_loader import FolderLoader, Load
 from convserve_server.core.repository import ModelLimits, Repository
-from convserve_server.engines.base import EngineError, LoadedModel
-from convserve_server.engines.bundles import load_bundle
-from convserve_server.engines.cpu import ThreadAllowance
-from convserve_server.engines.loader import (
-    EngineOptions,
-    check_installation,
-    choose_provider,
-    load_engine,
-)
-from convserve_server.host.descriptors import limit_reached
-from convserve_server.host.engine_activity import EngineActivity
-from convserve_server.host.heap import trim_from_now_on
-from convserve_server.logs import configure_logging
 from convserve_server.process.link import SupervisorLink
-from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
 from convserve_server.process.single_process import SingleProcess
-from convserve_server.process.worker_spec import WorkerSpec, receive_spec
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
@@ -54,12 +28,6 @@ _QUIET_S = 0.1
 
 #: Of the grace period, kept to send the last answers, s.
 _FLUSH_S = 1.0
-
-#: Beyond the grace period, until a worker without a supervisor ends in any case, s.
-_KILL_AFTER_S = 5.0
-
-#: How often to look whether file descriptors are left, s.
-_LOOK_S = 1.0
 
 
 class Worker:
@@ -120,18 +88,18 @@ class Worker:
         self._started = False
 
     def _limits(self, name: str) -> ModelLimits:
-        settings = self._settings
+        settings, model = self._settings, self._settings.for_model(name)
         return ModelLimits(
-            settings.batching.max_batch,
-            settings.batching.max_queue,
-            settings.batching.max_queue_bytes,
-            settings.batching.max_delay_ms / 1000,
-            settings.limits.max_pixels,
-            settings.limits.max_decoder_bytes,
+            max_batch=model.max_batch,
+            max_queue=model.max_queue,
+            max_queue_bytes=settings.batching.max_queue_bytes,
+            max_delay_s=model.max_delay_ms / 1000,
+            max_pixels=settings.limits.max_pixels,
+            max_decoder_bytes=settings.limits.max_decoder_bytes,
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:
-        """Load what is there, then listen.
+        """Loads what is there, then listens.
 
         Args:
             stop: set when the worker should stop before it listens.
@@ -152,12 +120,12 @@ class Worker:
         return True
 
     def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
-        """Wait while this worker lacks a model that others serve, or that another tries.
+        """Waits while this worker lacks a model that others serve, or that another tries.
 
         Its share of the connections would get errors; so long as it does not listen, the others
         have them.
 
-        Returns: False if told to stop before.
+        Returns: False if stopped before.
         """
         reported: tuple[str, ...] = ()
         while not stop.is_set():
@@ -165,8 +133,8 @@ class Worker:
             missing = link.missing()
             if missing and missing != reported:
                 log.warning(
-                    "taking no calls until there is a model for each that the other workers serve: "
-                    "%s cannot be loaded",
+                    "accepting no calls until there is a model for each that the other workers "
+                    "serve: %s cannot be loaded",
                     ", ".join(missing),
                 )
             reported = missing
@@ -177,13 +145,13 @@ class Worker:
         return False
 
     def stop(self) -> int:
-        """Drain: refuse new calls, answer those in flight within the grace period.
+        """Drains: refuses new calls, answers those in flight within the grace period.
 
         The connections stay open: grpcio's own shutdown, which sends GOAWAY first, answers calls
         that come in meanwhile with CANCELLED. When the process ends they see a closed connection,
         which is UNAVAILABLE. close() is for those who go on living.
 
-        Returns: calls that were cut off.
+        Returns: calls that were aborted.
         """
         process = self._settings.process
         end = time.monotonic() + process.grace_s
@@ -199,7 +167,7 @@ class Worker:
         return left
 
     def answered(self) -> int:
-        """Calls answered so far, with a result or an error."""
+        """Returns how many calls were answered so far, with a result or an error."""
         return self._router.answered()
 
     @property
@@ -208,7 +176,7 @@ class Worker:
         return self.loader.folder_is_empty
 
     def close(self) -> None:
-        """Close all connections and unload all models."""
+        """Closes all connections and unloads all models."""
         for transport in self._transports:
             transport.close()
         self._decoding.close()
@@ -216,7 +184,7 @@ class Worker:
         self.repository.close(timeout_s=_FLUSH_S)
 
     def _report(self, names: frozenset[str]) -> None:
-        """Tell health which models are served; called by the repository after every change."""
+        """Reports to health which models are served; the repository calls it at every change."""
         if not self._started:
             return
         for service in ("", SERVICE):
@@ -251,118 +219,3 @@ def make_transport(settings: Settings, port: int) -> Transport:
     from convserve_server.transports.grpcio import GrpcioTransport
 
     return GrpcioTransport(options)
-
-
-def make_allowance(spec: WorkerSpec) -> ThreadAllowance | None:
-    """What an engine may use beyond its own threads; None if there is no more."""
-    settings = spec.settings
-    if settings.process.workers == 1 or spec.many_threads <= settings.engine.engine_threads:
-        return None
-    activity = EngineActivity(spec.engine_activity, spec.number - 1)
-    return ThreadAllowance(spec.many_threads, frozenset(spec.cpus), activity)
-
-
-def run(spec: WorkerSpec, connection: socket.socket) -> int:
-    """Serve until told to stop.
-
-    Args:
-        spec: of this worker.
-        connection: to the supervisor.
-
-    Returns: the exit status.
-    """
-    settings = spec.settings
-    grace_s = settings.process.grace_s
-    stop = threading.Event()
-    # The end of the connection also shows its sudden death.
-    link = SupervisorLink(connection, on_end=lambda: _stop(stop, grace_s))
-    link.start(settings.process.heartbeat_s)
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # These reach the whole group; the supervisor decides what they mean.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    try:
-        check_installation()
-        provider = choose_provider(settings.engine.device)
-        options = EngineOptions(
-            settings.engine.device,
-            settings.engine.engine_threads,
-            settings.batching.max_batch,
-            spec.batch_s,
-            settings.engine.max_device_bytes,
-        )
-        allowance = make_allowance(spec)
-
-        def load(name: str, path: Path) -> LoadedModel:
-            return load_bundle(path, partial(load_engine, options=options, allowance=allowance))
-
-        worker = Worker(settings, [make_transport(settings, spec.port)], load, link)
-        if not worker.start(stop):
-            return 0
-    except (EngineError, ImportError) as error:
-        link.send(CannotStart(one_line(error)))
-        return EXIT_CONFIG
-    except OSError as error:
-        link.send(CannotStart(one_line(error)))
-        return 1
-    log.info(
-        "serving with %s, %d engine threads, queues of up to %d images",
-        provider, settings.engine.engine_threads, settings.batching.max_queue,
-    )  # fmt: skip
-    if worker.waits_for_models and spec.number == 1:
-        log.info("no models in %s yet; waiting for the first", settings.models.folder)
-    if spec.low_memory:
-        trim_from_now_on(stop)
-    threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
-    link.send(Ready())
-    stop.wait()
-    log.info("stopping, at most %g s", grace_s)
-    left = worker.stop()
-    calls = worker.answered()
-    log.log(
-        logging.WARNING if left else logging.INFO,
-        f"stopped, {calls:,} calls answered, {left:,} cut off",
-        extra={"calls": calls, "cut_off": left},
-    )
-    return 0
-
-
-def _stop(stop: threading.Event, grace_s: float) -> None:
-    """Stop, and end in any case: a worker may be held up before it looks, loading a model."""
-    stop.set()
-    time.sleep(grace_s + _KILL_AFTER_S)
-    os._exit(1)
-
-
-def _watch_descriptors(stop: threading.Event) -> None:
-    """Say when there are no file descriptors left for connections, and when there are again."""
-    short = False
-    while not stop.wait(_LOOK_S):
-        if limit_reached() == short:
-            continue
-        short = not short
-        if short:
-            log.error(
-                "no file descriptors are left: new connections wait until others are closed; allow "
-                "more (ulimit -n, LimitNOFILE), or close idle connections"
-            )
-        else:
-            log.info("there are file descriptors for new connections again")
-
-
-def main() -> None:
-    """Entry point of the process."""
-    connection = socket.socket(fileno=int(sys.argv[1]))
-    try:
-        spec = receive_spec(connection)
-    except (EOFError, OSError):
-        sys.exit(1)
-    configure_logging(spec.settings.log.log_level, spec.settings.log.log_format)
-    status = run(spec, connection)
-    logging.shutdown()
-    # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.
-    os._exit(status)
-
-
-if __name__ == "__main__":
-    main()
