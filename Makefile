@@ -24,10 +24,11 @@ test: lint protos-check ## everything that CI checks
 test-compose: environment ## the images and docker-compose.yml on a container engine, if there is one
 	$(bin)/pytest -m compose tests/compose
 
-lint: environment ## style, and that version and changelog agree
+lint: environment ## style, words, and that version and changelog agree
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/python -m tests.changelog
+	$(bin)/python -m tests.words
 
 format: environment ## rewrite the code in the project's style
 	$(bin)/ruff check --fix .

@@ -122,14 +122,14 @@ def write_bundle(
     """
     stated = manifest(name)
     stated.precision = precision
-    said = {"convserve.manifest": json_format.MessageToJson(stated)}
-    return _write(model(said), models / name, version)
+    metadata = {"convserve.manifest": json_format.MessageToJson(stated)}
+    return _write(model(metadata), models / name, version)
 
 
 def write_photo_bundle(models: Path, name: str = "colours", version: int = 1) -> Path:
     """Publish the model of photographs in the same way."""
-    said = {"convserve.manifest": json_format.MessageToJson(photo_manifest(name))}
-    return _write(photo_model(said), models / name, version)
+    metadata = {"convserve.manifest": json_format.MessageToJson(photo_manifest(name))}
+    return _write(photo_model(metadata), models / name, version)
 
 
 def _write(bundle: onnx.ModelProto, folder: Path, version: int) -> Path:

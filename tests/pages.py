@@ -57,7 +57,7 @@ def commands(code: str) -> Iterator[list[str]]:
         # What another command prints into a line is not known here.
         if re.match(r"convserve(-serve|-train)? ", line) and "$(" not in line:
             words = shlex.split(line, comments=True)
-            ends = [place for place, word in enumerate(words) if word in ("&", ">", "|")]
+            ends = [index for index, word in enumerate(words) if word in ("&", ">", "|")]
             yield words[: ends[0]] if ends else words
 
 

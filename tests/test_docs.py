@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -32,13 +33,44 @@ def test_links_to_files_lead_somewhere(page: str) -> None:
             assert ((ROOT / page).parent / target).exists(), target
 
 
+def anchors(page: Path) -> set[str]:
+    """Returns what a page's headings are called in links, as GitHub makes it of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_to_headings_lead_to_one(page: str) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#]*)#([^)]+)\)", (ROOT / page).read_text()):
+        if "://" not in target:
+            linked = (ROOT / page).parent / target if target else ROOT / page
+            assert anchor in anchors(linked), f"{target}#{anchor}"
+
+
+def test_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert [page for page in ROOT.glob("docs/*.md") if f"]({page.name})" not in index] == [
+        ROOT / "docs" / "index.md"
+    ]
+
+
+@pytest.mark.parametrize("name", ["overview", "request", "bundle"])
+def test_drawing_has_a_title_and_colours_for_light_and_dark(name: str) -> None:
+    file = ROOT / "docs" / "drawings" / f"{name}.svg"
+    root = ElementTree.parse(file).getroot()
+    assert root.findtext("{*}title")
+    assert "@media (prefers-color-scheme: dark)" in (root.findtext("{*}style") or "")
+    # As wide as a telephone shows it, so that its text is never made smaller than it can be read.
+    assert int(root.attrib["width"]) <= 460
+
+
 def test_files_of_the_code_that_pages_name_exist() -> None:
     named = {
         path
         for page in PAGES
         for path in re.findall(r"\b[a-z]+(?:/[a-z_*]+)+\.(?:py|proto)", (ROOT / page).read_text())
     }
-    assert "server/convserve_server/host/sizing.py" in named
+    assert "server/convserve_server/host/resources.py" in named
     assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
 
 

@@ -30,7 +30,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import convserve.command.options
-import convserve_server.setting_sources
+import convserve_server.settings.command_line
 import convserve_trainer.cli.parser
 from convserve_imaging.mnist_files import FILES
 from convserve_trainer.datasets.mnist import Dataset
@@ -44,7 +44,10 @@ PAGES = [
     "README.md",
     "CONTRIBUTING.md",
     "examples/README.md",
-    *(f"docs/{name}.md" for name in ("training", "lecture", "photographs", "errors", "deploy")),
+    *(
+        f"docs/{name}.md"
+        for name in ("training", "lecture", "photographs", "errors", "deploy", "extending")
+    ),
 ]
 BLOCK_S = 600.0
 """A training takes ten seconds, and on a machine of many tests at once minutes."""
@@ -215,7 +218,7 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
         elif program == "convserve-train":
             convserve_trainer.cli.parser.parser().parse_args(arguments)
         else:
-            convserve_server.setting_sources.parser().parse_args(arguments)
+            convserve_server.settings.command_line.parser().parse_args(arguments)
 
 
 def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.answers import Questions
-from benchmarks.bundles import Bundle
-from benchmarks.command import (
+from benchmarks.harness.answers import Questions
+from benchmarks.harness.bundles import Bundle
+from benchmarks.harness.command import (
     BenchmarkError,
     add_run_options,
     add_server_options,
@@ -28,14 +28,14 @@ from benchmarks.command import (
     new_parser,
     tell,
 )
-from benchmarks.meter import Meter, choose_driver, rotated
-from benchmarks.peers.asking import PeerQuestions
-from benchmarks.peers.catalogue import CHOICES, Peer, peers
+from benchmarks.harness.meter import Meter, choose_driver, rotated
+from benchmarks.harness.report import heading, machine, write_json
+from benchmarks.harness.table import Cell
+from benchmarks.peers.client import PeerQuestions
 from benchmarks.peers.environments import Environment, NotInstalled, pinned
+from benchmarks.peers.measurement import Record, measure_server
+from benchmarks.peers.registry import CHOICES, Peer, peers
 from benchmarks.peers.tables import figures, refusals
-from benchmarks.peers.turns import Record, take_turn
-from benchmarks.report import heading, machine, write_json
-from benchmarks.table import Cell
 
 CELLS = (Cell(1, 1), Cell(16, 1), Cell(64, 1), Cell(4, 64))
 
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace, bundle: Bundle) -> None:
     meter = Meter(choose_driver(arguments.driver), arguments.connections, arguments.seconds)
     contest = [
-        (peer, Record(peer.name, peer.dialect.title))
+        (peer, Record(peer.name, peer.wire_format.title))
         for peer in peers(bundle.file, arguments.flags)
         if peer.choice in arguments.only
     ]
@@ -117,7 +117,9 @@ def _run(arguments: argparse.Namespace, bundle: Bundle) -> None:
                     server = peer.server(
                         pythons[peer.name], bundle.file, Path(scratch), arguments.flags
                     )
-                    take_turn(meter, server, PeerQuestions.of(peer.dialect, asked), CELLS, record)
+                    measure_server(
+                        meter, server, PeerQuestions.of(peer.wire_format, asked), CELLS, record
+                    )
             except BenchmarkError as error:
                 tell(str(error))
                 record.failure = str(error).partition("\n")[0]
@@ -135,7 +137,7 @@ def _print(
     for peer, _ in contest:
         if peer.requirements is not None:
             on[peer.choice] = pinned(peer.requirements)[peer.choice]
-    said = (
+    details = (
         about["model"],
         f"{about['driver']}, with gRPC over at most {about['connections']} connections, "
         "with HTTP/1.1 one for each caller",
@@ -144,7 +146,7 @@ def _print(
     )
     records = [record for _, record in contest]
     print(
-        heading(on, "server and load together", said), figures(records), refusals(records),
+        heading(on, "server and load together", details), figures(records), refusals(records),
         sep="\n\n",
     )  # fmt: skip
     write_json(arguments.json, on, about, servers=records)

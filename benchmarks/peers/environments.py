@@ -5,9 +5,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.command import tell
+from benchmarks.harness.command import tell
 
-_TAKES_S = 1200.0
+_TIMEOUT_S = 1200.0
 #: Written last: a copy of the requirements that are installed.
 _INSTALLED = "installed.txt"
 
@@ -53,7 +53,7 @@ class Environment:
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                errors="replace", timeout=_TAKES_S, check=False,
+                errors="replace", timeout=_TIMEOUT_S, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise NotInstalled(f"not done within {error.timeout:g} s") from error
@@ -61,9 +61,9 @@ class Environment:
             raise NotInstalled(_reason(f"{done.stdout}\n{done.stderr}"))
 
 
-def _reason(said: str) -> str:
+def _reason(output: str) -> str:
     """The line that says why: the first that is marked so, or else the last."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     marked = (line for line in lines if line.startswith("ERROR:"))
     return next(marked, lines[-1] if lines else "no reason given").removeprefix("ERROR:").strip()
 

@@ -4,9 +4,9 @@ import re
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.peers.turns import Record
-from benchmarks.servers import BASELINE
-from benchmarks.table import Row, grid, rows
+from benchmarks.harness.servers import BASELINE
+from benchmarks.harness.table import Row, grid, rows
+from benchmarks.peers.measurement import Record
 
 _FIGURES = (
     "callers",
@@ -71,9 +71,9 @@ def _line(row: Row, ratio: str, record: Record) -> tuple[str, ...]:
 def refusals(records: Sequence[Record]) -> str:
     """A row for each server that was asked with a wrong shape."""
     lines = [
-        (record.server, said.sent, said.status, _shown(said.message))
+        (record.server, refusal.sent, refusal.status, _shown(refusal.message))
         for record in records
-        if (said := record.refusal) is not None and not record.failure
+        if (refusal := record.refusal) is not None and not record.failure
     ]
     return grid(_REFUSALS, lines, _REFUSALS)
 

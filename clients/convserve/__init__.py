@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     )
     from convserve.health import Health
     from convserve.models import ModelInfo, RefusedVersion
-    from convserve.results import Classification, Guess, Result, Timings
+    from convserve.results import Classification, ClassScore, Result, Timings
 
 __all__ = [
     "AsyncClient",
     "BadImage",
     "Cancelled",
+    "ClassScore",
     "Classification",
     "Client",
     "ClientClosed",
@@ -56,7 +57,6 @@ __all__ = [
     "DeadlineExceeded",
     "FieldViolation",
     "ForkedProcess",
-    "Guess",
     "Health",
     "InvalidRequest",
     "MessageTooLarge",
@@ -81,6 +81,7 @@ _HOMES = {
     "AsyncClient": "async_client",
     "BadImage": "errors",
     "Cancelled": "errors",
+    "ClassScore": "results",
     "Classification": "results",
     "Client": "client",
     "ClientClosed": "errors",
@@ -88,7 +89,6 @@ _HOMES = {
     "DeadlineExceeded": "errors",
     "FieldViolation": "errors",
     "ForkedProcess": "errors",
-    "Guess": "results",
     "Health": "health",
     "InvalidRequest": "errors",
     "MessageTooLarge": "errors",
@@ -108,7 +108,7 @@ _HOMES = {
 }
 
 
-# Hidden from type checkers, which take any name of a module that has it, misspelt ones too.
+# Hidden from type checkers, which would accept any name, misspelt ones too.
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> object:

@@ -26,10 +26,10 @@ _LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loop
 _MAPPED = bytes(10) + b"\xff\xff"  # RFC 4291 (2.5.5.2): an IPv4 address within IPv6.
 
 
-def checked_server(server: object) -> str:
+def validate_server(server: object) -> str:
     """Returns an address that says where to connect.
 
-    gRPC would silently take port 443 where none is named, the last 16 bits of a larger number, and
+    gRPC would silently use port 443 where none is named, the last 16 bits of a larger number, and
     the name of a scheme that it does not know for that of a host.
 
     Args:

@@ -19,7 +19,7 @@ LONGEST_S = 30 * 86_400.0
 _MOST_SHOWN = 80
 
 
-def seconds(field: str, value: object) -> float:
+def validate_seconds(field: str, value: object) -> float:
     """Returns a finite number of seconds above 0, at most LONGEST_S.
 
     Raises:
@@ -35,7 +35,7 @@ def seconds(field: str, value: object) -> float:
     raise InvalidRequest.expected(field, "a number of seconds above 0", shown(value))
 
 
-def integer(field: str, value: object, least: int, most: int) -> int:
+def validate_int(field: str, value: object, least: int, most: int) -> int:
     """Returns an integer within bounds.
 
     Raises:
@@ -50,7 +50,16 @@ def integer(field: str, value: object, least: int, most: int) -> int:
     return number
 
 
-def text(field: str, value: object) -> str:
+def validate_uint(field: str, value: object, bits: int) -> int:
+    """Returns an integer of 1 or more that fits an unsigned field of a message.
+
+    Raises:
+        InvalidRequest: It is none, or a bool, or 0, or has more bits.
+    """
+    return validate_int(field, value, 1, 2**bits - 1)
+
+
+def validate_text(field: str, value: object) -> str:
     """Returns text that a message can carry.
 
     Raises:
@@ -65,7 +74,7 @@ def text(field: str, value: object) -> str:
     return str(value)
 
 
-def flag(field: str, value: object) -> bool:
+def validate_flag(field: str, value: object) -> bool:
     """Returns True or False, also where it is NumPy's.
 
     Raises:
@@ -83,7 +92,7 @@ _NUMPY_BOOLS = {("numpy", "bool"), ("numpy", "bool_")}
 def shown(value: object) -> str:
     """Returns a value for a message: its repr, cut where that is long."""
     try:
-        told = repr(value)
+        text = repr(value)
     except ValueError:  # An integer of more digits than Python converts.
         return f"a {type(value).__name__} of very many digits"
-    return told if len(told) <= _MOST_SHOWN else f"{told[:_MOST_SHOWN]}… ({type(value).__name__})"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}… ({type(value).__name__})"

@@ -1,80 +1,35 @@
-"""The client for programs with an event loop: the same as Client, with await."""
+"""The client for programs with an event loop (asyncio)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import (
-    AsyncIterable,
-    AsyncIterator,
-    Callable,
-    Iterable,
-    Iterator,
-    Sequence,
-)
-from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
-import grpc.aio
 import numpy.typing as npt
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
-from convserve.arguments import seconds, text
-from convserve.async_flight import call_all
 from convserve.async_stream import AsyncStream
-from convserve.calls import Images, Question, split, split_images
-from convserve.channel import channel_options
-from convserve.dark_ground import DarkGround
+from convserve.call_set import CallSet
+from convserve.channel import open_channel
+from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs
 from convserve.deadline import Deadline
-from convserve.encoded import File, is_bytes
-from convserve.errors import (
-    Cancelled,
-    ClientClosed,
-    ConvserveError,
-    ModelNotFound,
-    OtherEventLoop,
-)
-from convserve.health import Health, health_from_error, read_health
-from convserve.ledger import Item, Ledger, Outcome
-from convserve.model_choice import ModelChoice
-from convserve.models import (
-    ModelInfo,
-    RefusedVersion,
-    find_model,
-    read_models,
-    read_refused,
-)
-from convserve.pillow_pictures import has_pictures
-from convserve.replies import read_replies
+from convserve.encoded import File
+from convserve.errors import Cancelled, ConvserveError, OtherEventLoop
+from convserve.health import Health
+from convserve.models import ModelInfo, RefusedVersion
+from convserve.pending_requests import Item, Outcome
+from convserve.replies import Reply
 from convserve.results import Classification
-from convserve.settings import (
-    DEFAULT_TIMEOUT_S,
-    MAX_BYTES_PER_CALL,
-    MAX_IMAGES_PER_CALL,
-    MAX_IN_FLIGHT,
-    Settings,
-    default_model,
-    default_server,
-)
-from convserve.statuses import translated
-from convserve_protos import classifier_pb2, classifier_pb2_grpc
+from convserve_protos import classifier_pb2
 
-if TYPE_CHECKING:
-    from convserve_protos.classifier_pb2_grpc import ClassifierAsyncStub
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Stubs:
-    loop: asyncio.AbstractEventLoop
-    channel: grpc.aio.Channel
-    classifier: ClassifierAsyncStub
-    health: Any  # grpcio-health-checking has no types.
-
-
-class AsyncClient:
+class AsyncClient(ClientCore):
     """Asks a Convserve server what is in pictures, from an event loop.
 
     One client serves any number of tasks of the event loop in which it was first used; in another
@@ -84,44 +39,10 @@ class AsyncClient:
             print((await client.classify(digit)).label)
     """
 
-    def __init__(
-        self,
-        server: str | None = None,
-        *,
-        model: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT_S,
-        wait_for_ready: bool = False,
-        max_images_per_call: int = MAX_IMAGES_PER_CALL,
-        max_bytes_per_call: int = MAX_BYTES_PER_CALL,
-        max_in_flight: int = MAX_IN_FLIGHT,
-    ) -> None:
-        """Makes a client; the connection is made when it is first needed.
-
-        Args:
-            server: As for Client.
-            model: As for Client.
-            timeout: As for Client: seconds.
-            wait_for_ready: As for Client.
-            max_images_per_call: As for Client.
-            max_bytes_per_call: As for Client.
-            max_in_flight: As for Client.
-
-        Raises:
-            InvalidRequest: An argument is not what is taken.
-        """
-        self._settings = Settings(
-            server=default_server() if server is None else server,
-            model=model or default_model(),
-            timeout_s=timeout,
-            wait_for_ready=wait_for_ready,
-            max_images_per_call=max_images_per_call,
-            max_bytes_per_call=max_bytes_per_call,
-            max_in_flight=max_in_flight,
-        )
-        self._opened: _Stubs | None = None
-        self._choice = ModelChoice(self._settings.model)
-        self._ground = DarkGround()
-        self._closed = False
+    def _init_io(self) -> None:
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._opened: Stubs
 
     async def classify(
         self,
@@ -145,16 +66,7 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify.
         """
-        calls = split(pixels, self._settings)
-        deadline = self._deadline(timeout)
-        answer = await self._ask(calls, model, version, top_k, deadline)
-        if self._ground.doubtful(calls):
-            # Advice only: the answer is there, whether or not the models can be listed now.
-            kind = ""
-            with suppress(ConvserveError):
-                kind = await self._kind(model, version, deadline)
-            self._ground.judge(calls, kind)
-        return answer
+        return await self._run(self._classify(pixels, model, version, top_k, timeout))
 
     async def classify_images(
         self,
@@ -178,13 +90,7 @@ class AsyncClient:
         Raises:
             ConvserveError: As Client.classify_images.
         """
-        deadline = self._deadline(timeout)
-        kind = await self._kind(model, version, deadline) if has_pictures(images) else ""
-        if is_bytes(images):
-            calls = split_images(images, self._settings)
-        else:  # Files are read and pictures encoded, which is no work for the event loop.
-            calls = await asyncio.to_thread(split_images, images, self._settings, kind)
-        return await self._ask(calls, model, version, top_k, deadline)
+        return await self._run(self._classify_images(images, model, version, top_k, timeout))
 
     async def stream(
         self,
@@ -214,10 +120,9 @@ class AsyncClient:
             Exception: As Client.stream.
         """
         deadline = self._deadline(timeout)
-        questions = await self._questions(model, version, top_k, deadline)
-        ledger = Ledger(questions, self._settings, deadline.timeout_s)
-        stream = AsyncStream(items, ledger, self._settings.max_in_flight)
-        with self._calling(deadline):
+        pending = await self._run(self._pending_requests(model, version, top_k, deadline))
+        stream = AsyncStream(items, pending, self._settings.max_in_flight)
+        with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(), wait_for_ready=self._settings.wait_for_ready
             )
@@ -231,7 +136,7 @@ class AsyncClient:
         Raises:
             ConvserveError: See errors.py.
         """
-        return await self._models(self._deadline(timeout))
+        return await self._run(self._models(self._deadline(timeout)))
 
     async def refused(self, *, timeout: float | None = None) -> list[RefusedVersion]:
         """Returns the versions that the server has refused to load, and why.
@@ -239,7 +144,7 @@ class AsyncClient:
         Raises:
             ConvserveError: See errors.py.
         """
-        return read_refused(await self._listing(self._deadline(timeout)))
+        return await self._run(self._refused(self._deadline(timeout)))
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Asks whether the server, or one service of it, answers calls.
@@ -252,24 +157,14 @@ class AsyncClient:
             ServerUnavailable: Nobody answers there.
             ConvserveError: See errors.py.
         """
-        deadline = self._deadline(timeout)
-        try:
-            with self._calling(deadline):
-                reply = await self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=text("service", service)),
-                    timeout=deadline.left_s(),
-                    wait_for_ready=self._settings.wait_for_ready,
-                )
-        except ConvserveError as error:
-            return health_from_error(error)
-        return read_health(reply.status)
+        return await self._run(self._health(service, self._deadline(timeout)))
 
     async def close(self) -> None:
         """Closes the connection; calls under way in other tasks raise Cancelled."""
         self._closed = True
-        if self._opened is None or forks.is_child():
+        if self._channel is None or forks.is_child():
             return
-        await self._opened.channel.close()
+        await self._channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -282,107 +177,87 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    def _stubs(self) -> _Stubs:
+    async def _run(self, flow: Flow[T]) -> T:
+        """Performs the steps of a flow and returns its answer."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = await self._perform(step)
+                except ConvserveError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as done:
+            answer: T = done.value
+            return answer
+
+    async def _perform(self, step: Step) -> Any:
+        if isinstance(step, BlockingWork):
+            return await asyncio.to_thread(step.run)
+        if isinstance(step, CallSet):
+            with self._calling(step.deadline):
+                return await self._call_all(step)
+        with self._calling(step.deadline, step.request.ByteSize):
+            return await step.method(self._stubs())(
+                step.request,
+                timeout=step.deadline.left_s(),
+                wait_for_ready=self._settings.wait_for_ready,
+            )
+
+    async def _call_all(self, calls: CallSet) -> list[Reply]:
+        """Makes all calls of a request, several at one time, and none after a failure."""
+        classify = self._stubs().classifier.Classify
+        running: dict[asyncio.Task[classifier_pb2.ClassifyResponse], int] = {}
+
+        async def call(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+            reply: classifier_pb2.ClassifyResponse = await classify(
+                request,
+                timeout=calls.deadline.left_s(),
+                wait_for_ready=self._settings.wait_for_ready,
+            )
+            return reply
+
+        try:
+            while (replies := calls.replies()) is None:
+                for number, request in calls.due():
+                    running[asyncio.create_task(call(request))] = number
+                over, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in over:
+                    number = running.pop(task)
+                    try:
+                        calls.finish(number, task.result())
+                    except grpc.RpcError as error:
+                        calls.fail(number, error)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        return replies
+
+    def _stubs(self) -> Stubs:
         # A channel belongs to the loop that runs when it is made, so not before the first call.
         forks.use()
-        if self._opened is None:
-            server = self._settings.server
-            channel = grpc.aio.insecure_channel(server, options=channel_options(server))
-            forks.hold(channel)
-            self._opened = _Stubs(
-                asyncio.get_running_loop(),
-                channel,
-                classifier_pb2_grpc.ClassifierStub(channel),
-                health_pb2_grpc.HealthStub(channel),
-            )
-        self._check_loop(self._opened)
-        return self._opened
-
-    def _check_loop(self, opened: _Stubs) -> None:
-        if opened.loop is not asyncio.get_running_loop():
+        if self._channel is None:
+            self._loop = asyncio.get_running_loop()
+            self._channel = open_channel(self._settings.server, grpc.aio.insecure_channel)
+            self._opened = Stubs(self._channel)
+        if self._loop is not asyncio.get_running_loop():
             raise OtherEventLoop(
                 f"this client of {self._settings.server} belongs to the event loop in which it was"
                 " first used: make one in each loop, as in each asyncio.run()"
             )
-
-    async def _ask(
-        self,
-        calls: Sequence[Images],
-        model: str | None,
-        version: int | None,
-        top_k: int | None,
-        deadline: Deadline,
-    ) -> Classification:
-        question = await self._question(calls, model, version, top_k, deadline)
-        with self._calling(deadline):
-            stub = self._stubs().classifier
-            replies = await call_all(stub, calls, question, deadline, self._settings)
-        return read_replies(replies, list(map(len, calls)), question, deadline.spent_us())
-
-    def _deadline(self, timeout: float | None) -> Deadline:
-        return Deadline.after(
-            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
-        )
-
-    async def _question(
-        self,
-        calls: Sequence[Images],
-        model: str | None,
-        version: int | None,
-        top_k: int | None,
-        deadline: Deadline,
-    ) -> Question:
-        asked = Question.of(model, version, top_k)
-        name = self._choice.named(asked.model) or self._choice.remembered(asked.version, calls)
-        if name is None:
-            loaded = await self._models(deadline)
-            name = self._choice.among(loaded, asked.version, calls)
-        return replace(asked, model=name)
-
-    async def _questions(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
-    ) -> Callable[[Images], Question]:
-        """Returns what makes the question about each item of a stream."""
-        asked = Question.of(model, version, top_k)
-        if (name := self._choice.named(asked.model)) is not None:
-            named = replace(asked, model=name)
-            return lambda _: named
-        loaded = await self._models(deadline)
-        return lambda images: replace(
-            asked, model=self._choice.among(loaded, asked.version, [images])
-        )
-
-    async def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
-        """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
-        asked = Question.of(model, version, None)
-        loaded = await self._models(deadline)
-        name = self._choice.named(asked.model) or self._choice.of_pictures(loaded, asked.version)
-        return find_model(loaded, name, asked.version).kind
-
-    async def _models(self, deadline: Deadline) -> list[ModelInfo]:
-        return read_models(await self._listing(deadline))
-
-    async def _listing(self, deadline: Deadline) -> classifier_pb2.ListModelsResponse:
-        with self._calling(deadline):
-            return await self._stubs().classifier.ListModels(
-                classifier_pb2.ListModelsRequest(),
-                timeout=deadline.left_s(),
-                wait_for_ready=self._settings.wait_for_ready,
-            )
+        return self._opened
 
     @contextmanager
-    def _calling(self, deadline: Deadline) -> Iterator[None]:
-        closed = f"the client of {self._settings.server} is closed"
-        if self._closed:
-            raise ClientClosed(closed)
+    def _calling(
+        self, deadline: Deadline, sent_bytes: Callable[[], int] = lambda: 0
+    ) -> Iterator[None]:
         try:
-            with translated(self._settings.server, deadline):
+            with self._translated(deadline, sent_bytes):
                 yield
-        except ModelNotFound:
-            self._choice.forget()  # It may have been replaced by another one.
-            raise
         except grpc.aio.UsageError as error:
-            raise ClientClosed(closed) from error
+            raise self._closed_error() from error
         except asyncio.CancelledError as error:
             # Closing the channel looks as if somebody had cancelled the task that waits for it.
             task = asyncio.current_task()

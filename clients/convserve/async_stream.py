@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convserve import forks
 from convserve.errors import Cancelled
-from convserve.ledger import Item, Ledger, Outcome, iterator_of
+from convserve.pending_requests import Item, Outcome, PendingRequests, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -32,25 +32,25 @@ class AsyncStream:
     def __init__(
         self,
         items: Iterable[Item] | AsyncIterable[Item],
-        ledger: Ledger,
+        pending: PendingRequests,
         max_in_flight: int,
     ) -> None:
         self._items = _async_iterator(items)
-        self._ledger = ledger
+        self._pending = pending
         self._slots = asyncio.Semaphore(max_in_flight)
         self._events: asyncio.Queue[tuple[int, Outcome] | Exception | None] = asyncio.Queue()
 
     async def requests(self) -> AsyncIterator[classifier_pb2.StreamClassifyRequest]:
-        """Yields the messages to send, each as soon as there is room for it."""
+        """Yields the messages to send, each as soon as max_in_flight allows it."""
         try:
             for index in itertools.count():
                 await self._slots.acquire()
                 try:
                     item = await anext(self._items)
                 except StopAsyncIteration:
-                    self._ledger.finish()
+                    self._pending.end_sending()
                     return
-                yield self._ledger.enter(index, item)
+                yield self._pending.add(index, item)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's task
             self._events.put_nowait(error)
 
@@ -67,14 +67,14 @@ class AsyncStream:
             while True:
                 forks.use()
                 # Outside of try: the error of an overdue answer is a TimeoutError, too.
-                patience_s = self._ledger.patience_s()
+                left_s = self._pending.seconds_left()
                 try:
-                    async with asyncio.timeout(patience_s):
+                    async with asyncio.timeout(left_s):
                         event = await self._events.get()
                 except TimeoutError:
                     continue  # Either an answer is overdue by now, or there was none to wait for.
                 if event is _END:
-                    self._ledger.close()
+                    self._pending.check_complete()
                     return
                 if isinstance(event, Exception):
                     raise event
@@ -89,10 +89,10 @@ class AsyncStream:
     async def _read(self, call: Call) -> None:
         try:
             async for response in call:
-                self._events.put_nowait(self._ledger.settle(response))
+                self._events.put_nowait(self._pending.match(response))
             self._events.put_nowait(_END)
         except asyncio.CancelledError:
-            # Either nobody listens any more, or the channel was closed and somebody must be told.
+            # Either nobody reads any more, or the channel was closed and the reader must know.
             self._events.put_nowait(Cancelled("the stream was cancelled"))
             raise
         except Exception as error:  # noqa: BLE001 - raised again in the caller's task

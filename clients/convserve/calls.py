@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from convserve.arguments import integer, text
+from convserve.arguments import validate_text, validate_uint
 from convserve.encoded import Encoded, File, as_images
 from convserve.pixels import Batch, as_batch
 from convserve.settings import Settings
@@ -18,7 +18,7 @@ Images = Batch | Encoded
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ClassifyOptions:
     """What is asked of all images of a request.
 
     Attributes:
@@ -32,8 +32,8 @@ class Question:
     top_k: int | None
 
     @classmethod
-    def of(cls, model: object, version: object, top_k: object) -> Question:
-        """Returns the question for what a caller passed; the server judges what it means.
+    def validated(cls, model: object, version: object, top_k: object) -> ClassifyOptions:
+        """Returns the options that a caller passed; the server judges what they mean.
 
         Args:
             model: Name, a str; "" for None.
@@ -44,9 +44,9 @@ class Question:
             InvalidRequest: One of them is of another kind, or the protocol cannot carry it.
         """
         return cls(
-            "" if model is None else text("model", model),
-            None if version is None else integer("version", version, 1, 2**64 - 1),
-            None if top_k is None else integer("top_k", top_k, 1, 2**32 - 1),
+            "" if model is None else validate_text("model", model),
+            None if version is None else validate_uint("version", version, 64),
+            None if top_k is None else validate_uint("top_k", top_k, 32),
         )
 
     def request(self, images: Images, request_id: str = "") -> classifier_pb2.ClassifyRequest:
@@ -76,7 +76,7 @@ def split(pixels: npt.ArrayLike, settings: Settings) -> Sequence[Batch]:
         The pixels of each call: views, nothing is copied.
 
     Raises:
-        InvalidRequest: The pixels are not what is taken.
+        InvalidRequest: The pixels are not of a kind or shape that pixels.as_batch accepts.
     """
     batch = as_batch(pixels)
     fitting = settings.max_bytes_per_call // batch[0].nbytes
@@ -102,11 +102,11 @@ def split_images(
         ConvserveError, OSError: As encoded.as_images.
     """
     calls: list[list[bytes]] = []
-    room = 0
+    left = 0
     for image in as_images(images, kind):
-        if len(image) > room or len(calls[-1]) == settings.max_images_per_call:
+        if len(image) > left or len(calls[-1]) == settings.max_images_per_call:
             calls.append([])
-            room = settings.max_bytes_per_call
+            left = settings.max_bytes_per_call
         calls[-1].append(image)
-        room -= len(image)
+        left -= len(image)
     return [tuple(call) for call in calls]

@@ -1,15 +1,20 @@
-"""How the client uses its connections: retries, balancing, keepalive, sizes, proxies."""
+"""The one way to open a channel: retries, balancing, keepalive, sizes, proxies."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
+from convserve import forks
 from convserve.address import is_local
+
+C = TypeVar("C")
 
 # Replies come from a server that the caller chose; requests are limited by the server.
 MAX_REPLY_BYTES = 16 * 2**20
 
-# gRPC keeps a message for a retry only up to 256 KiB unless told otherwise, and ours are larger.
+# gRPC keeps a message for a retry only up to 256 KiB by default, and ours are larger.
 RETRY_BUFFER_BYTES = 8 * 2**20
 
 # Servers count pings on a silent connection against a client ("too_many_pings") when they come more
@@ -20,8 +25,8 @@ KEEPALIVE_WAIT_MS = 20_000
 
 # A server that was killed is back within seconds, often at another address behind the same name (a
 # container). gRPC's own bounds are made for services that are gone for long: pauses between two
-# tries to connect grow to 120 s, one try may take 20 s (which an address where nobody is left does
-# take), and a name is asked for again 30 s after the last time at the soonest.
+# tries to connect grow to 120 s, one try may last 20 s (and does, where an address has no host any
+# more), and a name is looked up again no sooner than 30 s after the last time.
 FIRST_RECONNECT_MS = 200
 LONGEST_RECONNECT_MS = 3_000
 CONNECT_WITHIN_MS = 5_000
@@ -47,7 +52,7 @@ SERVICE_CONFIG = {
     ],
     # When half of these are used up by failures, retries stop until calls succeed again. A server
     # that is killed fails all calls in flight at once, and they are to be tried again: up to 500,
-    # since 1000 is the most that gRPC takes.
+    # since 1000 is gRPC's maximum.
     "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.5},
 }
 
@@ -74,3 +79,19 @@ def channel_options(server: str) -> list[tuple[str, str | int]]:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
     ]
+
+
+def open_channel(server: str, make: Callable[..., C]) -> C:
+    """Opens the channel of a client; the connection is made when it is first needed.
+
+    Args:
+        server: As for address.validate_server.
+        make: grpc.insecure_channel or grpc.aio.insecure_channel.
+
+    Raises:
+        ForkedProcess: gRPC was used before this process was forked.
+    """
+    forks.use()
+    channel = make(server, options=channel_options(server))
+    forks.hold(channel)
+    return channel

@@ -2,64 +2,35 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 import numpy.typing as npt
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from convserve import forks
-from convserve.arguments import seconds, text
-from convserve.calls import Images, Question, split, split_images
-from convserve.channel import channel_options
-from convserve.dark_ground import DarkGround
+from convserve.call_set import CallSet
+from convserve.channel import open_channel
+from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs
 from convserve.deadline import Deadline
 from convserve.encoded import File
-from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
-from convserve.flight import call_all
-from convserve.health import Health, health_from_error, read_health
-from convserve.ledger import Item, Ledger, Outcome
-from convserve.model_choice import ModelChoice
-from convserve.models import (
-    ModelInfo,
-    RefusedVersion,
-    find_model,
-    read_models,
-    read_refused,
-)
-from convserve.pillow_pictures import has_pictures
-from convserve.replies import read_replies
+from convserve.errors import ConvserveError
+from convserve.health import Health
+from convserve.models import ModelInfo, RefusedVersion
+from convserve.pending_requests import Item, Outcome
+from convserve.replies import Reply
 from convserve.results import Classification
-from convserve.settings import (
-    DEFAULT_TIMEOUT_S,
-    MAX_BYTES_PER_CALL,
-    MAX_IMAGES_PER_CALL,
-    MAX_IN_FLIGHT,
-    Settings,
-    default_model,
-    default_server,
-)
-from convserve.statuses import translated
 from convserve.stream import Stream
-from convserve_protos import classifier_pb2, classifier_pb2_grpc
+from convserve_protos import classifier_pb2
 
-if TYPE_CHECKING:
-    from convserve_protos.classifier_pb2_grpc import ClassifierStub
-
-
-@dataclass(frozen=True, slots=True)
-class _Stubs:
-    channel: grpc.Channel
-    classifier: ClassifierStub
-    health: Any  # grpcio-health-checking has no types.
+T = TypeVar("T")
 
 
-class Client:
+class Client(ClientCore):
     """Asks a Convserve server what is in pictures.
 
     One client serves any number of threads; it holds one connection to each server behind the name.
@@ -70,54 +41,10 @@ class Client:
             print(client.classify(digit).label)
     """
 
-    def __init__(
-        self,
-        server: str | None = None,
-        *,
-        model: str | None = None,
-        timeout: float = DEFAULT_TIMEOUT_S,
-        wait_for_ready: bool = False,
-        max_images_per_call: int = MAX_IMAGES_PER_CALL,
-        max_bytes_per_call: int = MAX_BYTES_PER_CALL,
-        max_in_flight: int = MAX_IN_FLIGHT,
-    ) -> None:
-        """Makes a client; the connection is made when it is first needed.
-
-        Args:
-            server: HOST:PORT, or another form of address.checked_server. Several addresses behind
-                one name ("dns:///classifier:50051") are used in turn. Calls go through the proxy
-                that grpc_proxy, https_proxy or http_proxy names, unless no_grpc_proxy or no_proxy
-                excepts the host; never to this machine. None: the variable CONVSERVE_SERVER, or
-                localhost:50051.
-            model: Name of the model for calls that name none. None: the variable CONVSERVE_MODEL;
-                if that is not set, the only model that the server has, or the only one that fits
-                the size and kind of what is sent (model_choice.py has the rule), which costs one
-                more call the first time.
-            timeout: Longest wait for an answer, in seconds, for all that a call of this library
-                does: retries, waits and all parts of a large request.
-            wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather
-                than fail after a few tries.
-            max_images_per_call: What is more is split into several calls.
-            max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
-            max_in_flight: Calls of one request, or requests of a stream, unanswered at one time.
-
-        Raises:
-            InvalidRequest: An argument is not what is taken.
-        """
-        self._settings = Settings(
-            server=default_server() if server is None else server,
-            model=model or default_model(),
-            timeout_s=timeout,
-            wait_for_ready=wait_for_ready,
-            max_images_per_call=max_images_per_call,
-            max_bytes_per_call=max_bytes_per_call,
-            max_in_flight=max_in_flight,
-        )
-        self._opened: _Stubs | None = None
+    def _init_io(self) -> None:
         self._lock = threading.Lock()
-        self._choice = ModelChoice(self._settings.model)
-        self._ground = DarkGround()
-        self._closed = False
+        self._channel: grpc.Channel | None = None
+        self._opened: Stubs
 
     def classify(
         self,
@@ -134,11 +61,11 @@ class Client:
         fails ends the others.
 
         Args:
-            pixels: uint8, 0 to 255, not scaled, of the size that the model takes: [H, W] or
+            pixels: uint8, 0 to 255, not scaled, of the size that the model expects: [H, W] or
                 [H, W, C] for one image, [N, H, W] or [N, H, W, C] for many, C being 1 (grey) or 3
                 (RGB). Three dimensions are one image if the last is 1 or 3. For models of digits
                 as MNIST has them: light strokes on black (0), which fill 20 x 20 of the 28 x 28;
-                another ground brings answers at chance, and a UserWarning once for each client.
+                another background brings answers at chance, and a UserWarning once for each client.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
             top_k: Only the k most probable classes, 1 to the number of classes. None: all.
@@ -149,7 +76,7 @@ class Client:
             directly.
 
         Raises:
-            InvalidRequest: The pixels or an argument are not what is taken; or no model was named
+            InvalidRequest: The pixels or an argument are of the wrong kind; or no model was named
                 and several fit.
             ModelNotFound: No such model or version is loaded.
             DeadlineExceeded: There was no answer in time.
@@ -157,16 +84,7 @@ class Client:
             ServerBusy: The server's queue stayed full through all tries.
             ConvserveError: Whatever else went wrong; see errors.py.
         """
-        calls = split(pixels, self._settings)
-        deadline = self._deadline(timeout)
-        answer = self._ask(calls, model, version, top_k, deadline)
-        if self._ground.doubtful(calls):
-            # Advice only: the answer is there, whether or not the models can be listed now.
-            kind = ""
-            with suppress(ConvserveError):
-                kind = self._kind(model, version, deadline)
-            self._ground.judge(calls, kind)
-        return answer
+        return self._run(self._classify(pixels, model, version, top_k, timeout))
 
     def classify_images(
         self,
@@ -198,14 +116,11 @@ class Client:
         Raises:
             BadImage: The only image of the request cannot be used; its reason says why.
             InvalidRequest: Something is no picture, or an argument is not what is expected.
-            MessageTooLarge: An image is larger than the server takes, or over 64 MiB.
+            MessageTooLarge: An image is larger than the server accepts, or over 64 MiB.
             OSError: The file of a Path cannot be read.
             ConvserveError: As classify.
         """
-        deadline = self._deadline(timeout)
-        kind = self._kind(model, version, deadline) if has_pictures(images) else ""
-        calls = split_images(images, self._settings, kind)
-        return self._ask(calls, model, version, top_k, deadline)
+        return self._run(self._classify_images(images, model, version, top_k, timeout))
 
     def stream(
         self,
@@ -218,7 +133,7 @@ class Client:
     ) -> Iterator[tuple[int, Outcome]]:
         """Classifies images as they come, over one stream, and gives the answers as they finish.
 
-        At most max_in_flight items have been taken and not yet given back, so memory stays flat.
+        At most max_in_flight items have been read and not yet given back, so memory stays flat.
         The items are read in another thread, so a slow source holds up no answer. Calls on a
         stream are not tried again. A loop that is left early leaves the stream open until close()
         of what this returns, or until nothing refers to it; it keeps no process from ending.
@@ -237,15 +152,14 @@ class Client:
             would have raised for it; the stream goes on after an error.
 
         Raises:
-            InvalidRequest: An item is not what is taken, which was seen before it was sent.
+            InvalidRequest: An item is of the wrong kind, which was seen before it was sent.
             ConvserveError: The stream itself failed; see errors.py.
             Exception: Whatever reading the items raised.
         """
         deadline = self._deadline(timeout)
-        questions = self._questions(model, version, top_k, deadline)
-        ledger = Ledger(questions, self._settings, deadline.timeout_s)
-        stream = Stream(items, ledger, self._settings.max_in_flight)
-        with self._calling(deadline):
+        pending = self._run(self._pending_requests(model, version, top_k, deadline))
+        stream = Stream(items, pending, self._settings.max_in_flight)
+        with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(), wait_for_ready=self._settings.wait_for_ready
             )
@@ -257,7 +171,7 @@ class Client:
         Raises:
             ConvserveError: See errors.py.
         """
-        return self._models(self._deadline(timeout))
+        return self._run(self._models(self._deadline(timeout)))
 
     def refused(self, *, timeout: float | None = None) -> list[RefusedVersion]:
         """Returns the versions that the server has refused to load, and why.
@@ -265,7 +179,7 @@ class Client:
         Raises:
             ConvserveError: See errors.py.
         """
-        return read_refused(self._listing(self._deadline(timeout)))
+        return self._run(self._refused(self._deadline(timeout)))
 
     def health(self, service: str = "", *, timeout: float | None = None) -> Health:
         """Asks whether the server, or one service of it, answers calls.
@@ -278,17 +192,7 @@ class Client:
             ServerUnavailable: Nobody answers there.
             ConvserveError: See errors.py.
         """
-        deadline = self._deadline(timeout)
-        try:
-            with self._calling(deadline):
-                reply = self._stubs().health.Check(
-                    health_pb2.HealthCheckRequest(service=text("service", service)),
-                    timeout=deadline.left_s(),
-                    wait_for_ready=self._settings.wait_for_ready,
-                )
-        except ConvserveError as error:
-            return health_from_error(error)
-        return read_health(reply.status)
+        return self._run(self._health(service, self._deadline(timeout)))
 
     def close(self) -> None:
         """Closes the connection; calls under way in other threads raise Cancelled."""
@@ -296,8 +200,8 @@ class Client:
         if forks.is_child():
             return
         with self._lock:
-            if self._opened is not None:
-                self._opened.channel.close()
+            if self._channel is not None:
+                self._channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -310,103 +214,81 @@ class Client:
     ) -> None:
         self.close()
 
-    def _stubs(self) -> _Stubs:
-        # Not before the first call, so that processes forked before it have each their own.
-        forks.use()
-        with self._lock:
-            if self._closed:
-                raise ClientClosed(self._closed_message())
-            if self._opened is None:
-                server = self._settings.server
-                channel = grpc.insecure_channel(server, options=channel_options(server))
-                forks.hold(channel)
-                self._opened = _Stubs(
-                    channel,
-                    classifier_pb2_grpc.ClassifierStub(channel),
-                    health_pb2_grpc.HealthStub(channel),
-                )
-            return self._opened
+    def _run(self, flow: Flow[T]) -> T:
+        """Performs the steps of a flow and returns its answer."""
+        try:
+            step = next(flow)
+            while True:
+                try:
+                    result = self._perform(step)
+                except ConvserveError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(result)
+        except StopIteration as done:
+            answer: T = done.value
+            return answer
 
-    def _ask(
-        self,
-        calls: Sequence[Images],
-        model: str | None,
-        version: int | None,
-        top_k: int | None,
-        deadline: Deadline,
-    ) -> Classification:
-        question = self._question(calls, model, version, top_k, deadline)
-        with self._calling(deadline):
-            stub = self._stubs().classifier
-            replies = call_all(stub, calls, question, deadline, self._settings)
-        return read_replies(replies, list(map(len, calls)), question, deadline.spent_us())
-
-    def _deadline(self, timeout: float | None) -> Deadline:
-        return Deadline.after(
-            self._settings.timeout_s if timeout is None else seconds("timeout", timeout)
-        )
-
-    def _question(
-        self,
-        calls: Sequence[Images],
-        model: str | None,
-        version: int | None,
-        top_k: int | None,
-        deadline: Deadline,
-    ) -> Question:
-        asked = Question.of(model, version, top_k)
-        name = self._choice.named(asked.model) or self._choice.remembered(asked.version, calls)
-        if name is None:
-            loaded = self._models(deadline)
-            name = self._choice.among(loaded, asked.version, calls)
-        return replace(asked, model=name)
-
-    def _questions(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
-    ) -> Callable[[Images], Question]:
-        """Returns what makes the question about each item of a stream."""
-        asked = Question.of(model, version, top_k)
-        if (name := self._choice.named(asked.model)) is not None:
-            named = replace(asked, model=name)
-            return lambda _: named
-        loaded = self._models(deadline)
-        return lambda images: replace(
-            asked, model=self._choice.among(loaded, asked.version, [images])
-        )
-
-    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> str:
-        """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
-        asked = Question.of(model, version, None)
-        loaded = self._models(deadline)
-        name = self._choice.named(asked.model) or self._choice.of_pictures(loaded, asked.version)
-        return find_model(loaded, name, asked.version).kind
-
-    def _models(self, deadline: Deadline) -> list[ModelInfo]:
-        return read_models(self._listing(deadline))
-
-    def _listing(self, deadline: Deadline) -> classifier_pb2.ListModelsResponse:
-        with self._calling(deadline):
-            return self._stubs().classifier.ListModels(
-                classifier_pb2.ListModelsRequest(),
-                timeout=deadline.left_s(),
+    def _perform(self, step: Step) -> Any:
+        if isinstance(step, BlockingWork):
+            return step.run()
+        if isinstance(step, CallSet):
+            with self._calling(step.deadline):
+                return self._call_all(step)
+        with self._calling(step.deadline, step.request.ByteSize):
+            return step.method(self._stubs())(
+                step.request,
+                timeout=step.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
             )
 
-    @contextmanager
-    def _calling(self, deadline: Deadline) -> Iterator[None]:
-        if self._closed:
-            raise ClientClosed(self._closed_message())
+    def _call_all(self, calls: CallSet) -> list[Reply]:
+        """Makes all calls of a request, several at one time, and none after a failure."""
+        classify = self._stubs().classifier.Classify
+        running: dict[int, grpc.Future[classifier_pb2.ClassifyResponse]] = {}
+        over: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+        def start(number: int, request: classifier_pb2.ClassifyRequest) -> None:
+            call = running[number] = classify.future(
+                request,
+                timeout=calls.deadline.left_s(),
+                wait_for_ready=self._settings.wait_for_ready,
+            )
+            call.add_done_callback(lambda _: over.put(number))
+
         try:
-            with translated(self._settings.server, deadline):
+            while (replies := calls.replies()) is None:
+                for number, request in calls.due():
+                    start(number, request)
+                number = over.get()
+                try:
+                    calls.finish(number, running.pop(number).result())
+                except grpc.RpcError as error:
+                    calls.fail(number, error)
+        finally:
+            for call in running.values():
+                call.cancel()
+        return replies
+
+    def _stubs(self) -> Stubs:
+        # Not before the first call, so that processes forked before it have each their own.
+        forks.use()
+        with self._lock:
+            self._check_open()
+            if self._channel is None:
+                self._channel = open_channel(self._settings.server, grpc.insecure_channel)
+                self._opened = Stubs(self._channel)
+            return self._opened
+
+    @contextmanager
+    def _calling(
+        self, deadline: Deadline, sent_bytes: Callable[[], int] = lambda: 0
+    ) -> Iterator[None]:
+        try:
+            with self._translated(deadline, sent_bytes):
                 yield
-        except ModelNotFound:
-            self._choice.forget()  # It may have been replaced by another one.
-            raise
         except ValueError as error:
             # What grpc raises if another thread closed the channel since the look above.
             if self._closed and not isinstance(error, ConvserveError):
-                raise ClientClosed(self._closed_message()) from error
+                raise self._closed_error() from error
             raise
-
-    def _closed_message(self) -> str:
-        return f"the client of {self._settings.server} is closed"

@@ -46,7 +46,7 @@ def as_images(images: File | Sequence[File], kind: str = "") -> Encoded:
         raise InvalidRequest.expected("images", EXPECTED, _about(images))
     if not images:
         raise InvalidRequest.expected("images", EXPECTED, f"an empty {type(images).__name__}")
-    return tuple(_file(f"images[{place}]", image, kind) for place, image in enumerate(images))
+    return tuple(_file(f"images[{index}]", image, kind) for index, image in enumerate(images))
 
 
 def is_bytes(images: object) -> bool:
@@ -77,7 +77,7 @@ def _file(field: str, image: object, kind: str) -> bytes:
 
 def _read(path: os.PathLike[str]) -> bytes:
     with open(path, "rb") as file:
-        # Of a regular file no more than there is: room is made for what is asked for.
+        # Of a regular file no more than there is: read() allocates what it is asked for.
         size = os.fstat(file.fileno()).st_size or MAX_FILE_BYTES
         data = file.read(min(size, MAX_FILE_BYTES) + 1)
     if len(data) > MAX_FILE_BYTES:

@@ -12,7 +12,7 @@ ConvserveError
 ├── Unauthenticated     no credentials, or wrong ones
 ├── PermissionDenied    the credentials do not allow this
 ├── NotSupported        the server does not know this call
-├── ServerFault         a fault inside the server; carries the id that stands in its log
+├── ServerFault         a fault inside the server; has the id that is in its log
 ├── UnexpectedReply     the reply does not fit the request: client and server disagree
 ├── ClientClosed        the client was used after close()
 ├── ForkedProcess       gRPC was used before this process was forked, and does not outlive that
@@ -35,7 +35,7 @@ class ConvserveError(Exception):
         message: What went wrong, in one line.
         code: The gRPC status, or None if the error arose in this process.
         retry_after_s: Seconds after which the server says that another try is worth it, or None if
-            it said nothing.
+            it did not say.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FieldViolation:
 
     Attributes:
         field: Name of the field, as in the protocol: "pixels.height".
-        description: What it was and what is taken.
+        description: What was expected, and what came.
     """
 
     field: str
@@ -111,7 +111,22 @@ class ModelNotFound(ConvserveError, LookupError):
 
 
 class MessageTooLarge(ConvserveError):
-    """A message is over a limit; send fewer images in one call."""
+    """A message is over a limit; send fewer images in one call.
+
+    Attributes:
+        limit_bytes: The limit, in bytes; None if the server did not name it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode | None = None,
+        retry_after_s: float | None = None,
+        limit_bytes: int | None = None,
+    ) -> None:
+        super().__init__(message, code=code, retry_after_s=retry_after_s)
+        self.limit_bytes = limit_bytes
 
 
 class ServerBusy(ConvserveError):
@@ -146,7 +161,7 @@ class ServerFault(ConvserveError):
     """A fault inside the server, no fault of the request.
 
     Attributes:
-        fault_id: Stands in the server's log beside the traceback; None if the server gave none.
+        fault_id: Is in the server's log beside the traceback; None if the server gave none.
     """
 
     def __init__(

@@ -6,9 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from convserve.command.missing_input import MissingInput
+from convserve.command.missing_input import MissingInput, MissingPackage
 from convserve.command.options import parser
-from convserve.command.standard_streams import abandon_output, is_of_output, open_streams, tell
+from convserve.command.standard_streams import (
+    abandon_output,
+    is_of_output,
+    open_streams,
+    print_error,
+)
 from convserve.command.stopping import Terminated, terminated_by_sigterm
 from convserve.command.terminal_text import printable
 from convserve.errors import ConvserveError
@@ -22,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 failed (a line on stderr says why), also because standard output
-        is closed or full; 2 if an input that was named is not there, 130 interrupted by Ctrl-C, 143
-        by SIGTERM, 141 if nobody reads the output any more. Other wrong usage exits with 2 by
-        SystemExit.
+        is closed or full; 2 if an input that was named or an extra is not there, 130 interrupted
+        by Ctrl-C, 143 by SIGTERM, 141 if nobody reads the output any more. Other wrong usage exits
+        with 2 by SystemExit.
     """
     try:
         with terminated_by_sigterm():
@@ -36,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
     except ConvserveError as error:
         for line in (str(error), *getattr(error, "__notes__", ())):
-            tell(printable(line))
-        return 2 if isinstance(error, MissingInput) else 1
+            print_error(printable(line))
+        return 2 if isinstance(error, (MissingInput, MissingPackage)) else 1
     except Terminated:
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:
@@ -49,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_of_output(error):
             raise
         abandon_output()
-        tell(f"cannot write standard output: {error.strerror}")
+        print_error(f"cannot write standard output: {error.strerror}")
         return 1
     return status
 

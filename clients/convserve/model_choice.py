@@ -1,7 +1,7 @@
-"""Which model is meant where none is named: the only one that fits what is sent.
+"""Which model is chosen where none is named: the only one that fits what is sent.
 
-The rule. One loaded model is always meant. Of several, the one that fits the images by their size
-and kind is meant, if it is the only one that does: pixels fit a model of exactly their size; a
+The rule. One loaded model is always chosen. Of several, the one that fits the images by their size
+and kind is chosen, if it is the only one that does: pixels fit a model of exactly their size; a
 JPEG file fits models of photographs and of digits, any other file models of digits alone, and a
 file of either format models of pixels if it has their size. Where several fit, or none, a name is
 needed.
@@ -22,13 +22,13 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_LISTED = 8
 
 
-def meant(
+def choose_model(
     models: Sequence[ModelInfo],
     version: int | None,
     fits: Callable[[ModelInfo], bool],
     sent: str,
 ) -> str:
-    """Returns the name of the model that is meant where none is named.
+    """Returns the name of the model that is chosen where none is named.
 
     Args:
         models: All that are loaded, the newest version of each first.
@@ -69,7 +69,7 @@ def fits_images(model: ModelInfo, images: Images) -> bool:
     return images.shape[1:] == model.input_shape
 
 
-def described(images: Images) -> str:
+def describe_images(images: Images) -> str:
     """Returns what images are, for messages: "pixels of 28 x 28 x 1", "a JPEG file"."""
     if not isinstance(images, tuple):
         return f"pixels of {_times(images.shape[1:])}"
@@ -102,22 +102,22 @@ class ModelChoice:
     def among(
         self, models: Sequence[ModelInfo], version: int | None, calls: Sequence[Images]
     ) -> str:
-        """Returns the model that is meant, of those that are loaded.
+        """Returns the model that is chosen, of those that are loaded.
 
         Raises:
-            ConvserveError: As meant.
+            ConvserveError: As choose_model.
         """
         self._seen = tuple(models)
-        sent = described(calls[0])
-        return meant(models, version, lambda model: _fits_any(model, calls), sent)
+        sent = describe_images(calls[0])
+        return choose_model(models, version, lambda model: _fits_any(model, calls), sent)
 
-    def of_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
-        """Returns the model that is meant for pictures of Pillow, which fit a model of any kind.
+    def for_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
+        """Returns the model that is chosen for pictures of Pillow, which fit a model of any kind.
 
         Raises:
-            ConvserveError: As meant.
+            ConvserveError: As choose_model.
         """
-        return meant(models, version, lambda _: True, "pictures of Pillow")
+        return choose_model(models, version, lambda _: True, "pictures of Pillow")
 
     def forget(self) -> None:
         """Makes the next request ask the server again."""

@@ -32,7 +32,7 @@ class ModelInfo:
         version: Its version.
         labels: Labels in the order of the columns of its probabilities.
         input_shape: (H, W, C) of one image, uint8.
-        kind: What it was trained on: "digits", "photo", or "pixels", which are taken as they are;
+        kind: What it was trained on: "digits", "photo", or "pixels", which are used as they are;
             "" if it does not say.
         precision: What it is computed in: "float32", "float16", "int8", or "tf32", float32 that
             CUDA may round to TensorFloat-32; "" if this client does not know it.

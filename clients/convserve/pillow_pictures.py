@@ -15,7 +15,7 @@ from convserve.errors import InvalidRequest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Values of these are brightness, 0 to 255. Of others NumPy makes an array as well, of places in a
+# Values of these are brightness, 0 to 255. Of others NumPy makes an array as well, of indices in a
 # palette, say, or of colours in another order.
 PIXEL_MODES = ("L", "RGB")
 
@@ -52,9 +52,9 @@ def check_pixels(field: str, value: object) -> None:
         InvalidRequest: There is one.
     """
     if isinstance(value, (list, tuple)):
-        for place, each in enumerate(value):
+        for index, each in enumerate(value):
             if is_picture(each):
-                check_pixels(f"{field}[{place}]", each)
+                check_pixels(f"{field}[{index}]", each)
     elif is_picture(value) and value.mode not in PIXEL_MODES:
         raise InvalidRequest.expected(
             field,
@@ -68,12 +68,12 @@ def encode(field: str, picture: Image, kind: str) -> bytes:
 
     Args:
         field: Name of the argument.
-        picture: Of any mode that can be told without loss.
-        kind: Of the model, as ModelInfo.kind. Servers take JPEG alone for "photo": such a file has
-            lost a little (JPEG_QUALITY, 4:4:4). All others are PNG, which loses nothing.
+        picture: Of any mode that can be written without loss.
+        kind: Of the model, as ModelInfo.kind. Servers accept JPEG alone for "photo": such a file
+            has lost a little (JPEG_QUALITY, 4:4:4). All others are PNG, which loses nothing.
 
     Raises:
-        InvalidRequest: It cannot be read, or not told so without loss.
+        InvalidRequest: It cannot be read, or not written without loss.
     """
     from PIL import ImageOps
 

@@ -31,7 +31,7 @@ def as_batch(pixels: npt.ArrayLike) -> Batch:
 
     Raises:
         InvalidRequest: Not uint8, empty, or not of such a shape; or a picture of Pillow whose
-            values are not pixels, such as places in a palette.
+            values are not pixels, such as indices in a palette.
     """
     check_pixels("pixels", pixels)
     try:

@@ -16,7 +16,7 @@ from convserve.address import endpoints, is_local
 VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 EXCEPTIONS = ("no_grpc_proxy", "no_proxy")
 
-# Whatever is before an @ are credentials, and is told to nobody.
+# Whatever is before an @ are credentials, which no message shows.
 _URL = re.compile(r"http://(?:[^/?#]*@)?([^/?#@]+)(?:[/?#].*)?", re.DOTALL)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
+from convserve.error_mapping import error_from_status
 from convserve.errors import BadImage, ConvserveError, UnexpectedReply
 from convserve.results import Classification, Timings
-from convserve.statuses import error_from_status
 from convserve_protos import classifier_pb2
 
 Reply = classifier_pb2.ClassifyResponse | BadImage
@@ -22,16 +22,16 @@ _Outcome = classifier_pb2.Prediction | ConvserveError | None
 def read_replies(
     replies: Sequence[Reply],
     counts: Sequence[int],
-    question: Question,
+    options: ClassifyOptions,
     total_us: int,
 ) -> Classification:
     """Puts the replies to the calls of one request together.
 
     Args:
         replies: One for each call, in the order of the images. An image alone in its call that
-            cannot be used is an error of its own and tells nothing of labels and version.
+            cannot be used is an error of its own and has no labels and no version.
         counts: Number of images in each call.
-        question: What was asked.
+        options: What was asked.
         total_us: What the request took, in microseconds.
 
     Raises:
@@ -53,16 +53,16 @@ def read_replies(
                 " and have different labels; ask again, or name a version"
             )
         outcomes.extend(_outcome(result) for result in reply.results)
-    columns = len(labels) if question.top_k is None else question.top_k
+    columns = len(labels) if options.top_k is None else options.top_k
     return Classification(
-        model=answers[0].model if answers else question.model,
+        model=answers[0].model if answers else options.model,
         versions=tuple(sorted({answer.version for answer in answers}, reverse=True)),
         labels=labels,
         probabilities=np.array(list(_rows(outcomes, columns)), np.float32),
-        classes=_classes(outcomes, question, labels),
+        classes=_classes(outcomes, options, labels),
         errors={
-            place: outcome
-            for place, outcome in enumerate(outcomes)
+            index: outcome
+            for index, outcome in enumerate(outcomes)
             if isinstance(outcome, ConvserveError)
         },
         timings=Timings(
@@ -84,7 +84,7 @@ def _outcome(result: classifier_pb2.ImageResult) -> _Outcome:
 
 def _rows(outcomes: Sequence[_Outcome], columns: int) -> Iterator[Sequence[float]]:
     nothing = [float("nan")] * columns
-    for place, outcome in enumerate(outcomes):
+    for index, outcome in enumerate(outcomes):
         if isinstance(outcome, ConvserveError):
             yield nothing
             continue
@@ -92,25 +92,25 @@ def _rows(outcomes: Sequence[_Outcome], columns: int) -> Iterator[Sequence[float
         row = outcome.probabilities[:] if outcome else []
         if not 1 <= len(row) == columns:
             raise UnexpectedReply(
-                f"image {place} has {len(row) if outcome else 'no'} probabilities, not {columns}"
+                f"image {index} has {len(row) if outcome else 'no'} probabilities, not {columns}"
             )
         yield row
 
 
 def _classes(
-    outcomes: Sequence[_Outcome], question: Question, labels: tuple[str, ...]
+    outcomes: Sequence[_Outcome], options: ClassifyOptions, labels: tuple[str, ...]
 ) -> npt.NDArray[np.intp]:
-    if question.top_k is None:
+    if options.top_k is None:
         return np.broadcast_to(np.arange(len(labels)), (len(outcomes), len(labels)))
     rows = []
     for outcome in outcomes:
         if not isinstance(outcome, classifier_pb2.Prediction):
-            rows.append([0] * question.top_k)
+            rows.append([0] * options.top_k)
             continue
         row = outcome.classes[:]
-        if len(row) != question.top_k or max(row) >= len(labels):
+        if len(row) != options.top_k or max(row) >= len(labels):
             raise UnexpectedReply(
-                f"of {len(labels)} classes the {question.top_k} most probable were asked for; the"
+                f"of {len(labels)} classes the {options.top_k} most probable were asked for; the"
                 " reply does not name them"
             )
         rows.append(row)

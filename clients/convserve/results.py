@@ -9,12 +9,12 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from convserve.arguments import integer
+from convserve.arguments import validate_int
 from convserve.errors import ConvserveError
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
+class ClassScore:
     """One class and how probable it is.
 
     Attributes:
@@ -77,7 +77,7 @@ class Result:
         """Probability of that class, 0 to 1. Raises the image's error if it has one."""
         return float(self.probabilities[self._best()])
 
-    def top(self, k: int | None = None) -> tuple[Guess, ...]:
+    def top(self, k: int | None = None) -> tuple[ClassScore, ...]:
         """Returns the k most probable classes, most probable first; all that there are for None.
 
         Raises:
@@ -87,10 +87,10 @@ class Result:
         self._best()
         there = len(self.probabilities)
         if k is not None:
-            k = integer("k", k, 1, there)
+            k = validate_int("k", k, 1, there)
         order = np.argsort(-self.probabilities, kind="stable")[:k]
         return tuple(
-            Guess(self.labels[self.classes[column]], float(self.probabilities[column]))
+            ClassScore(self.labels[self.classes[column]], float(self.probabilities[column]))
             for column in order
         )
 
@@ -121,7 +121,7 @@ class Classification(Sequence[Result]):
         probabilities: float32 [N, k], 0 to 1; k is the number of labels, or top_k. A row is NaN if
             its image has an error.
         classes: Integers [N, k]: the index in labels of each of the probabilities.
-        errors: The images that have no answer, by their place.
+        errors: The images that have no answer, by their index.
         timings: Where the time went.
     """
 
@@ -160,34 +160,34 @@ class Classification(Sequence[Result]):
         """Probability of the only image's label, 0 to 1. Raises as label does."""
         return self._only().probability
 
-    def top(self, k: int | None = None) -> tuple[Guess, ...]:
+    def top(self, k: int | None = None) -> tuple[ClassScore, ...]:
         """Returns the k most probable classes of the only image. Raises as label does."""
         return self._only().top(k)
 
     def _only(self) -> Result:
         if len(self) != 1:
-            raise ValueError(f"{len(self)} images were classified: take one, as in results[0]")
+            raise ValueError(f"expected one image, got {len(self)}: choose one, as in results[0]")
         return self[0]
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
     @overload
-    def __getitem__(self, place: int) -> Result: ...
+    def __getitem__(self, index: int) -> Result: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[Result, ...]: ...
-    def __getitem__(self, place: int | slice) -> Result | tuple[Result, ...]:
-        places = range(len(self))[place]
-        if isinstance(places, range):
-            return tuple(self._at(each) for each in places)
-        return self._at(places)
+    def __getitem__(self, index: slice) -> tuple[Result, ...]: ...
+    def __getitem__(self, index: int | slice) -> Result | tuple[Result, ...]:
+        indices = range(len(self))[index]
+        if isinstance(indices, range):
+            return tuple(self._at(each) for each in indices)
+        return self._at(indices)
 
     def __iter__(self) -> Iterator[Result]:
-        return (self._at(place) for place in range(len(self)))
+        return (self._at(index) for index in range(len(self)))
 
-    def _at(self, place: int) -> Result:
+    def _at(self, index: int) -> Result:
         return Result(
-            self.labels, self.classes[place], self.probabilities[place], self.errors.get(place)
+            self.labels, self.classes[index], self.probabilities[index], self.errors.get(index)
         )
 
     def __repr__(self) -> str:

@@ -6,21 +6,21 @@ import os
 import sys
 from dataclasses import dataclass
 
-from convserve.address import DEFAULT_SERVER, checked_server
-from convserve.arguments import flag, integer, seconds, text
+from convserve.address import DEFAULT_SERVER, validate_server
+from convserve.arguments import validate_flag, validate_int, validate_seconds, validate_text
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 MODEL_VARIABLE = "CONVSERVE_MODEL"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
-# Below the 4 MiB that gRPC servers take unless told otherwise.
+# Below the 4 MiB that gRPC servers accept unless they were given another limit.
 MAX_BYTES_PER_CALL = 3 * 2**20
 MAX_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a client was told.
+    """How a client works.
 
     Attributes:
         server: HOST:PORT, or any target of gRPC's name syntax that names a port ("dns:///a:1"), or
@@ -48,14 +48,14 @@ class Settings:
         Raises:
             InvalidRequest: A setting is of another kind, or beyond its bounds.
         """
-        checked_server(self.server)
+        validate_server(self.server)
         converted: dict[str, object] = {
-            "model": None if self.model is None else text("model", self.model),
-            "timeout_s": seconds("timeout", self.timeout_s),
-            "wait_for_ready": flag("wait_for_ready", self.wait_for_ready),
+            "model": None if self.model is None else validate_text("model", self.model),
+            "timeout_s": validate_seconds("timeout", self.timeout_s),
+            "wait_for_ready": validate_flag("wait_for_ready", self.wait_for_ready),
         }
         for name in ("max_images_per_call", "max_bytes_per_call", "max_in_flight"):
-            converted[name] = integer(name, getattr(self, name), 1, sys.maxsize)
+            converted[name] = validate_int(name, getattr(self, name), 1, sys.maxsize)
         for name, value in converted.items():
             object.__setattr__(self, name, value)  # The only way into a frozen dataclass.
 

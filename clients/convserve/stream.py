@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from convserve import forks
-from convserve.ledger import Item, Ledger, Outcome, iterator_of
+from convserve.pending_requests import Item, Outcome, PendingRequests, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _END = None
 
 #: For a thread of a stream to see that its call was cancelled, generously, s. It is a daemon: if
-#: gRPC tells it nothing, the caller is not held up.
+#: gRPC does not wake it, the caller is not held up.
 _ENDING_S = 10.0
 
 #: Likewise for one that is in the caller's own items, which may block it for ever.
@@ -52,9 +52,9 @@ class Stream:
     two are daemons: a stream that was left open keeps no process from ending.
     """
 
-    def __init__(self, items: Iterable[Item], ledger: Ledger, max_in_flight: int) -> None:
+    def __init__(self, items: Iterable[Item], pending: PendingRequests, max_in_flight: int) -> None:
         self._items = items
-        self._ledger = ledger
+        self._pending = pending
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
         self._drawing = _Drawing()
@@ -64,7 +64,7 @@ class Stream:
         )
 
     def requests(self) -> Iterator[classifier_pb2.StreamClassifyRequest]:
-        """Yields the messages to send, each as soon as there is room for it."""
+        """Yields the messages to send, each as soon as max_in_flight allows it."""
         drawing = self._drawing
         drawing.thread = threading.current_thread()
         try:
@@ -77,11 +77,11 @@ class Stream:
                 try:
                     item = next(items)
                 except StopIteration:
-                    self._ledger.finish()
+                    self._pending.end_sending()
                     return
                 finally:
                     drawing.is_in_items = False
-                yield self._ledger.enter(index, item)
+                yield self._pending.add(index, item)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)
 
@@ -100,7 +100,7 @@ class Stream:
             target=self._read, args=(call,), name="convserve-stream", daemon=True
         )
         reader.start()
-        # Of a generator that nobody closed this is run by atexit, while threads still run. Later,
+        # Of a generator that was not closed this is run by atexit, while threads still run. Later,
         # when the interpreter takes its modules apart, they are stopped wherever they were, also
         # inside the locks that cancel() and join() want, and the call itself when it is collected.
         end = weakref.finalize(
@@ -110,17 +110,17 @@ class Stream:
             while True:
                 self._waiting.set()
                 try:
-                    event = self._events.get(timeout=self._ledger.patience_s())
+                    event = self._events.get(timeout=self._pending.seconds_left())
                 except queue.Empty:
                     continue  # Either an answer is overdue by now, or there was none to wait for.
                 self._waiting.clear()
                 if event is _END:
-                    self._ledger.close()
+                    self._pending.check_complete()
                     return
                 if isinstance(event, Exception):
                     raise event
                 yield event
-                forks.use()  # Before any lock, which nobody may be left to release.
+                forks.use()  # Before any lock, whose owner may be gone.
                 self._slots.release()
         finally:
             self._waiting.clear()
@@ -141,7 +141,7 @@ class Stream:
             return
         stopped.set()
         slots.release()
-        # Called by the thread that tells of the channel's events, outside the lock of the call.
+        # Called by the thread that reports the channel's events, outside the lock of the call.
         ended = threading.Event()
         if not call.add_callback(ended.set):
             ended.set()
@@ -153,7 +153,7 @@ class Stream:
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
         try:
             for response in call:
-                self._events.put(self._ledger.settle(response))
+                self._events.put(self._pending.match(response))
             self._events.put(_END)
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)

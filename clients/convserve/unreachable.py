@@ -1,4 +1,4 @@
-"""What is said of a server that cannot be reached: the way that was tried, and what to try next."""
+"""Messages about a server that cannot be reached: the route tried, and what to try next."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def run(job: Callable[[], bool]) -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        # The program has said why.
+        # The program has printed why.
         return error.returncode
     except KeyboardInterrupt:
         return 130

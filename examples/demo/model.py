@@ -23,7 +23,7 @@ def train(models: Path, name: str, arguments: Sequence[str]) -> Manifest:
     """Run convserve-train fit with these arguments; returns what was published.
 
     Raises:
-        subprocess.CalledProcessError: it failed, and has said why.
+        subprocess.CalledProcessError: it failed, and has printed why.
     """
     command = ["fit", *arguments, "--models", str(models), "--name", name]
     print(f"convserve-train {' '.join(command)}", flush=True)

@@ -14,9 +14,9 @@ OUTPUT = "probabilities"
 #: The axis of both that counts images.
 BATCH_AXIS = "N"
 
-#: Of the entry of the ONNX file's metadata that holds the manifest, as JSON.
+#: Key of the entry of the ONNX file's metadata that holds the manifest, as JSON.
 MANIFEST_KEY = "convserve.manifest"
-#: Of the manifest, in `Manifest.format`.
+#: Layout of the bundle, in `Manifest.format`.
 FORMAT = 1
 
 NAME_RULE = "expected as a model's name 1 to 64 of A-Z a-z 0-9 . _ -, beginning with A-Z a-z 0-9"
@@ -27,10 +27,10 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def is_name(text: str) -> bool:
-    """Returns whether a model may be called so."""
+    """Returns whether a text is a valid name of a model."""
     return bool(_NAME.fullmatch(text))
 
 
 def is_version(text: str) -> bool:
-    """Returns whether the folder of a version may be called so."""
+    """Returns whether a text is a valid version, the name of its folder."""
     return bool(_VERSION.fullmatch(text))

@@ -1,13 +1,13 @@
-"""What is wrong with bundles; each message is one line."""
+"""Errors about bundles; each message is one line."""
 
 
 class BundleError(Exception):
-    """A file that is no bundle, or not the kind of bundle that was asked for."""
+    """A file is not a valid bundle, or not the kind of bundle that was asked for."""
 
 
 class MissingBundleError(BundleError):
-    """A bundle that was named and is not there."""
+    """A bundle that was named does not exist."""
 
 
 class PublishError(Exception):
-    """A models folder that cannot take the bundle."""
+    """A bundle cannot be published into the models folder."""

@@ -1,6 +1,6 @@
-"""Which bundles a folder has, and which of its entries are none, and why.
+"""Lists the bundles of a folder, and the entries that are not bundles, with the reason.
 
-The layout is NAME/VERSION/model.onnx. One entry that is unreadable, or has another form, hides no
+The layout is NAME/VERSION/model.onnx. An entry that is unreadable, or has another form, hides no
 other one.
 """
 
@@ -26,18 +26,18 @@ class Listing:
     bundles: dict[str, dict[int, Path]] = field(default_factory=dict)
     #: Entries that are not served, as "NAME" or "NAME/VERSION" ("" for the folder), and why.
     problems: dict[str, str] = field(default_factory=dict)
-    #: Of these, those that cannot be read at present: nothing is known of them.
+    #: Those of the problems that cannot be read at present: nothing is known about them.
     unreadable: set[str] = field(default_factory=set)
 
     def knows(self, name: str, version: int) -> bool:
-        """Whether it says anything of a version: if it is not there, it has been removed."""
+        """Returns whether a version is known to exist or not: unreadable entries may hide it."""
         return not {name, f"{name}/{version}"} & self.unreadable
 
 
 def list_bundles(folder: Path) -> Listing:
     """Returns what is in a models folder.
 
-    Hidden entries and single files are not looked at: publishers and file systems leave them there.
+    Hidden entries and single files are ignored: publishers and file systems leave them there.
 
     Raises:
         OSError: if the folder itself cannot be read.
@@ -54,7 +54,7 @@ def list_bundles(folder: Path) -> Listing:
 
 
 def list_versions(folder: Path) -> list[int]:
-    """Returns the versions in a model's folder, lowest first; none where it is not there."""
+    """Returns the versions in a model's folder, lowest first; none where there is no folder."""
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if is_version(entry.name))
@@ -67,8 +67,8 @@ def find_bundle(path: Path) -> Path:
         path: of the file, of its version folder, or of the model's folder (the newest version).
 
     Raises:
-        MissingBundleError: there is no such path.
-        BundleError: there is no bundle.
+        MissingBundleError: the path does not exist.
+        BundleError: the path holds no bundle.
     """
     if path.is_file():
         return path
@@ -83,7 +83,7 @@ def find_bundle(path: Path) -> Path:
 
 
 def not_versions(folder: Path) -> list[str]:
-    """Returns the names in a model's folder that hold a bundle and are no version: "001", "v2"."""
+    """Returns the names of folders with a bundle that are not valid versions: "001", "v2"."""
     return [name for name in _holding(folder, MODEL_FILE) if not is_version(name)]
 
 
@@ -98,7 +98,7 @@ def _no_bundle(path: Path) -> str:
 
 
 def _holding(folder: Path, pattern: str) -> list[str]:
-    """Returns the names in a folder, but for hidden ones, that have what a pattern says."""
+    """Returns the names in a folder, except hidden ones, within which a pattern matches."""
     if not folder.is_dir():
         return []
     names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".")
@@ -145,7 +145,7 @@ def _unreadable(listing: Listing, entry: str, error: OSError) -> None:
 
 
 def _is_folder(path: Path) -> bool:
-    """Path.is_dir says no where it should say that it cannot know."""
+    """Returns whether a path is a folder; raises where that is unknown, unlike Path.is_dir."""
     try:
         return (path.stat().st_mode & 0o170000) == 0o040000
     except (FileNotFoundError, NotADirectoryError):

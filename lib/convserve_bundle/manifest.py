@@ -14,43 +14,44 @@ from convserve_protos.bundle_pb2 import ImageKind, Manifest, Precision
 
 
 def read_manifest(metadata: Mapping[str, str]) -> Manifest:
-    """Returns the manifest of a model, in a format and a precision that are known here.
+    """Returns the manifest of a model, in a known format and precision.
 
     Args:
         metadata: Of the ONNX file.
 
     Raises:
-        BundleError: There is no manifest, it is damaged, or its format or precision is another.
+        BundleError: There is no manifest, it is damaged, or its format or precision is unknown.
     """
     text = metadata.get(MANIFEST_KEY)
     if text is None:
         raise BundleError(f"an ONNX file without {MANIFEST_KEY}: not published by convserve-train")
     manifest = Manifest()
     try:
-        # A later version may say more; what this one needs is checked.
+        # A later version may write more fields; what this one needs is checked.
         json_format.Parse(text, manifest, ignore_unknown_fields=True)
     except json_format.ParseError as error:
         raise BundleError(f"{MANIFEST_KEY} is damaged: {error}") from error
-    # Read once more, because a name that is not known is passed over as a field would be.
+    # Read once more, because the parser skips an unknown name as it skips an unknown field.
     stated = json.loads(text)
     precision = stated.get("precision") if isinstance(stated, dict) else None
     if precision is not None and precision not in (*Precision.keys(), *Precision.values()):
         raise BundleError(
-            f"the manifest's precision is {precision!r}, which this version does not know; use a "
-            f"newer one, or publish the model in one of {', '.join(Precision.keys()[1:])}"
+            f"manifest.precision: expected one of {', '.join(Precision.keys()[1:])}, "
+            f"got {precision!r}; use a newer version of Convserve, or publish the model in one of "
+            "these"
         )
     if manifest.format != FORMAT:
-        raise BundleError(f"the manifest's format is {manifest.format}, expected {FORMAT}")
+        raise BundleError(f"manifest.format: expected {FORMAT}, got {manifest.format}")
     return manifest
 
 
 def manifest_text(manifest: Manifest, earlier: str = "") -> str:
-    """Returns what the metadata of an ONNX file holds under MANIFEST_KEY, JSON.
+    """Returns the JSON text that the metadata of an ONNX file holds under MANIFEST_KEY.
 
     Args:
         manifest: Of the bundle.
-        earlier: Text of the manifest that it was made from, if it was: fields that are not known
-            here, as a later version writes them, are kept.
+        earlier: Text of the manifest that it was made from, if there is one: its unknown fields, as
+            a later version writes them, are kept.
     """
     made = json_format.MessageToDict(manifest)
     if earlier:
@@ -86,26 +87,24 @@ def check_manifest(
     """
     manifest = read_manifest(metadata)
     stated = (manifest.input.height, manifest.input.width, manifest.input.channels)
-    agree: tuple[tuple[str, Any, Any], ...] = (
-        ("input shape", stated, image_shape),
-        ("number of labels", len(manifest.labels), classes),
-    )
-    for what, has, must in agree:
-        if has != must:
-            raise BundleError(f"the manifest's {what} is {has!r}, expected {must!r}")
-    # A net must not get pixels that were made in another way than those it has seen.
+    if stated != image_shape:
+        raise BundleError(f"manifest.input: expected shape {image_shape}, got {stated}")
+    if len(manifest.labels) != classes:
+        raise BundleError(f"manifest.labels: expected {classes}, got {len(manifest.labels)}")
+    # A net must not get pixels that were made in another way than those of its training.
     if manifest.input.resize not in METHODS:
         number = manifest.input.kind
         # A later version may know other kinds.
         kind = ImageKind.Name(number) if number in ImageKind.values() else f"kind {number}"
         raise BundleError(
-            f"trained on pixels made by {manifest.input.resize!r} ({kind}), which this version "
-            "lacks"
+            f"manifest.input.resize: expected one of {', '.join(METHODS)}, got "
+            f"{manifest.input.resize!r} ({kind}); use a newer version of Convserve"
         )
     made = METHODS[manifest.input.resize]
     sizes = zip(image_shape, made, strict=True)
     if image_shape[2] not in (1, 3) or any(size != must for size, must in sizes if must):
         raise BundleError(
-            f"{manifest.input.resize} does not make images of shape {list(image_shape)}"
+            f"manifest.input: {manifest.input.resize} does not make images of shape "
+            f"{list(image_shape)}"
         )
     return manifest

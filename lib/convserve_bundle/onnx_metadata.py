@@ -1,6 +1,6 @@
-"""The metadata of an ONNX file, read without ONNX: a walk over the fields of its message.
+"""Reads the metadata of an ONNX file without the package onnx, by the fields of its message.
 
-Weights are skipped, so that only what is asked for is read into memory.
+Weights are skipped, so only the metadata is read into memory.
 
 Source: https://protobuf.dev/programming-guides/encoding/ and
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto (ModelProto: graph = 7, metadata_props = 14;
@@ -18,11 +18,11 @@ _GRAPH, _METADATA = 7, 14
 _KEY, _VALUE = 1, 2
 
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
-#: Of a number, bytes.
+#: Most bytes of a number.
 _MOST_VARINT = 10
-#: Of one entry of the metadata, bytes: a manifest has some kilobytes.
+#: Most bytes of one entry of the metadata: a manifest has some kilobytes.
 _MOST_ENTRY = 2**24
-#: Of the message: a net's has about ten.
+#: Most fields of the message: that of a net has about ten.
 _MOST_FIELDS = 10_000
 
 _NO_ONNX = "not an ONNX file"
@@ -35,7 +35,7 @@ def read_metadata(path: Path) -> dict[str, str]:
         path: Of the file.
 
     Raises:
-        BundleError: It is no ONNX file, or has a key twice.
+        BundleError: It is not a valid ONNX file, or has a key twice.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
@@ -63,7 +63,7 @@ def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
 
 
 def _entry(file: BinaryIO, end: int) -> tuple[str, str]:
-    """Returns the key and the value of an entry that ends there."""
+    """Returns the key and the value of the entry up to a position."""
     texts = {_KEY: "", _VALUE: ""}
     for number, kind, length in _fields(file, end):
         content = file.read(length)
@@ -71,7 +71,7 @@ def _entry(file: BinaryIO, end: int) -> tuple[str, str]:
             try:
                 texts[number] = content.decode()
             except UnicodeDecodeError as error:
-                raise BundleError(f"{_NO_ONNX}: its metadata is no text") from error
+                raise BundleError(f"{_NO_ONNX}: its metadata is not text") from error
     return texts[_KEY], texts[_VALUE]
 
 
@@ -99,11 +99,11 @@ def _fields(file: BinaryIO, end: int) -> Iterator[tuple[int, int, int]]:
 
 def _varint(file: BinaryIO) -> int:
     value = 0
-    for place in range(_MOST_VARINT):
+    for index in range(_MOST_VARINT):
         byte = file.read(1)
         if not byte:
             break
-        value |= (byte[0] & 0x7F) << (7 * place)
+        value |= (byte[0] & 0x7F) << (7 * index)
         if byte[0] < 0x80:
             return value
     raise BundleError(_NO_ONNX)

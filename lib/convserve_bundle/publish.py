@@ -1,8 +1,8 @@
-"""Publishing: a bundle appears whole, under a version that nobody has, or not at all.
+"""Publishing: a bundle appears whole, under a version that did not exist, or not at all.
 
-It is written into a hidden folder beside its place, flushed to the disk and renamed. A rename
-onto a folder that holds something fails, so that of two publishers each gets a version. What
-publishers that were killed have left there is removed.
+It is written into a hidden folder beside its target, flushed to the disk and renamed. A rename
+onto a folder that is not empty fails, so two publishers get a version each. What killed publishers
+have left in the folder is removed.
 """
 
 import errno
@@ -19,15 +19,15 @@ from convserve_bundle.errors import PublishError
 from convserve_bundle.folder import list_versions
 from convserve_host import atomic_file, leftovers, os_errors
 
-TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+_TARGET_EXISTS = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 def check_target(models: Path, name: str, version: int | None) -> None:
     """Checks, before the work is done, that a bundle could be published.
 
     Raises:
-        PublishError: the models folder cannot be written to, or is a model's own; or the version
-            exists, or is none.
+        PublishError: the models folder cannot be written to, or is the folder of one model; or the
+            version exists or is not valid.
     """
     folder = models / name
     if any((models / str(number) / MODEL_FILE).is_file() for number in list_versions(models)):
@@ -41,8 +41,8 @@ def check_target(models: Path, name: str, version: int | None) -> None:
         raise PublishError(_exists(folder, version))
     try:
         models.mkdir(parents=True, exist_ok=True)
-        for place in (models, folder) if folder.exists() else (models,):
-            with tempfile.TemporaryFile(dir=place, prefix="."):
+        for target in (models, folder) if folder.exists() else (models,):
+            with tempfile.TemporaryFile(dir=target, prefix="."):
                 pass
     except OSError as error:
         raise PublishError(
@@ -55,8 +55,8 @@ def publish(
     models: Path,
     name: str,
     version: int | None = None,
-    beside: Mapping[str, bytes] = MappingProxyType({}),
-    numbered: Mapping[str, Callable[[int], bytes]] = MappingProxyType({}),
+    extra_files: Mapping[str, bytes] = MappingProxyType({}),
+    numbered_files: Mapping[str, Callable[[int], bytes]] = MappingProxyType({}),
 ) -> Path:
     """Publishes a bundle.
 
@@ -64,9 +64,9 @@ def publish(
         model: the content of model.onnx.
         models: the models folder.
         name: of the model.
-        version: the number it gets; None for the one after the highest that exists.
-        beside: content of other files in the version's folder, by name; servers pass them over.
-        numbered: likewise, what makes their content from the version.
+        version: its number; None for the one after the highest that exists.
+        extra_files: content of other files in the version's folder, by name; servers ignore them.
+        numbered_files: likewise, functions that make the content from the version.
 
     Returns:
         The path of the published model.onnx.
@@ -82,8 +82,8 @@ def publish(
         try:
             temporary.mkdir()
             with leftovers.held(temporary):
-                _write({**beside, MODEL_FILE: model}, temporary)
-                target = _rename(temporary, folder, version, numbered)
+                _write({**extra_files, MODEL_FILE: model}, temporary)
+                target = _rename(temporary, folder, version, numbered_files)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -113,7 +113,7 @@ def _rename(
     temporary: Path,
     folder: Path,
     version: int | None,
-    numbered: Mapping[str, Callable[[int], bytes]],
+    numbered_files: Mapping[str, Callable[[int], bytes]],
 ) -> Path:
     while True:
         number = version if version is not None else max(list_versions(folder), default=0) + 1
@@ -123,11 +123,11 @@ def _rename(
         try:
             if target.exists():  # a rename would replace an empty folder
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-            _write({name: make(number) for name, make in numbered.items()}, temporary)
+            _write({name: make(number) for name, make in numbered_files.items()}, temporary)
             os.rename(temporary, target)
             return target
         except OSError as error:
-            if error.errno not in TAKEN:
+            if error.errno not in _TARGET_EXISTS:
                 raise
             if version is not None:
                 raise PublishError(_exists(folder, version)) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -72,7 +72,8 @@ class ArgumentParser(argparse.ArgumentParser):
 def add_print_completion(parser: argparse.ArgumentParser) -> None:
     """Adds `--print-completion SHELL`, which prints the shell's completion script and exits.
 
-    The script knows the commands and options that have a help text.
+    The script knows the commands and options that have a help text. Values whose metavar is PATH,
+    FILE or DIR are completed from the disk.
     """
     parser.add_argument(
         "--print-completion",
@@ -88,5 +89,18 @@ class _PrintCompletion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, _: object, shell: Any, *__: object) -> None:
         import shtab
 
+        kinds = {"PATH": shtab.FILE, "FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
+        for action in _actions(parser):
+            if action.metavar in kinds:
+                action.complete = kinds[action.metavar]  # type: ignore[attr-defined]  # shtab's.
         print(shtab.complete(parser, shell=shell))
         parser.exit()
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yields the actions of a parser and of its subcommands."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action, argparse._SubParsersAction):
+            for each in action.choices.values():
+                yield from _actions(each)

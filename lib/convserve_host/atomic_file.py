@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all, whenever the process or the machine dies."""
+"""Files that are replaced whole or not at all, even if the process or the machine dies."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Provides a path beside this one; what is written there takes its place at the end.
+    """Provides a temporary path; what is written there replaces the file at the end.
 
     One process at a time may write into a folder.
 

@@ -1,4 +1,4 @@
-"""Where the kernel keeps the limits of this process: its cgroup, and every one above it.
+"""The limits that the kernel has for this process: its cgroup, and every one above it.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html,
 https://docs.kernel.org/admin-guide/cgroup-v1/cgroups.html.
@@ -19,8 +19,8 @@ class Cgroup:
     """A cgroup.
 
     Attributes:
-        folder: With its files.
-        version: 1 or 2, which says what files it has.
+        folder: That holds its files.
+        version: 1 or 2, on which the names of its files depend.
     """
 
     folder: Path
@@ -45,7 +45,7 @@ def limiting(controller: str) -> Iterator[Cgroup]:
             root, version = CGROUP / controller, 1
         else:
             continue
-        # In a container's own namespace the path may not be mounted: then the root is ours.
+        # In a container's own namespace the path may not be mounted; then the root is our cgroup.
         ours = root / path.lstrip("/")
         for folder in (ours, *ours.parents):
             if folder.is_relative_to(root):

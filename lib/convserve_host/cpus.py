@@ -1,7 +1,7 @@
-"""How much processor this process may use.
+"""How many CPUs this process may use.
 
 TensorFlow, ONNX Runtime and most libraries count the machine's cores; in a container with a limit
-that makes too many threads, which then spin and are throttled.
+they start too many threads, which then spin and are throttled.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (cpu.max),
 https://docs.kernel.org/scheduler/sched-bwc.html (cpu.cfs_quota_us of cgroup v1).
@@ -20,7 +20,7 @@ def available_cpus() -> float:
 
 
 def available_set() -> list[int]:
-    """Returns the CPUs that this process may run on; none where the system does not say (macOS)."""
+    """Returns the CPUs that this process may run on; none where the system hides them (macOS)."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 

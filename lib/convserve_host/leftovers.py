@@ -1,4 +1,4 @@
-"""What killed processes have left: hidden files and folders that were to be renamed when whole."""
+"""Removes what killed processes have left: hidden files and folders that were never renamed."""
 
 import contextlib
 import fcntl
@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-#: Nobody takes so long from making one to its renaming, s. Where file systems know no locks of
-#: other machines, that alone tells.
+#: Age from which one is a leftover, s: renaming follows its creation much sooner. On file systems
+#: that have no locks of other machines, the age alone decides.
 OLD_S = 3600.0
 
 #: Their names.
@@ -17,9 +17,9 @@ PATTERN = ".*.tmp"
 
 
 def remove(folder: Path) -> list[Path]:
-    """Removes what lies in a folder, is old and belongs to no process.
+    """Removes the old entries of a folder that belong to no process.
 
-    What cannot be removed stays: somebody else may have the right to.
+    What cannot be removed stays: another user may be allowed to remove it.
 
     Returns:
         The paths that were removed.
@@ -38,7 +38,7 @@ def remove(folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Marks a file or folder as ours, so that nobody removes it, however long we need."""
+    """Locks a file or folder, so that no other process removes it, however old it is."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system without locks; its age protects it

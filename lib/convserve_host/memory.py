@@ -1,4 +1,4 @@
-"""How much memory this process may use, and whether the kernel has killed for want of it.
+"""How much memory this process may use, and whether the kernel has killed for lack of it.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.events),
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.limit_in_bytes,
@@ -14,14 +14,14 @@ from convserve_host import cgroups
 
 MEMINFO = Path("/proc/meminfo")
 
-#: cgroup v1 writes no limit as the most that its counters hold, a little below 2**63.
+#: cgroup v1 writes "no limit" as the largest value of its counters, a little below 2**63.
 _NO_LIMIT = 2**60
 
 _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def memory_limit() -> float:
-    """Returns the bytes that this process and its children may use; infinite if nothing says.
+    """Returns the bytes that this process and its children may use; infinite if unlimited.
 
     The smallest of the limits of our cgroup, of all above it, and of the machine.
     """
@@ -44,15 +44,15 @@ def available_bytes() -> int:
     """Returns the memory that is free or can be freed, no more than a container's limit."""
     limit = cgroup_limit()
     free = _of_machine("MemAvailable")
-    if free is None:  # No Linux: half of what is built in is a fair guess.
+    if free is None:  # Not Linux: half of the built-in memory is a fair guess.
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return free if limit is None else min(free, limit)
 
 
 def oom_kills() -> int | None:
-    """Returns how many processes of our cgroup the kernel has killed for want of memory.
+    """Returns how many processes of our cgroup the kernel has killed for lack of memory.
 
-    None where the system does not say. Cgroups above ours also count the kills of others.
+    None where the system does not report it. Cgroups above ours also count the kills of others.
     """
     for cgroup in cgroups.limiting("memory"):
         text = cgroup.read("memory.events" if cgroup.version == 2 else "memory.oom_control")

@@ -1,4 +1,4 @@
-"""What a file system refuses, in words that say what to do."""
+"""Errors of the file system, as messages that say what to do."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ def reason(error: OSError) -> str:
     if error.errno == errno.EROFS:
         return f"{text}; mount it writable"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{text}; make room there"
+        return f"{text}; free some space there"
     return text
 
 

@@ -50,9 +50,9 @@ def pieces_of(mask: Mask) -> Pieces:
     height, width = mask.shape
     pixels = np.flatnonzero(mask)
     rows = pixels // width
-    # One column more, so that the end of a row is no neighbour of the beginning of the next.
-    places = pixels + rows
-    begins = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+    # One column more, so that the end of a row does not touch the beginning of the next.
+    positions = pixels + rows
+    begins = np.flatnonzero(np.diff(positions, prepend=-2) != 1)
     lengths = np.diff(begins, append=len(pixels))
     row = rows[begins]
     start = pixels[begins] - row * width

@@ -1,7 +1,7 @@
-"""Any picture of a digit becomes one as MNIST was made.
+"""Turns any picture of a digit into one as MNIST has them.
 
 The digit is scaled, its aspect ratio kept, to fit a box of 20 x 20 with grey levels from
-anti-aliasing; the box is placed in a field of 28 x 28 so that its centre of mass is the centre of
+anti-aliasing; the box is put into a field of 28 x 28 so that its centre of mass is the centre of
 the field. Light ink on a dark ground.
 
 Source: LeCun, Cortes, Burges: "The MNIST database of handwritten digits", section on the format.
@@ -24,9 +24,7 @@ from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS
 FIELD = 28  # pixels, each side of the result
 BOX = 20  # pixels, longer side of the digit in it
 CENTRE = 14  # pixel, where the centre of mass goes
-EDGE = (
-    0.05  # of the strongest ink, where the digit ends: enlarging smooths an edge beyond its place
-)
+EDGE = 0.05  # of the strongest ink, where the digit ends: enlarging blurs an edge beyond it
 
 Picture: TypeAlias = Image.Image | bytes | str | os.PathLike[str]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -38,12 +36,12 @@ def centre(
     max_pixels: int = MAX_PIXELS,
     max_decoder_bytes: int = MAX_DECODER_BYTES,
 ) -> Pixels:
-    """Makes of a picture of one digit what MNIST would have made of it.
+    """Returns a picture of one digit as MNIST would have made it.
 
     Args:
         picture: a Pillow image, the bytes of a file, or the path of one. Any mode: colours become
             grey, transparency becomes paper, dark ink on a light ground is inverted.
-        formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
+        formats: Pillow's names of the accepted formats ("JPEG", "PNG"); None for all.
         max_pixels: most pixels by the file's header.
         max_decoder_bytes: most memory that decoding the file may take, by its header.
 
@@ -51,12 +49,12 @@ def centre(
         uint8 [28, 28, 1], 0 (ground) to 255 (ink).
 
     Raises:
-        NotAPictureError: the bytes are no picture, or of another format.
+        NotAPictureError: the bytes are not a picture, or of another format.
         DamagedPictureError: the picture cannot be decoded.
         TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
         BlankPictureError: nothing is drawn on it.
         SeveralDigitsError: there is more than one digit.
-        NoDigitError: what is on it is no digit.
+        NoDigitError: what is on it is not a digit.
         OSError: the path cannot be read.
     """
     opened = picture if isinstance(picture, Image.Image | bytes) else _read(picture)
@@ -76,7 +74,7 @@ def _large(ink: Grey) -> Grey:
     times = -(-4 * BOX // max(cropped.shape))
     if times <= 4:
         return cropped
-    # Smoothly, with the ground around it; shrinking it then to its place keeps it smooth.
+    # Smoothly, with the ground around it; shrinking it afterwards keeps it smooth.
     around = np.pad(cropped, 2)
     size = (around.shape[1] * times, around.shape[0] * times)
     enlarged = Image.fromarray(around).resize(size, Image.Resampling.LANCZOS)

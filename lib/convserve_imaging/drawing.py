@@ -19,7 +19,7 @@ _CORE = 0.65  # of the strongest ink; a shadow of a hand is fainter, and counts 
 #: this share of the lightest may be no paper at all, and counts as if it were as light as that.
 _DARKEST_PAPER = 0.5
 
-#: Standard deviations of a normal noise that are no ink; its median absolute deviation is 0.67.
+#: Standard deviations of a normal noise that are not ink; its median absolute deviation is 0.67.
 _NOISE = 5 / 0.67
 
 #: Share of a piece's outline at which the ground itself falls by half of the ink's contrast. What
@@ -113,7 +113,7 @@ def nth_strongest(ink: Strength, rank: int) -> float:
 
 
 def drawn(picture: Levels, light: bool, window: int | None) -> Drawing | None:
-    """Returns the strokes of the most likely digit of one sense; None if nothing stands out.
+    """Returns the strokes of the most likely digit of one sense; None if there are no strokes.
 
     Args:
         picture: uint8 [H, W].

@@ -1,4 +1,4 @@
-"""Why bytes did not become pixels; every message is one line for whoever sent them."""
+"""Why bytes did not become pixels; every message is one line for the sender."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ class NotAPictureError(PictureError):
 
 
 class UnsupportedPictureError(PictureError):
-    """A legal picture of a variety that is not taken."""
+    """A valid picture of a variety that is not supported."""
 
     reason = "unsupported"
 
@@ -46,7 +46,7 @@ class BlankPictureError(PictureError):
 
 
 class NoDigitError(PictureError):
-    """Something is on the picture, but no digit."""
+    """Something is on the picture, but not a digit."""
 
     reason = "no-digit"
 
@@ -62,4 +62,4 @@ class DatasetError(Exception):
 
 
 class NoFolderError(DatasetError):
-    """The folder of a data set is not there."""
+    """The folder of a data set does not exist."""

@@ -1,4 +1,4 @@
-"""Which way a picture is held, by its Exif block.
+"""The orientation of a picture, by its Exif block.
 
 Source: Exif 2.32 (CIPA DC-008), 4.5.4 and 4.6.4 A (byte order, Orientation).
 """
@@ -11,14 +11,14 @@ import numpy.typing as npt
 _ORIENTATION = 0x0112
 _SHORT, _LONG = 3, 4
 
-#: Entries that are looked at: cameras write fewer than a hundred.
+#: Entries that are read: cameras write fewer than a hundred.
 _MOST_ENTRIES = 1024
 
 
 def orientation(tiff: bytes | memoryview) -> int:
     """Returns the orientation in an Exif block, 1 to 8; 1 where it is missing or makes no sense.
 
-    Exif wants the type SHORT; some programs write LONG, and what they mean is as clear.
+    Exif requires the type SHORT; some programs write LONG, whose meaning is as clear.
 
     Args:
         tiff: the block, from its byte order on.
@@ -31,19 +31,19 @@ def orientation(tiff: bytes | memoryview) -> int:
         return 1
     (count,) = struct.unpack_from(f"{order}H", tiff, first)
     end = min(first + 2 + 12 * min(count, _MOST_ENTRIES), len(tiff) - 11)
-    for place in range(first + 2, end, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", tiff, place)
+    for offset in range(first + 2, end, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", tiff, offset)
         if tag == _ORIENTATION:
             if kind not in (_SHORT, _LONG):
                 return 1
             form = "H" if kind == _SHORT else "I"
-            (value,) = struct.unpack_from(f"{order}{form}", tiff, place + 8)
+            (value,) = struct.unpack_from(f"{order}{form}", tiff, offset + 8)
             return int(value) if 1 <= value <= 8 else 1
     return 1
 
 
 def upright(pixels: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Returns the picture as it is to be seen.
+    """Returns the picture upright.
 
     Args:
         pixels: uint8 [H, W] or [H, W, C], as stored.

@@ -1,4 +1,4 @@
-"""Names in folders of pictures: those of classes, and those that a system keeps for itself."""
+"""Names in folders of pictures: those of classes, and those that belong to a system."""
 
 import unicodedata
 
@@ -16,10 +16,10 @@ _OF_SYSTEMS = frozenset(
 
 
 def is_passed_over(name: str) -> bool:
-    """Returns whether a file or folder is hidden, or a system's own, and never a picture or class.
+    """Returns whether a file or folder is hidden, or belongs to a system, and is to be skipped.
 
     Args:
-        name: of it, without the folder that it is in.
+        name: of the file or folder, without its parent.
     """
     return name.startswith(".") or name in _OF_SYSTEMS
 

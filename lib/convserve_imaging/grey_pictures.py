@@ -42,7 +42,7 @@ def grey_picture(
 
     Args:
         picture: a Pillow image, or the whole file.
-        formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
+        formats: Pillow's names of the accepted formats ("JPEG", "PNG"); None for all.
         max_pixels: most pixels by the file's header.
         max_decoder_bytes: most memory that decoding may take, by the file's header. What is made of
             the decoded picture takes a few MiB more, whatever its size.
@@ -52,9 +52,9 @@ def grey_picture(
         pictures are reduced, the aspect ratio kept, by the mean of the pixels.
 
     Raises:
-        NotAPictureError: the bytes are no picture, or of another format.
+        NotAPictureError: the bytes are not a picture, or of another format.
         DamagedPictureError: the picture cannot be decoded.
-        UnsupportedPictureError: a variety of its format that is not taken.
+        UnsupportedPictureError: a variety of its format that is not supported.
         TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
     """
     opened = open_file(picture, formats, max_pixels)
@@ -82,11 +82,11 @@ def _reduced(picture: Image.Image) -> Image.Image:
     scale = max(1.0, max(picture.size) / LONGEST_SIDE)
     width, height = (max(1, round(side / scale)) for side in picture.size)
     small: Image.Image | None = None
-    for place, box, part in _tiles(picture.size, (width, height)):
+    for target, box, part in _tiles(picture.size, (width, height)):
         tile = _grey(picture.crop(box))
         small = small or Image.new(tile.mode, (width, height))
-        size = (place[2] - place[0], place[3] - place[1])
-        small.paste(tile.resize(size, Image.Resampling.BOX, part), place)
+        size = (target[2] - target[0], target[3] - target[1])
+        small.paste(tile.resize(size, Image.Resampling.BOX, part), target)
     assert small is not None, "a picture has a pixel, and so a tile"
     return small
 
@@ -124,7 +124,7 @@ def _grey(tile: Image.Image) -> Image.Image:
 
 
 def _levels(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
-    """Returns uint8 [H, W]; levels that are no bytes are stretched to the range of bytes."""
+    """Returns uint8 [H, W]; wider levels are stretched to the range of bytes."""
     if pixels.dtype == np.uint8:
         return np.asarray(pixels, dtype=np.uint8)
     levels = pixels.astype(np.float32)

@@ -1,7 +1,7 @@
 """Files that may be gzip: judged by their first bytes, all members read, bombs cut.
 
 Source: RFC 1952, "GZIP file format specification": a file is a series of members. Zero bytes after
-the last one, as tapes leave them, are passed over, which gzip does, too.
+the last one, as tapes leave them, are ignored, as gzip ignores them.
 """
 
 import gzip
@@ -18,7 +18,7 @@ _OTHERS = {
     b"PK\x03\x04": ("zip", "unzip"),
     b"\x1f\x9d": ("compress", "gzip -d"),
 }
-"""First bytes of what else files are packed with: its name, and the command that unpacks it."""
+"""First bytes of other packed files: the name of the format, and the command that unpacks it."""
 
 _CHUNK = 1 << 20  # bytes
 

@@ -42,14 +42,14 @@ def decode(data: bytes, shape: tuple[int, ...], name: str) -> npt.NDArray[np.uin
     found = data[: len(expected)]
     if found[:4] != expected[:4]:
         raise DatasetError(
-            f"{name}: begins with {found[:4].hex() or 'nothing'}, but an IDX file of bytes with "
-            f"{len(shape)} axes begins with {expected[:4].hex()}"
+            f"{name}: expected an IDX file of bytes with {len(shape)} axes, which begins with "
+            f"{expected[:4].hex()}, got {found[:4].hex() or 'nothing'}"
         )
     if len(found) == len(expected) and found != expected:
         sizes = struct.unpack(f">{len(shape)}I", found[4:])
-        raise DatasetError(f"{name}: holds {_times(sizes)}, expected {_times(shape)}")
+        raise DatasetError(f"{name}: expected {_times(shape)}, got {_times(sizes)}")
     if len(data) != size(shape):
-        raise DatasetError(f"{name}: has {len(data):,} bytes, expected {size(shape):,}")
+        raise DatasetError(f"{name}: expected {size(shape):,} bytes, got {len(data):,}")
     return np.frombuffer(data, dtype=np.uint8, offset=len(expected)).reshape(shape)
 
 
@@ -61,13 +61,13 @@ def read_shape(head: bytes, name: str) -> tuple[int, ...]:
         name: of the file, for messages.
 
     Raises:
-        DatasetError: it is no IDX file of bytes with one to four axes.
+        DatasetError: it is not an IDX file of bytes with one to four axes.
     """
     magic, axes = head[:3], head[3] if len(head) > 3 else 0
     if magic != bytes([0, 0, UNSIGNED_BYTES]) or not 1 <= axes <= MOST_AXES:
         raise DatasetError(
-            f"{name}: begins with {head[:4].hex() or 'nothing'}; an IDX file of bytes begins with "
-            f"000008 and its number of axes, 01 to {MOST_AXES:02}"
+            f"{name}: expected an IDX file of bytes, which begins with 000008 and its number of "
+            f"axes, 01 to {MOST_AXES:02}, got {head[:4].hex() or 'nothing'}"
         )
     if len(head) < 4 + 4 * axes:
         raise DatasetError(f"{name}: ends within its header")

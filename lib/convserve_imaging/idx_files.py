@@ -38,7 +38,7 @@ class Labelled:
 
 
 def find(folder: Path, name: str) -> Path:
-    """Returns the path of one of the files in a folder.
+    """Returns the path of one of the four files in a folder.
 
     Args:
         folder: where it is, gzip or not.
@@ -47,7 +47,7 @@ def find(folder: Path, name: str) -> Path:
             for "t10k", as EMNIST's: "emnist-letters-test-images-idx3-ubyte".
 
     Raises:
-        DatasetError: it is not there, or those of several data sets are.
+        DatasetError: there is no such file, or there are those of several data sets.
     """
     names = names_of(name)
     for each in names:
@@ -57,7 +57,7 @@ def find(folder: Path, name: str) -> Path:
         raise NoFolderError(f"no folder {folder}")
     found = _prefixed(folder, name)
     if not found:
-        raise DatasetError(f"{folder} has none of {', '.join(names)}")
+        raise DatasetError(f"{folder}: expected one of {', '.join(names)}, got none")
     if len(found) > 1:
         raise DatasetError(
             f"{folder}: expected the four files of one data set, got those of {len(found)} "
@@ -85,7 +85,7 @@ def _prefixed(folder: Path, name: str) -> dict[str, Path]:
 
 
 def names_of(name: str) -> list[str]:
-    """Returns the names that a file may have which is called so in MNIST."""
+    """Returns the names that a file of this name in MNIST may have."""
     names = _published_names(name)
     if "idx3" in name:
         names += _published_names(name.replace("idx3", "idx4"))
@@ -100,25 +100,26 @@ def read_pair(folder: Path, names: Sequence[str]) -> Labelled:
         names: of the two, `TRAIN` or `HELD_OUT`.
 
     Raises:
-        DatasetError: a file is missing, cannot be read, is damaged or no IDX file, or the two do
-            not go together.
+        DatasetError: a file is missing, cannot be read, is damaged or not an IDX file, or the two
+            do not belong together.
     """
     paths = [find(folder, name) for name in names]
     images, labels = map(read, paths)
     known = images.ndim in (3, 4) and images.shape[3:] in ((), (1,), (3,))
     if not known or 0 in images.shape[1:]:
         raise DatasetError(
-            f"{paths[0]}: holds {_times(images.shape)}; pictures are N x rows x columns, or with "
-            "1 or 3 channels as a fourth axis"
+            f"{paths[0]}: expected pictures of N x rows x columns, or with 1 or 3 channels as a "
+            f"fourth axis, got {_times(images.shape)}"
         )
     if labels.ndim != 1:
-        raise DatasetError(f"{paths[1]}: holds {_times(labels.shape)}; labels have one axis")
+        raise DatasetError(f"{paths[1]}: expected labels of one axis, got {_times(labels.shape)}")
     if len(images) != len(labels):
         raise DatasetError(
-            f"{paths[0]} has {len(images):,} pictures, {paths[1].name} {len(labels):,} labels"
+            f"{paths[1]}: expected {len(images):,} labels, one for each picture of "
+            f"{paths[0].name}, got {len(labels):,}"
         )
     if not len(images):
-        raise DatasetError(f"{paths[0]}: has no pictures")
+        raise DatasetError(f"{paths[0]}: expected pictures, got none")
     return Labelled(images[..., np.newaxis] if images.ndim == 3 else images, labels)
 
 
@@ -129,7 +130,7 @@ def read(path: Path) -> Array:
         path: of the file; gzip is unpacked, whatever its name, no further than its header says.
 
     Raises:
-        DatasetError: it cannot be read, is damaged, or no IDX file.
+        DatasetError: it cannot be read, is damaged, or is not an IDX file.
     """
     name = str(path)
     try:
@@ -146,10 +147,10 @@ def read(path: Path) -> Array:
 
 
 def first_label(labels: Array, names: Sequence[str]) -> int:
-    """Returns the label of the first of some classes: 0, or what else a data set begins with.
+    """Returns the label of the first of some classes: 0, or the number that a data set begins with.
 
-    EMNIST's letters have the labels 1 to 26. Labels that are as many as the classes say it
-    themselves; where some are missing, names that are numbers say it, as "1" to "26" do.
+    EMNIST's letters have the labels 1 to 26. If there are as many labels as classes, it is the
+    smallest label; if some are missing, names that are numbers decide, as "1" to "26" do.
 
     Args:
         labels: uint8 [N], 1 or more.

@@ -20,7 +20,7 @@ _CUT_OUT = 28
 #: Of the picture's shorter side: no stroke is so thick. What is, is ground.
 _THICKEST = 1 / 3
 
-_BLOB = 0.5  # of its longer side, what is thicker is no stroke
+_BLOB = 0.5  # of its longer side, what is thicker is not a stroke
 _CUT_BLOB = 0.4  # the same of a digit that fills its picture
 _SHEET = 0.33  # the same, where it may be a sheet around a dark digit
 _LEAST_SIDE = 0.03  # of the picture's, and 5 pixels of those searched; what is smaller is dust
@@ -32,7 +32,7 @@ _LEAST_RING = 0.3  # of what is around a digit, ground; half of it may be in a s
 _FAINT = 0.25  # of the ground, ink; what is fainter and no digit is the grain of a blank sheet
 _FAINTEST = 0.01  # of the strongest ink; fainter pixels are ground
 _LOUDEST = 0.3  # of the strongest ink, what may be grain next to a stroke
-_BLANK = "the picture is blank: no digit stands out from its ground"
+_BLANK = "the picture is blank: no digit differs from its ground"
 _EXPECTED = "expected one handwritten digit, darker or lighter than all around it, got"
 
 Grey = npt.NDArray[np.float32]
@@ -50,7 +50,7 @@ def digit_ink(picture: Levels) -> Grey:
     Raises:
         BlankPictureError: nothing is drawn on it.
         SeveralDigitsError: there is more than one digit.
-        NoDigitError: what is on it is no digit.
+        NoDigitError: what is on it is not a digit.
     """
     scale = -(-max(picture.shape) // _SEARCHED)
     searched = _reduced(picture, scale)
@@ -168,7 +168,7 @@ def _fills(digit: Drawing) -> bool:
 
 
 def _check(picture: Levels, digit: Drawing) -> None:
-    """Raises an error for what is no single digit."""
+    """Raises an error for anything but a single digit."""
     top, left, bottom, right = digit.box
     if max(bottom - top, right - left) < max(5, _LEAST_SIDE * max(picture.shape)):
         raise BlankPictureError("the picture is blank but for some dust")

@@ -26,18 +26,18 @@ SOS = 0xDA
 EOI = 0xD9
 _APP0, _APP1, _APP14 = 0xE0, 0xE1, 0xEE
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})  # TEM and RST: no length follows
-#: Exif, ICC profiles and the like, and comments; not JFIF's and Adobe's, which tell the colours.
+#: Exif, ICC profiles and the like, and comments; not JFIF's and Adobe's, which decide the colours.
 _METADATA = (frozenset(range(0xE1, 0xF0)) - {0xEE}) | {0xFE}
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15 without DHT, JPG, DAC
 _LOSSLESS = 0xC3
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
-_TAKEN = _SEQUENTIAL | _PROGRESSIVE | {_LOSSLESS}
+_SUPPORTED = _SEQUENTIAL | _PROGRESSIVE | {_LOSSLESS}
 
 MAX_SEGMENTS = 1024
 """Most segments before the first scan. Photographs of 2,000 users have 14 at most; metadata of 16
-MiB, the largest message that a server takes by default, have 257."""
+MiB, the largest message of a server by default, have 257."""
 
 MAX_STRAY_BYTES = 1 << 16
 """Most stray and fill bytes between segments, together: what a segment holds whose length was
@@ -46,15 +46,15 @@ damaged."""
 MAX_SCANS = 500
 """Most scans. Progressive pictures have 10 to 20; libjpeg-turbo's authors test with this bound."""
 
-#: FF 00 is no marker, and FF FF a fill byte.
+#: FF 00 is not a marker, and FF FF is a fill byte.
 MARKER = re.compile(rb"\xff[^\x00\xff]")
 
-#: Version 1.01, in place of one that libjpeg warns of.
+#: Version 1.01, in position of a version that libjpeg warns about.
 _JFIF_VERSION = b"\x01\x01"
 _JFIF = b"JFIF\0"
 _EXIF = b"Exif\0"
 _ADOBE = b"Adobe"
-#: Of Adobe's, by the number of components: none, YCbCr or YCCK. Others are taken as the last one.
+#: Of Adobe's, by the number of components: none, YCbCr or YCCK. Others are read as the last one.
 _TRANSFORMS = MappingProxyType({3: b"\0\1", 4: b"\0\2"})
 #: Spectral selection and approximation of a scan that is not progressive: all, in one.
 _WHOLE_SCAN = b"\0\x3f\0"
@@ -71,20 +71,20 @@ _Mend: TypeAlias = tuple[int, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a JPEG says of itself.
+    """What the header of a JPEG states.
 
     Attributes:
         width: columns, 1 to 65,535, as stored: before `orientation`.
         height: rows, 1 to 65,535, as stored.
         components: 1 (grey), 3 (YCbCr or RGB) or 4 (CMYK or YCCK).
         sampling: horizontal and vertical sampling factors of each component, 1 to 4.
-        arithmetic: whether it has arithmetic codes in place of Huffman's.
+        arithmetic: whether it has arithmetic codes in position of Huffman's.
         lossless: whether it is coded without a DCT, which cannot be decoded scaled.
         progressive: whether it is coded in scans of more and more detail.
         buffered: whether a decoder must hold the coefficients of the whole picture: progressive
             or more than one scan.
         scans: upper bound of the number of scans.
-        orientation: of Exif, 1 to 8: which corner comes first; 1 where nothing or nonsense is said.
+        orientation: of Exif, 1 to 8: which corner comes first; 1 where it is missing or invalid.
         data: the file, without metadata and stray bytes between the segments of its header; fields
             that decoders need not, and warn of, have their usual values.
     """
@@ -152,7 +152,7 @@ def read_header(data: bytes) -> Header:
     Raises:
         NotAPictureError: it is something else; the message says what it looks like.
         TruncatedPictureError: it ends within its header.
-        UnsupportedPictureError: a variety of JPEG that is not taken.
+        UnsupportedPictureError: a variety of JPEG that is not supported.
         TooManyPixelsError: it has more segments than `MAX_SEGMENTS`, or more scans.
         DamagedPictureError: the header contradicts itself.
     """
@@ -162,15 +162,15 @@ def read_header(data: bytes) -> Header:
     mends: list[_Mend] = []
     frame: _Frame | None = None
     orientation = 0
-    adobe = 0  # where its transform of colours is told
-    for marker, place, start, end in segments(data, mends):
+    adobe = 0  # position of its transform of colours
+    for marker, position, start, end in segments(data, mends):
         body = whole[start:end]
         if marker in FRAMES:
             if frame is not None:
                 raise DamagedPictureError("the JPEG's header is damaged: it has two frames")
             frame = _frame(marker, body)
         elif marker in _METADATA:
-            mends.append((place, end, b""))
+            mends.append((position, end, b""))
             if marker == _APP1 and not orientation and bytes(body[:5]) == _EXIF:
                 orientation = exif.orientation(body[6:])
         elif marker == _APP0 and bytes(body[:5]) == _JFIF and len(body) >= 7 and body[5] != 1:
@@ -186,15 +186,15 @@ def read_header(data: bytes) -> Header:
     progressive = frame.marker in _PROGRESSIVE
     buffered = progressive or bytes(body[:1]) != bytes([len(frame.sampling)])
     # Entropy-coded data hold no FF DA; tables may, so it is a bound.
-    scans = data.count(b"\xff\xda", place) if buffered else 1
+    scans = data.count(b"\xff\xda", position) if buffered else 1
     if scans > MAX_SCANS:
-        raise TooManyPixelsError(f"the JPEG has {scans} scans; at most {MAX_SCANS} are taken")
+        raise TooManyPixelsError(f"the JPEG has {scans} scans; expected at most {MAX_SCANS}")
     components = len(frame.sampling)
     usual = _TRANSFORMS.get(components)
     if adobe and usual and data[adobe] not in usual:
         mends.append((adobe, adobe + 1, usual[-1:]))
     if frame.marker in _SEQUENTIAL:
-        mends += _whole_scans(data, place, frame.names, scans)
+        mends += _whole_scans(data, position, frame.names, scans)
     return Header(
         width=frame.width,
         height=frame.height,
@@ -221,11 +221,11 @@ def passes(data: bytes) -> tuple[int, bool]:
         arithmetic; 0 where the header is damaged.
     """
     try:
-        for marker, place, start, end in segments(data):
+        for marker, position, start, end in segments(data):
             if marker in FRAMES:
                 frame = _frame(marker, memoryview(data)[start:end])
                 repeated = frame.marker in _PROGRESSIVE
-                scans = data.count(b"\xff\xda", place) if repeated else 1
+                scans = data.count(b"\xff\xda", position) if repeated else 1
                 often = 1 if len(frame.sampling) == 1 or frame.sampling in _NAMED else _CHECKED
                 passed = frame.width * frame.height * scans * often
                 return passed, frame.marker in _ARITHMETIC
@@ -239,7 +239,7 @@ def segments(data: bytes, mends: list[_Mend] | None = None) -> Iterator[tuple[in
 
     Args:
         data: the whole file.
-        mends: is told of stray bytes, if given.
+        mends: stray bytes are added to it, if given.
 
     Raises:
         TruncatedPictureError: it ends within its header.
@@ -257,12 +257,12 @@ def segments(data: bytes, mends: list[_Mend] | None = None) -> Iterator[tuple[in
                     f"{MAX_STRAY_BYTES:,} bytes between its segments"
                 )
             raise _cut(data)
-        place = found.start()
-        left -= place - at
-        if mends is not None and data[at:place].strip(b"\xff"):
-            mends.append((at, place, b""))
-        marker = data[place + 1]
-        start = end = place + 2
+        position = found.start()
+        left -= position - at
+        if mends is not None and data[at:position].strip(b"\xff"):
+            mends.append((at, position, b""))
+        marker = data[position + 1]
+        start = end = position + 2
         if marker not in _STANDALONE and marker != EOI:
             if start + 2 > len(data):
                 raise _cut(data)
@@ -271,7 +271,7 @@ def segments(data: bytes, mends: list[_Mend] | None = None) -> Iterator[tuple[in
             end = max(start, start - 2 + int.from_bytes(data[start - 2 : start], "big"))
             if end > len(data):
                 raise _cut(data)
-        yield marker, place, start, end
+        yield marker, position, start, end
         at = end
     raise TooManyPixelsError(
         f"the JPEG has more than {MAX_SEGMENTS:,} segments before its first scan"
@@ -281,7 +281,7 @@ def segments(data: bytes, mends: list[_Mend] | None = None) -> Iterator[tuple[in
 def _whole_scans(data: bytes, first: int, names: bytes, scans: int) -> Iterator[_Mend]:
     """Yields what makes sequential scans say that they hold the whole of their components.
 
-    Decoders need not know, since there is no other way, and telephones write what they like there.
+    Decoders do not need these fields: no other values are valid, and telephones write anything.
 
     Args:
         data: the whole file.
@@ -289,14 +289,14 @@ def _whole_scans(data: bytes, first: int, names: bytes, scans: int) -> Iterator[
         names: identifiers of the frame's components.
         scans: how many there may be.
     """
-    place = first
+    position = first
     for _ in range(scans):
-        if place < 0:
+        if position < 0:
             return
-        components = data[place + 4 : place + 5]
+        components = data[position + 4 : position + 5]
         count = components[0] if components else 0
-        end = place + 8 + 2 * count
-        head = data[place + 2 : end]
+        end = position + 8 + 2 * count
+        head = data[position + 2 : end]
         if (
             len(head) == 6 + 2 * count
             and head[:2] == (6 + 2 * count).to_bytes(2, "big")
@@ -304,7 +304,7 @@ def _whole_scans(data: bytes, first: int, names: bytes, scans: int) -> Iterator[
             and head[-3:] != _WHOLE_SCAN
         ):
             yield end - 3, end, _WHOLE_SCAN
-        place = data.find(b"\xff\xda", place + 2)
+        position = data.find(b"\xff\xda", position + 2)
 
 
 def _mended(data: bytes, mends: list[_Mend]) -> bytes:
@@ -339,16 +339,16 @@ def _frame(marker: int, body: memoryview) -> _Frame:
     if len(body) < 6 or len(body) != 6 + 3 * body[5]:
         raise DamagedPictureError("the JPEG's header is damaged: its frame has a wrong length")
     precision, height, width, components = struct.unpack_from(">BHHB", body)
-    if marker not in _TAKEN:
+    if marker not in _SUPPORTED:
         raise UnsupportedPictureError(
-            f"the JPEG is of a hierarchical or differential kind (SOF{marker - 0xC0}); baseline, "
-            "progressive and lossless ones are taken"
+            f"the JPEG is hierarchical or differential (SOF{marker - 0xC0}); expected baseline, "
+            "progressive or lossless"
         )
     if precision != 8:
-        raise UnsupportedPictureError(f"the JPEG has {precision} bits a sample; 8 are taken")
+        raise UnsupportedPictureError(f"the JPEG has {precision} bits a sample; expected 8")
     if components not in (1, 3, 4):
         raise UnsupportedPictureError(
-            f"the JPEG has {components} components; 1 (grey), 3 (colour) and 4 (CMYK) are taken"
+            f"the JPEG has {components} components; expected 1 (grey), 3 (colour) or 4 (CMYK)"
         )
     if not width or not height:
         raise DamagedPictureError(f"the JPEG is empty: {width} x {height} pixels by its header")

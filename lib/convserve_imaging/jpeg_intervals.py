@@ -12,7 +12,7 @@ from convserve_imaging.errors import DamagedPictureError, UnsupportedPictureErro
 from convserve_imaging.jpeg import EOI, FRAMES, MARKER, SOS, Header, segments
 
 MAX_INTERVALS = 1024
-"""Most intervals that are looked at, of all scans."""
+"""Most intervals that are read, of all scans."""
 
 PADDING = 16
 """Bytes, more than libjpeg reads ahead."""
@@ -47,7 +47,7 @@ def intervals(header: Header, most: int = MAX_INTERVALS) -> list[Interval]:
 
     Args:
         header: of the file.
-        most: intervals that are taken.
+        most: number of intervals that is accepted.
 
     Raises:
         UnsupportedPictureError: there are more.
@@ -58,10 +58,10 @@ def intervals(header: Header, most: int = MAX_INTERVALS) -> list[Interval]:
     found: list[Interval] = []
     names = b""
     every = restarts = start = units = 0
-    for code, place, end in markers(data):
+    for code, position, end in markers(data):
         restarted = _FIRST_RESTART <= code < _FIRST_RESTART + 8
         if start:
-            filled = place
+            filled = position
             while filled > start and data[filled - 1] == 0xFF:
                 filled -= 1
             found.append(Interval(start, filled, restarted))
@@ -77,11 +77,13 @@ def intervals(header: Header, most: int = MAX_INTERVALS) -> list[Interval]:
         restarts = restarts + 1 if restarted else 0
         start = end if restarted or code == SOS else 0
         if code in FRAMES:
-            names = data[place + 10 : end : 3]
+            names = data[position + 10 : end : 3]
         elif code == _DRI:
-            every = int.from_bytes(data[place + 4 : place + 6], "big")
+            every = int.from_bytes(data[position + 4 : position + 6], "big")
         elif code == SOS:
-            units = _units_of(header, [names.find(name) for name in data[place + 5 : end - 3 : 2]])
+            units = _units_of(
+                header, [names.find(name) for name in data[position + 5 : end - 3 : 2]]
+            )
     return found
 
 
@@ -100,10 +102,10 @@ def _units_of(header: Header, components: list[int]) -> int:
 
 
 def markers(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yields all markers up to the end marker: code, where it is, and where its segment ends."""
+    """Yields all markers up to the end marker: code, position, and where its segment ends."""
     at = 0
-    for code, place, _, at in segments(data):
-        yield code, place, at
+    for code, position, _, at in segments(data):
+        yield code, position, at
         if code == SOS:
             break
     while True:
@@ -129,7 +131,7 @@ def pictures(header: Header, parts: Sequence[Interval], *, twice: bool = False) 
             over there, which it does not where it reads ahead to a marker.
 
     Raises:
-        DamagedPictureError: they are no whole rows, and too long to be one.
+        DamagedPictureError: they are not whole rows, and too long to be one.
     """
     data = header.data
     start = bytearray(data[: parts[0].start])

@@ -1,9 +1,9 @@
 """Pillow's decoder made strict, for JPEGs that libjpeg-turbo's interface has no name for.
 
-Pillow decodes every sampling (4:1:0), and drops what libjpeg warns of. Whether data are missing,
-left over or no codes is therefore seen from outside: what follows the data of an interval must not
-matter to its pixels, nor what its Huffman tables leave free, and the data's last bytes must. Beyond
-what libjpeg warns of, the means of blocks must be levels.
+Pillow decodes every sampling (4:1:0), and drops the warnings of libjpeg. Whether data are missing,
+left over or not valid codes is therefore found from outside: what follows the data of an interval
+must not matter to its pixels, nor what its Huffman tables leave free, and the data's last bytes
+must. Beyond the warnings of libjpeg, the means of blocks must be valid levels.
 """
 
 import io
@@ -23,7 +23,7 @@ from convserve_imaging.errors import (
 from convserve_imaging.jpeg import Header
 from convserve_imaging.jpeg_intervals import END
 
-#: What missing data would be read from: bits that are no codes of nothing, both ways.
+#: What a decoder would read where data are missing: bits in two patterns that change the picture.
 _PROBES = (b"\x55" * 16, b"\x2a" * 16)
 
 MAX_STRAY_BYTES = 4
@@ -132,7 +132,7 @@ def _check_enough(data: bytes, ends: list[int], expected: int) -> None:
 
 
 def _check_codes(data: bytes, expected: int) -> None:
-    """Checks that no bits are read for which there is no code."""
+    """Checks that no bits without a code are read."""
     if _digest(jpeg_tables.with_whole_codes(data)) != expected:
         raise DamagedPictureError("the JPEG is damaged: bad Huffman code")
 
@@ -196,8 +196,8 @@ def _loaded(picture: Image.Image) -> Image.Image:
 
 
 def explained(error: Exception) -> PictureError:
-    """Returns the error for what a decoder says."""
-    said = str(error).removeprefix("Corrupt JPEG data: ")
-    if "remature end" in said or "truncated" in said.lower():
-        return TruncatedPictureError(f"the JPEG is truncated: {said}")
-    return DamagedPictureError(f"the JPEG is damaged: {said}")
+    """Returns the error for a message of a decoder."""
+    message = str(error).removeprefix("Corrupt JPEG data: ")
+    if "remature end" in message or "truncated" in message.lower():
+        return TruncatedPictureError(f"the JPEG is truncated: {message}")
+    return DamagedPictureError(f"the JPEG is damaged: {message}")

@@ -1,7 +1,7 @@
 """The pixels of a JPEG whose header was read: checked against limits, then decoded strictly.
 
-Nothing may be missing from a file, and its data may not contradict themselves: what libjpeg would
-warn of is an error, since half a picture would get an answer like a whole one.
+Nothing may be missing from a file, and its data may not contradict themselves: every warning of
+libjpeg is an error, since half a picture would get an answer like a whole one.
 """
 
 import math
@@ -20,7 +20,7 @@ except ModuleNotFoundError:  # clients are installed without; servers and traine
     simplejpeg = None
 
 MAX_PIXELS = 1 << 26
-"""Largest picture taken by default, width times height: 8,192 x 8,192."""
+"""Largest accepted picture by default, width times height: 8,192 x 8,192."""
 
 MAX_DECODER_BYTES = 256 << 20
 """Most memory by default that decoding one picture may take."""
@@ -54,7 +54,7 @@ def check_size(header: Header, max_pixels: int) -> None:
     pixels = header.width * header.height
     size = f"{header.width} x {header.height} pixels"
     if pixels > max_pixels:
-        raise TooManyPixelsError(f"the JPEG has {size}; at most {max_pixels:,} are taken")
+        raise TooManyPixelsError(f"the JPEG has {size}; expected at most {max_pixels:,}")
     if len(header.data) < header.least_bytes:
         raise TruncatedPictureError(
             f"the JPEG is truncated: {len(header.data):,} bytes cannot hold its {size}"
@@ -63,13 +63,13 @@ def check_size(header: Header, max_pixels: int) -> None:
     if header.scans > max(1, scans):
         raise TooManyPixelsError(
             f"the JPEG has {size} in {header.scans} scans; "
-            f"at most {max(1, scans)} are taken at that size"
+            f"expected at most {max(1, scans)} at that size"
         )
     most = _FREE_PIXELS + MAX_PIXELS_PER_BYTE * len(header.data)
     if (header.arithmetic or header.buffered) and pixels * header.scans > most:
         raise TooManyPixelsError(
-            f"the JPEG has {size} in {header.scans} scans of {len(header.data):,} bytes; at most "
-            f"{MAX_PIXELS_PER_BYTE:,} pixels are taken for a byte"
+            f"the JPEG has {size} in {header.scans} scans of {len(header.data):,} bytes; expected "
+            f"at most {MAX_PIXELS_PER_BYTE:,} pixels for a byte"
         )
 
 
@@ -179,7 +179,7 @@ def _decoded_without_stray(
 
 
 def _without_few_stray_bytes(header: Header, error: ValueError) -> bytes | None:
-    """Returns the file without the few bytes that are left over, if that is what was told.
+    """Returns the file without the few bytes that are left over, if that is the reported fault.
 
     Those of each interval are known only when it is decoded on its own.
     """
@@ -196,8 +196,8 @@ def _without_few_stray_bytes(header: Header, error: ValueError) -> bytes | None:
         end = part.end
         try:
             simplejpeg.decode_jpeg(picture, "CMYK" if header.components == 4 else "GRAY")
-        except ValueError as said:
-            found = _LEFT_OVER.search(str(said))
+        except ValueError as fault:
+            found = _LEFT_OVER.search(str(fault))
             count = int(found[1]) - jpeg_intervals.PADDING * part.restarted if found else -1
             if not 0 <= count <= jpeg_pillow.MAX_STRAY_BYTES:
                 return None

@@ -1,4 +1,4 @@
-"""JPEGs with other tables, whose decoded pixels tell what is wrong with the data.
+"""JPEGs with other tables, whose decoded pixels show what is wrong with the data.
 
 Source: ITU-T T.81 (JPEG), B.2.4.1 (quantisation) and B.2.4.2 (Huffman codes).
 """
@@ -23,9 +23,9 @@ def with_whole_codes(data: bytes) -> bytes:
     whole = memoryview(data)
     parts: list[bytes | memoryview] = []
     at = 0
-    for code, place, end in markers(data):
+    for code, position, end in markers(data):
         if code == _DHT:
-            parts += (whole[at:place], _with_whole_codes(data[place + 4 : end]))
+            parts += (whole[at:position], _with_whole_codes(data[position + 4 : end]))
             at = end
     return b"".join((*parts, whole[at:]))
 
@@ -58,11 +58,11 @@ def with_means_alone(data: bytes) -> tuple[bytes, int]:
     parts: list[bytes | memoryview] = []
     steps: dict[int, int] = {}
     number = at = 0
-    for code, place, end in markers(data):
+    for code, position, end in markers(data):
         if code in FRAMES:
-            number = data[place + 12]
+            number = data[position + 12]
         elif code == _DQT:
-            body = bytearray(data[place + 4 : end])
+            body = bytearray(data[position + 4 : end])
             start = 0
             while start < len(body):
                 wide = body[start] >> 4
@@ -73,6 +73,6 @@ def with_means_alone(data: bytes) -> tuple[bytes, int]:
                 following = start + 1 + 64 * (1 + wide)
                 body[start + 1 : following] = bytes(wide) + b"\1" + bytes(63 * (1 + wide))
                 start = following
-            parts += (whole[at : place + 4], bytes(body[: end - place - 4]))
+            parts += (whole[at : position + 4], bytes(body[: end - position - 4]))
             at = end
     return b"".join((*parts, whole[at:])), steps.get(number, 0)

@@ -72,7 +72,7 @@ def verified(file: MnistFile, data: bytes, name: str) -> npt.NDArray[np.uint8]:
     array = idx.decode(data, file.shape, name)
     digest = hashlib.sha256(data).hexdigest()
     if digest != file.sha256:
-        raise DatasetError(f"{name}: SHA-256 is {digest}, expected {file.sha256}: it was changed")
+        raise DatasetError(f"{name}: expected SHA-256 {file.sha256}, got {digest}: it was changed")
     return array
 
 
@@ -121,7 +121,7 @@ def _find(folder: Path, file: MnistFile) -> Path:
             return folder / name
     if not folder.is_dir():
         raise NoFolderError(f"no folder {folder}")
-    raise DatasetError(f"{folder} has none of {', '.join(names)}")
+    raise DatasetError(f"{folder}: expected one of {', '.join(names)}, got none")
 
 
 def names_of(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""JPEG bytes become pixels of the size that a net takes.
+"""Turns JPEG bytes into pixels of the size that a net expects.
 
 The picture is decoded at the smallest scale of libjpeg-turbo's (M/8, in the DCT) that is not
 smaller than what is asked for, brought to that size by bilinear convolution (triangle filter, its
@@ -11,13 +11,13 @@ are inverted (255: no ink); files without Adobe's marker are read by it too, as 
 profiles are not applied: they change a few levels at several times the cost of decoding.
 
 Nothing may be missing from a file, not even its end marker. Stray bytes between the segments of the
-header are passed over; any other contradiction in the data is an error, since half a picture would
+header are ignored; any other contradiction in the data is an error, since half a picture would
 get an answer like a whole one.
 """
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg  # noqa: F401 - jpeg_pixels goes without; a net must not see other pixels for that
+import simplejpeg  # noqa: F401 - jpeg_pixels can do without; a net must not get other pixels then
 from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 from convserve_imaging import jpeg_pixels
@@ -42,7 +42,7 @@ def decode(
     max_decoder_bytes: int = MAX_DECODER_BYTES,
     channels: int = 3,
 ) -> Pixels:
-    """Makes of a JPEG file the pixels that a net takes.
+    """Returns the pixels of a JPEG file as a net expects them.
 
     Releases the GIL for nearly all of its time, so that threads decode side by side.
 
@@ -59,14 +59,14 @@ def decode(
         uint8 [height, width, channels], 0 to 255, not scaled.
 
     Raises:
-        NotAPictureError: it is no JPEG; the message says what it looks like.
+        NotAPictureError: it is not a JPEG; the message says what it looks like.
         TooManyPixelsError: it is too large by its header; nothing was decoded.
-        UnsupportedPictureError: a variety of JPEG that is not taken.
+        UnsupportedPictureError: a variety of JPEG that is not supported.
         TruncatedPictureError: a part of it is missing.
         DamagedPictureError: its data contradict themselves.
     """
     header = read_header(data)
-    lies = header.orientation >= 5  # rows and columns change places
+    lies = header.orientation >= 5  # rows and columns are exchanged
     rows, columns = (width, height) if lies else (height, width)
     jpeg_pixels.check_size(header, max_pixels)
     colours = "CMYK" if header.components == 4 else "RGB"

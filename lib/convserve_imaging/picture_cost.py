@@ -1,4 +1,4 @@
-"""What decoding a picture file will cost, by its header: for turns and bounds, not for refusals.
+"""What decoding a picture file will cost, by its header: for fair shares of time and limits.
 
 The figures were measured with libjpeg-turbo 3.1 and Pillow 13 on one core of 2020, and hold within
 a factor of three; what counts is that a file of a hundred bytes may cost ten thousand times as much

@@ -1,7 +1,7 @@
 """Files of any format that Pillow reads, opened without harm: first the header, then the pixels.
 
-JPEG and PNG, which are all that a server takes, are judged by readers of their headers that are
-ours. Clients open files of other formats too, which are the user's own, and by Pillow alone.
+Our own readers check the headers of JPEG and PNG, the formats that a server accepts. Clients open
+files of other formats too, which are the user's own; Pillow alone reads those.
 """
 
 import io
@@ -21,7 +21,7 @@ from convserve_imaging.errors import (
 from convserve_imaging.signatures import looks_like
 
 MAX_PIXELS = 40_000_000
-"""Largest picture taken by default, width times height: more than telephones make."""
+"""Largest accepted picture by default, width times height: more than telephones make."""
 
 MAX_DECODER_BYTES = jpeg_pixels.MAX_DECODER_BYTES
 """Most memory by default that decoding one picture may take."""
@@ -65,13 +65,13 @@ def open_file(
 
     Args:
         picture: a Pillow image, or the whole file.
-        formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
+        formats: Pillow's names of the accepted formats ("JPEG", "PNG"); None for all.
         max_pixels: most pixels by the header.
 
     Raises:
-        NotAPictureError: it is no picture, or of another format.
+        NotAPictureError: it is not a picture, or of another format.
         DamagedPictureError: its header is damaged.
-        UnsupportedPictureError: a variety of its format that is not taken.
+        UnsupportedPictureError: a variety of its format that is not supported.
         TooManyPixelsError: it has more pixels.
     """
     opened: PictureFile
@@ -86,7 +86,7 @@ def open_file(
     width, height = opened.size
     if width * height > max_pixels:
         raise TooManyPixelsError(
-            f"the picture has {width} x {height} pixels; at most {max_pixels:,} are taken"
+            f"the picture has {width} x {height} pixels; expected at most {max_pixels:,}"
         )
     return opened
 
@@ -169,7 +169,7 @@ def _identified(data: bytes, formats: tuple[str, ...] | None) -> Image.Image:
             raise NotAPictureError(f"not a picture: it looks like {looks_like(data)}") from error
         except Image.DecompressionBombError as error:
             raise TooManyPixelsError(
-                f"the picture is too large; at most {MAX_PIXELS:,} pixels are taken"
+                f"the picture is too large; expected at most {MAX_PIXELS:,} pixels"
             ) from error
         except Exception as error:  # Pillow's decoders raise anything at all on damaged files
             raise DamagedPictureError(f"the picture's header is damaged: {error}") from error

@@ -1,4 +1,4 @@
-"""A picture file whose pixels are taken as they are: it has the size that a net takes, or none."""
+"""Reads a picture file whose pixels are used unchanged: it must have the size of the net."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ from convserve_imaging.exif import upright
 from convserve_imaging.luma import luma
 from convserve_imaging.picture_files import MAX_DECODER_BYTES, MAX_PIXELS, open_file
 
-#: Rows that are looked at together.
+#: Rows that are checked together.
 _BAND = 64
 
 
@@ -29,7 +29,7 @@ def decode(
         height: rows that it must have, upright.
         width: columns that it must have.
         channels: of the result, 1 (grey: the luma of colours) or 3 (RGB).
-        formats: Pillow's names of the formats that are taken ("JPEG", "PNG"); None for all.
+        formats: Pillow's names of the accepted formats ("JPEG", "PNG"); None for all.
         max_pixels: most pixels by the file's header.
         max_decoder_bytes: most memory that decoding the file may take, by its header.
 
@@ -37,7 +37,7 @@ def decode(
         uint8 [height, width, channels], 0 to 255, not scaled.
 
     Raises:
-        NotAPictureError: it is no picture, or of another format.
+        NotAPictureError: it is not a picture, or of another format.
         DamagedPictureError: it cannot be decoded.
         UnsupportedPictureError: it has another size, transparent parts or more than 8 bits.
         TooManyPixelsError: it exceeds a limit by its header; nothing was decoded.
@@ -48,15 +48,15 @@ def decode(
         raise _other_size((columns, rows), height, width)
     picture = opened.decode(max_decoder_bytes)
     if picture.mode.startswith(("I", "F")):
-        raise UnsupportedPictureError("the picture has more than 8 bits a pixel; 8 are taken")
+        raise UnsupportedPictureError("the picture has more than 8 bits a pixel; expected 8")
     if picture.has_transparency_data and _is_transparent(picture):
-        raise UnsupportedPictureError("the picture is transparent in places; save it opaque")
+        raise UnsupportedPictureError("the picture has transparent parts; save it opaque")
     rgb = upright(np.asarray(picture.convert("RGB")), opened.orientation)
     return luma(rgb) if channels == 1 else rgb
 
 
 def _is_transparent(picture: Image.Image) -> bool:
-    """Whether any pixel is; a band of rows at a time, which is made wider than the picture is."""
+    """Returns whether any pixel is transparent; reads a band of rows at a time to save memory."""
     for top in range(0, picture.height, _BAND):
         band = picture.crop((0, top, picture.width, min(top + _BAND, picture.height)))
         if band.convert("RGBA").getchannel("A").getextrema() != (255, 255):
@@ -66,6 +66,6 @@ def _is_transparent(picture: Image.Image) -> bool:
 
 def _other_size(size: tuple[int, int], height: int, width: int) -> UnsupportedPictureError:
     return UnsupportedPictureError(
-        f"the picture has {size[1]} rows and {size[0]} columns; its pixels are taken as they are, "
-        f"{height} rows and {width} columns"
+        f"the picture has {size[1]} rows and {size[0]} columns; expected {height} rows and "
+        f"{width} columns, since pixels are used unchanged"
     )

@@ -46,14 +46,14 @@ _END = b"\0\0\0\0IEND\xaeB`\x82"
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a PNG says of itself.
+    """What the header of a PNG states.
 
     Attributes:
         width: columns, 1 or more, as stored: before `orientation`.
         height: rows, 1 or more, as stored.
         decoded_bytes: memory that the decoded picture takes.
-        least_bytes: bytes that the file has at the very least if it holds the pixels of its header.
-        orientation: of Exif, 1 to 8: which corner comes first; 1 where nothing or nonsense is said.
+        least_bytes: bytes that the file must have at least to hold the pixels of its header.
+        orientation: of Exif, 1 to 8: which corner comes first; 1 where it is missing or invalid.
         data: the file with those chunks alone that make its pixels, whose data are in one.
     """
 

@@ -98,7 +98,7 @@ class Pixels(_message.Message):
     count: _builtins.int
     """Number of images."""
     height: _builtins.int
-    """Rows of each image; what the model takes is in its Manifest."""
+    """Rows of each image; what the model expects is in its Manifest."""
     width: _builtins.int
     """Columns of each image."""
     channels: _builtins.int
@@ -172,7 +172,7 @@ class ClassifyResponse(_message.Message):
     """Version of the model that answered."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels of the model in the order of its columns; Prediction speaks of them by index."""
+        """Labels of the model in the order of its columns; Prediction refers to them by index."""
 
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageResult]:
@@ -274,7 +274,7 @@ class Timings(_message.Message):
     COMPUTE_US_FIELD_NUMBER: _builtins.int
     DECODE_US_FIELD_NUMBER: _builtins.int
     queue_us: _builtins.int
-    """Waiting: for a thread that decodes, and for the engine to take the (last) batch that it was in."""
+    """Waiting: for a thread that decodes, and for the engine to start the (last) batch that it was in."""
     compute_us: _builtins.int
     """In the engine: the runs of the batches that it was in."""
     decode_us: _builtins.int
@@ -449,7 +449,7 @@ class Model(_message.Message):
     """The ONNX Runtime execution provider that runs it ("CPUExecutionProvider")."""
     @_builtins.property
     def manifest(self) -> _bundle_pb2.Manifest:
-        """What the bundle says of itself."""
+        """What the bundle states about itself."""
 
     def __init__(
         self,

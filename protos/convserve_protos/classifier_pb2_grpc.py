@@ -67,7 +67,7 @@ class ClassifierServicer(object):
     def StreamClassify(self, request_iterator, context):
         """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
         that fails is answered with its status and the stream goes on. A server that stops answers what it
-        has taken and ends the stream with OK; a request without an answer was not taken.
+        has accepted and ends the stream with OK; a request without an answer was not accepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,7 @@ class ClassifierStub:
     StreamClassify: _grpc.StreamStreamMultiCallable[_classifier_pb2.StreamClassifyRequest, _classifier_pb2.StreamClassifyResponse]
     """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
     that fails is answered with its status and the stream goes on. A server that stops answers what it
-    has taken and ends the stream with OK; a request without an answer was not taken.
+    has accepted and ends the stream with OK; a request without an answer was not accepted.
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_classifier_pb2.ListModelsRequest, _classifier_pb2.ListModelsResponse]
     """The models and versions that the server has loaded."""
@@ -62,7 +62,7 @@ class ClassifierAsyncStub(ClassifierStub):
     StreamClassify: _aio.StreamStreamMultiCallable[_classifier_pb2.StreamClassifyRequest, _classifier_pb2.StreamClassifyResponse]  # type: ignore[assignment]
     """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
     that fails is answered with its status and the stream goes on. A server that stops answers what it
-    has taken and ends the stream with OK; a request without an answer was not taken.
+    has accepted and ends the stream with OK; a request without an answer was not accepted.
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_classifier_pb2.ListModelsRequest, _classifier_pb2.ListModelsResponse]  # type: ignore[assignment]
     """The models and versions that the server has loaded."""
@@ -88,7 +88,7 @@ class ClassifierServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_classifier_pb2.StreamClassifyResponse], _abc.AsyncIterator[_classifier_pb2.StreamClassifyResponse]]:
         """Many requests in flight on one stream; each is answered as it finishes, in any order. A request
         that fails is answered with its status and the stream goes on. A server that stops answers what it
-        has taken and ends the stream with OK; a request without an answer was not taken.
+        has accepted and ends the stream with OK; a request without an answer was not accepted.
         """
 
     @_abc_1.abstractmethod

@@ -5,11 +5,11 @@ import sys
 
 
 def run() -> int:
-    """Serve until stopped; a signal that comes while the program is being read counts.
+    """Serves until stopped; a signal that comes while the program is being read counts.
 
     Process 1 of a container has no default handlers: without ours, such a signal would be lost.
 
-    Returns: the exit status.
+    Returns: The exit status.
     """
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))

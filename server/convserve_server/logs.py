@@ -11,7 +11,7 @@ import os
 import threading
 import time
 
-#: Attributes that every record has; what else is there came with `extra` and is logged as it is.
+#: Attributes that every record has; all others came with `extra` and are logged as they are.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 #: Bytes that wait to be written; more are dropped.
@@ -47,8 +47,8 @@ class PatientHandler(logging.Handler):
     """Writes records to a file descriptor on a thread of its own.
 
     Args:
-        descriptor: of a file, pipe or terminal; may block, be full or have no reader.
-        most_bytes: that wait to be written.
+        descriptor: Of a file, pipe or terminal; may block, be full or have no reader.
+        most_bytes: That wait to be written.
     """
 
     def __init__(self, descriptor: int, most_bytes: int = _MOST_BYTES) -> None:
@@ -68,16 +68,16 @@ class PatientHandler(logging.Handler):
         return self._dropped
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a record, or count it if there is no space for it."""
+        """Queues a record, or counts it if there is no space for it."""
         try:
             line = self.format(record)
-        except Exception:  # noqa: BLE001 - of the message's arguments; logging's own way to tell
+        except Exception:  # noqa: BLE001 - of the message's arguments; logging's own way to report
             self.handleError(record)
             return
         self._queue(line.encode(errors="backslashreplace") + b"\n")
 
     def flush(self) -> None:
-        """Wait until all is written, but no longer than a reader may need."""
+        """Waits until all is written, but no longer than a reader may need."""
         with self._changed:
             self._changed.wait_for(lambda: not self._lines and not self._writing, _LAST_LINES_S)
 
@@ -113,7 +113,7 @@ class PatientHandler(logging.Handler):
                 self._changed.notify_all()
 
     def _write(self, line: bytes) -> bool:
-        """Write a line; False if it cannot be written: a full disk, a reader that is gone."""
+        """Writes a line; False if it cannot be written: a full disk, a reader that is gone."""
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
@@ -135,7 +135,7 @@ class PatientHandler(logging.Handler):
 
 
 def configure_logging(level: str, format_: str) -> None:
-    """Send all logging of this process to standard output.
+    """Sends all logging of this process to standard output.
 
     Args:
         level: debug, info, warning or error.

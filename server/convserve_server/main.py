@@ -1,6 +1,5 @@
 """The command convserve-serve."""
 
-import dataclasses
 import logging
 import os
 import sys
@@ -8,20 +7,19 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from convserve_server.config import SettingError
-from convserve_server.fronts.front_choice import choose_front, exposure
 from convserve_server.host.port import StartError
-from convserve_server.host.standard_streams import open_streams, output_told, tell
+from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
-from convserve_server.setting_sources import load
-from convserve_server.settings_check import table
-from convserve_server.supervisor import supervise
+from convserve_server.process.supervisor import supervise
+from convserve_server.settings.setting import SettingError
+from convserve_server.settings.sources import Loaded, load
+from convserve_server.transports.choice import choose_front, exposure
 
 log = logging.getLogger(__name__)
 
 
 def missing_packages(front: str) -> list[str]:
-    """What the workers import and a plain installation, the client, does not have."""
+    """Returns what the workers import and a plain installation, the client, does not have."""
     needed = ["onnxruntime", "uvloop", "grpc_reflection"]
     if front == "native":
         needed.append("pygrpc_native")
@@ -29,70 +27,82 @@ def missing_packages(front: str) -> list[str]:
 
 
 def check_folder(models: Path) -> None:
-    """Refuse a models folder that is not there; one without models is waited for.
+    """Refuses a models folder that is not there; one without models is waited for.
 
     Raises:
-        SettingError: saying what to do.
+        SettingError: Saying what to do.
     """
     try:
         there = models.is_dir()
     except PermissionError as error:
         raise SettingError(
-            f"models: user {os.getuid()} may not look at {models}; let it, or choose another folder"
+            f"models: expected a folder that user {os.getuid()} may read, got {models}; let it, or "
+            "choose another folder"
         ) from error
     if not there:
         raise SettingError(
-            f"models: {models} is not a folder; create it, or mount the volume there"
+            f"models: expected an existing folder, got {models}; create it, or mount the volume "
+            "there"
         )
 
 
-def _unknown(variable: str) -> str:
-    return f"the variable {variable} is no setting and changes nothing"
-
-
 def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
-    """Serve until stopped.
+    """Serves until stopped.
 
     Args:
-        arguments: of the command line, without the program's name; None for those of the process.
-        signals: that stop the server and were received before; their handlers add to the list.
+        arguments: Of the command line, without the program's name; None for those of the process.
+        signals: That stop the server and were received before; their handlers add to the list.
 
-    Returns: 0 after a clean stop or a check, 1 after a failure, 2 for settings that are not taken.
+    Returns: 0 after a clean stop or a check, 1 after a failure, 2 for settings that are not valid.
     """
     open_streams()
     try:
-        with output_told():
+        with output_checked():
             loaded = load(sys.argv[1:] if arguments is None else arguments)
         settings = loaded.settings
-        check_folder(Path(settings.models))
+        check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
     except SettingError as error:
-        tell(str(error))
+        print_problem(str(error))
         return 2
     missing = missing_packages(front)
     if missing:
-        tell(
+        print_problem(
             f"{', '.join(missing)} not installed; run: "
             "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA"
         )
         return 1
     if loaded.check:
-        for variable in loaded.unknown:
-            tell(_unknown(variable))
-        with output_told():
-            print(table(loaded, front))
+        _print_settings(loaded, front)
         return 0
-    configure_logging(settings.log_level, settings.log_format)
+    configure_logging(settings.log.log_level, settings.log.log_format)
     for variable in loaded.unknown:
         log.warning(_unknown(variable))
     log.info("front %s, %s", front, why)
-    if exposed := exposure(front, settings.host):
+    if exposed := exposure(front, settings.listen.host):
         log.warning(exposed)
     try:
-        return supervise(dataclasses.replace(settings, front=front), signals)
+        return supervise(settings.replace(front=front), signals)
     except StartError as error:
-        tell(str(error))
+        print_problem(str(error))
         return 1
+
+
+def _print_settings(loaded: Loaded, front: str) -> None:
+    from convserve_server.process import effective_settings
+
+    for variable in loaded.unknown:
+        print_problem(_unknown(variable))
+    effective = effective_settings.effective_settings(loaded, front)
+    with output_checked():
+        if loaded.check == "json":
+            print(effective_settings.as_json(effective, loaded.unknown))
+        else:
+            print(effective_settings.as_table(effective))
+
+
+def _unknown(variable: str) -> str:
+    return f"the variable {variable} is not a setting and changes nothing"
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from convserve import (
     ModelInfo,
     RefusedVersion,
 )
-from convserve.ledger import Item
+from convserve.pending_requests import Item
 from tests.clients.scripted_server import PATIENCE_S
 
 Outcome = Classification | ConvserveError

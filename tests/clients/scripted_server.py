@@ -47,9 +47,9 @@ class Failure(Exception):
             self.trailers.append(("grpc-status-details-bin", self.status.SerializeToString()))
 
 
-def broken_image(place: int, reason: str, why: str) -> Failure:
+def broken_image(index: int, reason: str, why: str) -> Failure:
     """As the server says of a file that cannot be decoded."""
-    field = f"encoded.images[{place}]"
+    field = f"encoded.images[{index}]"
     bad = error_details_pb2.BadRequest()
     bad.field_violations.add(field=field, description=why)
     info = error_details_pb2.ErrorInfo(domain="convserve", reason=reason)
@@ -88,7 +88,7 @@ def prediction(
 
 
 def answer(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
-    """What the server answers unless told otherwise: computed from the pixels or files alone."""
+    """What the server answers by default: computed from the pixels or files alone."""
     if request.HasField("encoded"):
         return answer_encoded(request)
     return classifier_pb2.ClassifyResponse(
@@ -108,9 +108,9 @@ def answer_encoded(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.Cl
     """The label of a file is by its bytes; a broken one fails alone, as the server does it."""
     files = request.encoded.images
     results = []
-    for place, data in enumerate(files):
+    for index, data in enumerate(files):
         if data.startswith(BROKEN):
-            failure = broken_image(place, "TRUNCATED", "the JPEG is truncated")
+            failure = broken_image(index, "TRUNCATED", "the JPEG is truncated")
             if len(files) == 1:
                 raise failure
             results.append(classifier_pb2.ImageResult(error=failure.status))

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from convserve import Client, InvalidRequest
-from convserve.address import checked_server, endpoints, is_local
+from convserve.address import endpoints, is_local, validate_server
 from convserve.arguments import shown
 from convserve.channel import channel_options
 
@@ -57,7 +57,7 @@ WRONG = {
 
 @pytest.mark.parametrize("server", ADDRESSES)
 def test_address_of_each_form_is_read(server: str) -> None:
-    assert checked_server(server) == server
+    assert validate_server(server) == server
     assert endpoints(server) == ADDRESSES[server]
 
 
@@ -93,5 +93,5 @@ ELSEWHERE = [
 
 @pytest.mark.parametrize("server", LOCAL + ELSEWHERE)
 def test_only_what_is_on_this_machine_goes_without_a_proxy(server: str) -> None:
-    assert is_local(checked_server(server)) == (server in LOCAL)
+    assert is_local(validate_server(server)) == (server in LOCAL)
     assert dict(channel_options(server))["grpc.enable_http_proxy"] == int(server in ELSEWHERE)

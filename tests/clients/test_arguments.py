@@ -12,10 +12,17 @@ import numpy.typing as npt
 import pytest
 
 from convserve import Health, InvalidRequest
-from convserve.arguments import LONGEST_S, flag, integer, seconds, shown, text
+from convserve.arguments import (
+    LONGEST_S,
+    shown,
+    validate_flag,
+    validate_int,
+    validate_seconds,
+    validate_text,
+)
 from convserve.deadline import Deadline
 from convserve.encoded import File
-from convserve.ledger import Item
+from convserve.pending_requests import Item
 from tests.clients.both_clients import AnyClient
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import ScriptedServer, expected_label
@@ -45,7 +52,7 @@ NO_TIMEOUTS: list[Any] = [
 
 @pytest.mark.parametrize(("timeout", "expected"), TIMEOUTS, ids=lambda value: shown(value)[:20])
 def test_number_of_any_kind_is_a_timeout(connect: Connect, timeout: Any, expected: float) -> None:
-    converted = seconds("timeout", timeout)
+    converted = validate_seconds("timeout", timeout)
     assert (type(converted), converted) == (float, expected)
     assert type(Deadline.after(converted).left_s()) is float
     client = connect(timeout=timeout)
@@ -78,7 +85,7 @@ def test_what_is_no_timeout_is_refused(
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)])
 def test_integer_of_numpy_is_one_of_python(value: Any) -> None:
-    converted = integer("top_k", value, 1, 9)
+    converted = validate_int("top_k", value, 1, 9)
     assert (type(converted), converted) == (int, 2)
 
 
@@ -191,7 +198,10 @@ def test_values_of_messages_are_short() -> None:
     assert shown("a") == "'a'"
     assert len(shown("a" * 1000)) < 100
     assert shown(10**5000) == "a int of very many digits"
-    assert (text("model", np.str_("mnist")), flag("wait_for_ready", np.False_)) == ("mnist", False)
+    assert (
+        validate_text("model", np.str_("mnist")),
+        validate_flag("wait_for_ready", np.False_),
+    ) == ("mnist", False)
 
 
 def test_path_is_read(connect: Connect, server: ScriptedServer, tmp_path: Path) -> None:

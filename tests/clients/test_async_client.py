@@ -14,7 +14,7 @@ Digits = npt.NDArray[np.uint8]
 
 
 class Gate:
-    """An answer that waits until it is opened, and tells when a call has come."""
+    """An answer that waits until it is opened, and shows when a call has come."""
 
     def __init__(self, server: ScriptedServer) -> None:
         self._loop = asyncio.get_running_loop()
@@ -109,7 +109,7 @@ async def test_other_tasks_run_while_one_waits(server: ScriptedServer, digits: D
         assert [one.label for one in answers] == [expected_label(digit) for digit in digits[:3]]
 
 
-async def test_stream_takes_an_async_source_and_holds_up_no_answer(
+async def test_stream_accepts_an_async_source_and_holds_up_no_answer(
     server: ScriptedServer, digits: Digits
 ) -> None:
     answered = asyncio.Event()

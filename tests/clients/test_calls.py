@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve import InvalidRequest
-from convserve.calls import Question, split, split_images
+from convserve.calls import ClassifyOptions, split, split_images
 from convserve.channel import channel_options
 from convserve.settings import Settings
 
@@ -40,21 +40,21 @@ def test_split_loses_nothing_and_keeps_to_the_limits(
 def test_split_of_files_loses_nothing_and_keeps_to_the_limits(
     sizes: list[int], most_images: int, most_bytes: int
 ) -> None:
-    files = [bytes([place]) * size for place, size in enumerate(sizes)]
+    files = [bytes([index]) * size for index, size in enumerate(sizes)]
     limits = Settings(server="a:1", max_images_per_call=most_images, max_bytes_per_call=most_bytes)
     parts = split_images(files, limits)
     assert [file for part in parts for file in part] == files
     for part in parts:
         assert 1 <= len(part) <= most_images
         assert sum(map(len, part)) <= most_bytes or len(part) == 1
-    # No call takes what the one before it had room for.
+    # No call holds what would have fitted into the one before it.
     for part, following in zip(parts, parts[1:], strict=False):
         fuller = [*part, following[0]]
         assert len(fuller) > most_images or sum(map(len, fuller)) > most_bytes
 
 
 def test_request_holds_the_files_as_they_are() -> None:
-    request = Question("cats-dogs", None, 2).request((b"one", b"two"), "a")
+    request = ClassifyOptions("cats-dogs", None, 2).request((b"one", b"two"), "a")
     assert list(request.encoded.images) == [b"one", b"two"]
     assert (request.id, request.model, request.top_k) == ("a", "cats-dogs", 2)
 
@@ -62,7 +62,7 @@ def test_request_holds_the_files_as_they_are() -> None:
 def test_request_holds_the_pixels_in_c_order() -> None:
     photo = np.arange(4 * 6 * 3).astype(np.uint8).reshape(1, 4, 6, 3)
     turned = photo.transpose(0, 2, 1, 3)
-    request = Question("mnist", None, None).request(turned, "a")
+    request = ClassifyOptions("mnist", None, None).request(turned, "a")
     pixels = request.pixels
     assert (pixels.count, pixels.height, pixels.width, pixels.channels) == (1, 6, 4, 3)
     assert pixels.data == np.ascontiguousarray(turned).tobytes()

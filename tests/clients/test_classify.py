@@ -241,7 +241,7 @@ def test_number_that_the_protocol_cannot_carry_is_refused(
         connect().classify(digits[0], **{option: value})
 
 
-def test_only_model_of_the_server_is_taken_and_asked_for_once(
+def test_only_model_of_the_server_is_chosen_and_looked_up_once(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
     server.models = [model("letters", 2), model("letters", 1)]
@@ -290,16 +290,16 @@ def test_failed_image_leaves_the_others_answered(
     server.answer = third_image_fails
     classification = connect(max_images_per_call=4).classify(digits[:8])
     assert sorted(classification.errors) == [2, 6]
-    good = [place for place in range(8) if place not in (2, 6)]
-    assert [classification[place].label for place in good] == [
-        expected_label(digits[place]) for place in good
+    good = [index for index in range(8) if index not in (2, 6)]
+    assert [classification[index].label for index in good] == [
+        expected_label(digits[index]) for index in good
     ]
     assert isinstance(classification[2].error, InvalidRequest)
     with pytest.raises(InvalidRequest, match="not a JPEG"):
         _ = classification[2].label
 
 
-def test_switch_of_versions_between_calls_is_told(
+def test_switch_of_versions_between_calls_is_reported(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
     def newer_each_time(

@@ -6,7 +6,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from convserve import BadImage, Classification, InvalidRequest
-from convserve.ledger import Item
+from convserve.pending_requests import Item
 from convserve_protos import classifier_pb2
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import (
@@ -19,7 +19,7 @@ from tests.clients.scripted_server import (
     expected_label,
 )
 
-FILES = [f"file {place}".encode() * (place + 1) for place in range(40)]
+FILES = [f"file {index}".encode() * (index + 1) for index in range(40)]
 
 
 def label_of(data: bytes) -> str:
@@ -30,8 +30,8 @@ def sizes(server: ScriptedServer) -> list[int]:
     return sorted(len(request.encoded.images) for request in server.requests)
 
 
-def with_broken(*places: int) -> list[bytes]:
-    return [BROKEN + data if place in places else data for place, data in enumerate(FILES)]
+def with_broken(*indices: int) -> list[bytes]:
+    return [BROKEN + data if index in indices else data for index, data in enumerate(FILES)]
 
 
 def test_one_file_answers_like_its_result(connect: Connect, server: ScriptedServer) -> None:
@@ -89,7 +89,7 @@ def test_broken_file_alone_in_its_call_fails_no_other_call(
     assert sizes(server) == [1] * 40
     assert sorted(classification.errors) == [0, 17, 39]
     assert classification.indices.tolist() == [
-        -1 if place in (0, 17, 39) else int(label_of(data)) for place, data in enumerate(FILES)
+        -1 if index in (0, 17, 39) else int(label_of(data)) for index, data in enumerate(FILES)
     ]
     assert np.isnan(classification.probabilities[[0, 17, 39]]).all()
     assert (classification.versions, len(classification.labels)) == ((7,), 10)
@@ -119,16 +119,16 @@ def test_other_failure_of_a_lone_file_fails_the_request(
 ) -> None:
     def wrong_model(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
         if request.encoded.images[0] == FILES[2]:
-            raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "top_k: is 11, 1 to 10 are taken")
+            raise Failure(grpc.StatusCode.INVALID_ARGUMENT, "top_k: expected 1 to 10, got 11")
         return answer(request)
 
     server.answer = wrong_model
-    with pytest.raises(InvalidRequest, match="top_k: is 11") as caught:
+    with pytest.raises(InvalidRequest, match="top_k: expected 1 to 10") as caught:
         connect(max_images_per_call=1).classify_images(FILES[:4])
     assert not isinstance(caught.value, BadImage)
 
 
-def test_status_of_a_whole_call_is_not_taken_for_one_file(
+def test_status_of_a_whole_call_is_not_that_of_one_file(
     connect: Connect, server: ScriptedServer
 ) -> None:
     def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
@@ -187,13 +187,13 @@ def test_what_is_no_file_is_refused_before_anything_is_sent(
     assert (len(server.requests), server.lists) == (0, 0)
 
 
-def test_files_given_as_pixels_are_told_where_they_go(connect: Connect) -> None:
+def test_files_given_as_pixels_are_refused_with_the_right_method(connect: Connect) -> None:
     for images in (b"\xff\xd8", [b"\xff\xd8", b"\xff\xd8\xff"]):
         with pytest.raises(InvalidRequest, match="got .S.*; picture files go to classify_images"):
             connect().classify(images)
 
 
-def test_stream_takes_files_and_pixels(connect: Connect, server: ScriptedServer) -> None:
+def test_stream_accepts_files_and_pixels(connect: Connect, server: ScriptedServer) -> None:
     seen: list[str | None] = []
 
     def note(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
@@ -212,11 +212,11 @@ def test_stream_takes_files_and_pixels(connect: Connect, server: ScriptedServer)
     ]
     outcomes = dict(connect(max_in_flight=1).stream(items))
     assert seen == ["encoded", "encoded", "encoded", "pixels", "encoded", "encoded"]
-    one, three, pixels, bad, last = (outcomes[place] for place in (0, 1, 3, 4, 5))
+    one, three, pixels, bad, last = (outcomes[index] for index in (0, 1, 3, 4, 5))
     assert isinstance(one, Classification)
     assert one.label == label_of(FILES[0])
     assert isinstance(three, Classification)
-    assert [place for place, each in enumerate(three) if each.error] == [1]
+    assert [index for index, each in enumerate(three) if each.error] == [1]
     assert isinstance(pixels, Classification)
     assert pixels.label == expected_label(digit)
     assert isinstance(bad, BadImage)

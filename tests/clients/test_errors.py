@@ -25,7 +25,7 @@ from convserve import (
     Unauthenticated,
     errors,
 )
-from convserve.statuses import error_from_status
+from convserve.error_mapping import error_from_status
 from convserve_protos import classifier_pb2
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import Failure, ScriptedServer
@@ -42,6 +42,10 @@ def retry_after(seconds: float) -> error_details_pb2.RetryInfo:
     return info
 
 
+def info(reason: str, domain: str = "convserve", **metadata: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain=domain, metadata=metadata)
+
+
 CASES: list[tuple[Code, str, Sequence[Message], type[ConvserveError], float | None]] = [
     (Code.INVALID_ARGUMENT, "pixels.height: is 20", [], InvalidRequest, None),
     (Code.OUT_OF_RANGE, "too far", [], InvalidRequest, None),
@@ -49,26 +53,22 @@ CASES: list[tuple[Code, str, Sequence[Message], type[ConvserveError], float | No
     (Code.NOT_FOUND, "no model x; there is mnist", [], ModelNotFound, None),
     (Code.RESOURCE_EXHAUSTED, "the queue is full", [retry_after(0.25)], ServerBusy, 0.25),
     (Code.RESOURCE_EXHAUSTED, "rate limit", [], ServerBusy, None),
-    (
-        Code.RESOURCE_EXHAUSTED,
-        "SERVER: Received message larger than max (5 vs. 4)",
-        [],
-        MessageTooLarge,
-        None,
-    ),
+    (Code.RESOURCE_EXHAUSTED, "full", [info("QUEUE_FULL"), retry_after(2)], ServerBusy, 2),
+    (Code.RESOURCE_EXHAUSTED, "5 of 4 bytes", [info("MESSAGE_TOO_LARGE")], MessageTooLarge, None),
+    (Code.RESOURCE_EXHAUSTED, "larger than max", [info("TOO_LARGE", "other")], ServerBusy, None),
     (Code.UNAVAILABLE, "loading", [retry_after(1.5)], ServerUnavailable, 1.5),
     (Code.DEADLINE_EXCEEDED, "nothing was computed", [], DeadlineExceeded, None),
     (Code.CANCELLED, "shutting down", [], Cancelled, None),
     (Code.UNAUTHENTICATED, "no token", [], Unauthenticated, None),
     (Code.PERMISSION_DENIED, "not allowed", [], PermissionDenied, None),
     (Code.UNIMPLEMENTED, "unknown method", [], NotSupported, None),
-    (Code.INTERNAL, "engine failed; the log has more under id 0123abcd4567", [], ServerFault, None),
+    (Code.INTERNAL, "engine failed", [], ServerFault, None),
     (Code.UNKNOWN, "who knows", [], ServerFault, None),
     (Code.DATA_LOSS, "lost", [], ServerFault, None),
     (Code.ABORTED, "aborted", [], ServerFault, None),
     (Code.ALREADY_EXISTS, "exists", [], ServerFault, None),
 ]
-IDS = [f"{code.name}-{kind.__name__}" for code, _, _, kind, _ in CASES]
+IDS = [f"{code.name}-{message}" for code, message, _, _, _ in CASES]
 
 
 def test_every_status_has_a_case() -> None:
@@ -130,7 +130,9 @@ def test_grpc_error_is_kept_as_the_cause(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
     def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
-        raise Failure(Code.INTERNAL, "engine failed; the log has more under id 0123abcd4567")
+        raise Failure(
+            Code.INTERNAL, "engine failed", [info("INTERNAL_FAULT", fault_id="0123abcd4567")]
+        )
 
     server.answer = fail
     with pytest.raises(ServerFault) as caught:
@@ -142,8 +144,8 @@ def test_grpc_error_is_kept_as_the_cause(
 
 def test_refused_fields_are_named(connect: Connect, server: ScriptedServer, digits: Digits) -> None:
     bad = error_details_pb2.BadRequest()
-    bad.field_violations.add(field="pixels.height", description="is 20, mnist takes 28")
-    bad.field_violations.add(field="pixels.width", description="is 21, mnist takes 28")
+    bad.field_violations.add(field="pixels.height", description="expected 28, got 20")
+    bad.field_violations.add(field="pixels.width", description="expected 28, got 21")
 
     def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
         raise Failure(Code.INVALID_ARGUMENT, "wrong size", [bad])
@@ -152,8 +154,8 @@ def test_refused_fields_are_named(connect: Connect, server: ScriptedServer, digi
     with pytest.raises(InvalidRequest) as caught:
         connect().classify(digits[0])
     assert caught.value.violations == (
-        FieldViolation("pixels.height", "is 20, mnist takes 28"),
-        FieldViolation("pixels.width", "is 21, mnist takes 28"),
+        FieldViolation("pixels.height", "expected 28, got 20"),
+        FieldViolation("pixels.width", "expected 28, got 21"),
     )
 
 
@@ -175,10 +177,44 @@ def test_details_that_are_wrong_do_not_hide_the_error(
         connect().classify(digits[0])
 
 
-def test_message_over_the_limit_of_the_server_is_told(connect: Connect) -> None:
+def test_message_over_the_limit_of_the_server_is_too_large(connect: Connect) -> None:
     too_large = np.zeros((3, 1300, 1300, 3), np.uint8)
     with pytest.raises(MessageTooLarge, match=r"larger than max \(5070\d\d\d vs\. 4194304\)"):
         connect().classify(too_large)
+
+
+def test_message_over_the_limit_of_the_server_ends_a_stream_with_that_error(
+    connect: Connect,
+) -> None:
+    too_large = np.zeros((1300, 1300, 3), np.uint8)
+    with pytest.raises(MessageTooLarge):
+        list(connect().stream([too_large]))
+
+
+def test_limit_that_the_server_names_is_in_the_error(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        reason = info("MESSAGE_TOO_LARGE", limit_bytes="700")
+        raise Failure(Code.RESOURCE_EXHAUSTED, "784 of 700 bytes", [reason], NO_RETRY)
+
+    server.answer = fail
+    with pytest.raises(MessageTooLarge) as caught:
+        connect().classify(digits[0])
+    assert caught.value.limit_bytes == 700
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (Code.RESOURCE_EXHAUSTED, "message larger than max"),
+        (Code.INTERNAL, "failed; the log has more under id 0123abcd4567"),
+    ],
+)
+def test_words_of_a_message_decide_nothing(code: Code, message: str) -> None:
+    error = error_from_status(Failure(code, message).status)
+    assert type(error) in (ServerBusy, ServerFault)
+    assert getattr(error, "fault_id", None) is None
 
 
 def test_errors_are_also_what_python_calls_them() -> None:

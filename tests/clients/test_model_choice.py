@@ -10,7 +10,7 @@ from PIL import Image
 
 from convserve import AsyncClient, Client, InvalidRequest, ModelInfo, ModelNotFound
 from convserve.calls import Images
-from convserve.model_choice import described, fits_images, meant
+from convserve.model_choice import choose_model, describe_images, fits_images
 from convserve.models import read_models
 from convserve_protos import bundle_pb2, classifier_pb2
 from tests.clients.conftest import Connect
@@ -43,7 +43,9 @@ def infos(*models: classifier_pb2.Model) -> list[ModelInfo]:
 
 
 def chosen(images: Images, *models: classifier_pb2.Model, version: int | None = None) -> str:
-    return meant(infos(*models), version, lambda each: fits_images(each, images), described(images))
+    return choose_model(
+        infos(*models), version, lambda each: fits_images(each, images), describe_images(images)
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def chosen(images: Images, *models: classifier_pb2.Model, version: int | None = 
         ((file("JPEG", 20, 40),), [SHOES, TALL], "tall"),
         # Turned upright by Exif it may have the size, and the server decides.
         ((file("JPEG", 40, 20),), [SHOES, TALL], "tall"),
-        # One model alone is meant by anything, and the server says what it takes.
+        # One model alone is meant by anything, and the server says what it expects.
         (pixels(1, 9, 9, 3), [MNIST], "mnist"),
         ((PNG,), [CATS], "cats"),
         # Versions of one model are one model.
@@ -161,7 +163,7 @@ def test_each_item_of_a_stream_goes_to_the_model_that_fits_it(
 ) -> None:
     server.models = [CATS, MNIST]
     outcomes = dict(connect(model=None).stream([pixels(28, 28), pixels(64, 64, 3), PNG]))
-    assert [outcomes[place].model for place in range(3)] == [  # type: ignore[union-attr]
+    assert [outcomes[index].model for index in range(3)] == [  # type: ignore[union-attr]
         *("mnist", "cats", "mnist")
     ]
     assert server.lists == 1

@@ -62,7 +62,7 @@ def test_model_that_says_little_of_itself_is_listed(
         (77, Health.UNKNOWN),
     ],
 )
-def test_health_tells_each_status(
+def test_health_returns_each_status(
     connect: Connect, server: ScriptedServer, status: int, health: Health
 ) -> None:
     server.health = {"": Status.NOT_SERVING, "a.B": status}

@@ -1,4 +1,4 @@
-"""Pictures of Pillow: the server gets what the picture shows, or the caller is told."""
+"""Pictures of Pillow: the server gets what the picture shows, or the caller gets an error."""
 
 from io import BytesIO
 from typing import Any
@@ -91,7 +91,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("mode", REFUSED)
-def test_picture_that_cannot_be_told_exactly_is_refused(
+def test_picture_that_cannot_be_sent_exactly_is_refused(
     connect: Connect, server: ScriptedServer, mode: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=rf"^images\[1\]: expected .*, got mode {mode}: pass"):

@@ -29,7 +29,7 @@ def test_array_is_not_copied() -> None:
     assert np.shares_memory(as_batch(pixels), pixels)
 
 
-def test_list_of_images_is_taken() -> None:
+def test_list_of_images_is_accepted() -> None:
     digit = np.arange(784).astype(np.uint8).reshape(28, 28)
     assert as_batch([digit, digit, digit]).shape == (3, 28, 28, 1)
 

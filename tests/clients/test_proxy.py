@@ -1,4 +1,4 @@
-"""Where the environment names a proxy: what goes through it, and what is said of it."""
+"""Where the environment names a proxy: what goes through it, and what messages say of it."""
 
 import socket
 import threading
@@ -110,7 +110,7 @@ def test_proxy_that_is_not_there_is_named(
     )
 
 
-# By the rules of gRPC, on which what is said of a proxy relies.
+# By the rules of gRPC, on which messages about a proxy rely.
 ENVIRONMENTS: list[tuple[dict[str, str], str | None]] = [
     ({}, None),
     ({"http_proxy": "http://a:1"}, "a:1 (http_proxy)"),
@@ -136,7 +136,7 @@ ENVIRONMENTS: list[tuple[dict[str, str], str | None]] = [
 
 
 @pytest.mark.parametrize(("environment", "expected"), ENVIRONMENTS)
-def test_proxy_is_the_one_that_grpc_takes(
+def test_proxy_is_the_one_that_grpc_uses(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str | None
 ) -> None:
     for name, value in environment.items():

@@ -10,6 +10,7 @@ NAMES = [
     "AsyncClient",
     "BadImage",
     "Cancelled",
+    "ClassScore",
     "Classification",
     "Client",
     "ClientClosed",
@@ -17,7 +18,6 @@ NAMES = [
     "DeadlineExceeded",
     "FieldViolation",
     "ForkedProcess",
-    "Guess",
     "Health",
     "InvalidRequest",
     "MessageTooLarge",
@@ -79,7 +79,7 @@ def test_library_brings_nothing_before_it_is_used() -> None:
     assert not modules_after("import convserve") & {"convserve_protos", "grpc", "numpy"}
 
 
-def test_library_brings_no_other_room_and_no_framework() -> None:
+def test_library_brings_no_other_package_and_no_framework() -> None:
     modules = modules_after("from convserve import *")
     assert {"convserve", "convserve_protos", "grpc", "numpy"} <= modules
     assert not modules & {

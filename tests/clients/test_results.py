@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 
 from convserve import Classification, InvalidRequest, Timings, UnexpectedReply
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.replies import read_replies
 from convserve_protos import classifier_pb2
 
 LABELS = ["cat", "dog", "owl"]
-ALL = Question("pets", None, None)
-TOP_2 = Question("pets", None, 2)
+ALL = ClassifyOptions("pets", None, None)
+TOP_2 = ClassifyOptions("pets", None, 2)
 
 
 def reply(*predictions: classifier_pb2.Prediction | str) -> classifier_pb2.ClassifyResponse:
@@ -29,8 +29,10 @@ def row(*probabilities: float, classes: tuple[int, ...] = ()) -> classifier_pb2.
     return classifier_pb2.Prediction(probabilities=probabilities, classes=classes)
 
 
-def read(response: classifier_pb2.ClassifyResponse, question: Question = ALL) -> Classification:
-    return read_replies([response], [len(response.results)], question, total_us=5)
+def read(
+    response: classifier_pb2.ClassifyResponse, options: ClassifyOptions = ALL
+) -> Classification:
+    return read_replies([response], [len(response.results)], options, total_us=5)
 
 
 CATS = reply(row(0.2, 0.7, 0.1), row(0.5, 0.1, 0.4), row(0.1, 0.1, 0.8))
@@ -58,8 +60,8 @@ def test_results_are_a_sequence() -> None:
 
 def test_top_is_ordered_by_probability() -> None:
     one = read(CATS)[1]
-    assert [guess.label for guess in one.top()] == ["cat", "owl", "dog"]
-    assert [guess.label for guess in one.top(2)] == ["cat", "owl"]
+    assert [score.label for score in one.top()] == ["cat", "owl", "dog"]
+    assert [score.label for score in one.top(2)] == ["cat", "owl"]
     assert one.top(1)[0].probability == one.probability
 
 
@@ -75,13 +77,13 @@ def test_top_k_is_read_by_class() -> None:
     assert found.classes.tolist() == [[1, 0], [0, 2]]
     assert found.indices.tolist() == [1, 0]
     assert [one.label for one in found] == ["dog", "cat"]
-    assert [guess.label for guess in found[1].top()] == ["cat", "owl"]
+    assert [score.label for score in found[1].top()] == ["cat", "owl"]
 
 
-@pytest.mark.parametrize("question", [ALL, TOP_2])
-def test_failed_image_raises_when_its_answer_is_read(question: Question) -> None:
-    good = row(0.2, 0.7, 0.1) if question is ALL else row(0.7, 0.2, classes=(1, 0))
-    found = read(reply("not a JPEG", good), question)
+@pytest.mark.parametrize("options", [ALL, TOP_2])
+def test_failed_image_raises_when_its_answer_is_read(options: ClassifyOptions) -> None:
+    good = row(0.2, 0.7, 0.1) if options is ALL else row(0.7, 0.2, classes=(1, 0))
+    found = read(reply("not a JPEG", good), options)
     assert list(found.errors) == [0]
     assert found.indices.tolist() == [-1, 1]
     assert np.isnan(found.probabilities[0]).all()
@@ -104,7 +106,7 @@ def test_single_image_answers_directly_and_several_do_not() -> None:
     assert (single.label, single.top(1)[0].label) == ("dog", "dog")
     assert repr(single[0]) == "<Result 'dog' 0.7000>"
     for read_answer in (lambda: read(CATS).label, lambda: read(CATS).probability):
-        with pytest.raises(ValueError, match="3 images were classified: take one"):
+        with pytest.raises(ValueError, match="expected one image, got 3: choose one"):
             read_answer()
 
 
@@ -118,7 +120,7 @@ def test_timings_of_several_calls_are_added_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "count", "question", "reason"),
+    ("response", "count", "options", "reason"),
     [
         (CATS, 2, ALL, "2 images were sent, 3 results came"),
         (reply(), 1, ALL, "1 images were sent, 0 results came"),
@@ -140,7 +142,7 @@ def test_timings_of_several_calls_are_added_up() -> None:
     ],
 )
 def test_reply_that_does_not_fit_is_refused(
-    response: classifier_pb2.ClassifyResponse, count: int, question: Question, reason: str
+    response: classifier_pb2.ClassifyResponse, count: int, options: ClassifyOptions, reason: str
 ) -> None:
     with pytest.raises(UnexpectedReply, match=reason):
-        read_replies([response], [count], question, total_us=0)
+        read_replies([response], [count], options, total_us=0)

@@ -6,6 +6,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
+from google.rpc import error_details_pb2
 
 from convserve import (
     Classification,
@@ -82,7 +83,10 @@ def test_failed_array_yields_its_error_and_the_stream_goes_on(
         request: classifier_pb2.ClassifyRequest,
     ) -> classifier_pb2.ClassifyResponse:
         if request.id == "1":
-            raise Failure(grpc.StatusCode.INTERNAL, "failed, id 00ff00ff00ff")
+            reason = error_details_pb2.ErrorInfo(
+                reason="INTERNAL_FAULT", domain="convserve", metadata={"fault_id": "00ff00ff00ff"}
+            )
+            raise Failure(grpc.StatusCode.INTERNAL, "failed", [reason])
         return answer(request)
 
     server.answer = second_fails
@@ -95,19 +99,19 @@ def test_failed_array_yields_its_error_and_the_stream_goes_on(
     ]
 
 
-def test_no_more_arrays_are_taken_than_may_be_in_flight(
+def test_no_more_arrays_are_read_than_may_be_in_flight(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
-    taken = 0
+    read_so_far = 0
     three_here = threading.Event()
     given_back = 0
     most_out = 0
 
     def source() -> Iterator[Digits]:
-        nonlocal taken, most_out
+        nonlocal read_so_far, most_out
         for digit in digits:
-            taken += 1
-            most_out = max(most_out, taken - given_back)
+            read_so_far += 1
+            most_out = max(most_out, read_so_far - given_back)
             yield digit
 
     def hold_back_three(messages: Messages) -> Responses:
@@ -120,7 +124,7 @@ def test_no_more_arrays_are_taken_than_may_be_in_flight(
     for _ in connect(max_in_flight=3).stream(source()):
         assert three_here.is_set()
         given_back += 1
-    assert (taken, given_back) == (100, 100)
+    assert (read_so_far, given_back) == (100, 100)
     assert most_out == 3
 
 
@@ -141,12 +145,12 @@ def test_slow_source_holds_up_no_answer(server: ScriptedServer, digits: Digits) 
     assert numbers == [0, 1]
 
 
-@pytest.mark.parametrize("place", [0, 3])
+@pytest.mark.parametrize("index", [0, 3])
 def test_error_of_the_source_reaches_the_caller(
-    connect: Connect, digits: Digits, place: int
+    connect: Connect, digits: Digits, index: int
 ) -> None:
     def source() -> Iterator[Digits]:
-        yield from digits[:place]
+        yield from digits[:index]
         raise LookupError("no more film")
 
     with pytest.raises(LookupError, match="no more film"):
@@ -249,19 +253,19 @@ def test_server_that_ends_the_stream_before_all_is_sent_is_unavailable(
 def test_caller_that_stops_early_stops_the_source(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
-    taken = 0
+    read_so_far = 0
 
     def source() -> Iterator[Digits]:
-        nonlocal taken
+        nonlocal read_so_far
         while True:
-            taken += 1
+            read_so_far += 1
             yield digits[0]
 
     outcomes = connect(max_in_flight=2).stream(source())
     next(outcomes)
     outcomes.close()  # type: ignore[attr-defined]
     assert server.streams_ended.acquire(timeout=PATIENCE_S)
-    assert taken <= 3
+    assert read_so_far <= 3
 
 
 def test_images_of_a_stream_reach_the_server_whole(

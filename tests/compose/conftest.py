@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.engine import MAKE_S, Engine, run, until
-from benchmarks.stack import ROOT, Asker, Stack
+from benchmarks.containers.engine import MAKE_S, Engine, run, until
+from benchmarks.containers.stack import ROOT, OutageClient, Stack
 
 #: Starts an engine where none runs ("start", prints a line to export), and stops it ("stop").
 ENGINE = Path(
@@ -47,15 +47,15 @@ def stack(engine: Engine) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def ask(stack: Stack) -> Iterator[Callable[..., Asker]]:
-    """Start askers, and wait until they have an answer, or as many as they are told."""
-    askers: list[Asker] = []
+def ask(stack: Stack) -> Iterator[Callable[..., OutageClient]]:
+    """Start clients, and wait until they have an answer, or as many as they are told."""
+    clients: list[OutageClient] = []
 
-    def start(*options: str) -> Asker:
-        askers.append(Asker(stack, *options))
-        askers[-1].wait_until_asking()
-        return askers[-1]
+    def start(*options: str) -> OutageClient:
+        clients.append(OutageClient(stack, *options))
+        clients[-1].wait_until_answered()
+        return clients[-1]
 
     yield start
-    for asker in askers:
-        asker.remove()
+    for client in clients:
+        client.remove()

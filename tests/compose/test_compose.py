@@ -6,13 +6,13 @@ from functools import partial
 
 import pytest
 
-from benchmarks.engine import MAKE_S, until
-from benchmarks.stack import Asker, Stack
+from benchmarks.containers.engine import MAKE_S, until
+from benchmarks.containers.stack import OutageClient, Stack
 
 # The first makes the images, and the stack's job trains.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1.5 * MAKE_S)]
 
-Ask = Callable[..., Asker]
+Ask = Callable[..., OutageClient]
 
 #: A training of seconds, which publishes whatever comes out.
 SHORT = ("fit", "digits", "--limit", "1000", "--epochs", "1", "--min-accuracy", "0")
@@ -25,10 +25,10 @@ def right(text: str, who: str) -> tuple[int, int]:
 
 
 def calls_answered(stack: Stack, container: str) -> int:
-    """Calls that a stopped server has answered, by its log; none may have been cut off."""
+    """Calls that a stopped server has answered, by its log; none may have been aborted."""
     stopped = [entry for entry in stack.entries(container) if "calls" in entry]
     assert stopped
-    assert all(entry["cut_off"] == 0 for entry in stopped)
+    assert all(entry["aborted"] == 0 for entry in stopped)
     return sum(int(entry["calls"]) for entry in stopped)
 
 
@@ -84,14 +84,14 @@ def test_second_training_is_taken_up_under_load_without_a_failed_call(
     stack: Stack, ask: Ask
 ) -> None:
     (server,) = stack.containers("server")
-    asker = ask()
+    client = ask()
     stack.compose("run", "--rm", "--no-deps", "trainer", *SHORT)
     until(
         lambda: any("mnist/1 is unloaded" in e["message"] for e in stack.entries(server)),
         "version 2 has taken over",
     )
     written = stack.engine.docker("exec", server, "stat", "-c", "%.Y", "/models/mnist/2/model.onnx")
-    done = asker.stop()
+    done = client.stop()
     print(done)
     print(f"version 2 answered {done['first_s']['2'] - float(written):.2f} s after it was written")
     assert set(done["versions"]) == {"1", "2"}
@@ -100,27 +100,27 @@ def test_second_training_is_taken_up_under_load_without_a_failed_call(
 
 
 def test_killed_server_that_is_started_again_costs_no_call(stack: Stack, ask: Ask) -> None:
-    asker = ask("--threads", "4")
+    client = ask("--threads", "4")
     stack.compose("kill", "server")
     (server,) = stack.containers("server")
     assert stack.engine.status(server) == 137
     stack.compose("up", "-d", "--no-deps", "server")
     again = ask()
-    done = asker.stop()
+    done = client.stop()
     print(done)
     assert not done["failed"]
     assert not again.stop()["failed"]
 
 
 def test_stopped_server_ends_every_call_and_exits_with_0(stack: Stack, ask: Ask) -> None:
-    asker = ask("--threads", "4")
+    client = ask("--threads", "4")
     stack.compose("stop", "server")
     (server,) = stack.containers("server")
     assert stack.engine.status(server) == 0
     assert calls_answered(stack, server) > 0
     stack.compose("up", "-d", "--no-deps", "server")
     again = ask()
-    done = asker.stop()
+    done = client.stop()
     print(done)
     assert not done["failed"]
     assert not again.stop()["failed"]
@@ -135,7 +135,7 @@ def test_calls_of_one_client_spread_evenly_over_three_servers_and_one_may_die(
     assert len(servers) == 3
     for server in servers:
         until(partial(stack.serves, server, "mnist/2"), "each server has the model")
-    first = ask("--threads", "4", "--said-after", "3000").stop()
+    first = ask("--threads", "4", "--report-after", "3000").stop()
     stack.compose("stop", "server")
     counts = [calls_answered(stack, server) for server in servers]
     print(first, counts)
@@ -144,10 +144,10 @@ def test_calls_of_one_client_spread_evenly_over_three_servers_and_one_may_die(
     assert all(abs(count - mean) <= 0.2 * mean for count in counts), counts
 
     stack.compose("up", "-d", "--no-deps", "--scale", "server=3", "server")
-    asker = ask("--threads", "4")
+    client = ask("--threads", "4")
     stack.engine.docker("kill", servers[1])
     again = ask()
-    done = asker.stop()
+    done = client.stop()
     print(done)
     assert not done["failed"]
     assert not again.stop()["failed"]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.engine import MAKE_S, until
-from benchmarks.stack import Asker, Stack
+from benchmarks.containers.engine import MAKE_S, until
+from benchmarks.containers.stack import OutageClient, Stack
 
 # The first makes the images, and the stack's job trains.
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1.5 * MAKE_S)]
@@ -16,13 +16,13 @@ READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
 
 
 @pytest.fixture(autouse=True)
-def served_throughout(stack: Stack, ask: Callable[..., Asker]) -> Iterator[None]:
+def served_throughout(stack: Stack, ask: Callable[..., OutageClient]) -> Iterator[None]:
     """A client asks the server all the while, and the server stays the same process."""
     (server,) = stack.containers("server")
     before = stack.engine.inspect(server)["State"]["Pid"]
-    asker = ask()
+    client = ask()
     yield
-    assert not asker.stop()["failed"]
+    assert not client.stop()["failed"]
     assert stack.engine.inspect(server)["State"]["Pid"] == before
 
 

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
-from convserve_server.config import Settings
-from convserve_server.engines.session_engine import Pixels, Probabilities
-from convserve_server.errors import ServeError
-from convserve_server.front import Front, Handler
-from convserve_server.host.sizing import choose_sizes
-from convserve_server.outputs import probes
-from convserve_server.worker import Worker, make_front
+from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.output_check import probes
+from convserve_server.host.resources import plan_resources
+from convserve_server.process.serving import Worker, make_transport
+from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
+from convserve_server.protocols.router import Router
+from convserve_server.settings.settings import make_settings
+from convserve_server.transports.base import Transport
 from tests.bundles import (
     CLASSES,
     COLOURS,
@@ -37,6 +39,26 @@ from tests.bundles import (
 from tests.recorder import Recorder
 
 WAIT_S = 60.0
+
+
+class CallWatch(Interceptor):
+    """Has a function see every unary call of a method.
+
+    Args:
+        method: "/package.Service/Method".
+        seen: called with each, before its handler.
+    """
+
+    def __init__(self, method: str, seen: Callable[[Call], object]) -> None:
+        self._method = method
+        self._seen = seen
+
+    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
+        def watched(call: Call) -> None:
+            self._seen(call)
+            handler(call)
+
+        return watched if method == self._method else handler
 
 
 class HeldEngine:
@@ -107,34 +129,22 @@ class HeldPhotoEngine(HeldEngine):
 
 
 class PortKeeper:
-    """A front that remembers its port, which a Worker does not tell."""
+    """A transport that remembers its port, which a Worker does not report."""
 
-    def __init__(self, front: Front) -> None:
-        self._front = front
-        self.name = front.name
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.name = transport.name
         self.port = 0
 
-    def start(self, handler: Handler) -> int:
-        self.port = self._front.start(handler)
+    def start(self, router: Router) -> int:
+        self.port = self._transport.start(router)
         return self.port
 
-    def respond(self, call_id: int, payload: bytes) -> None:
-        self._front.respond(call_id, payload)
-
-    def fail(self, call_id: int, error: ServeError) -> None:
-        self._front.fail(call_id, error)
-
-    def set_health(self, service: str, serving: bool | None) -> None:
-        self._front.set_health(service, serving)
-
-    def drain(self) -> None:
-        self._front.drain()
-
     def flush(self, timeout_s: float) -> None:
-        self._front.flush(timeout_s)
+        self._transport.flush(timeout_s)
 
     def close(self) -> None:
-        self._front.close()
+        self._transport.close()
 
 
 @dataclasses.dataclass
@@ -155,7 +165,12 @@ class Served:
 
 class Serve(Protocol):
     def __call__(
-        self, front: str = "grpcio", *, photos: bool = False, **settings: object
+        self,
+        front: str = "grpcio",
+        *,
+        photos: bool = False,
+        interceptors: Sequence[Interceptor] = (),
+        **settings: object,
     ) -> Served: ...
 
 
@@ -177,15 +192,26 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start workers; all are released and stopped at the end."""
     ends: list[Callable[[], object]] = []
 
-    def start(front: str = "grpcio", *, photos: bool = False, **settings: object) -> Served:
+    def start(
+        front: str = "grpcio",
+        *,
+        photos: bool = False,
+        interceptors: Sequence[Interceptor] = (),
+        **settings: object,
+    ) -> Served:
         models = tmp_path / "models"
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
         given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
-        chosen = choose_sizes(Settings(**given), cpus=1)  # type: ignore[arg-type]
+        chosen = plan_resources(make_settings(**given), cpus=1).settings  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
-        keeper = PortKeeper(make_front(chosen, 0))
-        worker = Worker(chosen, keeper, lambda _: engine)
+        keeper = PortKeeper(make_transport(chosen, 0))
+        worker = Worker(
+            chosen,
+            [keeper],
+            lambda _, path: load_bundle(path, lambda _: engine),
+            interceptors=interceptors,
+        )
         worker.start()
         channel = grpc.insecure_channel(f"127.0.0.1:{keeper.port}")
         stopped: list[int] = []

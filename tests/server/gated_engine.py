@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convserve_server.batching.batcher import Batcher
-from convserve_server.batching.request import Answer, Pixels, Probabilities, Request
-from convserve_server.errors import ServeError
+from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.errors import ServeError
+from convserve_server.engines.base import Pixels, Probabilities
 
 #: How long we wait for what must come; only a failing test ever waits so long.
 PATIENCE_S = 60.0
@@ -108,7 +108,7 @@ class Caller:
     ) -> None:
         self.outcomes: list[Answer | ServeError] = []
         self._answered = threading.Event()
-        self.request = Request(images_of(number, count), deadline, self._done, name)
+        self.request = BatchRequest(images_of(number, count), deadline, self._done, name)
 
     def _done(self, outcome: Answer | ServeError) -> None:
         self.outcomes.append(outcome)

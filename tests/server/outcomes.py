@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import grpc
 
-from benchmarks.http2_frames import Code, call_fields, message
-from benchmarks.raw_http2 import RawConnection
+from benchmarks.harness.http2_frames import Code, call_fields, message
+from benchmarks.harness.raw_http2 import RawConnection
 from convserve_protos import classifier_pb2 as pb
 from tests.server.conftest import answers, request_for
-from tests.server.fronts.test_conformance import CLASSIFY
+from tests.server.transports.test_conformance import CLASSIFY
 
 GOOD = request_for(5).SerializeToString()
 #: For cases that a front does not answer.

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.engines.session_engine import Pixels
+from convserve_server.engines.base import Pixels
 from tests.server.conftest import WAIT_S, Serve, Served
 
 ROOT = Path(__file__).parents[2]

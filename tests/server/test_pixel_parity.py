@@ -12,7 +12,7 @@ from convserve_trainer.datasets.photo_folders import Photo
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import DATA, folder, odd_files
 from tests.server.conftest import Serve
-from tests.server.service.test_encoded import request_of
+from tests.server.core.test_image_files_call import request_of
 
 HEIGHT, WIDTH, _ = PHOTO_SHAPE
 A_CALL = 64

@@ -9,30 +9,33 @@ import os
 import sys
 import threading
 
-from convserve_server.config import Settings
-from convserve_server.host.sizing import choose_sizes
-from convserve_server.worker import Worker, make_front
+from convserve_server.engines.bundles import load_bundle
+from convserve_server.host.resources import plan_resources
+from convserve_server.process.serving import Worker, make_transport
+from convserve_server.settings.settings import make_settings
 from tests.server.conftest import HeldEngine, PortKeeper
-from tests.server.fronts.test_conformance import until
+from tests.server.transports.test_conformance import until
 
 
 def main() -> None:
-    given = Settings(models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024)
-    settings = choose_sizes(given, cpus=1)
+    given = make_settings(
+        models=sys.argv[1], front=sys.argv[2], port=0, lame_duck_s=0.0, max_batch=1024
+    )
+    settings = plan_resources(given, cpus=1).settings
     engine = HeldEngine()
-    engine.max_batch = settings.max_batch
+    engine.max_batch = settings.batching.max_batch
     engine.hold()
-    front = PortKeeper(make_front(settings, 0))
-    worker = Worker(settings, front, lambda _: engine)
+    transport = PortKeeper(make_transport(settings, 0))
+    worker = Worker(settings, [transport], lambda _, path: load_bundle(path, lambda _: engine))
     worker.start()
-    print(front.port, flush=True)
+    print(transport.port, flush=True)
     wanted = int(sys.stdin.readline())
-    batcher = worker._repository.get("mnist", None).batcher
+    batcher = worker.repository.get("mnist", None).batcher
     in_engine = engine.wait_entered()
     until(lambda: in_engine + batcher.waiting == wanted)
     stopping = threading.Thread(target=worker.stop)
     stopping.start()
-    until(lambda: worker._dispatcher._draining)
+    until(lambda: worker._router._refusing)
     engine.release()
     stopping.join()
     os._exit(0)

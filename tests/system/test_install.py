@@ -112,6 +112,15 @@ def test_server_alone_needs_no_tensorflow(wheel: Path, tmp_path: Path, models: P
         assert server.terminate() == 0
 
 
+def test_load_generator_without_its_extra_says_what_to_install(client_python: Path) -> None:
+    command = [str(client_python.parent / "convserve"), "bench", "localhost:1"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "convserve: hpack is not installed; run: pip install 'convserve[bench]'\n"
+    )
+
+
 def test_trainer_without_its_extra_says_what_to_install(
     client_python: Path, tmp_path: Path
 ) -> None:

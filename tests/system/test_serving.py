@@ -17,8 +17,8 @@ import pytest
 from convserve_host.cpus import available_cpus
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
-from convserve_server.config import SettingError
 from convserve_server.main import check_folder
+from convserve_server.settings.setting import SettingError
 from tests.bundles import SHAPE, digit_of
 from tests.program import Program
 from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer
@@ -110,7 +110,7 @@ def test_worker_killed_under_load_is_back_and_calls_on_others_are_unaffected(
         outcomes = [load.stop() for load in loads]
     assert second in server.worker_pids()
     assert len(server.worker_pids()) == 2
-    # Connections stay on one worker: each saw either nothing of it, or its own calls cut off.
+    # Connections stay on one worker: each saw either nothing of it, or its own calls aborted.
     for counts in outcomes:
         assert set(counts) <= {"right", "UNAVAILABLE"}, counts
         assert counts["UNAVAILABLE"] <= Load.IN_FLIGHT
@@ -189,7 +189,7 @@ def test_port_that_is_taken_is_refused_with_one_line(models: Any, capfd: Any) ->
     lines = [line for line in capfd.readouterr().err.splitlines() if line]
     assert lines == [
         f"convserve-serve: cannot listen on 127.0.0.1:{port}: Address already in use; "
-        "choose another with --host and --port (0 takes a free one)"
+        "choose another with --host and --port (0: any free one)"
     ]
 
 
@@ -259,8 +259,8 @@ def test_log_says_at_the_end_how_many_calls_were_answered(
             stub.Classify(pb.ClassifyRequest(model="none"), timeout=WAIT_S)
     assert server.terminate() == 0
     (entry,) = (entry for entry in server.log if "calls answered" in entry["message"])
-    assert entry["message"] == "stopped, 8 calls answered, 0 cut off"
-    assert (entry["calls"], entry["cut_off"]) == (8, 0)
+    assert entry["message"] == "stopped, 8 calls answered, 0 aborted"
+    assert (entry["calls"], entry["aborted"]) == (8, 0)
 
 
 def test_folder_without_models_is_waited_for_and_said_once(models: Path, tmp_path: Path) -> None:
@@ -285,18 +285,22 @@ def test_folder_that_may_not_be_looked_at_is_refused_with_one_line() -> None:
     with pytest.raises(SettingError) as caught:
         check_folder(Hidden("/hidden/models"))
     assert str(caught.value) == (
-        f"models: user {os.getuid()} may not look at /hidden/models; let it, or choose another "
-        "folder"
+        f"models: expected a folder that user {os.getuid()} may read, got /hidden/models; let it, "
+        "or choose another folder"
     )
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--max-batch", "4097"], "--max-batch: 4097 is not within 0 to 4096"),
+        (
+            ["--max-batch", "4097"],
+            "--max-batch: expected a whole number from 0 to 4096, got 4097",
+        ),
         (
             ["--models", "/no/such/folder"],
-            "models: /no/such/folder is not a folder; create it, or mount the volume there",
+            "models: expected an existing folder, got /no/such/folder; create it, or mount the "
+            "volume there",
         ),
     ],
 )

@@ -189,6 +189,20 @@ def test_newest_version_that_hangs_at_the_start_gives_way_to_an_older_one(
     assert server.terminate() == 0
 
 
+def test_command_line_of_a_worker_shows_no_setting(start_server: StartServer, models: Path) -> None:
+    server = start_server("--workers", "2", "--max-queue", "4321")
+    server.wait_until_serving()
+    for pid in server.worker_pids():
+        line = Path(f"/proc/{pid}/cmdline").read_text()
+        *command, descriptor, end = line.split("\0")
+        assert command == [sys.executable, "-m", "convserve_server.process.worker"]
+        assert descriptor.isdigit()
+        assert end == ""
+        assert "4321" not in line
+        assert str(models) not in line
+    assert server.terminate() == 0
+
+
 @FRONTS
 def test_worker_that_hangs_is_replaced(start_server: StartServer, front: str) -> None:
     server = start_server("--front", front, "--workers", "2", "--heartbeat-s", "2")
@@ -240,7 +254,7 @@ def test_signal_drains(start_server: StartServer, number: signal.Signals) -> Non
         server.process.send_signal(number)
         assert server.wait() == 0
     assert any(f"{number.name}: stopping" in entry["message"] for entry in server.log)
-    assert any("1 calls answered, 0 cut off" in entry["message"] for entry in server.log)
+    assert any("1 calls answered, 0 aborted" in entry["message"] for entry in server.log)
 
 
 def test_hangup_is_ignored_under_nohup(start_server: StartServer) -> None:
@@ -434,7 +448,9 @@ def test_file_replaced_in_place_leaves_one_model_under_one_name(
     (models / "mnist" / "1" / "model.onnx").write_bytes(other.read_bytes())
     server.wait_for("mnist/1: its file was replaced")
     os.kill(server.worker_pids()[0], signal.SIGKILL)
-    server.wait_for("taking no calls until there is a model for each that the other workers serve")
+    server.wait_for(
+        "accepting no calls until there is a model for each that the other workers serve"
+    )
     for class_ in range(10):
         with channel_to(address) as channel:
             stub: Any = ClassifierStub(channel)

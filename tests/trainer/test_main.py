@@ -150,7 +150,7 @@ def test_disk_that_fills_while_publishing_keeps_the_weights(
     captured = capsys.readouterr()
     message = _one_line(captured.err)
     assert message.startswith("nothing was published: ")
-    assert message.endswith(": No space left on device; make room there")
+    assert message.endswith(": No space left on device; free some space there")
     assert f"the trained weights are kept in {models / '.unfinished'}" in captured.out
     assert list((models / "mnist").iterdir()) == []
     assert len(list((models / ".unfinished").iterdir())) == 1

@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.file_classifier import FileClassifier, preparation
 from convserve.command.file_outcomes import Trouble
 from convserve.command.in_order import in_order
-from convserve.command.patient_caller import PatientCaller
 from convserve.command.picture_paths import Found, find, suffixes_of
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.command.score import Verdict
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
@@ -41,7 +41,7 @@ class ClassFolders:
 
         Args:
             folder: That which holds them.
-            model: Whose labels they are named by; of digits and pixels PNGs are taken, too.
+            model: Whose labels they are named by; of digits and pixels PNGs count, too.
 
         Raises:
             InvalidRequest: A folder is no label of the model, or has no pictures.
@@ -56,8 +56,8 @@ class ClassFolders:
             label = labels.get(class_name(name))
             if label is None:
                 raise InvalidRequest(
-                    f"{os.path.join(folder, name)} is no label of {model.name}; its labels are"
-                    f" {', '.join(model.labels)}"
+                    f"{os.path.join(folder, name)}: expected a label of model {model.name}"
+                    f" ({', '.join(model.labels)}), got {name}"
                 )
             self._folders[name] = label
             first = next(self._files(name))
@@ -71,19 +71,19 @@ class ClassFolders:
                 yield LabelledFile(label, found)
 
     def verdicts(
-        self, caller: PatientCaller, question: Question, at_once: int
+        self, caller: RetryingCaller, options: ClassifyOptions, at_once: int
     ) -> Generator[Verdict, None, None]:
         """Asks about the files and yields what became of each, in order.
 
         Args:
             caller: Asks the server.
-            question: What is asked.
+            options: What is asked.
             at_once: Files sent and not yet answered.
 
         Raises:
-            ConvserveError: What would befall the next file as well.
+            ConvserveError: What would happen to the next file as well.
         """
-        classifier = FileClassifier(caller, question, preparation(self._kind))
+        classifier = FileClassifier(caller, options, preparation(self._kind))
 
         def judge(each: LabelledFile) -> Verdict:
             outcome = classifier(each.found).outcome

@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack, closing
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from itertools import chain, islice
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.file_classifier import FileClassifier, preparation, read_endless
 from convserve.command.file_outcomes import Answered, FileOutcome
-from convserve.command.first_look import FirstLook
+from convserve.command.file_probe import FileProbe
 from convserve.command.in_order import in_order
-from convserve.command.json_lines import json_line
-from convserve.command.patient_caller import PatientCaller
+from convserve.command.json_output import json_line, json_objects
 from convserve.command.picture_paths import STDIN, Found, find, suffixes_of
 from convserve.command.progress_bar import ProgressBar
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
 from convserve.command.terminal import draw_digit, has_colours
@@ -38,23 +37,22 @@ def classify(arguments: argparse.Namespace) -> int:
     Raises:
         ConvserveError: The server gave no answer, or none that another file could have had.
     """
-    with closing(PatientCaller.of(arguments)) as caller:
+    with closing(RetryingCaller.of(arguments)) as caller:
         return _classify(arguments, caller)
 
 
-def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
-    look = FirstLook(arguments.files)
+def _classify(arguments: argparse.Namespace, caller: RetryingCaller) -> int:
+    probe = FileProbe(arguments.files)
     model = caller.model(
         arguments.model,
         arguments.model_version,
-        lambda loaded: look.model(loaded, arguments.model_version),
+        lambda loaded: probe.choose_model(loaded, arguments.model_version),
     )
     if arguments.show and model.kind != "digits":
-        raise InvalidRequest.of("--show", f"draws digits, and {model.name} is no model of digits")
+        raise InvalidRequest.expected("--show", "a model of digits", model.name)
     suffixes = suffixes_of(model.kind)
-    found = look.again(find(arguments.files, suffixes))
+    found = probe.with_contents(find(arguments.files, suffixes))
     first = list(islice(found, FIRST_FILES))
-    draw = _drawing(arguments, model, first)
     progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()
     tally = Tally()
     try:
@@ -64,20 +62,19 @@ def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
                 bar = ProgressBar(sys.stderr, find(arguments.files, suffixes))
                 stack.callback(bar.close)
                 caller.wait.say = bar.say
+            show = stack.enter_context(_printing(arguments, model, first))
             for file in stack.enter_context(
                 closing(_outcomes(arguments, model, caller, chain(first, found)))
             ):
                 tally.add(file)
-                # One write for a row, so that an interrupt leaves whole rows.
-                sys.stdout.write(draw(file) + "\n")
-                sys.stdout.flush()
+                show(file)
                 if bar is not None:
                     bar.step(tally.failed)
                 tally.check_patience()
     finally:
         nobody_reads = isinstance(sys.exc_info()[1], BrokenPipeError)
-        told = (progress or arguments.format == "table") and not nobody_reads
-        if told and tally.classified + tally.failed > 1:
+        wanted = (progress or arguments.format == "table") and not nobody_reads
+        if wanted and tally.classified + tally.failed > 1:
             print(tally.summary(), file=sys.stderr)
     if not all(path == STDIN or os.path.exists(path) for path in arguments.files):
         return 2
@@ -85,21 +82,24 @@ def _classify(arguments: argparse.Namespace, caller: PatientCaller) -> int:
 
 
 def _outcomes(
-    arguments: argparse.Namespace, model: ModelInfo, caller: PatientCaller, found: Iterable[Found]
+    arguments: argparse.Namespace, model: ModelInfo, caller: RetryingCaller, found: Iterable[Found]
 ) -> Generator[FileOutcome, None, None]:
-    question = Question(model.name, arguments.model_version, arguments.top_k or 1)
-    classifier = FileClassifier(caller, question, preparation(model.kind))
+    options = ClassifyOptions(model.name, arguments.model_version, arguments.top_k or 1)
+    classifier = FileClassifier(caller, options, preparation(model.kind))
     return in_order(
         classifier, read_endless(found), at_once=arguments.in_flight, abandon=caller.close
     )
 
 
-def _drawing(
+@contextmanager
+def _printing(
     arguments: argparse.Namespace, model: ModelInfo, first: Sequence[Found]
-) -> Callable[[FileOutcome], str]:
-    """Returns what makes of an outcome the lines to print."""
-    if arguments.format == "jsonl":
-        return partial(json_line, classes=arguments.top_k is not None)
+) -> Iterator[Callable[[FileOutcome], None]]:
+    """Gives what prints an outcome."""
+    if arguments.format != "table":
+        with json_objects(arguments.format) as write:
+            yield lambda file: write(json_line(file, classes=arguments.top_k is not None))
+        return
     table = Table.of(
         [each.path for each in first],
         model.labels,
@@ -108,14 +108,16 @@ def _drawing(
     )
     colour = has_colours(sys.stdout)
 
-    def draw(file: FileOutcome) -> str:
+    def draw(file: FileOutcome) -> None:
         row = table.row(file)
         if (
             arguments.show
             and isinstance(file.outcome, Answered)
             and file.outcome.pixels is not None
         ):
-            return f"{draw_digit(file.outcome.pixels, colour=colour)}\n{row}"
-        return row
+            row = f"{draw_digit(file.outcome.pixels, colour=colour)}\n{row}"
+        # One write for a row, so that an interrupt leaves whole rows.
+        sys.stdout.write(row + "\n")
+        sys.stdout.flush()
 
-    return draw
+    yield draw

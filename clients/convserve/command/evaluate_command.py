@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.class_folders import ClassFolders, class_names
 from convserve.command.held_out_idx import HeldOutIdx
 from convserve.command.missing_input import MissingInput
-from convserve.command.patient_caller import PatientCaller
 from convserve.command.progress_bar import ProgressBar
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.command.score import Score
 from convserve.command.score_report import score_line, score_table
 from convserve.command.tally import PATIENCE_FILES
 from convserve.errors import InvalidRequest
-from convserve.model_choice import meant
+from convserve.model_choice import choose_model
 from convserve.models import ModelInfo
 from convserve_imaging import idx_files, mnist_files
 
-Exam = ClassFolders | HeldOutIdx
+LabelledPictures = ClassFolders | HeldOutIdx
 """Labelled pictures of one layout."""
 
 
@@ -34,19 +34,19 @@ def evaluate(arguments: argparse.Namespace) -> int:
         0 if every picture was answered, and as many right as were asked for; 1 if not.
 
     Raises:
-        ConvserveError: The folder is not what is taken, or the server gave no answer, or none that
+        ConvserveError: The folder has neither layout, or the server gave no answer, or none that
             another picture could have had.
     """
     _check_folder(arguments.folder)
-    with closing(PatientCaller.of(arguments)) as caller:
+    with closing(RetryingCaller.of(arguments)) as caller:
         model = caller.model(
             arguments.model,
             arguments.model_version,
             lambda loaded: chosen(arguments.folder, loaded, arguments.model_version),
         )
-        exam = find_exam(arguments.folder, model)
-        score = _ask(arguments, caller, model, exam)
-    show = score_line if arguments.format == "jsonl" else score_table
+        pictures = find_pictures(arguments.folder, model)
+        score = _ask(arguments, caller, model, pictures)
+    show = score_table if arguments.format == "table" else score_line
     print(show(score, model, score.tally.took_s))
     missed = _missed(score.accuracy, arguments.min_accuracy)
     if missed:
@@ -54,7 +54,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 1 if score.tally.failed or missed else 0
 
 
-def find_exam(folder: str, model: ModelInfo) -> Exam:
+def find_pictures(folder: str, model: ModelInfo) -> LabelledPictures:
     """Returns the labelled pictures in a folder, of whichever layout it has.
 
     Raises:
@@ -72,7 +72,7 @@ def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str
     """Returns the name of the model that labelled pictures mean, where none is named.
 
     Raises:
-        ConvserveError: As model_choice.meant.
+        ConvserveError: As model_choice.choose_model.
     """
     held_out = idx_files.has_held_out(Path(folder))
     # Digits of MNIST have the size and the labels of many a data set of pixels.
@@ -84,12 +84,12 @@ def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str
         if held_out and (model.kind == "pixels") is of_mnist:
             return False
         try:
-            find_exam(folder, model)
+            find_pictures(folder, model)
         except InvalidRequest:
             return False
         return True
 
-    return meant(models, version, fits, f"the labelled pictures in {folder}")
+    return choose_model(models, version, fits, f"the labelled pictures in {folder}")
 
 
 def _check_folder(folder: str) -> None:
@@ -100,42 +100,45 @@ def _check_folder(folder: str) -> None:
         InvalidRequest: There is neither in it.
     """
     images, labels = idx_files.HELD_OUT
-    taken = (
-        f"a folder for each class is taken, {os.path.join(folder, 'CLASS', '*.jpg')}, or MNIST's"
+    expected = (
+        f"expected a folder for each class, {os.path.join(folder, 'CLASS', '*.jpg')}, or MNIST's"
         f" {images} and {labels}"
     )
     if not os.path.exists(folder):
-        raise MissingInput(f"{folder} is not there; {taken}")
+        raise MissingInput(f"{folder}: {expected}, got nothing")
     if not os.path.isdir(folder):
-        raise InvalidRequest(f"{folder} is no folder; {taken}")
+        raise InvalidRequest(f"{folder}: {expected}, got a file")
     try:
         if idx_files.has_held_out(Path(folder)) or class_names(folder):
             return
-        state = "has no labelled pictures" if os.listdir(folder) else "is empty"
+        found = "no labelled pictures" if os.listdir(folder) else "an empty folder"
     except OSError as error:
         raise InvalidRequest(f"{folder}: {error.strerror}") from error
-    raise InvalidRequest(f"{folder} {state}; {taken}")
+    raise InvalidRequest(f"{folder}: {expected}, got {found}")
 
 
 def _ask(
-    arguments: argparse.Namespace, caller: PatientCaller, model: ModelInfo, exam: Exam
+    arguments: argparse.Namespace,
+    caller: RetryingCaller,
+    model: ModelInfo,
+    pictures: LabelledPictures,
 ) -> Score:
-    question = Question(model.name, arguments.model_version, 1)
+    options = ClassifyOptions(model.name, arguments.model_version, 1)
     score = Score()
     whole = False
     try:
         with ExitStack() as stack:
             bar = None
             if arguments.progress and sys.stderr.isatty():
-                bar = ProgressBar(sys.stderr, exam.pictures())
+                bar = ProgressBar(sys.stderr, pictures.pictures())
                 stack.callback(bar.close)
                 caller.wait.say = bar.say
-            verdicts = exam.verdicts(caller, question, arguments.in_flight)
+            verdicts = pictures.verdicts(caller, options, arguments.in_flight)
             for verdict in stack.enter_context(closing(verdicts)):
                 score.add(verdict)
                 if bar is not None:
                     bar.step(score.tally.failed)
-                score.tally.check_patience(PATIENCE_FILES * exam.per_call)
+                score.tally.check_patience(PATIENCE_FILES * pictures.per_call)
         whole = True
     finally:
         # Standard output gets a whole score or nothing.
@@ -147,5 +150,5 @@ def _ask(
 def _missed(accuracy: float | None, least: float | None) -> str | None:
     if least is None or (accuracy is not None and accuracy >= least):
         return None
-    found = "unknown, since nothing was answered" if accuracy is None else f"{accuracy:.4f}"
-    return f"the accuracy is {found}; at least {least:g} was asked for (--min-accuracy)"
+    found = "no answer" if accuracy is None else f"{accuracy:.4f}"
+    return f"--min-accuracy: expected at least {least:g}, got {found}"

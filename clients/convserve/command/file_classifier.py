@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.client import Client
 from convserve.command.file_outcomes import OF_ONE_FILE, Answered, FileOutcome, Trouble
-from convserve.command.patient_caller import PatientCaller
 from convserve.command.picture_paths import STDIN, Found
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.errors import MessageTooLarge
 from convserve.pixels import Batch
 from convserve_imaging.errors import NotAPictureError
@@ -49,16 +49,16 @@ def read_endless(found: Iterable[Found]) -> Iterator[Found]:
 class FileClassifier:
     """Classifies one file in each thread that calls it."""
 
-    def __init__(self, caller: PatientCaller, question: Question, prepare: Prepare) -> None:
+    def __init__(self, caller: RetryingCaller, options: ClassifyOptions, prepare: Prepare) -> None:
         self._caller = caller
-        self._question = question
+        self._options = options
         self._prepare = prepare
 
     def __call__(self, found: Found) -> FileOutcome:
         """Returns what became of a file.
 
         Raises:
-            ConvserveError: What would befall the next file as well.
+            ConvserveError: What would happen to the next file as well.
         """
         try:
             return FileOutcome(found.path, self._answered(found))
@@ -69,7 +69,7 @@ class FileClassifier:
         if found.error is not None:
             raise found.error
         picture = self._prepare(_read(found.path) if found.data is None else found.data)
-        model, version, top_k = self._question.model, self._question.version, self._question.top_k
+        model, version, top_k = self._options.model, self._options.version, self._options.top_k
 
         def ask(client: Client, timeout_s: float) -> Answered:
             if isinstance(picture, bytes):
@@ -102,7 +102,7 @@ def _read(path: str) -> bytes:
         data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:
         with open(path, "rb") as file:
-            # Of a regular file no more than there is: room is made for what is asked for.
+            # Of a regular file no more than there is: read() allocates what it is asked for.
             size = os.fstat(file.fileno()).st_size or MAX_FILE_BYTES
             data = file.read(min(size, MAX_FILE_BYTES) + 1)
     if len(data) > MAX_FILE_BYTES:

@@ -1,4 +1,4 @@
-"""What became of one file, and what is said of a file that has no answer."""
+"""What became of one file, and why a file has no answer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REASONS: dict[type[ConvserveError], str] = {
 NO_FAULT_OF_THE_FILE = (DeadlineExceeded, ServerBusy, ServerFault)
 
 OF_ONE_FILE = (BadImage, MessageTooLarge, *NO_FAULT_OF_THE_FILE, PictureError, OSError)
-"""What ends the work on one file; anything else would befall the next file as well."""
+"""What ends the work on one file; anything else would happen to the next file as well."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from convserve.channel import channel_options
+from convserve.channel import open_channel
 from convserve.deadline import Deadline
 from convserve.health import Health, health_from_error, read_health
 
@@ -23,7 +23,7 @@ def check(server: str, service: str, timeout_s: float) -> Health:
         ConvserveError: See errors.py.
     """
     deadline = Deadline.after(timeout_s)
-    with grpc.insecure_channel(server, options=channel_options(server)) as channel:
+    with open_channel(server, grpc.insecure_channel) as channel:
         try:
             reply = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=deadline.left_s()
@@ -35,7 +35,7 @@ def check(server: str, service: str, timeout_s: float) -> Health:
 
 def _from_error(error: grpc.RpcError, server: str, deadline: Deadline) -> Health:
     # Here, since the messages of Google's error details are needed for nothing else.
-    from convserve.statuses import error_from_rpc
+    from convserve.error_mapping import error_from_rpc
 
     found = error_from_rpc(error, server, deadline)
     found.__cause__ = error

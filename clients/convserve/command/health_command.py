@@ -37,10 +37,10 @@ def health(arguments: argparse.Namespace) -> int:
         return found
 
     try:
-        status = Wait(arguments.wait, arguments.server).out(ask)
+        status = Wait(arguments.wait, arguments.server).call(ask)
     except _NotServing as error:
         status = error.status
-    if arguments.format == "jsonl":
+    if arguments.format != "table":
         # Here, since a health check prints one word.
         import json
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.client import Client
 from convserve.command.file_outcomes import OF_ONE_FILE, Trouble
 from convserve.command.in_order import in_order
-from convserve.command.patient_caller import PatientCaller
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.command.score import Verdict
 from convserve.errors import InvalidRequest
 from convserve.models import ModelInfo
@@ -47,7 +47,7 @@ class HeldOutIdx:
             model: What is to be asked.
 
         Raises:
-            InvalidRequest: A file is missing or damaged, or the model takes other pictures, or
+            InvalidRequest: A file is missing or damaged, or the model expects other pictures, or
                 knows other labels.
         """
         try:
@@ -59,33 +59,33 @@ class HeldOutIdx:
             raise InvalidRequest(str(error)) from error
 
     def pictures(self) -> range:
-        """Returns the places of all pictures."""
+        """Returns the indices of all pictures."""
         return range(len(self._labels))
 
     def verdicts(
-        self, caller: PatientCaller, question: Question, at_once: int
+        self, caller: RetryingCaller, options: ClassifyOptions, at_once: int
     ) -> Generator[Verdict, None, None]:
         """Asks about the pictures and yields what became of each, in order.
 
         Args:
             caller: Asks the server.
-            question: What is asked.
+            options: What is asked.
             at_once: Calls sent and not yet answered.
 
         Raises:
-            ConvserveError: What would befall the next call as well.
+            ConvserveError: What would happen to the next call as well.
         """
 
         def judge(start: int) -> list[Verdict]:
-            places = self.pictures()[start : start + self.per_call]
-            pixels = self._images[places.start : places.stop]
+            indices = self.pictures()[start : start + self.per_call]
+            pixels = self._images[indices.start : indices.stop]
 
             def ask(client: Client, timeout_s: float) -> Classification:
                 return client.classify(
                     pixels,
-                    model=question.model,
-                    version=question.version,
-                    top_k=question.top_k,
+                    model=options.model,
+                    version=options.version,
+                    top_k=options.top_k,
                     timeout=timeout_s,
                 )
 
@@ -93,9 +93,10 @@ class HeldOutIdx:
                 answer = caller.ask(ask)
             except OF_ONE_FILE as error:
                 trouble = Trouble.of(error)
-                return [Verdict(_name(each), self._labels[each], trouble) for each in places]
+                return [Verdict(_name(each), self._labels[each], trouble) for each in indices]
             return [
-                Verdict.of(_name(each), self._labels[each], answer, each - start) for each in places
+                Verdict.of(_name(each), self._labels[each], answer, each - start)
+                for each in indices
             ]
 
         starts = self.pictures()[:: self.per_call]
@@ -110,19 +111,19 @@ def _of_its_own(folder: str, model: ModelInfo) -> tuple[Pixels, list[str]]:
 
     Raises:
         DatasetError: A file is missing or damaged.
-        InvalidRequest: The model takes pictures of another size, or has fewer labels.
+        InvalidRequest: The model expects pictures of another size, or has fewer labels.
     """
     found = idx_files.read_pair(Path(folder), idx_files.HELD_OUT)
     if (shape := found.images.shape[1:]) != model.input_shape:
         raise InvalidRequest(
-            f"{folder} holds pictures of {_times(shape)}, and {model.name} takes pictures of"
-            f" {_times(model.input_shape)}"
+            f"{folder}: expected pictures of {_times(model.input_shape)} for model {model.name},"
+            f" got {_times(shape)}"
         )
     found = found.numbered_from(idx_files.first_label(found.labels, model.labels))
     if (highest := int(found.labels.max())) >= len(model.labels):
         raise InvalidRequest(
-            f"{folder} has the label {highest}, and {model.name} has {len(model.labels)} labels,"
-            f" {', '.join(model.labels)}"
+            f"{folder}: expected labels of 0 to {len(model.labels) - 1} for model {model.name}"
+            f" ({', '.join(model.labels)}), got {highest}"
         )
     return found.images, [model.labels[label] for label in found.labels]
 
@@ -132,7 +133,7 @@ def _of_mnist(folder: str, model: ModelInfo) -> tuple[Pixels, list[str]]:
 
     Raises:
         DatasetError: A file is missing or damaged.
-        InvalidRequest: The model takes other pictures, or knows other labels.
+        InvalidRequest: The model expects other pictures, or knows other labels.
     """
     _check(folder, model)
     contents = mnist_files.read_folder(Path(folder), HELD_OUT)
@@ -145,15 +146,16 @@ def _of_mnist(folder: str, model: ModelInfo) -> tuple[Pixels, list[str]]:
 
 def _check(folder: str, model: ModelInfo) -> None:
     count, *shape = TEST_IMAGES.shape
-    digits = f"{folder} holds MNIST's {count:,} held-out digits of {shape[0]} x {shape[1]} pixels"
+    digits = f"MNIST's {count:,} held-out digits of {shape[0]} x {shape[1]} x 1"
     if model.input_shape != (*shape, 1):
         raise InvalidRequest(
-            f"{digits}, and {model.name} takes pictures of {_times(model.input_shape)}"
+            f"{folder}: expected pictures of {_times(model.input_shape)} for model {model.name},"
+            f" got {digits}"
         )
     if missing := [label for label in _LABELS if label not in model.labels]:
         raise InvalidRequest(
-            f"{digits}, and {model.name} has no label {missing[0]}; its labels are"
-            f" {', '.join(model.labels)}"
+            f"{folder}: expected labels of model {model.name} ({', '.join(model.labels)}), got"
+            f" {missing[0]} in {digits}"
         )
 
 
@@ -161,5 +163,5 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _name(place: int) -> str:
-    return f"{TEST_IMAGES.name}[{place}]"
+def _name(index: int) -> str:
+    return f"{TEST_IMAGES.name}[{index}]"

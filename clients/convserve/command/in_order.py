@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 4
-"""Things taken for each thread before the first is given back: so much waits for a slow one."""
+"""Things read for each thread before the first is given back: so much waits for a slow one."""
 
 
 def in_order(
@@ -19,17 +19,17 @@ def in_order(
 ) -> Generator[R, None, None]:
     """Does work on things in threads and yields the results in the order of the things.
 
-    At most AHEAD * at_once things have been taken and their results not yet given back. The things
-    are taken in the caller's thread.
+    At most AHEAD * at_once things have been read and their results not yet given back. The things
+    are read in the caller's thread.
 
     Args:
         work: What is done with each.
-        things: Taken one by one, as there is room.
+        things: Read one by one, as results are given back.
         at_once: Threads.
         abandon: Makes work that is under way end soon; called if not all results are wanted.
 
     Raises:
-        Exception: Whatever work, or taking the things, raised first in their order.
+        Exception: Whatever work, or reading the things, raised first in their order.
     """
     window: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="convserve")

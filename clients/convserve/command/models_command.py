@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from google.protobuf.json_format import MessageToDict
 
 from convserve.client import Client
+from convserve.command.json_output import json_objects
 from convserve.command.terminal_text import printable
 from convserve.command.waiting import Wait
 from convserve.models import ModelInfo, RefusedVersion
@@ -27,10 +28,11 @@ def models(arguments: argparse.Namespace) -> int:
         with Client(arguments.server, timeout=arguments.timeout) as client:
             return client.models(), client.refused()
 
-    found, refused = Wait(arguments.wait, arguments.server).out(ask)
-    if arguments.format == "jsonl":
-        for model in found:
-            print(json.dumps(_model_as_json(model)))
+    found, refused = Wait(arguments.wait, arguments.server).call(ask)
+    if arguments.format != "table":
+        with json_objects(arguments.format) as write:
+            for model in found:
+                write(json.dumps(_model_as_json(model)))
     else:
         _print_columns([_HEAD, *(_model_as_row(model) for model in found)])
     for one in refused:

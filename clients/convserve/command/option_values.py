@@ -1,4 +1,4 @@
-"""Values of options: each function takes what was typed, and says what is taken if it is not that.
+"""Values of options: each function converts what was typed, or says what was expected.
 
 They raise argparse.ArgumentTypeError, which ends the command with exit status 2.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import math
 
-from convserve.address import checked_server
-from convserve.arguments import seconds
+from convserve.address import validate_server
+from convserve.arguments import validate_seconds
 from convserve.errors import InvalidRequest
 
 MOST_IN_FLIGHT = 256
@@ -18,7 +18,7 @@ MOST_IN_FLIGHT = 256
 def address(text: str) -> str:
     """Returns a target that says where to connect."""
     try:
-        return checked_server(text)
+        return validate_server(text)
     except InvalidRequest as error:
         raise argparse.ArgumentTypeError(error.violations[0].description) from error
 
@@ -26,40 +26,40 @@ def address(text: str) -> str:
 def timeout_seconds(text: str) -> float:
     """Returns seconds above 0."""
     try:
-        return seconds("timeout", float(text))
+        return validate_seconds("timeout", float(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"was {text!r}; seconds above 0 are taken") from error
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}") from error
 
 
 def wait_seconds(text: str) -> float:
     """Returns seconds of 0 or more."""
-    return _number(text, math.inf, "seconds of 0 or more are taken")
+    return _number(text, math.inf, "seconds of 0 or more")
 
 
 def share(text: str) -> float:
     """Returns a number of 0 to 1."""
-    return _number(text, 1.0, "a share of 0 to 1 is taken")
+    return _number(text, 1.0, "a share of 0 to 1")
 
 
-def _number(text: str, most: float, taken: str) -> float:
+def _number(text: str, most: float, expected: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        number = math.nan  # Which no comparison takes.
+        number = math.nan  # For which every comparison is false.
     if 0 <= number <= most and math.isfinite(number):
         return number
-    raise argparse.ArgumentTypeError(f"was {text!r}; {taken}")
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
 
 
 def positive(text: str) -> int:
     """Returns an integer of 1 or more."""
     if text.isdecimal() and int(text) >= 1:
         return int(text)
-    raise argparse.ArgumentTypeError(f"was {text!r}; an integer of 1 or more is taken")
+    raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, got {text!r}")
 
 
 def in_flight(text: str) -> int:
     """Returns an integer of 1 to MOST_IN_FLIGHT."""
     if text.isdecimal() and 1 <= int(text) <= MOST_IN_FLIGHT:
         return int(text)
-    raise argparse.ArgumentTypeError(f"was {text!r}; 1 to {MOST_IN_FLIGHT} is taken")
+    raise argparse.ArgumentTypeError(f"expected an integer of 1 to {MOST_IN_FLIGHT}, got {text!r}")

@@ -1,4 +1,4 @@
-"""What the command line of `convserve` takes, and which module does what it asks for.
+"""The command line of `convserve`, and which module does what it asks for.
 
 A command's module is imported when it runs: `convserve health`, which is run every few seconds,
 pays for nothing that only pictures need.
@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Callable
 
 from convserve.address import DEFAULT_SERVER
-from convserve.bench import options as bench_options
 from convserve.command import option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
 from convserve.settings import (
@@ -21,6 +20,7 @@ from convserve.settings import (
     default_model,
     default_server,
 )
+from convserve_host.arguments import ArgumentParser, add_print_completion
 
 DEFAULT_IN_FLIGHT = 16
 
@@ -28,9 +28,9 @@ DEFAULT_IN_FLIGHT = 16
 _Commands = argparse._SubParsersAction
 
 
-def parser() -> argparse.ArgumentParser:
-    """Returns the parser; what it parses has `run`, which takes it and returns the exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> ArgumentParser:
+    """Returns the parser; what it parses has `run`, which returns the exit status for it."""
+    parser = ArgumentParser(
         prog="convserve",
         description="Asks a Convserve server what is in pictures.",
         epilog=_examples(
@@ -38,7 +38,6 @@ def parser() -> argparse.ArgumentParser:
             "convserve models --server gpu1:50051 --format jsonl",
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         *("-V", "--version"),
@@ -46,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         nargs=0,
         help="show program's version number and exit",
     )
+    add_print_completion(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_classify(commands)
     _add_evaluate(commands)
@@ -80,19 +80,26 @@ def _health(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from convserve.bench.command import bench
+    from convserve.command.missing_input import MissingPackage
 
+    try:
+        from convserve_bench.command import bench
+    except ModuleNotFoundError as error:
+        if error.name != "hpack":
+            raise
+        message = "hpack is not installed; run: pip install 'convserve[bench]'"
+        raise MissingPackage(message) from error
     return bench(arguments)
 
 
-def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_classify(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "classify",
         _classify,
-        "Says what is on each picture, in the order in which they are named. Of a folder all JPEGs"
-        " are taken, and those in its folders; for a model of digits or pixels PNGs as"
-        " well. A file that cannot be used is told in its row, and the others are answered."
+        "Says what is on each picture, in the order in which they are named. A folder gives all its"
+        " JPEGs, and those of its folders; for a model of digits or pixels PNGs as"
+        " well. The row of a file that cannot be used says why; the others are answered."
         " Photographs go to the server as they are, and so do pictures for a model of pixels, which"
         " must have its size. Digits are centred here as MNIST's are; a file that is named may be"
         " any that Pillow reads, dark on light or light on dark.",
@@ -120,7 +127,7 @@ def _add_classify(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(server, "to be there and to have the model, and to be back after an outage")
 
 
-def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_evaluate(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "evaluate",
@@ -152,7 +159,7 @@ def _add_evaluate(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(server, "to be there and to have the model, and to be back after an outage")
 
 
-def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_models(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "models",
@@ -165,7 +172,7 @@ def _add_models(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(_server(command), "to be there")
 
 
-def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_health(commands: _Commands[ArgumentParser]) -> None:
     command = _command(
         commands,
         "health",
@@ -192,7 +199,10 @@ def _add_health(commands: _Commands[argparse.ArgumentParser]) -> None:
     _wait(_server(command), "to be there and serving")
 
 
-def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_bench(commands: _Commands[ArgumentParser]) -> None:
+    # Its own package, which the library knows nothing of.
+    from convserve_bench import options as bench_options
+
     command = _command(commands, "bench", _bench, bench_options.ABOUT, *bench_options.EXAMPLES)
     _model(command)
     bench_options.add_load(command)
@@ -202,25 +212,24 @@ def _add_bench(commands: _Commands[argparse.ArgumentParser]) -> None:
 
 
 def _command(
-    commands: _Commands[argparse.ArgumentParser],
+    commands: _Commands[ArgumentParser],
     name: str,
     run: Callable[[argparse.Namespace], int],
     description: str,
     *examples: str,
-) -> argparse.ArgumentParser:
+) -> ArgumentParser:
     command = commands.add_parser(
         name,
         help=description.split(":")[0].split(".")[0],
         description=textwrap.fill(description, 80),
         epilog=_examples(*examples),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     command.set_defaults(run=run)
     return command
 
 
-def _model(command: argparse.ArgumentParser) -> None:
+def _model(command: ArgumentParser) -> None:
     group = command.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -238,13 +247,13 @@ def _model(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _output(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def _output(command: ArgumentParser) -> argparse._ArgumentGroup:
     group = command.add_argument_group("output")
     group.add_argument(
         "--format",
-        choices=("table", "jsonl"),
+        choices=("table", "jsonl", "json"),
         default="table",
-        help="jsonl prints one JSON object a line [default: %(default)s]",
+        help="jsonl prints one JSON object a line, json one JSON document [default: %(default)s]",
     )
     return group
 
@@ -258,9 +267,7 @@ def _progress(output: argparse._ArgumentGroup, default: str) -> None:
     )
 
 
-def _server(
-    command: argparse.ArgumentParser, *, positional: bool = False
-) -> argparse._ArgumentGroup:
+def _server(command: ArgumentParser, *, positional: bool = False) -> argparse._ArgumentGroup:
     group = command.add_argument_group("server")
     address = group.add_mutually_exclusive_group()
     address.add_argument(
@@ -315,7 +322,7 @@ def _wait(server: argparse._ArgumentGroup, until: str) -> None:
 
 
 class _Server(argparse.Action):
-    """Takes an argument for the value of --server."""
+    """Stores an argument as the value of --server."""
 
     def __call__(
         self,

@@ -39,8 +39,8 @@ def suffixes_of(kind: str) -> tuple[str, ...]:
 def find(paths: Iterable[str], suffixes: tuple[str, ...]) -> Iterator[Found]:
     """Finds the files to read, one after another, holding the names of one folder at a time.
 
-    A file that is named is taken whatever it is called. Of a folder all files with one of the
-    suffixes are taken, in the order of their names, then those of the folders in it. What is hidden
+    A file that is named is accepted whatever it is called. Of a folder all files with one of the
+    suffixes are found, in the order of their names, then those of the folders in it. What is hidden
     or a system's own is passed over. Links are followed; a folder is entered once, however many
     links lead to it.
 
@@ -97,10 +97,10 @@ def _listed(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str
                 if entry.is_dir():
                     folders.append(entry.name)
                     continue
-                # A link that leads nowhere is taken, so that its name is told and why.
+                # A link that leads nowhere is found, so that its row says why.
                 special = not entry.is_file() and os.path.exists(entry.path)
             except OSError:
-                special = False  # Reading it will tell.
+                special = False  # Reading it will show.
             if not special and os.path.splitext(entry.name)[1].lower() in suffixes:
                 files.append(entry.name)
     return sorted(files), sorted(folders)

@@ -25,7 +25,7 @@ class ProgressBar:
         )
         self._failed = 0
         self._closed = threading.Event()
-        # A daemon: no slow disk shall keep the command from ending.
+        # A daemon: so that no slow disk keeps the command from ending.
         threading.Thread(target=self._count, args=(everything,), daemon=True).start()
 
     def step(self, failed: int) -> None:

@@ -10,8 +10,8 @@ from convserve.command.file_outcomes import Trouble
 from convserve.command.tally import Tally
 from convserve.results import Classification
 
-MOST_TOLD = 10
-"""Pictures without an answer that are told by name."""
+MOST_LISTED = 10
+"""Pictures without an answer that are listed by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Verdict:
     """One labelled picture and what became of it.
 
     Attributes:
-        picture: Its file, or its place in a file of many.
+        picture: Its file, or its index in a file of many.
         label: What is on it.
         outcome: The label that was answered, or why there is none.
         version: Of the model that answered; None for none.
@@ -31,9 +31,9 @@ class Verdict:
     version: int | None = None
 
     @classmethod
-    def of(cls, picture: str, label: str, answer: Classification, place: int = 0) -> Verdict:
-        """Returns the verdict on an image of an answer, by its place."""
-        return cls(picture, label, answer[place].label, answer.version)
+    def of(cls, picture: str, label: str, answer: Classification, index: int = 0) -> Verdict:
+        """Returns the verdict on an image of an answer, by its index."""
+        return cls(picture, label, answer[index].label, answer.version)
 
 
 class Score:
@@ -59,7 +59,7 @@ class Score:
         self.asked[verdict.label] += 1
         if isinstance(verdict.outcome, Trouble):
             self.tally.add_trouble(verdict.outcome)
-            if len(self.unanswered) < MOST_TOLD:
+            if len(self.unanswered) < MOST_LISTED:
                 self.unanswered.append((verdict.picture, verdict.outcome))
             return
         self.tally.add_label(verdict.outcome)

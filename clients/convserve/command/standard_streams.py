@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full: what is done about them, and how it is told."""
+"""Standard streams that are closed or full: what is done about them, and how it is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def open_streams() -> None:
 
     The descriptor of one that is closed would go to the next file or connection, and what is
     printed would go there as well: it gets the null device. Of sys.stdin that is closed, None is
-    left, so that whoever wants to read can say so.
+    left, so that a command that reads can say so.
 
     Raises:
         OSError: Standard output is closed.
@@ -28,8 +28,8 @@ def open_streams() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
     if sys.stdout is None:
         raise OSError(errno.EBADF, "it is closed")
-    # No terminal that knows fewer characters shall cost an answer. Not written through, so that an
-    # error is seen when it is flushed: argparse passes over those of its own writing.
+    # A terminal that knows fewer characters must not cost an answer. Not written through: an error
+    # is then seen when it is flushed: argparse passes over those of its own writing.
     sys.stdout.reconfigure(errors="replace", write_through=False)  # type: ignore[union-attr]
 
 
@@ -44,7 +44,7 @@ def abandon_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def tell(line: str) -> None:
+def print_error(line: str) -> None:
     """Prints a line of a command's failure on standard error, if anybody can have it."""
     with contextlib.suppress(OSError):
         print(f"convserve: {line}", file=sys.stderr)

@@ -52,10 +52,10 @@ class Table:
         label_width = max(1, min(label_width, _MOST_LABEL))
         file_width, bars = min(file_width, _MOST_FILE), True
         if terminal:
-            room = shutil.get_terminal_size().columns - label_width - _PROBABILITY - 2 * len(_GAP)
-            bars = room - len(_GAP) - BAR_CELLS >= _LEAST_FILE
-            room -= (len(_GAP) + BAR_CELLS) * bars
-            file_width = max(_LEAST_FILE, room) if file_width > room else file_width
+            left = shutil.get_terminal_size().columns - label_width - _PROBABILITY - 2 * len(_GAP)
+            bars = left - len(_GAP) - BAR_CELLS >= _LEAST_FILE
+            left -= (len(_GAP) + BAR_CELLS) * bars
+            file_width = max(_LEAST_FILE, left) if file_width > left else file_width
         return cls(file_width, label_width, top_k, bars, terminal)
 
     def row(self, file: FileOutcome) -> str:
@@ -66,10 +66,10 @@ class Table:
         if isinstance(file.outcome, Trouble):
             return self._line(name, "-", f"error: {printable(file.outcome.message)}")
         lines = []
-        for guess in file.outcome.classification.top(self.top_k):
-            label = shortened(printable(guess.label), self.label_width)
-            bar = _GAP + draw_bar(guess.probability) if self.bars else ""
-            lines.append(self._line(name, label, f"{guess.probability:6.1%}{bar}"))
+        for score in file.outcome.classification.top(self.top_k):
+            label = shortened(printable(score.label), self.label_width)
+            bar = _GAP + draw_bar(score.probability) if self.bars else ""
+            lines.append(self._line(name, label, f"{score.probability:6.1%}{bar}"))
             name = ""
         return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""Text for a terminal: that does no harm there, and how much room it takes."""
+"""Text for a terminal: that does no harm there, and how wide it is."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def printable(text: str) -> str:
 
 
 def width_of(text: str) -> int:
-    """Returns how many columns of a terminal printable text takes.
+    """Returns how many columns of a terminal printable text has.
 
-    Source: Unicode Standard Annex 11, East Asian Width; marks that combine take no column.
+    Source: Unicode Standard Annex 11, East Asian Width; marks that combine have no column.
     """
     return len(text) if text.isascii() else sum(map(_columns, text))
 
@@ -37,11 +37,11 @@ def shortened(text: str, width: int) -> str:
 
 
 def _start(text: str, width: int) -> str:
-    taken = 0
-    for place, character in enumerate(text):
-        taken += _columns(character)
-        if taken > width:
-            return text[:place]
+    used = 0
+    for index, character in enumerate(text):
+        used += _columns(character)
+        if used > width:
+            return text[:index]
     return text
 
 

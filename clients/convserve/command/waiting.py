@@ -1,4 +1,4 @@
-"""How long a command waits for a server that is absent or has not the model, and what it says.
+"""How long a command waits for a server that is absent or has not the model, and what it prints.
 
 A job starts together with its server, and a server may be started again while a job runs. Behind
 one name there may be several servers, and several workers behind one port, which pick a new model
@@ -22,11 +22,11 @@ T = TypeVar("T")
 PAUSE_S = 0.25
 """Between two tries."""
 
-# A reason that was not heard for so long is news again: another outage.
+# A reason that was not seen for so long is news again: another outage.
 _NEWS_AFTER_S = 10.0
 
 ABSENT: tuple[type[ConvserveError], ...] = (Cancelled, ModelNotFound, ServerUnavailable)
-"""What a server does that is on its way up or down; Cancelled: it ended before the call did."""
+"""What a server does that is starting or stopping; Cancelled: it ended before the call did."""
 
 
 class Wait:
@@ -52,9 +52,9 @@ class Wait:
         self._started_s = time.monotonic()
         self._answered = False
         self._lock = threading.Lock()
-        self._heard_s: dict[str, float] = {}
+        self._seen_s: dict[str, float] = {}
 
-    def out(
+    def call(
         self,
         ask: Callable[[], T],
         stopped: threading.Event | None = None,
@@ -85,17 +85,17 @@ class Wait:
                     if self._wait_s and not stopped.is_set():
                         error.add_note(f"waited {now_s - since_s:.1f} s for {self._server}")
                     raise
-                self._tell(error, now_s)
+                self._report(error, now_s)
                 stopped.wait(min(PAUSE_S, left_s))
             else:
                 self._answered = True
                 return answer
 
-    def _tell(self, error: ConvserveError, now_s: float) -> None:
+    def _report(self, error: ConvserveError, now_s: float) -> None:
         with self._lock:
-            heard_s = self._heard_s.get(error.message)
-            self._heard_s[error.message] = now_s
-            if heard_s is None or now_s - heard_s > _NEWS_AFTER_S:
+            seen_s = self._seen_s.get(error.message)
+            self._seen_s[error.message] = now_s
+            if seen_s is None or now_s - seen_s > _NEWS_AFTER_S:
                 self.say(
                     f"waiting for {self._server}, {self._wait_s:g} s at most:"
                     f" {printable(error.message)}"

@@ -56,7 +56,7 @@ class HostMemory:
         ctypes.memmove(host, device, size)
 
     def free_and_total(self) -> tuple[float, float]:
-        """See DeviceMemory.free_and_total; not told apart from the rest of the host's."""
+        """See DeviceMemory.free_and_total; not separate from the rest of the host's."""
         return math.inf, math.inf
 
 

@@ -1,1 +1,1 @@
-"""The machine, or the container: its CPUs, memory and port, and how a server is fitted to them."""
+"""The machine, or the container: its CPUs, memory and port, and how a server uses them."""

@@ -6,14 +6,14 @@ from pathlib import Path
 
 _OPEN = Path("/proc/self/fd")
 
-#: Of the limit, what is left for the server itself when connections have taken the rest.
+#: Of the limit, what is left for the server itself when connections use the rest.
 _RESERVE = 8
 
 
 def raise_limit() -> int:
-    """Allow this process and its children as many as the system lets them have.
+    """Allows this process and its children as many as the system grants.
 
-    Returns: how many that are.
+    Returns: How many that are.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -25,11 +25,14 @@ def raise_limit() -> int:
 
 
 def limit_reached() -> bool:
-    """Whether no more, or hardly any more, can be opened; False where the system does not say."""
+    """Returns whether no more, or hardly any more, can be opened.
+
+    It is False where the system does not say.
+    """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         return len(os.listdir(_OPEN)) >= most - _RESERVE
     except FileNotFoundError:
         return False
-    except OSError:  # to look takes a descriptor too
+    except OSError:  # to look needs a descriptor too
         return True

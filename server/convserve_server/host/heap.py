@@ -4,15 +4,15 @@ import ctypes
 import threading
 from collections.abc import Callable
 
-#: How often, s. It takes some milliseconds.
+#: How often, s. Each time costs some milliseconds.
 _INTERVAL_S = 1.0
 
 
 def trim_from_now_on(stop: threading.Event) -> None:
-    """Trim in a thread until told to stop; does nothing where malloc is not glibc's.
+    """Trims in a thread until stop is set; does nothing where malloc is not glibc's.
 
-    Messages come in pieces too small for malloc to map by themselves. What many large ones took
-    would stay with the process: hundreds of MiB that others, or larger pieces, cannot have.
+    Messages come in pieces too small for malloc to map by themselves. The memory of many large
+    ones would stay with the process: hundreds of MiB that others, or larger pieces, cannot have.
     """
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is None:

@@ -1,6 +1,7 @@
-"""Standard streams that are closed when the command starts, or full while it says what it takes."""
+"""Standard streams that are closed when the command starts, or full while it prints."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -21,31 +22,33 @@ def open_streams() -> None:
 
 
 @contextlib.contextmanager
-def output_told() -> Iterator[None]:
+def output_checked() -> Iterator[None]:
     """Ends the process with a line and status 1 if what is printed inside cannot be written.
 
     Raises:
         SystemExit: It cannot; or as the block inside, after --help.
     """
-    if hasattr(sys.stdout, "reconfigure"):
-        # So that an error is seen when it is flushed; argparse passes over those of its writing.
-        sys.stdout.reconfigure(write_through=False)
+    # argparse passes over errors of its writing. A terminal is never full.
+    kept = sys.stdout if sys.stdout.isatty() else io.StringIO()
     try:
-        yield
+        with contextlib.redirect_stdout(kept):
+            yield
     finally:
         try:
+            if isinstance(kept, io.StringIO):
+                sys.stdout.write(kept.getvalue())
             sys.stdout.flush()
         except OSError as error:
             # The interpreter flushes it once more at its end, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if isinstance(error, BrokenPipeError):
                 raise SystemExit(141) from None  # As if SIGPIPE had ended it.
-            tell(f"cannot write standard output: {error.strerror}")
+            print_problem(f"cannot write standard output: {error.strerror}")
             raise SystemExit(1) from None
 
 
-def tell(line: str) -> None:
-    """Prints why the server does not start on standard error, if anybody can have it."""
+def print_problem(line: str) -> None:
+    """Prints why the server does not start on standard error, if that can be written."""
     with contextlib.suppress(OSError):
         print(f"convserve-serve: {line}", file=sys.stderr)
 

@@ -1,1 +1,1 @@
-"""What the supervisor and its workers say to each other, and what follows from it."""
+"""The supervisor, its workers, and the messages between them."""

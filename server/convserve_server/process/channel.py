@@ -14,7 +14,7 @@ class Channel:
     """Messages to and from one worker.
 
     Args:
-        connection: a stream socket; the channel closes it.
+        connection: A stream socket; the channel closes it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -53,12 +53,16 @@ class Channel:
         return messages
 
     def send(self, message: Message) -> None:
-        """Queue a message, and send what the worker can take now."""
-        self._unsent += encode(message)
+        """Queues a message, and sends what the socket accepts now."""
+        self.send_line(encode(message))
+
+    def send_line(self, line: bytes) -> None:
+        """Queues a message that is encoded, and sends what the socket accepts now."""
+        self._unsent += line
         self.flush()
 
     def flush(self) -> None:
-        """Send what the worker can take now. Its end is noticed by receive()."""
+        """Sends what the socket accepts now. The worker's end is noticed by receive()."""
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
@@ -68,5 +72,5 @@ class Channel:
             self._unsent = b""
 
     def close(self) -> None:
-        """Close the socket."""
+        """Closes the socket."""
         self._socket.close()

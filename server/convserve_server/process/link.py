@@ -1,4 +1,4 @@
-"""A worker's end of the socket to its supervisor: asks, tells, and sends the heartbeat."""
+"""A worker's end of the socket to its supervisor: asks, reports, and sends the heartbeat."""
 
 import contextlib
 import socket
@@ -6,18 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 
+from convserve_server.core.permits import Bundle, Verdict
 from convserve_server.process.messages import (
     Alive,
     AsksToListen,
     AsksToLoad,
-    Bundle,
     Failed,
     Loaded,
     MayListen,
     Message,
     Problem,
     Serves,
-    Verdict,
     decode,
     encode,
     one_line,
@@ -31,8 +30,8 @@ class SupervisorLink:
     """Messages to and from the supervisor; all methods may be called from any thread.
 
     Args:
-        connection: a stream socket.
-        on_end: called when the supervisor is gone or has closed it, on the reading thread.
+        connection: A stream socket.
+        on_end: Called when the supervisor is gone or has closed it, on the reading thread.
     """
 
     def __init__(self, connection: socket.socket, on_end: Callable[[], None]) -> None:
@@ -48,15 +47,15 @@ class SupervisorLink:
         self.on_change: Callable[[], None] = lambda: None
 
     def start(self, heartbeat_s: float) -> None:
-        """Read from now on, and send a heartbeat several times in heartbeat_s."""
+        """Reads from now on, and sends a heartbeat several times in heartbeat_s."""
         threading.Thread(target=self._read, name="supervisor", daemon=True).start()
         beat = threading.Thread(
             target=self._beat, args=(heartbeat_s / 5,), name="heartbeat", daemon=True
         )
         beat.start()
 
-    def tell(self, message: Message) -> bool:
-        """Send a message; returns False if the supervisor is gone, which on_end reports."""
+    def send(self, message: Message) -> bool:
+        """Sends a message; returns False if the supervisor is gone, which on_end reports."""
         line = encode(message)
         try:
             with self._writing:
@@ -66,18 +65,18 @@ class SupervisorLink:
         return True
 
     def ask(self, bundle: Bundle, patience_s: float) -> Verdict:
-        """Ask whether a bundle may be loaded.
+        """Asks whether a bundle may be loaded.
 
         Args:
-            bundle: to be loaded.
-            patience_s: how long to wait while another worker tries it.
+            bundle: To be loaded.
+            patience_s: How long to wait while another worker tries it.
         """
         end = time.monotonic() + patience_s
         while True:
             with self._news:
                 self._verdicts.pop(bundle, None)
                 seen = self._count
-            self.tell(AsksToLoad(bundle))
+            self.send(AsksToLoad(bundle))
             with self._news:
                 self._news.wait_for(lambda: bundle in self._verdicts, _ANSWER_S)
                 verdict = self._verdicts.pop(bundle, None) or Verdict(bundle, "wait")
@@ -88,41 +87,41 @@ class SupervisorLink:
                     self._news.wait(left)
 
     def loaded(self, bundle: Bundle) -> None:
-        """Tell that a bundle is loaded and warm."""
-        self.tell(Loaded(bundle))
+        """Reports that a bundle is loaded and warm."""
+        self.send(Loaded(bundle))
 
     def failed(self, bundle: Bundle, reason: str) -> None:
-        """Tell that a bundle cannot be served."""
-        self.tell(Failed(bundle, one_line(reason)))
+        """Reports that a bundle cannot be served."""
+        self.send(Failed(bundle, one_line(reason)))
 
     def serves(self, bundles: tuple[Bundle, ...]) -> None:
-        """Tell what is loaded now."""
-        self.tell(Serves(bundles))
+        """Reports what is loaded now."""
+        self.send(Serves(bundles))
 
     def problem(self, entry: str, problem: str) -> None:
-        """Tell that an entry of the models folder is not served, or is no problem any more."""
-        self.tell(Problem(entry, one_line(problem)))
+        """Reports that an entry of the models folder is not served, or is no longer a problem."""
+        self.send(Problem(entry, one_line(problem)))
 
     def missing(self) -> tuple[str, ...]:
-        """Ask for the models that other workers serve and this one does not."""
+        """Asks for the models that other workers serve and this one does not."""
         with self._news:
             self._may_listen = None
-        self.tell(AsksToListen())
+        self.send(AsksToListen())
         with self._news:
             self._news.wait_for(lambda: self._may_listen is not None, _ANSWER_S)
             return self._may_listen.missing if self._may_listen else ()
 
     def _beat(self, interval_s: float) -> None:
-        while self.tell(Alive()):
+        while self.send(Alive()):
             time.sleep(interval_s)
 
     def _read(self) -> None:
         with self._socket.makefile("rb") as lines, contextlib.suppress(OSError):
             for line in lines:
-                self._take(decode(line))
+                self._on_message(decode(line))
         self._on_end()
 
-    def _take(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         with self._news:
             if isinstance(message, Verdict):
                 self._verdicts[message.bundle] = message

@@ -1,28 +1,21 @@
-"""What a worker and its supervisor say to each other: one small typed message for each event.
+"""The messages between a worker and its supervisor: a small type for each event.
 
 They go over a stream socket that both have from the start of the worker, one JSON object a line.
+The first line is the worker's spec; see worker_spec.py.
 """
 
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from convserve_server.core.permits import Bundle, Verdict
+
+#: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
+EXIT_CONFIG = 78
 
 #: Longest reason in a message, characters.
-MOST_REASON = 2000
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A version of a model, and what its file holds."""
-
-    name: str
-    version: int
-    #: SHA-256 of the model file, hexadecimal.
-    digest: str
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.version}"
+MAX_REASON_CHARACTERS = 2000
 
 
 # From a worker.
@@ -64,7 +57,7 @@ class Serves:
 
 @dataclass(frozen=True)
 class Problem:
-    """An entry of the models folder is not served; empty if it is no problem any more."""
+    """An entry of the models folder is not served; empty if it is no longer a problem."""
 
     entry: str
     problem: str
@@ -72,12 +65,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class AsksToListen:
-    """The worker has loaded what it can before it takes calls; answered by MayListen."""
+    """The worker has loaded what it can before it accepts calls; answered by MayListen."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker takes calls."""
+    """The worker accepts calls."""
 
 
 @dataclass(frozen=True)
@@ -91,18 +84,8 @@ class CannotStart:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a bundle may be loaded: yes, not yet (another worker tries it first), or never."""
-
-    bundle: Bundle
-    verdict: Literal["load", "wait", "refused"]
-    #: Of a refusal.
-    reason: str = ""
-
-
-@dataclass(frozen=True)
 class MayListen:
-    """Whether the worker may take calls: if it lacks no model that the others serve."""
+    """Whether the worker may accept calls: if it lacks no model that the others serve."""
 
     missing: tuple[str, ...]
 
@@ -139,7 +122,7 @@ def decode(line: bytes) -> Message:
     """Returns the message of a line.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: It is not a message.
     """
     try:
         ((kind, fields),) = json.loads(line).items()
@@ -157,4 +140,4 @@ def decode(line: bytes) -> Message:
 
 def one_line(reason: object) -> str:
     """Returns a reason on one line, cut to what a message may hold."""
-    return " ".join(str(reason).split())[:MOST_REASON]
+    return " ".join(str(reason).split())[:MAX_REASON_CHARACTERS]

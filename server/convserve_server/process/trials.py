@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
-from convserve_server.process.messages import Bundle, Verdict
+from convserve_server.core.permits import Bundle, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Trials:
         self._serving: dict[Hashable, frozenset[Bundle]] = {}
 
     def ask(self, worker: Hashable, bundle: Bundle) -> Verdict:
-        """Whether a worker may load a bundle now; if so it must say how that ended."""
+        """Returns whether a worker may load a bundle now; if so it must report how that ended."""
         published = self._published.get((bundle.name, bundle.version), bundle.digest)
         if published != bundle.digest:
             return Verdict(bundle, "refused", self._replacement(bundle, published))
@@ -50,19 +50,19 @@ class Trials:
         return Verdict(bundle, "load" if by == worker else "wait")
 
     def loaded(self, worker: Hashable, bundle: Bundle) -> None:
-        """A worker has loaded a bundle: all others may."""
+        """Notes that a worker has loaded a bundle: all others may."""
         del worker
         self._tried_by.pop(bundle.digest, None)
         self._good.add(bundle.digest)
         self._published.setdefault((bundle.name, bundle.version), bundle.digest)
 
     def failed(self, worker: Hashable, bundle: Bundle, reason: str) -> None:
-        """A worker could not load a bundle. If it was the first to try, nobody else will."""
+        """Notes that a worker could not load a bundle; if it was the first to try, none will."""
         if self._tried_by.get(bundle.digest) == worker:
             self._refuse(bundle.digest, reason)
 
     def serves(self, worker: Hashable, bundles: frozenset[Bundle]) -> None:
-        """What a worker has loaded now; a version that it unloads may be published anew."""
+        """Notes what a worker has loaded; a version that it unloads may be published anew."""
         before = self._serving.get(worker, frozenset())
         self._serving[worker] = bundles
         still = {one for bundles in self._serving.values() for one in bundles}
@@ -72,15 +72,15 @@ class Trials:
     def ended(
         self, worker: Hashable, bundles: Sequence[Bundle], reason: str, *, known: bool
     ) -> list[Bundle]:
-        """A worker has died or was killed.
+        """Notes that a worker has died or was killed.
 
         Args:
-            worker: that ended.
-            bundles: that it was loading.
-            reason: how it ended.
-            known: whether the bundle is the cause. If that is not sure, it has another chance.
+            worker: That ended.
+            bundles: That it was loading.
+            reason: How it ended.
+            known: Whether the bundle is the cause. If that is not sure, it has another chance.
 
-        Returns: what is refused from now on.
+        Returns: What is refused from now on.
         """
         self._serving.pop(worker, None)
         refused = []
@@ -96,7 +96,7 @@ class Trials:
         return refused
 
     def problem(self, entry: str, problem: str) -> None:
-        """Log what is wrong with an entry of the models folder, once for all workers."""
+        """Logs what is wrong with an entry of the models folder, once for all workers."""
         if problem and self._problems.get(entry) != problem:
             log.error("%s%s", f"{entry}: " if entry else "", problem)
         self._problems[entry] = problem
@@ -104,7 +104,7 @@ class Trials:
             del self._problems[entry]
 
     def missing(self, worker: Hashable) -> tuple[str, ...]:
-        """Names of the models that other workers serve and this one does not."""
+        """Returns the names of the models that other workers serve and this one does not."""
         own = {bundle.name for bundle in self._serving.get(worker, ())}
         others = {
             bundle.name

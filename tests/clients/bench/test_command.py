@@ -44,7 +44,7 @@ def bench(*arguments: str) -> int:
     return main(["bench", *arguments, *SHORT])
 
 
-def told(capsys: Capture) -> dict[str, Any]:
+def result_of(capsys: Capture) -> dict[str, Any]:
     (line,) = capsys.readouterr().out.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
@@ -53,7 +53,7 @@ def told(capsys: Capture) -> dict[str, Any]:
 @pytest.mark.parametrize("rate", [[], ["--rate", "100"]], ids=["closed", "open"])
 def test_real_server_answers_every_call(real: str, capsys: Capture, rate: list[str]) -> None:
     assert bench(real, "--model", "mnist", "--images", "3", "--format", "jsonl", *rate) == 0
-    found = told(capsys)
+    found = result_of(capsys)
     assert (found["model"], found["images"], found["callers"]) == ("mnist/1", 3, 4)
     assert found["loop"] == ("open" if rate else "closed")
     assert (found["failed"], found["errors"], found["connections_lost"]) == (0, {}, 0)
@@ -78,7 +78,7 @@ def test_photographs_are_sent_as_asked(
     (tmp_path / "blue.jpg").write_bytes(jpeg_of("blue"))
     flags = {"files": ["--pictures", str(tmp_path)], "pixels": ["--pixels"]}.get(what, [])
     assert bench(real, "--model", "colours", "--images", "3", "--format", "jsonl", *flags) == 0
-    found = told(capsys)
+    found = result_of(capsys)
     assert found["failed"] == 0
     assert found["answered"] > 0
     # The server decodes files, and no pixels. Three files of two are one of them twice.
@@ -94,7 +94,7 @@ def test_photographs_are_sent_as_asked(
 def test_requests_larger_than_the_first_window_arrive(real: str, capsys: Capture) -> None:
     # 8 images of 67,500 bytes: more than eight times what may be sent before the server says so.
     assert bench(real, "--model", "colours", "--images", "8", "--pixels", "--format", "jsonl") == 0
-    found = told(capsys)
+    found = result_of(capsys)
     assert found["answered"] > 0
     assert found["failed"] == 0
 
@@ -106,7 +106,7 @@ def test_errors_of_the_real_server_are_counted(real: str, capsys: Capture) -> No
     assert "9" in capsys.readouterr().err
 
 
-def test_model_that_goes_away_is_told_once_by_its_status(
+def test_model_that_goes_away_is_reported_once_by_its_status(
     server: ScriptedServer, capsys: Capture
 ) -> None:
     def gone(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
@@ -166,10 +166,12 @@ def test_sweep_prints_a_row_for_each_rate_and_draws_them(
         assert image.width > 800
 
 
-def test_sweep_as_lines_of_json(server: ScriptedServer, capsys: Capture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_sweep_as_json(server: ScriptedServer, capsys: Capture, tmp_path: Path, form: str) -> None:
     file = tmp_path / "latency.svg"
-    assert bench(server.address, "--sweep", "--plot", str(file), "--format", "jsonl") == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert bench(server.address, "--sweep", "--plot", str(file), "--format", form) == 0
+    out = capsys.readouterr().out
+    found = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
     assert [each["share"] for each in found] == [None, 0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95]
     assert [each["loop"] for each in found] == ["closed", *["open"] * 7]
     assert file.read_text().startswith("<?xml")
@@ -178,7 +180,7 @@ def test_sweep_as_lines_of_json(server: ScriptedServer, capsys: Capture, tmp_pat
 def test_plot_without_matplotlib_says_what_to_install(
     server: ScriptedServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convserve.bench.plot.find_spec", lambda _: None)
+    monkeypatch.setattr("convserve_bench.plot.find_spec", lambda _: None)
     assert bench(server.address, "--sweep", "--plot", "a.svg") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "Matplotlib, which is not here: pip install" in line
@@ -210,31 +212,49 @@ def test_interrupt_before_anything_was_measured_prints_nothing(server: ScriptedS
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
-        (["--callers", "0"], "argument --callers: was '0'; an integer of 1 to 10000 is taken"),
-        (["--connections", "x"], "argument --connections: was 'x'; an integer of 1 to 256"),
-        (["--images", "4097"], "argument --images: was '4097'"),
-        (["--rate", "nan"], "argument --rate: was 'nan'; calls a second above 0"),
-        (["--rate", "0"], "argument --rate: was '0'"),
-        (["--seconds", "0"], "argument --seconds: was '0'; seconds above 0"),
-        (["--warm-up", "-1"], "argument --warm-up: was '-1'; seconds of 0 to 3600"),
-        (["--timeout", "0"], "argument --timeout: was '0'"),
-        (["--plot", "a.gif", "--sweep"], "argument --plot: was 'a.gif'; a name that ends in"),
-        (["--plot", "a.png"], "argument --plot: was 'a.png'; taken with --sweep"),
-        (["--sweep", "--rate", "5"], "argument --rate: was 5; --sweep chooses its rates itself"),
+        (["--callers", "0"], "argument --callers: expected an integer of 1 to 10000, got '0'"),
+        (
+            ["--connections", "x"],
+            "argument --connections: expected an integer of 1 to 256, got 'x'",
+        ),
+        (["--images", "4097"], "argument --images: expected an integer of 1 to 4096, got '4097'"),
+        (
+            ["--rate", "nan"],
+            "argument --rate: expected calls a second above 0, at most 1000000, got 'nan'",
+        ),
+        (
+            ["--rate", "0"],
+            "argument --rate: expected calls a second above 0, at most 1000000, got '0'",
+        ),
+        (
+            ["--seconds", "0"],
+            "argument --seconds: expected seconds above 0, at most 86400, got '0'",
+        ),
+        (["--warm-up", "-1"], "argument --warm-up: expected seconds of 0 to 3600, got '-1'"),
+        (["--timeout", "0"], "argument --timeout: expected seconds above 0, got '0'"),
+        (
+            ["--plot", "a.gif", "--sweep"],
+            "argument --plot: expected a name that ends in .png or .svg, got 'a.gif'",
+        ),
+        (
+            ["--plot", "a.png"],
+            "argument --plot: expected --sweep beside it, got 'a.png' alone",
+        ),
+        (["--sweep", "--rate", "5"], "argument --rate: expected none beside --sweep, got 5"),
         (["--pixels", "--pictures", "."], "not allowed with argument --pixels"),
     ],
 )
 def test_bad_options_are_refused_before_any_call(
-    server: ScriptedServer, capsys: Capture, flags: list[str], said: str
+    server: ScriptedServer, capsys: Capture, flags: list[str], message: str
 ) -> None:
     try:
         status = main(["bench", server.address, *flags])
     except SystemExit as exit_:
         status = int(str(exit_.code))
     assert status == 2
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert message in capsys.readouterr().err.splitlines()[-1]
     assert server.lists == 0
 
 
@@ -252,7 +272,7 @@ def test_server_is_named_as_in_the_other_commands_or_as_the_first_argument(
 ) -> None:
     monkeypatch.setenv("CONVSERVE_SERVER", "127.0.0.1:1")
     assert bench(*how, server.address, "--format", "jsonl") == 0
-    assert told(capsys)["server"] == server.address
+    assert result_of(capsys)["server"] == server.address
 
 
 def test_server_that_is_named_twice_is_wrong_usage(capsys: Capture) -> None:
@@ -274,7 +294,7 @@ def test_model_of_photographs_is_meant_by_a_folder_of_jpegs(
     server.models = [model("shoes", kind=pixels), model("ten", kind=photo)]
     (tmp_path / "a.jpg").write_bytes(jpeg_of("red"))
     assert bench(server.address, "--pictures", str(tmp_path), "--format", "jsonl") == 0
-    assert told(capsys)["model"] == "ten/1"
+    assert result_of(capsys)["model"] == "ten/1"
 
 
 def test_nobody_there_is_one_line(capsys: Capture) -> None:
@@ -317,11 +337,23 @@ def test_server_that_answers_wrongly_is_given_no_load(
     assert len(server.requests) == 1
 
 
+def test_load_generator_without_its_extra_says_what_to_install(
+    server: ScriptedServer, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("convserve_bench")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "hpack", None)
+    assert bench(server.address) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "convserve: hpack is not installed; run: pip install 'convserve[bench]'"
+    assert server.requests == []
+
+
 def test_help_and_health_bring_none_of_it() -> None:
     program = (
         "import sys\nfrom convserve.main import main\n"
         "try:\n    main(['bench', '--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted(set(sys.modules) & {'numpy', 'grpc', 'convserve.bench.generator'}))"
+        "print(sorted(set(sys.modules) & {'numpy', 'grpc', 'convserve_bench.generator', 'hpack'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60

@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.bench import frames, hpack
-from convserve.bench.connection import Connection, ProtocolError
-from convserve.bench.outcomes import OK, Ended
+from convserve_bench import frames, header_blocks
+from convserve_bench.connection import Connection, ProtocolError
+from convserve_bench.outcomes import OK, Ended
 
 FIELDS = [(b":method", b"POST"), (b"te", b"trailers")]
 MESSAGE = b"\0\0\0\0\x05hello"
-HEAD, _ = hpack.blocks_of([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
+HEAD, _ = header_blocks.encode([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
 LIMITS = {frames.MAX_CONCURRENT_STREAMS: 100}
 
 
-def block(*fields: hpack.Field) -> bytes:
-    return hpack.blocks_of(fields, 0)[1]
+def block(*fields: header_blocks.Field) -> bytes:
+    return header_blocks.encode(fields, 0)[1]
 
 
 GOOD = block((b"grpc-status", b"0"))
@@ -47,7 +47,7 @@ def connected(
 ) -> Connection:
     connection = Connection(FIELDS, [message], last=last)
     assert sent(connection)[:2] == [(frames.SETTINGS, 0, 0), (frames.WINDOW_UPDATE, 0, 0)]
-    assert not connection.room
+    assert not connection.capacity
     connection.feed(frames.settings(LIMITS if values is None else values))
     assert sent(connection) == [(frames.SETTINGS, frames.ACK, 0)]
     return connection
@@ -115,7 +115,7 @@ def check_everything(pieces: list[bytes]) -> None:
 
 
 def test_frames_come_byte_by_byte() -> None:
-    check_everything([EVERYTHING[place : place + 1] for place in range(len(EVERYTHING))])
+    check_everything([EVERYTHING[index : index + 1] for index in range(len(EVERYTHING))])
 
 
 @given(st.sets(st.integers(1, len(EVERYTHING) - 1)))
@@ -127,26 +127,26 @@ def test_frames_come_in_any_pieces(cuts: set[int]) -> None:
 def test_call_is_headers_and_one_message() -> None:
     connection = connected()
     connection.start([1.0, 2.0])
-    first, later = hpack.blocks_of(FIELDS, hpack.DEFAULT_TABLE_BYTES)
+    first, later = header_blocks.encode(FIELDS, header_blocks.DEFAULT_TABLE_BYTES)
     assert take(connection) == [
         (frames.HEADERS, frames.END_HEADERS, 1, first),
         (frames.DATA, frames.END_STREAM, 1, MESSAGE),
         (frames.HEADERS, frames.END_HEADERS, 3, later),
         (frames.DATA, frames.END_STREAM, 3, MESSAGE),
     ]
-    assert connection.room == 98
+    assert connection.capacity == 98
     assert connection.feed(reply(3, b"right"))[0] == (2.0, OK, b"right")
-    assert connection.room == 99
+    assert connection.capacity == 99
 
 
-def test_server_table_that_shrinks_is_told_the_fields_again() -> None:
+def test_server_table_that_shrinks_gets_the_fields_again() -> None:
     connection = connected()
     connection.start([1.0])
     connection.feed(frames.settings({frames.HEADER_TABLE_SIZE: 0}))
     take(connection)
     connection.start([1.0])
     (_, _, _, fields), _ = take(connection)
-    assert hpack.decode(fields) == FIELDS
+    assert header_blocks.decode(fields) == FIELDS
     assert fields[0] == 0x20
 
 
@@ -198,7 +198,7 @@ def test_closed_window_of_the_connection_holds_later_calls() -> None:
     assert sum(lengths) + sum(rest) == calls * len(MESSAGE)
 
 
-def test_frames_are_no_larger_than_the_server_takes() -> None:
+def test_frames_are_no_larger_than_the_server_accepts() -> None:
     connection = connected({frames.MAX_FRAME_SIZE: 20_000}, bytes(50_000))
     connection.start([1.0])
     sizes = [len(each[3]) for each in take(connection) if each[0] == frames.DATA]
@@ -222,7 +222,7 @@ def test_server_that_goes_away_gives_back_what_it_did_not_take() -> None:
     connection.start([1.0, 2.0, 3.0])
     last_and_code = struct.pack(">LL", 3, frames.NO_ERROR)
     assert connection.feed(frames.frame(frames.GOAWAY, 0, 0, last_and_code)) == []
-    assert (connection.room, connection.going_away) == (0, True)
+    assert (connection.capacity, connection.going_away) == (0, True)
     assert connection.unprocessed == [3.0]
     ended = connection.feed(reply(1, b"a") + reply(3, b"b") + reply(5, b"c"))
     assert [each.started_s for each in ended] == [1.0, 2.0]
@@ -231,9 +231,9 @@ def test_server_that_goes_away_gives_back_what_it_did_not_take() -> None:
 def test_last_stream_number_ends_the_connection() -> None:
     connection = connected(last=5)
     connection.start([1.0, 2.0])
-    assert connection.room
+    assert connection.capacity
     connection.start([3.0])
-    assert (connection.room, connection.going_away) == (0, True)
+    assert (connection.capacity, connection.going_away) == (0, True)
 
 
 def test_calls_that_are_late_are_reset_and_their_replies_ignored() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import grpc
 import pytest
 
-from convserve.bench import frames, hpack
-from convserve.bench.generator import Calls, Generator
-from convserve.bench.link import Address
-from convserve.bench.load import Load
-from convserve.bench.tally import Tally
 from convserve.errors import ServerUnavailable
+from convserve_bench import frames, header_blocks
+from convserve_bench.generator import Calls, Generator
+from convserve_bench.load import Load
+from convserve_bench.tally import Tally
+from convserve_bench.transport import Address
 from convserve_protos import classifier_pb2
 from tests.clients.scripted_server import PATIENCE_S, Failure, ScriptedServer, answer
 from tests.clients.test_retries import reserved_address
@@ -76,7 +76,7 @@ def test_stall_over_all_of_the_measured_time_is_in_that_time(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shift = [0.0]
-    monkeypatch.setattr("convserve.bench.generator.clock", lambda: time.perf_counter() + shift[0])
+    monkeypatch.setattr("convserve_bench.generator.clock", lambda: time.perf_counter() + shift[0])
 
     def stall(since_s: float, _: Tally) -> None:
         shift[0] = 30.0
@@ -126,7 +126,7 @@ def test_calls_due_in_a_stall_wait_as_long_as_it_lasts(
         assert histogram.percentile(0.5) < histogram.longest_s / 2
 
 
-def test_calls_that_are_due_and_never_sent_are_told(server: ScriptedServer) -> None:
+def test_calls_that_are_due_and_never_sent_are_reported(server: ScriptedServer) -> None:
     stalled = threading.Event()
     server.answer = lambda request: answer(request) if stalled.wait(PATIENCE_S) else answer(request)
 
@@ -186,7 +186,7 @@ def test_call_without_an_answer_ends_at_its_timeout(server: ScriptedServer) -> N
     _, tally = run(server.address, settings(seconds=0.2, timeout_s=0.3))
     assert set(tally.failures.counts) == {"DEADLINE_EXCEEDED"}
     assert tally.failures.messages["DEADLINE_EXCEEDED"] == "no answer within 0.3 s"
-    # The server is told that nobody waits any more.
+    # The server learns that nobody waits any more.
     for _ in range(4):
         assert server.abandoned.acquire(timeout=PATIENCE_S)
     held.set()
@@ -229,18 +229,18 @@ def test_nobody_there_is_an_error() -> None:
         run(address, settings(timeout_s=0.3))
 
 
-HEAD, _ = hpack.blocks_of([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
-END, _ = hpack.blocks_of([(b"grpc-status", b"0")], 0)
+HEAD, _ = header_blocks.encode([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
+END, _ = header_blocks.encode([(b"grpc-status", b"0")], 0)
 
 
 class RawServer:
     """Speaks just enough HTTP/2 to do what no real server does on request.
 
     Args:
-        leave_after: Calls that each connection takes; the server leaves at the next one.
+        leave_after: Calls that each connection accepts; the server leaves at the next one.
         most: Streams at one time.
-        leave: Sends what the server does then; given the socket, the last stream that was taken,
-            and the one that was not.
+        leave: Sends what the server does then; given the socket, the last stream that was
+            processed, and the one that was not.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class RawServer:
     ) -> None:
         self.connections = 0
         self.most_open = 0
-        self.taken = 0
+        self.processed = 0
         self._leave_after, self._most, self._leave = leave_after, most, leave
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -291,7 +291,7 @@ class RawServer:
                     self._leave(connection, streams[-1], stream)
                 if kind != frames.DATA or stream not in streams or not flags & frames.END_STREAM:
                     continue
-                self.taken += 1
+                self.processed += 1
                 reply = answer(classifier_pb2.ClassifyRequest.FromString(REQUEST))
                 text = reply.SerializeToString()
                 connection.sendall(
@@ -330,7 +330,7 @@ def test_connection_that_the_server_leaves_is_replaced_without_a_failure(
     assert tally.failures.counts == {}
     assert generator.lost[0] == 0
     # What the server did not take was sent again: nothing is missing, nothing came twice.
-    assert tally.histogram.count == server.taken
+    assert tally.histogram.count == server.processed
     if generator.schedule is not None:
         assert tally.histogram.count + generator.unsent in (74, 75)
     # Callers may wait for a new connection at the end.
@@ -347,7 +347,7 @@ def test_streams_that_are_reset_are_failures() -> None:
         _, tally = run(server.address, LOAD)
     assert set(tally.failures.counts) == {"RESOURCE_EXHAUSTED"}
     assert tally.failures.messages["RESOURCE_EXHAUSTED"] == "the server reset the stream, code 11"
-    assert tally.histogram.count == server.taken
+    assert tally.histogram.count == server.processed
 
 
 def test_connection_with_nonsense_on_it_is_lost() -> None:
@@ -361,7 +361,7 @@ def test_connection_with_nonsense_on_it_is_lost() -> None:
     assert generator.lost[0] >= 2
 
 
-def test_no_more_streams_are_opened_than_the_server_takes() -> None:
+def test_no_more_streams_are_opened_than_the_server_accepts() -> None:
     def never(connection: socket.socket, last: int, stream: int) -> None:
         raise AssertionError
 
@@ -369,7 +369,10 @@ def test_no_more_streams_are_opened_than_the_server_takes() -> None:
     with raw_server(never, leave_after=10**9, most=3) as server:
 
         def watch(since_s: float, tally: Tally) -> None:
-            opened.extend(link.connection.in_flight for _, link in generator_of[0]._links.values())
+            opened.extend(
+                transport.connection.in_flight
+                for _, transport in generator_of[0]._transports.values()
+            )
 
         generator_of: list[Generator] = []
         host, port = server.address.split(":")
@@ -379,4 +382,4 @@ def test_no_more_streams_are_opened_than_the_server_takes() -> None:
         generator_of[0].run()
     assert max(opened) == 3
     assert tally.failures.counts == {}
-    assert tally.histogram.count == server.taken
+    assert tally.histogram.count == server.processed

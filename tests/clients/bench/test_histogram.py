@@ -4,14 +4,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convserve.bench.histogram import RELATIVE_ERROR, Histogram
+from convserve_bench.histogram import RELATIVE_ERROR, Histogram
 
 DURATIONS = st.lists(st.floats(1e-6, 3600.0), min_size=1, max_size=300)
 SHARES = (0.0, 0.1, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 
 @given(DURATIONS)
-def test_percentiles_are_numpys_to_the_error_that_is_told(durations: list[float]) -> None:
+def test_percentiles_are_numpys_to_the_stated_error(durations: list[float]) -> None:
     histogram = Histogram()
     histogram.add(durations)
     for share in SHARES:

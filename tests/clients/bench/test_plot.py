@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from convserve.bench import plot
-from convserve.bench.generator import Calls
-from convserve.bench.histogram import Histogram
-from convserve.bench.link import Address
-from convserve.bench.load import Load
-from convserve.bench.measured import Measured
-from convserve.bench.question import Asked
-from convserve.bench.sweep import Step
-from convserve.bench.tally import Failures
+from convserve_bench import plot
+from convserve_bench.generator import Calls
+from convserve_bench.histogram import Histogram
+from convserve_bench.load import Load
+from convserve_bench.measured import Measured
+from convserve_bench.sweep import Step
+from convserve_bench.tally import Failures
+from convserve_bench.transport import Address
+from convserve_bench.workload import Workload
 
 LOAD = Load(callers=8, connections=2, seconds=3.0, warm_up_s=0.5, timeout_s=10.0)
-ASKED = Asked(Calls(Address(0, ("", 0)), [], []), "mnist/1", "random pixels", 1, 784.0, 50)
+ASKED = Workload(Calls(Address(0, ("", 0)), [], []), "mnist/1", "random pixels", 1, 784.0, 50)
 WHEN = datetime.date(2026, 3, 4)
 
 

@@ -1,8 +1,8 @@
 import io
 
-from convserve.bench.outcomes import OK, Ended, Status
-from convserve.bench.progress import Progress
-from convserve.bench.tally import Tally
+from convserve_bench.outcomes import OK, Ended, Status
+from convserve_bench.progress import Progress
+from convserve_bench.tally import Tally
 
 WIPE = "\r\x1b[K"
 
@@ -16,12 +16,12 @@ def tally_of(latencies_s: list[float], failed: int = 0) -> Tally:
 
 def add(tally: Tally, latencies_s: list[float], failed: int = 0) -> None:
     for latency_s in latencies_s:
-        tally.take([Ended(1.0, OK, b"")], 1.0 + latency_s)
-    tally.take([Ended(1.0, Status("INTERNAL"), b"")] * failed, 2.0)
+        tally.add([Ended(1.0, OK, b"")], 1.0 + latency_s)
+    tally.add([Ended(1.0, Status("INTERNAL"), b"")] * failed, 2.0)
     tally.flush()
 
 
-def test_a_line_a_second_tells_of_that_second() -> None:
+def test_a_line_a_second_shows_that_second() -> None:
     stream = io.StringIO()
     progress = Progress(stream)
     tally = tally_of([0.0015] * 100)

@@ -44,7 +44,7 @@ def test_classify_prints_label_probability_and_bar(capsys: Capture) -> None:
 
 
 @pytest.mark.usefixtures("pictures")
-def test_classify_tells_bad_files_and_answers_the_others(capsys: Capture) -> None:
+def test_classify_names_bad_files_and_answers_the_others(capsys: Capture) -> None:
     assert main(["classify", "blank.png", "one.png", "notes.txt", "absent.png"]) == 2
     printed = capsys.readouterr()
     blank, one, notes, absent = (line.split(maxsplit=2) for line in printed.out.splitlines())
@@ -58,7 +58,7 @@ def test_classify_tells_bad_files_and_answers_the_others(capsys: Capture) -> Non
 
 
 @pytest.mark.usefixtures("pictures")
-def test_classify_takes_the_pngs_of_a_folder(capsys: Capture) -> None:
+def test_classify_reads_the_pngs_of_a_folder(capsys: Capture) -> None:
     assert main(["classify", "."]) == 1
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["./bar.png", "./blank.png", "./one.png"]
@@ -71,7 +71,7 @@ def test_classify_asks_nobody_what_is_on_a_blank_sheet(server: ScriptedServer) -
 
 
 @pytest.mark.usefixtures("pictures")
-def test_classify_tells_what_the_server_says_of_one_image(
+def test_classify_prints_what_the_server_answers_about_one_image(
     server: ScriptedServer, capsys: Capture
 ) -> None:
     bar = centre("bar.png").tobytes()
@@ -100,6 +100,21 @@ def test_classify_top_k_prints_a_line_for_each_class(
     assert [line[:7] for line in others] == [" " * 7] * 2
     request = server.requests[0]
     assert (request.model, request.version, request.top_k) == ("m", 5, 3)
+
+
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize("names", [["one.png"], ["one.png", "blank.png"]], ids=["one", "two"])
+def test_classify_json_is_one_document_of_the_same_objects(
+    capsys: Capture, names: list[str]
+) -> None:
+    main(["classify", "--format", "json", *names])
+    found = json.loads(capsys.readouterr().out)
+    assert [each["file"] for each in found] == names
+    main(["classify", "--format", "jsonl", *names])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for each in (*found, *lines):
+        each.pop("timings_us", None)
+    assert found == lines
 
 
 @pytest.mark.usefixtures("pictures")

@@ -108,7 +108,7 @@ def test_reader_that_goes_away_ends_a_run_without_a_traceback(
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
     ours, theirs = pty.openpty()
-    # A new one has no columns, and nothing is drawn where there is no room.
+    # A new one has no columns, and nothing is drawn where nothing fits.
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     try:
         yield ours, theirs

@@ -33,7 +33,7 @@ def _server_in_environment(server: ScriptedServer, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of files 00.jpg to 39.jpg, no two alike, which stand for JPEGs."""
+    """A folder of files 00.jpg to 39.jpg, no two alike, in place of JPEGs."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(FILES):
@@ -60,7 +60,7 @@ def run_jsonl(capsys: Capture, *arguments: str) -> tuple[int, list[dict[str, obj
     return status, [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_files_are_sent_as_they_are_one_in_a_call_and_told_in_order(
+def test_files_are_sent_as_they_are_one_in_a_call_and_printed_in_order(
     server: ScriptedServer, photos: Path, capsys: Capture
 ) -> None:
     status, rows = run_jsonl(capsys, "photos")
@@ -130,7 +130,7 @@ def test_only_the_best_class_is_asked_for_unless_more_are_wanted(
     assert server.requests[0].top_k == 1
 
 
-def test_each_bad_file_is_told_with_its_reason_and_the_others_are_answered(
+def test_each_bad_file_is_named_with_its_reason_and_the_others_are_answered(
     photos: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_classifier, "MAX_FILE_BYTES", 6 * 2**20)
@@ -144,18 +144,18 @@ def test_each_bad_file_is_told_with_its_reason_and_the_others_are_answered(
     assert status == 2
     errors = {row["file"]: row["error"] for row in rows if "error" in row}
     assert [row["file"] for row in rows[:5]] == list(errors)[:5]
-    said = [list(error.values()) for error in errors.values()]  # type: ignore[attr-defined]
-    assert said[0] == ["INVALID_ARGUMENT", "truncated", "the JPEG is truncated"]
-    assert said[1] == [None, "not-a-picture", "not a picture: the file is empty"]
-    assert said[2][:2] == ["RESOURCE_EXHAUSTED", "message-too-large"]
-    assert said[3] == [None, "message-too-large", "the file is larger than 6 MiB"]
-    assert said[4] == [None, "missing", "No such file or directory"]
+    messages = [list(error.values()) for error in errors.values()]  # type: ignore[attr-defined]
+    assert messages[0] == ["INVALID_ARGUMENT", "truncated", "the JPEG is truncated"]
+    assert messages[1] == [None, "not-a-picture", "not a picture: the file is empty"]
+    assert messages[2][:2] == ["RESOURCE_EXHAUSTED", "message-too-large"]
+    assert messages[3] == [None, "message-too-large", "the file is larger than 6 MiB"]
+    assert messages[4] == [None, "missing", "No such file or directory"]
     assert errors["absent.jpg"] == errors["photos/04.jpg"]
-    assert len(said) == 6
+    assert len(messages) == 6
     assert sum("label" in row for row in rows) == FILES - 5
 
 
-def test_table_tells_answers_and_errors_in_their_order_and_sums_up(
+def test_table_shows_answers_and_errors_in_their_order_and_sums_up(
     photos: Path, capsys: Capture
 ) -> None:
     (photos / "01.jpg").write_bytes(BROKEN)
@@ -196,7 +196,7 @@ def test_named_pipe_is_read_to_its_end(tmp_path: Path, capsys: Capture) -> None:
     [
         (["--model", "cats"], "model cats is not loaded; there is cats-dogs/1"),
         (["--version", "2"], "model cats-dogs/2 is not loaded; there is cats-dogs/1"),
-        (["--show"], "--show: draws digits, and cats-dogs is no model of digits"),
+        (["--show"], "--show: expected a model of digits, got cats-dogs"),
     ],
 )
 @pytest.mark.usefixtures("photos")

@@ -32,7 +32,7 @@ def number_of(request: classifier_pb2.ClassifyRequest) -> int:
 
 
 def failing(code: grpc.StatusCode, message: str, *, first: int = 0) -> Answer:
-    """Fails for the files from the first on; gRPC itself is told not to try again."""
+    """Fails for the files from the first on; gRPC itself must not try again."""
 
     def fail(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
         if number_of(request) >= first:
@@ -70,7 +70,7 @@ def test_server_without_answers_is_given_up_after_some_files(
 
 
 def busy(times: int) -> Answer:
-    """Each file is refused that often; gRPC itself is told not to try again."""
+    """Each file is refused that often; gRPC itself must not try again."""
     soon = error_details_pb2.RetryInfo()
     soon.retry_delay.FromMilliseconds(1)
     refused: dict[int, int] = {}
@@ -94,7 +94,7 @@ def test_busy_server_is_asked_again_within_the_timeout(
     assert len(server.requests) == 4 * FILES
 
 
-def test_server_that_stays_busy_is_told(server: ScriptedServer, capsys: Capture) -> None:
+def test_server_that_stays_busy_is_reported(server: ScriptedServer, capsys: Capture) -> None:
     server.answer = busy(10**9)
     assert main(["classify", "--format", "jsonl", "photos/00.jpg", "--timeout", "5"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
@@ -105,7 +105,7 @@ def test_server_that_stays_busy_is_told(server: ScriptedServer, capsys: Capture)
 def test_request_that_the_server_refuses_for_all_files_is_one_line(
     server: ScriptedServer, capsys: Capture
 ) -> None:
-    message = "top_k: is 11, 1 to 10 are taken"
+    message = "top_k: expected 1 to 10, got 11"
     server.answer = failing(grpc.StatusCode.INVALID_ARGUMENT, message)
     assert main(["classify", "photos", "--top-k", "11"]) == 1
-    assert capsys.readouterr() == ("", "convserve: top_k: is 11, 1 to 10 are taken\n")
+    assert capsys.readouterr() == ("", "convserve: top_k: expected 1 to 10, got 11\n")

@@ -47,6 +47,15 @@ def test_models_prints_a_table(server: ScriptedServer, capsys: Capture) -> None:
     ]
 
 
+@pytest.mark.parametrize("names", [[], ["a", "b"]], ids=["none", "two"])
+def test_models_json_is_one_document(
+    server: ScriptedServer, capsys: Capture, names: list[str]
+) -> None:
+    server.models = [model(name) for name in names]
+    assert main(["models", "--format", "json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == names
+
+
 def test_models_jsonl_holds_the_manifest(capsys: Capture) -> None:
     assert main(["models", "--format", "jsonl"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
@@ -103,24 +112,38 @@ def test_timeout_holds(server: ScriptedServer, pictures: Path, capsys: Capture) 
     [
         ([], "COMMAND"),
         (["classify"], "PATH"),
-        (["classify", "--in-flight", "0", "a"], "--in-flight: was '0'; 1 to 256 is taken"),
-        (["classify", "--in-flight", "257", "a"], "--in-flight: was '257'; 1 to 256 is taken"),
-        (["classify", "--top-k", "0", "a"], "--top-k: was '0'; an integer of 1 or more"),
-        (["classify", "--version", "x", "a"], "--version: was 'x'; an integer of 1 or more"),
-        (["models", "--timeout", "-1"], "--timeout: was '-1'; seconds above 0 are taken"),
-        (["models", "--timeout", "soon"], "--timeout: was 'soon'; seconds above 0 are taken"),
+        (
+            ["classify", "--in-flight", "0", "a"],
+            "--in-flight: expected an integer of 1 to 256, got '0'",
+        ),
+        (
+            ["classify", "--in-flight", "257", "a"],
+            "--in-flight: expected an integer of 1 to 256, got '257'",
+        ),
+        (["classify", "--top-k", "0", "a"], "--top-k: expected an integer of 1 or more, got '0'"),
+        (
+            ["classify", "--version", "x", "a"],
+            "--version: expected an integer of 1 or more, got 'x'",
+        ),
+        (["models", "--timeout", "-1"], "--timeout: expected seconds above 0, got '-1'"),
+        (["models", "--timeout", "soon"], "--timeout: expected seconds above 0, got 'soon'"),
         (
             ["health", "--server", "there"],
             "--server: expected HOST:PORT, as localhost:50051, got 'there'",
         ),
-        (["models", "--format", "json"], "--format"),
-        (["models", "--wait", "-1"], "--wait: was '-1'; seconds of 0 or more are taken"),
-        (["health", "--wait", "inf"], "--wait: was 'inf'; seconds of 0 or more are taken"),
-        (["classify", "--wait", "soon", "a"], "--wait: was 'soon'; seconds of 0 or more"),
+        (["models", "--format", "jsn"], "(did you mean json?)"),
+        (["modles"], "(did you mean models?)"),
+        (["models", "--sever", "a:1"], "(did you mean --server?)"),
+        (["models", "--wait", "-1"], "--wait: expected seconds of 0 or more, got '-1'"),
+        (["health", "--wait", "inf"], "--wait: expected seconds of 0 or more, got 'inf'"),
+        (["classify", "--wait", "soon", "a"], "--wait: expected seconds of 0 or more, got 'soon'"),
         (["evaluate"], "DIR"),
-        (["evaluate", "--min-accuracy", "99", "a"], "was '99'; a share of 0 to 1 is taken"),
-        (["evaluate", "--min-accuracy", "nan", "a"], "was 'nan'; a share of 0 to 1 is taken"),
-        (["evaluate", "--in-flight", "0", "a"], "--in-flight: was '0'; 1 to 256 is taken"),
+        (["evaluate", "--min-accuracy", "99", "a"], "expected a share of 0 to 1, got '99'"),
+        (["evaluate", "--min-accuracy", "nan", "a"], "expected a share of 0 to 1, got 'nan'"),
+        (
+            ["evaluate", "--in-flight", "0", "a"],
+            "--in-flight: expected an integer of 1 to 256, got '0'",
+        ),
     ],
 )
 def test_wrong_usage_exits_with_2(capsys: Capture, arguments: list[str], reason: str) -> None:

@@ -28,12 +28,12 @@ def _server_in_environment(
 
 
 def write(label: str, *answers: int) -> None:
-    """Files of a class, each of which stands for a JPEG and is answered so."""
+    """Files of a class, each in place of a JPEG, answered so."""
     folder = Path("set") / label
     folder.mkdir(parents=True, exist_ok=True)
-    for place, number in enumerate(answers):
+    for index, number in enumerate(answers):
         # The server of these tests answers the sum of the bytes, modulo 10.
-        (folder / f"{place:03}.jpg").write_bytes(bytes([100 + number]) + b"\n" * place)
+        (folder / f"{index:03}.jpg").write_bytes(bytes([100 + number]) + b"\n" * index)
 
 
 def test_folders_are_named_as_labels_however_accents_are_written(
@@ -73,10 +73,11 @@ def test_table_says_how_many_are_right_and_what_the_others_were_taken_for(
     ]
 
 
-def test_jsonl_is_one_object_with_all_counts(capsys: Capture) -> None:
+@pytest.mark.parametrize("form", ["jsonl", "json"])
+def test_json_is_one_object_with_all_counts(capsys: Capture, form: str) -> None:
     write("7", 7, 7, 1, 1, 9)
     write("0", 0)
-    assert main(["evaluate", "set", "--format", "jsonl"]) == 0
+    assert main(["evaluate", "set", "--format", form]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert found.pop("seconds") > 0
@@ -94,7 +95,7 @@ def test_jsonl_is_one_object_with_all_counts(capsys: Capture) -> None:
     }
 
 
-def test_file_without_an_answer_is_told_with_its_reason_and_is_exit_1(capsys: Capture) -> None:
+def test_file_without_an_answer_is_named_with_its_reason_and_is_exit_1(capsys: Capture) -> None:
     write("7", 7, 7, 1)
     Path("set/7/001.jpg").write_bytes(BROKEN)
     Path("set/7/009.jpg").symlink_to("nothing")
@@ -112,7 +113,7 @@ def test_file_without_an_answer_is_told_with_its_reason_and_is_exit_1(capsys: Ca
     ]
 
 
-def test_nothing_answered_at_all_is_told_without_an_accuracy(capsys: Capture) -> None:
+def test_nothing_answered_at_all_is_reported_without_an_accuracy(capsys: Capture) -> None:
     write("7", 7)
     Path("set/7/000.jpg").write_bytes(BROKEN)
     assert main(["evaluate", "set"]) == 1
@@ -120,10 +121,7 @@ def test_nothing_answered_at_all_is_told_without_an_accuracy(capsys: Capture) ->
     assert main(["evaluate", "set", "--format", "jsonl", "--min-accuracy", "0"]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out)["accuracy"] is None
-    assert printed.err == (
-        "convserve: the accuracy is unknown, since nothing was answered; at least 0 was asked for"
-        " (--min-accuracy)\n"
-    )
+    assert printed.err == "convserve: --min-accuracy: expected at least 0, got no answer\n"
 
 
 @pytest.mark.parametrize(("least", "status"), [("0.5", 0), ("0.51", 1), ("1", 1), ("0", 0)])
@@ -134,11 +132,11 @@ def test_low_accuracy_fails_only_if_more_was_asked_for(
     assert main(["evaluate", "set", "--min-accuracy", least]) == status
     printed = capsys.readouterr()
     assert "1 of 2 (50.00%)" in printed.out
-    expected = f"convserve: the accuracy is 0.5000; at least {least} was asked for (--min-accuracy)"
+    expected = f"convserve: --min-accuracy: expected at least {least}, got 0.5000"
     assert printed.err == (expected + "\n" if status else "")
 
 
-def test_versions_that_answered_are_all_told(server: ScriptedServer, capsys: Capture) -> None:
+def test_versions_that_answered_are_all_named(server: ScriptedServer, capsys: Capture) -> None:
     def newer_after_ten(
         request: classifier_pb2.ClassifyRequest,
     ) -> classifier_pb2.ClassifyResponse:
@@ -170,7 +168,7 @@ def test_named_model_and_version_are_asked(server: ScriptedServer, capsys: Captu
     )
 
 
-def test_digits_are_centred_and_pngs_taken(server: ScriptedServer, capsys: Capture) -> None:
+def test_digits_are_centred_and_pngs_accepted(server: ScriptedServer, capsys: Capture) -> None:
     server.models = [model("mnist")]
     sheet = np.full((60, 50), 255, np.uint8)
     sheet[10:50, 22:28] = 0
@@ -214,29 +212,29 @@ def plain_file() -> None:
     Path("set").write_bytes(b"picture")
 
 
-TAKEN = (
-    "; a folder for each class is taken, set/CLASS/*.jpg, or MNIST's t10k-images-idx3-ubyte and"
+EXPECTED = (
+    "set: expected a folder for each class, set/CLASS/*.jpg, or MNIST's t10k-images-idx3-ubyte and"
     " t10k-labels-idx1-ubyte"
 )
 
 
 @pytest.mark.parametrize(
-    ("make", "status", "said"),
+    ("make", "status", "got"),
     [
-        (lambda: None, 2, "set is not there"),
-        (plain_file, 1, "set is no folder"),
-        (empty, 1, "set is empty"),
-        (loose_file, 1, "set has no labelled pictures"),
-        (hidden_folder, 1, "set has no labelled pictures"),
+        (lambda: None, 2, "nothing"),
+        (plain_file, 1, "a file"),
+        (empty, 1, "an empty folder"),
+        (loose_file, 1, "no labelled pictures"),
+        (hidden_folder, 1, "no labelled pictures"),
     ],
 )
-def test_folder_of_neither_layout_is_one_line_that_says_what_is_taken(
-    server: ScriptedServer, capsys: Capture, make: object, status: int, said: str
+def test_folder_of_neither_layout_is_one_line_that_says_what_was_expected(
+    server: ScriptedServer, capsys: Capture, make: object, status: int, got: str
 ) -> None:
     assert callable(make)
     make()
     assert main(["evaluate", "set"]) == status
-    assert capsys.readouterr() == ("", f"convserve: {said}{TAKEN}\n")
+    assert capsys.readouterr() == ("", f"convserve: {EXPECTED}, got {got}\n")
     assert server.lists == 0
 
 
@@ -249,7 +247,7 @@ def test_folder_that_is_no_label_is_named_with_the_labels(
     labels = ", ".join(str(digit) for digit in range(10))
     assert capsys.readouterr() == (
         "",
-        f"convserve: set/cat is no label of ten; its labels are {labels}\n",
+        f"convserve: set/cat: expected a label of model ten ({labels}), got cat\n",
     )
     assert server.requests == []
 
@@ -259,8 +257,8 @@ def test_class_without_pictures_is_named(server: ScriptedServer, capsys: Capture
     Path("set/3").mkdir()
     Path("set/3/drawing.png").write_bytes(b"no JPEG")
     assert main(["evaluate", "set"]) == 1
-    said = "convserve: set/3: no pictures in this folder (.jpg, .jpeg, .jpe, .jfif)\n"
-    assert capsys.readouterr() == ("", said)
+    message = "convserve: set/3: no pictures in this folder (.jpg, .jpeg, .jpe, .jfif)\n"
+    assert capsys.readouterr() == ("", message)
     assert server.requests == []
 
 

@@ -102,7 +102,7 @@ def test_calls_are_small_and_of_one_version_each(
     assert versions[0] == calls
 
 
-def test_unpacked_files_are_taken_too(held_out: Path, capsys: Capture) -> None:
+def test_unpacked_files_are_accepted_too(held_out: Path, capsys: Capture) -> None:
     path = held_out / f"{TEST_LABELS.name}.gz"
     (held_out / TEST_LABELS.name).write_bytes(gzip.decompress(path.read_bytes()))
     path.unlink()
@@ -142,7 +142,7 @@ def test_server_without_answers_is_given_up(
     assert PATIENCE_FILES <= len(server.requests) <= 2 * PATIENCE_FILES
 
 
-def said(capsys: Capture, path: Path) -> str:
+def messages(capsys: Capture, path: Path) -> str:
     assert main(["evaluate", str(path)]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -150,17 +150,18 @@ def said(capsys: Capture, path: Path) -> str:
     return line
 
 
-def test_one_file_alone_is_told(tmp_path: Path, capsys: Capture) -> None:
+def test_one_file_alone_is_reported(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / TEST_LABELS.name).write_bytes(b"")
-    line = said(capsys, tmp_path)
-    assert line.startswith(f"convserve: {tmp_path} has none of {TEST_IMAGES.name}, ")
+    line = messages(capsys, tmp_path)
+    assert line.startswith(f"convserve: {tmp_path}: expected one of {TEST_IMAGES.name}, ")
 
 
 def test_damaged_file_is_named(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / f"{TEST_IMAGES.name}.gz").write_bytes(gzip.compress(b"<html>"))
     (tmp_path / TEST_LABELS.name).write_bytes(b"")
-    line = said(capsys, tmp_path)
-    assert line.startswith(f"convserve: {tmp_path}: {TEST_IMAGES.name}: begins with 3c68746d, but")
+    line = messages(capsys, tmp_path)
+    assert line.startswith(f"convserve: {tmp_path}: {TEST_IMAGES.name}: expected an IDX file of ")
+    assert ", got 3c68746d" in line
 
 
 def test_changed_digits_are_refused(
@@ -170,7 +171,7 @@ def test_changed_digits_are_refused(
     changed = gzip.decompress(path.read_bytes())[:-1] + b"\1"
     path.unlink()
     path.write_bytes(gzip.compress(changed))
-    assert f"{TEST_LABELS.name}: SHA-256 is" in said(capsys, held_out)
+    assert f"{TEST_LABELS.name}: expected SHA-256" in messages(capsys, held_out)
     assert server.requests == []
 
 
@@ -182,9 +183,9 @@ def test_model_of_other_pictures_is_refused(
     size.height, size.width, size.channels = 150, 100, 3
     for file in HELD_OUT:
         (tmp_path / file.name).write_bytes(b"")
-    assert said(capsys, tmp_path) == (
-        f"convserve: {tmp_path} holds MNIST's 10,000 held-out digits of 28 x 28 pixels, and"
-        " cats-dogs takes pictures of 150 x 100 x 3"
+    assert messages(capsys, tmp_path) == (
+        f"convserve: {tmp_path}: expected pictures of 150 x 100 x 3 for model cats-dogs, got"
+        " MNIST's 10,000 held-out digits of 28 x 28 x 1"
     )
 
 
@@ -194,4 +195,7 @@ def test_model_of_other_labels_is_refused(
     del server.models[0].manifest.labels[2:]
     for file in HELD_OUT:
         (tmp_path / file.name).write_bytes(b"")
-    assert said(capsys, tmp_path).endswith("and mnist has no label 2; its labels are 0, 1")
+    assert messages(capsys, tmp_path) == (
+        f"convserve: {tmp_path}: expected labels of model mnist (0, 1), got 2 in"
+        " MNIST's 10,000 held-out digits of 28 x 28 x 1"
+    )

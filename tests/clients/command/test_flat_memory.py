@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from convserve import Classification, Timings
-from convserve.calls import Question
+from convserve.calls import ClassifyOptions
 from convserve.command.file_classifier import FileClassifier
 from convserve.command.in_order import AHEAD, in_order
-from convserve.command.json_lines import json_line
-from convserve.command.patient_caller import PatientCaller
+from convserve.command.json_output import json_line
 from convserve.command.picture_paths import Found
+from convserve.command.retrying_caller import RetryingCaller
 from convserve.command.tally import Tally
 from convserve.command.waiting import Wait
 
@@ -61,8 +61,8 @@ def test_memory_does_not_grow_with_the_files() -> None:
     def connect() -> Any:
         return FakeClient()
 
-    caller = PatientCaller(connect, Wait(0, "nowhere:1"), timeout_s=10)
-    classifier = FileClassifier(caller, Question("cats-dogs", None, 1), lambda data: data)
+    caller = RetryingCaller(connect, Wait(0, "nowhere:1"), timeout_s=10)
+    classifier = FileClassifier(caller, ClassifyOptions("cats-dogs", None, 1), lambda data: data)
     tally = Tally()
     blocks: list[int] = []
     outcomes = in_order(classifier, files(), at_once=AT_ONCE, abandon=caller.close)

@@ -43,15 +43,15 @@ def test_as_many_as_allowed_work_at_once_and_never_more() -> None:
     assert most == 3
 
 
-def test_no_more_things_are_taken_than_fit_the_window_while_the_first_is_slow() -> None:
-    taken = 0
+def test_no_more_things_are_read_than_fit_the_window_while_the_first_is_slow() -> None:
+    read_so_far = 0
     release, full = threading.Event(), threading.Event()
 
     def things() -> Iterator[int]:
-        nonlocal taken
+        nonlocal read_so_far
         for number in range(1000):
-            taken += 1
-            if taken == AHEAD * 2 + 1:
+            read_so_far += 1
+            if read_so_far == AHEAD * 2 + 1:
                 full.set()
                 release.set()
             yield number
@@ -65,30 +65,30 @@ def test_no_more_things_are_taken_than_fit_the_window_while_the_first_is_slow() 
     for given_back, number in enumerate(results):
         assert number == given_back
         # The one in hand is neither in the window nor given back.
-        assert taken - given_back <= AHEAD * 2 + 1
+        assert read_so_far - given_back <= AHEAD * 2 + 1
     assert full.is_set()
 
 
-def test_result_is_given_before_the_last_thing_is_taken() -> None:
+def test_result_is_given_before_the_last_thing_is_read() -> None:
     seen: list[int] = []
 
     def things() -> Iterator[int]:
         yield from range(200)
-        assert seen, "all things were taken before the first result was given"
+        assert seen, "all things were read before the first result was given"
 
     for result in in_order(lambda number: number, things(), at_once=1, abandon=never):
         seen.append(result)
     assert seen == list(range(200))
 
 
-@pytest.mark.parametrize("place", [0, 5, 40])
-def test_failing_work_abandons_the_rest(place: int) -> None:
+@pytest.mark.parametrize("index", [0, 5, 40])
+def test_failing_work_abandons_the_rest(index: int) -> None:
     abandoned = threading.Event()
 
     def work(number: int) -> int:
-        if number == place:
+        if number == index:
             raise LookupError("no more film")
-        if number > place:
+        if number > index:
             assert abandoned.wait(PATIENCE_S)  # Under way until it is made to end.
         return number
 

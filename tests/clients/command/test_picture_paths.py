@@ -48,7 +48,7 @@ def test_folders_of_systems_are_passed_over(tree: Path) -> None:
 
 
 @pytest.mark.usefixtures("tree")
-def test_what_is_named_is_taken_in_its_order_whatever_it_is_called() -> None:
+def test_what_is_named_is_read_in_its_order_whatever_it_is_called() -> None:
     named = ["top/notes.txt", "-", "top/z", "top/.hidden.jpg", "absent.jpg"]
     assert paths(*named) == ["top/notes.txt", "-", "top/z/1.jpg", "top/.hidden.jpg", "absent.jpg"]
     found = list(find(named, PHOTO_SUFFIXES))
@@ -92,7 +92,7 @@ def test_folder_without_pictures_says_so(tree: Path) -> None:
     assert str(found.error) == "no pictures in this folder (.jpg, .jpeg, .jpe, .jfif)"
 
 
-def test_folders_are_read_one_at_a_time_and_one_that_is_gone_is_told(tree: Path) -> None:
+def test_folders_are_read_one_at_a_time_and_one_that_is_gone_is_named(tree: Path) -> None:
     found = find(["top"], PHOTO_SUFFIXES)
     assert next(found).path == "top/a.JPEG"
     shutil.rmtree(tree / "m")
@@ -102,7 +102,7 @@ def test_folders_are_read_one_at_a_time_and_one_that_is_gone_is_told(tree: Path)
     assert "top/z/late.jpg" in rest
 
 
-def test_name_that_is_no_text_is_taken(tree: Path) -> None:
+def test_name_that_is_no_text_is_accepted(tree: Path) -> None:
     odd = os.fsencode(tree / "z") + b"/\xff.jpg"
     with open(odd, "wb"):
         pass

@@ -44,7 +44,7 @@ def test_png_is_sent_as_it_is_and_found_in_a_folder(
 def test_show_is_for_digits(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "shoe.png").write_bytes(shoe())
     assert main(["classify", "--show", str(tmp_path / "shoe.png")]) == 1
-    assert "draws digits, and fashion is no model of digits" in capsys.readouterr().err
+    assert "--show: expected a model of digits, got fashion" in capsys.readouterr().err
 
 
 def test_held_out_pictures_of_any_data_set_are_counted(
@@ -65,13 +65,14 @@ def test_pictures_that_do_not_fit_the_model_are_refused(
 ) -> None:
     assert main(["evaluate", str(write(tmp_path))]) == 1
     assert capsys.readouterr().err == (
-        f"convserve: {tmp_path} holds pictures of 12 x 16 x 3, and fashion takes pictures of"
-        " 28 x 28 x 1\n"
+        f"convserve: {tmp_path}: expected pictures of 28 x 28 x 1 for model fashion, got"
+        " 12 x 16 x 3\n"
     )
     write(tmp_path, (1, 1), (1, 1), (28, 28))
     labels = np.array([0, len(LABELS)], np.uint8)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(encoded(labels))
     assert main(["evaluate", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert f"has the label {len(LABELS)}, and fashion has {len(LABELS)} labels, 0, 1" in error
+    assert f"expected labels of 0 to {len(LABELS) - 1} for model fashion (0, 1" in error
+    assert error.endswith(f"), got {len(LABELS)}\n")
     assert server.requests == []

@@ -1,3 +1,4 @@
+import contextlib
 import json
 
 import numpy as np
@@ -5,13 +6,13 @@ import pytest
 
 from convserve import BadImage, Classification, DeadlineExceeded, Timings
 from convserve.command.file_outcomes import Answered, FileOutcome, Trouble
-from convserve.command.json_lines import json_line
+from convserve.command.json_output import json_line, json_objects
 from convserve.command.table_rows import Table
 from convserve.command.tally import Tally
 
 
 def answered(file: str, label: str, probability: float = 0.75, labels: int = 3) -> FileOutcome:
-    names = (label, *(f"other{place}" for place in range(labels - 1)))
+    names = (label, *(f"other{index}" for index in range(labels - 1)))
     rest = (1 - probability) / (labels - 1)
     return FileOutcome(
         file,
@@ -82,6 +83,19 @@ def test_json_is_ascii_on_one_line() -> None:
     assert (found["file"], found["label"]) == ("é\n\udcff.jpg", "chât")
     assert [one["label"] for one in found["classes"]] == ["chât", "other0", "other1"]
     assert found["timings_us"] == {"queue": 1, "decode": 2, "compute": 3, "total": 4}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("stop", [None, KeyboardInterrupt])
+def test_json_document_is_whole_however_it_ends(
+    capsys: pytest.CaptureFixture[str], count: int, stop: type[BaseException] | None
+) -> None:
+    with contextlib.suppress(KeyboardInterrupt), json_objects("json") as write:
+        for number in range(count):
+            write(str(number))
+        if stop:
+            raise stop
+    assert json.loads(capsys.readouterr().out) == [*range(count)]
 
 
 def test_json_of_a_failure_has_code_reason_and_message() -> None:

@@ -50,15 +50,15 @@ def test_full_output_is_one_line_and_exit_1(
 ) -> None:
     monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     done = run(">/dev/full", *COMMANDS[command])
-    told = "convserve: cannot write standard output: No space left on device\n"
-    assert (done.returncode, done.stderr) == (1, told)
+    reported = "convserve: cannot write standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, reported)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_closed_output_is_one_line_and_exit_1(command: str, server: ScriptedServer) -> None:
     done = run(">&-", *COMMANDS[command])
-    told = "convserve: cannot write standard output: it is closed\n"
-    assert (done.returncode, done.stderr) == (1, told)
+    reported = "convserve: cannot write standard output: it is closed\n"
+    assert (done.returncode, done.stderr) == (1, reported)
     assert server.requests == []
 
 
@@ -78,15 +78,13 @@ def test_answers_do_not_hang_on_other_streams(command: str, redirection: str) ->
 
 
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", ">&- 2>&-", ">/dev/full 2>&-"])
-def test_failure_that_can_be_told_nobody_is_exit_1(
-    server: ScriptedServer, redirection: str
-) -> None:
+def test_failure_that_cannot_be_printed_is_exit_1(server: ScriptedServer, redirection: str) -> None:
     server.models = []
     done = run(redirection, "classify", "a.jpg", "b.jpg")
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
 
 
-def test_closed_input_is_told_in_its_row() -> None:
+def test_closed_input_is_named_in_its_row() -> None:
     done = run("<&-", "classify", "-", "a.jpg")
     first, second = done.stdout.splitlines()
     assert first.split(maxsplit=2) == ["-", "-", "error: standard input is closed"]

@@ -43,7 +43,7 @@ def photos(tmp_path: Path, server: ScriptedServer, monkeypatch: pytest.MonkeyPat
 
 
 class Stuck:
-    """Answers files up to a number, then none, and tells when one is not answered."""
+    """Answers files up to a number, then none, and shows when one is not answered."""
 
     def __init__(self, server: ScriptedServer, number: int) -> None:
         self._number = number
@@ -96,7 +96,7 @@ def test_classify_whose_reader_is_slow_leaves_whole_rows(
     )
     os.close(write_end)
     with os.fdopen(read_end) as rows, running:
-        # Then there is no room for another row, and the command waits in the middle of writing it.
+        # Then another row does not fit, and the command waits in the middle of writing it.
         assert until(lambda: bytes_in(read_end) > PIPE_BYTES - 2 * ROW_BYTES)
         running.send_signal(sent)
         lines = rows.readlines()

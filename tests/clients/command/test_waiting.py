@@ -81,66 +81,66 @@ def answering_after(*errors: ConvserveError) -> Callable[[], str]:
 
 
 def quiet(wait_s: float) -> tuple[Wait, list[str]]:
-    said: list[str] = []
+    messages: list[str] = []
     wait = Wait(wait_s, "a:1")
-    wait.say = said.append
-    return wait, said
+    wait.say = messages.append
+    return wait, messages
 
 
 def test_window_of_the_first_call_is_counted_from_the_start(clock: Clock) -> None:
     wait, _ = quiet(5)
     clock.now_s += 4
     with pytest.raises(ServerUnavailable) as caught:
-        wait.out(failing(ServerUnavailable("refused")), clock.stopped)
+        wait.call(failing(ServerUnavailable("refused")), clock.stopped)
     assert clock.now_s == 105
     assert caught.value.__notes__ == ["waited 5.0 s for a:1"]
 
 
 def test_window_of_a_later_outage_is_counted_from_its_first_failure(clock: Clock) -> None:
     wait, _ = quiet(5)
-    assert wait.out(lambda: "answer", clock.stopped) == "answer"
+    assert wait.call(lambda: "answer", clock.stopped) == "answer"
     clock.now_s = 1000
     with pytest.raises(ServerUnavailable):
-        wait.out(failing(ServerUnavailable("refused")), clock.stopped)
+        wait.call(failing(ServerUnavailable("refused")), clock.stopped)
     assert clock.now_s == 1005
-    assert wait.out(answering_after(ModelNotFound("none")), clock.stopped) == "answer"
+    assert wait.call(answering_after(ModelNotFound("none")), clock.stopped) == "answer"
 
 
 def test_last_error_is_the_one_that_is_raised(clock: Clock) -> None:
-    wait, said = quiet(1)
+    wait, messages = quiet(1)
     with pytest.raises(ModelNotFound, match="there is none"):
-        wait.out(
+        wait.call(
             failing(ServerUnavailable("refused"), ModelNotFound("there is none")), clock.stopped
         )
-    assert said == [
+    assert messages == [
         "waiting for a:1, 1 s at most: refused",
         "waiting for a:1, 1 s at most: there is none",
     ]
 
 
-def test_reason_is_told_once_in_an_outage_and_again_in_the_next(clock: Clock) -> None:
-    wait, said = quiet(60)
+def test_reason_is_printed_once_in_an_outage_and_again_in_the_next(clock: Clock) -> None:
+    wait, messages = quiet(60)
     outage = [ServerUnavailable("refused")] * 100
-    assert wait.out(answering_after(*outage), clock.stopped) == "answer"
-    assert len(said) == 1
+    assert wait.call(answering_after(*outage), clock.stopped) == "answer"
+    assert len(messages) == 1
     clock.now_s += 600
-    assert wait.out(answering_after(*outage), clock.stopped) == "answer"
-    assert len(said) == 2
+    assert wait.call(answering_after(*outage), clock.stopped) == "answer"
+    assert len(messages) == 2
 
 
-def test_without_a_window_nothing_is_asked_again_nor_told(clock: Clock) -> None:
-    wait, said = quiet(0)
+def test_without_a_window_nothing_is_asked_again_nor_printed(clock: Clock) -> None:
+    wait, messages = quiet(0)
     error = ServerUnavailable("refused")
     with pytest.raises(ServerUnavailable):
-        wait.out(failing(error), clock.stopped)
-    assert (clock.now_s, said, hasattr(error, "__notes__")) == (100.0, [], False)
+        wait.call(failing(error), clock.stopped)
+    assert (clock.now_s, messages, hasattr(error, "__notes__")) == (100.0, [], False)
 
 
 def test_what_is_no_sign_of_absence_is_raised_at_once(clock: Clock) -> None:
-    wait, said = quiet(5)
+    wait, messages = quiet(5)
     with pytest.raises(InvalidRequest):
-        wait.out(failing(InvalidRequest("wrong")), clock.stopped)
-    assert (clock.now_s, said) == (100.0, [])
+        wait.call(failing(InvalidRequest("wrong")), clock.stopped)
+    assert (clock.now_s, messages) == (100.0, [])
 
 
 def test_stop_ends_the_wait(clock: Clock) -> None:
@@ -148,12 +148,12 @@ def test_stop_ends_the_wait(clock: Clock) -> None:
     clock.stopped.set()
     error = ServerUnavailable("refused")
     with pytest.raises(ServerUnavailable):
-        wait.out(failing(error), clock.stopped)
+        wait.call(failing(error), clock.stopped)
     assert (clock.now_s, hasattr(error, "__notes__")) == (100.0, False)
 
 
 def absent_first(times: int, code: grpc.StatusCode) -> Answer:
-    """The first calls fail, whichever they are; gRPC itself is told not to try again."""
+    """The first calls fail, whichever they are; gRPC itself must not try again."""
     lock, left = threading.Lock(), [times]
 
     def refuse(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
@@ -183,9 +183,9 @@ def test_calls_to_a_server_that_is_absent_for_a_while_are_all_answered(
         assert [row["file"] for row in rows] == [f"set/7/{n:02}.jpg" for n in range(FILES)]
     else:
         assert [row["right"] for row in rows] == [FILES]
-    (told,) = printed.err.splitlines()
-    assert told.startswith(f"waiting for {server.address}, {LONG} s at most: ")
-    assert told.endswith("not now")
+    (reported,) = printed.err.splitlines()
+    assert reported.startswith(f"waiting for {server.address}, {LONG} s at most: ")
+    assert reported.endswith("not now")
     assert len(server.requests) == FILES + 12
 
 
@@ -198,7 +198,7 @@ def test_without_wait_the_first_absence_ends_the_run(
     assert capsys.readouterr() == ("", "convserve: not now\n")
 
 
-def test_absence_to_the_end_of_the_window_is_told_with_the_time(
+def test_absence_to_the_end_of_the_window_is_reported_with_the_time(
     server: ScriptedServer, capsys: Capture
 ) -> None:
     server.answer = absent_first(10**9, grpc.StatusCode.UNAVAILABLE)
@@ -259,13 +259,13 @@ def test_server_that_starts_later_is_waited_for(arguments: list[str], tmp_path: 
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         ) as running:
             assert running.stderr is not None
-            told = running.stderr.readline()
+            reported = running.stderr.readline()
             late = ScriptedServer(address)
             late.models = [model("ten", kind=bundle_pb2.IMAGE_KIND_PHOTO)]
             out, err = running.communicate(timeout=PATIENCE_S)
         late.stop()
     reason = f"cannot connect to {address}: Connection refused"
-    assert told.startswith(f"waiting for {address}, {LONG} s at most: {reason}; is the server ")
+    assert reported.startswith(f"waiting for {address}, {LONG} s at most: {reason}; is the server ")
     assert running.returncode == 0, err
     assert out
     assert "waiting" not in err
@@ -282,8 +282,8 @@ def test_health_waits_until_the_server_serves(server: ScriptedServer, capsys: Ca
 
     server.health = Statuses({"": 0})
     assert main(["health", "--wait", LONG]) == 0
-    told = f"waiting for {server.address}, {LONG} s at most: it is NOT_SERVING\n"
-    assert capsys.readouterr() == ("SERVING\n", told)
+    reported = f"waiting for {server.address}, {LONG} s at most: it is NOT_SERVING\n"
+    assert capsys.readouterr() == ("SERVING\n", reported)
     assert len(asked) == 3
 
 
@@ -295,7 +295,7 @@ def test_health_of_a_server_that_never_serves_is_its_last_word(
     assert capsys.readouterr().out == "NOT_SERVING\n"
 
 
-def test_wait_is_told_on_a_line_of_its_own_beside_a_progress_bar(server: ScriptedServer) -> None:
+def test_wait_is_printed_on_a_line_of_its_own_beside_a_progress_bar(server: ScriptedServer) -> None:
     server.answer = absent_first(3, grpc.StatusCode.UNAVAILABLE)
     with terminal() as (ours, theirs):
         command = [*PROGRAM, "evaluate", "set", "--wait", LONG]
@@ -304,7 +304,7 @@ def test_wait_is_told_on_a_line_of_its_own_beside_a_progress_bar(server: Scripte
         seen = seen_on(ours)
         assert running.wait(PATIENCE_S) == 0
     lines = seen.replace("\r", "\n").splitlines()
-    told = f"waiting for {server.address}, {LONG} s at most: {server.address}: not now"
-    assert lines.count(told) == 1
+    reported = f"waiting for {server.address}, {LONG} s at most: {server.address}: not now"
+    assert lines.count(reported) == 1
     assert any("images/s]" in line for line in lines)
     assert f"right answers   {FILES} of {FILES} (100.00%)" in lines

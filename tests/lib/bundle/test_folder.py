@@ -1,4 +1,4 @@
-"""The layout of a models folder, and what is said of entries that are none."""
+"""The layout of a models folder, and what is reported of entries that are none."""
 
 import errno
 import os
@@ -85,7 +85,7 @@ def test_folder_that_is_a_file_raises(tmp_path: Path) -> None:
         list_bundles(tmp_path / "file")
 
 
-# What is said of other entries
+# What is reported of other entries
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_bundle_is_found_by_file_version_or_model(tmp_path: Path) -> None:
     assert list_versions(tmp_path) == [2, 9, 10]
 
 
-def test_bundle_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_bundle_that_is_not_there_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=f"{tmp_path / 'none'}: no such file or folder"):
         find_bundle(tmp_path / "none")
     nothing = f"^{tmp_path}: holds neither model.onnx nor a version folder with one"

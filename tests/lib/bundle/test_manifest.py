@@ -16,14 +16,14 @@ from tests.bundles import CLASSES, SHAPE, manifest
 # The manifest
 
 
-def check(said: Manifest) -> Manifest:
-    return check_manifest({MANIFEST_KEY: json_format.MessageToJson(said)}, SHAPE, CLASSES)
+def check(edited: Manifest) -> Manifest:
+    return check_manifest({MANIFEST_KEY: json_format.MessageToJson(edited)}, SHAPE, CLASSES)
 
 
 def changed(change: Callable[[Manifest], object]) -> Manifest:
-    said = manifest()
-    change(said)
-    return said
+    edited = manifest()
+    change(edited)
+    return edited
 
 
 def test_manifest_that_agrees_comes_back_whole() -> None:
@@ -31,19 +31,19 @@ def test_manifest_that_agrees_comes_back_whole() -> None:
 
 
 def test_manifest_without_resize_is_refused() -> None:
-    with pytest.raises(BundleError, match="trained on pixels made by ''"):
+    with pytest.raises(BundleError, match="manifest.input.resize: expected one of .*, got ''"):
         check(changed(lambda m: m.input.ClearField("resize")))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_resize_that_imaging_has_is_taken(method: str) -> None:
-    said = manifest()
-    said.input.resize = method
+    edited = manifest()
+    edited.input.resize = method
     height, width, channels = METHODS[method]
     shape = height or 150, width or 150, channels or 3
-    said.input.height, said.input.width, said.input.channels = shape
-    text = json_format.MessageToJson(said)
-    assert check_manifest({MANIFEST_KEY: text}, shape, CLASSES) == said
+    edited.input.height, edited.input.width, edited.input.channels = shape
+    text = json_format.MessageToJson(edited)
+    assert check_manifest({MANIFEST_KEY: text}, shape, CLASSES) == edited
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_resize_that_imaging_has_is_taken(method: str) -> None:
 def test_shape_that_the_resize_does_not_make_is_refused(
     method: str, shape: tuple[int, int, int]
 ) -> None:
-    said = manifest()
-    said.input.resize = method
-    said.input.height, said.input.width, said.input.channels = shape
+    edited = manifest()
+    edited.input.resize = method
+    edited.input.height, edited.input.width, edited.input.channels = shape
     with pytest.raises(BundleError, match=rf"{method} does not make images of shape \[\d+, "):
-        check_manifest({MANIFEST_KEY: json_format.MessageToJson(said)}, shape, CLASSES)
+        check_manifest({MANIFEST_KEY: json_format.MessageToJson(edited)}, shape, CLASSES)
 
 
 def test_manifest_with_more_than_we_know_is_taken() -> None:
@@ -72,9 +72,9 @@ def test_manifest_with_more_than_we_know_is_taken() -> None:
 
 @pytest.mark.parametrize("precision", Precision.values())
 def test_precision_that_is_known_is_taken(precision: Precision.ValueType) -> None:
-    said = manifest()
-    said.precision = precision
-    assert check(said) == said
+    edited = manifest()
+    edited.precision = precision
+    assert check(edited) == edited
 
 
 @pytest.mark.parametrize(
@@ -87,22 +87,22 @@ def test_precision_that_is_not_known_is_refused_with_those_that_are(
     with pytest.raises(BundleError) as caught:
         check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
     assert str(caught.value) == (
-        f"the manifest's precision is {shown}, which this version does not know; use a newer "
-        "one, or publish the model in one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
-        "PRECISION_FLOAT16, PRECISION_INT8"
+        "manifest.precision: expected one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
+        f"PRECISION_FLOAT16, PRECISION_INT8, got {shown}; use a newer version of Convserve, or "
+        "publish the model in one of these"
     )
 
 
 def test_text_of_a_manifest_keeps_what_an_earlier_one_has_and_we_do_not_know() -> None:
-    said = manifest()
-    said.metrics["accuracy"] = 0.5
-    earlier = json.loads(manifest_text(said))
+    edited = manifest()
+    edited.metrics["accuracy"] = 0.5
+    earlier = json.loads(manifest_text(edited))
     earlier |= {"fromTheFuture": {"a": [1]}, "name": "other"}
     earlier["training"] = {"colour": "blue", "seed": 5}
     earlier["metrics"]["loss"] = 0.25
-    said.training.seed = 7
-    text = manifest_text(said, json.dumps(earlier))
-    assert check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES) == said
+    edited.training.seed = 7
+    text = manifest_text(edited, json.dumps(earlier))
+    assert check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES) == edited
     made = json.loads(text)
     assert made["fromTheFuture"] == {"a": [1]}
     assert made["training"]["colour"] == "blue"
@@ -130,31 +130,31 @@ def test_manifest_that_says_nothing_is_refused(text: str) -> None:
         check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
 
 
-def set_format(said: Manifest) -> None:
-    said.format = 2
+def set_format(edited: Manifest) -> None:
+    edited.format = 2
 
 
-def set_height(said: Manifest) -> None:
-    said.input.height = 32
+def set_height(edited: Manifest) -> None:
+    edited.input.height = 32
 
 
-def set_channels(said: Manifest) -> None:
-    said.input.channels = 3
+def set_channels(edited: Manifest) -> None:
+    edited.input.channels = 3
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (set_format, "the manifest's format is 2, expected 1"),
-        (lambda m: m.ClearField("format"), "the manifest's format is 0, expected 1"),
-        (set_height, "the manifest's input shape is (32, 28, 1), expected (28, 28, 1)"),
-        (set_channels, "the manifest's input shape is (28, 28, 3), expected (28, 28, 1)"),
+        (set_format, "manifest.format: expected 1, got 2"),
+        (lambda m: m.ClearField("format"), "manifest.format: expected 1, got 0"),
+        (set_height, "manifest.input: expected shape (28, 28, 1), got (32, 28, 1)"),
+        (set_channels, "manifest.input: expected shape (28, 28, 1), got (28, 28, 3)"),
         (
             lambda m: m.ClearField("input"),
-            "the manifest's input shape is (0, 0, 0), expected (28, 28, 1)",
+            "manifest.input: expected shape (28, 28, 1), got (0, 0, 0)",
         ),
-        (lambda m: m.labels.append("x"), "the manifest's number of labels is 11, expected 10"),
-        (lambda m: m.ClearField("labels"), "the manifest's number of labels is 0, expected 10"),
+        (lambda m: m.labels.append("x"), "manifest.labels: expected 10, got 11"),
+        (lambda m: m.ClearField("labels"), "manifest.labels: expected 10, got 0"),
     ],
 )
 def test_manifest_that_contradicts_the_file_says_both(
@@ -166,19 +166,21 @@ def test_manifest_that_contradicts_the_file_says_both(
 
 
 def test_resize_that_we_lack_is_named() -> None:
-    def change(said: Manifest) -> None:
-        said.input.resize = "magic/7"
-        said.input.kind = IMAGE_KIND_PHOTO
+    def change(edited: Manifest) -> None:
+        edited.input.resize = "magic/7"
+        edited.input.kind = IMAGE_KIND_PHOTO
 
     with pytest.raises(BundleError) as caught:
         check(changed(change))
     assert str(caught.value) == (
-        "trained on pixels made by 'magic/7' (IMAGE_KIND_PHOTO), which this version lacks"
+        "manifest.input.resize: expected one of mnist-centre/1, photo-bilinear/1, "
+        "photo-bilinear-grey/1, pixels/1, got 'magic/7' (IMAGE_KIND_PHOTO); use a newer version of "
+        "Convserve"
     )
 
 
 def test_resize_of_a_kind_that_we_lack_is_named() -> None:
     text = json_format.MessageToJson(manifest())
     text = text.replace('"IMAGE_KIND_DIGITS"', "77").replace("mnist-centre/1", "magic/7")
-    with pytest.raises(BundleError, match=r"made by 'magic/7' \(kind 77\), which this version"):
+    with pytest.raises(BundleError, match=r"got 'magic/7' \(kind 77\); use a newer version"):
         check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)

@@ -62,7 +62,7 @@ def test_version_that_no_reader_sees_is_refused_before_and_when_it_is_published(
 
 
 def test_files_beside_the_model_appear_with_it(tmp_path: Path) -> None:
-    publish(b"one", tmp_path, "mnist", beside={"history.csv": b"epoch\n"})
+    publish(b"one", tmp_path, "mnist", extra_files={"history.csv": b"epoch\n"})
     assert _content(tmp_path) == {"mnist/1/model.onnx": b"one", "mnist/1/history.csv": b"epoch\n"}
 
 
@@ -77,25 +77,25 @@ def test_file_that_says_its_version_says_the_one_it_got(
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", another_was_faster)
-    path = publish(b"one", tmp_path, "mnist", numbered={"report.html": b"version %d".__mod__})
+    path = publish(b"one", tmp_path, "mnist", numbered_files={"report.html": b"version %d".__mod__})
     assert path.parent.name == "2"
     assert path.with_name("report.html").read_bytes() == b"version 2"
 
 
 @pytest.mark.parametrize("occupied", ["bundle", "empty folder", "file"])
 def test_version_that_exists_is_never_overwritten(tmp_path: Path, occupied: str) -> None:
-    place = tmp_path / "mnist" / "1"
+    target = tmp_path / "mnist" / "1"
     if occupied == "bundle":
         publish(b"first", tmp_path, "mnist")
     elif occupied == "empty folder":
-        place.mkdir(parents=True)
+        target.mkdir(parents=True)
     else:
-        place.parent.mkdir()
-        place.write_bytes(b"a file")
+        target.parent.mkdir()
+        target.write_bytes(b"a file")
     before = _content(tmp_path)
-    with pytest.raises(PublishError, match=f"{place} exists; a published version is never"):
+    with pytest.raises(PublishError, match=f"{target} exists; a published version is never"):
         publish(b"second", tmp_path, "mnist", version=1)
-    with pytest.raises(PublishError, match=f"{place} exists; a published version is never"):
+    with pytest.raises(PublishError, match=f"{target} exists; a published version is never"):
         check_target(tmp_path, "mnist", version=1)
     assert _content(tmp_path) == before
     assert publish(b"second", tmp_path, "mnist").parent.name == "2"
@@ -202,17 +202,17 @@ def test_bundle_is_readable_by_whom_the_umask_lets(tmp_path: Path) -> None:
     assert path.parent.stat().st_mode & 0o777 == 0o755
 
 
-@pytest.mark.parametrize("place", ["models", "models/mnist"])
-def test_file_in_place_of_a_folder_is_said_before_training(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("target", ["models", "models/mnist"])
+def test_file_in_place_of_a_folder_is_reported_before_training(tmp_path: Path, target: str) -> None:
     models = tmp_path / "models"
-    if place != "models":
+    if target != "models":
         models.mkdir()
-    (tmp_path / place).write_text("a file")
+    (tmp_path / target).write_text("a file")
     with pytest.raises(PublishError, match=f"the models folder {models} cannot be written to: "):
         check_target(models, "mnist", None)
 
 
-def test_read_only_file_system_is_said_before_training(
+def test_read_only_file_system_is_reported_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", _fails_with(errno.EROFS))
@@ -221,7 +221,7 @@ def test_read_only_file_system_is_said_before_training(
         check_target(tmp_path / "models", "mnist", None)
 
 
-def test_folder_of_somebody_else_is_said_with_the_user(
+def test_folder_of_somebody_else_is_reported_with_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.TemporaryFile", _fails_with(errno.EACCES))

@@ -14,9 +14,9 @@ def program() -> ArgumentParser:
     add_print_completion(parser)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     classify = commands.add_parser("classify", help="classify images")
-    classify.add_argument("files", nargs="+")
-    classify.add_argument("--top-k", type=int)
-    classify.add_argument("--format", choices=("table", "jsonl"))
+    classify.add_argument("files", metavar="PATH", nargs="+", help="images")
+    classify.add_argument("--top-k", type=int, help="classes")
+    classify.add_argument("--format", choices=("table", "jsonl"), help="of the output")
     commands.add_parser("models", help="list the models")
     return parser
 
@@ -91,7 +91,11 @@ def test_completion_script_names_commands_and_options(
     assert "top-k" in script
 
 
-def test_bash_completes_a_command() -> None:
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [("cla", "classify"), ("classify --top", "--top-k"), ("classify te", "tests")],
+)
+def test_bash_completes_commands_options_and_files(typed: str, found: str) -> None:
     script = (
         "from tests.lib.host.test_arguments import program\n"
         "program().parse_args(['--print-completion', 'bash'])"
@@ -99,11 +103,15 @@ def test_bash_completes_a_command() -> None:
     printed = subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
     )
-    ask = "COMP_WORDS=(program cla); COMP_CWORD=1; _shtab_program; echo ${COMPREPLY[@]}"
+    words = typed.split()
+    ask = (
+        f"COMP_WORDS=(program {typed}); COMP_CWORD={len(words)};"
+        f" _shtab_program program {words[-1]}; echo ${{COMPREPLY[@]}}"
+    )
     done = subprocess.run(
         ["bash", "-c", f"{printed.stdout}\n{ask}"], check=True, capture_output=True, text=True
     )
-    assert done.stdout.strip() == "classify"
+    assert done.stdout.split()[0].rstrip("/") == found
 
 
 def test_completion_library_is_imported_only_to_print() -> None:

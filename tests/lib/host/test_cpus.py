@@ -74,8 +74,8 @@ def test_v2_quota_is_quota_by_period(text: str, expected: float, tmp_path: Path)
 @pytest.mark.parametrize("tightest", ["", "kube/", "kube/pod/", "kube/pod/server/"])
 def test_v2_nested_limits_tightest_binds(tightest: str, tmp_path: Path) -> None:
     files = {
-        f"{place}cpu.max": "max 100000\n"
-        for place in ("", "kube/", "kube/pod/", "kube/pod/server/")
+        f"{folder}cpu.max": "max 100000\n"
+        for folder in ("", "kube/", "kube/pod/", "kube/pod/server/")
     }
     files["kube/cpu.max"] = "800000 100000\n"
     files[f"{tightest}cpu.max"] = "300000 100000\n"
@@ -109,11 +109,11 @@ def test_v1_quota_is_quota_by_period(quota: str, expected: float, tmp_path: Path
     assert cpus(tmp_path, V1, files) == expected
 
 
-@pytest.mark.parametrize("place", ["cpu/", "cpu/pod/"])
-def test_v1_nested_limits_tightest_binds(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["cpu/", "cpu/pod/"])
+def test_v1_nested_limits_tightest_binds(folder: str, tmp_path: Path) -> None:
     files = {}
     for each in ("cpu/", "cpu/pod/"):
-        files[f"{each}cpu.cfs_quota_us"] = "200000\n" if each == place else "500000\n"
+        files[f"{each}cpu.cfs_quota_us"] = "200000\n" if each == folder else "500000\n"
         files[f"{each}cpu.cfs_period_us"] = "100000\n"
     assert cpus(tmp_path, V1, files) == 2.0
 

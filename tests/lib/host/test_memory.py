@@ -75,8 +75,8 @@ def test_v2_limit_is_the_smaller_of_cgroup_and_machine(
 
 @pytest.mark.parametrize("tightest", ["", "kube/", "kube/pod/", "kube/pod/server/"])
 def test_v2_nested_limits_tightest_binds(tightest: str, tmp_path: Path) -> None:
-    places = ("", "kube/", "kube/pod/", "kube/pod/server/")
-    files = {f"{place}memory.max": "max\n" for place in places}
+    folders = ("", "kube/", "kube/pod/", "kube/pod/server/")
+    files = {f"{folder}memory.max": "max\n" for folder in folders}
     files["kube/memory.max"] = f"{1024 * MIB}\n"
     files[f"{tightest}memory.max"] = f"{300 * MIB}\n"
     assert limit(tmp_path, "0::/kube/pod/server\n", files) == 300 * MIB
@@ -114,8 +114,8 @@ def test_v1_limit_that_is_huge_is_none(text: str, expected: float, tmp_path: Pat
 @pytest.mark.parametrize("tightest", ["memory/", "memory/pod/", "memory/pod/server/"])
 def test_v1_nested_limits_tightest_binds(tightest: str, tmp_path: Path) -> None:
     files = {
-        f"{place}memory.limit_in_bytes": V1_NONE
-        for place in ("memory/", "memory/pod/", "memory/pod/server/")
+        f"{folder}memory.limit_in_bytes": V1_NONE
+        for folder in ("memory/", "memory/pod/", "memory/pod/server/")
     }
     files[f"{tightest}memory.limit_in_bytes"] = f"{300 * MIB}\n"
     assert limit(tmp_path, V1, files) == 300 * MIB

@@ -16,7 +16,7 @@ def _error(number: int, name: str | None = None) -> OSError:
         (errno.EACCES, "/m: Permission denied to user 10001; give it that owner, or run as anoth"),
         (errno.EPERM, "/m: Operation not permitted to user 10001; give it that owner, or run as"),
         (errno.EROFS, "/m: Read-only file system; mount it writable"),
-        (errno.ENOSPC, "/m: No space left on device; make room there"),
+        (errno.ENOSPC, "/m: No space left on device; free some space there"),
         (errno.EIO, "/m: Input/output error"),
     ],
 )

@@ -1,4 +1,4 @@
-"""`digits.centre` on photographs of sheets: light, lines, tables, dust, and what is no digit."""
+"""`digits.centre` on photographs of sheets: light, lines, tables, dust, and what is not a digit."""
 
 import gzip
 import os

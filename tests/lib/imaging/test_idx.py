@@ -22,14 +22,17 @@ def test_header_and_bytes_make_a_file() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "digits: begins with nothing, but an IDX file of bytes with 2 axes begins with"),
-        (b"PK\3\4" + VALID[4:], "digits: begins with 504b0304, but"),
-        (bytes.fromhex("00000d02") + VALID[4:], "digits: begins with 00000d02, but"),
-        (bytes.fromhex("00000801") + VALID[4:], "begins with 00000802"),
-        (VALID[:4] + VALID[8:12] + VALID[4:8] + VALID[12:], "digits: holds 3 x 2, expected 2 x 3"),
-        (VALID[:7], "digits: has 7 bytes, expected 18"),
-        (VALID[:-1], "digits: has 17 bytes, expected 18"),
-        (VALID + b"\0", "digits: has 19 bytes, expected 18"),
+        (
+            b"",
+            "digits: expected an IDX file of bytes with 2 axes, which begins with 00000802, got no",
+        ),
+        (b"PK\3\4" + VALID[4:], "which begins with 00000802, got 504b0304"),
+        (bytes.fromhex("00000d02") + VALID[4:], "which begins with 00000802, got 00000d02"),
+        (bytes.fromhex("00000801") + VALID[4:], "which begins with 00000802, got 00000801"),
+        (VALID[:4] + VALID[8:12] + VALID[4:8] + VALID[12:], "digits: expected 2 x 3, got 3 x 2"),
+        (VALID[:7], "digits: expected 18 bytes, got 7"),
+        (VALID[:-1], "digits: expected 18 bytes, got 17"),
+        (VALID + b"\0", "digits: expected 18 bytes, got 19"),
     ],
 )
 def test_decode_of_a_damaged_file_says_what_it_has_and_what_is_expected(

@@ -53,42 +53,42 @@ def _repacked(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
         ("labels-idx1", lambda data: data[:-9], "damaged gzip: it ends after "),
         ("labels-idx1", lambda data: data[:-5] + bytes(5), "damaged gzip: CRC check failed"),
         ("labels-idx1", lambda data: data + b"more", r"damaged gzip: Not a gzipped file \(b'mo'"),
-        ("labels-idx1", lambda _: b"<html>", "begins with 3c68746d; an IDX file of bytes begins"),
-        ("labels-idx1", lambda _: b"", "begins with nothing; an IDX file of bytes begins with"),
+        ("labels-idx1", lambda _: b"<html>", "to 04, got 3c68746d"),
+        ("labels-idx1", lambda _: b"", "to 04, got nothing"),
         ("labels-idx1", lzma.compress, r"ubyte.gz: expected IDX or gzip, got xz; unpack it: xz -d"),
         ("labels-idx1", bz2.compress, "expected IDX or gzip, got bzip2; unpack it: bzip2 -d"),
         (
             "labels-idx1",
             _repacked(lambda _: b"<html>"),
-            "begins with 3c68746d; an IDX file of bytes begins with 000008 and its number of axes",
+            "begins with 000008 and its number of axes, 01 to 04, got 3c68746d",
         ),
         ("images-idx3", _repacked(lambda data: data[:10]), "ends within its header"),
-        ("images-idx3", _repacked(lambda data: data[:-7]), "has 2,893 bytes, expected 2,900"),
-        ("labels-idx1", _repacked(lambda data: data + bytes(2**24)), "has 20 bytes, expected 13"),
+        ("images-idx3", _repacked(lambda data: data[:-7]), "expected 2,900 bytes, got 2,893"),
+        ("labels-idx1", _repacked(lambda data: data + bytes(2**24)), "expected 13 bytes, got 20"),
         (
             "labels-idx1",
             _repacked(lambda data: encoded(np.zeros(4, np.uint8))),
-            r"images-idx3-ubyte.gz has 5 pictures, train-labels-idx1-ubyte.gz 4 labels",
+            r"labels-idx1-ubyte.gz: expected 5 labels, one for each picture of .*, got 4",
         ),
         (
             "labels-idx1",
             _repacked(lambda data: encoded(np.zeros((5, 1), np.uint8))),
-            "holds 5 x 1; labels have one axis",
+            "expected labels of one axis, got 5 x 1",
         ),
         (
             "images-idx3",
             _repacked(lambda data: encoded(np.zeros((5, 4, 4, 2), np.uint8))),
-            r"holds 5 x 4 x 4 x 2; pictures are N x rows x columns, or with 1 or 3 channels",
+            r"N x rows x columns, or with 1 or 3 channels as a fourth axis, got 5 x 4 x 4 x 2",
         ),
         (
             "images-idx3",
             _repacked(lambda data: encoded(np.zeros((5, 0, 4), np.uint8))),
-            "holds 5 x 0 x 4; pictures are",
+            "expected pictures of N x rows x columns, .*, got 5 x 0 x 4",
         ),
         (
             "images-idx3",
             _repacked(lambda data: data[:2] + b"\x0d" + data[3:]),  # floats
-            "begins with 00000d04; an IDX file of bytes begins with 000008",
+            "begins with 000008 and its number of axes, 01 to 04, got 00000d04",
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_bad_file_is_one_line_that_names_it(
 def test_bomb_is_unpacked_no_further_than_its_header_says(tmp_path: Path) -> None:
     bomb = gzip.compress(idx.header((10,)) + bytes(2**26))
     (tmp_path / f"{LABELS}.gz").write_bytes(bomb)
-    with pytest.raises(DatasetError, match="has 20 bytes, expected 18"):
+    with pytest.raises(DatasetError, match="expected 18 bytes, got 20"):
         idx_files.read(tmp_path / f"{LABELS}.gz")
 
 
@@ -142,20 +142,22 @@ def test_header_that_claims_more_than_memory_is_refused(tmp_path: Path) -> None:
     claimed = idx.header((2**31, 2**31, 2**31)) + bytes(9)
     for name, data in (("plain", claimed), ("packed", gzip.compress(claimed))):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DatasetError, match="has 25 bytes, expected 9,903,520,314,283,042,"):
+        with pytest.raises(DatasetError, match="expected 9,903,520,314,283,042,.* bytes, got 25"):
             idx_files.read(tmp_path / name)
 
 
-def test_no_pictures_at_all_are_said(tmp_path: Path) -> None:
+def test_no_pictures_at_all_are_refused(tmp_path: Path) -> None:
     write(tmp_path, (0, 0))
-    with pytest.raises(DatasetError, match="train-images-idx3-ubyte: has no pictures"):
+    with pytest.raises(DatasetError, match="train-images-idx3-ubyte: expected pictures, got none"):
         idx_files.read_pair(tmp_path, TRAIN)
 
 
 def test_missing_file_is_named_as_it_may_be_called(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").unlink()
-    with pytest.raises(DatasetError, match=rf"{tmp_path} has none of train-images-idx3-ubyte, .*4"):
+    with pytest.raises(
+        DatasetError, match=rf"{tmp_path}: expected one of train-images-idx3-ubyte, .*4"
+    ):
         idx_files.read_pair(tmp_path, TRAIN)
     with pytest.raises(DatasetError, match="no folder"):
         idx_files.read_pair(tmp_path / "none", TRAIN)

@@ -44,11 +44,11 @@ def test_whole_file_is_decoded(kind: str) -> None:
 @pytest.mark.parametrize("kind", HUFFMAN)
 def test_cut_file_with_an_end_marker_is_refused(kind: str) -> None:
     data = FILES[kind]
-    places = range(scan(data) + 20, len(data) - 20, 41)
-    assert len(places) > 20
-    kept = [place for place in places if not refused(data[:place] + b"\xff\xd9")]
+    positions = range(scan(data) + 20, len(data) - 20, 41)
+    assert len(positions) > 20
+    kept = [position for position in positions if not refused(data[:position] + b"\xff\xd9")]
     # Between two scans a progressive picture may end.
-    assert all(data.rfind(b"\xff\xda", 0, place + 20) > place - 40 for place in kept)
+    assert all(data.rfind(b"\xff\xda", 0, position + 20) > position - 40 for position in kept)
     assert len(kept) <= (2 if kind == "progressive" else 0)
     with pytest.raises(TruncatedPictureError, match="premature end of data segment"):
         decode(FILES["baseline"][: len(FILES["baseline"]) // 2] + b"\xff\xd9", 60, 60)
@@ -61,10 +61,10 @@ def test_damage_in_the_middle_is_refused(kind: str, how: str) -> None:
     data = FILES[kind]
     random = np.random.default_rng(0)
     found = 0
-    for place in np.linspace(scan(data) + 50, len(data) - 200, 20).astype(int):
+    for position in np.linspace(scan(data) + 50, len(data) - 200, 20).astype(int):
         garbage = random.integers(0, 255, 40, np.uint8).tobytes()
-        rest = data[place if how == "inserted" else place + 40 :]
-        found += refused(data[:place] + (b"" if how == "lost" else garbage) + rest)
+        rest = data[position if how == "inserted" else position + 40 :]
+        found += refused(data[:position] + (b"" if how == "lost" else garbage) + rest)
     assert found >= 13
 
 

@@ -255,9 +255,11 @@ def with_size(data: bytes, width: int, height: int, marker: bytes = b"\xff\xc0")
 
 def test_more_pixels_than_the_limit_are_refused_by_the_header() -> None:
     data = saved(scene(320, 240))
-    with pytest.raises(TooManyPixelsError, match=r"has 65500 x 65500 pixels; at most 67,108,864 "):
+    with pytest.raises(
+        TooManyPixelsError, match="has 65500 x 65500 pixels; expected at most 67,108,864"
+    ):
         decode(with_size(data, 65500, 65500), 150, 150)
-    with pytest.raises(TooManyPixelsError, match=r"has 320 x 240 pixels; at most 76,799 are taken"):
+    with pytest.raises(TooManyPixelsError, match=r"has 320 x 240 pixels; expected at most 76,799"):
         decode(data, 150, 150, max_pixels=76_799)
     assert decode(data, 150, 150, max_pixels=76_800).shape == (150, 150, 3)
 
@@ -309,14 +311,16 @@ def test_many_scans_over_a_large_picture_are_refused() -> None:
     data = saved(scene(64, 64), progressive=True)
     scan = data[data.index(b"\xff\xda") : -2]
     bomb = with_size(data[:-2] + scan * 20, 4000, 4000, b"\xff\xc2") + bytes(200_000)
-    with pytest.raises(TooManyPixelsError, match=r"4000 x 4000 pixels in 2\d\d scans; at most 67"):
+    with pytest.raises(
+        TooManyPixelsError, match=r"4000 x 4000 pixels in 2\d\d scans; expected at most 67"
+    ):
         decode(bomb, 150, 150)
 
 
 def test_twelve_bits_are_unsupported() -> None:
     data = saved(scene(64, 64))
     frame = data.index(b"\xff\xc0")
-    with pytest.raises(UnsupportedPictureError, match="12 bits a sample; 8 are taken"):
+    with pytest.raises(UnsupportedPictureError, match="12 bits a sample; expected 8"):
         decode(data[: frame + 4] + b"\x0c" + data[frame + 5 :], 150, 150)
 
 

@@ -57,11 +57,11 @@ def test_opaque_picture_with_an_alpha_channel_is_taken() -> None:
         (
             _file(Image.new("L", (28, 30))),
             UnsupportedPictureError,
-            "the picture has 30 rows and 28 columns; its pixels are taken as they are, 12 rows and "
-            "16 columns",
+            "the picture has 30 rows and 28 columns; expected 12 rows and 16 columns, since pixels "
+            "are used unchanged",
         ),
         (_file(Image.new("L", (HEIGHT, WIDTH))), UnsupportedPictureError, "has 16 rows and 12 col"),
-        (_file(Image.new("RGBA", (16, 12))), UnsupportedPictureError, "transparent in places"),
+        (_file(Image.new("RGBA", (16, 12))), UnsupportedPictureError, "transparent parts"),
         (_file(Image.new("I;16", (16, 12))), UnsupportedPictureError, "more than 8 bits"),
         (_file(Image.fromarray(RGB))[:90], TruncatedPictureError, "the PNG is truncated"),
         (_file(Image.fromarray(RGB)).replace(b"IDATx", b"IDATy"), DamagedPictureError, "damaged"),

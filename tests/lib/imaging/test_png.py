@@ -55,7 +55,7 @@ def test_pixels_in_many_chunks_become_one() -> None:
     at = data.index(b"IDAT") - 4
     (length,) = struct.unpack_from(">I", data, at)
     stream = data[at + 8 : at + 8 + length]
-    parts = [chunk(b"IDAT", stream[place : place + 7]) for place in range(0, len(stream), 7)]
+    parts = [chunk(b"IDAT", stream[start : start + 7]) for start in range(0, len(stream), 7)]
     split = data[:at] + b"".join((*parts, chunk(b"IDAT"))) + END
     assert read_header(split).data == data
 
@@ -98,7 +98,7 @@ def test_orientation_is_read() -> None:
     assert read_header(saved("RGB", exif=exif)).orientation == 6
 
 
-def test_size_that_the_file_cannot_hold_is_told() -> None:
+def test_size_that_the_file_cannot_hold_is_refused() -> None:
     # Deflate makes 1,032 bytes of one at best.
     assert read_header(start(1032, 10) + chunk(b"IDAT", bytes(10)) + END).least_bytes == 10
     whole = flat_png(5000, 5000, 1)

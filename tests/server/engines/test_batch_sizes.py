@@ -33,13 +33,13 @@ def alike(image_s: float, first_s: float = 0.0) -> Callable[[int], float]:
     [
         # A digit: what a batch costs beside the run makes large ones worth while.
         (alike(60e-6), 0.06, 32),
-        # A photograph: company saves nothing.
+        # A photograph: larger batches save nothing.
         (alike(4e-3), 0.06, 1),
-        # The first image of a batch is dear, so two are worth while, four hardly, eight not.
+        # The first image of a batch is expensive, so two are worth while, four hardly, eight not.
         (alike(4e-3, first_s=0.5e-3), 0.06, 4),
         # A device that computes many as fast as one.
         (alike(1e-7, first_s=2e-4), math.inf, 64),
-        # Too long, though company saves a lot.
+        # Too long, though larger batches save a lot.
         (alike(1e-3, first_s=20e-3), 0.06, 2),
         # Not even one is short enough: one it is.
         (alike(5.0), 0.06, 1),

@@ -15,11 +15,11 @@ from onnx import TensorProto, helper
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
+from convserve_server.engines.base import CPU, CUDA, EngineError, Pixels
 from convserve_server.engines.batch_sizes import bucket_sizes
-from convserve_server.engines.bound_engine import BoundEngine
+from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import cuda_memory
-from convserve_server.engines.engine import EngineOptions, choose_provider, load_engine
-from convserve_server.engines.session_engine import CPU, CUDA, EngineError, Pixels
+from convserve_server.engines.loader import EngineOptions, choose_provider, load_engine
 from convserve_trainer.export import float16, precisions
 from tests.bundles import SHAPE, manifest
 from tests.server.convnet import write_convnet
@@ -45,9 +45,9 @@ def reference(file: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def engine(file: Path) -> BoundEngine:
+def engine(file: Path) -> CudaGraphEngine:
     engine = load_engine(file, EngineOptions("cuda", max_batch=_MOST))
-    assert isinstance(engine, BoundEngine)
+    assert isinstance(engine, CudaGraphEngine)
     engine.warm_up()
     return engine
 
@@ -57,7 +57,7 @@ def images(count: int, seed: int) -> Pixels:
 
 
 def check(
-    engine: BoundEngine, reference: Any, count: int, seed: int, close: float = _CLOSE
+    engine: CudaGraphEngine, reference: Any, count: int, seed: int, close: float = _CLOSE
 ) -> None:
     pixels = images(count, seed)
     expected: NDArray[np.float32] = reference.run(["probabilities"], {"pixels": pixels})[0]
@@ -67,7 +67,9 @@ def check(
     np.testing.assert_allclose(found, expected, rtol=0, atol=close)
 
 
-def test_every_answer_over_changing_images_and_buckets(engine: BoundEngine, reference: Any) -> None:
+def test_every_answer_over_changing_images_and_buckets(
+    engine: CudaGraphEngine, reference: Any
+) -> None:
     """A captured graph whose buffer was rebound would go on with the first answer."""
     sizes = np.random.default_rng(0).integers(1, engine.max_batch + 1, 300)
     for seed, count in enumerate((*bucket_sizes(engine.max_batch), *sizes)):
@@ -75,7 +77,7 @@ def test_every_answer_over_changing_images_and_buckets(engine: BoundEngine, refe
 
 
 def test_every_answer_while_two_batches_are_on_their_way(
-    engine: BoundEngine, reference: Any
+    engine: CudaGraphEngine, reference: Any
 ) -> None:
     together = threading.Barrier(engine.parallel)
 
@@ -89,7 +91,7 @@ def test_every_answer_while_two_batches_are_on_their_way(
         list(pool.map(work, range(engine.parallel)))
 
 
-def test_rows_stay_when_the_next_batch_comes(engine: BoundEngine, reference: Any) -> None:
+def test_rows_stay_when_the_next_batch_comes(engine: CudaGraphEngine, reference: Any) -> None:
     first = engine.run([images(3, 1)])
     kept = first.copy()
     for seed in range(2 * engine.parallel):
@@ -99,7 +101,7 @@ def test_rows_stay_when_the_next_batch_comes(engine: BoundEngine, reference: Any
 
 def check_all_sizes(file: Path, reference: Any, use_tf32: str, close: float) -> None:
     engine = load_engine(file, EngineOptions("cuda", max_batch=_MOST))
-    assert isinstance(engine, BoundEngine)
+    assert isinstance(engine, CudaGraphEngine)
     assert engine._session.get_provider_options()[CUDA]["use_tf32"] == use_tf32
     engine.warm_up()
     for seed, count in enumerate(bucket_sizes(engine.max_batch)):
@@ -113,10 +115,10 @@ def test_float32_is_exact_where_tensor_float_32_was_not_asked_for(
 
 
 def test_tensor_float_32_keeps_to_its_bound(tmp_path: Path, reference: Any) -> None:
-    said = manifest()
-    said.precision = PRECISION_TENSOR_FLOAT_32
-    file = write_convnet(tmp_path, said, seed=1)
-    check_all_sizes(file, reference, "1", precisions.BOUNDS[said.precision])
+    asked = manifest()
+    asked.precision = PRECISION_TENSOR_FLOAT_32
+    file = write_convnet(tmp_path, asked, seed=1)
+    check_all_sizes(file, reference, "1", precisions.BOUNDS[asked.precision])
 
 
 def test_float16_keeps_to_its_bound(file: Path, tmp_path: Path, reference: Any) -> None:
@@ -129,7 +131,7 @@ def test_batches_are_as_large_as_the_limit_of_device_memory_allows(
     file: Path, reference: Any
 ) -> None:
     engine = load_engine(file, EngineOptions("cuda", max_batch=1024, device_bytes=32 * 2**20))
-    assert isinstance(engine, BoundEngine)
+    assert isinstance(engine, CudaGraphEngine)
     engine.warm_up()
     assert 1 < engine.max_batch < 1024
     for seed in range(20):

@@ -19,16 +19,16 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_UNSPECIFIED,
     Precision,
 )
-from convserve_server.engines import engine as engines
+from convserve_server.engines import loader
+from convserve_server.engines.base import CPU, CUDA, EngineError
+from convserve_server.engines.cpu import CpuEngine
 from convserve_server.engines.device_memory import HostMemory
-from convserve_server.engines.engine import (
-    DirectEngine,
+from convserve_server.engines.loader import (
     EngineOptions,
     check_installation,
     choose_provider,
     load_engine,
 )
-from convserve_server.engines.session_engine import CPU, CUDA, EngineError
 from tests.bundles import model, write_bundle
 
 
@@ -55,13 +55,13 @@ class FakeRuntime:
 
     def make_cuda_work(self) -> None:
         """Let nets be made for CUDA, if not models."""
-        real = engines._session
+        real = loader._session
 
         def session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
             return object() if isinstance(model, bytes) else real(model, provider, options)
 
-        self._monkeypatch.setattr(engines, "_session", session)
-        self._monkeypatch.setattr(engines, "cuda_memory", HostMemory)
+        self._monkeypatch.setattr(loader, "_session", session)
+        self._monkeypatch.setattr(loader, "cuda_memory", HostMemory)
 
     def _preload(self) -> None:
         self.preloaded += 1
@@ -131,7 +131,7 @@ def test_auto_with_cuda_that_does_not_work_warns_once_and_takes_the_cpu(
     FakeRuntime(monkeypatch, CUDA, CPU)
     for _ in range(2):
         engine = load_engine(file, EngineOptions("auto", max_batch=2))
-        assert isinstance(engine, DirectEngine)
+        assert isinstance(engine, CpuEngine)
         assert engine.provider == CPU
         engine.warm_up()
     [record] = caplog.records
@@ -156,7 +156,7 @@ def test_model_that_cuda_does_not_take_goes_to_the_cpu_with_a_warning(
 ) -> None:
     FakeRuntime(monkeypatch, CUDA, CPU).make_cuda_work()
     engine = load_engine(file, EngineOptions("auto", max_batch=2))
-    assert isinstance(engine, DirectEngine)
+    assert isinstance(engine, CpuEngine)
     assert engine.provider == CPU
     [record] = caplog.records
     assert record.levelno == logging.WARNING
@@ -173,15 +173,15 @@ class AskedCuda:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         FakeRuntime(monkeypatch, CUDA, CPU)
         self.asked: list[dict[str, str]] = []
-        self._real = engines._session
-        monkeypatch.setattr(engines, "_session", self._session)
-        monkeypatch.setattr(engines, "cuda_memory", HostMemory)
+        self._real = loader._session
+        monkeypatch.setattr(loader, "_session", self._session)
+        monkeypatch.setattr(loader, "cuda_memory", HostMemory)
 
     def _session(self, model: Path | bytes, provider: str, options: EngineOptions) -> Any:
         if isinstance(model, bytes):
             return object()
         if provider == CUDA:
-            self.asked.append(engines._provider_options(provider, options))
+            self.asked.append(loader._provider_options(provider, options))
         return self._real(model, CPU, options)
 
 
@@ -203,7 +203,7 @@ def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
     made: list[tuple[str, int]] = []
     cuda = AskedCuda(monkeypatch)
     monkeypatch.setattr(
-        engines, "BoundEngine", lambda session, provider, most, _: made.append((provider, most))
+        loader, "CudaGraphEngine", lambda session, provider, most, _: made.append((provider, most))
     )
     load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
     assert made == [(CUDA, 4)]
@@ -220,7 +220,7 @@ def test_int8_runs_on_the_cpu_of_a_cuda_server_and_says_so(
     cuda = AskedCuda(monkeypatch)
     path = write_bundle(tmp_path, precision=PRECISION_INT8)
     engine = load_engine(path, EngineOptions(device, max_batch=4))
-    assert isinstance(engine, DirectEngine)
+    assert isinstance(engine, CpuEngine)
     assert engine.provider == CPU
     assert cuda.asked == []
     [record] = caplog.records
@@ -237,7 +237,10 @@ def test_cuda_is_not_asked_for_what_is_no_bundle(
     cuda = AskedCuda(monkeypatch)
     onnx.save(model({"convserve.manifest": '{"precision": "INT4"}'}), tmp_path / "unknown.onnx")
     onnx.save(model({}), tmp_path / "bare.onnx")
-    for name, message in (("unknown", "precision is 'INT4'"), ("bare", "an ONNX file without")):
+    for name, message in (
+        ("unknown", "manifest.precision: .*, got 'INT4'"),
+        ("bare", "an ONNX file without"),
+    ):
         with pytest.raises(BundleError, match=message):
             load_engine(tmp_path / f"{name}.onnx", EngineOptions("cuda"))
     with pytest.raises(EngineError, match=r"none\.onnx"):
@@ -285,9 +288,9 @@ def test_this_installation_is_fine() -> None:
 
 
 def test_cuda_computes_in_float32_captures_graphs_and_keeps_to_its_memory() -> None:
-    options = engines._provider_options(CUDA, EngineOptions(device_bytes=2**30))
+    options = loader._provider_options(CUDA, EngineOptions(device_bytes=2**30))
     assert options["use_tf32"] == "0"
     assert options["enable_cuda_graph"] == "1"
     assert options["gpu_mem_limit"] == "1073741824"
-    assert "gpu_mem_limit" not in engines._provider_options(CUDA, EngineOptions())
-    assert engines._provider_options(CPU, EngineOptions(device_bytes=2**30)) == {}
+    assert "gpu_mem_limit" not in loader._provider_options(CUDA, EngineOptions())
+    assert loader._provider_options(CPU, EngineOptions(device_bytes=2**30)) == {}

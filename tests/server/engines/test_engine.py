@@ -13,14 +13,15 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from convserve_server.engines.bound_engine import BoundEngine
+from convserve_server.engines.base import CPU, Engine, EngineError, Pixels
+from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
+from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import HostMemory
-from convserve_server.engines.engine import DirectEngine, Engine, EngineOptions, Room, load_engine
-from convserve_server.engines.session_engine import CPU, EngineError, Pixels
-from convserve_server.host.neighbours import Neighbours, create
+from convserve_server.engines.loader import EngineOptions, load_engine
+from convserve_server.host.engine_activity import EngineActivity, create
 from convserve_trainer.export import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
-from tests.server.fronts.test_conformance import until
+from tests.server.transports.test_conformance import until
 
 MakeEngine = Callable[[Any, str, int], Engine]
 
@@ -46,8 +47,8 @@ def pieces(images: Pixels, seed: int) -> list[Pixels]:
     return np.split(images, cuts)
 
 
-def bound(session: Any, provider: str, max_batch: int) -> BoundEngine:
-    return BoundEngine(session, provider, max_batch, HostMemory())
+def with_graphs(session: Any, provider: str, max_batch: int) -> CudaGraphEngine:
+    return CudaGraphEngine(session, provider, max_batch, HostMemory())
 
 
 def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -76,58 +77,58 @@ class Counted:
         return self._session.run(outputs, inputs)
 
 
-@pytest.mark.parametrize(("image_s", "is_dear"), [(0.0005, False), (0.002, True)])
-def test_dear_model_has_more_threads_while_no_other_engine_is_at_work(
-    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_s: float, is_dear: bool
+@pytest.mark.parametrize(("image_s", "expensive"), [(0.0005, False), (0.002, True)])
+def test_expensive_model_has_more_threads_while_no_other_engine_is_at_work(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_s: float, expensive: bool
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("convserve_server.engines.batch_sizes.time.perf_counter", lambda: clock[0])
     engines = create(2)
-    mine, others = Neighbours(engines, 0), Neighbours(engines, 1)
-    narrow, wide = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
-    engine = DirectEngine(narrow, CPU, 8, neighbours=mine, widen=lambda: wide)
+    mine, others = EngineActivity(engines, 0), EngineActivity(engines, 1)
+    few, many = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
+    engine = CpuEngine(few, CPU, 8, activity=mine, many_threads=lambda: many)
     engine.warm_up()
 
     def runs() -> tuple[int, int]:
-        before = narrow.runs, wide.runs
+        before = few.runs, many.runs
         engine.run([random_images(1, 0)])
-        return narrow.runs - before[0], wide.runs - before[1]
+        return few.runs - before[0], many.runs - before[1]
 
-    assert runs() == ((0, 1) if is_dear else (1, 0))
+    assert runs() == ((0, 1) if expensive else (1, 0))
     others.begin()
     assert runs() == (1, 0)
     others.end()
-    assert runs() == ((0, 1) if is_dear else (1, 0))
+    assert runs() == ((0, 1) if expensive else (1, 0))
 
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
     engines = create(2)
-    engine = DirectEngine(session, CPU, 8, neighbours=Neighbours(engines, 0))
+    engine = CpuEngine(session, CPU, 8, activity=EngineActivity(engines, 0))
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
-    assert Neighbours(engines, 1).begin()
+    assert EngineActivity(engines, 1).begin()
 
 
-def test_wide_session_answers_alike_and_leaves_the_thread_where_it_was(
+def test_session_with_many_threads_answers_alike_and_leaves_the_thread_where_it_was(
     file: Path, tmp_path: Path
 ) -> None:
     engines = create(2)
     cpus = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cpus)})
     try:
-        room = Room(2, frozenset(cpus), Neighbours(engines, 0))
-        engine = load_engine(file, EngineOptions("cpu", 1, 8), room)
-        assert isinstance(engine, DirectEngine)
-        wide = engine._widen()
+        allowance = ThreadAllowance(2, frozenset(cpus), EngineActivity(engines, 0))
+        engine = load_engine(file, EngineOptions("cpu", 1, 8), allowance)
+        assert isinstance(engine, CpuEngine)
+        many = engine._make_many_threads()
         assert os.sched_getaffinity(0) == {min(cpus)}
     finally:
         os.sched_setaffinity(0, cpus)
     images = random_images(5, 0)
-    (rows,) = wide.run(["probabilities"], {"pixels": images})
+    (rows,) = many.run(["probabilities"], {"pixels": images})
     np.testing.assert_allclose(rows, engine.run([images]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, bound])
+@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
 @pytest.mark.parametrize("max_batch", [1, 6, 16])
 def test_batch_of_any_size_gives_the_rows_of_single_runs(
     make: MakeEngine, max_batch: int, session: Any
@@ -146,7 +147,7 @@ def test_batch_of_any_size_gives_the_rows_of_single_runs(
         np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, bound])
+@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
 def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 16)
     classes = [3, 1, 4, 1, 5, 9, 2, 6, 5]
@@ -154,7 +155,7 @@ def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> 
     assert engine.run(images).argmax(axis=1).tolist() == classes
 
 
-@pytest.mark.parametrize("make", [DirectEngine, bound])
+@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, session: Any) -> None:
     engine = make(session, CPU, 4)
@@ -165,7 +166,7 @@ def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, se
     np.testing.assert_allclose(engine.run([images[::2]]), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [DirectEngine, bound])
+@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
 def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 5)
     assert (engine.provider, engine.max_batch) == (CPU, 5)
@@ -173,7 +174,7 @@ def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None
     assert manifest().name in engine.metadata["convserve.manifest"]
 
 
-@pytest.mark.parametrize("make", [DirectEngine, bound])
+@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
 def test_float16_answers_as_float32_does_within_a_hundredth(
     make: MakeEngine, session: Any, tmp_path: Path
 ) -> None:
@@ -209,37 +210,37 @@ class RecordingSession:
         self.sizes.append(binding.get_outputs()[0].shape()[0])
 
 
-def test_direct_engine_runs_batches_as_they_come(session: Any) -> None:
+def test_cpu_engine_runs_batches_as_they_come(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = DirectEngine(recording, CPU, 8)
+    engine = CpuEngine(recording, CPU, 8)
     for size in (3, 8, 5):
         engine.run([random_images(size, size)])
     assert recording.sizes == [3, 8, 5]
 
 
-def test_direct_engine_warm_up_ends_with_the_largest_and_the_smallest(session: Any) -> None:
+def test_cpu_engine_warm_up_ends_with_the_largest_and_the_smallest(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = DirectEngine(recording, CPU, 8)
+    engine = CpuEngine(recording, CPU, 8)
     engine.warm_up()
     assert recording.sizes[-2:] == [engine.max_batch, 1]
     assert set(recording.sizes) <= {1, 2, 4, 8}
 
 
-def test_bound_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
+def test_graph_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = bound(recording, CPU, 12)
+    engine = with_graphs(recording, CPU, 12)
     for size in range(1, 13):
         engine.run([random_images(size, size)])
     assert recording.sizes == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
 
 
-def test_bound_engine_warm_up_runs_every_bucket_of_both_sets(session: Any) -> None:
+def test_graph_engine_warm_up_runs_every_bucket_of_both_sets(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = bound(recording, CPU, 12)
+    engine = with_graphs(recording, CPU, 12)
     engine.warm_up()
     kept = [rows for rows in (1, 2, 4, 8, 12) if rows <= engine.max_batch]
     assert all(recording.sizes.count(rows) >= 4 for rows in kept)
-    assert [lane.sizes for lane in engine._lanes] == [kept, kept]
+    assert [buffers.sizes for buffers in engine._buffer_sets] == [kept, kept]
 
 
 class SmallDevice(RecordingSession):
@@ -256,10 +257,10 @@ class SmallDevice(RecordingSession):
         super().run_with_iobinding(binding, options)
 
 
-def test_bound_engine_keeps_to_batches_that_fit_the_device(
+def test_graph_engine_keeps_to_batches_that_fit_the_device(
     session: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine = bound(SmallDevice(session, 4, "Failed to allocate memory for 9 bytes"), CPU, 16)
+    engine = with_graphs(SmallDevice(session, 4, "Failed to allocate memory for 9 bytes"), CPU, 16)
     engine.warm_up()
     assert engine.max_batch == 4
     [warning] = caplog.records
@@ -271,12 +272,12 @@ def test_bound_engine_keeps_to_batches_that_fit_the_device(
 
 
 @pytest.mark.parametrize(("most", "why"), [(0, "out of memory"), (4, "the device is lost")])
-def test_bound_engine_that_cannot_run_does_not_start(session: Any, most: int, why: str) -> None:
+def test_graph_engine_that_cannot_run_does_not_start(session: Any, most: int, why: str) -> None:
     with pytest.raises(RuntimeError, match=why):
-        bound(SmallDevice(session, most, why), CPU, 16).warm_up()
+        with_graphs(SmallDevice(session, most, why), CPU, 16).warm_up()
 
 
-def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
+def test_graph_engine_copies_while_another_batch_runs(session: Any) -> None:
     """Two threads: the second one's images are in its buffers before the first one's run ends."""
     inside, go_on = threading.Event(), threading.Event()
 
@@ -287,7 +288,7 @@ def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
                 assert go_on.wait(20.0)
             super().run_with_iobinding(binding, options)
 
-    engine = bound(Slow(session), CPU, 4)
+    engine = with_graphs(Slow(session), CPU, 4)
     first, second = random_images(2, 1), random_images(3, 2)
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(engine.run, [first])
@@ -300,8 +301,8 @@ def test_bound_engine_copies_while_another_batch_runs(session: Any) -> None:
         np.testing.assert_allclose(two.result(), one_by_one(session, second), atol=1e-5, rtol=0)
 
 
-def test_bound_engine_under_many_threads_gives_each_its_own_rows(session: Any) -> None:
-    engine = bound(session, CPU, 16)
+def test_graph_engine_under_many_threads_gives_each_its_own_rows(session: Any) -> None:
+    engine = with_graphs(session, CPU, 16)
     engine.warm_up()
 
     def check(seed: int) -> None:
@@ -317,9 +318,9 @@ def test_bound_engine_under_many_threads_gives_each_its_own_rows(session: Any) -
 # Loading
 
 
-def test_load_on_cpu_gives_a_direct_engine_with_the_options(file: Path) -> None:
+def test_load_on_cpu_gives_a_cpu_engine_with_the_options(file: Path) -> None:
     engine = load_engine(file, EngineOptions(device="cpu", threads=3, max_batch=7))
-    assert isinstance(engine, DirectEngine)
+    assert isinstance(engine, CpuEngine)
     assert (engine.provider, engine.max_batch) == (CPU, 7)
     options = engine._session.get_session_options()
     assert options.intra_op_num_threads == 3
@@ -350,7 +351,7 @@ def test_file_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def refusal(folder: Path, change: Callable[[onnx.ModelProto], object]) -> str:
-    """What is said of a model that was changed."""
+    """Why a model that was changed is refused."""
     changed = model({})
     change(changed)
     file = folder / "model.onnx"
@@ -368,7 +369,7 @@ def test_input_of_another_name_is_refused(tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
         model.graph.input[0].name = model.graph.node[0].input[0] = "image"
 
-    assert refusal(tmp_path, change) == "the model takes ['image'], not one input named pixels"
+    assert refusal(tmp_path, change) == "inputs: expected one named pixels, got ['image']"
 
 
 def test_second_input_is_refused(tmp_path: Path) -> None:
@@ -376,17 +377,17 @@ def test_second_input_is_refused(tmp_path: Path) -> None:
         model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
 
     message = refusal(tmp_path, change)
-    assert message == "the model takes ['mask', 'pixels'], not one input named pixels"
+    assert message == "inputs: expected one named pixels, got ['mask', 'pixels']"
 
 
-TAKEN = "taken is uint8 [N, H, W, C] with N alone open"
+EXPECTED = "input pixels: expected uint8 [N, H, W, C] with N alone open, got"
 
 
 def test_input_of_another_type_is_refused(tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
         model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
 
-    expected = f"the input pixels is tensor(float) ['N', 28, 28, 1]; {TAKEN}"
+    expected = f"{EXPECTED} tensor(float) ['N', 28, 28, 1]"
     assert refusal(tmp_path, change) == expected
 
 
@@ -394,7 +395,7 @@ def test_input_of_another_rank_is_refused(tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
         del model.graph.input[0].type.tensor_type.shape.dim[3]
 
-    expected = f"the input pixels is tensor(uint8) ['N', 28, 28]; {TAKEN}"
+    expected = f"{EXPECTED} tensor(uint8) ['N', 28, 28]"
     assert refusal(tmp_path, change) == expected
 
 
@@ -402,7 +403,7 @@ def test_input_of_a_fixed_batch_is_refused(tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
         dimension(model.graph.input[0], 0).dim_value = 8
 
-    expected = f"the input pixels is tensor(uint8) [8, 28, 28, 1]; {TAKEN}"
+    expected = f"{EXPECTED} tensor(uint8) [8, 28, 28, 1]"
     assert refusal(tmp_path, change) == expected
 
 
@@ -414,7 +415,7 @@ def test_input_of_open_height_is_refused(symbol: str | None, shown: str, tmp_pat
         if symbol is not None:
             height.dim_param = symbol
 
-    expected = f"the input pixels is tensor(uint8) ['N', {shown}, 28, 1]; {TAKEN}"
+    expected = f"{EXPECTED} tensor(uint8) ['N', {shown}, 28, 1]"
     assert refusal(tmp_path, change) == expected
 
 
@@ -424,7 +425,7 @@ def rename_output(model: onnx.ModelProto, name: str) -> None:
 
 def test_output_of_another_name_is_refused(tmp_path: Path) -> None:
     message = refusal(tmp_path, lambda model: rename_output(model, "dense_1"))
-    assert message == "the model gives ['dense_1'], no output named probabilities"
+    assert message == "outputs: expected one named probabilities, got ['dense_1']"
 
 
 def append_node(model: onnx.ModelProto, kind: str, type_: int, shape: list[Any], **a: Any) -> None:
@@ -441,8 +442,8 @@ def test_output_of_another_type_is_refused(tmp_path: Path) -> None:
         append_node(model, "Cast", double, ["N", CLASSES], to=double)
 
     assert refusal(tmp_path, change) == (
-        "the output probabilities is tensor(double) ['N', 10]; "
-        "taken is float32 [N, K] with N alone open"
+        "output probabilities: expected float32 [N, K] with N alone open, "
+        "got tensor(double) ['N', 10]"
     )
 
 
@@ -450,7 +451,9 @@ def test_output_of_another_rank_is_refused(tmp_path: Path) -> None:
     def change(model: onnx.ModelProto) -> None:
         append_node(model, "ReduceMax", TensorProto.FLOAT, ["N"], axes=[1], keepdims=0)
 
-    assert "tensor(float) ['N']; taken is float32 [N, K]" in refusal(tmp_path, change)
+    assert refusal(tmp_path, change) == (
+        "output probabilities: expected float32 [N, K] with N alone open, got tensor(float) ['N']"
+    )
 
 
 def test_output_of_open_width_is_refused(tmp_path: Path) -> None:
@@ -464,5 +467,6 @@ def test_output_of_open_width_is_refused(tmp_path: Path) -> None:
         model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
 
     message = refusal(tmp_path, change)
-    assert message.startswith("the output probabilities is tensor(float) [")
-    assert message.endswith("; taken is float32 [N, K] with N alone open")
+    assert message.startswith(
+        "output probabilities: expected float32 [N, K] with N alone open, got tensor(float) ["
+    )

@@ -7,13 +7,13 @@ from typing import get_args
 
 import pytest
 
+from convserve_server.core.permits import Bundle, Verdict
 from convserve_server.process.channel import Channel
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import (
     Alive,
     AsksToListen,
     AsksToLoad,
-    Bundle,
     CannotStart,
     Changed,
     Failed,
@@ -23,7 +23,6 @@ from convserve_server.process.messages import (
     Problem,
     Ready,
     Serves,
-    Verdict,
     decode,
     encode,
     one_line,
@@ -151,7 +150,7 @@ def test_worker_waits_while_another_tries_and_asks_again_when_that_has_ended() -
     theirs.shutdown(socket.SHUT_RDWR)
     assert ended.wait(PATIENCE_S)
     # Nobody listens any more, and nothing breaks.
-    link.tell(Ready())
+    link.send(Ready())
     ours.close()
     theirs.close()
 

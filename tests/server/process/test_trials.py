@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from convserve_server.process.messages import Bundle
+from convserve_server.core.permits import Bundle
 from convserve_server.process.trials import Trials
 
 GOOD = Bundle("mnist", 1, "a" * 64)
@@ -118,7 +118,7 @@ def test_version_that_all_have_unloaded_may_be_published_anew(trials: Trials) ->
     assert verdict(trials, 1, anew) == "load"
 
 
-# Who may take calls
+# Who may accept calls
 
 
 def test_worker_lacks_the_models_that_only_others_serve(trials: Trials) -> None:
@@ -145,8 +145,8 @@ def test_problem_that_several_workers_see_is_logged_once_until_it_is_gone(
     trials.problem("mnist/v2", "")
     trials.problem("mnist/v2", "")
     trials.problem("mnist/v2", "expected a number")
-    said = [record.getMessage() for record in caplog.records]
-    assert said == [
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged == [
         "mnist/v2: expected a number",
         "cannot read the folder",
         "mnist/v2: expected a number",

@@ -136,8 +136,11 @@ def test_file_that_is_no_bundle_is_refused(tmp_path: Path, content: bytes, messa
     ("text", "message"),
     [
         ("{", "convserve.manifest is damaged"),
-        (json_format.MessageToJson(Manifest(format=2)), "format is 2, expected 1"),
-        ('{"format": 1, "precision": "PRECISION_INT4"}', "precision is 'PRECISION_INT4'"),
+        (json_format.MessageToJson(Manifest(format=2)), "manifest.format: expected 1, got 2"),
+        (
+            '{"format": 1, "precision": "PRECISION_INT4"}',
+            "manifest.precision: .*, got 'PRECISION_INT4'",
+        ),
     ],
 )
 def test_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:

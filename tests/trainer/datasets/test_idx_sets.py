@@ -209,7 +209,7 @@ def test_limit_below_the_number_of_classes_is_refused(tmp_path: Path) -> None:
 def test_damaged_file_is_an_error_in_the_data(tmp_path: Path) -> None:
     path = write(tmp_path) / "t10k-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-5])
-    with pytest.raises(DataError, match=f"{path}: has 17,295 bytes, expected 17,300"):
+    with pytest.raises(DataError, match=f"{path}: expected 17,300 bytes, got 17,295"):
         _load(tmp_path)
 
 

@@ -53,7 +53,7 @@ def test_load_takes_unpacked_files_with_a_dot(
 
 def test_missing_file_is_named_with_its_folder(copied: Path) -> None:
     (copied / LABELS).unlink()
-    with pytest.raises(DataError, match=rf"{copied} has none of {TEST_LABELS.name}, .*\.gz"):
+    with pytest.raises(DataError, match=rf"{copied}: expected one of {TEST_LABELS.name}, .*\.gz"):
         mnist.load(copied)
 
 
@@ -80,11 +80,11 @@ def _bomb(_: bytes) -> bytes:
     ("damage", "message"),
     [
         (_truncated, r"damaged gzip: it ends after [\d,]+ bytes of 10,008"),
-        (lambda _: b"<html>", "begins with 3c68746d, but .* begins with 00000801"),
-        (lambda _: b"", "begins with nothing, but .* begins with 00000801"),
-        (lambda _: gzip.compress(b"<html>"), "begins with 3c68746d, but .* begins with 00000801"),
-        (_flipped, f"SHA-256 is [0-9a-f]{{64}}, expected {TEST_LABELS.sha256}"),
-        (_bomb, "has 10,009 bytes, expected 10,008"),
+        (lambda _: b"<html>", "begins with 00000801, got 3c68746d"),
+        (lambda _: b"", "begins with 00000801, got nothing"),
+        (lambda _: gzip.compress(b"<html>"), "begins with 00000801, got 3c68746d"),
+        (_flipped, f"expected SHA-256 {TEST_LABELS.sha256}, got [0-9a-f]{{64}}"),
+        (_bomb, "expected 10,008 bytes, got 10,009"),
     ],
 )
 def test_damaged_file_is_named_with_what_it_has(
@@ -104,7 +104,7 @@ def test_file_of_other_digits_is_refused(copied: Path) -> None:
     path = copied / f"{TRAIN_IMAGES.name}.gz"
     path.unlink()
     shutil.copy(copied / "t10k-images-idx3-ubyte.gz", path)
-    with pytest.raises(DataError, match="holds 10000 x 28 x 28, expected 60000 x 28 x 28"):
+    with pytest.raises(DataError, match="expected 60000 x 28 x 28, got 10000 x 28 x 28"):
         mnist.load(copied)
 
 
@@ -140,7 +140,7 @@ def test_damaged_cache_is_fetched_again(
     (cache / TEST_LABELS.name).write_bytes(b"")
     _sources(monkeypatch, lambda: contents)
     mnist.load(say=said.append)
-    assert said[0].startswith(f"the cached copy is not used: {cache}: {TEST_LABELS.name}: begins")
+    assert said[0].startswith(f"the cached copy is not used: {cache}: {TEST_LABELS.name}: expected")
     assert (cache / TEST_LABELS.name).read_bytes() == contents[TEST_LABELS.name]
 
 
@@ -149,7 +149,7 @@ def test_changed_digits_of_a_source_are_refused(
 ) -> None:
     changed = contents[TEST_LABELS.name][:-1] + b"\1"
     _sources(monkeypatch, lambda: {**contents, TEST_LABELS.name: changed})
-    with pytest.raises(DataError, match=f"source 0: {TEST_LABELS.name}: SHA-256 is"):
+    with pytest.raises(DataError, match=f"source 0: {TEST_LABELS.name}: expected SHA-256"):
         mnist.load()
     assert not cache.exists()
 

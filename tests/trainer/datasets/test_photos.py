@@ -176,7 +176,9 @@ def test_disk_cache_that_cannot_be_written_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    refused = "cannot be kept in .*: No space left on device; make room there; or .* --cache none"
+    refused = (
+        "cannot be kept in .*: No space left on device; free some space there; or .* --cache none"
+    )
     with pytest.raises(DataError, match=refused):
         _load(folder, cache="disk")
     assert list((cache.parent / "photos").iterdir()) == []

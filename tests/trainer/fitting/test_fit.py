@@ -251,7 +251,7 @@ def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
     warnings = [line for line in said.splitlines() if line.startswith("warning: ")]
     assert warnings == [
         f"warning: the checkpoint of {what} cannot be kept in {tmp_path}: No space left on device; "
-        f"make room there; --resume goes on after epoch 2, step {step}"
+        f"free some space there; --resume goes on after epoch 2, step {step}"
         for what, step in (("epoch 2, step 2", 1), ("epoch 2", 3))
     ]
     assert found(tmp_path) == [Position(3), Position(2, 3)]

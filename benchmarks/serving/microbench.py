@@ -1,0 +1,236 @@
+"""Measures what each stage of a call costs inside a worker, without the network.
+
+    python -m benchmarks.serving.microbench --models models --model mnist
+
+Calls are handed to a worker's router as a transport does it, on one thread; the engine has one
+thread. What a call costs beyond the sum, by benchmarks.serving, is the transport: HTTP/2, waking
+threads, the GIL.
+"""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from benchmarks.harness.answers import CLASSIFY, Questions
+from benchmarks.harness.bundles import Bundle
+from benchmarks.harness.command import (
+    add_models_option,
+    add_run_options,
+    execute,
+    new_parser,
+    whole,
+)
+from benchmarks.harness.report import heading, machine, write_json
+from benchmarks.harness.table import grid
+from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.classifier import Classifier
+from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.folder_loader import FolderLoader
+from convserve_server.core.models import ModelVersion
+from convserve_server.core.repository import ModelLimits, Repository, Work
+from convserve_server.engines.base import Engine, Pixels, Probabilities
+from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.loader import EngineOptions, load_engine
+from convserve_server.process.single_process import SingleProcess
+from convserve_server.protocols.base import Call, Caller, Failure
+from convserve_server.protocols.convserve_v1.service import ConvserveV1
+from convserve_server.protocols.router import Router
+
+_PACKAGES = ("convserve", "numpy", "onnxruntime", "protobuf")
+_BATCHES = ((1, 1), (16, 1), (64, 1), (1, 64))
+_LIMITS = ModelLimits(64, 4096, 2**28, 0.0, 2**26, 2**28)
+#: Of one repetition, s; the least of several counts.
+_SPAN_S = 0.05
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one stage costs, µs a call.
+
+    Attributes:
+        name: of the stage.
+        calls: in a batch.
+        images: in each call.
+    """
+
+    name: str
+    calls: int
+    images: int
+    us_a_call: float
+
+
+class _KeepingBatcher:
+    """In place of a batcher: keeps the requests of a batch."""
+
+    def __init__(self) -> None:
+        self.requests: list[BatchRequest] = []
+
+    def submit(self, request: BatchRequest, **_: object) -> None:
+        self.requests.append(request)
+
+
+class _OneModel(Repository):
+    """A repository of one model, whatever is asked for."""
+
+    def __init__(self, model: ModelVersion) -> None:
+        super().__init__(lambda _: _LIMITS, SingleProcess())
+        self._model = model
+
+    def submit(self, work: Work) -> None:
+        work.start(self._model)
+
+
+class _UnsentCall(Call):
+    """A call whose answer is forgotten."""
+
+    __slots__ = ()
+
+    def caller(self) -> Caller:
+        return Caller("peer", ())
+
+    def send(self, payload: bytes) -> None:
+        pass
+
+    def send_failure(self, failure: Failure) -> None:
+        raise AssertionError(failure)
+
+
+def _parser() -> argparse.ArgumentParser:
+    result = new_parser("benchmarks.serving.microbench", __doc__)
+    add_models_option(result)
+    result.add_argument("--model", default="mnist", metavar="NAME", help="[default: mnist]")
+    result.add_argument(
+        "--repeats", type=whole(1), default=20, metavar="N", help="of each stage [default: 20]"
+    )
+    add_run_options(result, rounds=1, measured="stage")
+    return result
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measure and print."""
+    bundle = Bundle.newest(arguments.models, arguments.model)
+    questions = Questions.of_pixels(bundle, 64)
+    permits = SingleProcess()
+    repository = Repository(lambda _: _LIMITS, permits)
+    options = EngineOptions("cpu", 1)
+    FolderLoader(
+        arguments.models,
+        lambda _, path: load_bundle(path, lambda path: load_engine(path, options)),
+        repository,
+        permits,
+    ).scan()
+    try:
+        stages = [
+            stage
+            for calls, images in _BATCHES
+            for stage in _stages(repository, questions, calls, images, arguments.repeats)
+        ]
+    finally:
+        repository.close(1.0)
+    on = machine(_PACKAGES)
+    details = (f"{bundle.model}/{bundle.version}", f"least of {arguments.repeats}")
+    print(heading(on, "one thread", details), _table(stages), sep="\n\n")
+    write_json(arguments.json, on, {"model": bundle.model}, stages=stages)
+
+
+def _stages(
+    repository: Repository, questions: Questions, calls: int, images: int, repeats: int
+) -> list[Stage]:
+    payload = questions.request(0, images).SerializeToString()
+    decoding = DecodePool(1, 4096, 2**28)
+    loaded = repository.get(questions.model, None)
+    batcher = _KeepingBatcher()
+    model = dataclasses.replace(loaded, batcher=cast("Batcher", batcher))
+    classifier = Classifier(_OneModel(model), decoding, 256)
+    router = Router([ConvserveV1(classifier, 2**26)])
+    engine = loaded.engine
+    pieces = [np.asarray(questions.images)[:images]] * calls
+    rows = engine.run(pieces)
+
+    def begin() -> None:
+        batcher.requests.clear()
+        for _ in range(calls):
+            router.handle(_UnsentCall(CLASSIFY, payload, None, "peer"))
+
+    def begin_and_answer() -> None:
+        begin()
+        for call, request in enumerate(batcher.requests):
+            request.finish(Answer(rows[call * images : (call + 1) * images], 0.0, 0.0))
+
+    taken = _least_s(begin, repeats)
+    answered = _least_s(begin_and_answer, repeats) - taken
+    decoding.close()
+    run, gather = _engine(engine, pieces, repeats)
+    costs = {
+        "request: parse, check, pixels without a copy": taken,
+        "batch: queue, lock, form, give out rows": _batching(pieces, rows, repeats),
+        "engine: gather the pixels": gather,
+        "engine: one run of ONNX Runtime": run,
+        "answer: serialize, hand to the transport": answered,
+    }
+    return [Stage(name, calls, images, 1e6 * cost / calls) for name, cost in costs.items()]
+
+
+def _engine(engine: Engine, pieces: Sequence[Pixels], repeats: int) -> tuple[float, float]:
+    """What a run costs on pixels that lie together, and what more if they do not."""
+    together = [np.concatenate(pieces)]
+    run = _least_s(lambda: engine.run(together), repeats)
+    if len(pieces) == 1:
+        return run, 0.0
+    gathered = np.empty_like(together[0])
+    return run, _least_s(lambda: np.concatenate(pieces, out=gathered), repeats)
+
+
+def _batching(pieces: Sequence[Pixels], rows: Probabilities, repeats: int) -> float:
+    """What the batcher itself costs for these requests: the engine and the answers cost nothing."""
+    batcher = Batcher(lambda _: rows, max_batch=len(rows), max_queue=4096)
+    try:
+
+        def once() -> None:
+            for piece in pieces:
+                batcher._queue.append(BatchRequest(piece, None, lambda _: None))
+            _, taken = batcher._queue.take(batcher.max_batch, time.monotonic())
+            batcher._execute([(one, at, one.pixels[at : one.taken]) for one, at in taken])
+
+        return _least_s(once, repeats)
+    finally:
+        batcher.close()
+
+
+def _least_s(action: Callable[[], object], repeats: int) -> float:
+    """Seconds of an action, the least of several means."""
+    action()
+    started = time.perf_counter()
+    action()
+    times = max(1, round(_SPAN_S / (time.perf_counter() - started)))
+    means = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        for _ in range(times):
+            action()
+        means.append((time.perf_counter() - started) / times)
+    return min(means)
+
+
+def _table(stages: Sequence[Stage]) -> str:
+    cases = list(dict.fromkeys((stage.calls, stage.images) for stage in stages))
+    names = list(dict.fromkeys(stage.name for stage in stages))
+    found = {(stage.name, stage.calls, stage.images): stage.us_a_call for stage in stages}
+    lines = [[name, *(f"{found[name, *case]:.1f}" for case in cases)] for name in names]
+    sums = [sum(found[name, *case] for name in names) for case in cases]
+    lines.append(["together", *(f"{total:.1f}" for total in sums)])
+    header = [
+        "µs a call",
+        *(f"{calls} calls of {images} in a batch" for calls, images in cases),
+    ]
+    return grid(header, lines, {"µs a call"})
+
+
+if __name__ == "__main__":
+    sys.exit(execute(_parser(), run))

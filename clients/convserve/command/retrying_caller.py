@@ -1,0 +1,142 @@
+"""Asks a server from several threads: again while it is busy, and again while it is away."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from convserve.client import Client
+from convserve.command.waiting import ABSENT, Wait
+from convserve.deadline import Deadline
+from convserve.errors import ClientClosed, DeadlineExceeded, ServerBusy
+from convserve.models import ModelInfo, find_model
+
+T = TypeVar("T")
+
+# Where the server is busy and does not say for how long.
+BUSY_WAIT_S = 0.5
+
+Ask = Callable[[Client, float], T]
+"""One call of a client; the number is its timeout in seconds."""
+
+
+class RetryingCaller:
+    """Makes calls in each thread over a connection of that thread.
+
+    A server has several workers and a connection stays with one of them.
+
+    Attributes:
+        wait: How long an absent server is waited for.
+    """
+
+    def __init__(self, connect: Callable[[], Client], wait: Wait, timeout_s: float) -> None:
+        """Makes a caller; each thread connects when it first asks.
+
+        Args:
+            connect: Makes a client.
+            wait: How long an absent server is waited for.
+            timeout_s: Longest wait for an answer while the server is there, in seconds.
+        """
+        self._connect = connect
+        self.wait = wait
+        self._timeout_s = timeout_s
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._clients: set[Client] = set()
+        self._closed = threading.Event()
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> RetryingCaller:
+        """Returns the caller for a command's --server, --timeout and --wait."""
+        return cls(
+            lambda: Client(arguments.server, timeout=arguments.timeout),
+            Wait(arguments.wait, arguments.server),
+            arguments.timeout,
+        )
+
+    def ask(self, call: Ask[T]) -> T:
+        """Returns what a call returns.
+
+        Raises:
+            ConvserveError: What the call raised last.
+        """
+        return self.wait.call(lambda: self._while_busy(call), self._closed)
+
+    def model(
+        self,
+        name: str | None,
+        version: int | None,
+        choose: Callable[[Sequence[ModelInfo]], str],
+    ) -> ModelInfo:
+        """Returns the model that is asked, as find_model does, once the server has it.
+
+        Args:
+            name: Its name; None: what choose returns.
+            version: Its version; None: the newest.
+            choose: Returns the name of the one of the loaded models that is meant.
+
+        Raises:
+            ConvserveError: There is no such model, or no answer.
+        """
+
+        def find(client: Client, timeout_s: float) -> ModelInfo:
+            loaded = client.models(timeout=timeout_s)
+            return find_model(loaded, name or choose(loaded), version)
+
+        # A server that does not list its models in time is not there yet, although it was reached.
+        absent = (*ABSENT, DeadlineExceeded)
+        return self.wait.call(lambda: self._while_busy(find), self._closed, absent)
+
+    def close(self) -> None:
+        """Closes the connections; calls under way in other threads end soon."""
+        self._closed.set()
+        with self._lock:
+            for client in self._clients:
+                client.close()
+
+    def _while_busy(self, call: Ask[T]) -> T:
+        deadline = Deadline.after(self._timeout_s)
+        timeout_s = self._timeout_s
+        last: ServerBusy | None = None
+        while True:
+            try:
+                return call(self._client(), timeout_s)
+            except DeadlineExceeded:
+                if last is None:
+                    raise
+                # What was left for the last try says nothing of the server; the others do.
+                raise last from None
+            except ServerBusy as busy:
+                last = busy
+                wait_s = busy.retry_after_s or BUSY_WAIT_S
+                timeout_s = deadline.left_s() - wait_s
+                if timeout_s <= 0 or self._closed.wait(wait_s):
+                    raise
+            except ABSENT:
+                self._disconnect()
+                raise
+
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._own, "client", None)
+        if client is None:
+            with self._lock:
+                if self._closed.is_set():
+                    raise ClientClosed("the command is ending")
+                client = self._own.client = self._connect()
+                self._clients.add(client)
+        return client
+
+    def _disconnect(self) -> None:
+        """Makes the next call of this thread go over a new connection.
+
+        That one may reach another worker, asks at once for the address of the server, and not at
+        the end of a pause that grew during the outage.
+        """
+        client: Client | None = getattr(self._own, "client", None)
+        if client is not None:
+            self._own.client = None
+            with self._lock:
+                self._clients.discard(client)
+            client.close()

@@ -1,0 +1,278 @@
+"""The decisions of a call, without I/O: what to ask, what came of it, and what the caller gets.
+
+What a client does is a flow: a generator that yields one step after the other and returns the
+answer. A client performs each step with its own I/O, sends what came of it into the flow, or throws
+the error into it. `Client` does so with threads, `AsyncClient` with an event loop; neither decides
+anything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
+
+import numpy.typing as npt
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from convserve.arguments import validate_seconds, validate_text
+from convserve.background import BackgroundCheck
+from convserve.call_set import CallSet
+from convserve.calls import ClassifyOptions, Images, split, split_images
+from convserve.deadline import Deadline
+from convserve.encoded import File, is_bytes
+from convserve.error_mapping import translated
+from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
+from convserve.health import Health, health_from_error, read_health
+from convserve.model_choice import ModelChoice
+from convserve.models import ModelInfo, RefusedVersion, find_model, read_models, read_refused
+from convserve.pending_requests import PendingRequests
+from convserve.pillow_pictures import has_pictures
+from convserve.replies import read_replies
+from convserve.results import Classification
+from convserve.settings import (
+    DEFAULT_TIMEOUT_S,
+    MAX_BYTES_PER_CALL,
+    MAX_IMAGES_PER_CALL,
+    MAX_IN_FLIGHT,
+    Settings,
+    default_model,
+    default_server,
+)
+from convserve_protos import classifier_pb2, classifier_pb2_grpc
+
+T = TypeVar("T")
+
+
+class Stubs:
+    """The services of a server, over a channel of either kind."""
+
+    def __init__(self, channel: Any) -> None:
+        # Whether a method returns its reply or an awaitable of it, only the channel decides.
+        self.classifier: Any = classifier_pb2_grpc.ClassifierStub(channel)
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
+
+
+@dataclass(frozen=True, slots=True)
+class UnaryCall:
+    """A step: make one call; its reply is sent into the flow.
+
+    Attributes:
+        method: Finds the method of the stubs.
+        request: The message.
+        deadline: That of the call.
+    """
+
+    method: Callable[[Stubs], Any]
+    request: Any
+    deadline: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class BlockingWork:
+    """A step: run a function that reads files or encodes pictures; its result is sent.
+
+    Attributes:
+        run: The function.
+    """
+
+    run: Callable[[], object]
+
+
+Step: TypeAlias = UnaryCall | CallSet | BlockingWork
+Flow: TypeAlias = Generator[Step, Any, T]
+
+
+class ClientCore(ABC):
+    """What both clients are, apart from their I/O."""
+
+    def __init__(
+        self,
+        server: str | None = None,
+        *,
+        model: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        wait_for_ready: bool = False,
+        max_images_per_call: int = MAX_IMAGES_PER_CALL,
+        max_bytes_per_call: int = MAX_BYTES_PER_CALL,
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> None:
+        """Makes a client; the connection is made when it is first needed.
+
+        Args:
+            server: HOST:PORT, or another form of address.validate_server. Several addresses behind
+                one name ("dns:///classifier:50051") are used in turn. Calls go through the proxy
+                that grpc_proxy, https_proxy or http_proxy names, unless no_grpc_proxy or no_proxy
+                excepts the host; never to this machine. None: the variable CONVSERVE_SERVER, or
+                localhost:50051.
+            model: Name of the model for calls that name none. None: the variable CONVSERVE_MODEL;
+                if that is not set, the only model that the server has, or the only one that fits
+                the size and kind of what is sent (model_choice.py has the rule), which costs one
+                more call the first time.
+            timeout: Longest wait for an answer, in seconds, for all that a call of this library
+                does: retries, waits and all parts of a large request.
+            wait_for_ready: Wait, within the timeout, for a server that is not there yet, rather
+                than fail after a few tries.
+            max_images_per_call: What is more is split into several calls.
+            max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
+            max_in_flight: Calls of one request, or requests of a stream, unanswered at one time.
+
+        Raises:
+            InvalidRequest: An argument is of another kind, or beyond its bounds.
+        """
+        self._settings = Settings(
+            server=default_server() if server is None else server,
+            model=model or default_model(),
+            timeout_s=timeout,
+            wait_for_ready=wait_for_ready,
+            max_images_per_call=max_images_per_call,
+            max_bytes_per_call=max_bytes_per_call,
+            max_in_flight=max_in_flight,
+        )
+        self._closed = False
+        self._choice = ModelChoice(self._settings.model)
+        self._background = BackgroundCheck()
+        self._init_io()
+
+    @abstractmethod
+    def _init_io(self) -> None:
+        """Sets what the I/O of this kind of client needs; connects to nothing."""
+
+    def _classify(
+        self,
+        pixels: npt.ArrayLike,
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        timeout: float | None,
+    ) -> Flow[Classification]:
+        calls = split(pixels, self._settings)
+        deadline = self._deadline(timeout)
+        answer = yield from self._answer(calls, model, version, top_k, deadline)
+        if self._background.is_suspicious(calls):
+            # Advice only: the answer is there, whether or not the models can be listed now.
+            kind = ""
+            with suppress(ConvserveError):
+                kind = yield from self._kind(model, version, deadline)
+            self._background.warn(calls, kind)
+        return answer
+
+    def _classify_images(
+        self,
+        images: File | Sequence[File],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        timeout: float | None,
+    ) -> Flow[Classification]:
+        deadline = self._deadline(timeout)
+        kind = ""
+        if has_pictures(images):
+            kind = yield from self._kind(model, version, deadline)
+        if is_bytes(images):
+            calls = split_images(images, self._settings)
+        else:
+            calls = yield BlockingWork(lambda: split_images(images, self._settings, kind))
+        return (yield from self._answer(calls, model, version, top_k, deadline))
+
+    def _pending_requests(
+        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+    ) -> Flow[PendingRequests]:
+        """Returns what numbers and matches the requests of a stream."""
+        options = ClassifyOptions.validated(model, version, top_k)
+        name = self._choice.named(options.model)
+        if name is None:
+            loaded = yield from self._models(deadline)
+
+            def options_for(images: Images) -> ClassifyOptions:
+                chosen = self._choice.among(loaded, options.version, [images])
+                return replace(options, model=chosen)
+        else:
+            named = replace(options, model=name)
+
+            def options_for(images: Images) -> ClassifyOptions:
+                return named
+
+        return PendingRequests(options_for, self._settings, deadline.timeout_s)
+
+    def _models(self, deadline: Deadline) -> Flow[list[ModelInfo]]:
+        return read_models((yield _list_models(deadline)))
+
+    def _refused(self, deadline: Deadline) -> Flow[list[RefusedVersion]]:
+        return read_refused((yield _list_models(deadline)))
+
+    def _health(self, service: str, deadline: Deadline) -> Flow[Health]:
+        request = health_pb2.HealthCheckRequest(service=validate_text("service", service))
+        try:
+            reply = yield UnaryCall(lambda stubs: stubs.health.Check, request, deadline)
+        except ConvserveError as error:
+            return health_from_error(error)
+        return read_health(reply.status)
+
+    def _answer(
+        self,
+        calls: Sequence[Images],
+        model: str | None,
+        version: int | None,
+        top_k: int | None,
+        deadline: Deadline,
+    ) -> Flow[Classification]:
+        options = ClassifyOptions.validated(model, version, top_k)
+        name = self._choice.named(options.model) or self._choice.remembered(options.version, calls)
+        if name is None:
+            loaded = yield from self._models(deadline)
+            name = self._choice.among(loaded, options.version, calls)
+        options = replace(options, model=name)
+        if len(calls) == 1:
+            request = options.request(calls[0])
+            reply = yield UnaryCall(lambda stubs: stubs.classifier.Classify, request, deadline)
+            replies = [reply]
+        else:
+            replies = yield CallSet(calls, options, deadline, self._settings)
+        return read_replies(replies, list(map(len, calls)), options, deadline.spent_us())
+
+    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> Flow[str]:
+        """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
+        options = ClassifyOptions.validated(model, version, None)
+        loaded = yield from self._models(deadline)
+        name = self._choice.named(options.model)
+        name = name or self._choice.for_pictures(loaded, options.version)
+        return find_model(loaded, name, options.version).kind
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline.after(
+            self._settings.timeout_s if timeout is None else validate_seconds("timeout", timeout)
+        )
+
+    @contextmanager
+    def _translated(self, deadline: Deadline, sent_bytes: Callable[[], int]) -> Iterator[None]:
+        """Raises this library's errors for those of gRPC.
+
+        Args:
+            deadline: That of the call inside.
+            sent_bytes: Returns the size of the largest message that was sent.
+
+        Raises:
+            ConvserveError: The call inside failed, or the client is closed.
+        """
+        self._check_open()
+        try:
+            with translated(self._settings.server, deadline, sent_bytes):
+                yield
+        except ModelNotFound:
+            self._choice.forget()  # It may have been replaced by another one.
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClientClosed:
+        return ClientClosed(f"the client of {self._settings.server} is closed")
+
+
+def _list_models(deadline: Deadline) -> UnaryCall:
+    request = classifier_pb2.ListModelsRequest()
+    return UnaryCall(lambda stubs: stubs.classifier.ListModels, request, deadline)

@@ -1,0 +1,174 @@
+"""What a protocol asks of the core: images of a call in, their rows out, by callback."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Protocol
+
+from convserve_server.core.batcher import BatchRequest, Outcome
+from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.errors import ServeError
+from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
+from convserve_server.core.models import ModelDescription, ModelVersion
+from convserve_server.core.repository import Repository, Work
+from convserve_server.engines.base import Pixels
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+
+#: Ends work that nobody waits for; its outcome may still be handed over.
+Cancel = Callable[[], None]
+
+
+class PixelsAnswer(Protocol):
+    """What a protocol gives for a call with pixels, and does with its outcome."""
+
+    def pixels(self, model: ModelDescription) -> Pixels:
+        """Returns the images for the version that will answer, uint8 [N, H, W, C]; N at least 1.
+
+        Called once more if that version is unloaded on the way.
+
+        Raises:
+            InvalidRequest: if they are not what the model expects.
+        """
+
+    def finish(self, outcome: Outcome) -> None:
+        """The rows of the images, or why there are none; any thread, must not block."""
+
+
+class Classifier:
+    """The models, and the way to them.
+
+    Args:
+        repository: of models.
+        decoding: makes pixels of files.
+        max_images: most images in one call.
+        observer: of calls that are refused.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        decoding: DecodePool,
+        max_images: int,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
+        self._repository = repository
+        self._decoding = decoding
+        self.max_images = max_images
+        self._observer = observer
+
+    def submit_pixels(
+        self,
+        model: str,
+        version: int | None,
+        answer: PixelsAnswer,
+        *,
+        deadline: float | None = None,
+        connection: Hashable = "",
+        idle_caller: bool = False,
+    ) -> Cancel:
+        """Classifies images that are pixels already.
+
+        Args:
+            model: its name.
+            version: of the model; None for the newest.
+            answer: gives the images; its finish is called later unless this raises.
+            deadline: time.monotonic() after which nobody waits for the answer, or None.
+            connection: by which the call came; connections share batches equally.
+            idle_caller: see Batcher.submit.
+
+        Raises:
+            ServeError: if the call cannot be served; nothing was computed.
+        """
+        work = _PixelsCall(
+            model, version, answer, deadline, connection, idle_caller, self._repository
+        )
+        self._submit(work)
+        return work.cancel
+
+    def submit_files(
+        self,
+        model: str,
+        version: int | None,
+        files: Sequence[bytes],
+        answer: FilesAnswer,
+        *,
+        deadline: float | None = None,
+        connection: Hashable = "",
+    ) -> Cancel:
+        """Classifies images that are files.
+
+        Args:
+            model: its name.
+            version: of the model; None for the newest.
+            files: one image each, at least one.
+            answer: its finish is called later unless this raises.
+            deadline: time.monotonic() after which nobody waits for the answer, or None.
+            connection: by which the call came; connections take turns.
+
+        Raises:
+            ServeError: if the call cannot be served; nothing was decoded.
+        """
+        work = ImageFilesCall(
+            model, version, files, deadline, connection, answer, self._repository, self._decoding
+        )
+        self._submit(work)
+        return work.cancel
+
+    def _submit(self, work: Work) -> None:
+        try:
+            self._repository.submit(work)
+        except ServeError as error:
+            self._observer.refused(error.reason)
+            raise
+
+    def models(self) -> list[ModelDescription]:
+        """Returns all that is loaded, by name, then newest first."""
+        return [model.description for model in self._repository.models()]
+
+    def refused(self) -> Mapping[tuple[str, int], str]:
+        """Returns the versions that exist and are not served, and why, by name and version."""
+        return self._repository.refused()
+
+
+class _PixelsCall(Work):
+    """A call with pixels; see Classifier.submit_pixels."""
+
+    __slots__ = (
+        "_answer",
+        "_connection",
+        "_deadline",
+        "_idle_caller",
+        "_queued",
+        "_repository",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        version: int | None,
+        answer: PixelsAnswer,
+        deadline: float | None,
+        connection: Hashable,
+        idle_caller: bool,
+        repository: Repository,
+    ) -> None:
+        super().__init__(model, version)
+        self._answer = answer
+        self._deadline = deadline
+        self._connection = connection
+        self._idle_caller = idle_caller
+        self._repository = repository
+        self._queued: tuple[ModelVersion, BatchRequest] | None = None
+
+    def start(self, model: ModelVersion) -> None:
+        request = BatchRequest(
+            self._answer.pixels(model.description),
+            self._deadline,
+            self._answer.finish,
+            self._connection,
+        )
+        if self._repository.enqueue(self, model, request, idle_caller=self._idle_caller):
+            self._queued = model, request
+
+    def cancel(self) -> None:
+        if self._queued is not None:
+            model, request = self._queued
+            model.cancel(request)

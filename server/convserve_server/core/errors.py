@@ -1,0 +1,244 @@
+"""The errors that a caller can meet. What a protocol makes of them is its own (protocols/).
+
+    ServeError
+    ├── InvalidRequest    a field of the request is not what was expected
+    │   └── BadImage      which file of the request, and why
+    ├── NotFound          no such model or version; says what exists
+    ├── NotReady          the model is being loaded, or the server is draining; retry after
+    ├── Unimplemented     no such method; says what exists
+    ├── QueueFull         nothing was computed; retry after
+    ├── MessageTooLarge   says the limit; retrying is pointless
+    ├── AnswersUnread     the client of a stream does not read
+    ├── DeadlinePassed    nothing was computed
+    ├── Cancelled         the caller went away
+    └── InternalFault     a fault of ours, with an id that is in the log
+
+What they repeat of a request may be of any size. Texts are cut where they are made, by quoted() and
+listed(), and once more on the way out.
+"""
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Self
+
+from convserve_imaging.errors import PictureError
+
+log = logging.getLogger(__name__)
+
+#: Of a name that a request asks for, within a text, and of all names that exist; bytes as sent.
+_MAX_NAME, _MAX_NAMES = 200, 600
+#: Of one text in an error, bytes as sent: a message is in a call's header fields up to four times,
+#: as itself and in its details, and gRPC's clients accept 8 KiB of header fields in all.
+MAX_TEXT = 1024
+
+
+class ServeError(Exception):
+    """An error that is the answer to a call; str() is its message.
+
+    Attributes:
+        reason: for programs, as in google.rpc.ErrorInfo: UPPER_SNAKE_CASE.
+        retry_after_s: seconds after which a retry may succeed; None where it cannot.
+    """
+
+    reason: str = ""
+    retry_after_s: float | None = None
+    _NOTHING: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What belongs to the reason, for programs."""
+        return self._NOTHING
+
+    def without_traceback(self) -> Self:
+        """Returns itself without traceback and causes, whose frames hold the whole request.
+
+        A transport may keep an error until the next garbage collection, and for that megabytes
+        count no more than bytes.
+        """
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
+
+
+class InvalidRequest(ServeError):
+    """A field of the request is not what was expected.
+
+    Args:
+        field: its path, as "pixels.height".
+        problem: as "expected 28 for model mnist, got 27".
+    """
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class BadImage(InvalidRequest):
+    """A file of the request cannot be made into pixels.
+
+    Args:
+        index: of the file in the request, from 0.
+        error: why.
+    """
+
+    def __init__(self, index: int, error: PictureError) -> None:
+        super().__init__(f"encoded.images[{index}]", str(error))
+        # The form that error_details.proto asks for.
+        self.reason = error.reason.upper().replace("-", "_")
+
+
+class NotFound(ServeError):
+    """No such model or version is loaded.
+
+    Args:
+        kind: "model" or "version".
+        name: as it was asked for.
+        message: which says what exists.
+    """
+
+    reason = "NOT_FOUND"
+
+    def __init__(self, kind: str, name: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.name = name
+
+
+class Unimplemented(ServeError):
+    """There is no such method."""
+
+    reason = "UNIMPLEMENTED"
+
+
+class NotReady(ServeError):
+    """The model is being loaded or unloaded, or the server is draining."""
+
+    reason = "NOT_READY"
+    retry_after_s = 1.0
+
+
+class ModelLoading(NotReady):
+    """The model is there, and not loaded yet."""
+
+    reason = "MODEL_LOADING"
+
+
+class Draining(NotReady):
+    """The server is stopping."""
+
+    reason = "DRAINING"
+
+
+class QueueFull(ServeError):
+    """A queue accepts no more; nothing was computed."""
+
+    reason = "QUEUE_FULL"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class MessageTooLarge(ServeError):
+    """The message is over the limit.
+
+    Args:
+        message: for people.
+        limit: largest message, bytes.
+    """
+
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The limit, bytes."""
+        return {"limit_bytes": str(self.limit)}
+
+
+class AnswersUnread(ServeError):
+    """The client of a stream has not read its answers for too long."""
+
+    reason = "ANSWERS_UNREAD"
+
+
+class DeadlinePassed(ServeError):
+    """The deadline passed before the engine had the request."""
+
+    reason = "DEADLINE_PASSED"
+
+
+class Cancelled(ServeError):
+    """The caller cancelled or went away."""
+
+    reason = "CANCELLED"
+
+
+class InternalFault(ServeError):
+    """A fault of ours. The caller gets an id, the log the traceback.
+
+    Args:
+        what: failed.
+        cause: why.
+    """
+
+    reason = "INTERNAL_FAULT"
+
+    def __init__(self, what: str, cause: BaseException) -> None:
+        self.id = uuid.uuid4().hex[:12]
+        super().__init__(f"{what} failed; the server's log has more under id {self.id}")
+        self.__cause__ = cause
+        log.error("%s failed, id %s", what, self.id, exc_info=cause, extra={"fault_id": self.id})
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The id of the fault."""
+        return {"fault_id": self.id}
+
+
+def fitting(text: str, most: int = MAX_TEXT) -> str:
+    """Returns a text, without its middle if it is longer than that when it is sent.
+
+    Args:
+        text: of any length.
+        most: bytes, as gRPC writes it into grpc-message: what is not ASCII takes three for one.
+    """
+    # Cheap where it is short, as nearly always, and where it is a whole message.
+    if 3 * len(text.encode()) <= most or (len(text) <= most and _sent_bytes(text) <= most):
+        return text
+    half = (most - _sent_bytes("…")) // 2
+    head, tail = text[:half], text[-half:]
+    while _sent_bytes(head) > half:
+        head = head[: len(head) * half // _sent_bytes(head)]
+    while _sent_bytes(tail) > half:
+        tail = tail[-(len(tail) * half // _sent_bytes(tail)) :]
+    return f"{head}…{tail}"
+
+
+def quoted(name: str) -> str:
+    """Returns a name that a request asks for, in quotes, cut to fit into a message."""
+    return repr(fitting(name, _MAX_NAME))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the names that exist, as far as they fit into a message, and how many more exist."""
+    text, left = "", _MAX_NAMES
+    for number, name in enumerate(names):
+        cut = fitting(name, _MAX_NAME)
+        left -= _sent_bytes(f", {cut}")
+        if left < 0:
+            return f"{text}, and {len(names) - number} more"
+        text += f", {cut}" if text else cut
+    return text or "none"
+
+
+def _sent_bytes(text: str) -> int:
+    """Bytes of a text in grpc-message; servers differ in which of ASCII they encode, beside %."""
+    return sum(1 if byte < 0x80 and chr(byte).isalnum() else 3 for byte in text.encode())

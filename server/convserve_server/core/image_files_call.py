@@ -1,0 +1,165 @@
+"""A call with files: decoded beside the engine, then batched; a bad file fails alone."""
+
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from convserve_imaging.errors import PictureError
+from convserve_server.core.batcher import Answer, BatchRequest, Outcome
+from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
+from convserve_server.core.errors import BadImage, InternalFault, ServeError
+from convserve_server.core.models import ModelDescription, ModelVersion
+from convserve_server.core.repository import Repository, Work
+
+
+class FilesAnswer(Protocol):
+    """What a protocol does with the outcome of a call with files."""
+
+    def begin(self, model: ModelDescription) -> None:
+        """Checks the call against the version that will answer; raises ServeError.
+
+        Called once more if that version is unloaded on the way.
+        """
+
+    def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
+        """What became of the files, before finish().
+
+        Args:
+            failures: of the files that have no row, by their index.
+            wait_s: before decoding, seconds.
+            decode_s: that decoding took, seconds.
+        """
+
+    def finish(self, outcome: Outcome) -> None:
+        """The rows of the files that have one, in their order, or why there are none."""
+
+
+class ImageFilesCall(Work):
+    """Passes the files of one call through the decode pool and the batcher.
+
+    Args:
+        model: name of the model that is asked for.
+        version: that is asked for; None for the newest.
+        files: one image each, at least one.
+        deadline: time.monotonic() after which nobody waits for the answer, or None.
+        connection: by which the call came; connections take turns.
+        answer: what becomes of the outcome.
+        repository: the models.
+        decoding: makes pixels of the files.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_cancelled",
+        "_connection",
+        "_deadline",
+        "_decoding",
+        "_files",
+        "_lock",
+        "_repository",
+        "_undo",
+    )
+
+    def __init__(
+        self,
+        model: str,
+        version: int | None,
+        files: Sequence[bytes],
+        deadline: float | None,
+        connection: Hashable,
+        answer: FilesAnswer,
+        repository: Repository,
+        decoding: DecodePool,
+    ) -> None:
+        super().__init__(model, version)
+        self._files = files
+        self._deadline = deadline
+        self._connection = connection
+        self._answer = answer
+        self._repository = repository
+        self._decoding = decoding
+        self._lock = threading.Lock()
+        self._cancelled = False
+        # While it leads to the files, and they by their outcome back here, this is a circle, which
+        # would hold the data of a call that has ended until the next garbage collection.
+        self._undo: Callable[[], None] = _nothing
+
+    def start(self, model: ModelVersion) -> None:
+        """Queues the files to be decoded for a version.
+
+        Raises:
+            ServeError: if the queue is full, or the version cannot answer the call.
+        """
+        self._answer.begin(model.description)
+
+        def decoded(outcome: Decoded | ServeError) -> None:
+            self._undo = _nothing
+            try:
+                self._enqueue(model, outcome)
+            except ServeError as error:
+                self._answer.finish(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
+                self._answer.finish(InternalFault("queueing decoded images", error))
+
+        job = DecodeJob(self._files, model.decode, self._deadline, decoded, self._connection)
+        # Staged first: once submitted, the next stage may come at any time.
+        self._stage(lambda: self._decoding.cancel(job))
+        try:
+            self._decoding.submit(job, model.batcher.waiting, model.batcher.max_queue)
+        except ServeError:
+            self._undo = _nothing
+            raise
+
+    def cancel(self) -> None:
+        """Does no more work on the call."""
+        with self._lock:
+            self._cancelled = True
+        self._undo()
+
+    def _enqueue(self, model: ModelVersion, outcome: Decoded | ServeError) -> None:
+        """Queues what was decoded; answers what was not."""
+        if isinstance(outcome, ServeError):
+            self._answer.finish(outcome)
+            return
+        failures = {
+            index: BadImage(index, image)
+            for index, image in enumerate(outcome.images)
+            if isinstance(image, PictureError)
+        }
+        if failures and len(outcome.images) == 1:
+            self._answer.finish(failures[0])
+            return
+        self._answer.decoded(failures, outcome.wait_s, outcome.decode_s)
+        images = [image for image in outcome.images if not isinstance(image, PictureError)]
+        if not images:
+            rows = np.empty((0, model.description.classes), np.float32)
+            self._answer.finish(Answer(rows, 0.0, 0.0))
+            return
+        request = BatchRequest(
+            _stack(images), self._deadline, self._answer.finish, self._connection
+        )
+        # If it begins again, the files are decoded again: the successor of the version may expect
+        # images of another size.
+        if self._repository.enqueue(self, model, request, admitted=True):
+            # They are not needed any more, and may be a hundred times the size of the pixels.
+            self._files = ()
+            self._stage(lambda: model.cancel(request))
+
+    def _stage(self, undo: Callable[[], None]) -> None:
+        """Keeps how the work is undone from now on; undoes it if the caller has left already."""
+        with self._lock:
+            self._undo = undo
+            cancelled = self._cancelled
+        if cancelled:
+            undo()
+
+
+def _nothing() -> None:
+    """There is no work to undo."""
+
+
+def _stack(images: Sequence[Pixels]) -> Pixels:
+    """Returns uint8 [N, H, W, C]; one image is not copied."""
+    return images[0][np.newaxis] if len(images) == 1 else np.stack(images)

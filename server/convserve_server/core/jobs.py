@@ -1,0 +1,78 @@
+"""Work of one call in a queue, and its states.
+
+NEW ──append──▶ WAITING ──last part taken──▶ RUNNING ──▶ FINISHED
+└───────────────────┴──cancelled, expired, failed──────────┘
+"""
+
+import logging
+import time
+from collections.abc import Callable, Hashable
+from enum import Enum
+from typing import Generic, TypeVar
+
+from convserve_server.core.errors import ServeError
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class JobState(Enum):
+    """How far a job has come."""
+
+    #: In no queue yet.
+    NEW = 0
+    #: Some of its parts are in the queue; others may be worked on.
+    WAITING = 1
+    #: All its parts are worked on.
+    RUNNING = 2
+    #: Answered, or given up: nobody needs its parts any more.
+    FINISHED = 3
+
+
+class Job(Generic[R]):
+    """Work of one call, in parts (images) that leave the queue one after the other.
+
+    Args:
+        count: of parts, at least 1.
+        size: bytes that it holds while it is not finished.
+        deadline: time.monotonic() after which nobody waits for the answer, or None.
+        done: called once with the outcome, on the thread that has it; must not block.
+        connection: by which the call came; connections share what is served equally.
+    """
+
+    __slots__ = ("_done", "arrived", "connection", "count", "deadline", "size", "state", "taken")
+
+    def __init__(
+        self,
+        count: int,
+        size: int,
+        deadline: float | None,
+        done: Callable[[R | ServeError], None],
+        connection: Hashable,
+    ) -> None:
+        self.count = count
+        self.size = size
+        self.deadline = deadline
+        self.connection = connection
+        self._done = done
+        self.arrived = time.monotonic()
+        #: Parts that have left the queue.
+        self.taken = 0
+        self.state = JobState.NEW
+
+    def cost(self, first: int, count: int) -> float:
+        """Returns what some of its parts cost, in the unit of its queue."""
+        return float(count)
+
+    def expired(self, now: float) -> bool:
+        """Returns whether nobody waits for the answer any more at time.monotonic() now."""
+        return self.deadline is not None and self.deadline <= now
+
+    def finish(self, outcome: R | ServeError) -> None:
+        """Hands over the outcome; for whoever turned the state to FINISHED."""
+        try:
+            self._done(outcome)
+        except Exception:
+            # The caller's fault must not end the thread and so every later job.
+            log.exception("answering a call failed")

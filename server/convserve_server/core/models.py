@@ -1,0 +1,72 @@
+"""A version of a model that is loaded."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from convserve_server.core.batcher import Batcher, BatchRequest
+from convserve_server.core.decode_pool import Decode
+from convserve_server.core.errors import ServeError
+from convserve_server.engines.base import Engine
+
+
+@dataclass(frozen=True, eq=False)
+class ModelDescription:
+    """What a caller may know of a version; light, so that others may keep it.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        labels: of its classes, in the order of the probabilities.
+        image_shape: one image, (H, W, C).
+        classes: how many, K.
+        provider: name of the execution provider.
+        manifest: a serialized convserve Manifest.
+    """
+
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    classes: int
+    provider: str
+    manifest: bytes
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelVersion:
+    """A loaded version of a model, warm and with its queue.
+
+    Attributes:
+        description: for callers.
+        digest: SHA-256 of its file, hexadecimal.
+        engine: that runs it.
+        batcher: its queue.
+        decode: makes of a file the pixels of an image.
+    """
+
+    description: ModelDescription
+    digest: str
+    engine: Engine
+    batcher: Batcher
+    decode: Decode
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+        return self.description.name
+
+    @property
+    def version(self) -> int:
+        """Of the model."""
+        return self.description.version
+
+    def cancel(self, request: BatchRequest, reason: ServeError | None = None) -> None:
+        """Drops a request that nobody waits for."""
+        self.batcher.cancel(request, reason)
+
+
+#: What is loaded, by name and version.
+Versions = Mapping[str, Mapping[int, ModelVersion]]

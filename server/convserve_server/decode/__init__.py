@@ -1,1 +1,0 @@
-"""Files of pictures become pixels, on threads beside the engine."""

@@ -1,0 +1,64 @@
+"""What every engine is, without ONNX Runtime: the contract between engines and the core."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Execution providers of ONNX Runtime.
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+Pixels = NDArray[np.uint8]
+Probabilities = NDArray[np.float32]
+
+
+class EngineError(Exception):
+    """The model or the device cannot be used as asked; str() says why and what to do."""
+
+
+class Engine(Protocol):
+    """What runs a model.
+
+    Attributes:
+        provider: name of the execution provider.
+        image_shape: one image, (H, W, C).
+        classes: how many, K.
+        max_batch: maximum batch size, images.
+        parallel: batches that run() accepts at the same time, from several threads.
+        metadata: of the ONNX file.
+    """
+
+    provider: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    max_batch: int
+    parallel: int
+    metadata: dict[str, str]
+
+    def run(self, images: Sequence[Pixels]) -> Probabilities:
+        """Classifies a batch, given as slices uint8 [n, H, W, C], max_batch images at the most.
+
+        Returns: float32 [sum of n, K], a new array, rows in the order of the images.
+        """
+
+    def warm_up(self) -> None:
+        """Runs every shape once, so that no request pays for allocation, tuning or capture."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is warm and whose outputs were checked.
+
+    Attributes:
+        engine: that runs it.
+        labels: of its classes, in their order.
+        decoding: name of the method that makes pixels of files; see convserve_imaging.
+        manifest: of its bundle, a serialized convserve Manifest, for those who show it.
+    """
+
+    engine: Engine
+    labels: tuple[str, ...]
+    decoding: str
+    manifest: bytes

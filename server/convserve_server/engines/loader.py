@@ -1,0 +1,234 @@
+"""Runs a model: chooses the device, makes the ONNX Runtime session and the engine that owns it.
+
+An engine is used by as many threads at a time as it says; the batcher sees to that.
+"""
+
+import dataclasses
+import logging
+import os
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import onnxruntime as ort
+
+from convserve_bundle.manifest import read_manifest
+from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
+from convserve_server.engines.base import CPU, CUDA, Engine, EngineError
+from convserve_server.engines.cpu import BATCH_S, CpuEngine, ThreadAllowance
+from convserve_server.engines.cuda_graphs import CudaGraphEngine
+from convserve_server.engines.device_memory import cuda_memory
+
+log = logging.getLogger(__name__)
+
+#: Maximum batch size where nothing else is asked for, images. Beyond, caches on the CPU lose more
+#: than batching saves, and buffers on the device grow for nothing.
+_MAX_BATCH = {CPU: 64, CUDA: 1024}
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How engines are built; see the settings.
+
+    Attributes:
+        device: auto, cpu or cuda.
+        threads: of an engine on the CPU.
+        max_batch: maximum batch size, images; 0: as many as are worth while on the device, up to a
+            limit.
+        batch_s: longest batch on the CPU, s, by the time of a single image.
+        device_bytes: most memory of a model on a CUDA device; 0: no limit.
+        tensor_float_32: whether CUDA may round to TensorFloat-32; the bundle decides (see
+            load_engine).
+    """
+
+    device: str = "auto"
+    threads: int = 1
+    max_batch: int = 0
+    batch_s: float = BATCH_S
+    device_bytes: int = 0
+    tensor_float_32: bool = False
+
+
+def check_installation() -> None:
+    """Refuse an environment that has both onnxruntime and onnxruntime-gpu.
+
+    Both install the module onnxruntime; which one is imported then depends on the order of
+    installation, and half of the files are of the other.
+
+    Raises:
+        EngineError: if both are there.
+    """
+    have = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(have) > 1:
+        raise EngineError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; "
+            "run: pip uninstall -y onnxruntime onnxruntime-gpu, "
+            "then: pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA"
+        )
+
+
+@cache
+def choose_provider(device: str) -> str:
+    """The execution provider for a device setting; a process finds out once.
+
+    Raises:
+        EngineError: for device cuda where CUDA cannot be used.
+    """
+    if device == "cpu":
+        return CPU
+    available = ort.get_available_providers()
+    if CUDA not in available:
+        if device == "cuda":
+            raise EngineError(
+                f"device cuda: this onnxruntime has only {', '.join(available)}; "
+                "install 'convserve[gpu]' in place of 'convserve[serve]'"
+            )
+        return CPU
+    if fault := _cuda_fault():
+        if device == "cuda":
+            raise EngineError(f"device cuda: {fault}")
+        log.warning("serving on the CPU: %s", fault)
+        return CPU
+    return CUDA
+
+
+#: A net that does nothing, as ONNX: y = Identity(x), float32 [1], opset 13, IR 8.
+_NOTHING = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+
+
+def _cuda_fault() -> str:
+    """Why CUDA cannot be used although this onnxruntime has it; empty if it can.
+
+    That shows only when a session is made: the driver, CUDA's libraries and cuDNN are loaded then.
+    """
+    # The CUDA and cuDNN libraries of NVIDIA's packages are not on the loader's path.
+    ort.preload_dlls()
+    try:
+        _session(_NOTHING, CUDA, EngineOptions())
+        cuda_memory()
+    except (EngineError, OSError) as error:
+        return (
+            f"CUDA does not work here ({error}); it needs a GPU, its driver, CUDA and cuDNN, and a "
+            "container the NVIDIA Container Toolkit"
+        )
+    return ""
+
+
+def load_engine(
+    model: Path, options: EngineOptions, allowance: ThreadAllowance | None = None
+) -> Engine:
+    """Returns an engine for a model file, not yet warm; for int8 on the CPU, whatever the device.
+
+    Args:
+        model: the file.
+        options: how it is built.
+        allowance: of more threads on the CPU than its own; None if there are no other workers.
+
+    Raises:
+        EngineError: if the file is not a usable model, or the device cannot be had.
+        BundleError: on CUDA, if the file has no manifest, or is in a precision that is not known.
+    """
+    provider = choose_provider(options.device)
+    if provider == CUDA:
+        precision = _precision(model)
+        # CUDA has no integer kernels for it: it would compute in float32, slower than from float32.
+        if precision == PRECISION_INT8:
+            log.warning(
+                "%s runs on the CPU: it is of int8, which is for CPUs; publish it in tf32 or "
+                "float16 for CUDA",
+                model,
+            )
+            provider = CPU
+        tensor_float_32 = precision == PRECISION_TENSOR_FLOAT_32
+        options = dataclasses.replace(options, tensor_float_32=tensor_float_32)
+    try:
+        session = _session(model, provider, options)
+    except EngineError:
+        if options.device == "cuda" or provider == CPU:
+            raise
+        log.warning("CUDA cannot be used, falling back to the CPU", exc_info=True)
+        provider = CPU
+        session = _session(model, provider, options)
+    max_batch = options.max_batch or _MAX_BATCH[provider]
+    if provider == CUDA:
+        return CudaGraphEngine(session, provider, max_batch, cuda_memory())
+    if allowance is None:
+        return CpuEngine(session, provider, max_batch, options.batch_s)
+    many_threads = partial(_many_threads_session, model, options, allowance)
+    return CpuEngine(
+        session, provider, max_batch, options.batch_s, allowance.activity, many_threads
+    )
+
+
+def _precision(model: Path) -> Precision.ValueType:
+    """What a bundle was published in; asked on the CPU, before the device has a session."""
+    metadata = _session(model, CPU, EngineOptions()).get_modelmeta().custom_metadata_map
+    return read_manifest(metadata).precision
+
+
+def _many_threads_session(model: Path, options: EngineOptions, allowance: ThreadAllowance) -> Any:
+    """A session with threads on all CPUs of the allowance; they inherit where they may run."""
+    options = dataclasses.replace(options, threads=allowance.threads)
+    if not allowance.cpus:
+        return _session(model, CPU, options)
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, allowance.cpus)
+    try:
+        return _session(model, CPU, options)
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 3
+    settings.intra_op_num_threads = options.threads
+    settings.inter_op_num_threads = 1
+    # Threads that spin while idle take the processor from the front, and from a container's quota.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    name = "a net that does nothing" if isinstance(model, bytes) else str(model)
+    try:
+        session = ort.InferenceSession(
+            model, settings, providers=[(provider, _provider_options(provider, options))]
+        )
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises its own and std::exceptions
+        raise EngineError(f"{name}: {str(error).strip()}") from error
+    session.disable_fallback()
+    # ONNX Runtime goes on with the CPU, in silence, when a provider does not initialize.
+    if session.get_providers()[0] != provider:
+        raise EngineError(f"{name}: {provider} did not initialize")
+    return session
+
+
+def _provider_options(provider: str, options: EngineOptions) -> dict[str, str]:
+    """What is asked of an execution provider.
+
+    Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html.
+    """
+    if provider != CUDA:
+        return {}
+    limit = {"gpu_mem_limit": str(options.device_bytes)} if options.device_bytes else {}
+    return {
+        # As fast as an exhaustive search for these nets, and each shape starts sooner.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # With this a model of which a node would fall to the CPU does not load.
+        "enable_cuda_graph": "1",
+        # A bundle was checked against Keras in its precision: no TensorFloat-32 for others.
+        "use_tf32": str(int(options.tensor_float_32)),
+        # No more than is asked for: by default the arena doubles.
+        "arena_extend_strategy": "kSameAsRequested",
+        **limit,
+    }
+
+
+def _installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,221 @@
+"""The parts of a worker wired together: transports, protocols, core."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from convserve_server.core.classifier import Classifier
+from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.folder_loader import FolderLoader, Load
+from convserve_server.core.repository import ModelLimits, Repository
+from convserve_server.process.link import SupervisorLink
+from convserve_server.process.single_process import SingleProcess
+from convserve_server.protocols.base import Interceptor, Service
+from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
+from convserve_server.protocols.health import Health
+from convserve_server.protocols.reflection import make_reflection
+from convserve_server.protocols.router import Router
+from convserve_server.settings.settings import Settings
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+from convserve_server.transports.base import Transport, TransportOptions
+
+log = logging.getLogger(__name__)
+
+#: No call for so long when asked to stop: none is on its way, s.
+_QUIET_S = 0.1
+
+#: Of the grace period, kept to send the last answers, s.
+_FLUSH_S = 1.0
+
+
+class Worker:
+    """Wires the parts of a worker together.
+
+    Args:
+        settings: with sizes chosen; see host/resources.py.
+        transports: where calls come from; several serve at once.
+        load: makes a model of its name and file.
+        link: to the supervisor of several workers; None without one.
+        services: beside ours, health and reflection; each is given the core.
+        interceptors: wrap the handlers of all methods; the first is the outermost.
+        observer: of the core.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        transports: Sequence[Transport],
+        load: Load,
+        link: SupervisorLink | None = None,
+        services: Sequence[Callable[[Classifier], Service]] = (),
+        interceptors: Sequence[Interceptor] = (),
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
+        self._settings = settings
+        self._transports = transports
+        self._link = link
+        self._served: frozenset[str] = frozenset()
+        permits = SingleProcess() if link is None else link
+        self.repository = Repository(self._limits, permits, self._report, observer)
+        self.loader = FolderLoader(
+            Path(settings.models.folder), load, self.repository, permits, settings.models.versions
+        )
+        if link is not None:
+            link.on_change = self.loader.scan_now
+        self._decoding = DecodePool(
+            settings.engine.decode_threads,
+            settings.batching.max_queue,
+            settings.batching.max_queue_bytes,
+            observer=observer,
+        )
+        classifier = Classifier(
+            self.repository, self._decoding, settings.limits.max_images, observer
+        )
+        self._health = Health()
+        ours: list[Service] = [
+            ConvserveV1(classifier, settings.limits.max_stream_bytes),
+            self._health,
+        ]
+        added = [make(classifier) for make in services]
+        described = [service.name for service in ours]
+        self._router = Router(
+            [*ours, *added, *make_reflection(described)],
+            interceptors,
+            settings.limits.max_message_bytes,
+        )
+        self._started = False
+
+    def _limits(self, name: str) -> ModelLimits:
+        settings, model = self._settings, self._settings.for_model(name)
+        return ModelLimits(
+            max_batch=model.max_batch,
+            max_queue=model.max_queue,
+            max_queue_bytes=settings.batching.max_queue_bytes,
+            max_delay_s=model.max_delay_ms / 1000,
+            max_pixels=settings.limits.max_pixels,
+            max_decoder_bytes=settings.limits.max_decoder_bytes,
+        )
+
+    def start(self, stop: threading.Event | None = None) -> bool:
+        """Loads what is there, then listens.
+
+        Args:
+            stop: set when the worker should stop before it listens.
+
+        Returns: whether it listens.
+
+        Raises:
+            OSError: if the address cannot be bound.
+        """
+        self.loader.scan()
+        if self._link is not None and not self._has_models(self._link, stop or threading.Event()):
+            return False
+        for transport in self._transports:
+            transport.start(self._router)
+        self._started = True
+        self._report(frozenset(model.name for model in self.repository.models()))
+        self.loader.watch(self._settings.models.scan_s)
+        return True
+
+    def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
+        """Waits while this worker lacks a model that others serve, or that another tries.
+
+        Its share of the connections would get errors; so long as it does not listen, the others
+        have them.
+
+        Returns: False if stopped before.
+        """
+        reported: tuple[str, ...] = ()
+        while not stop.is_set():
+            awaited = self.loader.awaited()
+            missing = link.missing()
+            if missing and missing != reported:
+                log.warning(
+                    "accepting no calls until there is a model for each that the other workers "
+                    "serve: %s cannot be loaded",
+                    ", ".join(missing),
+                )
+            reported = missing
+            if not missing and not awaited:
+                return True
+            self.loader.wait_for_news(self._settings.models.scan_s)
+            self.loader.scan()
+        return False
+
+    def stop(self) -> int:
+        """Drains: refuses new calls, answers those in flight within the grace period.
+
+        The connections stay open: grpcio's own shutdown, which sends GOAWAY first, answers calls
+        that come in meanwhile with CANCELLED. When the process ends they see a closed connection,
+        which is UNAVAILABLE. close() is for those who go on living.
+
+        Returns: calls that were aborted.
+        """
+        process = self._settings.process
+        end = time.monotonic() + process.grace_s
+        self._router.drain()
+        # Calls on their way here, from callers who could not know, are still served.
+        lame_duck_s = min(process.lame_duck_s, process.grace_s)
+        self._router.wait_quiet(_QUIET_S, lame_duck_s)
+        self._router.refuse()
+        left = self._router.wait_idle(max(0.0, end - _FLUSH_S - time.monotonic()))
+        self._router.abandon()
+        for transport in self._transports:
+            transport.flush(max(_FLUSH_S, end - time.monotonic()))
+        return left
+
+    def answered(self) -> int:
+        """Returns how many calls were answered so far, with a result or an error."""
+        return self._router.answered()
+
+    @property
+    def waits_for_models(self) -> bool:
+        """Whether there was nothing in the models folder when last looked."""
+        return self.loader.folder_is_empty
+
+    def close(self) -> None:
+        """Closes all connections and unloads all models."""
+        for transport in self._transports:
+            transport.close()
+        self._decoding.close()
+        self.loader.close(timeout_s=_FLUSH_S)
+        self.repository.close(timeout_s=_FLUSH_S)
+
+    def _report(self, names: frozenset[str]) -> None:
+        """Reports to health which models are served; the repository calls it at every change."""
+        if not self._started:
+            return
+        for service in ("", SERVICE):
+            self._health.set(service, bool(names))
+        for name in names:
+            self._health.set(name, True)
+        for name in self._served - names:
+            self._health.set(name, None)
+        self._served = names
+
+
+def make_transport(settings: Settings, port: int) -> Transport:
+    """Returns the transport that the settings ask for.
+
+    Args:
+        settings: with sizes chosen.
+        port: to listen on.
+    """
+    options = TransportOptions(
+        host=settings.listen.host,
+        port=port,
+        max_message_bytes=settings.limits.max_message_bytes,
+        keepalive_s=settings.listen.keepalive_s,
+        max_connection_age_s=settings.listen.max_connection_age_s,
+        reuse_port=True,
+    )
+    # Imported when asked for: the other one may not be installed, and costs memory.
+    if settings.listen.front == "native":
+        from convserve_server.transports.native import NativeTransport
+
+        return NativeTransport(options)
+    from convserve_server.transports.grpcio import GrpcioTransport
+
+    return GrpcioTransport(options)

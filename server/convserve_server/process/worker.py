@@ -1,0 +1,184 @@
+"""One process that serves, started and watched by the supervisor.
+
+    python -m convserve_server.process.worker SOCKET
+
+SOCKET is the number of a stream socket to the supervisor, whose first message is the WorkerSpec;
+see process/messages.py. Its end, or SIGTERM, says that the worker should stop.
+"""
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+from convserve_server.engines.base import EngineError, LoadedModel
+from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.cpu import ThreadAllowance
+from convserve_server.engines.loader import (
+    EngineOptions,
+    check_installation,
+    choose_provider,
+    load_engine,
+)
+from convserve_server.host.descriptors import limit_reached
+from convserve_server.host.engine_activity import EngineActivity
+from convserve_server.host.heap import trim_from_now_on
+from convserve_server.logs import configure_logging
+from convserve_server.process.link import SupervisorLink
+from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
+from convserve_server.process.serving import Worker, make_transport
+from convserve_server.process.worker_spec import WorkerSpec, receive_spec
+
+log = logging.getLogger(__name__)
+
+#: Beyond the grace period, until a worker without a supervisor ends in any case, s.
+_KILL_AFTER_S = 5.0
+
+#: How often to look whether file descriptors are left, s.
+_LOOK_S = 1.0
+
+
+class ModelLoader:
+    """Loads models as the settings of each have it.
+
+    Args:
+        spec: of this worker.
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        # One view of the file for all engines: it counts how many of them are at work.
+        self._activity = (
+            EngineActivity(spec.engine_activity, spec.number - 1)
+            if spec.settings.process.workers > 1
+            else None
+        )
+
+    def load(self, name: str, path: Path) -> LoadedModel:
+        """Loads a version of a model.
+
+        Args:
+            name: of the model.
+            path: of its file.
+
+        Raises:
+            BundleError, EngineError: see load_bundle.
+        """
+        settings, model = self._spec.settings, self._spec.settings.for_model(name)
+        options = EngineOptions(
+            model.device,
+            model.engine_threads,
+            model.max_batch,
+            self._spec.batch_s,
+            settings.engine.max_device_bytes,
+        )
+        return load_bundle(
+            path, partial(load_engine, options=options, allowance=self.allowance(name))
+        )
+
+    def allowance(self, name: str) -> ThreadAllowance | None:
+        """Returns what the engine of a model may use beyond its own threads; None for no more."""
+        threads = self._spec.many_threads_of(name)
+        if self._activity is None or threads <= self._spec.settings.for_model(name).engine_threads:
+            return None
+        return ThreadAllowance(threads, frozenset(self._spec.cpus), self._activity)
+
+
+def run(spec: WorkerSpec, connection: socket.socket) -> int:
+    """Serves until asked to stop.
+
+    Args:
+        spec: of this worker.
+        connection: to the supervisor.
+
+    Returns: the exit status.
+    """
+    settings = spec.settings
+    grace_s = settings.process.grace_s
+    stop = threading.Event()
+    # The end of the connection also shows its sudden death.
+    link = SupervisorLink(connection, on_end=lambda: _stop(stop, grace_s))
+    link.start(settings.process.heartbeat_s)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # These reach the whole group; the supervisor decides what they mean.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        check_installation()
+        provider = choose_provider(settings.engine.device)
+        transport = make_transport(settings, spec.port)
+        worker = Worker(settings, [transport], ModelLoader(spec).load, link)
+        if not worker.start(stop):
+            return 0
+    except (EngineError, ImportError) as error:
+        link.send(CannotStart(one_line(error)))
+        return EXIT_CONFIG
+    except OSError as error:
+        link.send(CannotStart(one_line(error)))
+        return 1
+    log.info(
+        "serving with %s, %d engine threads, queues of up to %d images",
+        provider, settings.engine.engine_threads, settings.batching.max_queue,
+    )  # fmt: skip
+    if worker.waits_for_models and spec.number == 1:
+        log.info("no models in %s yet; waiting for the first", settings.models.folder)
+    if spec.low_memory:
+        trim_from_now_on(stop)
+    threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
+    link.send(Ready())
+    stop.wait()
+    log.info("stopping, at most %g s", grace_s)
+    left = worker.stop()
+    calls = worker.answered()
+    log.log(
+        logging.WARNING if left else logging.INFO,
+        f"stopped, {calls:,} calls answered, {left:,} aborted",
+        extra={"calls": calls, "aborted": left},
+    )
+    return 0
+
+
+def _stop(stop: threading.Event, grace_s: float) -> None:
+    """Stops, and ends in any case: a worker may be held up before it looks, loading a model."""
+    stop.set()
+    time.sleep(grace_s + _KILL_AFTER_S)
+    os._exit(1)
+
+
+def _watch_descriptors(stop: threading.Event) -> None:
+    """Logs when there are no file descriptors left for connections, and when there are again."""
+    short = False
+    while not stop.wait(_LOOK_S):
+        if limit_reached() == short:
+            continue
+        short = not short
+        if short:
+            log.error(
+                "no file descriptors are left: new connections wait until others are closed; allow "
+                "more (ulimit -n, LimitNOFILE), or close idle connections"
+            )
+        else:
+            log.info("there are file descriptors for new connections again")
+
+
+def main() -> None:
+    """Entry point of the process."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        spec = receive_spec(connection)
+    except (EOFError, OSError):
+        sys.exit(1)
+    configure_logging(spec.settings.log.log_level, spec.settings.log.log_format)
+    status = run(spec, connection)
+    logging.shutdown()
+    # Not by way of Python's own exit: see Worker.stop, and threads may hang in a driver.
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main()

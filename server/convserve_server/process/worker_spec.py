@@ -1,0 +1,132 @@
+"""What a worker is to be: one message of the supervisor, the first on the worker's socket.
+
+It is not on the worker's command line, which every user of the machine can read. Both ends are of
+the same program, so it has no version.
+"""
+
+import dataclasses
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from convserve_server.settings.settings import SECTIONS, Settings
+
+_CHUNK = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """One worker among the others.
+
+    Attributes:
+        number: Of the worker, from 1.
+        port: To listen on, shared with the other workers.
+        settings: With sizes chosen; see host/resources.py.
+        cpus: That all workers are kept on, one each; empty if the system chooses.
+        many_threads: Of an engine while the engines of all other workers are idle.
+        low_memory: Whether none is kept for later.
+        batch_s: Longest batch on the CPU, s, by the time of a single image.
+        engine_activity: Descriptor of the file of the engines at work; see
+            host/engine_activity.py.
+
+    Raises:
+        ValueError: When it is made, a value is of another type or out of range.
+    """
+
+    number: int
+    port: int
+    settings: Settings
+    cpus: tuple[int, ...]
+    many_threads: int
+    low_memory: bool
+    batch_s: float
+    engine_activity: int
+
+    def __post_init__(self) -> None:
+        """Checks every value; the settings have checked theirs."""
+        workers = self.settings.process.workers
+        for name, value, low, high in (
+            ("number", self.number, 1, workers),
+            ("port", self.port, 1, 65535),
+            ("many_threads", self.many_threads, 1, None),
+            ("engine_activity", self.engine_activity, 0, None),
+            *(("cpus", cpu, 0, None) for cpu in self.cpus),
+        ):
+            _check_number(name, value, int, low, high)
+        _check_number("batch_s", self.batch_s, float, 0, None)
+        if type(self.low_memory) is not bool:
+            raise ValueError(f"low_memory: expected true or false, got {self.low_memory!r}")
+        if self.cpus and len(self.cpus) != workers:
+            raise ValueError(f"cpus: expected none or {workers}, got {len(self.cpus)}")
+
+    def many_threads_of(self, model: str) -> int:
+        """Returns the threads of a model's engine while the engines of other workers are idle.
+
+        It is the number of the engine's own threads if there are no more: those that a user has
+        chosen for the model are never exceeded, and a single worker has its CPUs anyway.
+        """
+        own = self.settings.for_model(model).engine_threads
+        chosen = self.settings.by_model.get(model, {}).get("engine_threads")
+        if chosen or self.settings.process.workers == 1:
+            return own
+        return max(own, self.many_threads)
+
+
+def encode_spec(spec: WorkerSpec) -> bytes:
+    """Returns a spec as one line of JSON."""
+    return json.dumps(dataclasses.asdict(spec)).encode() + b"\n"
+
+
+def decode_spec(line: bytes) -> WorkerSpec:
+    """Returns the spec of a line.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    try:
+        values = json.loads(line)
+        values["settings"] = _settings(values["settings"])
+        values["cpus"] = tuple(values["cpus"])
+        return WorkerSpec(**values)
+    except (AttributeError, KeyError, TypeError) as error:
+        # Without the line, which may hold secrets.
+        raise ValueError(f"worker spec: expected {_fields()}, got other fields: {error}") from error
+
+
+def receive_spec(connection: socket.socket) -> WorkerSpec:
+    """Returns the spec from the socket to the supervisor, and reads nothing behind it.
+
+    Raises:
+        EOFError: The supervisor is gone.
+        OSError: The socket fails.
+        ValueError: It is not a spec.
+    """
+    line = b""
+    while not line.endswith(b"\n"):
+        seen = connection.recv(_CHUNK, socket.MSG_PEEK)
+        if not seen:
+            raise EOFError("the supervisor is gone")
+        line += connection.recv(seen.find(b"\n") + 1 or len(seen))
+    return decode_spec(line)
+
+
+def _settings(values: Mapping[str, Any]) -> Settings:
+    sections: dict[str, Any] = {name: section(**values[name]) for name, section in SECTIONS.items()}
+    return Settings(**sections, by_model=values["by_model"])
+
+
+def _check_number(
+    name: str, value: object, type_: type[int] | type[float], low: int, high: int | None
+) -> None:
+    # type(), since a bool is an int as well; written so that nan is wrong, too.
+    right = type(value) is type_ and value >= low and (high is None or value <= high)
+    if not right:
+        kind = "a whole number" if type_ is int else "a number"
+        most = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name}: expected {kind} {most}, got {value!r}")
+
+
+def _fields() -> str:
+    return ", ".join(field.name for field in dataclasses.fields(WorkerSpec))

@@ -1,0 +1,323 @@
+"""The seam between protocols and transports: calls that answer themselves, and who answers them.
+
+A transport makes a Call of what comes in, and hands it to the Router, which finds the handler of
+its method. The handler, or the core behind it, answers the call now or later, from any thread. So
+neither side knows the other, and several transports serve at once.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from convserve_server.core.errors import ServeError
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error, ready to be sent.
+
+    Attributes:
+        code: of the status: of gRPC (google/rpc/code.proto) or HTTP, as the protocol has it.
+        message: for people, cut to fit.
+        trailers: what programs read of it, as header fields.
+        reason: see ServeError.reason.
+    """
+
+    code: int
+    message: str
+    trailers: Metadata = ()
+    reason: str = ""
+
+
+#: What a call that nobody waits for any more ends with.
+GONE = Failure(1, "the caller went away", reason="CANCELLED")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls.
+
+    Attributes:
+        peer: address, as "ipv4:127.0.0.1:51234".
+        metadata: header fields of the call.
+    """
+
+    peer: str
+    metadata: Metadata
+
+
+class Tracker(Protocol):
+    """Knows which calls are open."""
+
+    def claim(self, call: "Call") -> bool:
+        """Returns whether the call is still open, and closes it: True for one caller only."""
+
+    def ended(self, call: "Call", *, answered: bool) -> None:
+        """The answer to a call that was claimed is with the transport.
+
+        Args:
+            call: that was claimed.
+            answered: whether its handler has answered it; else nobody waits for it any more.
+        """
+
+
+class Call(ABC):
+    """A unary call with its whole request. Answered once; what comes second changes nothing.
+
+    Args:
+        method: "/package.Service/Method".
+        payload: the request; the router empties it when the handler has returned, so that it need
+            not stay in memory until the answer.
+        deadline: time.monotonic() at which the caller stops waiting; None: never.
+        connection: by which it came; no more than a name, the same for all calls of a connection.
+        idle_caller: no other call is open on the transport: short work may be done on the thread
+            that handles the call, which has nothing else to do.
+
+    Attributes:
+        on_cancel: ends work that nobody waits for; set by the handler.
+        tracker: set by the router.
+    """
+
+    __slots__ = (
+        "_on_end",
+        "connection",
+        "deadline",
+        "idle_caller",
+        "method",
+        "on_cancel",
+        "payload",
+        "tracker",
+    )
+
+    tracker: Tracker
+
+    def __init__(
+        self,
+        method: str,
+        payload: bytes,
+        deadline: float | None,
+        connection: str,
+        idle_caller: bool = False,
+    ) -> None:
+        self.method = method
+        self.payload = payload
+        self.deadline = deadline
+        self.connection = connection
+        self.idle_caller = idle_caller
+        self.on_cancel: Callable[[], None] | None = None
+        self._on_end: Callable[[Failure | None], None] | None = None
+
+    @abstractmethod
+    def caller(self) -> Caller:
+        """Returns who calls, while the call is open; asking costs time, so only where needed."""
+
+    @abstractmethod
+    def send(self, payload: bytes) -> None:
+        """Sends the answer; for reply(), which sees to it that there is one."""
+
+    @abstractmethod
+    def send_failure(self, failure: Failure) -> None:
+        """Sends the error; for fail(), which sees to it that there is one answer."""
+
+    def reply(self, payload: bytes) -> None:
+        """Answers the call, unless it is answered or has gone away."""
+        if self.tracker.claim(self):
+            try:
+                self.send(payload)
+            finally:
+                self._end(None, answered=True)
+
+    def fail(self, failure: Failure) -> None:
+        """Answers the call with an error, unless it is answered or has gone away."""
+        if self.tracker.claim(self):
+            try:
+                self.send_failure(failure)
+            finally:
+                self._end(failure, answered=True)
+
+    def cancel(self) -> None:
+        """Ends the work on the call, which has gone away; for its transport."""
+        if self.tracker.claim(self):
+            try:
+                if self.on_cancel is not None:
+                    self.on_cancel()
+            finally:
+                self._end(GONE, answered=False)
+
+    def abandon(self, failure: Failure) -> None:
+        """Answers the call with an error and ends the work on it; for the router."""
+        if self.tracker.claim(self):
+            try:
+                self.send_failure(failure)
+                if self.on_cancel is not None:
+                    self.on_cancel()
+            finally:
+                self._end(failure, answered=False)
+
+    def _end(self, failure: Failure | None, *, answered: bool) -> None:
+        try:
+            if self._on_end is not None:
+                self._on_end(failure)
+        finally:
+            self.tracker.ended(self, answered=answered)
+
+    def add_end(self, end: Callable[[Failure | None], None]) -> None:
+        """Has a function called when the call is answered, with the failure if there is one."""
+        before = self._on_end
+        if before is None:
+            self._on_end = end
+        else:
+
+            def both(failure: Failure | None) -> None:
+                end(failure)
+                before(failure)
+
+            self._on_end = both
+
+
+class Stream(ABC):
+    """A call with streams of messages both ways. All methods run on its transport's event loop.
+
+    Args:
+        method: "/package.Service/Method".
+        deadline: time.monotonic() at which the caller stops waiting; None: never.
+        connection: by which it came.
+        handle: takes calls that a protocol makes of what it reads; see inner_call().
+    """
+
+    def __init__(
+        self,
+        method: str,
+        deadline: float | None,
+        connection: str,
+        handle: Callable[[Call], None],
+    ) -> None:
+        self.method = method
+        self.deadline = deadline
+        self.connection = connection
+        self._handle = handle
+        self.loop = asyncio.get_running_loop()
+
+    @abstractmethod
+    def caller(self) -> Caller:
+        """Returns who calls."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Sends the header fields of the answer, unless they are sent; write() does it as well."""
+
+    @abstractmethod
+    async def read(self) -> bytes | None:
+        """Returns the next message; None after the last one."""
+
+    @abstractmethod
+    async def write(self, payload: bytes) -> None:
+        """Sends a message; returns when the client can receive it.
+
+        Raises:
+            CancelledError: if the client has gone away.
+        """
+
+    @abstractmethod
+    async def fail(self, failure: Failure) -> None:
+        """Ends the stream with an error; for the router."""
+
+    def inner_call(
+        self, method: str, payload: bytes, done: Callable[[bytes | Failure], None]
+    ) -> Call:
+        """Makes a unary call of its own of a message, and has it answered.
+
+        Args:
+            method: "/package.Service/Method".
+            payload: its request.
+            done: takes its answer, on this event loop; is not called once it is cancelled.
+        """
+        call = _InnerCall(self, method, payload, done)
+        self._handle(call)
+        return call
+
+
+class _InnerCall(Call):
+    """See Stream.inner_call."""
+
+    __slots__ = ("_done", "_stream")
+
+    def __init__(
+        self,
+        stream: Stream,
+        method: str,
+        payload: bytes,
+        done: Callable[[bytes | Failure], None],
+    ) -> None:
+        super().__init__(method, payload, stream.deadline, stream.connection)
+        self._stream = stream
+        self._done = done
+
+    def caller(self) -> Caller:
+        return self._stream.caller()
+
+    def send(self, payload: bytes) -> None:
+        self._stream.loop.call_soon_threadsafe(self._done, payload)
+
+    def send_failure(self, failure: Failure) -> None:
+        self._stream.loop.call_soon_threadsafe(self._done, failure)
+
+
+#: Answers a call, now or later. May raise ServeError.
+UnaryHandler = Callable[[Call], None]
+#: Reads and writes a stream until it ends. May raise ServeError.
+StreamHandler = Callable[[Stream], Awaitable[None]]
+
+
+class Service(Protocol):
+    """A service of a protocol.
+
+    Attributes:
+        name: full name, as "convserve.v1.Classifier".
+    """
+
+    name: str
+
+    def unary(self) -> Mapping[str, UnaryHandler]:
+        """Returns the handlers of its unary methods, by their names."""
+
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """Returns the handlers of its streaming methods, by their names."""
+
+    def failure(self, error: ServeError) -> Failure:
+        """Returns what the protocol makes of an error."""
+
+    def drain(self) -> None:
+        """Ends streams when what is in flight on them is answered; the server stops. Any thread."""
+
+
+class Interceptor:
+    """Wraps the handlers of all methods of all services; by default it changes nothing.
+
+    It runs before the handler, may raise a ServeError, and may ask by Call.add_end how the call
+    ended.
+    """
+
+    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
+        """Returns the handler of a unary method, wrapped.
+
+        Args:
+            method: "/package.Service/Method".
+            handler: of the method, or the next interceptor's.
+        """
+        del method
+        return handler
+
+    def stream(self, method: str, handler: StreamHandler) -> StreamHandler:
+        """Returns the handler of a streaming method, wrapped.
+
+        Args:
+            method: "/package.Service/Method".
+            handler: of the method, or the next interceptor's.
+        """
+        del method
+        return handler

@@ -1,0 +1,1 @@
+"""convserve.v1.Classifier: our own protocol (protos/classifier.proto)."""

@@ -1,0 +1,86 @@
+"""What a request must be, and its images as an array."""
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from convserve_protos import classifier_pb2 as pb
+from convserve_server.core.errors import InvalidRequest
+from convserve_server.core.models import ModelDescription
+from convserve_server.engines.base import Pixels
+
+_MAX_ID_BYTES = 128
+
+
+def parse(message: pb.ClassifyRequest | pb.ListModelsRequest, payload: bytes) -> None:
+    """Fills a message.
+
+    Raises:
+        InvalidRequest: if the bytes are no such message.
+    """
+    try:
+        message.ParseFromString(payload)
+    except DecodeError as error:
+        raise InvalidRequest(
+            "request",
+            f"expected a {message.DESCRIPTOR.full_name}, got {len(payload)} bytes that are not one",
+        ) from error
+
+
+def check_id(request: pb.ClassifyRequest) -> None:
+    """Checks the id of a request, which is repeated in its answer.
+
+    Raises:
+        InvalidRequest: if it is too long.
+    """
+    if request.id and len(request.id.encode()) > _MAX_ID_BYTES:
+        raise InvalidRequest(
+            "id", f"expected at most {_MAX_ID_BYTES} bytes, got {len(request.id.encode())}"
+        )
+
+
+def check_top_k(top_k: int, model: ModelDescription) -> None:
+    """Checks how many classes are asked for.
+
+    Raises:
+        InvalidRequest: if the model has not so many, or none is asked for.
+    """
+    if not 1 <= top_k <= model.classes:
+        raise InvalidRequest(
+            "top_k", f"expected 1 to {model.classes} for model {model.name}, got {top_k}"
+        )
+
+
+def read_pixels(request: pb.ClassifyRequest, model: ModelDescription, max_images: int) -> Pixels:
+    """Returns the images of a request, uint8 [N, H, W, C], a view of its bytes.
+
+    Args:
+        request: with images as pixels.
+        model: that is to classify them.
+        max_images: most images in one request.
+
+    Raises:
+        InvalidRequest: if they are not what the model expects.
+    """
+    if not request.HasField("pixels"):
+        raise InvalidRequest("input", "expected pixels or encoded images, got neither")
+    pixels = request.pixels
+    shape = height, width, channels = model.image_shape
+    given = (pixels.height, pixels.width, pixels.channels)
+    if given != shape:
+        for field, has, must in zip(("height", "width", "channels"), given, shape, strict=True):
+            if has != must:
+                raise InvalidRequest(
+                    f"pixels.{field}", f"expected {must} for model {model.name}, got {has}"
+                )
+    count = pixels.count
+    if not 1 <= count <= max_images:
+        raise InvalidRequest("pixels.count", f"expected 1 to {max_images}, got {count}")
+    data = pixels.data
+    size = count * height * width * channels
+    if len(data) != size:
+        raise InvalidRequest(
+            "pixels.data",
+            f"expected {size} bytes for {count} images of {height} x {width} x {channels}, "
+            f"got {len(data)}",
+        )
+    return np.frombuffer(data, np.uint8).reshape(count, height, width, channels)

@@ -1,0 +1,110 @@
+"""The methods of convserve.v1.Classifier."""
+
+from collections.abc import Mapping
+
+from convserve_protos import classifier_pb2 as pb
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_server.core.classifier import Classifier
+from convserve_server.core.errors import InvalidRequest, ServeError, fitting
+from convserve_server.protocols import grpc_errors
+from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
+from convserve_server.protocols.convserve_v1.answers import FilesReply, PixelsReply
+from convserve_server.protocols.convserve_v1.requests import check_id, parse
+from convserve_server.protocols.convserve_v1.streams import ClassifyStreams
+
+SERVICE = "convserve.v1.Classifier"
+CLASSIFY = f"/{SERVICE}/Classify"
+
+#: Of a version that is refused, bytes.
+_MAX_REASON = 1000
+
+
+class ConvserveV1:
+    """The service, over the core.
+
+    Args:
+        classifier: the core.
+        max_stream_bytes: that all streams may hold together: requests without an answer, answers
+            that are not read.
+    """
+
+    name = SERVICE
+
+    def __init__(self, classifier: Classifier, max_stream_bytes: int) -> None:
+        self._classifier = classifier
+        self._streams = ClassifyStreams(CLASSIFY, max_stream_bytes)
+
+    def unary(self) -> Mapping[str, UnaryHandler]:
+        """See Service.unary."""
+        return {"Classify": self._classify, "ListModels": self._list_models}
+
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """See Service.streams."""
+        return {"StreamClassify": self._streams.handle}
+
+    def failure(self, error: ServeError) -> Failure:
+        """See Service.failure."""
+        return grpc_errors.to_failure(error)
+
+    def drain(self) -> None:
+        """See Service.drain."""
+        self._streams.stop()
+
+    def _classify(self, call: Call) -> None:
+        """Classify: checks the request, queues its images; the answer follows.
+
+        Raises:
+            InvalidRequest: with the field, what was expected and what it was.
+            NotFound, NotReady, QueueFull: see there.
+        """
+        request = pb.ClassifyRequest()
+        parse(request, call.payload)
+        check_id(request)
+        version = request.version if request.HasField("version") else None
+        if request.HasField("encoded"):
+            self._classify_files(call, request, version)
+            return
+        reply = PixelsReply(call, request, self._classifier.max_images)
+        call.on_cancel = self._classifier.submit_pixels(
+            request.model,
+            version,
+            reply,
+            deadline=call.deadline,
+            connection=call.connection,
+            idle_caller=call.idle_caller,
+        )
+        reply.forget_request()
+
+    def _classify_files(self, call: Call, request: pb.ClassifyRequest, version: int | None) -> None:
+        files = list(request.encoded.images)
+        if not 1 <= len(files) <= self._classifier.max_images:
+            raise InvalidRequest(
+                "encoded.images",
+                f"expected 1 to {self._classifier.max_images}, got {len(files)}",
+            )
+        reply = FilesReply(call, request.id, request.top_k if request.HasField("top_k") else None)
+        call.on_cancel = self._classifier.submit_files(
+            request.model,
+            version,
+            files,
+            reply,
+            deadline=call.deadline,
+            connection=call.connection,
+        )
+
+    def _list_models(self, call: Call) -> None:
+        """ListModels: what is loaded, and what is refused."""
+        parse(pb.ListModelsRequest(), call.payload)
+        response = pb.ListModelsResponse()
+        for model in self._classifier.models():
+            response.models.add(
+                name=model.name,
+                version=model.version,
+                manifest=Manifest.FromString(model.manifest),
+                execution_provider=model.provider,
+            )
+        for (name, version), reason in sorted(
+            self._classifier.refused().items(), key=lambda item: (item[0][0], -item[0][1])
+        ):
+            response.refused.add(name=name, version=version, reason=fitting(reason, _MAX_REASON))
+        call.reply(response.SerializeToString())

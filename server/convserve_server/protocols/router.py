@@ -1,0 +1,190 @@
+"""Passes every call of every transport to the handler of its method; knows what is in flight."""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from convserve_server.core.errors import (
+    Draining,
+    InternalFault,
+    MessageTooLarge,
+    ServeError,
+    Unimplemented,
+    listed,
+    quoted,
+)
+from convserve_server.protocols.base import (
+    Call,
+    Failure,
+    Interceptor,
+    Service,
+    Stream,
+    StreamHandler,
+    UnaryHandler,
+)
+
+
+class Router:
+    """What transports hand calls to.
+
+    Args:
+        services: that there are; calls to others end in an error of the first one's protocol.
+        interceptors: wrap every handler; the first is the outermost.
+        max_message_bytes: of a request; larger ones are refused.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        interceptors: Sequence[Interceptor] = (),
+        max_message_bytes: int = 2**31,
+    ) -> None:
+        self._services = {service.name: service for service in services}
+        self._max_message_bytes = max_message_bytes
+        # Each with what its protocol makes of an error.
+        self._unary: dict[str, tuple[UnaryHandler, Callable[[ServeError], Failure]]] = {}
+        self._streams: dict[str, tuple[StreamHandler, Callable[[ServeError], Failure]]] = {}
+        for service in services:
+            for name, handler in service.unary().items():
+                path = f"/{service.name}/{name}"
+                for one in reversed(interceptors):
+                    handler = one.unary(path, handler)
+                self._unary[path] = handler, service.failure
+            for name, streaming in service.streams().items():
+                path = f"/{service.name}/{name}"
+                for one in reversed(interceptors):
+                    streaming = one.stream(path, streaming)
+                self._streams[path] = streaming, service.failure
+        self._unknown_method = self._refuse_unknown, services[0].failure
+        # Each call is removed once, by whoever answers or cancels it: dict.pop is atomic.
+        self._open: dict[Call, bool] = {}
+        # Calls whose answers are on their way to the transport; it may be closed only after them.
+        self._answering: set[Call] = set()
+        # Numbers for answers, and for the times that somebody asked how many there are. Any thread
+        # may answer; next() of a count is atomic and costs less than a lock.
+        self._numbers = itertools.count()
+        self._asked = itertools.count()
+        self._refusing = False
+        #: When the last call came in, time.monotonic().
+        self._last_call = 0.0
+        # Set from when somebody waits for calls to end; until then nobody is notified.
+        self._watched = False
+        self._changed = threading.Condition()
+
+    @property
+    def unary_methods(self) -> tuple[str, ...]:
+        """Paths of all unary methods."""
+        return tuple(self._unary)
+
+    @property
+    def stream_methods(self) -> tuple[str, ...]:
+        """Paths of all streaming methods."""
+        return tuple(self._streams)
+
+    def handle(self, call: Call) -> None:
+        """Has a unary call answered, now or later; never raises."""
+        call.tracker = self
+        handler, to_failure = self._unary.get(call.method, self._unknown_method)
+        if self._refusing:
+            # Not counted: they would keep those waiting who wait for the last call.
+            call.send_failure(to_failure(Draining("the server is stopping")))
+            return
+        self._open[call] = True
+        self._last_call = time.monotonic()
+        try:
+            if len(call.payload) > self._max_message_bytes:
+                raise self._too_large(len(call.payload))
+            handler(call)
+        except ServeError as error:
+            call.fail(to_failure(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not end the transport
+            call.fail(to_failure(InternalFault(call.method, error)))
+        call.payload = b""
+
+    async def handle_stream(self, stream: Stream) -> None:
+        """Serves a stream until it ends.
+
+        Raises:
+            CancelledError: if the client goes away.
+        """
+        handler, to_failure = self._streams[stream.method]
+        try:
+            await handler(stream)
+        except ServeError as error:
+            failure = to_failure(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours, which its client must hear of
+            failure = to_failure(InternalFault(stream.method, error))
+        else:
+            return
+        await stream.fail(failure)
+
+    def unknown(self, method: str) -> Unimplemented:
+        """Returns the error of a call to a method that does not exist."""
+        services = listed(sorted(self._services))
+        return Unimplemented(f"no method {quoted(method)}; services: {services}")
+
+    def drain(self) -> None:
+        """Lets services end their streams; calls are still answered."""
+        for service in self._services.values():
+            service.drain()
+
+    def refuse(self) -> None:
+        """Refuses new calls; those in flight go on."""
+        self._refusing = True
+
+    def wait_quiet(self, quiet_s: float, timeout_s: float) -> None:
+        """Waits until no call is in flight and none has come in for quiet_s, at most timeout_s."""
+        end = time.monotonic() + timeout_s
+        with self._changed:
+            self._watched = True
+            while (now := time.monotonic()) < end:
+                until = end if self._open else min(end, self._last_call + quiet_s)
+                if until <= now:
+                    return
+                self._changed.wait(until - now)
+
+    def wait_idle(self, timeout_s: float) -> int:
+        """Waits until no call is in flight, at most so long; returns how many are left."""
+        with self._changed:
+            self._watched = True
+            self._changed.wait_for(lambda: not self._open and not self._answering, timeout_s)
+            return len(self._open) + len(self._answering)
+
+    def answered(self) -> int:
+        """Returns how many calls were answered so far, with a result or an error."""
+        # To ask a count is to take a number.
+        return next(self._numbers) - next(self._asked)
+
+    def abandon(self) -> None:
+        """Answers all calls in flight with an error and stops working on them."""
+        for call in list(self._open):
+            _, to_failure = self._unary.get(call.method, self._unknown_method)
+            call.abandon(to_failure(Draining("the server stopped before the answer was there")))
+
+    def claim(self, call: Call) -> bool:
+        """See Tracker.claim."""
+        self._answering.add(call)
+        if self._open.pop(call, False):
+            return True
+        self._answering.discard(call)
+        return False
+
+    def ended(self, call: Call, *, answered: bool) -> None:
+        """See Tracker.ended."""
+        if answered:
+            next(self._numbers)
+        self._answering.discard(call)
+        if self._watched:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _refuse_unknown(self, call: Call) -> None:
+        raise self.unknown(call.method)
+
+    def _too_large(self, size: int) -> MessageTooLarge:
+        """In the words of grpcio, so that clients see no difference."""
+        limit = self._max_message_bytes
+        return MessageTooLarge(
+            f"SERVER: Received message larger than max ({size} vs. {limit})", limit
+        )

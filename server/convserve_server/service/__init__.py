@@ -1,1 +1,0 @@
-"""The protocol, from the bytes of a request to those of its answer, without HTTP/2."""

@@ -1,0 +1,80 @@
+"""The command line of convserve-serve, made from the definitions of the settings."""
+
+import argparse
+from importlib.metadata import version
+
+from convserve_host.arguments import ArgumentParser, add_print_completion
+from convserve_server.settings.setting import Setting
+from convserve_server.settings.settings import PER_MODEL, SECTIONS, SETTINGS
+
+PREFIX = "CONVSERVE_"
+CONFIG_VARIABLE = PREFIX + "CONFIG"
+
+_DESCRIPTION = """Serves ONNX image classifiers over gRPC.
+
+A setting can be given as a flag, as an environment variable, or as a key of the TOML file that
+--config names; the first of these that is given counts. The key of --max-batch is max_batch, at
+the top of the file or in the table of its group, which is [batching]."""
+
+_MODELS = f"""Which models are served.
+
+In the file: models = "DIR" at the top, or folder = "DIR" in the table [models].
+A table [models.NAME] holds what differs for one model, of
+{", ".join(PER_MODEL)} (0: as for all others).
+A file with such a table cannot have models = "DIR" at the top."""
+
+_EPILOG = """examples:
+  convserve-serve --models models
+  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --host 0.0.0.0 --front grpcio
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the parser; the values of settings stay text, and None where not given."""
+    result = ArgumentParser(
+        prog="convserve-serve",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument(
+        "-V", "--version", action="version", version=f"%(prog)s {version('convserve')}"
+    )
+    add_print_completion(result)
+    result.add_argument(
+        "--config", metavar="FILE", help=f"TOML file with these settings [env: {CONFIG_VARIABLE}]"
+    )
+    result.add_argument(
+        "--check", action="store_true",
+        help="print the settings that would be used here, and where each comes from, and exit",
+    )  # fmt: skip
+    result.add_argument(
+        "--format", choices=("text", "json"), help="with --check: how to print [default: text]"
+    )
+    groups = {
+        name: result.add_argument_group(name, _MODELS if name == "models" else section.__doc__)
+        for name, section in SECTIONS.items()
+    }
+    for one in SETTINGS.values():
+        groups[one.section].add_argument(
+            one.flag,
+            dest=one.name,
+            metavar=one.metavar or "{" + ",".join(one.choices) + "}",
+            help=_help(one),
+        )
+    return result
+
+
+def variable(name: str) -> str:
+    """Returns the environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def _help(one: Setting) -> str:
+    parts = [one.help]
+    if one.range:
+        parts.append(f", {one.range}")
+    if one.default != "":
+        parts.append(f" [default: {one.default}]")
+    parts.append(f" [env: {variable(one.name)}]")
+    return "".join(parts).replace("%", "%%")

@@ -1,0 +1,228 @@
+"""The definition of every setting, in sections that follow a request's way through the server."""
+
+from dataclasses import dataclass
+
+from convserve_server.settings.setting import Section, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listen(Section):
+    """Where calls come from."""
+
+    host: str = setting(
+        "127.0.0.1", "address to listen on; 0.0.0.0 or :: for all", metavar="ADDRESS"
+    )
+    port: int = setting(
+        50051, "port to listen on; 0: any free one", metavar="PORT", low=0, high=65535
+    )
+    front: str = setting(
+        "auto",
+        "implementation of HTTP/2: grpcio everywhere, or native, in Rust, several times as fast; "
+        "auto: native where it is installed and can do all that is asked for",
+        choices=("auto", "grpcio", "native"),
+    )
+    keepalive_s: int = setting(
+        60,
+        "ping a silent connection after this; closed after 20 s without an answer",
+        metavar="S",
+        low=10,
+        high=7200,
+    )
+    max_connection_age_s: float = setting(
+        0.0,
+        "ask clients to connect anew after this, so that a balancer spreads them; calls in flight "
+        "are finished; grpcio front only; 0: never",
+        metavar="S",
+        low=0.0,
+        high=86400.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process(Section):
+    """The processes of a server, and how they end."""
+
+    workers: int = setting(
+        0,
+        "processes that share the port; 0: one for each CPU, or for every four with CUDA, as far "
+        "as memory goes",
+        metavar="N",
+        low=0,
+        high=256,
+    )
+    pin: str = setting(
+        "auto",
+        "auto: keep each worker on a CPU of its own if there is one for each and no quota",
+        choices=("auto", "off"),
+    )
+    heartbeat_s: float = setting(
+        5.0,
+        "a worker that gives no sign of life for so long is killed and replaced",
+        metavar="S",
+        low=0.5,
+        high=3600.0,
+    )
+    lame_duck_s: float = setting(
+        1.0,
+        "after a signal to stop, accept calls for at most this long while any come",
+        metavar="S",
+        low=0.0,
+        high=600.0,
+    )
+    grace_s: float = setting(
+        25.0,
+        "after a signal to stop, time for calls in flight",
+        metavar="S",
+        low=0.0,
+        high=3600.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Section):
+    """The largest requests and images."""
+
+    max_message_bytes: int = setting(
+        0,
+        "largest request; 0: 16 MiB, or down to 8 where memory is small",
+        metavar="BYTES",
+        low=0,
+        high=2**30,
+    )
+    max_stream_bytes: int = setting(
+        0,
+        "bytes that the streams of each worker may hold together, requests without an answer and "
+        "answers that are not read; beyond them streams are read more slowly; 0: 4 to 64 MiB, by "
+        "the memory",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
+    max_images: int = setting(256, "most images in one request", metavar="N", low=1, high=65536)
+    max_pixels: int = setting(
+        2**26,
+        "most pixels of an image file, by its header; larger ones are not decoded",
+        metavar="N",
+        low=1,
+        high=2**32,
+    )
+    max_decoder_bytes: int = setting(
+        0,
+        "most memory for decoding one image file, by its header; files that need more are not "
+        "decoded; 0: 16 to 256 MiB, by the memory",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batching(Section):
+    """How images wait for an engine."""
+
+    max_queue: int = setting(
+        4096,
+        "images that may wait for each model version, or to be decoded; more are refused",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+        per_model=True,
+    )
+    max_queue_bytes: int = setting(
+        0,
+        "bytes of files that may wait to be decoded, and of pixels that may wait for each model "
+        "version; more are refused; 0: 4 to 256 MiB, by the memory",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
+    max_batch: int = setting(
+        0,
+        "maximum batch size; smaller where larger ones cost no less an image, and on CPU where "
+        "they need longer than 60 ms; 0: 64 on CPU, 1024 on CUDA",
+        metavar="N",
+        low=0,
+        high=4096,
+        per_model=True,
+    )
+    max_delay_ms: float = setting(
+        0.0,
+        "maximum batching delay; 0: run what is there as soon as the engine is free",
+        metavar="MS",
+        low=0.0,
+        high=1000.0,
+        per_model=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(Section):
+    """What computes, and with how many threads."""
+
+    device: str = setting(
+        "auto",
+        "auto: CUDA where it works; cuda: refuse to start without it",
+        choices=("auto", "cpu", "cuda"),
+        per_model=True,
+    )
+    engine_threads: int = setting(
+        0,
+        "threads of each engine on CPU; 0: the CPUs divided by the workers, and for an expensive "
+        "model (1 ms or more per image) up to eight while the engines of all other workers are "
+        "idle",
+        metavar="N",
+        low=0,
+        high=256,
+        per_model=True,
+    )
+    max_device_bytes: int = setting(
+        0,
+        "most memory of the GPU for each model version in each worker, beside cuDNN's; 0: no limit",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
+    decode_threads: int = setting(
+        0,
+        "threads of each worker that decode images; 0: the CPUs divided by the workers",
+        metavar="N",
+        low=0,
+        high=256,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models(Section):
+    """Which models are served."""
+
+    folder: str = setting(
+        "", "folder of bundles, NAME/VERSION/model.onnx (required)", name="models", metavar="DIR"
+    )
+    versions: int = setting(
+        1, "newest versions of each model to serve", metavar="N", low=1, high=100
+    )
+    scan_s: float = setting(
+        1.0, "how often to look for new versions", metavar="S", low=0.1, high=3600.0
+    )
+    load_timeout_s: float = setting(
+        60.0,
+        "longest time to load and warm up a version; one that needs longer is refused, and the "
+        "worker that loads it replaced",
+        metavar="S",
+        low=1.0,
+        high=86400.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Section):
+    """What is logged."""
+
+    log_level: str = setting(
+        "info",
+        "least severe messages to log",
+        choices=("debug", "info", "warning", "error"),
+    )
+    log_format: str = setting(
+        "text", "text for people, json for machines", choices=("text", "json")
+    )

@@ -1,0 +1,165 @@
+"""All settings of a server in one object, with what single models have of their own."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from convserve_bundle.contract import NAME_RULE, is_name
+from convserve_host.arguments import did_you_mean
+from convserve_server.settings.sections import (
+    Batching,
+    Engine,
+    Limits,
+    Listen,
+    Log,
+    Models,
+    Process,
+)
+from convserve_server.settings.setting import Section, Setting, SettingError, Value, settings_of
+
+#: The sections by their names, in the order of the help.
+SECTIONS: dict[str, type[Section]] = {
+    section.__name__.lower(): section
+    for section in (Listen, Process, Limits, Batching, Engine, Models, Log)
+}
+
+#: The definition of each setting, by its name.
+SETTINGS: dict[str, Setting] = {
+    one.name: one for section in SECTIONS.values() for one in settings_of(section)
+}
+
+#: Names of the settings that a table [models.NAME] may hold.
+PER_MODEL = tuple(name for name, one in SETTINGS.items() if one.per_model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """What holds for one model; the meaning and range of each are those of all models.
+
+    Attributes:
+        max_queue: Images that may wait for each of its versions.
+        max_batch: Its maximum batch size; 0: by the device.
+        max_delay_ms: Its maximum batching delay.
+        device: auto, cpu or cuda.
+        engine_threads: Threads of its engine on CPU.
+    """
+
+    max_queue: int
+    max_batch: int
+    max_delay_ms: float
+    device: str
+    engine_threads: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of a server, validated.
+
+    Attributes:
+        by_model: By a model's name, the values that it has of its own: those of [models.NAME].
+
+    Raises:
+        SettingError: When it is made, the folder is missing, or by_model has a name or value that
+            is not valid.
+    """
+
+    models: Models
+    listen: Listen = field(default_factory=Listen)
+    process: Process = field(default_factory=Process)
+    limits: Limits = field(default_factory=Limits)
+    batching: Batching = field(default_factory=Batching)
+    engine: Engine = field(default_factory=Engine)
+    log: Log = field(default_factory=Log)
+    by_model: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks what no section checks by itself."""
+        if not self.models.folder:
+            raise SettingError("models: expected the folder of bundles, as --models DIR, got none")
+        for model, table in self.by_model.items():
+            for key, value in check_table(model, table).items():
+                SETTINGS[key].check(value, f"models.{model}.{key}")
+
+    def values(self) -> dict[str, Value]:
+        """Returns the value of each setting by its name; see SETTINGS."""
+        return {
+            name: getattr(getattr(self, one.section), one.attribute)
+            for name, one in SETTINGS.items()
+        }
+
+    def items(self) -> Iterator[tuple[str, Value]]:
+        """Yields name and value of each setting, and of each that one model has of its own.
+
+        The names of the latter are as models.mnist.max_batch.
+        """
+        yield from self.values().items()
+        for model, table in self.by_model.items():
+            for key, value in table.items():
+                yield f"models.{model}.{key}", value
+
+    def replace(self, **values: Value) -> Self:
+        """Returns these settings with other values, by their names.
+
+        Raises:
+            SettingError: A value is out of range.
+        """
+        sections: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            sections.setdefault(SETTINGS[name].section, {})[SETTINGS[name].attribute] = value
+        changed: dict[str, Any] = {
+            section: dataclasses.replace(getattr(self, section), **attributes)
+            for section, attributes in sections.items()
+        }
+        return dataclasses.replace(self, **changed)
+
+    def for_model(self, name: str) -> ModelSettings:
+        """Returns what holds for one model: its own values, else those of all models.
+
+        After resources are planned (host/resources.py), engine_threads is never 0: a model whose
+        own is 0 has those of all models.
+        """
+        own = {key: value for key, value in self.by_model.get(name, {}).items()}
+        if not own.get("engine_threads"):
+            own["engine_threads"] = self.engine.engine_threads
+        common = self.values()
+        values: dict[str, Any] = {key: own.get(key, common[key]) for key in PER_MODEL}
+        return ModelSettings(**values)
+
+
+def make_settings(
+    by_model: Mapping[str, Mapping[str, Value]] | None = None, /, **values: Value
+) -> Settings:
+    """Returns settings from values by their names; what is not given is the default.
+
+    Args:
+        by_model: See Settings.
+        values: By the names of SETTINGS, of the right types.
+
+    Raises:
+        SettingError: A value is of another type or out of range, or the folder is missing.
+    """
+    attributes: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for name, value in values.items():
+        attributes[SETTINGS[name].section][SETTINGS[name].attribute] = value
+    sections: dict[str, Any] = {
+        name: section(**attributes[name]) for name, section in SECTIONS.items()
+    }
+    return Settings(**sections, by_model=by_model or {})
+
+
+def check_table(model: str, table: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Returns the table [models.NAME] if its name and keys are valid.
+
+    Raises:
+        SettingError: They are not.
+    """
+    if not is_name(model):
+        raise SettingError(f"models: {NAME_RULE}, got {model!r}")
+    for key in table:
+        if key not in PER_MODEL:
+            raise SettingError(
+                f"models.{model}: expected keys of {', '.join(PER_MODEL)}, got {key!r}"
+                f"{did_you_mean(key, PER_MODEL)}"
+            )
+    return table

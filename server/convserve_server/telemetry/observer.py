@@ -1,0 +1,106 @@
+"""The events of the core, for whoever counts or traces them.
+
+A consumer subclasses Observer and overrides the events that it wants. It is called on the threads
+that serve, some of them with a lock held: it must not block, raise, or call back into the core.
+"""
+
+from collections.abc import Sequence
+
+
+class Observer:
+    """Does nothing with any event: what the core has where nobody wants to know."""
+
+    def queued(self, model: str, images: int) -> None:
+        """Images of one call were accepted into the queue of a model version.
+
+        Args:
+            model: as "NAME/VERSION".
+            images: of the call.
+        """
+
+    def refused(self, reason: str) -> None:
+        """A call ended with an error of the core before anything was computed.
+
+        Args:
+            reason: see ServeError.reason.
+        """
+
+    def expired(self, stage: str, images: int) -> None:
+        """The deadline of a call passed in a queue.
+
+        Args:
+            stage: "decode" or "batch".
+            images: of the call.
+        """
+
+    def batch(self, model: str, images: int, seconds: float) -> None:
+        """The engine of a model version has run a batch.
+
+        Args:
+            model: as "NAME/VERSION".
+            images: in the batch.
+            seconds: that it took.
+        """
+
+    def decoded(self, images: int, wait_s: float, decode_s: float) -> None:
+        """The files of one call are pixels, or known not to be.
+
+        Args:
+            images: files of the call.
+            wait_s: from their arrival to the start of the first one.
+            decode_s: from there to the end of the last one.
+        """
+
+    def finished(self, method: str, reason: str, seconds: float) -> None:
+        """A call is answered.
+
+        Args:
+            method: its path, as "/package.Service/Method".
+            reason: see ServeError.reason; empty for a result.
+            seconds: from its arrival.
+        """
+
+
+class Observers(Observer):
+    """Hands each event to several observers, in their order.
+
+    Args:
+        observers: at least one.
+    """
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def queued(self, model: str, images: int) -> None:
+        """See Observer.queued."""
+        for one in self._observers:
+            one.queued(model, images)
+
+    def refused(self, reason: str) -> None:
+        """See Observer.refused."""
+        for one in self._observers:
+            one.refused(reason)
+
+    def expired(self, stage: str, images: int) -> None:
+        """See Observer.expired."""
+        for one in self._observers:
+            one.expired(stage, images)
+
+    def batch(self, model: str, images: int, seconds: float) -> None:
+        """See Observer.batch."""
+        for one in self._observers:
+            one.batch(model, images, seconds)
+
+    def decoded(self, images: int, wait_s: float, decode_s: float) -> None:
+        """See Observer.decoded."""
+        for one in self._observers:
+            one.decoded(images, wait_s, decode_s)
+
+    def finished(self, method: str, reason: str, seconds: float) -> None:
+        """See Observer.finished."""
+        for one in self._observers:
+            one.finished(method, reason, seconds)
+
+
+#: For all who have none.
+NO_OBSERVER = Observer()

@@ -1,0 +1,158 @@
+"""The fast transport: pygrpc-native's HTTP/2 in Rust, outside the GIL; calls come in batches.
+
+It speaks unary calls without TLS. Streams and unknown methods it passes on to a grpcio transport on
+a Unix socket. On Linux that socket has a name and no file: what cleans temporary folders cannot
+remove it, and no folder has to exist.
+
+Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
+"""
+
+import logging
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from pygrpc_native import EVENT_CALL, NativeGrpcFront
+
+from convserve_server.host.port import address
+from convserve_server.protocols.base import Call, Caller, Failure, Metadata
+from convserve_server.protocols.grpc_errors import PUSHBACK
+from convserve_server.protocols.router import Router
+from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
+from convserve_server.transports.grpcio import GrpcioTransport
+
+if TYPE_CHECKING:
+    from pygrpc_native._native import DetailedEvent
+
+log = logging.getLogger(__name__)
+
+#: Whether Unix sockets may have names without files; see unix(7).
+ABSTRACT = sys.platform == "linux"
+
+#: Events handled in one trip; more wait in Rust.
+_MAX_EVENTS = 64
+#: From handing an answer over to its last byte being with the kernel, generously, s.
+_SETTLE_S = 0.1
+
+
+class NativeTransport:
+    """See Transport.
+
+    Args:
+        options: what to listen on, and the limits.
+    """
+
+    name = "native"
+
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        self._folder = "" if ABSTRACT else tempfile.mkdtemp(prefix="convserve-")
+        # Who does not know the name cannot guess it.
+        name = f"convserve-{secrets.token_hex(16)}" if ABSTRACT else f"{self._folder}/grpcio.sock"
+        self._socket = f"\0{name}" if ABSTRACT else name
+        target = f"unix-abstract:{name}" if ABSTRACT else f"unix:{name}"
+        self._grpcio = GrpcioTransport(options, target)
+        self._thread = threading.Thread(target=self._receive, name="native", daemon=True)
+        # Calls that wait for their answer, by their numbers; changed by any thread, each time by
+        # one instruction.
+        self.open: dict[int, _NativeCall] = {}
+        self._idle_caller = IdleCallerDetector()
+        self._router: Router
+        self._methods: tuple[str, ...]
+        #: The library's own.
+        self.front: NativeGrpcFront
+
+    def start(self, router: Router) -> int:
+        """See Transport.start."""
+        self._router = router
+        self._methods = router.unary_methods
+        self.front = NativeGrpcFront(
+            address(self._options.host, self._options.port),
+            [(path, False) for path in self._methods],
+            call_details=True,
+            keepalive_time_ms=self._options.keepalive_s * 1000,
+            max_concurrent_streams=MAX_STREAMS,
+            reuse_port=self._options.reuse_port,
+        )
+        self._grpcio.start(router)
+        self.front.set_fallback(self._socket)
+        self.front.start()
+        self._thread.start()
+        return self.front.bound_port
+
+    def flush(self, timeout_s: float) -> None:
+        """See Transport.flush."""
+        self._grpcio.flush(timeout_s)
+        # Nothing reports when an answer is with the kernel, and those just given would be lost.
+        time.sleep(min(timeout_s, _SETTLE_S))
+
+    def close(self) -> None:
+        """See Transport.close."""
+        self._grpcio.close()
+        self.front.close()
+        self._thread.join()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _receive(self) -> None:
+        while (events := self.front.recv_batch_details(_MAX_EVENTS)) is not None:
+            # Each leaves the list before it is handled: what it brought need not stay in memory
+            # while the others are, let alone until more come.
+            idle_caller = self._idle_caller.next_call(others=bool(self.open) or len(events) > 1)
+            events.reverse()
+            while events:
+                self._handle(events.pop(), idle_caller)
+
+    def _handle(self, event: "DetailedEvent", idle_caller: bool) -> None:
+        kind, number, method, payload, _, details = event
+        try:
+            if kind != EVENT_CALL or payload is None or details is None:
+                call = self.open.pop(number, None)
+                if call is not None:
+                    call.cancel()
+                return
+            call = _NativeCall(self, number, self._methods[method], payload, details, idle_caller)
+            self.open[number] = call
+            self._router.handle(call)
+        except Exception:
+            # Whatever it was, the calls after this one must be served.
+            log.exception("handling an event failed")
+
+
+class _NativeCall(Call):
+    """A call by its number, which is unique in its transport."""
+
+    __slots__ = ("_metadata", "_number", "_transport")
+
+    def __init__(
+        self,
+        transport: NativeTransport,
+        number: int,
+        method: str,
+        payload: bytes,
+        details: tuple[Metadata, str, float | None],
+        idle_caller: bool,
+    ) -> None:
+        self._metadata, peer, remaining = details
+        deadline = None if remaining is None else time.monotonic() + remaining
+        super().__init__(method, payload, deadline, peer, idle_caller)
+        self._transport = transport
+        self._number = number
+
+    def caller(self) -> Caller:
+        return Caller(self.connection, self._metadata)
+
+    def send(self, payload: bytes) -> None:
+        self._transport.open.pop(self._number, None)
+        self._transport.front.respond(self._number, payload)
+
+    def send_failure(self, failure: Failure) -> None:
+        self._transport.open.pop(self._number, None)
+        # The library refuses keys that begin with "grpc-" but for the status's details, so its
+        # clients back off as they see fit.
+        trailers = [(key, value) for key, value in failure.trailers if key != PUSHBACK]
+        self._transport.front.fail(self._number, failure.code, failure.message, trailers)

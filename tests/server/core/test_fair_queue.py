@@ -1,0 +1,165 @@
+"""Connections get equal shares of what is served, by its cost; what does not fit is refused."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from convserve_server.core.errors import ServeError
+from convserve_server.core.fair_queue import FairQueue
+from convserve_server.core.jobs import Job, JobState
+
+NOW = 1000.0
+
+
+class Item(Job[None]):
+    """A job of parts with given costs."""
+
+    def __init__(
+        self,
+        name: str,
+        *costs: float,
+        connection: str = "",
+        deadline: float | None = None,
+        size: int = 0,
+    ) -> None:
+        super().__init__(len(costs), size, deadline, self._keep, connection or name)
+        self.name = name
+        self.costs = costs
+        self.outcomes: list[None | ServeError] = []
+
+    def cost(self, first: int, count: int) -> float:
+        return sum(self.costs[first : first + count])
+
+    def _keep(self, outcome: None | ServeError) -> None:
+        self.outcomes.append(outcome)
+
+
+def queue_of(*items: Item, **limits: float) -> FairQueue[Item]:
+    queue: FairQueue[Item] = FairQueue(**{"max_waiting": 1000, **limits})  # type: ignore[arg-type]
+    for item in items:
+        queue.append(item)
+    return queue
+
+
+def order(queue: FairQueue[Item], most: int = 1) -> list[str]:
+    """Names of what is taken, most parts at a time, until the queue is empty."""
+    names = []
+    while queue.waiting:
+        _, taken = queue.take(most, NOW)
+        names += [item.name for item, _ in taken]
+    return names
+
+
+def test_connections_take_turns_where_all_costs_the_same() -> None:
+    queue = queue_of(
+        *[Item(name, 1.0, connection=name[0]) for name in ("a1", "a2", "a3", "b1", "c1", "c2")]
+    )
+    assert order(queue) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert not queue
+
+
+def test_many_cheap_parts_pass_an_expensive_one() -> None:
+    cheap = [Item(str(number), 1.0, connection="cheap") for number in range(20)]
+    names = order(queue_of(Item("expensive", 10.0), *cheap))
+    assert names.index("expensive") in (9, 10)
+    assert len(names) == 21
+
+
+def test_new_connections_with_expensive_jobs_do_not_pass_those_who_wait() -> None:
+    queue = queue_of(Item("0", 1.0, connection="cheap"))
+    names = []
+    for number in range(1, 30):
+        queue.append(Item(f"new {number}", 100.0))
+        queue.append(Item(str(number), 1.0, connection="cheap"))
+        _, [(item, _)] = queue.take(1, NOW)
+        names.append(item.name)
+    assert names == [str(number) for number in range(29)]
+
+
+def test_job_of_several_parts_is_taken_part_by_part() -> None:
+    many = Item("many", 1.0, 1.0)
+    queue = queue_of(many, Item("one", 1.0))
+    assert queue.take(1, NOW) == ([], [(many, 0)])
+    states = [many.state]
+    assert many.taken == 1
+    assert order(queue) == ["one", "many"]
+    states.append(many.state)
+    assert states == [JobState.WAITING, JobState.RUNNING]
+
+
+def test_share_of_a_take_is_in_one_piece_and_what_is_left_over_goes_round() -> None:
+    much, little = Item("much", *[1.0] * 9), Item("little", 1.0)
+    queue = queue_of(much, little)
+    assert queue.take(6, NOW) == ([], [(much, 0), (little, 0)])
+    assert much.taken == 5
+    assert queue.waiting == 4
+
+
+def test_finished_job_costs_its_connection_nothing() -> None:
+    gone = Item("a1", 10.0, connection="a")
+    queue = queue_of(gone, Item("a2", 2.0, connection="a"), Item("b", 11.0))
+    assert queue.finish(gone)
+    assert order(queue) == ["a2", "b"]
+
+
+def test_job_is_finished_once() -> None:
+    item = Item("a", 1.0, 1.0)
+    queue = queue_of(item)
+    assert queue.finish(item)
+    assert not queue.finish(item)
+    assert queue.waiting == 0
+    assert item.state is JobState.FINISHED
+
+
+def test_job_whose_deadline_has_passed_is_returned_and_not_served() -> None:
+    late, good = Item("late", 1.0, 1.0, deadline=NOW), Item("good", 1.0, deadline=NOW + 1)
+    queue = queue_of(late, good)
+    assert queue.take(4, NOW) == ([late], [(good, 0)])
+    assert late.state is JobState.FINISHED
+    assert queue.waiting == 0
+
+
+def refusals(queue: FairQueue[Item], items: Sequence[Item]) -> list[bool]:
+    return [bool(queue.refusal(item)) for item in items]
+
+
+def test_more_parts_than_may_wait_are_refused_unless_nothing_waits() -> None:
+    large, small = Item("large", *[1.0] * 9), Item("small", 1.0)
+    queue = queue_of(max_waiting=4)
+    assert refusals(queue, [large, small]) == [False, False]
+    queue.append(Item("first", 1.0, 1.0, 1.0))
+    assert refusals(queue, [large, small]) == [True, False]
+    assert queue.refusal(small, ahead=1) == "4 images wait, 1 more exceed the limit of 4"
+    assert queue.refusal(small, max_waiting=3) == "3 images wait, 1 more exceed the limit of 3"
+
+
+def test_bytes_count_until_a_job_is_finished() -> None:
+    first = Item("first", 1.0, size=60)
+    queue = queue_of(first, max_bytes=100)
+    other = Item("other", 1.0, size=50)
+    queue.take(1, NOW)
+    assert queue.refusal(other) == "60 bytes wait, 50 more exceed the limit of 100"
+    queue.finish(first)
+    assert queue.refusal(other) == ""
+
+
+def test_cost_beyond_the_limit_is_refused_to_those_who_have_their_share() -> None:
+    queue = queue_of(Item("a", 8.0), max_cost=10.0)
+    assert queue.refusal(Item("a2", 3.0, connection="a"))
+    assert queue.refusal(Item("b", 3.0)) == ""
+    assert queue.refusal(Item("b", 6.0))
+
+
+@pytest.mark.parametrize("max_cost", [10.0, math.inf])
+def test_taken_parts_wait_no_more(max_cost: float) -> None:
+    queue = queue_of(Item("a", 1.0, 2.0), max_cost=max_cost)
+    queue.take(1, NOW)
+    assert queue.waiting == 1
+    queue.take(1, NOW)
+    assert (queue.waiting, queue.cost) == (0, 0.0)
+
+
+def test_no_cost_is_counted_without_a_limit_for_it() -> None:
+    queue = queue_of(Item("a", 5.0), max_cost=math.inf)
+    assert queue.cost == 0.0
