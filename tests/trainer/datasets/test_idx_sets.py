@@ -80,7 +80,7 @@ def test_names_come_from_the_option_then_the_file(tmp_path: Path) -> None:
     [
         ("a\nb\n", r"a picture has the label 2, but .*labels.txt names 2 classes, 0 to 1"),
         ("a\nb\nc\nd\n", r"no picture to train on of the class d \(label 3\); labels must"),
-        ("a\n\nc\n", "labels.txt: the name of class 1 is '', which is no text"),
+        ("a\n\nc\n", "labels.txt: class 1: expected a name of printable text, got ''"),
         ("a\nb\na\n", "labels.txt: 'a' is there twice"),
         (b"\xff\xfe\x00", "labels.txt: not a text file"),
     ],

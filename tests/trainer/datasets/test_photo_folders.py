@@ -193,7 +193,7 @@ def _no_text(folder: Path) -> None:
             "FOLDER has no train and validation; if its subfolders are the classes, add "
             "--validation-split SHARE",
         ),
-        (_no_text, "a class folder's name is no text: FOLDER/train/\ufffd"),
+        (_no_text, "class folder: expected a name of printable text, got FOLDER/train/\ufffd"),
     ],
 )
 def test_folders_that_are_not_as_they_should_be_are_said(

@@ -66,7 +66,7 @@ def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> No
     assert "prefers-color-scheme: dark" in content
 
     confusion, history = read.images
-    assert confusion == ("Confusion matrix of 10 classes: most often, 3 times, 0 is taken for 1")
+    assert confusion == ("Confusion matrix of 10 classes: most often, 3 times, 0 is mistaken for 1")
     assert history.endswith(
         "the lowest validation loss, 0.3000 at an accuracy of 0.7200, after epoch 2"
     )

@@ -115,7 +115,9 @@ def classes(folder: Path) -> ClassFolders:
         )
     nameless = [label for label in labels if not label.isprintable()]
     if nameless:
-        raise DataError(f"a class folder's name is no text: {shown(folder / nameless[0])}")
+        raise DataError(
+            f"class folder: expected a name of printable text, got {shown(folder / nameless[0])}"
+        )
     twice = [label for label, other in pairwise(labels) if label == other]
     if twice:
         raise DataError(
