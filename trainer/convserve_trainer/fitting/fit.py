@@ -12,8 +12,9 @@ import numpy.typing as npt
 from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
 from convserve_trainer.fitting import chunks, order, step_parts
+from convserve_trainer.fitting.backend_steps import make_steps
 from convserve_trainer.fitting.progress import Progress
-from convserve_trainer.fitting.steps import Arrays, Steps, Targets, make_steps
+from convserve_trainer.fitting.steps import Arrays, Steps, Targets
 from convserve_trainer.host import signals
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes.recipe import Recipe

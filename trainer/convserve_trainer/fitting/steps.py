@@ -1,20 +1,16 @@
 """Steps of a training, many in one call: what each backend has to offer."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer.datasets.pictures import Pixels
 from convserve_trainer.fitting.chunks import StepChunker
-from convserve_trainer.nets import keras_backend
-
-if TYPE_CHECKING:
-    import keras
 
 Targets: TypeAlias = npt.NDArray[np.float32]
-"""float32 [N, K]: what the net should say."""
+"""float32 [N, K]: what the net should answer."""
 Arrays: TypeAlias = tuple[Pixels, Targets] | tuple[Pixels, Targets, npt.NDArray[np.float32]]
 """Of a batch; the third, float32 [N], is what each picture counts."""
 Figures: TypeAlias = dict[str, float]
@@ -44,26 +40,3 @@ class Steps(Protocol):
     def test(self, batches: Sequence[Arrays]) -> list[Figures]:
         """Returns the figures of batches of one size; changes nothing that is trained."""
         ...
-
-
-def make_steps(
-    model: "keras.Model",
-    chunker: StepChunker,
-    class_weights: npt.NDArray[np.float32] | None = None,
-    parts: int = 1,
-) -> Steps:
-    """Returns the steps of a model; see `Steps` for the arguments.
-
-    Args:
-        model: compiled, takes uint8 [N, H, W, C] and has the metric "accuracy".
-        chunker: see there.
-        class_weights: see there.
-        parts: of each batch that is trained on, computed at the same time by TensorFlow.
-    """
-    if keras_backend.chosen() == "jax":
-        from convserve_trainer.fitting import jax_steps
-
-        return jax_steps.Steps(model, chunker, class_weights)
-    from convserve_trainer.fitting import tensorflow_steps
-
-    return tensorflow_steps.Steps(model, chunker, class_weights, parts)
