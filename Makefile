@@ -1,8 +1,10 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose lint format types unit unit-trainer unit-parts unit-programs protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-compose lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
+# make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
+measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
 # Two at a time; each shows what it prints when it ends.
 beside := --no-print-directory --jobs=2 --output-sync=target
@@ -44,10 +46,14 @@ unit-trainer: environment
 	$(bin)/pytest $(slowest) tests/trainer
 
 unit-parts: environment
-	$(bin)/pytest $(slowest) tests/lib tests/server tests/clients
+	$(measured) $(slowest) tests/lib tests/server tests/clients
 
 unit-programs: environment
 	$(bin)/pytest $(slowest) $(foreach folder,trainer lib server clients,--ignore tests/$(folder))
+
+coverage: environment ## statements that the last make test MEASURE=yes ran; fails below the floor
+	$(bin)/coverage combine --quiet
+	$(bin)/coverage report
 
 protos: ## write the Python of protos/ anew
 	@locks/environment.sh .venv-protos locks/protos.txt
@@ -67,6 +73,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-protos .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ import convserve.command.options
 import convserve.main
 import convserve_server.main
 import convserve_server.settings.command_line
+import convserve_trainer.cli.parser
 import convserve_trainer.main
 from tests.bundles import write_bundle
 from tests.clients.scripted_server import ScriptedServer
@@ -21,7 +22,7 @@ Parser = argparse.ArgumentParser
 PROGRAMS: dict[str, tuple[Main, Callable[[], Parser]]] = {
     "convserve": (convserve.main.main, convserve.command.options.parser),
     "convserve-serve": (convserve_server.main.main, convserve_server.settings.command_line.parser),
-    "convserve-train": (convserve_trainer.main.main, convserve_trainer.main.parser),
+    "convserve-train": (convserve_trainer.main.main, convserve_trainer.cli.parser.parser),
 }
 
 

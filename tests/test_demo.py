@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from convserve_imaging.photos import decode
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
 from examples.demo import digits, photo_set
 
 pytestmark = pytest.mark.timeout(1000)

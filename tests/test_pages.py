@@ -31,9 +31,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 import convserve.command.options
 import convserve_server.settings.command_line
-import convserve_trainer.main
+import convserve_trainer.cli.parser
 from convserve_imaging.mnist_files import FILES
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
 from examples.demo import digits, photo_set
 from tests.bundles import write_bundle
 from tests.pages import Block, Shell, blocks, commands
@@ -216,7 +216,7 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
         if program == "convserve":
             convserve.command.options.parser().parse_args(arguments)
         elif program == "convserve-train":
-            convserve_trainer.main.parser().parse_args(arguments)
+            convserve_trainer.cli.parser.parser().parse_args(arguments)
         else:
             convserve_server.settings.command_line.parser().parse_args(arguments)
 

@@ -78,7 +78,7 @@ class PeerQuestions:
 
     @classmethod
     def of(cls, wire_format: WireFormat, asked: Questions) -> Self:
-        """The same questions in a wire_format; they are of pixels."""
+        """The same questions in a wire format; they are of pixels."""
         assert isinstance(asked.images, np.ndarray)
         return cls(wire_format, asked.images, asked.rows)
 

@@ -86,7 +86,7 @@ class AttackResult:
 
 
 class OtherClient:
-    """A client that means no result, with one call after another on a connection of its own."""
+    """A client that does no harm, with one call after another on a connection of its own."""
 
     def __init__(self, address: str, request: bytes) -> None:
         self.latencies_s: list[float] = []

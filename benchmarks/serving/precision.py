@@ -41,11 +41,11 @@ from convserve_bundle.contract import MANIFEST_KEY
 from convserve_imaging import photos
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
 from convserve_trainer.bundles import bundle, evaluate
-from convserve_trainer.commands import sources
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.cli import data_options
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import USER_ERRORS
+from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import float16, int8, precisions
-from convserve_trainer.scores.score import Score, score
 
 _PACKAGES = ("convserve", "onnx", "onnxruntime", "pygrpc-native")
 _BASELINE = "float32"
@@ -203,7 +203,7 @@ def _rows_of(path: Path, arguments: argparse.Namespace, meter: Meter) -> list[Ro
         options = argparse.Namespace(
             data=folder, labels=None, validation_split=None, max_unreadable=None
         )
-        data = sources.of_bundle(options, manifest, tell)
+        data = data_options.of_bundle(options, manifest, tell)
         given: Sequence[bytes] = ()
         if photographs:
             given = pictures(folder, min(arguments.rounds, _MOST_PHOTOGRAPHS)).files

@@ -29,7 +29,7 @@ from benchmarks.harness.meter import rotated
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
 from benchmarks.training import runs, step_time_breakdown
-from convserve_trainer.data import mnist
+from convserve_trainer.datasets import mnist
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.host import user_cache
 

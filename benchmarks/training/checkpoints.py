@@ -25,8 +25,8 @@ from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import checkpoint, run_settings
-from convserve_trainer.runs.run_settings import CHECKPOINT_SECONDS
+from convserve_trainer.runs import checkpoint, run_key
+from convserve_trainer.runs.run_key import CHECKPOINT_SECONDS
 from convserve_trainer.runs.training_state import Training
 
 LECTURE = recipe_files.find("lecture", "digits")
@@ -64,7 +64,7 @@ def _training(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Trai
 def _cost(net: str, folder: Path, rounds: int) -> Cost:
     recipe, shape, classes = _NETS[net]
     training = _training(recipe, shape, classes)
-    settings = run_settings.of(recipe, "0" * 64)
+    settings = run_key.make_run_key(recipe, "0" * 64)
     path = folder / f"{net}.keras"
     seconds = []
     checkpoint.save(training, settings, path)  # the first one imports what the others have

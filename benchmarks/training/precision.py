@@ -36,8 +36,8 @@ from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
 from convserve_trainer.bundles import bundle, evaluate
-from convserve_trainer.commands import sources
-from convserve_trainer.data.pictures import Pixels
+from convserve_trainer.cli import data_options
+from convserve_trainer.datasets.pictures import Pixels
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.export import float16, gpu_rounding, precisions
 
@@ -64,7 +64,7 @@ class Change:
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.training.precision", __doc__)
     result.add_argument("bundle", metavar="BUNDLE", type=Path, help="a bundle of float32")
-    sources.add_options(result)
+    data_options.add(result)
     result.add_argument(
         "--batch", type=whole(1), default=16, metavar="IMAGES",
         help="images a run [default: 16]",
@@ -151,9 +151,9 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         file, manifest = evaluate.check(arguments.bundle)
         model, _ = bundle.read(file)
-        if precisions.of(manifest.precision) == PRECISION_FLOAT16:
+        if precisions.read_precision(manifest.precision) == PRECISION_FLOAT16:
             raise BenchmarkError(f"{file} is of float16; publish it with --precision float32")
-        held_out = sources.held_out(arguments, manifest, tell)
+        held_out = data_options.held_out(arguments, manifest, tell)
         batches = list(held_out.batches(range(len(held_out)), 100))
     except USER_ERRORS as error:
         raise BenchmarkError(str(error)) from error

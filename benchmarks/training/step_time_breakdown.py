@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness.command import BenchmarkError, tell
 from benchmarks.harness.table import grid
-from convserve_trainer.data import digits, mnist
+from convserve_trainer.datasets import mnist
 from convserve_trainer.fitting import chunks, order
 from convserve_trainer.fitting.tensorflow_steps import Steps
 from convserve_trainer.nets import keras_backend, models
@@ -46,17 +46,17 @@ def measured(folder: Path) -> list[Part]:
     Raises:
         BenchmarkError: if the profiler saw no operation of the net.
     """
-    data = digits.data(mnist.load(folder))
+    data = mnist.make_data(mnist.load(folder))
     model = models.build(LECTURE, data.spec, len(data.labels), len(data.train))
-    steps = Steps(model, chunks.Pace())
-    numbers = order.of_epoch(len(data.train), LECTURE.batch_size, None, LECTURE.seed, 0)
+    steps = Steps(model, chunks.StepChunker())
+    numbers = order.epoch_order(len(data.train), LECTURE.batch_size, None, LECTURE.seed, 0)
     batches = data.train.batches(numbers, LECTURE.batch_size, _WARM_UP + _PROFILED)
     targets = np.eye(len(data.labels), dtype=np.float32)
     done, waited_s, begun = 0, 0.0, 0.0
     profiler = keras_backend.tensorflow().profiler.experimental
     with tempfile.TemporaryDirectory() as log:
         asked = time.perf_counter()
-        for chunk in chunks.of(batches, steps.pace):
+        for chunk in chunks.make_chunks(batches, steps.chunker):
             waited_s += time.perf_counter() - asked
             steps.train([(pixels, targets[labels]) for pixels, labels in chunk])
             done += len(chunk)

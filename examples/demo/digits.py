@@ -18,8 +18,8 @@ from PIL import Image
 from convserve import Classification, Client
 from convserve.command.terminal import draw_bar, draw_digit
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.data import mnist
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets import mnist
+from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.recipes import recipe_files
 from examples.demo.job import run, title
 from examples.demo.model import newest, reuse, train

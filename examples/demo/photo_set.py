@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
 
 CLASSES = {"ones": 1, "zeros": 0}
 TRAIN, VALIDATION = 1000, 200

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from convserve import Client
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.data import mnist
+from convserve_trainer.datasets import mnist
 from convserve_trainer.recipes import recipe_files
 from examples.demo import photo_set
 from examples.demo.job import run, title

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_trainer.data import photo_cache, photo_reader
-from convserve_trainer.data.photo_folders import Photo
+from convserve_trainer.datasets import photo_cache, photo_reader
+from convserve_trainer.datasets.photo_folders import Photo
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import DATA, folder, odd_files
 from tests.server.conftest import Serve

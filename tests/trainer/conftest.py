@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer.data import mnist
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets import mnist
+from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.main import main
 
 ROOT = Path(__file__).parents[2]

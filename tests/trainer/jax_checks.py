@@ -13,7 +13,7 @@ import pytest
 
 from convserve_trainer.bundles import bundle
 from convserve_trainer.fitting import chunks, jax_steps
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs import checkpoint
@@ -56,7 +56,7 @@ erase = 0.2
 
 def _trained(model: Any, batches: list[Any], *sizes: int) -> list[dict[str, float]]:
     """Trains in chunks of these sizes; returns the figures."""
-    steps, left = jax_steps.Steps(model, Pace()), iter(batches)
+    steps, left = jax_steps.Steps(model, StepChunker()), iter(batches)
     return [each for size in sizes for each in steps.train([next(left) for _ in range(size)])]
 
 
@@ -87,7 +87,7 @@ def test_figures_and_weights_are_keras_own() -> None:
     before = _state(ours)
     for name, value in _state(keras).items():
         assert before[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
-    [figures] = jax_steps.Steps(ours, Pace()).test(batches[:1])
+    [figures] = jax_steps.Steps(ours, StepChunker()).test(batches[:1])
     expected = ours.test_on_batch(*batches[0], return_dict=True)
     assert figures == pytest.approx({name: float(of) for name, of in expected.items()})
     for name, value in _state(ours).items():
@@ -97,7 +97,7 @@ def test_figures_and_weights_are_keras_own() -> None:
 def test_same_weights_and_pictures_give_what_tensorflow_makes_of_them() -> None:
     folder = Path(os.environ[REFERENCE])
     model = checkpoint.load(folder / "before.keras").model
-    steps = jax_steps.Steps(model, Pace(), CLASS_WEIGHTS)
+    steps = jax_steps.Steps(model, StepChunker(), CLASS_WEIGHTS)
     found = steps.train(reference_batches())
     with np.load(folder / "after.npz") as after:
         for name in ("loss", "accuracy", "learning_rate"):

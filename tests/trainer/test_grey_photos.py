@@ -11,9 +11,8 @@ from convserve_imaging.luma import luma
 from convserve_imaging.photos import decode
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data import photos
-from convserve_trainer.data.photos import Source
-from convserve_trainer.data.pictures import Pixels
+from convserve_trainer.datasets import photos
+from convserve_trainer.datasets.pictures import Pixels, Source
 from convserve_trainer.main import main
 
 SETTINGS = ["--set", "channels=1", "--size", "22x24", "--batch-size", "8", "--steps", "4"]
@@ -78,4 +77,4 @@ def test_net_of_grey_photographs_is_published_and_evaluated_alike(
 
 def test_number_of_channels_is_1_or_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "photos", "--data", str(folder), "--set", "channels=2"]) == 2
-    assert capsys.readouterr().err == "convserve-train: --channels is 2; it takes 1, 3\n"
+    assert capsys.readouterr().err == "convserve-train: --channels: expected 1 or 3, got 2\n"

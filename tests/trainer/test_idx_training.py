@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from convserve_trainer.bundles import bundle
-from convserve_trainer.commands import sources
-from convserve_trainer.main import main, parser
+from convserve_trainer.cli import data_options
+from convserve_trainer.cli.parser import parser
+from convserve_trainer.main import main
 from convserve_trainer.recipes import recipe_files
 from tests.trainer.idx_files import write
 
@@ -75,10 +76,12 @@ def test_labels_other_than_the_bundles_are_refused(
     more = ["--data", str(place / "of_colours"), "--labels", "green,red,blue"]
     assert main([command, *bundles, *more]) == 1
     assert capsys.readouterr().err.endswith(
-        "of_colours has the classes green, red, blue, the bundle of-colours has red, green, blue\n"
+        "of_colours: expected the classes of the bundle of-colours, red, green, blue, got green, "
+        "red, blue\n"
     )
     assert main([command, *bundles]) == 2
-    assert "the bundle of-colours needs --data DIR" in capsys.readouterr().err
+    message = "--data: expected the folder of the data set that the bundle of-colours was trained"
+    assert message in capsys.readouterr().err
 
 
 def test_unless_published_knows_the_same_data_and_other_names(
@@ -101,8 +104,8 @@ def test_pictures_too_small_for_the_net_are_one_line(
     assert main([*command, "--name", "other"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        "convserve-train: the pictures have 12 x 16 pixels; the net of recipe lecture takes "
-        "18 x 18 or more"
+        "convserve-train: pictures: expected 18 x 18 pixels or more for the net of recipe "
+        "lecture, got 12 x 16"
     )
     assert error.count("\n") == 1
     assert not (place / "m" / "other").exists()
@@ -125,7 +128,7 @@ def test_floor_of_a_recipe_that_comes_along_is_for_mnist(
     (tmp_path / "small.toml").write_text(SMALL)
     options = _options("fit", "digits", "--data", "grey", *more)
     recipe = recipe_files.find(options.recipe, "digits")
-    assert sources.training(options, recipe, print)().lifts_floor is lifted
+    assert data_options.training(options, recipe, print)().ignore_accuracy_floor is lifted
 
 
 def _options(*arguments: str) -> argparse.Namespace:
@@ -138,16 +141,18 @@ def test_model_is_named_as_the_folder_unless_it_is_mnist(
     write(tmp_path / "fashion_2")
     write(tmp_path / "-")
     names = [
-        sources.model_name(_options("fit", "digits", "--data", str(folder)))
+        data_options.model_name(_options("fit", "digits", "--data", str(folder)))
         for folder in (tmp_path / "fashion_2", tmp_path / "-", mnist_folder)
     ]
     assert names == ["fashion-2", "pictures", "mnist"]
-    assert sources.model_name(_options("fit", "digits")) == "mnist"
+    assert data_options.model_name(_options("fit", "digits")) == "mnist"
 
 
 def test_labels_are_refused_for_photos(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "photos", "--data", "any", "--labels", "a,b"]) == 2
-    assert capsys.readouterr().err.startswith("convserve-train: --labels is for digits; photos")
+    assert capsys.readouterr().err.startswith(
+        "convserve-train: --labels: expected with digits only, got photos"
+    )
 
 
 def test_size_of_digits_is_that_of_the_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.recipes import recipe, recipe_files
 from convserve_trainer.recipes.layers import Conv, Dense, Flatten
-from convserve_trainer.runs import checkpoint, run_settings
+from convserve_trainer.runs import checkpoint, run_key
 from convserve_trainer.runs.training_state import Training
 
 pytestmark = pytest.mark.timeout(1000)
@@ -57,7 +57,7 @@ def _write_reference(folder: Path) -> None:
     model = models.build(made, spec, CLASSES, pictures=16)
     model.optimizer.build(model.trainable_variables)
     checkpoint.save(Training(model), {}, folder / "before.keras")
-    figures = Steps(model, Pace(), CLASS_WEIGHTS).train(reference_batches())
+    figures = Steps(model, StepChunker(), CLASS_WEIGHTS).train(reference_batches())
     after: dict[str, Any] = {name: [each[name] for each in figures] for name in figures[0]}
     weights = enumerate(model.trainable_variables)  # the paths are the backend's
     after |= {f"weights {at}": variable.numpy() for at, variable in weights}
@@ -94,8 +94,8 @@ def test_jax_that_is_not_installed_is_named_with_its_extra(
 def test_another_backend_is_another_training() -> None:
     lecture = recipe_files.find("lecture", "digits")
     before, now = (
-        run_settings.of(lecture, "0" * 64, backend) for backend in keras_backend.BACKENDS
+        run_key.make_run_key(lecture, "0" * 64, backend) for backend in keras_backend.BACKENDS
     )
-    assert run_settings.differences(before, now) == "backend was tensorflow, is jax"
-    assert run_settings.differences(now, before) == "backend was jax, is tensorflow"
-    assert run_settings.differences(now, dict(now)) == ""
+    assert run_key.differences(before, now) == "backend was tensorflow, is jax"
+    assert run_key.differences(now, before) == "backend was jax, is tensorflow"
+    assert run_key.differences(now, dict(now)) == ""

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle, manifests
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend
 from tests.trainer.conftest import Published
@@ -104,11 +104,11 @@ def test_evaluate_of_pixels_made_in_an_unknown_way_is_refused(
     model, said = bundle.read(published.bundle)
     said.input.resize = "mnist-centre/2"
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, tmp_path / "model.onnx")
     assert main(["evaluate", str(tmp_path)]) == 1
     message = _one_line(capsys.readouterr().err)
-    assert message.endswith("takes pixels made by 'mnist-centre/2', which is not known here")
+    assert message.endswith("input.resize: expected a known method, got 'mnist-centre/2'")
 
 
 def test_missed_floor_publishes_nothing_and_resume_can_lower_it(
@@ -120,8 +120,8 @@ def test_missed_floor_publishes_nothing_and_resume_can_lower_it(
     assert main([*command, "--min-accuracy", "0.987"]) == 1
     captured = capsys.readouterr()
     message = _one_line(captured.err)
-    assert message.startswith("accuracy ")
-    assert "is below the floor of 98.70%: nothing was published" in message
+    assert message.startswith("accuracy: expected the floor of 98.70% or more, got ")
+    assert ": nothing was published" in message
     assert f"the trained weights are kept in {models / '.unfinished'}" in captured.out
     assert os.listdir(models) == [".unfinished"]
 
@@ -162,7 +162,7 @@ def test_memory_that_is_not_there_is_one_line(
     def exhaust(_: object) -> None:
         np.empty(2**60, np.uint8)
 
-    monkeypatch.setattr("convserve_trainer.data.digits.data", exhaust)
+    monkeypatch.setattr("convserve_trainer.datasets.mnist.make_data", exhaust)
     assert main(["fit", "digits", "--data", str(mnist_folder)]) == 1
     message = _one_line(capsys.readouterr().err)
     assert message.startswith("out of memory (Unable to allocate 1.00 EiB for an array with shape ")
@@ -184,9 +184,9 @@ def test_memory_that_tensorflow_does_not_get_is_an_error_of_memory() -> None:
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--epochs", "0"], 2, "--epochs is 0; it takes 1 or more"),
+        (["--epochs", "0"], 2, "--epochs: expected 1 or more, got 0"),
         (["--recipe", "lectrue"], 2, "no recipe 'lectrue' for digits; there are: lecture"),
-        (["--name", "../x"], 2, "--name is '../x'; it takes a letter or digit"),
+        (["--name", "../x"], 2, "--name: expected a letter or digit, then "),
         (["--data", "none"], 2, "no folder none"),
         (["--models", "file/models"], 1, "the models folder file/models cannot be written to: "),
         (["--version", "4"], 1, "models/mnist/4 exists; a published version is never overwritten"),
@@ -236,7 +236,7 @@ def test_wrong_usage_exits_2(arguments: list[str], capsys: pytest.CaptureFixture
 def test_version_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "digits", "--version", "0"])
-    assert "argument --version: '0' is no version: 1 or more" in capsys.readouterr().err
+    assert "argument --version: expected a version, 1 or more, got '0'" in capsys.readouterr().err
 
 
 def test_recipes_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:

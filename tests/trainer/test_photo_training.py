@@ -243,12 +243,16 @@ def test_too_many_pictures_that_go_away_during_an_epoch_end_it(
     ("options", "status", "message"),
     [
         (["--data", "none"], 2, "no folder none"),
-        (["--size", "21x60"], 2, "--size is 21x60; the net of recipe quick takes 22x22 or more"),
-        (["--steps", "0"], 2, "--steps is 0; it takes 1 or more"),
-        (["--validation-steps", "-1"], 2, "--validation-steps is -1; it takes 1 or more"),
-        (["--validation-split", "1"], 2, "--validation-split is 1.0; it takes more than 0 and"),
+        (
+            ["--size", "21x60"],
+            2,
+            "--size: expected 22x22 or more for the net of recipe quick, got 21x60",
+        ),
+        (["--steps", "0"], 2, "--steps: expected 1 or more, got 0"),
+        (["--validation-steps", "-1"], 2, "--validation-steps: expected 1 or more, got -1"),
+        (["--validation-split", "1"], 2, "--validation-split: expected more than 0 and less"),
         (["--validation-split", "0.2"], 2, "red_blue has train and validation already"),
-        (["--max-unreadable", "2"], 2, "--max-unreadable is 2.0; it takes 0 to 1"),
+        (["--max-unreadable", "2"], 2, "--max-unreadable: expected 0 to 1, got 2.0"),
         (["--recipe", "fast"], 2, "no recipe 'fast' for photos; there are: lecture, best, quick, "),
         (["--resume"], 1, "nothing to resume: no training with these settings"),
     ],
@@ -284,15 +288,20 @@ def test_option_of_photos_is_refused_for_digits(
     option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["fit", "digits", *option]) == 2
-    assert capsys.readouterr().err == f"convserve-train: {option[0]} is for photos\n"
+    assert capsys.readouterr().err == (
+        f"convserve-train: {option[0]}: expected with photos only, got digits\n"
+    )
 
 
 def test_photos_need_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "photos"]) == 2
-    assert capsys.readouterr().err == "convserve-train: photos need --data DIR\n"
+    assert (
+        capsys.readouterr().err
+        == "convserve-train: --data: expected a folder for photos, got none\n"
+    )
 
 
 def test_size_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", "photos", "--size", "150"])
-    assert "argument --size: '150' is no size: 150x200 is 150 rows" in capsys.readouterr().err
+    assert "argument --size: expected a size as 150x200 (150 rows, " in capsys.readouterr().err

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from convserve_host import cpus
-from convserve_trainer.data import photo_reader
-from convserve_trainer.scores import predict
+from convserve_trainer.datasets import photo_reader
+from convserve_trainer.evaluation import predict
 from tests.lib.host.made_up import machine
 from tests.trainer.conftest import Published
 

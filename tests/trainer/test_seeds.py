@@ -11,12 +11,12 @@ import msgspec
 import onnx
 import pytest
 
-from convserve_trainer import seeds, train
+from convserve_trainer import pipeline, seeds
 from convserve_trainer.bundles import bundle
+from convserve_trainer.context import Context
 from convserve_trainer.errors import AccuracyError
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.main import main
-from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.seeds import Result
 from tests.trainer.drawn import draw_parts
 
@@ -151,17 +151,18 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
 ) -> None:
     floor = ["--min-accuracy", "1", "--epochs", "1"]
     accuracies = iter([0.9])
-    made = train._bundle
+    check = pipeline.check
     floors: list[float] = []
 
-    def below(model: object, recipe: Recipe, *rest: object) -> bytes:
+    def below(context: Context) -> None:
+        recipe = context.recipe
         floors.append(recipe.min_accuracy)
         if recipe.min_accuracy > next(accuracies, 0):
             raise AccuracyError("below")
-        unfloored = msgspec.structs.replace(recipe, min_accuracy=0.0)
-        return made(model, unfloored, *rest)  # type: ignore[arg-type]
+        context.recipe = msgspec.structs.replace(recipe, min_accuracy=0.0)
+        check(context)
 
-    monkeypatch.setattr(train, "_bundle", below)
+    monkeypatch.setattr(pipeline, "check", below)
     assert _fit(folder, tmp_path / "models", "--seeds", "3", *floor) == 1
     assert len(steps) == STEPS
     assert floors == [1.0]
@@ -174,8 +175,11 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--seeds", "0"], "--seeds is 0; it takes 1 or more"),
-        (["--seeds", "2", "--seed", f"{2**32 - 1}"], f"--seed is {2**32}; it takes"),
+        (["--seeds", "0"], "--seeds: expected 1 or more, got 0"),
+        (
+            ["--seeds", "2", "--seed", f"{2**32 - 1}"],
+            f"--seed: expected {2**32 - 1} or less, got {2**32}",
+        ),
     ],
 )
 def test_wrong_counts_are_found_before_the_data_are_read(

@@ -1,8 +1,11 @@
 """Errors that the trainer's user can cause or mend; each message is one line that says how."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from convserve_bundle.errors import BundleError, PublishError
+from convserve_imaging.errors import DatasetError, NoFolderError
 
 
 class TrainerError(Exception):
@@ -15,7 +18,7 @@ class TrainerError(Exception):
     status: ClassVar[int] = 1
 
 
-#: All of it, with what is said of bundles.
+#: All of it, with the errors of bundles.
 USER_ERRORS = (TrainerError, BundleError, PublishError)
 
 
@@ -66,3 +69,19 @@ class Interrupted(Exception):  # noqa: N818 - not an error
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+@contextmanager
+def translate_imaging_errors() -> Iterator[None]:
+    """Raises the trainer's error for that of imaging about a data set, with the same message.
+
+    Raises:
+        MissingDataError: the folder is not there.
+        DataError: a file is missing, unreadable, damaged or changed.
+    """
+    try:
+        yield
+    except NoFolderError as error:
+        raise MissingDataError(str(error)) from error
+    except DatasetError as error:
+        raise DataError(str(error)) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from convserve_bundle.contract import MODEL_FILE
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle, manifests
 from convserve_trainer.errors import CheckpointError, UsageError
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.wording import counted
@@ -85,7 +85,7 @@ def recipes(recipe: Recipe, count: int) -> list[Recipe]:
         UsageError: the count is none, or a seed is too large.
     """
     if count < 1:
-        raise UsageError(f"--seeds is {count}; it takes 1 or more")
+        raise UsageError(f"--seeds: expected 1 or more, got {count}")
     others = range(recipe.seed + 1, recipe.seed + count)
     return [recipe, *(recipe.override(seed=seed, min_accuracy=0.0) for seed in others)]
 
@@ -110,7 +110,7 @@ def result(recipe: Recipe, content: bytes, epochs: int, seconds: float) -> Resul
     )
 
 
-def of_json(values: object, where: Path) -> Result:
+def read_result(values: object, where: Path) -> Result:
     """Returns a result that `dataclasses.asdict` made.
 
     Raises:
@@ -133,7 +133,7 @@ def spread(results: Sequence[Result]) -> Spread:
     )
 
 
-def told(results: Sequence[Result]) -> str:
+def format_table(results: Sequence[Result]) -> str:
     """Returns a table of two results or more, and their spread, for a terminal."""
     rows = [f"{'seed':>10}  accuracy   right    loss  epochs  seconds"]
     rows += [
@@ -145,7 +145,7 @@ def told(results: Sequence[Result]) -> str:
     return "\n".join(rows)
 
 
-def table(results: Sequence[Result]) -> str:
+def format_csv(results: Sequence[Result]) -> str:
     """Returns the content of seeds.csv; figures are not rounded."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -154,18 +154,18 @@ def table(results: Sequence[Result]) -> str:
     return text.getvalue()
 
 
-def attached(content: bytes, results: Sequence[Result]) -> bytes:
-    """Returns a bundle whose manifest tells of two results or more, its own first.
+def with_results(content: bytes, results: Sequence[Result]) -> bytes:
+    """Returns a bundle whose manifest has two results or more, its own first.
 
     Args:
         content: of model.onnx.
         results: of all seeds.
     """
-    model, said = bundle.loaded(content, MODEL_FILE)
+    model, manifest = bundle.loaded(content, MODEL_FILE)
     found = spread(results)
     figures = (found.mean, found.sd, float(len(results)))
-    said.metrics.update(dict(zip(METRICS, figures, strict=True)))
+    manifest.metrics.update(dict(zip(METRICS, figures, strict=True)))
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(manifest, model)
     serialized: bytes = model.SerializeToString()
     return serialized

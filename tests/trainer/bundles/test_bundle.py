@@ -14,13 +14,14 @@ from convserve_protos.bundle_pb2 import (
     InputSpec,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, manifest
-from convserve_trainer.data import digits
-from convserve_trainer.data.pictures import ArrayPictures, Data
+from convserve_trainer.bundles import bundle, manifests
+from convserve_trainer.datasets import mnist
+from convserve_trainer.datasets.pictures import ArrayPictures, Data
 from convserve_trainer.errors import UsageError
+from convserve_trainer.evaluation.predict import Answers
+from convserve_trainer.evaluation.score import Score
 from convserve_trainer.export.parity import Comparison
 from convserve_trainer.recipes import recipe_files
-from convserve_trainer.scores.score import Score
 from tests.trainer.conftest import Published
 
 LECTURE = recipe_files.find("lecture", "digits")
@@ -37,15 +38,16 @@ def _said() -> Manifest:
     score = Score(correct=9_900, total=10_000, loss=0.03)
     pictures = ArrayPictures(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.int64))
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
-    data = Data("digits", digits.LABELS, spec, pictures, pictures, "ab" * 32)
-    compared = Comparison(score, score, largest=5e-7, others=0, mean=1e-7, changed=0)
-    return manifest.of("mnist", LECTURE, data, 5, compared, 93_322, PRECISION_FLOAT32)
+    data = Data("digits", mnist.LABELS, spec, pictures, pictures, "ab" * 32)
+    answers = Answers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64))
+    compared = Comparison(score, score, 5e-7, others=0, mean=1e-7, changed=0, answers=answers)
+    return manifests.make_manifest("mnist", LECTURE, data, 5, compared, 93_322, PRECISION_FLOAT32)
 
 
 def test_manifest_comes_back_as_it_was_attached(tmp_path: Path) -> None:
     said = _said()
     model = _graph()
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
     assert bundle.read_manifest(path) == said
@@ -84,30 +86,30 @@ def test_commit_is_that_of_the_checkout_or_nothing(
 
     code = tmp_path / "manifest.py"
     code.write_text("")
-    monkeypatch.setattr(manifest, "__file__", str(code))
-    assert manifest.git_commit() == ""
+    monkeypatch.setattr(manifests, "__file__", str(code))
+    assert manifests.git_commit() == ""
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "empty")
-    assert manifest.git_commit() == "", "code that is installed in a checkout is not of it"
+    assert manifests.git_commit() == "", "code that is installed in a checkout is not of it"
     git("add", "manifest.py")
     git("commit", "--quiet", "--message", "code")
-    assert manifest.git_commit() == git("rev-parse", "HEAD")
+    assert manifests.git_commit() == git("rev-parse", "HEAD")
 
 
 def test_commit_without_git_is_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert manifest.git_commit() == ""
+    assert manifests.git_commit() == ""
 
 
 @pytest.mark.parametrize("name", ["mnist", "7", "a.b_c-D", "a" * 64])
 def test_name_of_a_model_is_taken(name: str) -> None:
-    manifest.check_name(name)
+    manifests.check_name(name)
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "-x", "a/b", "..", "a" * 65, "ä", "a\n", "a b"])
 def test_name_that_is_no_folder_of_ours_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="it takes a letter or digit, then"):
-        manifest.check_name(name)
+    with pytest.raises(UsageError, match="--name: expected a letter or digit, then"):
+        manifests.check_name(name)
 
 
 @pytest.mark.parametrize(

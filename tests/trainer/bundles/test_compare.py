@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle, manifests
 from convserve_trainer.bundles.compare import Pairs, paired
 from convserve_trainer.main import main
 from tests.trainer.conftest import Published
@@ -74,7 +74,7 @@ def worse(published: Published, tmp_path: Path) -> Path:
     values[3] += 2.0
     bias.CopyFrom(numpy_helper.from_array(values, bias.name))
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, tmp_path / "model.onnx")
     return tmp_path
 
@@ -113,8 +113,8 @@ def test_bundle_beside_itself_is_as_good(
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ("labels", "A has the labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, B 9, 8, 7"),
-        ("kind", "A takes IMAGE_KIND_DIGITS, B IMAGE_KIND_PHOTO: there are no pictures for both"),
+        ("labels", "in the same order, got 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 9, 8, 7"),
+        ("kind", "expected the same of A and B, got IMAGE_KIND_DIGITS and IMAGE_KIND_PHOTO"),
     ],
 )
 def test_bundles_of_different_questions_are_refused(
@@ -130,7 +130,7 @@ def test_bundles_of_different_questions_are_refused(
     else:
         said.input.kind = 2  # type: ignore[assignment]
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, tmp_path / "model.onnx")
     assert main(["compare", str(published.bundle), str(tmp_path)]) == 1
     errors = capsys.readouterr().err

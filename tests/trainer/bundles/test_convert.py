@@ -23,11 +23,10 @@ from convserve_protos.bundle_pb2 import (
     Manifest,
 )
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data import photos
-from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.datasets import photos
+from convserve_trainer.datasets.pictures import Pictures, Pixels, Source
 from convserve_trainer.export import contract, int8, int8_loss
 from convserve_trainer.main import main
-from convserve_trainer.scores.predict import Pixels
 from tests.trainer.drawn import draw_parts
 
 Capture = pytest.CaptureFixture[str]
@@ -94,7 +93,7 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
         assert _fit(folder, tmp_path) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(
-        r"convserve-train: int8 differs from float32 by .* \(at most 1e-07 is taken\) .*; nothing "
+        r"convserve-train: int8 differs from float32 by .* \(expected at most 1e-07\) .*; nothing "
         r"was published: .*--calibration-pictures .*--precision float16 .*\n",
         captured.err,
     )
@@ -102,7 +101,7 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
     assert list_versions(tmp_path / "red-blue") == []
 
     # Calibrated on pictures that were trained on, each once, and on none that is held out.
-    data = photos.load(photos.Source(folder, 22, 24, None, 0.01, "memory"), None, print)
+    data = photos.load(Source(folder, 22, 24, None, 0.01, "memory"), None, print)
     trained, held_out = (_each(pictures) for pictures in (data.train, data.held_out))
     assert not set(trained).intersection(held_out)
     assert sorted(_pictures(seen)) == sorted(trained)
@@ -197,7 +196,7 @@ def test_net_that_was_rounded_already_is_not_converted(
     assert _convert(models, folder, "int8") == 1
     file = models / "red-blue" / "1" / "model.onnx"
     assert capsys.readouterr().err == (
-        f"convserve-train: {file} is of float16; convert a version of float32 or tf32\n"
+        f"convserve-train: {file}: precision: expected float32 or tf32, got float16\n"
     )
     assert sorted(os.listdir(models / "red-blue")) == ["1"]
 
@@ -230,11 +229,19 @@ def test_version_that_exists_is_not_replaced(models: Path, folder: Path, capsys:
 @pytest.mark.parametrize(
     ("precision", "more", "said"),
     [
-        ("float16", ["--calibration-pictures", "9"], "--calibration-pictures is for --precision"),
-        ("int8", ["--calibration-pictures", "0"], "--calibration-pictures is 0; it takes 1 or"),
-        ("int8", ["--min-accuracy", "2"], "--min-accuracy is 2.0; it takes 0 to 1"),
-        ("int8", ["--name", ".x"], "--name is '.x'; it takes a letter or digit"),
-        ("int8", ["--validation-split", "1"], "--validation-split is 1.0; it takes more than 0"),
+        (
+            "float16",
+            ["--calibration-pictures", "9"],
+            "--calibration-pictures: expected with --precision",
+        ),
+        (
+            "int8",
+            ["--calibration-pictures", "0"],
+            "--calibration-pictures: expected 1 or more, got 0",
+        ),
+        ("int8", ["--min-accuracy", "2"], "--min-accuracy: expected 0 to 1, got 2.0"),
+        ("int8", ["--name", ".x"], "--name: expected a letter or digit, then "),
+        ("int8", ["--validation-split", "1"], "--validation-split: expected more than 0 and less"),
     ],
 )
 def test_wrong_option_ends_with_status_2(

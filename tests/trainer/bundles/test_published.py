@@ -9,8 +9,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from convserve_trainer import train
-from convserve_trainer.bundles import bundle, manifest
+from convserve_trainer.bundles import bundle, manifests
+from convserve_trainer.fitting import messages
 from convserve_trainer.main import main
 from tests.trainer.conftest import Published
 
@@ -29,7 +29,7 @@ def models(published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def begin(*_: object) -> None:
         raise Trained
 
-    monkeypatch.setattr(train, "_print_settings", begin)
+    monkeypatch.setattr(messages, "print_settings", begin)
     shutil.copytree(published.models, tmp_path / "models")
     return tmp_path / "models"
 
@@ -45,7 +45,7 @@ def _spoil(file: Path, **fields: str) -> None:
     for name, value in fields.items():
         setattr(said.training, name, value)
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, file)
 
 
@@ -102,7 +102,7 @@ def test_bundle_that_is_older_than_precisions_is_float32(mnist_folder: Path, mod
     model, said = bundle.read(file)
     said.ClearField("precision")
     model.ClearField("metadata_props")
-    manifest.attach(said, model)
+    manifests.attach(said, model)
     onnx.save(model, file)
     assert _fit(mnist_folder, models, "--precision", "float32") == 0
     with pytest.raises(Trained):

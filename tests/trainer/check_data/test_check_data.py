@@ -11,7 +11,7 @@ from PIL import Image
 
 from convserve_imaging import photos
 from convserve_imaging.errors import PictureError
-from convserve_trainer.check_data import picture as examined
+from convserve_trainer.check_data import survey as examined
 from convserve_trainer.recipes import recipe_files
 from tests.trainer.conftest import DATA
 from tests.trainer.picture_sets import Check, fair_set, picture, save

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from convserve_trainer.check_data import set_aside
+from convserve_trainer.check_data import moves
 from convserve_trainer.main import main
 from tests.trainer.picture_sets import Check, fair_set, files, picture, save
 
@@ -221,7 +221,7 @@ def test_full_disk_takes_the_line_back(
 
     folder = _spoilt(tmp_path / "pets")
     count = len(files(folder))
-    monkeypatch.setattr(set_aside, "_write", short)
+    monkeypatch.setattr(moves, "_write", short)
     assert main(["check-data", str(folder), "--fix"]) == 1
     assert "No space left on device; nothing was moved" in capsys.readouterr().err
     assert len(files(folder)) == count

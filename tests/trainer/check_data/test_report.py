@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer.check_data.counter import Counter
+from convserve_trainer.cli.check_data import Counter
 from convserve_trainer.main import main
 from tests.trainer.picture_sets import fair_set, picture, save
 
@@ -135,7 +135,7 @@ def test_command_loads_no_tensorflow(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "convserve_trainer.check_data.command" in imported
+    assert "convserve_trainer.check_data.result" in imported
     assert not imported & {"tensorflow", "keras", "grpc", "onnxruntime"}
 
 

@@ -7,14 +7,14 @@ import pytest
 
 from convserve_bundle.errors import BundleError
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data import digits
-from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.data.pictures import Batch
+from convserve_trainer.datasets import mnist
+from convserve_trainer.datasets.mnist import Dataset
+from convserve_trainer.datasets.pictures import Batch, Pixels
 from convserve_trainer.errors import ExportError, ParityError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Answers, Probabilities
 from convserve_trainer.export import contract, parity
 from convserve_trainer.export.parity import Reference
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.predict import Pixels, Probabilities
 from tests.trainer.conftest import Published
 
 
@@ -107,12 +107,15 @@ class _Fixed:
         return self._said[: len(images)]
 
 
-def _reference(said: "_Keras | _Fixed") -> Reference:
-    return Reference("Keras", said.predict_on_batch)
+def _reference(said: "_Keras | _Fixed", batches: list[Batch]) -> Reference:
+    rows = [said.predict_on_batch(pixels) for pixels, _ in batches]
+    return Reference(
+        "Keras", Answers(np.concatenate(rows), np.concatenate([x for _, x in batches]))
+    )
 
 
 def _batches(dataset: Dataset, count: int = 1_000) -> list[Batch]:
-    return list(digits.data(dataset).held_out.batches(range(count), 50))
+    return list(mnist.make_data(dataset).held_out.batches(range(count), 50))
 
 
 def test_parity_of_the_same_net_holds(
@@ -128,9 +131,8 @@ def test_parity_of_the_same_net_holds(
     expected = _Keras(model)
     monkeypatch.setattr(predict, "by_onnxruntime", asked)
     monkeypatch.setattr(_Keras, "predict_on_batch", lambda self, x: ask(self._session, x))
-    compared = parity.check(
-        [parity.Candidate(model)], _reference(expected), _batches(dataset, 1_100)
-    )
+    batches = _batches(dataset, 1_100)
+    compared = parity.check([parity.Candidate(model)], _reference(expected, batches), batches)
     assert compared.largest <= 1e-6
     assert compared.reference.total == compared.onnxruntime.total == 1_100
     assert compared.reference.correct == compared.onnxruntime.correct > 500
@@ -143,8 +145,11 @@ def test_parity_of_a_perturbed_weight_is_refused(model: onnx.ModelProto, dataset
     perturbed = onnx.numpy_helper.to_array(kernel).copy()
     perturbed[0] += 1e-3
     kernel.CopyFrom(onnx.numpy_helper.from_array(perturbed, kernel.name))
-    with pytest.raises(ParityError, match=r"differs from Keras by \d.*e-\d\d \(at most 1e-05"):
-        parity.check([parity.Candidate(model)], _reference(expected), _batches(dataset))
+    batches = _batches(dataset)
+    with pytest.raises(
+        ParityError, match=r"differs from Keras by \d.*e-\d\d \(expected at most 1e-05"
+    ):
+        parity.check([parity.Candidate(model)], _reference(expected, batches), batches)
 
 
 def test_parity_sees_one_other_arg_max_within_the_tolerance(
@@ -155,14 +160,16 @@ def test_parity_sees_one_other_arg_max_within_the_tolerance(
     found = expected.copy()
     found[42, 4] += 4e-6
     monkeypatch.setattr(predict, "by_onnxruntime", lambda *_: found)
+    batches = _batches(dataset)
     with pytest.raises(ParityError, match="and in 1 of 50 arg-max, in batches of 1$"):
-        parity.check([parity.Candidate(model)], _reference(_Fixed(expected)), _batches(dataset))
+        parity.check([parity.Candidate(model)], _reference(_Fixed(expected), batches), batches)
 
 
 def test_parity_refuses_what_is_no_number(model: onnx.ModelProto, dataset: Dataset) -> None:
     expected = _Fixed(np.full((50, 10), np.nan, dtype=np.float32))
+    batches = _batches(dataset)
     with pytest.raises(ParityError, match="by nan"):
-        parity.check([parity.Candidate(model)], _reference(expected), _batches(dataset))
+        parity.check([parity.Candidate(model)], _reference(expected, batches), batches)
 
 
 def test_session_of_no_model_is_a_bundle_error() -> None:

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from convserve_protos.bundle_pb2 import PRECISION_INT8
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.data.pictures import ArrayPictures
+from convserve_trainer.datasets.mnist import Dataset
+from convserve_trainer.datasets.pictures import ArrayPictures, Pixels
 from convserve_trainer.errors import AccuracyError, ExportError, ParityError
-from convserve_trainer.export import contract, export, int8, int8_loss, parity
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Answers, Probabilities
+from convserve_trainer.evaluation.score import Score
+from convserve_trainer.export import contract, int8, int8_loss, keras_to_onnx, parity
 from convserve_trainer.export.parity import Comparison, Reference
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.predict import Pixels, Probabilities
-from convserve_trainer.scores.score import Score
 from tests.bundles import model
 from tests.trainer.conftest import Published
 
@@ -120,7 +120,7 @@ def test_batch_normalization_sums_and_global_pooling_become_int8() -> None:
             # As He et al. draw them, so that the signal keeps its size.
             deviation = np.sqrt(2 / np.prod(weight.shape[:-1]))
             weight.assign(draw.normal(size=weight.shape) * deviation)
-    single = export.export(net)
+    single = keras_to_onnx.export(net)
     given = (
         draw.integers(0, 256, (64, 24, 24, 3), np.uint8)
         // np.arange(1, 65, dtype=np.uint8)[:, None, None, None]
@@ -169,7 +169,8 @@ def test_sample_is_drawn_from_the_seed_and_no_larger_than_asked() -> None:
 
 def _compared(before: int, after: int, total: int, changed: int, mean: float = 0.0) -> Comparison:
     old, new = Score(before, total, 0.1), Score(after, total, 0.1)
-    return Comparison(old, new, largest=0.25, others=changed, mean=mean, changed=changed)
+    answers = Answers(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
+    return Comparison(old, new, 0.25, others=changed, mean=mean, changed=changed, answers=answers)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +201,8 @@ def test_loss_says_its_numbers_and_what_to_do() -> None:
     with pytest.raises(ParityError) as off:
         int8_loss.check(_compared(9_930, 9_930, 10_000, 0, mean=0.03))
     assert str(off.value).startswith(
-        "int8 differs from float32 by 3.00e-02 in the mean of the pictures (at most 2e-02 is "
-        "taken) and by 2.50e-01 at most; nothing was published: more --calibration-pictures"
+        "int8 differs from float32 by 3.00e-02 in the mean of the pictures (expected at "
+        "most 2e-02) and by 2.50e-01 at most; nothing was published: more --calibration-pictures"
     )
     with pytest.raises(ParityError, match="by nan in the mean"):
         int8_loss.check(replace(_compared(1, 1, 1, 0), mean=float("nan")))
@@ -216,7 +217,7 @@ def test_comparison_counts_what_changed_and_means_what_the_file_differs() -> Non
     labels = np.array([0, 0, 2, 9])  # then the file alone, the reference alone, both, neither
     compared = parity.check(
         [parity.Candidate(net, tolerance=1)],
-        Reference("float32", lambda _: said),
+        Reference("float32", Answers(said, labels)),
         [(pixels, labels)],
     )
     assert (compared.reference.correct, compared.onnxruntime.correct) == (2, 2)

@@ -19,15 +19,22 @@ from convserve_protos.bundle_pb2 import (
     Precision,
 )
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.pictures import Batch
+from convserve_trainer.datasets.pictures import Batch, Pixels
 from convserve_trainer.errors import ExportError, ParityError
-from convserve_trainer.export import contract, export, float16, gpu_rounding, parity, precisions
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Probabilities
+from convserve_trainer.export import (
+    contract,
+    float16,
+    gpu_rounding,
+    keras_to_onnx,
+    parity,
+    precisions,
+)
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.main import main
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.predict import Pixels, Probabilities
 from tests.bundles import SHAPE, model
 from tests.trainer.conftest import Published
 
@@ -40,9 +47,14 @@ def _run(net: onnx.ModelProto, pixels: Pixels) -> Probabilities:
     return predict.by_onnxruntime(predict.session(net.SerializeToString()), pixels)
 
 
-def _said_by(net: onnx.ModelProto) -> Reference:
-    """What a net of ONNX says in float32."""
-    return Reference("Keras", lambda pixels: _run(net, pixels))
+def _checked(
+    candidates: list[parity.Candidate], net: onnx.ModelProto, count: int
+) -> parity.Comparison:
+    """The comparison with what a net of ONNX says in float32."""
+    batches = _batches(count)
+    rows = np.concatenate([_run(net, pixels) for pixels, _ in batches])
+    labels = np.concatenate([each for _, each in batches])
+    return parity.check(candidates, Reference("Keras", predict.Answers(rows, labels)), batches)
 
 
 def _random_net(scale: float) -> onnx.ModelProto:
@@ -61,7 +73,7 @@ def _batches(count: int) -> list[Batch]:
 
 
 def test_what_is_not_said_is_float32() -> None:
-    assert precisions.of(PRECISION_UNSPECIFIED) == PRECISION_FLOAT32
+    assert precisions.read_precision(PRECISION_UNSPECIFIED) == PRECISION_FLOAT32
     names = [precisions.name(number) for number in Precision.values()]
     assert names == ["float32", "float32", "tf32", "float16", "int8"]
 
@@ -107,8 +119,8 @@ def test_float16_keeps_the_contract_and_costs_one_cast(published: Published) -> 
 
 def test_float16_leaves_the_sigmoid_and_its_columns_in_float32() -> None:
     spec = InputSpec(height=64, width=64, channels=3, kind=IMAGE_KIND_PHOTO)
-    net = models.of_columns(models.build(PHOTO_QUICK, spec, 2, 100))
-    single = export.export(net)
+    net = models.with_class_columns(models.build(PHOTO_QUICK, spec, 2, 100))
+    single = keras_to_onnx.export(net)
     half = float16.convert(single)
     contract.check(half)
     assert contract.operators(half)[-4:] == ["Cast", "Sigmoid", "Mul", "Add"]
@@ -201,7 +213,7 @@ def test_net_within_the_bound_passes_and_says_how_far_it_is(
     precision: Precision.ValueType,
 ) -> None:
     net = _random_net(scale=0.1)
-    compared = parity.check(parity.candidates(net, precision), _said_by(net), _batches(500))
+    compared = _checked(parity.candidates(net, precision), net, 500)
     assert 1e-5 < compared.largest <= 5e-3
     assert compared.others <= 2
 
@@ -218,7 +230,7 @@ def test_net_beyond_the_bound_is_refused_with_the_remedy(
 ) -> None:
     net = _random_net(scale=20)
     with pytest.raises(ParityError) as caught:
-        parity.check(parity.candidates(net, precision), _said_by(net), _batches(1_000))
+        _checked(parity.candidates(net, precision), net, 1_000)
     assert str(caught.value).startswith(f"{what} differs from Keras by ")
     assert str(caught.value).endswith("; --precision float32 rounds nothing")
 
@@ -226,7 +238,7 @@ def test_net_beyond_the_bound_is_refused_with_the_remedy(
 def test_weights_that_float16_cannot_hold_are_refused() -> None:
     net = _random_net(scale=1e9)
     with pytest.raises(ParityError, match="float16"):
-        parity.check(parity.candidates(net, PRECISION_FLOAT16), _said_by(net), _batches(50))
+        _checked(parity.candidates(net, PRECISION_FLOAT16), net, 50)
 
 
 def test_labels_that_an_imitation_alone_changes_are_counted() -> None:
@@ -234,7 +246,7 @@ def test_labels_that_an_imitation_alone_changes_are_counted() -> None:
     other.graph.node.insert(4, onnx.helper.make_node("Neg", ["logits"], ["least"]))
     other.graph.node[-1].input[0] = "least"
     compared = [parity.Candidate(net), parity.Candidate(other, tolerance=1)]
-    assert parity.check(compared, _said_by(net), _batches(100)).others == 100
+    assert _checked(compared, net, 100).others == 100
 
 
 # Publishing

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.data.pictures import ArrayPictures, Data
+from convserve_trainer.datasets.pictures import ArrayPictures, Data
 from convserve_trainer.fitting import fit
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import run_settings
+from convserve_trainer.runs import run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
 
@@ -32,7 +32,7 @@ def _recipe(class_weights: str) -> Recipe:
         "batch_size": 20,
         "class_weights": class_weights,
     }
-    return recipe.of(values, "")
+    return recipe.make_recipe(values, "")
 
 
 def _pictures(many: int, few: int, seed: int) -> ArrayPictures:
@@ -51,7 +51,7 @@ def _recall(place: Path, class_weights: str) -> npt.NDArray[np.float64]:
     held_out = _pictures(200, 200, seed=2)
     data = Data("pictures", ("0", "1"), spec, _pictures(MANY, FEW, seed=1), held_out, "0" * 64)
     training = Training(models.build(settings, spec, 2, len(data.train)))
-    with Run(place, run_settings.of(settings, data.sha256), 60, True) as run:
+    with Run(place, run_key.make_run_key(settings, data.sha256), 60, True) as run:
         fit.fit(training, data, settings, run, io.StringIO())
     said: Any = training.model.predict_on_batch(held_out.pixels)
     right = said.argmax(axis=1) == held_out.labels

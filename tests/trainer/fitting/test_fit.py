@@ -9,19 +9,19 @@ import numpy.typing as npt
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.data import digits
-from convserve_trainer.data.mnist import Dataset
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets import mnist
+from convserve_trainer.datasets.mnist import Dataset
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import CheckpointError, DivergedError, Interrupted
-from convserve_trainer.fitting import chunks, one_training
+from convserve_trainer.fitting import chunks, messages
 from convserve_trainer.fitting.fit import _targets, fit
 from convserve_trainer.fitting.tensorflow_steps import Steps
-from convserve_trainer.host import stops
-from convserve_trainer.host.stops import Stopped
+from convserve_trainer.host import signals
+from convserve_trainer.host.signals import Stopped
 from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import checkpoint, run_settings
+from convserve_trainer.runs import checkpoint, run_key
 from convserve_trainer.runs.run_folder import Run, found
 from convserve_trainer.runs.training_state import Position, Training
 
@@ -41,7 +41,7 @@ def _recipe(epochs: int, seed: int = 3) -> Recipe:
 
 
 def _run(folder: Path, recipe: Recipe, seconds: float = 60) -> Run:
-    return Run(folder, run_settings.of(recipe, "0" * 64), seconds, named=True)
+    return Run(folder, run_key.make_run_key(recipe, "0" * 64), seconds, named=True)
 
 
 def _resumed(folder: Path, recipe: Recipe) -> Training:
@@ -56,7 +56,7 @@ def _built(recipe: Recipe) -> Any:
 
 
 def _data(dataset: Dataset) -> Data:
-    return digits.data(dataset.limited(LIMIT))
+    return mnist.make_data(dataset.limited(LIMIT))
 
 
 def _fit(
@@ -162,9 +162,9 @@ def test_signal_within_an_epoch_keeps_the_step_it_met(
     def second_step_of_second_epoch(self: Any, done: int, logs: Any) -> None:
         if self._epoch == 1 and done == 2:
             signal.raise_signal(number)
-            second.extend(map(signal.getsignal, stops.SIGNALS))
+            second.extend(map(signal.getsignal, signals.SIGNALS))
 
-    handlers = [signal.getsignal(each) for each in stops.SIGNALS]
+    handlers = [signal.getsignal(each) for each in signals.SIGNALS]
     with monkeypatch.context() as patched:
         patched.setattr(
             "convserve_trainer.fitting.progress.Progress.step", second_step_of_second_epoch
@@ -173,7 +173,7 @@ def test_signal_within_an_epoch_keeps_the_step_it_met(
             _fit(dataset, tmp_path / "part", recipe)
     assert caught.value.status == status
     assert second == [signal.SIG_DFL] * 2, "a second one kills"
-    assert [signal.getsignal(each) for each in stops.SIGNALS] == handlers
+    assert [signal.getsignal(each) for each in signals.SIGNALS] == handlers
     assert found(tmp_path / "part") == [Position(1, 2), Position(1)]
     resumed = _resumed(tmp_path / "part", recipe)
     assert resumed.position == Position(1, 2)
@@ -314,7 +314,7 @@ COSINE = {"schedule": "cosine"}
 def _stopped_after(epochs: int, recipe: Recipe, folder: Path) -> str:
     run = _run(folder, recipe)
     run.kept = Position(epochs)
-    with pytest.raises(Interrupted) as caught, one_training.interruption(recipe, run):
+    with pytest.raises(Interrupted) as caught, messages.explain_stop(recipe, run):
         raise Stopped(signal.SIGINT)
     return str(caught.value)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.fitting.tensorflow_steps import Steps
 from convserve_trainer.nets import keras_backend
 
@@ -57,7 +57,7 @@ def _state(model: Any) -> dict[str, Any]:
 def _trained(model: Any, batches: list[Any], *sizes: int, parts: int = 1) -> list[dict[str, float]]:
     """Trains in chunks of these sizes; returns the figures."""
     assert sum(sizes) == len(batches)
-    steps, left = Steps(model, Pace(), parts=parts), iter(batches)
+    steps, left = Steps(model, StepChunker(), parts=parts), iter(batches)
     return [each for size in sizes for each in steps.train([next(left) for _ in range(size)])]
 
 
@@ -102,7 +102,7 @@ def test_figures_and_weights_are_keras_own() -> None:
 def test_testing_changes_nothing_that_is_trained() -> None:
     model = _net()
     batches = _batches(8, 8)
-    steps = Steps(model, Pace())
+    steps = Steps(model, StepChunker())
     steps.train(batches)
     before = _state(model)
     tested = steps.test(batches)
@@ -178,7 +178,7 @@ def test_class_weights_count_in_training_alone() -> None:
     plain, weighted = _plain(), _plain()
     [(pixels, targets)] = _batches(6)
     counts = weights[targets.argmax(axis=1)]
-    steps = Steps(weighted, Pace(), weights)
+    steps = Steps(weighted, StepChunker(), weights)
     [figures] = steps.train([(pixels, targets, counts)])
     said = plain.predict_on_batch(pixels)
     losses = -np.log((said * targets).sum(axis=1))

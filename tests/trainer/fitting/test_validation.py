@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.data.pictures import ArrayPictures, Data, split
+from convserve_trainer.datasets.pictures import ArrayPictures, Data
+from convserve_trainer.datasets.splits import split
 from convserve_trainer.errors import DataError
 from convserve_trainer.fitting.fit import _validate, fit
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import run_settings
+from convserve_trainer.runs import run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
 
 SIDE = 6
-SMALL = recipe.of(
+SMALL = recipe.make_recipe(
     {
         "name": "small",
         "task": "digits",
@@ -69,7 +70,7 @@ def test_validation_steps_take_the_first_held_out_pictures_at_most_all(
     data, model = replace(_data(), held_out=held_out, validation=None), _Counting()
     changes = {"validation_share": 0.0, "patience": None, "validation_steps": steps}
     unasked: Any = model
-    found = _validate(unasked, data, recipe.of(SMALL.values() | changes, ""), unasked)
+    found = _validate(unasked, data, recipe.make_recipe(SMALL.values() | changes, ""), unasked)
     assert [len(each) for each in model.labels] == sizes
     mean = held_out.labels[: sum(sizes)].mean()
     assert found == pytest.approx({"loss": mean, "accuracy": mean / 10})
@@ -106,7 +107,7 @@ def _fit(folder: Path, given: Recipe, losses: Iterator[float] | None, resume: bo
     data, out = _data(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patched,
-        Run(folder, run_settings.of(given, "0" * 64), 60, named=True) as run,
+        Run(folder, run_key.make_run_key(given, "0" * 64), 60, named=True) as run,
     ):
         if losses is not None:
             figures = {"accuracy": 0.5}
@@ -133,5 +134,5 @@ def test_patience_ends_the_training_and_the_best_epoch_stays(tmp_path: Path) -> 
 
 
 def test_without_patience_all_epochs_are_trained(tmp_path: Path) -> None:
-    patient = recipe.of(SMALL.values() | {"patience": None, "epochs": 4}, "")
+    patient = recipe.make_recipe(SMALL.values() | {"patience": None, "epochs": 4}, "")
     assert _fit(tmp_path, patient, iter([0.1, 0.2, 0.3, 0.4])).startswith("4 1\n")

@@ -26,7 +26,7 @@ def _run(text: str, **known: object) -> dict[str, object]:
 
 def test_code_of_a_net_makes_that_net() -> None:
     built = models.for_inference(models.build(LECTURE, SPEC, 10, 200), LECTURE, SPEC)
-    text = code.of_net(built)
+    text = code.net_code(built)
     assert text is not None
     made = _run(text)["net"]
     assert [weights.shape for weights in made.get_weights()] == [  # type: ignore[attr-defined]
@@ -40,16 +40,16 @@ def test_code_of_a_net_makes_that_net() -> None:
 
 def test_code_of_a_training_compiles_and_fits() -> None:
     recipe = LECTURE.override(epochs=1)
-    net = code.of_net(models.build(recipe, SPEC, 10, 200))
+    net = code.net_code(models.build(recipe, SPEC, 10, 200))
     assert net is not None
     pixels = np.zeros((64, 28, 28, 1), np.float32)
     labels = np.eye(10, dtype=np.float32)[np.arange(64) % 10]
-    _run(f"{net}\n{code.of_training(recipe)}", train_images=pixels, train_labels=labels)
+    _run(f"{net}\n{code.training_code(recipe)}", train_images=pixels, train_labels=labels)
 
 
 def test_net_that_branches_has_no_list_of_layers() -> None:
     built = models.build(BRANCHES, SPEC, 10, 200)
-    assert code.of_net(built) is None
+    assert code.net_code(built) is None
     assert sketch.blocks(built)[0] == sketch.Block("picture", (28, 28, 1), "input")
 
 
@@ -65,14 +65,14 @@ def test_what_the_code_leaves_out_is_said(recipe: Recipe, said: str) -> None:
     assert bool(code.left_out(recipe)) == bool(said)
 
 
-def test_kernel_moves_over_every_place_with_its_sum() -> None:
+def test_kernel_moves_over_every_position_with_its_sum() -> None:
     pixels = np.arange(25.0).reshape(5, 5) / 10
     output = convolution.convolved(pixels, convolution.VERTICAL_EDGE)
     figure = animation.figure(pixels, convolution.VERTICAL_EDGE, output, "made up")
     assert figure.svg[0] != figure.svg[1]
     for content in figure.svg:
         root = ElementTree.fromstring(content)
-        groups = [each for each in root if each.get("class", "").startswith("place")]
+        groups = [each for each in root if each.get("class", "").startswith("position")]
         assert len(groups) == 9
         sums = [texts[-1].text or "" for texts in (list(group) for group in groups)]
         assert [float(text.rpartition("= ")[2]) for text in sums] == pytest.approx(
@@ -82,5 +82,5 @@ def test_kernel_moves_over_every_place_with_its_sum() -> None:
         assert "prefers-reduced-motion" in content.decode()
         delays = re.findall(r"animation-delay:([\d.]+)s", content.decode())
         assert [float(delay) for delay in delays] == pytest.approx(
-            [animation.STEP_S * place for place in range(9)]
+            [animation.STEP_S * each for each in range(9)]
         )

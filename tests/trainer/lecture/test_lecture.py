@@ -11,18 +11,18 @@ import pytest
 
 from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, InputSpec, Manifest
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
+from convserve_trainer.html import figures
+from convserve_trainer.html.page import About, page
+from convserve_trainer.html.section import Section, Table
 from convserve_trainer.lecture import grad_cam, mistakes, topics, trials
 from convserve_trainer.lecture import net as nets
 from convserve_trainer.lecture.material import Material, Photographs
 from convserve_trainer.lecture.net import Net
+from convserve_trainer.lecture.progress import LectureProgress
 from convserve_trainer.lecture.scales import SCALES, Scale
-from convserve_trainer.lecture.telling import Telling
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend, keras_file, models
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.page import About, page
-from convserve_trainer.pages.section import Section, Table
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.recipes.recipe import Recipe
 from tests.trainer.conftest import Published
@@ -181,10 +181,10 @@ def test_net_for_photographs_is_no_net_for_digits(
 ) -> None:
     assert main(["lecture", str(photo_models)]) == 1
     message = capsys.readouterr().err
-    assert "takes pictures of kind photo, expected digits" in message
+    assert "input.kind: expected digits, got photo; " in message
     assert message.count("\n") == 1
     assert main(["lecture", str(published.bundle), "--photos", str(published.bundle)]) == 1
-    assert "takes pictures of kind digits, expected photographs" in capsys.readouterr().err
+    assert "input.kind: expected photo, got digits; " in capsys.readouterr().err
 
 
 def test_bundle_without_its_keras_net_says_to_train_it_again(
@@ -390,11 +390,13 @@ def test_time_left_follows_from_the_costs() -> None:
 
     times = iter([0.0, 0.0, 10.0, 11.0, 40.0])
     stream: Any = Stream()
-    telling = Telling(stream, ["a", "b"], {"a": 1, "b": 3, "c": 9}, clock=lambda: next(times))
-    telling.start("a")
-    telling.done(0.5, "half")
-    telling.done(0.6, "too soon to tell")
-    telling.start("b")
+    progress = LectureProgress(
+        stream, ["a", "b"], {"a": 1, "b": 3, "c": 9}, clock=lambda: next(times)
+    )
+    progress.start("a")
+    progress.done(0.5, "half")
+    progress.done(0.6, "too soon to tell")
+    progress.start("b")
     said = "".join(lines).splitlines()
     assert said == [
         "  0%  a: begun",

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.bundles import operations
+from convserve_trainer.bundles import describe
 from convserve_trainer.errors import UsageError
-from convserve_trainer.export import contract, export
+from convserve_trainer.evaluation import predict
+from convserve_trainer.export import contract, keras_to_onnx
 from convserve_trainer.nets import keras_backend, models, normalization
 from convserve_trainer.recipes import layers, recipe, recipe_files
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.scores import predict
 
 LECTURE = recipe_files.find("lecture", "digits")
 PHOTO_LECTURE = recipe_files.find("lecture", "photos")
@@ -44,7 +44,7 @@ def test_more_than_two_classes_take_a_softmax_by_the_same_recipe() -> None:
     model = models.build(for_three, SPEC, 3, 100)
     assert model.output_shape == (None, 3)
     assert model.layers[-1].activation.__name__ == "softmax"
-    assert models.of_columns(model) is model
+    assert models.with_class_columns(model) is model
 
 
 def test_sigmoid_is_exported_as_two_columns() -> None:
@@ -52,7 +52,7 @@ def test_sigmoid_is_exported_as_two_columns() -> None:
     # Larger weights than drawn, so that the probabilities differ from one half.
     model.layers[-1].set_weights([weights * 30 for weights in model.layers[-1].get_weights()])
     pixels = np.random.default_rng(0).integers(0, 256, (9, 24, 30, 3), np.uint8)
-    exported = export.export(models.of_columns(model))
+    exported = keras_to_onnx.export(models.with_class_columns(model))
     found = predict.by_onnxruntime(predict.session(exported.SerializeToString()), pixels, 2)
     [second] = model.predict_on_batch(pixels).T
     assert np.ptp(second) > 0.01
@@ -84,10 +84,12 @@ def test_picture_too_small_for_the_net_is_refused() -> None:
     models.check_size(PHOTO_LECTURE.override(height=46, width=46))
     with pytest.raises(UsageError) as caught:
         models.check_size(PHOTO_LECTURE.override(height=45, width=150))
-    assert str(caught.value) == ("--size is 45x150; the net of recipe lecture takes 46x46 or more")
+    assert str(caught.value) == (
+        "--size: expected 46x46 or more for the net of recipe lecture, got 45x150"
+    )
 
 
-EVERYTHING = recipe.of(
+EVERYTHING = recipe.make_recipe(
     {
         "name": "everything",
         "task": "photos",
@@ -131,7 +133,7 @@ def test_normalisation_dropout_and_augmentation_are_gone_from_what_is_exported(
     assert np.abs(net.predict_on_batch(pixels) - expected).max() < 1e-6
     kinds = {type(layer).__name__ for layer in net.layers}
     assert not kinds & {"RandomChange", "Dropout", "FusedBatchNormalization"}
-    exported = export.export(models.of_columns(net))
+    exported = keras_to_onnx.export(models.with_class_columns(net))
     operators = contract.operators(exported)
     assert operators.count("Conv") == 7
     assert "BatchNormalization" not in operators
@@ -200,7 +202,10 @@ def test_operations_of_the_lectures_nets(
     of_lecture = recipe_files.find(name, task)
     model = models.build(of_lecture, spec, 10 if task == "digits" else 2, 100)
     assert model.count_params() == parameters
-    assert operations.count(export.export(models.of_columns(model))) == floating
+    assert (
+        describe.count_operations(keras_to_onnx.export(models.with_class_columns(model)))
+        == floating
+    )
     # By hand: 26 x 26 places of 9 x 32 products, and so on.
     if task == "digits":
         products = 26**2 * 9 * 32 + 11**2 * 288 * 64 + 3**2 * 576 * 64 + 576 * 64 + 64 * 10
@@ -214,7 +219,9 @@ def test_best_recipe_takes_no_more_than_the_lectures(task: str) -> None:
         shape = (best.height or 0, best.width or 0, 3)
     spec = InputSpec(height=shape[0], width=shape[1], channels=shape[2])
     net = models.build(best, spec, 10 if task == "digits" else 2, 100)
-    exported = export.export(models.of_columns(models.for_inference(net, best, spec)))
+    exported = keras_to_onnx.export(
+        models.with_class_columns(models.for_inference(net, best, spec))
+    )
     of_lecture = {"digits": (93_322, 5_588_480), "photos": (3_453_121, 472_190_976)}[task]
     assert net.count_params() <= of_lecture[0]
-    assert operations.count(exported) <= of_lecture[1]
+    assert describe.count_operations(exported) <= of_lecture[1]

@@ -100,14 +100,14 @@ def test_override_of_the_floor_holds_beside_others() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ({"epochs": 0}, "--epochs is 0; it takes 1 or more"),
-        ({"batch_size": -1}, "--batch-size is -1; it takes 1 or more"),
-        ({"limit": 0}, "--limit is 0; it takes 1 or more"),
-        ({"seed": -1}, "--seed is -1; it takes 0 or more"),
-        ({"seed": 2**32}, "--seed is 4294967296; it takes 4294967295 or less"),
-        ({"min_accuracy": 98.7}, "--min-accuracy is 98.7; it takes 1 or less"),
-        ({"min_accuracy": float("nan")}, "--min-accuracy is nan; it takes 0 or more"),
-        ({"learning_rate": "fast"}, "--learning-rate is 'fast'; it takes a number"),
+        ({"epochs": 0}, "--epochs: expected 1 or more, got 0"),
+        ({"batch_size": -1}, "--batch-size: expected 1 or more, got -1"),
+        ({"limit": 0}, "--limit: expected 1 or more, got 0"),
+        ({"seed": -1}, "--seed: expected 0 or more, got -1"),
+        ({"seed": 2**32}, "--seed: expected 4294967295 or less, got 4294967296"),
+        ({"min_accuracy": 98.7}, "--min-accuracy: expected 1 or less, got 98.7"),
+        ({"min_accuracy": float("nan")}, "--min-accuracy: expected 0 or more, got nan"),
+        ({"learning_rate": "fast"}, "--learning-rate: expected a number, got 'fast'"),
     ],
 )
 def test_override_out_of_range_names_flag_value_and_range(
@@ -121,9 +121,12 @@ def test_override_out_of_range_names_flag_value_and_range(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("epoch", "--epoch is no setting, did you mean epochs?"),
-        ("augmentation.rotate", "--augmentation.rotate is no setting, did you mean rotation?"),
-        ("net.0.filter", "--net.0.filter is no setting, did you mean filters?"),
+        ("epoch", "--epoch is not a valid setting (did you mean epochs?)"),
+        (
+            "augmentation.rotate",
+            "--augmentation.rotate is not a valid setting (did you mean rotation?)",
+        ),
+        ("net.0.filter", "--net.0.filter is not a valid setting (did you mean filters?)"),
         ("net.9.filters", "the recipe has no net.9.filters"),
         ("seed.of", "the recipe has no seed.of"),
     ],
@@ -153,24 +156,41 @@ def test_shown_file_read_again_is_the_recipe_but_for_its_name(tmp_path: Path) ->
 
 def test_file_for_another_task_is_refused(tmp_path: Path) -> None:
     _read(tmp_path, SMALL)
-    with pytest.raises(UsageError, match=r"mine.toml is a recipe for digits, not for photos$"):
+    with pytest.raises(
+        UsageError, match=r"mine.toml: expected a recipe for photos, got one for digits$"
+    ):
         recipe_files.find(str(tmp_path / "mine.toml"), "photos")
 
 
 @pytest.mark.parametrize(
     ("added", "message"),
     [
-        ("learning_rat = 1", "learning_rat is no setting, did you mean learning_rate?"),
-        ("zzz = 1", "zzz is no setting, there are: name, task, about, net, augmentation, "),
-        ("[augmentation]\nrotate = 3", "augmentation.rotate is no setting, did you mean rotation?"),
-        ("[augmentation]\nflip = 3", "augmentation.flip is 3; it takes true or false"),
-        ("[augmentation]\nfill = 'balck'", "augmentation.fill is 'balck'; it takes black, reflect"),
-        ("schedule = 'cosin'", "schedule is 'cosin'; it takes constant, cosine; did you mean cos"),
-        ("optimizer = 'adamx'", "optimizer is 'adamx'; it takes rmsprop, adam, adamw, sgd; did y"),
-        ("learning_rate = 0", "learning_rate is 0; it takes more than 0"),
-        ("label_smoothing = 1", "label_smoothing is 1; it takes less than 1"),
-        ("weight_decay = 0.1", "weight_decay is for adamw and sgd, not for rmsprop"),
-        ("warmup_epochs = 2", "warmup_epochs is 2 of 2 epochs"),
+        ("learning_rat = 1", "learning_rat is not a valid setting (did you mean learning_rate?)"),
+        (
+            "zzz = 1",
+            "zzz is not a valid setting, there are: name, task, about, net, augmentation, ",
+        ),
+        (
+            "[augmentation]\nrotate = 3",
+            "augmentation.rotate is not a valid setting (did you mean rotation?)",
+        ),
+        ("[augmentation]\nflip = 3", "augmentation.flip: expected true or false, got 3"),
+        (
+            "[augmentation]\nfill = 'balck'",
+            "augmentation.fill: expected black or reflect, got 'balck'",
+        ),
+        (
+            "schedule = 'cosin'",
+            "schedule: expected constant or cosine, got 'cosin' (did you mean cosi",
+        ),
+        (
+            "optimizer = 'adamx'",
+            "optimizer: expected rmsprop, adam, adamw or sgd, got 'adamx' (did",
+        ),
+        ("learning_rate = 0", "learning_rate: expected more than 0, got 0"),
+        ("label_smoothing = 1", "label_smoothing: expected less than 1, got 1"),
+        ("weight_decay = 0.1", "weight_decay: expected with adamw or sgd only, got rmsprop"),
+        ("warmup_epochs = 2", "warmup_epochs: expected fewer than the 2 epochs, got 2"),
         ("patience = 2", "patience needs validation_share or validation_steps"),
         ("validation_share = 0.1\nvalidation_steps = 3", "give validation_steps or validation_sh"),
         ("height = 10", "give both height and width, or neither"),
@@ -188,12 +208,12 @@ def test_fault_in_a_file_is_named(tmp_path: Path, added: str, message: str) -> N
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        ("", "net is []; it takes 1 or more"),
+        ("", "net: expected 1 or more, got []"),
         ("{ filters = 3 }", "net.0.layer is missing"),
-        ("{ layer = 'cnov', filters = 3 }", "net.0.layer is 'cnov'; it takes conv, residual, "),
+        ("{ layer = 'cnov', filters = 3 }", "net.0.layer: expected conv, residual, "),
         ("{ layer = 'conv' }", "net.0.filters is missing"),
-        ("{ layer = 'conv', filters = 0 }", "net.0.filters is 0; it takes 1 or more"),
-        ("{ layer = 'conv', filters = 3, size = 3 }", "net.0.size is no setting, "),
+        ("{ layer = 'conv', filters = 0 }", "net.0.filters: expected 1 or more, got 0"),
+        ("{ layer = 'conv', filters = 3, size = 3 }", "net.0.size is not a valid setting ("),
         ("{ layer = 'conv', filters = 3 }", "the net has neither flatten nor global_average"),
         ("{ layer = 'dense', units = 3 }", "dense comes before flatten or global_average"),
         ("{ layer = 'flatten' }, { layer = 'max_pool' }", "max_pool comes after flatten or glob"),

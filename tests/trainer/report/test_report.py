@@ -2,17 +2,19 @@
 
 import html
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 from google.protobuf import json_format
 
 from convserve_bundle.contract import MANIFEST_KEY
-from convserve_trainer.data.pictures import ArrayPictures, Data
+from convserve_trainer.datasets.pictures import ArrayPictures, Data
+from convserve_trainer.evaluation import predict
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.report import machine, page
-from convserve_trainer.report.page import Asked, Came
+from convserve_trainer.report.page import Invocation, TrainingOutcome
 from convserve_trainer.runs.history import Epoch, History
 from convserve_trainer.seeds import Result
 from tests.bundles import CLASSES, digit_of, manifest, model
@@ -23,7 +25,7 @@ TOTAL, WRONG = 40, 3
 
 
 @pytest.fixture
-def came(monkeypatch: pytest.MonkeyPatch) -> Came:
+def outcome(monkeypatch: pytest.MonkeyPatch) -> TrainingOutcome:
     """What came of a training: the first three of the held-out pictures are mistaken for ones."""
     monkeypatch.setattr(machine, "described", lambda: "a machine <1>")
     monkeypatch.setattr(keras_backend, "described", lambda: "a backend")
@@ -48,13 +50,14 @@ def came(monkeypatch: pytest.MonkeyPatch) -> Came:
         for number in (1, 2)
     ]
     recipe = WRITTEN.override({"learning_rate": 0.01, "net.0.filters": 16})
+    answers = predict.answer(partial(predict.by_onnxruntime, predict.session(content)), held_out)
     results = [Result(1, 0.925, 37, 0.25, 2, 5.0), Result(2, 0.95, 38, 0.125, 2, 6.0)]
-    return Came(content, recipe, data, History(epochs), results, 61.6)
+    return TrainingOutcome(content, recipe, data, History(epochs), results, 61.6, answers)
 
 
-def test_report_says_all_that_came_of_a_training(came: Came) -> None:
-    asked = Asked(["convserve-train", "fit", "digits", "--data", "my data"], WRITTEN)
-    content = page.of(came, asked)(7).decode()
+def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> None:
+    asked = Invocation(["convserve-train", "fit", "digits", "--data", "my data"], WRITTEN)
+    content = page.make_report(outcome, asked)(7).decode()
     read = Page(content)
     assert read.wrong == []
     assert all(address.startswith("data:image/") for address in read.loaded)
@@ -78,7 +81,7 @@ def test_report_says_all_that_came_of_a_training(came: Came) -> None:
         "mnist, version 7|",
         "|version||7 of mnist|",
         "Keras has 37 right. The largest difference between a probability of the two is 3.0e-07; "
-        "in float32 up to 1e-05 is taken.",
+        "in float32 up to 1e-05 is allowed.",
         "|0||4||1||25.00%||1 (3)|",
         "|9||4||4||100.00%||none|",
         f"2 of {WRITTEN.epochs} epochs in 5.0 s; 10.0% of the time",
@@ -99,9 +102,9 @@ def test_report_says_all_that_came_of_a_training(came: Came) -> None:
         assert said in text, said
 
 
-def test_a_single_seed_and_no_command_leave_their_parts_out(came: Came) -> None:
-    alone = Came(**{**vars(came), "results": came.results[:1]})
-    content = page.of(alone, None)(7).decode()
+def test_a_single_seed_and_no_command_leave_their_parts_out(outcome: TrainingOutcome) -> None:
+    alone = TrainingOutcome(**{**vars(outcome), "results": outcome.results[:1]})
+    content = page.make_report(alone, None)(7).decode()
     assert "seeds were trained" not in content
     assert "<dt>command</dt>" not in content
     assert "the recipe says" not in content

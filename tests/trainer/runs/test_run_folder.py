@@ -12,19 +12,19 @@ from convserve_trainer.errors import CheckpointError, UsageError
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import run_folder, run_settings
+from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.history import Epoch
 from convserve_trainer.runs.run_folder import Run, found
-from convserve_trainer.runs.run_settings import Keeping, Settings
+from convserve_trainer.runs.run_key import CheckpointPolicy, RunKey
 from convserve_trainer.runs.training_state import Means, Position, Training, UnderWay
 from tests.program import Program
 
 LECTURE = recipe_files.find("lecture", "digits")
 
-SETTINGS = run_settings.of(LECTURE, "0" * 64)
+SETTINGS = run_key.make_run_key(LECTURE, "0" * 64)
 
 
-def _run(folder: Path, settings: Settings = SETTINGS, named: bool = True) -> Run:
+def _run(folder: Path, settings: RunKey = SETTINGS, named: bool = True) -> Run:
     return Run(folder, settings, 60, named)
 
 
@@ -132,25 +132,25 @@ def test_other_settings_or_data_are_refused_and_named(
 ) -> None:
     _keep(tmp_path, training, Position(1))
     said = rf"{tmp_path} holds another training: {differing}.*; give it the same, or start anew in"
-    other = run_settings.of(recipe, data * 64)
+    other = run_key.make_run_key(recipe, data * 64)
     with _run(tmp_path, other) as run, pytest.raises(CheckpointError, match=said):
         run.newest(5, print)
     longer = LECTURE.override(epochs=9, min_accuracy=0.1)
-    with _run(tmp_path, run_settings.of(longer, "0" * 64)) as run:
+    with _run(tmp_path, run_key.make_run_key(longer, "0" * 64)) as run:
         assert run.newest(9, print).position == Position(1)
 
 
 def test_unnamed_folders_tell_trainings_apart_and_name_the_difference(
     tmp_path: Path, training: Training
 ) -> None:
-    other = run_settings.of(LECTURE.override(seed=2), "0" * 64)
-    folders = [run_settings.unnamed_folder(tmp_path, "mnist", each) for each in (SETTINGS, other)]
+    other = run_key.make_run_key(LECTURE.override(seed=2), "0" * 64)
+    folders = [run_key.unnamed_folder(tmp_path, "mnist", each) for each in (SETTINGS, other)]
     _keep(folders[0], training, Position(1))
     said = rf"no training with these .*; that in {folders[0]} is another: seed was 1, is 2"
     with pytest.raises(CheckpointError, match=said), _run(folders[1], other, named=False) as run:
         run.newest(5, print)
     assert not folders[1].exists()
-    elsewhere = run_settings.unnamed_folder(tmp_path, "cats", SETTINGS)
+    elsewhere = run_key.unnamed_folder(tmp_path, "cats", SETTINGS)
     with (
         pytest.raises(CheckpointError, match=f"it would be in {elsewhere}"),
         _run(elsewhere) as run,
@@ -190,25 +190,27 @@ def test_second_process_in_a_folder_is_refused(tmp_path: Path) -> None:
 def test_folder_that_holds_something_is_refused_to_a_new_training(
     tmp_path: Path, training: Training
 ) -> None:
-    run_folder.check(Keeping(tmp_path / "new"))
+    run_folder.check(CheckpointPolicy(tmp_path / "new"))
     with pytest.raises(CheckpointError, match=r"nothing to resume: no checkpoint is in .*/new"):
-        run_folder.check(Keeping(tmp_path / "new", resume=True))
+        run_folder.check(CheckpointPolicy(tmp_path / "new", resume=True))
     with _run(tmp_path / "begun"):
         pass
-    run_folder.check(Keeping(tmp_path / "begun"))  # killed before anything was kept
+    run_folder.check(CheckpointPolicy(tmp_path / "begun"))  # killed before anything was kept
 
     _keep(tmp_path / "full", training, Position(1, 20))
-    run_folder.check(Keeping(tmp_path / "full", resume=True))
+    run_folder.check(CheckpointPolicy(tmp_path / "full", resume=True))
     with pytest.raises(CheckpointError, match=r"kept up to epoch 2, step 20: go on with --resume"):
-        run_folder.check(Keeping(tmp_path / "full"))
+        run_folder.check(CheckpointPolicy(tmp_path / "full"))
     with pytest.raises(CheckpointError, match=r"holds files, but no checkpoint: name a new folder"):
-        run_folder.check(Keeping(tmp_path))
+        run_folder.check(CheckpointPolicy(tmp_path))
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="which is no folder"):
-        run_folder.check(Keeping(tmp_path / "file"))
+    with pytest.raises(CheckpointError, match="--run: expected a folder, got "):
+        run_folder.check(CheckpointPolicy(tmp_path / "file"))
 
 
 @pytest.mark.parametrize("seconds", [-1, float("inf"), float("nan")])
 def test_seconds_out_of_their_range_are_wrong_usage(seconds: float) -> None:
-    with pytest.raises(UsageError, match=f"--checkpoint-seconds is {seconds:g}; it takes 0 or"):
-        Keeping(seconds=seconds)
+    with pytest.raises(
+        UsageError, match=f"--checkpoint-seconds: expected 0 or more, got {seconds:g}"
+    ):
+        CheckpointPolicy(seconds=seconds)

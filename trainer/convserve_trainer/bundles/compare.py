@@ -15,9 +15,9 @@ import numpy.typing as npt
 from convserve_bundle.errors import BundleError
 from convserve_protos.bundle_pb2 import ImageKind, Manifest
 from convserve_trainer.bundles import evaluate
-from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.datasets.pictures import Pictures
 from convserve_trainer.errors import DataError
-from convserve_trainer.scores.score import Score, score
+from convserve_trainer.evaluation.score import Score, score
 
 LUCK = 0.05
 """The p-value from which on a difference is taken for luck."""
@@ -78,7 +78,7 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Compared:
+class BundleComparison:
     """What `compare` finds.
 
     Attributes:
@@ -125,7 +125,7 @@ class Compared:
         )
 
 
-def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> Compared:
+def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> BundleComparison:
     """Compares two bundles.
 
     Args:
@@ -140,14 +140,14 @@ def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> Compa
     """
     (file_a, about_a), (file_b, about_b) = evaluate.check(a), evaluate.check(b)
     _check_alike(about_a, about_b)
-    said_a, right = evaluate.answers(file_a, held_out(about_a))
-    said_b, right_for_b = evaluate.answers(file_b, held_out(about_b))
+    answers_a, right = evaluate.answers(file_a, held_out(about_a))
+    answers_b, right_for_b = evaluate.answers(file_b, held_out(about_b))
     if not np.array_equal(right, right_for_b):
         raise DataError("the two bundles could not read the same pictures; run check-data on them")
-    return Compared(
+    return BundleComparison(
         (file_a, file_b),
-        (score(said_a, right), score(said_b, right)),
-        paired(said_a.argmax(axis=1) == right, said_b.argmax(axis=1) == right),
+        (score(answers_a, right), score(answers_b, right)),
+        paired(answers_a.argmax(axis=1) == right, answers_b.argmax(axis=1) == right),
     )
 
 
@@ -175,9 +175,11 @@ def _check_alike(a: Manifest, b: Manifest) -> None:
     """
     kinds = [ImageKind.Name(manifest.input.kind) for manifest in (a, b)]
     if kinds[0] != kinds[1]:
-        raise BundleError(f"A takes {kinds[0]}, B {kinds[1]}: there are no pictures for both")
+        raise BundleError(
+            f"input.kind: expected the same of A and B, got {kinds[0]} and {kinds[1]}"
+        )
     if a.labels != b.labels:
         raise BundleError(
-            f"A has the labels {', '.join(a.labels)}, B {', '.join(b.labels)}: "
-            "they must be the same, in the same order"
+            f"labels: expected the same of A and B, in the same order, got "
+            f"{', '.join(a.labels)} and {', '.join(b.labels)}"
         )

@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 import onnx
 
@@ -18,51 +18,43 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, evaluate, manifest
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.bundles import bundle, evaluate, manifests
+from convserve_trainer.bundles.published import PublishTarget
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import DataError, UsageError
+from convserve_trainer.evaluation import predict
 from convserve_trainer.export import conversion, precisions
-from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Reference
-from convserve_trainer.scores import predict
 
 #: The file of both is float32, and says what Keras says.
 SOURCES = (PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32)
 MAKERS = ("onnx", "onnxruntime")  # whose versions are those of the conversion
 
 
-class Place(NamedTuple):
-    """Where a net is published; None for what the bundle says, and for the next free version.
-
-    Attributes:
-        models: the models folder.
-        name: of the model.
-        version: the number.
-    """
-
-    models: Path | None = None
-    name: str | None = None
-    version: int | None = None
-
-
 def convert(
     path: Path,
-    settings: Settings,
+    options: ExportOptions,
     load: Callable[[Manifest], Data],
-    place: Place,
-    min_accuracy: float | None,
     out: TextIO,
+    *,
+    models: Path | None = None,
+    name: str | None = None,
+    version: int | None = None,
+    min_accuracy: float | None = None,
 ) -> Path:
     """Publishes the net of a bundle in another precision.
 
     Args:
         path: of a bundle of float32 or tf32, as `bundle.find` takes it.
-        settings: what it is made into.
+        options: what it is made into.
         load: returns the data that a net was trained on.
-        place: where it is published.
+        out: takes what a user wants to see.
+        models: folder that it is published in; None for the bundle's.
+        name: of the model; None for the bundle's.
+        version: None for the next free one.
         min_accuracy: least share of held-out pictures that are right, 0 to 1; None for that of the
             bundle's recipe.
-        out: takes what a user wants to see.
 
     Returns:
         The path of the published model.onnx.
@@ -70,20 +62,22 @@ def convert(
     Raises:
         TrainerError: anything a user can mend; nothing was published.
     """
-    file, said = evaluate.check(path)
-    if precisions.of(said.precision) not in SOURCES:
+    file, manifest = evaluate.check(path)
+    if precisions.read_precision(manifest.precision) not in SOURCES:
         raise BundleError(
-            f"{file} is of {precisions.name(said.precision)}; convert a version of float32 or tf32"
+            f"{file}: precision: expected float32 or tf32, got "
+            f"{precisions.name(manifest.precision)}"
         )
-    models = place.models or _models(file)
-    name = said.name if place.name is None else place.name
-    manifest.check_name(name)
-    floor = _floor(said, file) if min_accuracy is None else min_accuracy
+    target = PublishTarget(
+        models or _models(file), manifest.name if name is None else name, version
+    )
+    manifests.check_name(target.name)
+    floor = _floor(manifest, file) if min_accuracy is None else min_accuracy
     if not 0 <= floor <= 1:
-        raise UsageError(f"--min-accuracy is {floor}; it takes 0 to 1")
-    publish.check_target(models, name, place.version)
-    data = load(said)
-    if said.training.dataset_sha256 != data.sha256:
+        raise UsageError(f"--min-accuracy: expected 0 to 1, got {floor}")
+    publish.check_target(*target)
+    data = load(manifest)
+    if manifest.training.dataset_sha256 != data.sha256:
         raise DataError(
             f"these are not the data that {file} was trained on: held-out pictures among them may "
             "have been trained on; name its data with --data and --validation-split"
@@ -91,14 +85,17 @@ def convert(
     net = bundle.read(file)[0]
     [earlier] = [entry.value for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     net.ClearField("metadata_props")
-    made, compared = conversion.convert(
-        net, settings, data, said.training.seed, _reference(net), floor, out
-    )
-    said.name = name
-    manifest.state(said, compared, settings.precision, settings.calibrated_on(data))
-    said.training.versions.update({name: importlib.metadata.version(name) for name in MAKERS})
-    manifest.attach(said, made, earlier)
-    published = publish.publish(made.SerializeToString(), models, name, place.version)
+    reference = _reference(net, data)
+    conversion.print_score(reference, data, out)
+    candidates = conversion.candidates(net, options, data, manifest.training.seed)
+    comparison = conversion.check(candidates, options, data, reference, floor, out)
+    manifest.name = target.name
+    manifests.state(manifest, comparison, options.precision, options.calibrated_on(data))
+    versions = {package: importlib.metadata.version(package) for package in MAKERS}
+    manifest.training.versions.update(versions)
+    made = candidates[0].model
+    manifests.attach(manifest, made, earlier)
+    published = publish.publish(made.SerializeToString(), *target)
     size = f"{published.stat().st_size:,} bytes, {file} has {file.stat().st_size:,}"
     print(f"published {published} ({size})", file=out, flush=True)
     return published
@@ -112,14 +109,14 @@ def _models(file: Path) -> Path:
     return version.parent.parent
 
 
-def _reference(net: onnx.ModelProto) -> Reference:
-    session = predict.session(net.SerializeToString())
-    return Reference("float32", functools.partial(predict.by_onnxruntime, session))
+def _reference(net: onnx.ModelProto, data: Data) -> Reference:
+    answer = functools.partial(predict.by_onnxruntime, predict.session(net.SerializeToString()))
+    return Reference("float32", predict.answer(answer, data.held_out))
 
 
-def _floor(said: Manifest, file: Path) -> float:
+def _floor(manifest: Manifest, file: Path) -> float:
     """Returns the accuracy floor that a bundle was published with."""
     try:
-        return float(json.loads(said.training.recipe_json)["min_accuracy"])
+        return float(json.loads(manifest.training.recipe_json)["min_accuracy"])
     except (ValueError, TypeError, KeyError) as error:
         raise BundleError(f"{file}: damaged recipe: {error!r}") from error

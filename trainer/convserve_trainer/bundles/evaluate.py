@@ -1,9 +1,7 @@
 """How a published bundle does on held-out pictures, through ONNX Runtime."""
 
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_bundle.errors import BundleError
@@ -17,10 +15,10 @@ from convserve_protos.bundle_pb2 import (
     Manifest,
 )
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.pictures import Pictures
+from convserve_trainer.datasets.pictures import Pictures
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import contract
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.score import Score, score
 
 KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, IMAGE_KIND_PIXELS)
 
@@ -39,32 +37,19 @@ def evaluate(file: Path, pictures: Pictures) -> Score:
     return score(*answers(file, pictures))
 
 
-def answers(
-    file: Path, pictures: Pictures
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer]]:
-    """Returns what a bundle says, float32 [N, K], and what is right, int [N].
+def answers(file: Path, pictures: Pictures) -> predict.Answers:
+    """Returns what a bundle says, and what is right.
 
     Args:
         file: model.onnx, one that `check` has let pass.
-        pictures: all that it is asked about, in their order.
+        pictures: to evaluate, in their order.
 
     Raises:
         BundleError: ONNX Runtime refuses it.
         DataError: too many pictures cannot be read.
     """
-    return answers_of(file.read_bytes(), pictures)
-
-
-def answers_of(
-    content: bytes, pictures: Pictures
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.integer]]:
-    """Returns what the content of a model.onnx says, and what is right; see `answers`."""
-    session = predict.session(content)
-    probabilities, labels = [], []
-    for pixels, right in pictures.batches(range(len(pictures)), predict.BATCH):
-        probabilities.append(predict.by_onnxruntime(session, pixels))
-        labels.append(right)
-    return np.concatenate(probabilities), np.concatenate(labels)
+    session = predict.session(file.read_bytes())
+    return predict.answer(partial(predict.by_onnxruntime, session), pictures)
 
 
 def check(path: Path) -> tuple[Path, Manifest]:
@@ -81,9 +66,9 @@ def check(path: Path) -> tuple[Path, Manifest]:
     spec = manifest.input
     if spec.kind not in KINDS:
         known = " or ".join(map(ImageKind.Name, KINDS))
-        raise BundleError(f"{file}: takes {ImageKind.Name(spec.kind)}, expected {known}")
+        raise BundleError(f"{file}: input.kind: expected {known}, got {ImageKind.Name(spec.kind)}")
     if spec.resize not in METHODS:
-        raise BundleError(f"{file}: takes pixels made by {spec.resize!r}, which is not known here")
+        raise BundleError(f"{file}: input.resize: expected a known method, got {spec.resize!r}")
     found = [contract.describe(value) for value in (*model.graph.input, *model.graph.output)]
     shape = f"{spec.height}, {spec.width}, {spec.channels}"
     expected = [
@@ -91,5 +76,5 @@ def check(path: Path) -> tuple[Path, Manifest]:
         f"{OUTPUT}: float32 [{BATCH_AXIS}, {len(manifest.labels)}]",
     ]
     if found != expected:
-        raise BundleError(f"{file}: its graph has {found}, expected {expected}")
+        raise BundleError(f"{file}: graph: expected {expected}, got {found}")
     return file, manifest

@@ -2,17 +2,33 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from convserve_bundle.contract import MODEL_FILE
 from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import list_versions
+from convserve_host import os_errors
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import bundle
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.export import precisions
-from convserve_trainer.export.conversion import Settings
+from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.nets.keras_backend import DEFAULT, Backend
 from convserve_trainer.recipes.recipe import Recipe
+
+
+class PublishTarget(NamedTuple):
+    """Where a net is published.
+
+    Attributes:
+        models: the models folder.
+        name: of the model.
+        version: None for the next free one.
+    """
+
+    models: Path
+    name: str
+    version: int | None = None
 
 
 def find(folder: Path, version: int | None) -> Path | None:
@@ -27,11 +43,38 @@ def find(folder: Path, version: int | None) -> Path | None:
     return found if number is not None and found.exists() else None
 
 
+def is_published(
+    version: Path,
+    recipe: Recipe,
+    data: Data,
+    options: ExportOptions,
+    seeds: int,
+    backend: Backend,
+    out: TextIO,
+) -> bool:
+    """Returns whether a version is what a training would make, and prints why or why not.
+
+    See `differences` for the arguments; `out` takes the line.
+    """
+    file = version / MODEL_FILE
+    try:
+        differing = differences(version, recipe, data, options, seeds, backend)
+    except (BundleError, OSError) as error:
+        why = os_errors.described(error) if isinstance(error, OSError) else error
+        print(f"what is published already cannot be read: {why}", file=out, flush=True)
+        return False
+    if differing:
+        print(f"{file} differs from this training in: {', '.join(differing)}", file=out, flush=True)
+        return False
+    print(f"{file} is published already, from these settings and data", file=out, flush=True)
+    return True
+
+
 def differences(
     version: Path,
     recipe: Recipe,
     data: Data,
-    settings: Settings,
+    options: ExportOptions,
     seeds: int = 1,
     backend: Backend = DEFAULT,
 ) -> list[str]:
@@ -41,7 +84,7 @@ def differences(
         version: its folder.
         recipe: with all overrides, for the classes of the data.
         data: that the training would use.
-        settings: the precision that it would publish in, and how it is made.
+        options: the precision that it would publish in, and how it is made.
         seeds: how many it would train.
         backend: of Keras, that it would use.
 
@@ -59,9 +102,9 @@ def differences(
         differing.append("data")
     elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
         differing.append("labels or input")
-    if precisions.of(manifest.precision) != settings.precision:
+    if precisions.read_precision(manifest.precision) != options.precision:
         differing.append("precision")
-    elif manifest.training.calibration_pictures != settings.calibrated_on(data):
+    elif manifest.training.calibration_pictures != options.calibrated_on(data):
         differing.append("calibration pictures")
     if manifest.metrics.get("seeds", 1) != seeds:
         differing.append("seeds")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from convserve_trainer.check_data import summary
 from convserve_trainer.check_data.findings import Finding, Item, Severity
-from convserve_trainer.check_data.names import printable
-from convserve_trainer.check_data.result import Checked
-from convserve_trainer.check_data.set_aside import SetAside
+from convserve_trainer.check_data.moves import MoveResult
+from convserve_trainer.check_data.result import CheckResult
 from convserve_trainer.check_data.summary import ClassCount
+from convserve_trainer.check_data.tree import printable
 
 WIDTH = 100
 NAMED = 10
@@ -27,13 +27,13 @@ _PASSED_OVER = {
 _HEADINGS = {Severity.ERROR: "ERRORS", Severity.WARNING: "WARNINGS", Severity.NOTE: "NOTES"}
 
 
-def report(checked: Checked, everything: bool, fix: bool = False) -> str:
+def report(checked: CheckResult, everything: bool, fix: bool = False) -> str:
     """Returns the figures and findings of a set.
 
     Args:
         checked: the set.
         everything: whether to name all there is of each kind.
-        fix: whether files are moved next, so that nobody must be told that they can be.
+        fix: whether files are moved next, so that the report need not mention that they can be.
     """
     lines = [*_figures(checked), *_findings(checked, everything), "", verdict(checked)]
     movable = {path for f in checked.findings for item in f.items for path in item.moves}
@@ -42,7 +42,7 @@ def report(checked: Checked, everything: bool, fix: bool = False) -> str:
     return "\n".join(lines)
 
 
-def moved(aside: SetAside, after: Checked, everything: bool) -> str:
+def moved(aside: MoveResult, after: CheckResult, everything: bool) -> str:
     """Returns what `--fix` did, and what is left to do."""
     counts = Counter(move.reason for move in aside.moves)
     lines = ["", f"MOVED  {_counted(len(aside.moves), 'file')}"]
@@ -50,18 +50,18 @@ def moved(aside: SetAside, after: Checked, everything: bool) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
         lines += [
             *_wrapped(f"{reasons}: into {printable(str(aside.folder))}", "  "),
-            *_wrapped(f"each with its old place: {printable(str(aside.manifest))}", "  "),
+            *_wrapped(f"each with its old path: {printable(str(aside.manifest))}", "  "),
         ]
     if aside.left:
-        said = f"{len(aside.left):,} files lie behind a link to a folder and stay where they are"
-        lines += [f"  {said}", *_named([Item(path) for path in aside.left], everything)]
+        text = f"{len(aside.left):,} files lie behind a link to a folder and stay where they are"
+        lines += [f"  {text}", *_named([Item(path) for path in aside.left], everything)]
     left = [finding for finding in after.findings if finding.kind.severity == Severity.ERROR]
     for finding in left:
         lines += ["", *_finding(finding, everything, mark="still: ")]
     return "\n".join([*lines, "", verdict(after)])
 
 
-def verdict(checked: Checked) -> str:
+def verdict(checked: CheckResult) -> str:
     """Returns the last line."""
     errors = _counted(checked.count(Severity.ERROR), "error")
     warnings = _counted(checked.count(Severity.WARNING), "warning")
@@ -70,9 +70,9 @@ def verdict(checked: Checked) -> str:
     return f"Fit to train on: {errors}, {warnings}."
 
 
-def _figures(checked: Checked) -> Iterator[str]:
+def _figures(checked: CheckResult) -> Iterator[str]:
     survey = checked.survey
-    files = _counted(len(survey.tree.places), "picture")
+    files = _counted(len(survey.tree.files), "picture")
     yield f"{printable(str(survey.tree.folder))}: {files}, {summary.splits_named(survey)}"
     counts = summary.class_counts(survey)
     if counts:
@@ -83,7 +83,7 @@ def _figures(checked: Checked) -> Iterator[str]:
         each = ((name, getattr(sizes, name)) for name in ("smallest", "median", "largest"))
         yield ""
         yield "  sizes: " + ", ".join(f"{name} {w:,} x {h:,}" for name, (w, h) in each)
-    passed = summary.passed_over(survey)
+    passed = summary.skipped(survey)
     if passed:
         kinds = (_counted(n, _PASSED_OVER[kind]) for kind, n in passed.items())
         yield f"  passed over: {', '.join(kinds)}"
@@ -100,7 +100,7 @@ def _table(counts: Sequence[ClassCount]) -> Iterator[str]:
         yield f"  {row[0]:<{split}}  {row[1]:<{label}}{numbers}"
 
 
-def _findings(checked: Checked, everything: bool) -> Iterator[str]:
+def _findings(checked: CheckResult, everything: bool) -> Iterator[str]:
     for severity, heading in _HEADINGS.items():
         found = [f for f in checked.findings if f.kind.severity == severity]
         if not found:

@@ -7,15 +7,14 @@ from typing import Any
 
 from convserve_trainer.check_data import summary, tree
 from convserve_trainer.check_data.findings import Finding, Item, Severity
-from convserve_trainer.check_data.picture import SIZE
+from convserve_trainer.check_data.moves import MoveResult
 from convserve_trainer.check_data.rules import findings
-from convserve_trainer.check_data.set_aside import SetAside
-from convserve_trainer.check_data.survey import Survey, survey
+from convserve_trainer.check_data.survey import SIZE, Survey, survey
 from convserve_trainer.check_data.tree import Tree
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckResult:
     """A picture set and what is found in it.
 
     Attributes:
@@ -31,12 +30,13 @@ class Checked:
         return sum(len(f.items) for f in self.findings if f.kind.severity == severity)
 
 
-def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> Checked:
+def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> CheckResult:
     """Reads and checks a picture set.
 
     Args:
         folder: of the set.
-        counter: returns for the set, before it is read, what is told how many pictures are done.
+        counter: called with the set before it is read; what it returns takes the number of
+            pictures that are done.
 
     Raises:
         UsageError: there is no such folder.
@@ -44,10 +44,10 @@ def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> Che
     """
     read = tree.read(folder)
     surveyed = survey(read, counter(read))
-    return Checked(surveyed, tuple(findings(surveyed)))
+    return CheckResult(surveyed, tuple(findings(surveyed)))
 
 
-def as_dict(before: Checked, aside: SetAside | None, after: Checked) -> dict[str, Any]:
+def as_dict(before: CheckResult, aside: MoveResult | None, after: CheckResult) -> dict[str, Any]:
     """Returns everything for JSON; the keys are stable.
 
     Args:
@@ -63,13 +63,13 @@ def as_dict(before: Checked, aside: SetAside | None, after: Checked) -> dict[str
         "errors": after.count(Severity.ERROR),
         "warnings": after.count(Severity.WARNING),
         "training_size": SIZE,
-        "files": len(surveyed.tree.places),
+        "files": len(surveyed.tree.files),
         "usable": len(surveyed.pictures),
-        "passed_over": summary.passed_over(surveyed),
+        "passed_over": summary.skipped(surveyed),
         "classes": [asdict(count) for count in summary.class_counts(surveyed)],
         "sizes": asdict(sizes) if sizes else None,
         "findings": [_finding(finding) for finding in before.findings],
-        "set_aside": _set_aside(aside, after) if aside else None,
+        "set_aside": _move_summary(aside, after) if aside else None,
     }
 
 
@@ -92,7 +92,7 @@ def _item(item: Item) -> dict[str, Any]:
     }
 
 
-def _set_aside(aside: SetAside, after: Checked) -> dict[str, Any]:
+def _move_summary(aside: MoveResult, after: CheckResult) -> dict[str, Any]:
     return {
         "folder": str(aside.folder),
         "manifest": str(aside.manifest),

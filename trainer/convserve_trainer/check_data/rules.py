@@ -5,10 +5,9 @@ from collections.abc import Iterator
 
 from convserve_trainer.check_data import copies
 from convserve_trainer.check_data.findings import KINDS, Finding, Item
-from convserve_trainer.check_data.picture import SIZE, UNREADABLE, Picture
-from convserve_trainer.check_data.survey import Survey
+from convserve_trainer.check_data.survey import SIZE, UNREADABLE, Picture, Survey
 from convserve_trainer.check_data.tree import WHOLE, Tree
-from convserve_trainer.data.passed_over import SUFFIXES
+from convserve_trainer.datasets.skipped import SUFFIXES
 
 MAX_RATIO = 1.5
 """Pictures of the largest class for one of the smallest. Always saying the larger class of such two
@@ -27,7 +26,7 @@ MIN_SPREAD = 4.0
 def findings(survey: Survey) -> list[Finding]:
     """Returns what is found, the gravest first; items in the order of their paths."""
     found: dict[str, list[Item]] = {name: [] for name in KINDS}
-    for rule in (_folders, _broken, copies.find, _balance, _odd, _passed_over):
+    for rule in (_folders, _broken, copies.find, _balance, _odd, _skipped):
         for name, item in rule(survey):
             found[name].append(item)
     return [
@@ -40,51 +39,51 @@ def findings(survey: Survey) -> list[Finding]:
 def _folders(survey: Survey) -> Iterator[tuple[str, Item]]:
     tree = survey.tree
     labels = {label for names in tree.classes.values() for label in names}
-    if not tree.places:
+    if not tree.files:
         yield "no-pictures", Item(".", f"no file of a class ends in {', '.join(sorted(SUFFIXES))}")
     if len(labels) < 2:
         yield "too-few-classes", Item(".", f"class folders: {', '.join(labels) or 'none'}")
     for split in tree.missing:
-        there = [entry.path for entry in tree.passed_over if _is_beside(tree, entry.path)]
+        there = [entry.path for entry in tree.skipped if _is_beside(tree, entry.path)]
         beside = f"; there are: {', '.join(there)}" if there else ""
         yield "missing-split", Item(split, f"there is no such folder{beside}")
-    files = Counter((place.split, place.label) for place in tree.places)
-    usable = Counter((place.split, place.label) for place in survey.pictures)
+    files = Counter((file.split, file.label) for file in tree.files)
+    usable = Counter((file.split, file.label) for file in survey.pictures)
     for split, names in tree.classes.items():
         prefix = "" if split == WHOLE else f"{split}/"
         for label in names:
             if not usable[split, label]:
                 count = files[split, label]
-                said = f"{count:,} files, all broken" if count else "no picture"
-                yield "empty-class", Item(f"{prefix}{label}", said)
+                text = f"{count:,} files, all broken" if count else "no picture"
+                yield "empty-class", Item(f"{prefix}{label}", text)
         if not tree.missing:
             for label in sorted(labels.difference(names)):
                 yield "class-in-one-split", Item(f"{prefix}{label}", "there is no such folder")
 
 
 def _broken(survey: Survey) -> Iterator[tuple[str, Item]]:
-    for place, fault in survey.faults.items():
+    for file, fault in survey.faults.items():
         # What cannot be read may be a good picture: a matter of permissions, or of the disk.
-        moves = () if fault.reason == UNREADABLE else (place.path,)
-        yield "broken", Item(place.path, fault.message, reason=fault.reason, moves=moves)
+        moves = () if fault.reason == UNREADABLE else (file.path,)
+        yield "broken", Item(file.path, fault.message, reason=fault.reason, moves=moves)
 
 
 def _balance(survey: Survey) -> Iterator[tuple[str, Item]]:
     for split in survey.tree.classes:
-        counts = Counter(place.label for place in survey.pictures if place.split == split)
+        counts = Counter(file.label for file in survey.pictures if file.split == split)
         if len(counts) < 2:
             continue
         (most, large), *_, (least, small) = counts.most_common()
         if large > MAX_RATIO * small:
-            said = f"{most} has {large:,} pictures, {least} {small:,}"
-            yield "unbalanced", Item("." if split == WHOLE else split, said)
+            text = f"{most} has {large:,} pictures, {least} {small:,}"
+            yield "unbalanced", Item("." if split == WHOLE else split, text)
 
 
 def _odd(survey: Survey) -> Iterator[tuple[str, Item]]:
     has_colour = any(picture.components > 1 for picture in survey.pictures.values())
-    for place, picture in survey.pictures.items():
+    for file, picture in survey.pictures.items():
         for name, detail in _oddities(picture, has_colour):
-            yield name, Item(place.path, detail)
+            yield name, Item(file.path, detail)
 
 
 def _oddities(picture: Picture, has_colour: bool) -> Iterator[tuple[str, str]]:
@@ -106,8 +105,8 @@ def _oddities(picture: Picture, has_colour: bool) -> Iterator[tuple[str, str]]:
         yield "cmyk", ""
 
 
-def _passed_over(survey: Survey) -> Iterator[tuple[str, Item]]:
-    for entry in survey.tree.passed_over:
+def _skipped(survey: Survey) -> Iterator[tuple[str, Item]]:
+    for entry in survey.tree.skipped:
         if entry.is_jpeg:
             yield "other-suffix", Item(entry.path, "a JPEG by its content")
         elif entry.kind == "outside":

@@ -44,11 +44,11 @@ class Sizes:
 
 def class_counts(survey: Survey) -> list[ClassCount]:
     """Returns the counts of every class folder, split by split."""
-    files = Counter((place.split, place.label) for place in survey.tree.places)
-    broken = Counter((place.split, place.label) for place in survey.faults)
+    files = Counter((file.split, file.label) for file in survey.tree.files)
+    broken = Counter((file.split, file.label) for file in survey.faults)
     turned = Counter(
-        (place.split, place.label)
-        for place, picture in survey.pictures.items()
+        (file.split, file.label)
+        for file, picture in survey.pictures.items()
         if picture.orientation != 1
     )
     keys = [(split, label) for split, names in survey.tree.classes.items() for label in names]
@@ -65,9 +65,9 @@ def sizes(survey: Survey) -> Sizes | None:
     return Sizes(by_area[0], (median_low(widths), median_low(heights)), by_area[-1])
 
 
-def passed_over(survey: Survey) -> dict[str, int]:
+def skipped(survey: Survey) -> dict[str, int]:
     """Returns how many files and folders of each kind are passed over."""
-    return dict(Counter(entry.kind for entry in survey.tree.passed_over).most_common())
+    return dict(Counter(entry.kind for entry in survey.tree.skipped).most_common())
 
 
 def splits_named(survey: Survey) -> str:

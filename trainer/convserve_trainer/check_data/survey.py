@@ -1,11 +1,114 @@
-"""Every picture of a set, examined by as many threads as there are CPUs."""
+"""Every picture of a set, decoded and examined by as many threads as there are CPUs."""
 
+import errno
+import hashlib
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from convserve_trainer.check_data.picture import Fault, Picture, examine, fault
-from convserve_trainer.check_data.tree import Place, Tree
-from convserve_trainer.data import photo_reader
+import numpy as np
+import numpy.typing as npt
+
+from convserve_imaging import photos
+from convserve_imaging.errors import NotAPictureError, PictureError, TooManyPixelsError
+from convserve_imaging.jpeg import read_header
+from convserve_trainer.check_data.look_alikes import Thumbnail, thumbnail
+from convserve_trainer.check_data.tree import PictureFile, Tree
+from convserve_trainer.datasets import photo_reader
+
+SIZE = 150
+"""Pixels a side that every picture is decoded to, that of the photographs' training."""
+
+MAX_BYTES = 256 << 20
+"""Larger files are refused unread: they are no photographs, and would fill the memory."""
+
+UNREADABLE = "unreadable"
+BROKEN_LINK = "broken-link"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a file gives no picture.
+
+    Attributes:
+        reason: kind of fault: one of `convserve_imaging.errors`, "broken-link" or "unreadable".
+        message: one line.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is known of a picture that decodes.
+
+    Attributes:
+        sha256: of the file's content, 32 bytes.
+        width: columns, upright.
+        height: rows, upright.
+        orientation: of Exif, 1 to 8; 1 is upright as stored.
+        components: 1 (grey), 3 (colour) or 4 (CMYK).
+        spread: standard deviation of the brightness over the decoded pixels, 0 to 128.
+        thumbnail: uint8 [32, 32], see `look_alikes`.
+    """
+
+    sha256: bytes
+    width: int
+    height: int
+    orientation: int
+    components: int
+    spread: float
+    thumbnail: Thumbnail
+
+
+def examine(path: Path) -> Picture:
+    """Reads a file and decodes it; mostly without the GIL.
+
+    Raises:
+        OSError: it cannot be read.
+        PictureError: it holds no picture that training and serving take.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAPictureError("it is no regular file")
+    if status.st_size > MAX_BYTES:
+        size = f"{status.st_size >> 20:,} MiB"
+        raise TooManyPixelsError(f"the file has {size}; at most {MAX_BYTES >> 20} are read")
+    data = path.read_bytes()
+    header = read_header(data)
+    pixels = photos.decode(data, SIZE, SIZE)
+    grey = brightness(pixels)
+    sides = (header.width, header.height)
+    width, height = sides[::-1] if header.orientation >= 5 else sides
+    return Picture(
+        sha256=hashlib.sha256(data).digest(),
+        width=width,
+        height=height,
+        orientation=header.orientation,
+        components=header.components,
+        spread=float(grey.std()),
+        thumbnail=thumbnail(grey),
+    )
+
+
+def fault(path: Path, error: OSError | PictureError) -> Fault:
+    """Returns what an error of `examine` says of the file."""
+    if isinstance(error, PictureError):
+        return Fault(error.reason, str(error))
+    if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
+        return Fault(BROKEN_LINK, "it is a link that leads nowhere")
+    return Fault(UNREADABLE, f"it cannot be read: {error.strerror}")
+
+
+#: Of red, green and blue in the brightness. Source: ITU-R BT.601-7, 2.5.1.
+_WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def brightness(pixels: photos.Pixels) -> npt.NDArray[np.float32]:
+    """Returns float32 [H, W], 0 to 255, for uint8 [H, W, 3], RGB."""
+    return pixels.astype(np.float32) @ _WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -14,13 +117,13 @@ class Survey:
 
     Attributes:
         tree: the set.
-        pictures: that decode, in the order of the tree's places.
+        pictures: that decode, in the order of the tree's files.
         faults: of the files that do not, in the same order.
     """
 
     tree: Tree
-    pictures: dict[Place, Picture]
-    faults: dict[Place, Fault]
+    pictures: dict[PictureFile, Picture]
+    faults: dict[PictureFile, Fault]
 
 
 def survey(tree: Tree, count: Callable[[int], None] = lambda _: None) -> Survey:
@@ -28,15 +131,15 @@ def survey(tree: Tree, count: Callable[[int], None] = lambda _: None) -> Survey:
 
     Args:
         tree: the set.
-        count: is told how many pictures are done.
+        count: takes how many pictures are done.
     """
-    pictures: dict[Place, Picture] = {}
-    faults: dict[Place, Fault] = {}
-    paths = [tree.folder / place.path for place in tree.places]
+    pictures: dict[PictureFile, Picture] = {}
+    faults: dict[PictureFile, Fault] = {}
+    paths = [tree.folder / file.path for file in tree.files]
     for number, result in photo_reader.each(lambda n: examine(paths[n]), len(paths)):
         if isinstance(result, Picture):
-            pictures[tree.places[number]] = result
+            pictures[tree.files[number]] = result
         else:
-            faults[tree.places[number]] = fault(paths[number], result)
+            faults[tree.files[number]] = fault(paths[number], result)
         count(number + 1)
     return Survey(tree, pictures, faults)

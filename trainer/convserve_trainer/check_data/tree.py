@@ -11,20 +11,19 @@ from pathlib import Path
 
 from convserve_imaging.folder_names import class_name, is_passed_over
 from convserve_imaging.jpeg import SOI
-from convserve_trainer.check_data.names import printable
-from convserve_trainer.data.passed_over import SUFFIXES
-from convserve_trainer.data.photo_folders import TRAIN, VALIDATION
+from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION
+from convserve_trainer.datasets.skipped import SUFFIXES
 from convserve_trainer.errors import UsageError
 
 SPLITS = (TRAIN, VALIDATION)
 WHOLE = "all"
-"""What stands for the split where DIR/CLASS is all there is."""
+"""Name of the split where DIR/CLASS is all there is."""
 
 _JPEG = SOI + b"\xff"  # every JPEG's first marker follows at once
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PictureFile:
     """Where a picture lies.
 
     Attributes:
@@ -41,7 +40,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class PassedOver:
+class SkippedEntry:
     """Something that no training reads.
 
     Attributes:
@@ -64,15 +63,15 @@ class Tree:
         folder: of the set.
         classes: names of the classes in each split; a split without a folder has none.
         missing: splits without a folder.
-        places: of the pictures, usable or not.
-        passed_over: everything else.
+        files: of the pictures, usable or not.
+        skipped: everything else.
     """
 
     folder: Path
     classes: dict[str, tuple[str, ...]]
     missing: tuple[str, ...]
-    places: tuple[Place, ...]
-    passed_over: tuple[PassedOver, ...]
+    files: tuple[PictureFile, ...]
+    skipped: tuple[SkippedEntry, ...]
 
 
 def read(folder: Path) -> Tree:
@@ -87,18 +86,18 @@ def read(folder: Path) -> Tree:
     top = {entry.name for entry in _entries(folder) if _is_folder(entry)}
     splits = SPLITS if top.intersection(SPLITS) else (WHOLE,)
     classes: dict[str, tuple[str, ...]] = {}
-    places: list[Place] = []
-    passed_over: list[PassedOver] = []
+    files: list[PictureFile] = []
+    skipped: list[SkippedEntry] = []
     if splits == SPLITS:
         others = (entry for entry in _entries(folder) if entry.name not in SPLITS)
-        passed_over += [_passed_over(entry, entry.name, "outside") for entry in others]
+        skipped += [_skipped_entry(entry, entry.name, "outside") for entry in others]
     for split in splits:
         inside = "" if split == WHOLE else f"{split}/"
         where = folder / inside
         entries = list(_entries(where)) if where.is_dir() else []
         labels = [entry for entry in entries if _is_folder(entry) and not _is_hidden(entry)]
-        passed_over += [
-            _passed_over(entry, f"{inside}{entry.name}", "outside")
+        skipped += [
+            _skipped_entry(entry, f"{inside}{entry.name}", "outside")
             for entry in entries
             if entry not in labels
         ]
@@ -108,11 +107,11 @@ def read(folder: Path) -> Tree:
             for entry in _entries(label):
                 path = f"{inside}{label.name}/{entry.name}"
                 if is_picture_name(entry.name) and not _is_folder(entry):
-                    places.append(Place(split, class_name(label.name), path, linked))
+                    files.append(PictureFile(split, class_name(label.name), path, linked))
                 else:
-                    passed_over.append(_passed_over(entry, path, "other"))
+                    skipped.append(_skipped_entry(entry, path, "other"))
     missing = tuple(split for split in splits if split != WHOLE and split not in top)
-    return Tree(folder, classes, missing, tuple(places), tuple(passed_over))
+    return Tree(folder, classes, missing, tuple(files), tuple(skipped))
 
 
 def is_picture_name(name: str) -> bool:
@@ -136,14 +135,14 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _passed_over(entry: "os.DirEntry[str]", path: str, kind_of_picture: str) -> PassedOver:
+def _skipped_entry(entry: "os.DirEntry[str]", path: str, kind_of_picture: str) -> SkippedEntry:
     if _is_hidden(entry):
-        return PassedOver(path, "hidden")
+        return SkippedEntry(path, "hidden")
     if _is_folder(entry):
-        return PassedOver(path, "folder")
+        return SkippedEntry(path, "folder")
     if is_picture_name(entry.name):
-        return PassedOver(path, kind_of_picture)
-    return PassedOver(path, "other", _begins_as_jpeg(entry))
+        return SkippedEntry(path, kind_of_picture)
+    return SkippedEntry(path, "other", _begins_as_jpeg(entry))
 
 
 def _begins_as_jpeg(entry: "os.DirEntry[str]") -> bool:
@@ -154,3 +153,16 @@ def _begins_as_jpeg(entry: "os.DirEntry[str]") -> bool:
             return file.read(len(_JPEG)) == _JPEG
     except OSError:
         return False
+
+
+def printable(name: str) -> str:
+    r"""Returns a name with what is not printable as a Python escape: "a\nb", "\udcff"."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in name
+    )
+
+
+def escaped(name: str) -> str:
+    r"""Returns the same with each backslash doubled, so that the name can be had back."""
+    return printable(name.replace("\\", "\\\\"))

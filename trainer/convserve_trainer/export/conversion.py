@@ -1,18 +1,20 @@
 """A net of float32 in the precision that it is published in, checked against what it must say."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, TextIO
 
 import onnx
 
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, PRECISION_INT8, Precision
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import AccuracyError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.score import score
 from convserve_trainer.export import contract, int8, int8_loss, parity, precisions
-from convserve_trainer.export.parity import Comparison, Reference
-from convserve_trainer.scores import predict
+from convserve_trainer.export.parity import Candidate, Comparison, Reference
 
 
-class Settings(NamedTuple):
+class ExportOptions(NamedTuple):
     """What a net is made into.
 
     Attributes:
@@ -29,56 +31,74 @@ class Settings(NamedTuple):
         return min(wanted, len(data.train))
 
 
-def convert(
-    exported: onnx.ModelProto,
-    settings: Settings,
-    data: Data,
-    seed: int,
-    reference: Reference,
-    min_accuracy: float,
-    out: TextIO,
-) -> tuple[onnx.ModelProto, Comparison]:
-    """Returns the net that is published, and what was compared on all that is held out.
+def candidates(
+    exported: onnx.ModelProto, options: ExportOptions, data: Data, seed: int
+) -> list[Candidate]:
+    """Returns the net in the precision that it is published in, and others to compare with it.
 
     Args:
         exported: the net in float32.
-        settings: what it is made into.
-        data: pictures to calibrate on, and those that are held out.
-        seed: that pictures to calibrate on are drawn with.
+        options: the precision, and how it is made.
+        data: whose training pictures int8 is calibrated on.
+        seed: that these are drawn with.
+
+    Raises:
+        ExportError: the net cannot be had in this precision, or the graph breaks the contract.
+    """
+    calibration = int8.sample(data.train, options.calibrated_on(data), seed)
+    found = parity.candidates(exported, options.precision, calibration)
+    contract.check(found[0].model)
+    return found
+
+
+def check(
+    compared: Sequence[Candidate],
+    options: ExportOptions,
+    data: Data,
+    reference: Reference,
+    min_accuracy: float,
+    out: TextIO,
+) -> Comparison:
+    """Checks a net before it is published, on all that is held out.
+
+    Args:
+        compared: the net that will be published, then others; see `candidates`.
+        options: the precision.
+        data: whose held-out pictures are answered.
         reference: what the net must say.
         min_accuracy: least share of held-out pictures that are right, 0 to 1.
         out: takes what a user wants to see.
 
     Raises:
-        ExportError: the net cannot be had in this precision, or the graph breaks the contract.
         ParityError: it says something else.
         AccuracyError: it misses the floor, or loses too many right answers.
+        DataError: pictures cannot be read any more.
     """
-    precision = settings.precision
-    calibration = int8.sample(data.train, settings.calibrated_on(data), seed)
-    candidates = parity.candidates(exported, precision, calibration)
-    made = candidates[0].model
-    contract.check(made)
     held_out = data.held_out.batches(range(len(data.held_out)), predict.BATCH)
-    compared = parity.check(candidates, reference, held_out)
+    comparison = parity.check(compared, reference, held_out)
     print(
-        f"held-out {data.what}, {reference.name:<13} {compared.reference}",
-        f"held-out {data.what}, ONNX Runtime  {compared.onnxruntime}",
-        f"largest difference between the two {compared.largest:.1e} {_bound(compared, precision)}, "
-        f"other labels {compared.others:,}",
+        f"held-out {data.what}, ONNX Runtime  {comparison.onnxruntime}",
+        f"largest difference between the two {comparison.largest:.1e} "
+        f"{_bound(comparison, options.precision)}, other labels {comparison.others:,}",
         sep="\n",
         file=out,
         flush=True,
     )
-    if precision == PRECISION_INT8:
-        int8_loss.check(compared)
-    accuracy = compared.onnxruntime.accuracy
+    if options.precision == PRECISION_INT8:
+        int8_loss.check(comparison)
+    accuracy = comparison.onnxruntime.accuracy
     if accuracy < min_accuracy:
         raise AccuracyError(
-            f"accuracy {accuracy:.2%} is below the floor of {min_accuracy:.2%}: "
+            f"accuracy: expected the floor of {min_accuracy:.2%} or more, got {accuracy:.2%}: "
             "nothing was published (--min-accuracy sets another floor)"
         )
-    return made, compared
+    return comparison
+
+
+def print_score(reference: Reference, data: Data, out: TextIO) -> None:
+    """Prints how well the reference does on the held-out pictures."""
+    found = score(*reference.answers)
+    print(f"held-out {data.what}, {reference.name:<13} {found}", file=out, flush=True)
 
 
 def _bound(compared: Comparison, precision: Precision.ValueType) -> str:

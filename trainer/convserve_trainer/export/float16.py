@@ -1,7 +1,7 @@
 """A graph of float32 becomes one of float16, between the cast of the pixels and the logits.
 
 The softmax, or the sigmoid, stays in float32: rows so sum to 1 as ever, and it costs no node, since
-the one cast back to float32 stands before it instead of after it.
+the one cast back to float32 comes before it instead of after it.
 """
 
 import onnx
@@ -39,12 +39,12 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def head(model: onnx.ModelProto) -> int:
-    """Returns the place of the node that makes probabilities of logits.
+    """Returns the index of the node that makes probabilities of logits.
 
     Raises:
         ExportError: there is none.
     """
-    places = [place for place, node in enumerate(model.graph.node) if node.op_type in HEADS]
-    if not places:
+    indices = [index for index, node in enumerate(model.graph.node) if node.op_type in HEADS]
+    if not indices:
         raise ExportError(f"the graph has no {' or '.join(HEADS)}; publish it with float32")
-    return places[-1]
+    return indices[-1]

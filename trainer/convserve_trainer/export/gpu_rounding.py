@@ -43,20 +43,20 @@ def imitated(model: onnx.ModelProto, precision: Precision.ValueType) -> onnx.Mod
     for number, node in enumerate(model.graph.node):
         changed = onnx.NodeProto()
         changed.CopyFrom(node)
-        for place in _rounds(node, precision) if number <= last else ():
-            name = node.input[place]
+        for index in _rounds(node, precision) if number <= last else ():
+            name = node.input[index]
             if name not in floats:
                 continue
             if name not in rounded:
                 graph.node.extend(nodes_of(name))
                 rounded.add(name)
-            changed.input[place] = _rounded(name)
+            changed.input[index] = _rounded(name)
         graph.node.append(changed)
     return imitation
 
 
 def _rounds(node: onnx.NodeProto, precision: Precision.ValueType) -> Sequence[int]:
-    """Returns the places of the inputs that are rounded."""
+    """Returns the indices of the inputs that are rounded."""
     if precision == PRECISION_TENSOR_FLOAT_32:
         return (0, 1) if node.op_type in PRODUCTS else ()  # a third is added, not multiplied
     return range(len(node.input))

@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 
 from convserve_bundle.contract import INPUT
 from convserve_host import os_errors
-from convserve_trainer.data.pictures import Pictures, Pixels
+from convserve_trainer.datasets.pictures import Pictures, Pixels
 from convserve_trainer.errors import ExportError
 from convserve_trainer.export import contract, float16
 
@@ -112,7 +112,7 @@ def _left_in_float32(model: onnx.ModelProto) -> list[str]:
     """Returns the names of the nodes from the last dense layer on."""
     nodes = model.graph.node
     head = float16.head(model)
-    products = [place for place in range(head) if nodes[place].op_type in PRODUCTS]
+    products = [index for index in range(head) if nodes[index].op_type in PRODUCTS]
     if len(products) < 2:
         raise ExportError(
             "the graph has no layer that could be int8: all of it but the last dense layer is; "

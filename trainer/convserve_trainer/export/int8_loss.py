@@ -47,7 +47,7 @@ def check(compared: Comparison) -> None:
         )
     if not compared.mean <= MEAN:  # written so that a NaN fails
         raise ParityError(
-            f"int8 differs from float32 by {compared.mean:.2e} in the mean of the pictures (at "
-            f"most {MEAN:.0e} is taken) and by {compared.largest:.2e} at most; nothing was "
+            f"int8 differs from float32 by {compared.mean:.2e} in the mean of the pictures "
+            f"(expected at most {MEAN:.0e}) and by {compared.largest:.2e} at most; nothing was "
             f"published: {ADVICE}"
         )

@@ -1,6 +1,6 @@
 """Parity: the published net must say what its reference says, on real held-out images."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,11 +13,12 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Precision,
 )
-from convserve_trainer.data.pictures import Batch, Pixels
-from convserve_trainer.errors import ParityError
+from convserve_trainer.datasets.pictures import Batch, Pixels
+from convserve_trainer.errors import DataError, ParityError
+from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation.predict import Answers
+from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import precisions
-from convserve_trainer.scores import predict
-from convserve_trainer.scores.score import Score, score
 
 if TYPE_CHECKING:
     import onnx
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TOLERANCE = precisions.BOUNDS[PRECISION_FLOAT32]
 BATCH_SIZES = (1, 7)  # the remainder of a division, too, must not matter
 IN_ALL_SIZES = 1_000  # images
+UNREADABLE = "held-out pictures became unreadable during the check; run check-data on them"
 
 
 class Reference(NamedTuple):
@@ -32,11 +34,11 @@ class Reference(NamedTuple):
 
     Attributes:
         name: how messages call it: Keras.
-        answers: to uint8 [N, H, W, C], as float32 [N, K].
+        answers: to all held-out images, in their order.
     """
 
     name: str
-    answers: Callable[[Pixels], predict.Probabilities]
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Candidate:
 
     Attributes:
         model: uint8 [N, H, W, C] to float32 [N, K].
-        tolerance: largest difference of a probability that is taken. Up to `TOLERANCE` every
+        tolerance: largest difference of a probability that is allowed. Up to `TOLERANCE` every
             arg-max must agree, too. Beyond it one may differ where the reference's two highest
             probabilities are within twice the tolerance, and the tolerance itself sees to that.
         what: how messages call it.
@@ -67,6 +69,7 @@ class Comparison:
         others: images of which a candidate has another arg-max; of the one with most.
         mean: over the images, of the largest difference of the first candidate.
         changed: images that the reference alone or the first candidate alone gets right.
+        answers: of the first candidate.
     """
 
     reference: Score
@@ -75,6 +78,7 @@ class Comparison:
     others: int
     mean: float
     changed: int
+    answers: Answers
 
 
 def candidates(
@@ -128,34 +132,40 @@ def check(
 
     Raises:
         ParityError: a candidate differs by more than it may.
+        DataError: the images are not those that the reference answered, because some cannot be
+            read any more.
     """
     sessions = [predict.session(candidate.model.SerializeToString()) for candidate in compared]
-    said_by_reference, said_by_people = [], []
-    said_by_each: list[list[predict.Probabilities]] = [[] for _ in compared]
+    expected, right = reference.answers
+    rows: list[list[predict.Probabilities]] = [[] for _ in compared]
     largest, seen = 0.0, 0
     for pixels, labels in batches:
-        expected = reference.answers(pixels)
+        part = slice(seen, seen + len(pixels))
+        if not np.array_equal(right[part], labels):
+            raise DataError(UNREADABLE)
         for size in BATCH_SIZES if seen < IN_ALL_SIZES else ():
             found = predict.by_onnxruntime(sessions[0], pixels, size)
-            difference = _difference(compared[0], reference, found, expected, size)
+            difference = _difference(compared[0], reference, found, expected[part], size)
             largest = max(largest, difference)
-        for candidate, session, said in zip(compared, sessions, said_by_each, strict=True):
+        for candidate, session, candidate_rows in zip(compared, sessions, rows, strict=True):
             found = predict.by_onnxruntime(session, pixels, len(pixels))
-            difference = _difference(candidate, reference, found, expected, len(pixels))
+            difference = _difference(candidate, reference, found, expected[part], len(pixels))
             largest = max(largest, difference)
-            said.append(found)
+            candidate_rows.append(found)
         seen += len(pixels)
-        said_by_reference.append(expected)
-        said_by_people.append(labels)
-    right, labels = np.concatenate(said_by_reference), np.concatenate(said_by_people)
-    each = [np.concatenate(said) for said in said_by_each]
+    if seen < len(right):
+        raise DataError(UNREADABLE)
+    each = [np.concatenate(candidate_rows) for candidate_rows in rows]
     return Comparison(
-        reference=score(right, labels),
-        onnxruntime=score(each[0], labels),
+        reference=score(expected, right),
+        onnxruntime=score(each[0], right),
         largest=largest,
-        others=max(_others(rows, right) for rows in each),
-        mean=float(np.abs(each[0] - right).max(axis=1).mean()),
-        changed=int(((each[0].argmax(axis=1) == labels) != (right.argmax(axis=1) == labels)).sum()),
+        others=max(_others(found, expected) for found in each),
+        mean=float(np.abs(each[0] - expected).max(axis=1).mean()),
+        changed=int(
+            ((each[0].argmax(axis=1) == right) != (expected.argmax(axis=1) == right)).sum()
+        ),
+        answers=Answers(each[0], right),
     )
 
 
@@ -173,8 +183,8 @@ def _difference(
     if not largest <= candidate.tolerance or (exact and others):
         advice = "" if exact else "; --precision float32 rounds nothing"
         raise ParityError(
-            f"{candidate.what} differs from {reference.name} by {largest:.2e} (at most "
-            f"{candidate.tolerance:.0e} is taken) and in {others} of {len(found):,} arg-max, in "
+            f"{candidate.what} differs from {reference.name} by {largest:.2e} (expected at most "
+            f"{candidate.tolerance:.0e}) and in {others} of {len(found):,} arg-max, in "
             f"batches of {batch}{advice}"
         )
     return largest

@@ -39,12 +39,12 @@ BOUNDS = {
 CALIBRATION_PICTURES = 512
 
 
-def of(stated: Precision.ValueType) -> Precision.ValueType:
-    """Returns the precision of a bundle: what is not said is float32."""
+def read_precision(stated: Precision.ValueType) -> Precision.ValueType:
+    """Returns the precision of a bundle: float32 where it states none."""
     return PRECISION_FLOAT32 if stated == PRECISION_UNSPECIFIED else stated
 
 
 def name(stated: Precision.ValueType) -> str:
     """Returns a bundle's precision in words."""
     names = {number: name for name, number in NAMES.items()}
-    return names.get(of(stated), f"unknown ({stated})")
+    return names.get(read_precision(stated), f"unknown ({stated})")

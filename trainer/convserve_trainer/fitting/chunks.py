@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from itertools import islice
 
-from convserve_trainer.data.pictures import Batch
+from convserve_trainer.datasets.pictures import Batch
 
 CHUNK_S = 0.3  # of training between two looks at signals, checkpoints and the progress
 MOST = 64  # steps; their pictures are copied once more
 
 
-class Pace:
+class StepChunker:
     """How many steps are run together: as many as take CHUNK_S, by what the last ones took.
 
     What is computed does not depend on it.
@@ -25,21 +25,21 @@ class Pace:
         self.steps = 1
         self._most = most
 
-    def took(self, steps: int, seconds: float) -> None:
+    def record(self, steps: int, seconds: float) -> None:
         """Takes a measurement. The steps are doubled at most: one measurement may be an odd one."""
         fitting = int(CHUNK_S * steps / seconds)
         self.steps = max(1, min(fitting, 2 * self.steps, self._most))
 
 
-def of(batches: Iterator[Batch], pace: Pace) -> Iterator[list[Batch]]:
-    """Yields the batches in order, some at once, all of one size: at most what the pace says.
+def make_chunks(batches: Iterator[Batch], chunker: StepChunker) -> Iterator[list[Batch]]:
+    """Yields the batches in order, some at once, all of one size, at most `chunker.steps` of them.
 
     No batch is asked for before it is needed, but for one of another size.
     """
     following: Batch | None = None
     while chunk := [following] if following else list(islice(batches, 1)):
         following = None
-        while len(chunk) < pace.steps and (following := next(batches, None)):
+        while len(chunk) < chunker.steps and (following := next(batches, None)):
             if len(following[1]) != len(chunk[0][1]):
                 break
             chunk.append(following)

@@ -1,4 +1,4 @@
-"""Fitting: epoch after epoch, kept on the way, until done, told to stop, or diverged."""
+"""Fitting: epoch after epoch, kept on the way, until done, stopped or diverged."""
 
 import math
 import time
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.data.pictures import Batch, Data, Labels, Pictures
+from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
-from convserve_trainer.fitting import backend_steps, chunks, order, step_parts
+from convserve_trainer.fitting import chunks, order, step_parts
 from convserve_trainer.fitting.progress import Progress
-from convserve_trainer.fitting.steps import Arrays, Steps, Targets
-from convserve_trainer.host import stops
+from convserve_trainer.fitting.steps import Arrays, Steps, Targets, make_steps
+from convserve_trainer.host import signals
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import run_settings
+from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import Epoch
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Means, Training, UnderWay
@@ -49,8 +49,8 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
-    steps = backend_steps.of(training.model, _pace(data, run), weights, threads.parts)
-    with stops.requested() as request:
+    steps = make_steps(training.model, _chunker(data, run), weights, threads.parts)
+    with signals.requested() as request:
         _Fitting(training, data, recipe, run, progress, steps, request).go_on()
 
 
@@ -64,7 +64,7 @@ class _Fitting:
     run: Run
     progress: Progress
     steps: Steps
-    request: stops.Request
+    request: signals.Request
 
     def go_on(self) -> None:
         """Trains up to the end of the last epoch."""
@@ -81,7 +81,7 @@ class _Fitting:
             try:
                 self._train()
                 epoch = self._finish_epoch()
-            except (DataError, DivergedError, stops.Stopped):
+            except (DataError, DivergedError, signals.Stopped):
                 self.progress.abandon()
                 raise
             self.progress.finish(epoch)
@@ -96,19 +96,19 @@ class _Fitting:
         under_way = self.training.under_way
         epoch, done = self.training.position
         train, recipe = self.data.train, self.recipe
-        numbers = order.of_epoch(
+        numbers = order.epoch_order(
             len(train), recipe.batch_size, recipe.steps, recipe.seed, epoch, done
         )
         left = None if recipe.steps is None else recipe.steps - done
         begun = time.perf_counter() - under_way.seconds
-        asked = time.perf_counter()
+        waiting_since = time.perf_counter()
         with closing(train.batches(numbers, recipe.batch_size, left)) as batches:
-            for chunk in chunks.of(batches, self.steps.pace):
-                under_way.waited_s += time.perf_counter() - asked
+            for chunk in chunks.make_chunks(batches, self.steps.chunker):
+                under_way.waited_s += time.perf_counter() - waiting_since
                 self._step(chunk)
                 under_way.seconds = time.perf_counter() - begun
                 self._look_up()
-                asked = time.perf_counter()
+                waiting_since = time.perf_counter()
 
     def _step(self, chunk: list[Batch]) -> None:
         """Trains on these batches, a step each.
@@ -183,28 +183,28 @@ class _Fitting:
         """Returns the error; without a rate, with the optimizer's of now."""
         kept, folder = self.run.kept, self.run.folder
         if kept is None:
-            said = "nothing is kept"
-        elif kept.epochs and run_settings.may_end_elsewhere(self.recipe):
-            said = (
+            hint = "nothing is kept"
+        elif kept.epochs and run_key.may_end_elsewhere(self.recipe):
+            hint = (
                 f"finished epochs are kept in {folder}: --resume --epochs {kept.epochs} publishes "
                 "them"
             )
         else:
-            said = f"{kept} is kept in {folder}"
+            hint = f"{kept} is kept in {folder}"
         rate = _learning_rate(self.training.model) if rate is None else rate
         return DivergedError(
             f"{what} in step {self.training.under_way.steps} of epoch "
-            f"{self.training.position.epochs + 1}, at a learning rate of {rate:g}; {said}; another "
+            f"{self.training.position.epochs + 1}, at a learning rate of {rate:g}; {hint}; another "
             "--seed or a larger --batch-size may do better"
         )
 
 
-def _pace(data: Data, run: Run) -> chunks.Pace:
+def _chunker(data: Data, run: Run) -> chunks.StepChunker:
     """Returns how many steps are run together at most."""
     # A checkpoint after every step needs to be between steps; pictures that are decoded while they
     # are needed must come one batch at a time, so that decoding goes on beside the training.
     alone = run.seconds == 0 or not data.train.in_memory
-    return chunks.Pace(1) if alone else chunks.Pace()
+    return chunks.StepChunker(1) if alone else chunks.StepChunker()
 
 
 def _learning_rate(model: "keras.Model") -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.fitting.steps import MEANS, RATE, Arrays, Figures
 from convserve_trainer.nets import keras_backend
 
@@ -31,7 +31,7 @@ class Steps:
 
     Args:
         model: takes uint8 [N, H, W, C] and has the metric "accuracy".
-        pace: is told how long the steps of the training took.
+        chunker: measures how long the steps of the training take.
         class_weights: float32 [K], what a picture of each class counts in training; None for all
             the same.
     """
@@ -39,12 +39,12 @@ class Steps:
     def __init__(
         self,
         model: "keras.Model",
-        pace: Pace,
+        chunker: StepChunker,
         class_weights: npt.NDArray[np.float32] | None = None,
     ) -> None:
         import jax
 
-        self.pace = pace
+        self.chunker = chunker
         self.class_weights = class_weights
         self._model = model
         self._no_means = _unused_metrics(model)
@@ -66,7 +66,7 @@ class Steps:
             figures.append(found)
         self._keep(state)
         arrived = _arrived(figures)
-        self.pace.took(len(batches), time.perf_counter() - started)
+        self.chunker.record(len(batches), time.perf_counter() - started)
         return arrived
 
     def test(self, batches: Sequence[Arrays]) -> list[Figures]:

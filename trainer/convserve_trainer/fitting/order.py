@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 
 
-def of_epoch(
+def epoch_order(
     count: int, batch: int, steps: int | None, seed: int, epoch: int, done: int = 0
 ) -> Iterator[int]:
     """Returns the numbers of the pictures of an epoch, or of the rest of one, in order.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer.fitting import step_parts
-from convserve_trainer.fitting.chunks import Pace
+from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.fitting.steps import MEANS, RATE, Arrays, Figures
 from convserve_trainer.nets import keras_backend
 
@@ -32,7 +32,7 @@ class Steps:
 
     Args:
         model: takes uint8 [N, H, W, C] and has the metric "accuracy".
-        pace: is told how long the steps of the training took.
+        chunker: measures how long the steps of the training take.
         class_weights: float32 [K], what a picture of each class counts in training; None for all
             the same.
         parts: of each batch that is trained on, computed at the same time.
@@ -41,11 +41,11 @@ class Steps:
     def __init__(
         self,
         model: "keras.Model",
-        pace: Pace,
+        chunker: StepChunker,
         class_weights: npt.NDArray[np.float32] | None = None,
         parts: int = 1,
     ) -> None:
-        self.pace = pace
+        self.chunker = chunker
         self.class_weights = class_weights
         self._model = model
         self._parts = parts
@@ -64,7 +64,7 @@ class Steps:
         started = time.perf_counter()
         parts = self._parts if len(batches[0][0]) >= self._parts else 1  # of which none is empty
         figures = self._run(self._train[parts], batches)
-        self.pace.took(len(batches), time.perf_counter() - started)
+        self.chunker.record(len(batches), time.perf_counter() - started)
         return figures
 
     def test(self, batches: Sequence[Arrays]) -> list[Figures]:

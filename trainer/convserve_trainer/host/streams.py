@@ -76,7 +76,7 @@ def settle() -> None:
 def outlive() -> None:
     """Makes the program go on when standard output refuses.
 
-    Why it does is told, but for a reader that is gone and a stream that was closed.
+    The reason is printed, but for a reader that is gone and a stream that was closed.
     """
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(raw, _Descriptor):
@@ -103,7 +103,7 @@ def flushed(status: int) -> int:
 def refused(error: OSError) -> int:
     """Returns the exit status after standard output refused.
 
-    Why it does is told, but for a reader that is gone.
+    The reason is printed, but for a reader that is gone.
     """
     if isinstance(error, BrokenPipeError):
         return 141

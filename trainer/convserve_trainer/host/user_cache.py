@@ -1,6 +1,7 @@
 """Where the user's machine keeps what can be made again."""
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +17,17 @@ def folder(name: str) -> Path:
     configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
     home = configured if configured.is_absolute() else _default()
     return home / "convserve" / name
+
+
+def settle_libraries() -> None:
+    """Gives Keras and Matplotlib folders in our cache; call it before either is imported.
+
+    Left alone they want folders in HOME, warn where they get none, and take the user's settings.
+    """
+    os.environ.setdefault("KERAS_HOME", str(folder("keras")))
+    os.environ.setdefault("MPLCONFIGDIR", str(folder("matplotlib")))
+    # A folder that cannot be written to only costs a second: it takes a temporary one.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def _default() -> Path:

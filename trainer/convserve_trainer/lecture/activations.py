@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section
 from convserve_trainer.lecture import ascent, geometry
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.lecture.net import Net, weights
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MADE, CROP = 6, 72  # of the photographs' net: filters of a layer, rows and colu
 LAYERS = 4  # at most, the last of a deep net among them
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     parts: list[Part] = [
         "Later layers answer to patterns of patterns. For each layer, what excites a filter is "
@@ -87,7 +87,7 @@ def spread(layers: "list[keras.Layer]") -> "list[keras.Layer]":
     """Returns LAYERS of the layers at most: the first, the last, and some between."""
     if len(layers) <= LAYERS:
         return layers
-    return [layers[int(place)] for place in np.linspace(0, len(layers) - 1, LAYERS)]
+    return [layers[int(position)] for position in np.linspace(0, len(layers) - 1, LAYERS)]
 
 
 def _said(
@@ -131,7 +131,7 @@ def _digits(
             for column, found in enumerate(excited.top(number, FOUND)):
                 figures.picture(axes[row, column + 1], pixels[found])
                 if field.size is not None and field.size < min(pixels.shape[1:3]):
-                    square = field.square(*excited.places[found, number])
+                    square = field.square(*excited.positions[found, number])
                     figures.frame(axes[row, column + 1], *square)
             for empty in range(len(pixels), FOUND):
                 axes[row, empty + 1].axis("off")
@@ -175,7 +175,7 @@ def _photographs(material: Material) -> list[Part]:
         )
         rows.append((layer.name, np.stack([_visible(each) for each in made])))
     return [
-        "On photographs the hierarchy has more room: look for plain colours and edges in the first "
+        "On photographs the hierarchy goes further: look for plain colours and edges in the first "
         "layer, for textures and mixtures of them in the later ones. How far "
         "it gets depends on how long the net was trained; yours has "
         f"{material.photo_net.manifest.metrics['accuracy']:.1%} of its held-out pictures right.",
@@ -195,8 +195,8 @@ def _made(rows: list[tuple[str, npt.NDArray[Any]]]) -> Figure:
         for axis in axes.flat:
             figures.bare(axis)
         for number, (name, pictures) in enumerate(rows):
-            for place, pixels in enumerate(pictures):
-                figures.picture(axes[number, place], pixels)
+            for position, pixels in enumerate(pictures):
+                figures.picture(axes[number, position], pixels)
             axes[number, 0].set_ylabel(name, fontsize=figures.SMALL)
 
     return figures.draw(

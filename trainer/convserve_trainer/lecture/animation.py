@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure
 from convserve_trainer.lecture.geometry import output_size
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 CELL = 34  # pixels of the SVG
-STEP_S = 1.6  # at each place
+STEP_S = 1.6  # at each position
 GAP = 1.6  # cells between the three
 
 
 def figure(
     pixels: npt.NDArray[Any], kernel: npt.NDArray[Any], output: npt.NDArray[Any], what: str
 ) -> Figure:
-    """Returns the figure: an SVG that moves, and a PNG of its first place.
+    """Returns the figure: an SVG that moves, and a PNG of its first position.
 
     Args:
         pixels: [5, 5].
@@ -30,7 +30,7 @@ def figure(
         output: [3, 3], what it makes of them.
         what: the pixels are, for the caption.
     """
-    places = output_size(len(pixels), len(kernel))
+    positions = output_size(len(pixels), len(kernel))
 
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
         grids = (pixels, kernel, output)
@@ -46,10 +46,11 @@ def figure(
         2.3,
         paint,
         alt="Three grids of numbers: 5 by 5 pixels, a kernel of 3 by 3, and an output of 3 by 3. A "
-        f"frame moves over the pixels; in each of {places * places} places the sum of the nine "
-        "products is written into the output.",
-        caption=f"A kernel of 3 x 3 slides over 5 x 5 pixels, {what}: it fits {places} times along "
-        f"each side, which leaves an output of {places} x {places}. In the page the frame moves.",
+        f"frame moves over the pixels; in each of {positions * positions} positions the sum of the "
+        "nine products is written into the output.",
+        caption=f"A kernel of 3 x 3 slides over 5 x 5 pixels, {what}: it fits {positions} times "
+        f"along each side, which leaves an output of {positions} x {positions}. In the page the "
+        "frame moves.",
     )
     light, dark = (_svg(pixels, kernel, output, ink) for ink in (figures.LIGHT, figures.DARK))
     return replace(drawn, svg=(light, dark))
@@ -73,17 +74,17 @@ def _svg(
 ) -> bytes:
     lefts = [0.3, 0.3 + 5 + GAP, 0.3 + 5 + GAP + 3 + GAP]
     width, height = lefts[2] + 3 + 0.3, 7.4
-    places = [(row, column) for row, column in np.ndindex(*output.shape)]
-    total = STEP_S * len(places)
-    shown = 100 / len(places)
+    positions = [(row, column) for row, column in np.ndindex(*output.shape)]
+    total = STEP_S * len(positions)
+    shown = 100 / len(positions)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width * CELL:.0f} '
         f'{height * CELL:.0f}" font-family="sans-serif" font-size="14" fill="{ink.text}">',
-        "<style>.place{opacity:0}.first{opacity:1}"
-        # Who asked for less motion sees the first place only.
-        "@media (prefers-reduced-motion:no-preference){.place{opacity:0;"
-        f"animation:place {total:.1f}s step-end infinite}}}}"
-        f"@keyframes place{{0%{{opacity:1}}{shown:.3f}%{{opacity:0}}100%{{opacity:0}}}}</style>",
+        "<style>.position{opacity:0}.first{opacity:1}"
+        # Who asked for less motion sees the first position only.
+        "@media (prefers-reduced-motion:no-preference){.position{opacity:0;"
+        f"animation:position {total:.1f}s step-end infinite}}}}"
+        f"@keyframes position{{0%{{opacity:1}}{shown:.3f}%{{opacity:0}}100%{{opacity:0}}}}</style>",
         f'<rect width="100%" height="100%" fill="{ink.paper}"/>',
     ]
     for left, values, title in zip(lefts, (pixels, kernel, output), _TITLES, strict=True):
@@ -93,11 +94,11 @@ def _svg(
             _cell(left + column, 1 + row, f"{values[row, column]:.2g}", ink)
             for row, column in np.ndindex(*values.shape)
         ]
-    for number, (row, column) in enumerate(places):
+    for number, (row, column) in enumerate(positions):
         window = pixels[row : row + 3, column : column + 3]
         first = " first" if number == 0 else ""
         parts.append(
-            f'<g class="place{first}" style="animation-delay:{STEP_S * number:.1f}s">'
+            f'<g class="position{first}" style="animation-delay:{STEP_S * number:.1f}s">'
             + _frame(lefts[0] + column, 1 + row, 3, ink.second)
             + _frame(lefts[2] + column, 1 + row, 1, ink.third)
             + _text(
@@ -130,8 +131,8 @@ def _text(x: float, y: float, text: str, weight: str) -> str:
 
 def _sum(window: npt.NDArray[Any], kernel: npt.NDArray[Any], value: float) -> str:
     products = [
-        f"{kernel[place]:.2g}·{window[place]:.2g}"
-        for place in np.ndindex(*kernel.shape)
-        if kernel[place]
+        f"{kernel[position]:.2g}·{window[position]:.2g}"
+        for position in np.ndindex(*kernel.shape)
+        if kernel[position]
     ]
     return f"{' + '.join(products)} = {value:.2g}".replace("+ -", "- ")

@@ -25,12 +25,12 @@ class Excited:
 
     Attributes:
         values: the largest answer to each picture, float [N, F].
-        places: row and column of it in the layer's map, int [N, F, 2].
+        positions: row and column of it in the layer's map, int [N, F, 2].
         size: rows and columns of the map.
     """
 
     values: npt.NDArray[np.float32]
-    places: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
     size: tuple[int, int]
 
     def top(self, filter_number: int, count: int) -> list[int]:
@@ -52,15 +52,15 @@ class Excited:
 def search(net: Net, layer: "keras.Layer", pixels: "Pixels") -> Excited:
     """Returns what excites the filters of a layer among pictures, uint8 [N, H, W, C]."""
     part = net.upto(layer.name)
-    values, places = [], []
+    values, positions = [], []
     height, width = layer.output.shape[1:3]
     for start in range(0, len(pixels), BATCH):
         answers = np.asarray(part(pixels[start : start + BATCH], training=False))
         flat = answers.reshape(len(answers), -1, answers.shape[-1])
         where = flat.argmax(axis=1)
         values.append(flat.max(axis=1))
-        places.append(np.stack([where // width, where % width], axis=-1))
-    return Excited(np.concatenate(values), np.concatenate(places), (height, width))
+        positions.append(np.stack([where // width, where % width], axis=-1))
+    return Excited(np.concatenate(values), np.concatenate(positions), (height, width))
 
 
 def ascend(

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.datasets import splits
+from convserve_trainer.evaluation import temperature
+from convserve_trainer.evaluation.score import score
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
-from convserve_trainer.scores import calibrate, temperature
-from convserve_trainer.scores.score import score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -19,20 +20,20 @@ TOPIC = "calibration"
 Answers = npt.NDArray[np.floating]
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
-    digits, count = material.digits, calibrate.share(len(material.digits.train_labels))
+    digits, count = material.digits, splits.calibration_count(len(material.digits.train_labels))
     right = digits.test_labels
     yours = material.net.answers(digits.test_images)
     seen = material.net.answers(digits.train_images[:count])
     wrong_way = temperature.fit(seen, digits.train_labels[:count])
-    material.done(0.05, "held-out digits asked")
+    material.done(0.05, "held-out digits evaluated")
     copy, fitted = _without(material, count)
     steps: list[tuple[str, Answers]] = [
         ("yours, as it is", yours),
-        (f"yours, T = {wrong_way:.2f} (wrong)", temperature.cooled(yours, wrong_way)),
+        (f"yours, T = {wrong_way:.2f} (wrong)", temperature.apply_temperature(yours, wrong_way)),
         ("copy, as it is", copy),
-        (f"copy, T = {fitted:.2f}", temperature.cooled(copy, fitted)),
+        (f"copy, T = {fitted:.2f}", temperature.apply_temperature(copy, fitted)),
     ]
     parts: list[Part] = [
         "A probability is calibrated if, of all answers given with 90 %, nine in ten are right. "
@@ -51,10 +52,10 @@ def of(material: Material) -> Section:
         "held-out digits, which neither training nor T has seen.",
         Table(
             ("net", "right", "confidence", "loss, nats", "ECE"),
-            [[name, *_row(said, right)] for name, said in steps],
+            [[name, *_row(answers, right)] for name, answers in steps],
             f"Calibration on {len(right):,} held-out digits",
         ),
-        _verdict(copy, temperature.cooled(copy, fitted), right),
+        _verdict(copy, temperature.apply_temperature(copy, fitted), right),
         _diagram(steps[2][1], steps[3][1], right, fitted),
     ]
     return Section(TOPIC, "Calibration", parts)
@@ -79,7 +80,7 @@ def _without(material: Material, count: int) -> tuple[Answers, float]:
         digits.train_images[:kept],
         digits.train_labels[:kept],
         recipe,
-        told=lambda done: material.done(0.05 + 0.9 * done / steps, "copy in training"),
+        on_steps=lambda done: material.done(0.05 + 0.9 * done / steps, "copy in training"),
     )
     left_out, held_out = (
         net.columns(copy.predict(pixels, batch_size=net.BATCH, verbose=0))
@@ -88,8 +89,8 @@ def _without(material: Material, count: int) -> tuple[Answers, float]:
     return held_out, temperature.fit(left_out, digits.train_labels[kept:])
 
 
-def _accuracy(said: Answers, right: npt.NDArray[np.integer]) -> float:
-    return float((said.argmax(axis=1) == right).mean())
+def _accuracy(answers: Answers, right: npt.NDArray[np.integer]) -> float:
+    return float((answers.argmax(axis=1) == right).mean())
 
 
 def _published(material: Material) -> str:
@@ -99,25 +100,25 @@ def _published(material: Material) -> str:
     return f" It was published with `--calibrate`, at T = {fitted:.2f}; the copy below is not."
 
 
-def _tendency(said: Answers, right: npt.NDArray[np.integer]) -> str:
-    gap = float(said.max(axis=1).mean()) - _accuracy(said, right)
+def _tendency(answers: Answers, right: npt.NDArray[np.integer]) -> str:
+    gap = float(answers.max(axis=1).mean()) - _accuracy(answers, right)
     if abs(gap) < 0.0005:
         return "on average it is neither too sure nor too modest"
     return f"it is {abs(gap):.2%} too {'sure' if gap > 0 else 'modest'}"
 
 
-def _row(said: Answers, right: npt.NDArray[np.integer]) -> list[str]:
+def _row(answers: Answers, right: npt.NDArray[np.integer]) -> list[str]:
     return [
-        f"{_accuracy(said, right):.2%}",
-        f"{said.max(axis=1).mean():.2%}",
-        f"{score(said.astype(np.float32), right).loss:.4f}",
-        f"{temperature.calibration_error(said, right):.2%}",
+        f"{_accuracy(answers, right):.2%}",
+        f"{answers.max(axis=1).mean():.2%}",
+        f"{score(answers.astype(np.float32), right).loss:.4f}",
+        f"{temperature.calibration_error(answers, right):.2%}",
     ]
 
 
 def _verdict(before: Answers, after: Answers, right: npt.NDArray[np.integer]) -> str:
-    errors = [temperature.calibration_error(said, right) for said in (before, after)]
-    losses = [score(said.astype(np.float32), right).loss for said in (before, after)]
+    errors = [temperature.calibration_error(answers, right) for answers in (before, after)]
+    losses = [score(answers.astype(np.float32), right).loss for answers in (before, after)]
     lower = "lowers" if errors[1] < errors[0] else "does not lower"
     too = "and" if (losses[1] < losses[0]) == (errors[1] < errors[0]) else "but"
     loss = "lowers" if losses[1] < losses[0] else "does not lower"
@@ -127,8 +128,8 @@ def _verdict(before: Answers, after: Answers, right: npt.NDArray[np.integer]) ->
     )
 
 
-def _certain(said: Answers) -> str:
-    share = float((said.max(axis=1) > 0.99).mean())
+def _certain(answers: Answers) -> str:
+    share = float((answers.max(axis=1) > 0.99).mean())
     if share < 0.8:
         return ""
     return (
@@ -143,8 +144,8 @@ def _diagram(
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
         panels = drawing.subplots(1, 2, sharey=True)
         titles = ("as trained", f"T = {fitted:.2f}")
-        for axes, said, title in zip(panels, (before, after), titles, strict=True):
-            filled = [each for each in temperature.bins(said, right) if each.count]
+        for axes, answers, title in zip(panels, (before, after), titles, strict=True):
+            filled = [each for each in temperature.bins(answers, right) if each.count]
             sure = np.array([each.confidence for each in filled])
             correct = np.array([each.accuracy for each in filled])
             counts = np.array([each.count for each in filled])
@@ -152,7 +153,7 @@ def _diagram(
             axes.plot([0, 1], [0, 1], "--", color=ink.faint, linewidth=1.2)
             axes.errorbar(sure, correct, noise, fmt="none", ecolor=ink.faint, elinewidth=1.2)
             axes.scatter(sure, correct, 14 + 22 * np.log10(counts), color=ink.first, zorder=3)
-            axes.set_title(f"{title}: ECE {temperature.calibration_error(said, right):.2%}")
+            axes.set_title(f"{title}: ECE {temperature.calibration_error(answers, right):.2%}")
             axes.set_xlabel("confidence")
             axes.set_xlim(0.15, 1.04)
             axes.set_ylim(-0.04, 1.06)

@@ -26,7 +26,7 @@ _ARGUMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _LEFT_OUT = {"strides": (1, 1), "padding": "valid", "activation": "linear", "use_bias": True}
 
 
-def of_net(model: "keras.Model", features: bool | None = None) -> str | None:
+def net_code(model: "keras.Model", features: bool | None = None) -> str | None:
     """Returns the code of a net; None for one that is no chain of layers of the usual types.
 
     Args:
@@ -49,7 +49,7 @@ def of_net(model: "keras.Model", features: bool | None = None) -> str | None:
     return "\n".join(["net = keras.Sequential([", *(f"    {line}" for line in lines), "])"])
 
 
-def of_training(recipe: Recipe, generators: bool = False) -> str:
+def training_code(recipe: Recipe, generators: bool = False) -> str:
     """Returns the code that compiles a net and fits it; see `left_out`.
 
     Args:
@@ -75,7 +75,7 @@ def of_training(recipe: Recipe, generators: bool = False) -> str:
 
 
 def left_out(recipe: Recipe) -> str:
-    """Returns what of a recipe the code of `of_training` leaves out, after a comma."""
+    """Returns what of a recipe the code of `training_code` leaves out, after a comma."""
     there = {
         "augmentation": recipe.augmentation != Augmentation(),
         "schedule": recipe.schedule != "constant" or recipe.warmup_epochs,

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import animation, geometry
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -34,14 +34,14 @@ CASES = (  # side, window, stride, padding
 def convolved(
     pixels: npt.NDArray[Any], kernel: npt.NDArray[Any], stride: int = 1
 ) -> npt.NDArray[np.float64]:
-    """Slides a kernel over a picture: at each place, the sum of products.
+    """Slides a kernel over a picture: at each position, the sum of products.
 
     The kernel is not turned round, so that mathematics calls it a cross-correlation.
 
     Args:
         pixels: [H, W].
         kernel: [rows, columns], no larger.
-        stride: from one place to the next.
+        stride: from one position to the next.
 
     Returns:
         float64 [H', W'], sizes as `geometry.output_size` says.
@@ -51,7 +51,7 @@ def convolved(
     return found
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digit = material.digit(4)[..., 0].astype(np.float64) / 255
     ours = convolved(digit, VERTICAL_EDGE)
@@ -71,7 +71,7 @@ def of(material: Material) -> Section:
         _figure(digit, ours, row, column),
         _animated(digit, row, column),
         "A window of 3 pixels fits only 26 times along 28, so the border is lost: a 28 x 28 "
-        "picture becomes 26 x 26. In general `floor((n - k + 2p) / s) + 1` places are left of n "
+        "picture becomes 26 x 26. In general `floor((n - k + 2p) / s) + 1` positions are left of n "
         "pixels for a window of k, a stride of s and p rows of padding on either side; the padding "
         "called same adds as many zeros as leave ceil(n / s).",
         Table(
@@ -88,8 +88,8 @@ def of(material: Material) -> Section:
 def _animated(digit: npt.NDArray[Any], row: int, column: int) -> Figure:
     """Returns the animation over the 5 x 5 pixels of a digit around a window."""
     top, left = (
-        min(max(place - 1, 0), side - 5)
-        for place, side in zip((row, column), digit.shape, strict=True)
+        min(max(position - 1, 0), side - 5)
+        for position, side in zip((row, column), digit.shape, strict=True)
     )
     pixels = digit[top : top + 5, left : left + 5].round(1)
     what = f"those of the digit from row {top}, column {left}, rounded"
@@ -101,13 +101,13 @@ def _bias(material: Material, digit: npt.NDArray[Any]) -> list[Part]:
     if not material.net.convolutions:
         return []
     layer = material.net.convolutions[0]
-    said = (
+    text = (
         "What the kernel gives is not yet the answer: `filter = convolution(input)`, then "
         "`output = activation(filter + bias)`. The bias, one for each filter, shifts the point "
         "from which on it answers; a relu lets through what is above 0 and nothing else."
     )
     if layer.bias is None or getattr(layer.activation, "__name__", "") != "relu":
-        return [said]
+        return [text]
     batch = (digit * 255).round().astype(np.uint8)[np.newaxis, ..., np.newaxis]
     answers = material.net.maps(layer.name, batch)[0]
     bias = np.asarray(layer.bias)
@@ -116,7 +116,7 @@ def _bias(material: Material, digit: npt.NDArray[Any]) -> list[Part]:
     value = float(answers[row, column, number])
     summed = value - bias[number]
     return [
-        f"{said} In your net's {layer.name}, filter {number} has the bias {bias[number]:.3f}; at "
+        f"{text} In your net's {layer.name}, filter {number} has the bias {bias[number]:.3f}; at "
         f"row {row}, column {column} of this digit its sum of products is {summed:.3f}, and its "
         f"output relu({summed:.3f} {'-' if bias[number] < 0 else '+'} {abs(bias[number]):.3f}) = "
         f"{value:.3f}."
@@ -150,10 +150,10 @@ def _sizes() -> tuple[list[list[str]], int]:
     rows, wrong = [], 0
     for side, window, stride, padding in CASES:
         layer = keras.layers.Conv2D(1, window, strides=stride, padding=padding)
-        said = layer.compute_output_shape((1, side, side, 1))[1]
+        computed = layer.compute_output_shape((1, side, side, 1))[1]
         formula = geometry.output_size(side, window, stride, padding)
-        wrong += said != formula
-        rows.append([*map(str, (side, window, stride)), padding, str(formula), str(said)])
+        wrong += computed != formula
+        rows.append([*map(str, (side, window, stride)), padding, str(formula), str(computed)])
     return rows, wrong
 
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.wording import counted
 
@@ -20,7 +20,7 @@ Curves = dict[str, dict[int, list[float]]]
 """Accuracies of each seed, by net and size."""
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     scale = material.scale
     count = len(material.digits.train_labels)
@@ -83,8 +83,8 @@ class _Start:
             variable.assign(value)
         chosen = np.random.default_rng(seed).permutation(len(digits.train_labels))[:size]
         trials.fit(self._model, digits.train_images[chosen], digits.train_labels[chosen], recipe)
-        said = self._model.predict(digits.test_images, batch_size=net.BATCH, verbose=0)
-        return float((said.argmax(axis=1) == digits.test_labels).mean())
+        answers = self._model.predict(digits.test_images, batch_size=net.BATCH, verbose=0)
+        return float((answers.argmax(axis=1) == digits.test_labels).mean())
 
 
 def _spread(accuracies: list[float]) -> str:
@@ -98,25 +98,25 @@ def _verdict(found: Curves, sizes: list[int]) -> str:
         {size: float(np.mean(curve[size])) for size in sizes} for curve in found.values()
     )
     smallest, largest = sizes[0], sizes[-1]
-    said = (
+    text = (
         f"With {smallest:,} digits the convnet has {ours[smallest]:.1%} right and the dense net "
         f"{theirs[smallest]:.1%}; with {largest:,}, {ours[largest]:.1%} and {theirs[largest]:.1%}."
     )
     ahead = [size for size in sizes if ours[size] > theirs[size]]
     if len(ahead) == len(sizes):
         ratio = (1 - theirs[largest]) / max(1 - ours[largest], 1e-9)
-        said += (
+        text += (
             f" The convnet is ahead at every size; with {largest:,} digits it makes one mistake "
             f"where the dense net makes {ratio:.1f}."
         )
         saved = next((size for size in sizes if ours[size] >= theirs[largest]), largest)
         if saved < largest:
-            said += (
+            text += (
                 f" It needs no more than {saved:,} digits for what that net learns of {largest:,}."
             )
-        return said
+        return text
     behind = ", ".join(f"{size:,}" for size in sizes if size not in ahead)
-    return f"{said} The convnet is not ahead with {behind}: the steps may be too few for it."
+    return f"{text} The convnet is not ahead with {behind}: the steps may be too few for it."
 
 
 def _plot(found: Curves, seeds: int) -> Figure:

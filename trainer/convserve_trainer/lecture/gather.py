@@ -10,7 +10,8 @@ import numpy as np
 from convserve_imaging.errors import PictureError
 from convserve_imaging.jpeg import read_header
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO
-from convserve_trainer.data import mnist, passed_over, photo_folders, photo_reader, photos
+from convserve_trainer.datasets import mnist, photo_folders, photo_reader, photos, skipped
+from convserve_trainer.datasets.pictures import Source
 from convserve_trainer.errors import DataError, MissingDataError
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material, Photographs, Pixels
@@ -30,7 +31,7 @@ def gather(
     scale: Scale,
     say: Say,
 ) -> Material:
-    """Returns the material, which tells nobody how far it is.
+    """Returns the material, which prints no progress.
 
     Args:
         bundle: of the net for digits.
@@ -48,14 +49,14 @@ def gather(
     photo_net = None if photo_bundle is None else net.load(photo_bundle, IMAGE_KIND_PHOTO)
     photographs = None if photo_data is None else _photographs(photo_data, photo_net, scale, say)
     digits = mnist.load(data, say).limited(trials.recipe(digits_net).limit)
-    asked = replace(
+    shown = replace(
         digits,
         test_images=digits.test_images[: scale.held_out],
         test_labels=digits.test_labels[: scale.held_out],
     )
     return Material(
         net=digits_net,
-        digits=asked,
+        digits=shown,
         sha256=digits.sha256(),
         photo_net=photo_net,
         photographs=photographs,
@@ -66,14 +67,14 @@ def gather(
 
 def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say) -> Photographs:
     if not folder.is_dir():
-        raise MissingDataError(f"no folder {passed_over.shown(folder)}")
+        raise MissingDataError(f"no folder {skipped.shown(folder)}")
     held_out = folder / photo_folders.VALIDATION
     found = photo_folders.classes(held_out if held_out.is_dir() else folder)
     spec = None if photo_net is None else photo_net.manifest.input
     names = found.labels if photo_net is None else tuple(photo_net.manifest.labels)
     height, width = (SIDE, SIDE) if spec is None else (spec.height, spec.width)
-    source = photos.Source(folder, height, width, channels=3 if spec is None else spec.channels)
-    pictures = photos.held_out(source, names, say)
+    source = Source(folder, height, width, channels=3 if spec is None else spec.channels)
+    pictures = photos.load_held_out(source, names, say)
     # Spread over all of them: they are sorted by class.
     count = min(len(pictures), scale.searched)
     numbers = np.linspace(0, len(pictures) - 1, count).astype(int).tolist()
@@ -97,4 +98,4 @@ def _large(paths: list[Path]) -> Pixels:
             return photo_reader.read(path, height, width)
         except (OSError, PictureError):  # how many may be lost is counted where all are read
             continue
-    raise DataError(f"{passed_over.shown(paths[0].parent)}: no picture that can be read")
+    raise DataError(f"{skipped.shown(paths[0].parent)}: no picture that can be read")

@@ -1,7 +1,7 @@
 """Sizes by formula: of outputs, of receptive fields, of the weights of a layer.
 
-The layers of a net are walked along the graph and told apart by their types, so that a net need be
-no plain stack.
+The layers of a net are walked along the graph and distinguished by their types, so that a net need
+not be a plain stack.
 """
 
 from dataclasses import dataclass
@@ -61,8 +61,8 @@ class Field:
         return Field(size, self.jump * stride, self.start - before * self.jump)
 
     def square(self, row: int, column: int) -> tuple[int, int, int]:
-        """Returns the first row and column, and the size, of what the value in a place sees."""
-        top, left = (self.start + place * self.jump for place in (row, column))
+        """Returns the first row and column, and the size, of what the value at a position sees."""
+        top, left = (self.start + position * self.jump for position in (row, column))
         return top, left, self.size or 0
 
 
@@ -158,7 +158,7 @@ def _behind(layer: "keras.Layer", before: Field) -> Field | None:
 
 
 def _windows(layer: "keras.Layer", window: int) -> tuple[int, int, int]:
-    """Returns what `Field.through` takes; rows stand for columns."""
+    """Returns what `Field.through` takes; columns are as rows."""
     stride = layer.strides[0]
     if layer.padding != "same":
         return window, stride, 0

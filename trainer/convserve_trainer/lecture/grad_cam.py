@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def maps(net: Net, pixels: "Pixels", classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-    """Returns how much each place of pictures speaks for a class, float32 [N, H, W], 0 to 1.
+    """Returns how much each position of pictures speaks for a class, float32 [N, H, W], 0 to 1.
 
     Args:
         net: with a convolution at least.

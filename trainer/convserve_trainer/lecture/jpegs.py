@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Listing, Part, Section
 from convserve_trainer.lecture import code, trials
 from convserve_trainer.lecture.material import Material, Photographs
 from convserve_trainer.lecture.net import Net
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Listing, Part, Section
 from convserve_trainer.report import plot
 from convserve_trainer.runs.history import Epoch, History, read_csv
 from convserve_trainer.wording import counted
@@ -30,7 +30,7 @@ validation = keras.utils.image_dataset_from_directory(
 pixels, labels = next(iter(train))"""
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     photographs, photo_net = material.photographs, material.photo_net
     height, width = (150, 150) if photographs is None else photographs.pixels.shape[1:3]
@@ -100,7 +100,7 @@ def _training(net: Net) -> list[Part]:
     recipe, metrics = trials.recipe(net), net.manifest.metrics
     parts: list[Part] = [
         Listing(
-            code.of_training(recipe)
+            code.training_code(recipe)
             .replace("train_images, train_labels", "train")
             .replace(f", batch_size={recipe.batch_size}", ", validation_data=validation")
             + (
@@ -127,20 +127,20 @@ def _epochs(version: Path) -> list[Epoch]:
 
 def _said(epochs: list[Epoch]) -> str:
     best, last = History(epochs).best, epochs[-1]
-    said = (
+    text = (
         f"After {counted(len(epochs), 'epoch')} {last.accuracy:.1%} of the pictures that are "
         "trained on are right"
     )
     if last.val_accuracy is None or best.val_loss is None:
-        return said + "."
-    said += f", and {last.val_accuracy:.1%} of those it is validated with"
+        return text + "."
+    text += f", and {last.val_accuracy:.1%} of those it is validated with"
     if best is not last and last.val_loss is not None and last.val_loss > best.val_loss:
         return (
-            f"{said}. Their loss was lowest after epoch {best.epoch}, {best.val_loss:.4f}, and "
+            f"{text}. Their loss was lowest after epoch {best.epoch}, {best.val_loss:.4f}, and "
             f"rose to {last.val_loss:.4f}: from there on the net learned its own pictures by heart "
             f"(overfitting). The weights of epoch {best.epoch} are published."
         )
-    return said + "."
+    return text + "."
 
 
 def _history(history: History) -> Figure:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section
 from convserve_trainer.lecture import convolution, net
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ PATTERNS = {
 }
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digit = material.digit(5)
     parts: list[Part] = [
@@ -101,13 +101,13 @@ def _learned(material: Material, digit: "Pixels") -> list[Part]:
     answers = material.net.maps(layer.name, digit[np.newaxis])[0]
     kernels = net.weights(layer).mean(axis=2).transpose(2, 0, 1)
     silent = int((answers.reshape(-1, answers.shape[-1]).max(axis=0) <= 0).sum())
-    said = (
+    text = (
         f"The first convolution of your net, {layer.name}, has learned "
         f"{counted(len(kernels), 'kernel')} from random numbers, because they lowered the loss. On "
         f"this digit {counted(len(kernels) - silent, 'of them answers', 'of them answer')}"
         + (f" and {counted(silent, 'stays silent', 'stay silent')}." if silent else ".")
     )
-    parts: list[Part] = [said + _likeness(kernels)]
+    parts: list[Part] = [text + _likeness(kernels)]
     return [*parts, _figure(layer, kernels[:SHOWN], answers[..., :SHOWN])]
 
 
@@ -120,12 +120,12 @@ def _likeness(kernels: npt.NDArray[Any]) -> str:
     if not clear:
         return f" None of them is much like a kernel of a textbook (cosine above {ALIKE})."
     alike = sum(counts.values())
-    said = (
+    text = (
         f" {counted(alike, 'is', 'are')} much like a kernel of a textbook, whatever the sign "
         f"(cosine above {ALIKE}): {', '.join(clear)}."
     )
     others = len(kernels) - alike
-    return said + (
+    return text + (
         f" {counted(others, 'other is a mixture', 'others are mixtures')}." if others else ""
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.data.mnist import Dataset
+from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.lecture.net import Net
 from convserve_trainer.lecture.scales import Scale
 
@@ -41,7 +41,7 @@ class Material:
         photo_net: the user's net for photographs, if there is one.
         photographs: if a folder was named.
         scale: how much is tried.
-        done: takes the share of the topic that is done, 0 to 1, and what it was; it tells the user.
+        done: takes the share of the topic that is done, 0 to 1, and what it was; it prints them.
     """
 
     net: Net

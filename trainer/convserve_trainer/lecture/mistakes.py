@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import grad_cam
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ WORST, ACROSS = 12, 4
 CLASSES = 4  # of photographs, of each of which one is looked at that is right and one that is not
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     digits, labels = material.digits, material.net.manifest.labels
-    said = material.net.answers(digits.test_images)
+    answers = material.net.answers(digits.test_images)
     right = digits.test_labels
-    matrix = confusion(said.argmax(axis=1), right, len(labels))
+    matrix = confusion(answers.argmax(axis=1), right, len(labels))
     wrong = int(matrix.sum() - np.trace(matrix))
-    material.done(0.5, "held-out digits asked")
+    material.done(0.5, "held-out digits evaluated")
     parts: list[Part] = [
         f"Your net has {len(right) - wrong:,} of {len(right):,} held-out digits right, {wrong:,} "
         "wrong. Which it takes for which tells more than the number: rows are what a digit is, "
@@ -37,32 +37,32 @@ def of(material: Material) -> Section:
         _matrix(matrix, labels),
     ]
     if wrong:
-        worst = confident_mistakes(said, right)
-        sure = int((said.max(axis=1)[worst] > 0.9).sum())
+        worst = confident_mistakes(answers, right)
+        sure = int((answers.max(axis=1)[worst] > 0.9).sum())
         parts += [
             _commonest(matrix, labels),
             f"Its most confident mistakes follow; of {counted(wrong, 'mistake')} it was sure of "
             f"more than 90 % in {sure:,}. Look before you blame it: some labels of MNIST are "
             "doubtful to people as well.",
-            _pictures(digits.test_images, said, right, worst[:WORST], labels),
+            _pictures(digits.test_images, answers, right, worst[:WORST], labels),
         ]
     return Section(TOPIC, "Where it errs", [*parts, *_photographs(material)])
 
 
 def confusion(
-    said: npt.NDArray[np.integer], right: npt.NDArray[np.integer], classes: int
+    answers: npt.NDArray[np.integer], right: npt.NDArray[np.integer], classes: int
 ) -> npt.NDArray[np.int64]:
     """Returns how many pictures of each class (rows) were taken for each class (columns)."""
-    pairs = right.astype(np.int64) * classes + said
+    pairs = right.astype(np.int64) * classes + answers
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def confident_mistakes(
-    said: npt.NDArray[np.float32], right: npt.NDArray[np.integer]
+    answers: npt.NDArray[np.float32], right: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.int64]:
     """Returns the numbers of the pictures that are wrong, those first of which it was surest."""
-    [wrong] = np.nonzero(said.argmax(axis=1) != right)
-    order: npt.NDArray[np.int64] = wrong[np.argsort(-said[wrong].max(axis=1), kind="stable")]
+    [wrong] = np.nonzero(answers.argmax(axis=1) != right)
+    order: npt.NDArray[np.int64] = wrong[np.argsort(-answers[wrong].max(axis=1), kind="stable")]
     return order
 
 
@@ -74,12 +74,12 @@ def _commonest(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Table:
     rows = [
         [
             labels[is_],
-            labels[said],
-            f"{off[is_, said]:,}",
-            f"{off[is_, said] / matrix[is_].sum():.1%}",
+            labels[answer],
+            f"{off[is_, answer]:,}",
+            f"{off[is_, answer] / matrix[is_].sum():.1%}",
         ]
-        for is_, said in pairs
-        if off[is_, said]
+        for is_, answer in pairs
+        if off[is_, answer]
     ]
     return Table(("is", "taken for", "how often", "of its kind"), rows, "The commonest confusions")
 
@@ -127,14 +127,15 @@ def _matrix(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
 
 def _pictures(
     pixels: "Pixels",
-    said: npt.NDArray[np.float32],
+    answers: npt.NDArray[np.float32],
     right: npt.NDArray[np.integer],
     chosen: npt.NDArray[np.int64],
     labels: Sequence[str],
 ) -> Figure:
     rows = -(-len(chosen) // ACROSS)
     titles = [
-        f"says {labels[int(said[n].argmax())]} ({said[n].max():.1%}),\nis {labels[int(right[n])]}"
+        f"says {labels[int(answers[n].argmax())]} ({answers[n].max():.1%}),\n"
+        f"is {labels[int(right[n])]}"
         for n in chosen
     ]
 
@@ -165,8 +166,8 @@ def _photographs(material: Material) -> list[Part]:
         ]
     if not net.convolutions:
         return ["Your net for photographs has no convolution, which Grad-CAM needs."]
-    said = net.answers(photographs.pixels)
-    sure, choice = said.max(axis=1), said.argmax(axis=1)
+    answers = net.answers(photographs.pixels)
+    sure, choice = answers.max(axis=1), answers.argmax(axis=1)
     correct = choice == photographs.labels
     chosen = one_of_each(sure, correct, photographs.labels)
     heat = grad_cam.maps(net, photographs.pixels[chosen], choice[chosen])

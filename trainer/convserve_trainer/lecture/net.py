@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 BATCH = 500
 WANTED = {
-    IMAGE_KIND_DIGITS: "digits; a net for photographs goes with --photos",
-    IMAGE_KIND_PHOTO: "photographs; a net for digits is the command's first argument",
+    IMAGE_KIND_DIGITS: ("digits", "a net for photographs goes with --photos"),
+    IMAGE_KIND_PHOTO: ("photo", "a net for digits is the command's first argument"),
 }
 
 
@@ -51,7 +51,7 @@ class Net:
     @property
     def convolutions(self) -> "list[keras.Layer]":
         """Its convolutions, in their order."""
-        return of_type(self.model, "Conv2D")
+        return layers_of_type(self.model, "Conv2D")
 
     def upto(self, *layers: str, floats: bool = False) -> "keras.Model":
         """Returns the net up to a layer, or a list with an output for each of several.
@@ -74,7 +74,7 @@ class Net:
         return columns(self.model.predict(pixels, batch_size=BATCH, verbose=0))
 
 
-def of_type(model: "keras.Model", *kinds: str) -> "list[keras.Layer]":
+def layers_of_type(model: "keras.Model", *kinds: str) -> "list[keras.Layer]":
     """Returns the layers of these types, in their order."""
     return [layer for layer in model.layers if type(layer).__name__ in kinds]
 
@@ -100,7 +100,8 @@ def load(path: Path, kind: ImageKind.ValueType) -> Net:
     manifest = bundle.read_manifest(file)
     if manifest.input.kind != kind:
         found = ImageKind.Name(manifest.input.kind).removeprefix("IMAGE_KIND_").lower()
-        raise BundleError(f"{file} takes pictures of kind {found}, expected {WANTED[kind]}")
+        expected, advice = WANTED[kind]
+        raise BundleError(f"{file}: input.kind: expected {expected}, got {found}; {advice}")
     return Net(file, manifest, keras_file.load(file))
 
 

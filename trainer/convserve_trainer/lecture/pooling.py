@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import geometry, net
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ MAPS = 4  # of deep nets the last ones
 LOOKED_AT = 200  # digits over which gradients are averaged
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     model = material.net.model
-    pooled = net.of_type(model, *POOLINGS)
+    pooled = net.layers_of_type(model, *POOLINGS)
     parts: list[Part] = [
         "Pooling is like a convolution in that it slides a window over the picture, and unlike it "
         "in two ways: nothing about it is learned, the largest value of each window is a "
@@ -149,18 +149,18 @@ def _without(model: "keras.Model", count: int) -> list[Part]:
     except ValueError:
         return ["Without its pooling layers the shapes of your net do not fit together."]
     ours, theirs = model.count_params(), other.count_params()
-    said = f"Without its {counted(count, 'pooling layer')} your net has {theirs:,} coefficients "
-    said += f"instead of {ours:,}"
+    text = f"Without its {counted(count, 'pooling layer')} your net has {theirs:,} coefficients "
+    text += f"instead of {ours:,}"
     if theirs == ours:
-        return [said + ": as many, because nothing in it depends on the size of the last map."]
+        return [text + ": as many, because nothing in it depends on the size of the last map."]
     fields = geometry.fields(other)
-    last = net.of_type(other, "Conv2D")
+    last = net.layers_of_type(other, "Conv2D")
     seen = fields.get(last[-1].name) if last else None
-    dense = sum(layer.count_params() for layer in net.of_type(other, "Dense"))
-    said += f", {theirs / ours:.1f} times as many, {dense / theirs:.0%} of them in dense layers"
+    dense = sum(layer.count_params() for layer in net.layers_of_type(other, "Dense"))
+    text += f", {theirs / ours:.1f} times as many, {dense / theirs:.0%} of them in dense layers"
     if seen is not None and seen.size is not None:
-        said += f"; and its last convolution sees only {seen.size} x {seen.size} pixels"
-    return [said + "."]
+        text += f"; and its last convolution sees only {seen.size} x {seen.size} pixels"
+    return [text + "."]
 
 
 def _measured(material: Material, found: dict[str, geometry.Field]) -> list[Part]:
@@ -178,10 +178,10 @@ def _measured(material: Material, found: dict[str, geometry.Field]) -> list[Part
         for layer, s in zip(layers, slopes, strict=True)
     ]
     agree = [name for name, computed, seen in pairs if computed == seen]
-    said = "; ".join(f"{name} {computed}, measured {seen}" for name, computed, seen in pairs)
+    text = "; ".join(f"{name} {computed}, measured {seen}" for name, computed, seen in pairs)
     return [
         "Measured, by the gradient of the middle value over "
-        f"{min(LOOKED_AT, len(material.digits.test_images))} held-out digits: {said}. "
+        f"{min(LOOKED_AT, len(material.digits.test_images))} held-out digits: {text}. "
         + (
             f"The two agree on every layer. {_middle(layers[-1].name, slopes[-1])}"
             if len(agree) == len(pairs)
@@ -216,8 +216,8 @@ def _maps(
     shown = list(zip(layers, slopes, strict=True))[-MAPS:]
 
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
-        for place, (layer, values) in enumerate(shown):
-            axes = drawing.add_subplot(1, len(shown), place + 1)
+        for position, (layer, values) in enumerate(shown):
+            axes = drawing.add_subplot(1, len(shown), position + 1)
             figures.picture(axes, np.sqrt(figures.stretched(values)), layer.name, cmap="magma")
             row, column = (size // 2 for size in layer.output.shape[1:3])
             figures.frame(axes, *fields[layer.name].square(row, column))

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Part, Section, Table
 from convserve_trainer.recipes.recipe import Augmentation
 from convserve_trainer.wording import counted
 
@@ -42,7 +42,7 @@ def shifted(pixels: "Pixels", by: int, axis: int) -> "Pixels":
     return moved
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     rival = _rival(material)
     parameters = trials.trainable(material.net.model), trials.trainable(rival)
@@ -52,7 +52,7 @@ def of(material: Material) -> Section:
     means = {by: _mean(found, by) for by in SHOWN}
     recipe = trials.recipe(material.net)
     parts: list[Part] = [
-        "A convnet finds a pattern wherever it is; a dense net has weights for every place and "
+        "A convnet finds a pattern wherever it is; a dense net has weights for every position and "
         "must learn the pattern in each. So move the held-out digits, which are "
         "centred, and count.",
         f"Your convnet has {parameters[0]:,} parameters; the dense net beside it {parameters[1]:,} "
@@ -77,9 +77,9 @@ def of(material: Material) -> Section:
 
 def _mean(found: dict[str, dict[str, list[float]]], by: int) -> tuple[float, ...]:
     """Returns each net's accuracy at a shift, the mean of the four directions."""
-    places = (LARGEST - by, LARGEST + by)
+    positions = (LARGEST - by, LARGEST + by)
     return tuple(
-        float(np.mean([each[axis][place] for axis in AXES for place in places]))
+        float(np.mean([each[axis][position] for axis in AXES for position in positions]))
         for each in found.values()
     )
 
@@ -99,7 +99,7 @@ def _rival(material: Material) -> "keras.Model":
         material.digits.train_images,
         material.digits.train_labels,
         recipe,
-        told=lambda done: material.done(0.5 * done / steps, "dense net in training"),
+        on_steps=lambda done: material.done(0.5 * done / steps, "dense net in training"),
     )
     return rival
 
@@ -118,31 +118,31 @@ def _accuracies(
                 "convnet": material.net.model.predict(moved, batch_size=net.BATCH, verbose=0),
                 "dense net": rival.predict(moved, batch_size=net.BATCH, verbose=0),
             }
-            for which, said in answers.items():
-                found[which][name].append(float((said.argmax(axis=1) == labels).mean()))
+            for which, rows in answers.items():
+                found[which][name].append(float((rows.argmax(axis=1) == labels).mean()))
         material.done(0.5 + 0.25 * (turn + 1), f"digits shifted {name}")
     return found
 
 
 def _verdict(means: dict[int, tuple[float, ...]]) -> str:
     four, (ours, theirs) = 4, means[4]
-    said = f"At {four} pixels the convnet keeps {ours:.0%}, the dense net {theirs:.0%}. "
+    text = f"At {four} pixels the convnet keeps {ours:.0%}, the dense net {theirs:.0%}. "
     if ours > theirs + 0.02:
-        said += "The convnet bears a shift better, but it is not invariant: "
+        text += "The convnet copes better with a shift, but it is not invariant: "
     else:
-        said += "Here the convnet bears a shift no better, and it is not invariant either: "
-    return said + (
+        text += "Here the convnet copes no better with a shift, and it is not invariant either: "
+    return text + (
         f"it falls from {means[0][0]:.1%} to {means[LARGEST][0]:.1%} at {LARGEST} pixels, where "
         "some digits are cut off, too."
     )
 
 
 def _why(convnet: net.Net) -> str:
-    if not net.of_type(convnet.model, "Flatten"):
+    if not net.layers_of_type(convnet.model, "Flatten"):
         return ""
     return (
         " Its convolutions do not mind where a digit is, but the dense layer behind the flattened "
-        "last map has a weight for each place of it."
+        "last map has a weight for each position of it."
     )
 
 

@@ -3,10 +3,10 @@
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from convserve_trainer.html import figures
+from convserve_trainer.html.section import Figure, Listing, Part, Section
 from convserve_trainer.lecture import code, net
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.section import Figure, Listing, Part, Section
 
 if TYPE_CHECKING:
     import keras
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 TOPIC = "convnet"
 DRAWN = ("Conv2D", "MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "Flatten", "Dense")
-MOST = 12  # layers that have room
+MOST = 12  # layers that fit
 
 
 class Block(NamedTuple):
@@ -31,7 +31,7 @@ class Block(NamedTuple):
     kind: str
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     model = material.net.model
     drawn = blocks(model)
@@ -57,7 +57,7 @@ def blocks(model: "keras.Model") -> list[Block]:
     """Returns the layers that change the shape, and the picture before them; MOST at most."""
     shape = tuple(int(side) for side in model.inputs[0].shape[1:])
     found = [Block("picture", shape, "input")]
-    for layer in net.of_type(model, *DRAWN):
+    for layer in net.layers_of_type(model, *DRAWN):
         shape = tuple(int(side) for side in layer.output.shape[1:])
         found.append(Block(_name(layer), shape, type(layer).__name__))
     if len(found) <= MOST:
@@ -75,7 +75,7 @@ def _name(layer: "keras.Layer") -> str:
 
 
 def _code(model: "keras.Model") -> list[Part]:
-    features, classifier = code.of_net(model, True), code.of_net(model, False)
+    features, classifier = code.net_code(model, True), code.net_code(model, False)
     if features is None or classifier is None:
         return ["Your net branches, or has layers of its own, so that it is no list of layers."]
     return [
@@ -124,12 +124,13 @@ def _figure(drawn: list[Block]) -> Figure:
         axes.set_ylim(-3.9, 2.6)
         axes.axis("off")
 
-    said = "; ".join(f"{block.name} {' x '.join(map(str, block.shape))}" for block in drawn)
+    blocks = "; ".join(f"{block.name} {' x '.join(map(str, block.shape))}" for block in drawn)
     return figures.draw(
         "convnet",
         3.3,
         paint,
-        alt=f"A sketch of the net as a row of blocks with the sizes of what they put out: {said}.",
+        alt="A sketch of the net as a row of blocks with the sizes of what they put out: "
+        f"{blocks}.",
         caption="Your net: rows x columns x channels of what each layer puts out. Sheets that grow "
         "smaller and more are the features, bars the classifier.",
     )

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from convserve_trainer.html.section import Section
 from convserve_trainer.lecture.scales import Scale
-from convserve_trainer.pages.section import Section
 
 NAMES = (
     *("convnet", "convolution", "kernels", "pooling", "activations", "shift", "training", "data"),
@@ -34,7 +34,9 @@ def find(name: str) -> "Callable[..., Section]":
         *(sketch, convolution, kernels, pooling, activations, shift, training, data_size),
         *(mistakes, calibration, jpegs),
     )
-    found: dict[str, Callable[..., Section]] = {module.TOPIC: module.of for module in modules}
+    found: dict[str, Callable[..., Section]] = {
+        module.TOPIC: module.make_section for module in modules
+    }
     return found[name]
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from convserve_trainer.html.section import Listing, Part, Section, Table
 from convserve_trainer.lecture import code, trials
 from convserve_trainer.lecture.material import Material
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.pages.section import Listing, Part, Section, Table
 
 TOPIC = "training"
 SHOWN = 5  # labels
@@ -19,13 +19,13 @@ train_labels = keras.utils.to_categorical(train_labels)  # one-hot
 test_labels = keras.utils.to_categorical(test_labels)"""
 
 
-def of(material: Material) -> Section:
+def make_section(material: Material) -> Section:
     """Returns the section."""
     recipe, metrics = trials.recipe(material.net), material.net.manifest.metrics
     keras = keras_backend.load()
     labels = material.digits.train_labels[:SHOWN].astype(np.int64)
     rows = keras.utils.to_categorical(labels, len(material.net.manifest.labels))
-    whole = code.of_net(material.net.model)
+    whole = code.net_code(material.net.model)
     loss, accuracy = LECTURES
     parts: list[Part] = [
         "A net with a softmax puts out one number for each class. So that its answer can be "
@@ -45,7 +45,7 @@ def of(material: Material) -> Section:
         "over a batch, step by step.",
         *([Listing(whole, "Your net, whole")] if whole else []),
         Listing(
-            code.of_training(recipe),
+            code.training_code(recipe),
             f"Its training by the recipe {recipe.name}" + code.left_out(recipe),
         ),
         "Evaluated on digits that it was never trained on, by "
@@ -61,5 +61,5 @@ def of(material: Material) -> Section:
         f"The accuracies differ by {abs(metrics['accuracy'] - accuracy):.4f}. How much of that is "
         "the luck of the weights at the start, `convserve-train fit digits --seeds 5` measures.",
     ]
-    material.done(1.0, "training told")
+    material.done(1.0, "training explained")
     return Section(TOPIC, "Training, in code", parts)

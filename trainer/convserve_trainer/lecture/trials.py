@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_bundle.errors import BundleError
-from convserve_trainer.data.pictures import ArrayPictures
+from convserve_trainer.datasets.pictures import ArrayPictures
 from convserve_trainer.errors import UsageError
 from convserve_trainer.fitting import order
 from convserve_trainer.lecture.net import Net
@@ -50,7 +50,7 @@ def recipe(net: Net) -> Recipe:
         BundleError: its manifest has none, or one of another version.
     """
     try:
-        return recipes.of(json.loads(net.manifest.training.recipe_json), "recipe: ")
+        return recipes.make_recipe(json.loads(net.manifest.training.recipe_json), "recipe: ")
     except (ValueError, UsageError) as error:
         raise BundleError(
             f"{net.file}: its recipe cannot be read ({error}); train it again with this version"
@@ -108,7 +108,7 @@ def fit(
     pixels: "Pixels",
     labels: npt.NDArray[np.integer],
     of: Recipe,
-    told: Callable[[int], None] = lambda done: None,
+    on_steps: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Trains a compiled net for the steps of a recipe that `for_steps` made.
 
@@ -117,13 +117,13 @@ def fit(
         pixels: uint8 [N, H, W, C].
         labels: [N].
         of: how.
-        told: takes the steps that are done, every fifty.
+        on_steps: takes the steps that are done, every fifty.
     """
     assert of.steps is not None
-    numbers = order.of_epoch(len(labels), of.batch_size, of.steps, of.seed, 0)
+    numbers = order.epoch_order(len(labels), of.batch_size, of.steps, of.seed, 0)
     classes = np.eye(model.output_shape[-1], dtype=np.float32)
     batches = ArrayPictures(pixels, labels).batches(numbers, of.batch_size, of.steps)
     for step, (batch, right) in enumerate(batches, start=1):
         model.train_on_batch(batch, classes[right])
         if step % 50 == 0:
-            told(step)
+            on_steps(step)

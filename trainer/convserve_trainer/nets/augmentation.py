@@ -39,18 +39,18 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
         """See the class."""
         if not training:
             return pictures
-        said = self.amounts
-        if any(said[name] for name in MOVES):
+        amounts = self.amounts
+        if any(amounts[name] for name in MOVES):
             pictures = self._moved(pictures)
-        if said["saturation"] and pictures.shape[-1] > 1:
+        if amounts["saturation"] and pictures.shape[-1] > 1:
             grey = ops.mean(pictures, axis=-1, keepdims=True)
             pictures = grey + (pictures - grey) * ops.exp(self._of_each(pictures, "saturation"))
-        if said["contrast"]:
+        if amounts["contrast"]:
             mean = ops.mean(pictures, axis=(1, 2, 3), keepdims=True)
             pictures = mean + (pictures - mean) * ops.exp(self._of_each(pictures, "contrast"))
-        if said["brightness"]:
+        if amounts["brightness"]:
             pictures = pictures + self._of_each(pictures, "brightness")
-        return self._erased(pictures) if said["erase"] else pictures
+        return self._erased(pictures) if amounts["erase"] else pictures
 
     def _drawn(self, pictures: Any, most: float) -> Any:
         """Returns a number for each picture, from -most to most."""
@@ -64,15 +64,15 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
 
         Of coordinates about the middle: rotation x shear x scale, then the shift.
         """
-        said = self.amounts
+        amounts = self.amounts
         rows, columns = pictures.shape[1:3]
-        turn = self._drawn(pictures, math.radians(said["rotation"]))
-        shear = ops.tan(self._drawn(pictures, math.radians(said["shear"])))
-        zoom = self._drawn(pictures, said["zoom"])
-        stretch = self._drawn(pictures, said["stretch"])
-        part = 1 - (self._drawn(pictures, 0.5) + 0.5) * said["crop"]
+        turn = self._drawn(pictures, math.radians(amounts["rotation"]))
+        shear = ops.tan(self._drawn(pictures, math.radians(amounts["shear"])))
+        zoom = self._drawn(pictures, amounts["zoom"])
+        stretch = self._drawn(pictures, amounts["stretch"])
+        part = 1 - (self._drawn(pictures, 0.5) + 0.5) * amounts["crop"]
         across, down = part * ops.exp(zoom - stretch / 2), part * ops.exp(zoom + stretch / 2)
-        if said["flip"]:
+        if amounts["flip"]:
             across = across * ops.sign(self._drawn(pictures, 1.0))
         cosine, sine = ops.cos(turn), ops.sin(turn)
         a, b = cosine * across, (cosine * shear - sine) * down
@@ -81,7 +81,7 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
         free = (1 - part) / 2  # on each side of a part in the middle
         right, below = (
             middle
-            + self._drawn(pictures, said["shift"]) * size
+            + self._drawn(pictures, amounts["shift"]) * size
             + free * self._drawn(pictures, 1.0) * (size - 1)
             for middle, size in ((x - a * x - b * y, columns), (y - c * x - d * y, rows))
         )
@@ -89,7 +89,7 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
         return ops.image.affine_transform(
             pictures,
             ops.stack([a, b, right, c, d, below, none, none], axis=1),
-            fill_mode="constant" if said["fill"] == "black" else "reflect",
+            fill_mode="constant" if amounts["fill"] == "black" else "reflect",
         )
 
     def _erased(self, pictures: Any) -> Any:

@@ -16,9 +16,9 @@ SHORT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def prepare() -> None:
-    """Says in the environment, where JAX looks when it is imported, what only stands there.
+    """Sets the environment variables that JAX reads when it is imported.
 
-    What the user said there stays.
+    What the user has set stays.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if DETERMINISTIC not in flags:  # as enable_op_determinism of TensorFlow
@@ -31,7 +31,7 @@ def prepare() -> None:
 
 
 def settle() -> None:
-    """Says to JAX what can be said there, and lets it look for GPUs."""
+    """Sets what JAX lets a program set, and lets it look for GPUs."""
     import jax
 
     # On GPUs products and convolutions of float32 would be rounded to TensorFloat-32: probabilities

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Literal, NamedTuple, TypeAlias
 
 from convserve_host import cpus
-from convserve_trainer.host import library_caches
+from convserve_trainer.host import user_cache
 from convserve_trainer.nets import jax_backend
 
 Backend: TypeAlias = Literal["tensorflow", "jax"]
@@ -91,7 +91,7 @@ def load() -> ModuleType:
     choose(backend)
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors only; XLA reads it, too
-    library_caches.settle()
+    user_cache.settle_libraries()
     if backend == "jax":
         jax_backend.prepare()
     with _quiet_native_code():

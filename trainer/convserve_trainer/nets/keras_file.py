@@ -36,7 +36,7 @@ def load(bundle: Path) -> "keras.Model":
     path = bundle.with_name(NAME)
     if not path.is_file():
         raise BundleError(
-            f"{bundle.parent} has no {NAME}, which tells the layers apart: an older version "
+            f"{bundle.parent} has no {NAME}, which holds the layers: an older version "
             "published it; train it again with this one (convserve-train fit)"
         )
     saving = keras_backend.load().saving

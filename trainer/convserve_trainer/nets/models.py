@@ -35,8 +35,8 @@ def check_size(recipe: Recipe) -> None:
     smallest = layers.smallest(recipe.net)
     if recipe.height and recipe.width and min(recipe.height, recipe.width) < smallest:
         raise UsageError(
-            f"--size is {recipe.height}x{recipe.width}; the net of recipe {recipe.name} "
-            f"takes {smallest}x{smallest} or more"
+            f"--size: expected {smallest}x{smallest} or more for the net of recipe {recipe.name}, "
+            f"got {recipe.height}x{recipe.width}"
         )
 
 
@@ -49,8 +49,8 @@ def check_pictures(recipe: Recipe, spec: InputSpec) -> None:
     smallest = layers.smallest(recipe.net)
     if min(spec.height, spec.width) < smallest:
         raise UsageError(
-            f"the pictures have {spec.height} x {spec.width} pixels; the net of recipe "
-            f"{recipe.name} takes {smallest} x {smallest} or more: take another recipe, or a file "
+            f"pictures: expected {smallest} x {smallest} pixels or more for the net of recipe "
+            f"{recipe.name}, got {spec.height} x {spec.width}: choose another recipe, or a file "
             "of your own with fewer or smaller layers"
         )
 
@@ -61,7 +61,7 @@ def build(recipe: Recipe, spec: InputSpec, classes: int, pictures: int) -> "kera
     Args:
         recipe: names the layers, the optimizer and the loss.
         spec: of one picture.
-        classes: that are told apart, 2 or more.
+        classes: how many, 2 or more.
         pictures: in the training set, 1 or more; a schedule of the learning rate depends on it.
 
     Returns:
@@ -91,7 +91,7 @@ def for_inference(model: "keras.Model", recipe: Recipe, spec: InputSpec) -> "ker
     return net
 
 
-def of_columns(model: "keras.Model") -> "keras.Model":
+def with_class_columns(model: "keras.Model") -> "keras.Model":
     """Returns the net with a probability for each class: a sigmoid p becomes [1 - p, p].
 
     Servers and clients so know one shape only. The arithmetic is a product and a sum with
@@ -137,7 +137,7 @@ def _policy(name: str) -> Iterator[None]:
 
 
 def _made(layer: Layer, training: bool) -> list[Any]:
-    """Returns the layers of Keras, or functions of tensors, that a layer of a recipe stands for."""
+    """Returns the layers of Keras, or functions of tensors, that a layer of a recipe becomes."""
     kinds = keras_backend.load().layers
     match layer:
         case layers.Conv(norm="none"):

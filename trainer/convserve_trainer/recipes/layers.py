@@ -21,7 +21,7 @@ class Conv(_Layer, frozen=True, tag="conv"):
     Attributes:
         filters: channels that come out.
         kernel: rows and columns of each filter.
-        stride: pixels from one place of the filter to the next.
+        stride: pixels from one position of the filter to the next.
         padding: "valid" has no border; "same" keeps the size, but for the stride.
         norm: "batch" is folded into the convolution when the net is exported.
     """

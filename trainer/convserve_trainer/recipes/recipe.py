@@ -4,7 +4,6 @@ A recipe is what the manifest keeps as `training.recipe_json`; together with the
 the versions it is enough to train the net again. `recipes` reads them from files.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct
 
+from convserve_host.arguments import did_you_mean
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import layers
 from convserve_trainer.recipes.layers import Layer, Positive
@@ -24,7 +24,7 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # NumPy's generator 
 
 
 class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a picture is changed at random whenever it is trained on; nothing unless it is said.
+    """How much a picture is changed at random whenever it is trained on; nothing by default.
 
     All amounts are drawn evenly from both directions up to the value.
 
@@ -40,7 +40,7 @@ class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         brightness: share of the full range that is added.
         contrast: log of the factor, about the picture's mean.
         saturation: log of the factor, about each pixel's grey.
-        erase: share of the side of a square that is made grey, at a random place; DeVries and
+        erase: share of the side of a square that is made grey, at a random position; DeVries and
             Taylor 2017, "Cutout".
         fill: what is seen beyond the border: "black", or the picture itself by "reflect".
     """
@@ -76,7 +76,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight_decay: of kernels, by step and learning rate; adamw and sgd only; Loshchilov and
             Hutter 2019.
         loss: Keras's name of the loss; more than two classes take the categorical one.
-        label_smoothing: share of what each picture is said to be that is spread over all classes;
+        label_smoothing: share of each picture's label that is spread over all classes;
             Szegedy et al. 2016.
         class_weights: "balanced" counts a picture of a rare class as much more as it is rarer.
         epochs: of training, at most.
@@ -85,7 +85,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         validation_steps: batches of held-out images that are scored after each epoch, at most;
             the weights of the epoch with the lowest loss on them are published. None for no
             validation of this kind.
-        validation_share: share of the training set that is not trained on but takes the place of
+        validation_share: share of the training set that is not trained on but used instead of
             those held-out images. 0 for no validation of this kind; without any, the last epoch's
             weights are published.
         calibrate: 5,000 pictures of the training set, or a tenth of fewer than 50,000, are not
@@ -132,10 +132,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Raises ValueError where settings do not go together."""
         if self.weight_decay and self.optimizer not in ("adamw", "sgd"):
-            raise ValueError(f"weight_decay is for adamw and sgd, not for {self.optimizer}")
+            raise ValueError(f"weight_decay: expected with adamw or sgd only, got {self.optimizer}")
         if self.warmup_epochs and not self.warmup_epochs < self.epochs:
             raise ValueError(
-                f"warmup_epochs is {self.warmup_epochs:g} of {counted(self.epochs, 'epoch')}"
+                f"warmup_epochs: expected fewer than the {counted(self.epochs, 'epoch')}, got "
+                f"{self.warmup_epochs:g}"
             )
         if self.validation_steps and self.validation_share:
             raise ValueError("give validation_steps or validation_share, not both")
@@ -143,10 +144,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("patience needs validation_share or validation_steps")
         if (self.height is None) != (self.width is None):
             raise ValueError("give both height and width, or neither")
-        if self.task == "photos" and self.height is None:
+        if self.sized_by_data and (self.height is not None or self.channels == 1):
+            raise ValueError("height, width and channels: expected for photos only, got digits")
+        if not self.sized_by_data and self.height is None:
             raise ValueError("photos need height and width")
-        if self.task == "digits" and (self.height is not None or self.channels == 1):
-            raise ValueError("height, width and channels are for photos; digits have the data's")
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
         flat = False
         for layer in self.net:
@@ -157,6 +158,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             flat = flat or isinstance(layer, layers.Flatten | layers.GlobalAverage)
         if not flat:
             raise ValueError("the net has neither flatten nor global_average")
+
+    @property
+    def sized_by_data(self) -> bool:
+        """Whether pictures have the size that the data have, and not one that the recipe names."""
+        return self.task == "digits"
 
     @property
     def validated(self) -> bool:
@@ -179,7 +185,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Args:
             changes: by name; "augmentation.shift" and "net.0.filters" reach inside.
             min_accuracy: the floor.
-            where: what stands before the name of a setting in a message; "--" for options.
+            where: text before the name of a setting in a message; "--" for options.
             **given: changes, too; None is none.
 
         Raises:
@@ -193,7 +199,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if floor is None:
             same = {**values, "seed": self.seed} == self.values()
             floor = self.min_accuracy if same else 0.0
-        return of({**values, "min_accuracy": floor}, where)
+        return make_recipe({**values, "min_accuracy": floor}, where)
 
     def for_classes(self, count: int) -> "Recipe":
         """Returns the recipe for so many classes: more than two take a softmax and its loss."""
@@ -211,12 +217,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.json.encode(self).decode()
 
 
-def of(values: dict[str, Any], where: str) -> Recipe:
+def make_recipe(values: dict[str, Any], where: str) -> Recipe:
     """Returns the recipe of these settings.
 
     Args:
         values: by name.
-        where: what stands before the name of a setting in a message; "--" for options.
+        where: text before the name of a setting in a message; "--" for options.
 
     Raises:
         UsageError: one is unknown, missing, of another type or out of its range.
@@ -234,19 +240,23 @@ def _explained(message: str, values: dict[str, Any], where: str) -> str:
     name = _named(steps, where)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
         known = _fields(_at(values, steps))
-        return f"{_named([*steps, unknown[1]], where)} is no setting{_meant(unknown[1], known)}"
+        unknown_name = _named([*steps, unknown[1]], where)
+        hint = did_you_mean(unknown[1], known) or f", there are: {', '.join(known)}"
+        return f"{unknown_name} is not a valid setting{hint}"
     if missing := re.fullmatch(r"Object missing required field `(.*)`", what):
         return f"{_named([*steps, missing[1]], where)} is missing"
     if not path:
         return f"{'' if where == '--' else where}{what}"
-    said = _at(values, steps)
+    value = _at(values, steps)
     if what.startswith("Invalid"):
         known = _choices(steps)
-        return f"{name} is {said!r}; it takes {', '.join(known)}{_meant(str(said), known, ';')}"
-    return f"{name} is {said!r}; it takes {_taken(what)}"
+        *others, last = known
+        choices = f"{', '.join(others)} or {last}"
+        return f"{name}: expected {choices}, got {value!r}{did_you_mean(str(value), known)}"
+    return f"{name}: expected {_expected(what)}, got {value!r}"
 
 
-def _taken(what: str) -> str:
+def _expected(what: str) -> str:
     """Returns what msgspec expected: "Expected `int` >= 1" is "1 or more"."""
     if bound := re.fullmatch(r"Expected `\w+`(?: of length)? (>=|>|<=|<) (\S+?)(?:\.0)?", what):
         more = {">=": "{} or more", ">": "more than {}", "<=": "{} or less", "<": "less than {}"}
@@ -259,13 +269,6 @@ def _taken(what: str) -> str:
 def _named(steps: list[str], where: str) -> str:
     name = ".".join(steps)
     return f"--{name.replace('_', '-')}" if where == "--" else f"{where}{name}"
-
-
-def _meant(name: str, known: list[str], before: str = ",") -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f"{before} did you mean {close[0]}?"
-    return f"{before} there are: {', '.join(known)}" if before == "," else ""
 
 
 def _fields(at: Any) -> list[str]:

@@ -31,7 +31,7 @@ def find(name: str, task: str) -> Recipe:
     if name.endswith(SUFFIX):
         found = read(Path(name))
         if found.task != task:
-            raise UsageError(f"{name} is a recipe for {found.task}, not for {task}")
+            raise UsageError(f"{name}: expected a recipe for {task}, got one for {found.task}")
         return found
     there = names(task)
     if name not in there:
@@ -96,4 +96,4 @@ def _parsed(content: str, name: str, where: str) -> Recipe:
         raise UsageError(f"{where}not TOML: {error}") from error
     if values.setdefault("name", name) != name:
         raise UsageError(f"{where}name is that of the file; remove it")
-    return recipe.of(values, where)
+    return recipe.make_recipe(values, where)

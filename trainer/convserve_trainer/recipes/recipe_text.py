@@ -8,7 +8,7 @@ from msgspec import NODEFAULT, Struct
 
 from convserve_trainer.recipes.recipe import Recipe
 
-SAID_BY_THE_FILE = ("name",)
+NAMED_BY_THE_FILE = ("name",)
 
 
 def text(recipe: Recipe, written: Recipe | None = None) -> str:
@@ -22,11 +22,11 @@ def text(recipe: Recipe, written: Recipe | None = None) -> str:
     changed = [
         name for name in recipe.__struct_fields__ if getattr(recipe, name) != getattr(before, name)
     ]
-    told = _told(recipe, changed)
-    tables = {name: value for name, value in told.items() if isinstance(value, dict)}
+    given = _given_fields(recipe, changed)
+    tables = {name: value for name, value in given.items() if isinstance(value, dict)}
     lines: list[str] = []
-    for name, value in told.items():
-        if name not in tables and name not in SAID_BY_THE_FILE:
+    for name, value in given.items():
+        if name not in tables and name not in NAMED_BY_THE_FILE:
             lines += _lines(name, value, getattr(before, name), name in changed)
     for name, value in tables.items():
         lines += ["", f"[{name}]"]
@@ -38,20 +38,20 @@ def text(recipe: Recipe, written: Recipe | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _told(struct: Struct, always: list[str]) -> dict[str, Any]:
-    """Returns the fields that are not the default, and those that are always told."""
+def _given_fields(struct: Struct, always: list[str]) -> dict[str, Any]:
+    """Returns the fields that are not the default, and those that are always written."""
     tag = struct.__struct_config__.tag
-    told: dict[str, Any] = {} if tag is None else {"layer": tag}
+    given: dict[str, Any] = {} if tag is None else {"layer": tag}
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
         if field.default is NODEFAULT or value != field.default or field.name in always:
-            told[field.name] = _plain(value)
-    return told
+            given[field.name] = _plain(value)
+    return given
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Struct):
-        return _told(value, [])
+        return _given_fields(value, [])
     return [_plain(each) for each in value] if isinstance(value, tuple) else value
 
 

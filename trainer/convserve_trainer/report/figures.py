@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.pages import figures
-from convserve_trainer.pages.figures import Ink
-from convserve_trainer.pages.section import Figure
+from convserve_trainer.html import figures
+from convserve_trainer.html.figures import Ink
+from convserve_trainer.html.section import Figure
 from convserve_trainer.report import plot
 from convserve_trainer.runs.history import History
 from convserve_trainer.wording import counted

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from convserve_bundle.contract import MODEL_FILE
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
-from convserve_trainer.bundles import bundle, evaluate, operations
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.bundles import bundle, describe
+from convserve_trainer.datasets.pictures import Data
+from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.export import contract, precisions
+from convserve_trainer.html.page import About, page
+from convserve_trainer.html.section import Listing, Part, Section, Table
 from convserve_trainer.nets import keras_backend
-from convserve_trainer.pages.page import About, page
-from convserve_trainer.pages.section import Listing, Part, Section, Table
 from convserve_trainer.recipes import recipe_text
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report import figures, machine
@@ -26,7 +27,7 @@ FILE = "report.html"
 
 
 @dataclass(frozen=True)
-class Asked:
+class Invocation:
     """What the user asked for.
 
     Attributes:
@@ -39,7 +40,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Came:
+class TrainingOutcome:
     """What came of it.
 
     Attributes:
@@ -49,6 +50,7 @@ class Came:
         history: of its training.
         results: of all seeds, its own first.
         seconds: from the start of the command to now.
+        answers: of the net that is published to all held-out pictures.
     """
 
     content: bytes
@@ -57,62 +59,62 @@ class Came:
     history: History
     results: Sequence[seeds.Result]
     seconds: float
+    answers: Answers
 
 
-def of(came: Came, asked: Asked | None) -> Callable[[int], bytes]:
+def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Callable[[int], bytes]:
     """Returns what makes report.html of a version: HTML that loads nothing from anywhere.
 
     The version is known only when the bundle is published; all else is found here.
 
     Args:
-        came: what came of a training.
-        asked: for what; None where no command asked.
-
-    Raises:
-        DataError: too many held-out pictures cannot be read any more.
+        outcome: what came of a training.
+        invocation: what the user asked for; None where no command did.
     """
-    _, said = bundle.loaded(came.content, MODEL_FILE)
+    _, manifest = bundle.loaded(outcome.content, MODEL_FILE)
     sections = [
-        _held_out(came, said, asked),
-        _training(came),
-        Section("recipe", "Recipe", _recipe(came, asked)),
-        Section("data", "Data", _data(came.data)),
-        Section("net", "Net", [_net(came, said)]),
+        _held_out(outcome, manifest, invocation),
+        _training(outcome),
+        Section("recipe", "Recipe", _recipe(outcome, invocation)),
+        Section("data", "Data", _data(outcome.data)),
+        Section("net", "Net", [_net(outcome, manifest)]),
     ]
-    right = said.metrics["accuracy"]
+    right = manifest.metrics["accuracy"]
     head = (
-        f"{right:.2%} of {int(said.metrics['total']):,} held-out {came.data.what} right; "
-        f"recipe {came.recipe.name}, seed {came.recipe.seed}."
+        f"{right:.2%} of {int(manifest.metrics['total']):,} held-out {outcome.data.what} right; "
+        f"recipe {outcome.recipe.name}, seed {outcome.recipe.seed}."
     )
-    facts = _facts(came, said, asked)
+    facts = _facts(outcome, manifest, invocation)
 
     def numbered(version: int) -> bytes:
         about = About(
-            head, [("version", f"{version} of {said.name}"), *facts], _title(said, version)
+            head, [("version", f"{version} of {manifest.name}"), *facts], _title(manifest, version)
         )
         return page(sections, about).encode()
 
     return numbered
 
 
-def _title(said: Manifest, version: int) -> str:
-    return f"{said.name}, version {version}"
+def _title(manifest: Manifest, version: int) -> str:
+    return f"{manifest.name}, version {version}"
 
 
-def _held_out(came: Came, said: Manifest, asked: Asked | None) -> Section:
-    probabilities, labels = evaluate.answers_of(came.content, came.data.held_out)
-    names = list(came.data.labels)
+def _held_out(
+    outcome: TrainingOutcome, manifest: Manifest, invocation: Invocation | None
+) -> Section:
+    probabilities, labels = outcome.answers
+    names = list(outcome.data.labels)
     counts = np.zeros((len(names), len(names)), np.int64)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    metrics, training = said.metrics, said.training
+    metrics, training = manifest.metrics, manifest.training
     parts: list[Part] = [
         f"{int(metrics['correct']):,} of {int(metrics['total']):,} are right, "
         f"{metrics['accuracy']:.2%}, at a loss of {metrics['loss']:.4f}: found by ONNX Runtime "
         "from the published file.",
-        f"{_chance(counts)} {_floor(came, metrics['accuracy'], asked)}",
+        f"{_chance(counts)} {_floor(outcome, metrics['accuracy'], invocation)}",
         f"Keras has {int(metrics['keras_correct']):,} right. The largest difference between a "
         f"probability of the two is {training.parity_max_abs:.1e}; in "
-        f"{precisions.name(said.precision)} up to {training.parity_bound:.0e} is taken.",
+        f"{precisions.name(manifest.precision)} up to {training.parity_bound:.0e} is allowed.",
         figures.confusion(counts, names),
         _classes(counts, names),
     ]
@@ -128,12 +130,12 @@ def _chance(counts: npt.NDArray[np.int64]) -> str:
     )
 
 
-def _floor(came: Came, accuracy: float, asked: Asked | None) -> str:
+def _floor(outcome: TrainingOutcome, accuracy: float, invocation: Invocation | None) -> str:
     """Returns whether the accuracy floor was met, or would have been."""
-    floor = came.recipe.min_accuracy
+    floor = outcome.recipe.min_accuracy
     if floor:
         return f"The accuracy floor of {floor:.2%} is met: what misses it is not published."
-    written = 0.0 if asked is None else asked.written.min_accuracy
+    written = 0.0 if invocation is None else invocation.written.min_accuracy
     if not written:
         return "There is no accuracy floor."
     met = "meets it" if accuracy >= written else "misses it"
@@ -157,20 +159,21 @@ def _classes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Table:
     return Table(head, rows, "Accuracy of each class")
 
 
-def _training(came: Came) -> Section:
-    epochs = came.history.epochs
-    last, waited = epochs[-1], came.history.input_share
+def _training(outcome: TrainingOutcome) -> Section:
+    epochs = outcome.history.epochs
+    last, waited = epochs[-1], outcome.history.input_share
     spent = sum(epoch.seconds for epoch in epochs)
     parts: list[Part] = [
-        f"{len(epochs)} of {counted(came.recipe.epochs, 'epoch')} in {spent:.1f} s; {waited:.1%} "
-        "of the time of the steps went into waiting for pictures. In the last epoch the loss on "
-        f"the pictures that are trained on was {last.loss:.4f}, the accuracy {last.accuracy:.2%}.",
-        figures.history(came.history),
+        f"{len(epochs)} of {counted(outcome.recipe.epochs, 'epoch')} in {spent:.1f} s; "
+        f"{waited:.1%} of the time of the steps went into waiting for pictures. In the last epoch "
+        f"the loss on the pictures that are trained on was {last.loss:.4f}, the accuracy "
+        f"{last.accuracy:.2%}.",
+        figures.history(outcome.history),
     ]
-    if len(came.results) > 1:
+    if len(outcome.results) > 1:
         parts += [
-            f"{len(came.results)} seeds were trained: {seeds.spread(came.results)}. The net of the "
-            "first is published, whatever the others are like.",
+            f"{len(outcome.results)} seeds were trained: {seeds.spread(outcome.results)}. The net "
+            "of the first is published, whatever the others are like.",
             Table(
                 ("seed", "accuracy", "right", "loss", "epochs", "seconds"),
                 [
@@ -182,7 +185,7 @@ def _training(came: Came) -> Section:
                         str(each.epochs),
                         f"{each.seconds:.1f}",
                     )
-                    for each in came.results
+                    for each in outcome.results
                 ],
                 "Held-out pictures, each seed",
             ),
@@ -190,10 +193,14 @@ def _training(came: Came) -> Section:
     return Section("training", "Training", parts)
 
 
-def _recipe(came: Came, asked: Asked | None) -> list[Part]:
-    written = came.recipe if asked is None else asked.written.for_classes(len(came.data.labels))
-    text = recipe_text.text(came.recipe, written)
-    caption = f"Recipe {came.recipe.name} with all that was overridden; the rest is default"
+def _recipe(outcome: TrainingOutcome, invocation: Invocation | None) -> list[Part]:
+    written = (
+        outcome.recipe
+        if invocation is None
+        else invocation.written.for_classes(len(outcome.data.labels))
+    )
+    text = recipe_text.text(outcome.recipe, written)
+    caption = f"Recipe {outcome.recipe.name} with all that was overridden; the rest is default"
     return [Listing(text, caption)]
 
 
@@ -201,7 +208,7 @@ def _data(data: Data) -> list[Part]:
     parts = {
         "trained on": data.train,
         "validation": data.validation,
-        "calibration": data.unseen,
+        "calibration": data.calibration,
         "held out": data.held_out,
     }
     there = {name: pictures for name, pictures in parts.items() if pictures is not None}
@@ -220,30 +227,32 @@ def _data(data: Data) -> list[Part]:
     ]
 
 
-def _net(came: Came, said: Manifest) -> Table:
-    model, _ = bundle.loaded(came.content, MODEL_FILE)
+def _net(outcome: TrainingOutcome, manifest: Manifest) -> Table:
+    model, _ = bundle.loaded(outcome.content, MODEL_FILE)
     rows = [
-        ("parameters", f"{said.parameters:,}"),
-        ("operations a picture", f"{operations.count(model):,}"),
-        ("precision", precisions.name(said.precision)),
-        ("model.onnx, bytes", f"{len(came.content):,}"),
+        ("parameters", f"{manifest.parameters:,}"),
+        ("operations a picture", f"{describe.count_operations(model):,}"),
+        ("precision", precisions.name(manifest.precision)),
+        ("model.onnx, bytes", f"{len(outcome.content):,}"),
         *(("input", contract.describe(value)) for value in model.graph.input),
         *(("output", contract.describe(value)) for value in model.graph.output),
-        ("weights after epoch", f"{said.training.epochs}"),
+        ("weights after epoch", f"{manifest.training.epochs}"),
     ]
     caption = "What is published; a multiplication and its addition are two operations"
     return Table(("fact", "value"), rows, caption)
 
 
-def _facts(came: Came, said: Manifest, asked: Asked | None) -> list[tuple[str, str]]:
-    training = said.training
+def _facts(
+    outcome: TrainingOutcome, manifest: Manifest, invocation: Invocation | None
+) -> list[tuple[str, str]]:
+    training = manifest.training
     versions = ", ".join(f"{name} {training.versions[name]}" for name in sorted(training.versions))
     facts = [
         ("machine", machine.described()),
         ("backend", keras_backend.described()),
         ("versions", versions),
-        ("made", f"{said.created.ToDatetime():%Y-%m-%d %H:%M} UTC, in {came.seconds:.0f} s"),
+        ("made", f"{manifest.created.ToDatetime():%Y-%m-%d %H:%M} UTC, in {outcome.seconds:.0f} s"),
     ]
     if training.git_commit:
         facts.insert(3, ("commit", training.git_commit))
-    return facts if asked is None else [("command", shlex.join(asked.command)), *facts]
+    return facts if invocation is None else [("command", shlex.join(invocation.command)), *facts]

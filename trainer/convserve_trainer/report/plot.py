@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convserve_trainer.host import library_caches
+from convserve_trainer.host import user_cache
 from convserve_trainer.runs.history import Epoch, History
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def plot(history: History, title: str) -> dict[str, bytes]:
 
     Source: Chollet, "Deep Learning with Python", the figures of the chapter on convnets.
     """
-    library_caches.settle()
+    user_cache.settle_libraries()
     import matplotlib as mpl
     from matplotlib.figure import Figure
 

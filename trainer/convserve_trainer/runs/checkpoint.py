@@ -19,7 +19,7 @@ from convserve_host import atomic_file
 from convserve_trainer.errors import CheckpointError
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.history import History, read_csv
-from convserve_trainer.runs.run_settings import Settings
+from convserve_trainer.runs.run_key import RunKey
 from convserve_trainer.runs.training_state import Means, Training, UnderWay
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ BEST, GENERATORS = "best.npz", "generators.npz"
 DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
-def save(training: Training, settings: Settings, path: Path) -> None:
+def save(training: Training, settings: RunKey, path: Path) -> None:
     """Replaces the file, whole or not at all.
 
     Raises:
@@ -48,7 +48,7 @@ def save(training: Training, settings: Settings, path: Path) -> None:
                 _write(archive, BEST, training.history.weights)
 
 
-def settings(path: Path) -> Settings:
+def settings(path: Path) -> RunKey:
     """Returns the settings of the training in a file.
 
     Raises:
@@ -56,7 +56,7 @@ def settings(path: Path) -> Settings:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            found: Settings = json.loads(archive.read(TRAINING))["settings"]
+            found: RunKey = json.loads(archive.read(TRAINING))["settings"]
     except DAMAGE as error:
         raise CheckpointError(_damaged(path, error)) from error
     return found

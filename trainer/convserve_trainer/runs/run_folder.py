@@ -24,8 +24,8 @@ from convserve_trainer.errors import CheckpointError
 from convserve_trainer.host import folder_lock
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.history import History
+from convserve_trainer.runs.run_key import DIGEST, CheckpointPolicy, RunKey, differences
 from convserve_trainer.runs.run_log import Log
-from convserve_trainer.runs.run_settings import DIGEST, Keeping, Settings, differences
 from convserve_trainer.runs.training_state import Position, Training
 from convserve_trainer.wording import counted
 
@@ -52,7 +52,7 @@ class Run:
         kept: the newest good checkpoint; None while there is none.
     """
 
-    def __init__(self, folder: Path, settings: Settings, seconds: float, named: bool) -> None:
+    def __init__(self, folder: Path, settings: RunKey, seconds: float, named: bool) -> None:
         self.folder = folder
         self.kept: Position | None = None
         self._named = named
@@ -178,11 +178,11 @@ class Run:
                 "makes up for it"
             ) from error
 
-    def result(self, **more: Any) -> dict[str, Any] | None:
-        """Returns what `leave` left here, of the same training; None if there is nothing.
+    def kept_result(self, **more: Any) -> dict[str, Any] | None:
+        """Returns what `keep_result` kept here, of the same training; None if there is nothing.
 
         Args:
-            **more: what decides the result beside the settings, as it was given to `leave`.
+            **more: what decides the result beside the settings, as it was given to `keep_result`.
 
         Raises:
             CheckpointError: it is damaged.
@@ -197,8 +197,8 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); remove it") from error
 
-    def leave(self, result: dict[str, Any], **more: Any) -> None:
-        """Leaves the result of a finished training here, for JSON, until it is published.
+    def keep_result(self, result: dict[str, Any], **more: Any) -> None:
+        """Keeps the result of a finished training here, for JSON, until it is published.
 
         Raises:
             CheckpointError: the file system refuses.
@@ -212,7 +212,7 @@ class Run:
             ) from error
 
     def finish(self) -> None:
-        """Removes what is kept of a training that is published, unless the user named the place."""
+        """Removes what is kept of a training that is published, unless the user named it."""
         if not self._named:
             shutil.rmtree(self.folder / CHECKPOINTS)
             (self.folder / RESULT).unlink(missing_ok=True)
@@ -257,30 +257,30 @@ def file_of(folder: Path, position: Position) -> Path:
     return folder / CHECKPOINTS / f"epoch-{position.epochs:04}{step}.keras"
 
 
-def of_seeds(folder: Path, seeds: Sequence[int]) -> list[Path]:
+def seed_folders(folder: Path, seeds: Sequence[int]) -> list[Path]:
     """Returns the folders in one that the user named: itself for a single seed."""
     return [folder] if len(seeds) == 1 else [folder / f"seed-{seed}" for seed in seeds]
 
 
-def check(keeping: Keeping, seeds: Sequence[int] = (1,)) -> None:
+def check(policy: CheckpointPolicy, seeds: Sequence[int] = (1,)) -> None:
     """Checks a folder that the user named, as far as it can be known without the data.
 
     Args:
-        keeping: names it.
+        policy: names it.
         seeds: that are to be trained.
 
     Raises:
         CheckpointError: there is nothing to resume, or something that a new training could
             overwrite; the message says what to do.
     """
-    folder = keeping.folder
+    folder = policy.folder
     if folder is None:
         return
-    places = of_seeds(folder, seeds)
-    there = [position for place in places for position in found(place)[:1]]
-    if keeping.resume:
+    folders = seed_folders(folder, seeds)
+    there = [position for each in folders for position in found(each)[:1]]
+    if policy.resume:
         if not there:
-            where = " or ".join(dict.fromkeys((str(places[0]), *(p.name for p in places[1:]))))
+            where = " or ".join(dict.fromkeys((str(folders[0]), *(p.name for p in folders[1:]))))
             raise CheckpointError(f"nothing to resume: no checkpoint is in {where}")
         return
     there += found(folder)
@@ -290,8 +290,8 @@ def check(keeping: Keeping, seeds: Sequence[int] = (1,)) -> None:
             "another folder with --run"
         )
     if folder.exists() and not folder.is_dir():
-        raise CheckpointError(f"--run is {folder}, which is no folder")
-    ours = {CHECKPOINTS, *(place.name for place in places if place != folder)}
+        raise CheckpointError(f"--run: expected a folder, got {folder}")
+    ours = {CHECKPOINTS, *(each.name for each in folders if each != folder)}
     if folder.exists() and any(entry.name not in ours for entry in folder.iterdir()):
         raise CheckpointError(
             f"{folder} holds files, but no checkpoint: name a new folder with --run, or empty it"

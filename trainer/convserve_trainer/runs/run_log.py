@@ -31,7 +31,7 @@ class Log:
         self._parts: dict[str, _Events] = {}
 
     def write(self, history: History) -> None:
-        """Makes both say what the history says; what they say already is not said again.
+        """Writes the epochs of the history that are not there yet to both.
 
         Raises:
             OSError: the file system refuses; the next call writes what is missing.

@@ -28,7 +28,7 @@ SAME_FOR_ALL = (
     *("name", "task", "about", "limit", "height", "width", "channels", "seed"),
     *("min_accuracy", "validation_share", "validation_steps", "calibrate"),
 )
-TAKEN = "{ low = ..., high = ... }, with log = true or step = ..., or { choices = [...] }"
+EXPECTED = "{ low = ..., high = ... }, with log = true or step = ..., or { choices = [...] }"
 
 
 class Range(Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,12 +49,12 @@ class Range(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Raises ValueError where the numbers do not go together."""
         if not self.low < self.high:
-            raise ValueError(f"low is {self.low} and high {self.high}; low must be the lower one")
+            raise ValueError(f"low: expected less than high, got {self.low} and {self.high}")
         if self.log and not self.low > 0:
-            raise ValueError(f"log needs low above 0; it is {self.low}")
+            raise ValueError(f"low: expected more than 0 with log, got {self.low}")
         if self.step is not None and (self.log or not 0 < self.step <= self.high - self.low):
             raise ValueError(
-                f"step is {self.step}; it takes up to high - low, and does not go with log"
+                f"step: expected more than 0, up to high - low, and without log, got {self.step}"
             )
 
 
@@ -70,7 +70,10 @@ class Choices(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Raises ValueError where there is nothing to choose."""
         if len(self.choices) < 2:
-            raise ValueError("choices are fewer than two; give a fixed value as it is")
+            raise ValueError(
+                f"choices: expected two or more, got {len(self.choices)}; give a fixed value by "
+                "itself"
+            )
 
 
 @dataclass(frozen=True)
@@ -109,9 +112,9 @@ class Space:
 
     def settings(self) -> dict[str, str]:
         """Returns the space in words, by field."""
-        said = {name: json.dumps(value) for name, value in self.fixed.items()}
-        said |= {name: msgspec.json.encode(each).decode() for name, each in self.searched.items()}
-        return {f"space of {name}": words for name, words in said.items()}
+        words = {name: json.dumps(value) for name, value in self.fixed.items()}
+        words |= {name: msgspec.json.encode(each).decode() for name, each in self.searched.items()}
+        return {f"space of {name}": value for name, value in words.items()}
 
 
 def read(path: Path, recipe: Recipe) -> Space:
@@ -147,7 +150,7 @@ def read(path: Path, recipe: Recipe) -> Space:
         if isinstance(value, dict)
     }
     if not searched:
-        raise UsageError(f"{path}: nothing is searched; give a field {TAKEN}")
+        raise UsageError(f"{path}: nothing is searched; give a field {EXPECTED}")
     whole = frozenset(
         name
         for name, among in searched.items()
@@ -160,7 +163,7 @@ def read(path: Path, recipe: Recipe) -> Space:
 
 
 def _fields(table: Mapping[str, Any], before: str, now: Any) -> Iterator[tuple[str, Any]]:
-    """Yields fields and what is said of them; a table may stand for a part of the recipe."""
+    """Yields fields and their values; a table may hold a part of the recipe."""
     for key, value in table.items():
         name = f"{before}{key}"
         if isinstance(value, dict) and isinstance(_value(now, name), dict):
@@ -186,7 +189,7 @@ def _among(value: dict[str, Any], where: str) -> Range | Choices:
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, ValueError):  # ours
             raise UsageError(f"{where}: {error.__cause__}") from error
-        raise UsageError(f"{where} takes {TAKEN}, or a value; it is {value}") from error
+        raise UsageError(f"{where}: expected {EXPECTED}, or a value, got {value}") from error
 
 
 def _is_whole(among: Range, now: Any) -> bool:

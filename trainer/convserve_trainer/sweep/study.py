@@ -13,14 +13,14 @@ from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import CheckpointError, DivergedError, TrainerError, UsageError
 from convserve_trainer.host import folder_lock
 from convserve_trainer.recipes import recipe_text
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.runs import run_settings
+from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import Epoch
-from convserve_trainer.runs.run_settings import Settings
+from convserve_trainer.runs.run_key import RunKey
 from convserve_trainer.sweep.space import Space
 from convserve_trainer.sweep.trial import trained
 from convserve_trainer.wording import counted
@@ -87,8 +87,8 @@ class Sweep:
             trial.set_user_attr(WHY, _why(error))
         finally:
             trial.set_user_attr(SECONDS, time.monotonic() - begun)
-            told = self._study.tell(trial, value, state=state)
-        return self._line(told)
+            finished = self._study.tell(trial, value, state=state)
+        return self._line(finished)
 
     def best(self) -> list[FrozenTrial]:
         """Returns the trials that were trained to the end: most accurate first, then least loss."""
@@ -144,7 +144,7 @@ class Sweep:
 
 
 @contextmanager
-def opened(folder: Path, settings: Settings) -> Iterator[optuna.Study]:
+def opened(folder: Path, settings: RunKey) -> Iterator[optuna.Study]:
     """Provides the study in a folder, held against other processes.
 
     Args:
@@ -165,7 +165,7 @@ def opened(folder: Path, settings: Settings) -> Iterator[optuna.Study]:
             load_if_exists=True,
         )
         before = study.user_attrs.get("settings", settings)
-        if differing := run_settings.differences(before, settings):
+        if differing := run_key.differences(before, settings):
             raise CheckpointError(
                 f"{folder} holds another sweep: {differing}; give it the same, or another folder "
                 "(--study)"

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from convserve_trainer.data.pictures import Data
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.fitting.fit import fit
 from convserve_trainer.nets import models
 from convserve_trainer.recipes.recipe import Recipe
@@ -28,7 +28,7 @@ class _Unkept(Run):
         """Keeps nothing: a trial that is stopped is tried again."""
 
     def log(self, history: History) -> None:
-        """Tells of the last epoch."""
+        """Passes the last epoch on."""
         if history.epochs:
             self._after(history.epochs[-1])
 
@@ -39,7 +39,7 @@ def trained(recipe: Recipe, data: Data, after: After) -> History:
     Args:
         recipe: with a validation.
         data: to train on, and the validation.
-        after: is told of each epoch.
+        after: takes each finished epoch.
 
     Raises:
         DataError: too many pictures went away.

@@ -1,0 +1,1 @@
+"""The commands of convserve-train, a file each; `parser` puts them together."""

@@ -1,0 +1,66 @@
+"""The command convserve-train convert."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from convserve_trainer.cli import data_options, precision_options
+from convserve_trainer.cli.command import BUNDLE_HELP, Command, add_version, always, print_line
+
+EPILOG = """examples:
+  convserve-train convert models/mnist --precision int8
+  convserve-train convert models/cats-dogs --precision int8 --data cats_dogs --name cats-dogs-int8
+"""
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of the command."""
+    help_ = f"of float32 or tf32: {BUNDLE_HELP}"
+    command.add_argument("bundle", metavar="BUNDLE", type=Path, help=help_)
+    data_options.add(
+        command.add_argument_group("data", "Those that the net was trained on, as for fit.")
+    )
+    group = command.add_argument_group("publishing")
+    precision_options.add(group, None)
+    group.add_argument(
+        "--min-accuracy",
+        metavar="SHARE",
+        type=float,
+        help="least share of held-out images that are right, 0 to 1 [default: as for BUNDLE]",
+    )
+    group.add_argument(
+        "--models", metavar="DIR", type=Path, help="folder of all models [default: BUNDLE's]"
+    )
+    group.add_argument("--name", metavar="NAME", help="of the model [default: BUNDLE's]")
+    add_version(group)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Publishes a net in another precision.
+
+    Raises:
+        TrainerError: anything a user can mend.
+    """
+    export_options = precision_options.read(options)
+    from convserve_trainer.bundles import convert
+
+    convert.convert(
+        options.bundle,
+        export_options,
+        lambda manifest: data_options.of_bundle(options, manifest, print_line),
+        sys.stdout,
+        models=options.models,
+        name=options.name,
+        version=options.version,
+        min_accuracy=options.min_accuracy,
+    )
+
+
+COMMAND = Command(
+    "convert",
+    "publish a trained net in another precision, without training it again",
+    EPILOG,
+    add_options,
+    run,
+    always,
+)

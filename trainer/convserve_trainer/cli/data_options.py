@@ -1,0 +1,168 @@
+"""The options that say which pictures a command reads, and the pictures."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convserve_bundle.contract import is_name
+from convserve_bundle.errors import BundleError
+from convserve_imaging import mnist_files
+from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer.datasets import registry
+from convserve_trainer.datasets.pictures import Data, Pictures, Source
+from convserve_trainer.datasets.registry import Say, Task
+from convserve_trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from convserve_trainer.recipes.recipe import Recipe
+
+#: Those of all tasks.
+NAMES = sorted({name for task in registry.TASKS for name in task.options})
+
+
+def add(group: argparse._ActionsContainer) -> None:
+    """Adds the options that training and evaluation have in common."""
+    group.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="photos: folder with train and validation, in each a subfolder a class; digits: with "
+        "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
+        "any size [default: MNIST from the user's cache, or a download]",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="NAME,NAME",
+        type=lambda text: text.split(","),
+        help="digits: names of the classes in DIR, in the order of their numbers [default: those "
+        "in DIR/labels.txt, one a line, or the numbers]",
+    )
+    group.add_argument(
+        "--validation-split",
+        metavar="SHARE",
+        type=float,
+        help="photos: DIR itself has the subfolders; hold out so much of it, chosen by the files' "
+        "content, above 0 and below 1",
+    )
+    group.add_argument(
+        "--max-unreadable",
+        metavar="SHARE",
+        type=float,
+        help="photos: share of files that may be unreadable, 0 to 1 [default: 0.01]",
+    )
+
+
+def add_training(group: argparse._ActionsContainer) -> None:
+    """Adds the options that say which pictures are trained on."""
+    add(group)
+    group.add_argument(
+        "--cache",
+        choices=["none", "memory", "disk"],
+        help="photos: where decoded pixels are kept for the next epoch [default: memory if they "
+        "fill no more than a quarter of it, else none]",
+    )
+    group.add_argument(
+        "--limit",
+        metavar="IMAGES",
+        type=int,
+        help="train on the first so many only, 1 or more [default: all]",
+    )
+
+
+def check(options: argparse.Namespace, task: Task) -> None:
+    """Checks that the options are for a task.
+
+    Raises:
+        UsageError: one is for another task.
+    """
+    registry.check_options(
+        task, [name for name in NAMES if getattr(options, name, None) is not None]
+    )
+
+
+def training(options: argparse.Namespace, recipe: "Recipe", say: Say) -> Callable[[], Data]:
+    """Returns what loads the data of a training.
+
+    Raises:
+        UsageError: an option does not suit the task, is out of its range or missing.
+    """
+    task = registry.find_task(options.task)
+    # The floors of the recipes that come along are for MNIST; a sweep has none.
+    given = "min_accuracy" in dict(options.settings)
+    given = given or getattr(options, "min_accuracy", None) is not None
+    source = _source(
+        options,
+        task,
+        (recipe.height, recipe.width, recipe.channels),
+        ignore_accuracy_floor=not given and not options.recipe.endswith(".toml"),
+    )
+    reader = registry.find_format(task, source.folder).reader
+    return lambda: reader.load(source, recipe.limit, say)
+
+
+def of_bundle(options: argparse.Namespace, manifest: Manifest, say: Say) -> Data:
+    """Returns the data of a bundle's training, if the options name them.
+
+    Raises:
+        UsageError: an option does not suit the bundle, is out of its range or missing.
+        BundleError: its recipe is damaged.
+        DataError: the data are missing or damaged.
+    """
+    try:
+        limit = json.loads(manifest.training.recipe_json)["limit"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BundleError(f"the bundle's recipe is damaged: {error!r}") from error
+    task = registry.task_of_kind(manifest.input.kind)
+    source = _bundle_source(options, manifest, task)
+    return registry.find_format(task, source.folder).reader.load(source, limit, say)
+
+
+def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictures:
+    """Returns held-out pictures for a bundle.
+
+    Raises:
+        UsageError: an option does not suit the bundle, is out of its range or missing.
+        DataError: the data are missing, damaged or of other classes.
+    """
+    task = registry.task_of_kind(manifest.input.kind)
+    source = _bundle_source(options, manifest, task)
+    return registry.find_format(task, source.folder).reader.held_out(source, manifest, say)
+
+
+def model_name(options: argparse.Namespace) -> str:
+    """Returns the name of a model that was given none: cats-dogs for pictures in cats_dogs/."""
+    folder: Path | None = options.data
+    if folder is None or mnist_files.are_published(folder):
+        return "mnist"
+    name = folder.resolve().name.replace("_", "-").replace(" ", "-")
+    return name if is_name(name) else registry.find_task(options.task).model
+
+
+def _bundle_source(options: argparse.Namespace, manifest: Manifest, task: Task) -> Source:
+    spec = manifest.input
+    return _source(options, task, (spec.height, spec.width, spec.channels))
+
+
+def _source(
+    options: argparse.Namespace,
+    task: Task,
+    shape: tuple[int | None, int | None, int],
+    ignore_accuracy_floor: bool = False,
+) -> Source:
+    check(options, task)
+    if task.needs_folder and options.data is None:
+        raise UsageError(f"--data: expected a folder for {task.name}, got none")
+    height, width, channels = shape
+    return Source(
+        options.data,
+        height,
+        width,
+        split=options.validation_split,
+        max_unreadable=0.01 if options.max_unreadable is None else options.max_unreadable,
+        cache=getattr(options, "cache", None),
+        channels=channels,
+        labels=options.labels,
+        ignore_accuracy_floor=ignore_accuracy_floor,
+    )

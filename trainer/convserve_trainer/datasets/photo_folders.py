@@ -1,0 +1,189 @@
+"""Folders of photographs: a subfolder a class, its JPEG files directly in it.
+
+Either DIR/train and DIR/validation with the same classes, or one folder of class folders, whose
+validation part is chosen by the content of each file, so that copies of a picture never straddle.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from convserve_imaging.folder_names import class_name, is_passed_over
+from convserve_trainer.datasets.skipped import SUFFIXES, SkippedEntry, shown
+from convserve_trainer.errors import DataError, MissingDataError, UsageError
+
+TRAIN, VALIDATION = "train", "validation"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file that should be a JPEG.
+
+    Attributes:
+        path: of the file.
+        name: its path below the folder of class folders, "cats/1.jpg".
+        label: number of its class.
+        sha256: of its content, hexadecimal; empty until it is read.
+    """
+
+    path: Path
+    name: str
+    label: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """What is in a folder of class folders.
+
+    Attributes:
+        labels: names of the class folders, in NFC, sorted.
+        photos: of all classes, sorted by class and name; one or more of each class.
+        skipped: everything else.
+    """
+
+    labels: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    skipped: tuple[SkippedEntry, ...]
+
+
+def find(folder: Path, split: float | None) -> tuple[ClassFolders, ClassFolders | None]:
+    """Returns what there is to train on and, where that has a folder of its own, to validate on.
+
+    Args:
+        folder: of the data.
+        split: share of one folder of class folders that will be held out; None for two folders.
+
+    Raises:
+        MissingDataError: the folder is not there.
+        DataError: a folder is empty, or there are fewer than two classes.
+        UsageError: `split` where there are two folders already, or none where there is one.
+    """
+    if not folder.is_dir():
+        raise MissingDataError(f"no folder {shown(folder)}")
+    parts = [name for name in (TRAIN, VALIDATION) if (folder / name).is_dir()]
+    if split is not None and len(parts) == 2:
+        raise UsageError(
+            f"{shown(folder)} has {TRAIN} and {VALIDATION} already: leave out --validation-split"
+        )
+    if split is not None:
+        return classes(folder), None
+    if len(parts) == 1:
+        [other] = {TRAIN, VALIDATION} - set(parts)
+        raise DataError(
+            f"{shown(folder)} has {parts[0]} but no {other}; add it, or hold out a share of "
+            f"{shown(folder / parts[0])} with --validation-split"
+        )
+    if not parts:
+        raise UsageError(
+            f"{shown(folder)} has no {TRAIN} and {VALIDATION}; if its subfolders are the classes, "
+            "add --validation-split SHARE"
+        )
+    train, validation = (classes(folder / name) for name in parts)
+    if train.labels != validation.labels:
+        raise DataError(
+            f"{shown(folder)}: {TRAIN} has the classes {', '.join(train.labels)}, "
+            f"{VALIDATION} has {', '.join(validation.labels)}"
+        )
+    return train, validation
+
+
+def classes(folder: Path) -> ClassFolders:
+    """Returns what is in a folder of class folders.
+
+    Raises:
+        DataError: it has fewer than two class folders, two of one name, or one without a JPEG or
+            a proper name.
+    """
+    entries = sorted(os.listdir(folder))
+    folders = sorted(
+        (class_name(name), name)
+        for name in entries
+        if not is_passed_over(name) and (folder / name).is_dir()
+    )
+    labels = tuple(label for label, _ in folders)
+    if not labels:
+        raise DataError(
+            f"{shown(folder)} has no class folders: a subfolder a class, its JPEG files in it"
+        )
+    if len(labels) == 1:
+        raise DataError(
+            f"{shown(folder)} has one class only, {shown(Path(labels[0]))}: two or more are needed"
+        )
+    nameless = [label for label in labels if not label.isprintable()]
+    if nameless:
+        raise DataError(f"a class folder's name is no text: {shown(folder / nameless[0])}")
+    twice = [label for label, other in pairwise(labels) if label == other]
+    if twice:
+        raise DataError(
+            f"{shown(folder)} has two folders {twice[0]} that look the same, one with its accents "
+            "as characters of their own (NFD, from macOS): move the files of one into the other"
+        )
+    photos = []
+    classes = {name for _, name in folders}
+    skipped = [_skipped_entry(folder / name) for name in entries if name not in classes]
+    for number, (label, name) in enumerate(folders):
+        inside = [folder / name / entry for entry in sorted(os.listdir(folder / name))]
+        jpegs = [path for path in inside if _is_jpeg(path)]
+        if not jpegs:
+            raise DataError(_no_jpeg(folder / name, inside))
+        skipped += [_skipped_entry(path) for path in inside if not _is_jpeg(path)]
+        photos += [Photo(path, f"{label}/{path.name}", number) for path in jpegs]
+    return ClassFolders(labels, tuple(photos), tuple(skipped))
+
+
+def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Photo]]:
+    """Returns photographs to train on, and a share to hold out, chosen by the files' content."""
+    parts: tuple[list[Photo], list[Photo]] = [], []
+    for photo in photos:
+        fraction = int(photo.sha256[:16], 16) / 2**64
+        parts[fraction < share].append(photo)
+    return parts
+
+
+def limited(photos: Sequence[Photo], limit: int | None) -> list[Photo]:
+    """Returns the first `limit` photographs, the first of each class before the second of any."""
+    seen: dict[int, int] = {}
+    ranks = []
+    for photo in photos:
+        ranks.append((seen.setdefault(photo.label, 0), photo.label))
+        seen[photo.label] += 1
+    first = sorted(range(len(photos)), key=ranks.__getitem__)[:limit]
+    return [photos[number] for number in sorted(first)]
+
+
+def digest(train: Iterable[Photo], held_out: Iterable[Photo], labels: Sequence[str]) -> str:
+    """Returns the SHA-256, hexadecimal, over part, name, class and content of each, sorted."""
+    rows = [
+        # A zero byte cannot be in a name, so that no two lists give the same bytes.
+        os.fsencode("\0".join((f"{part}/{photo.name}", labels[photo.label], photo.sha256, "")))
+        for part, photos in ((TRAIN, train), (VALIDATION, held_out))
+        for photo in photos
+    ]
+    return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
+
+
+def _is_jpeg(path: Path) -> bool:
+    # A broken link is a picture that cannot be read: it is counted, not passed over.
+    return not is_passed_over(path.name) and path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _skipped_entry(path: Path) -> SkippedEntry:
+    if is_passed_over(path.name):
+        return SkippedEntry(path, "system")
+    return SkippedEntry(path, "folder" if path.is_dir() else "file")
+
+
+def _no_jpeg(folder: Path, entries: Sequence[Path]) -> str:
+    if not entries:
+        return f"the class folder {shown(folder)} is empty"
+    count = len(entries)
+    deeper = any(entry.is_dir() and not is_passed_over(entry.name) for entry in entries)
+    return (
+        f"the class folder {shown(folder)} holds no JPEG ({', '.join(SUFFIXES)}), "
+        f"only {count:,} other {'entry' if count == 1 else 'entries'}"
+        + ("; pictures lie directly in it, not in folders within it" if deeper else "")
+    )

@@ -1,0 +1,175 @@
+"""Photographs decoded while they are needed: threads work ahead of the training, never far.
+
+This is the way from files to pixels in training, whether or not the pixels are kept afterwards.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from convserve_host import cpus
+from convserve_imaging.errors import PictureError
+from convserve_imaging.photos import decode
+from convserve_trainer.datasets.photo_folders import Photo
+from convserve_trainer.datasets.pictures import Batch, Labels, Pixels
+from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
+from convserve_trainer.errors import DataError
+
+AHEAD = 3  # batches that are decoded or wait to be: enough for a pause of the disk
+Result = TypeVar("Result")
+
+
+def read(path: Path, height: int, width: int, channels: int = 3) -> Pixels:
+    """Returns the pixels of a file: uint8 [height, width, channels], 0 to 255, not scaled.
+
+    Args:
+        path: of the file.
+        height: rows that it is given.
+        width: columns.
+        channels: 3 (RGB) or 1 (grey).
+
+    Raises:
+        OSError: it cannot be read.
+        PictureError: it is no JPEG, or a damaged one.
+    """
+    return decode(path.read_bytes(), height, width, channels=channels)
+
+
+def sha256(path: Path) -> str:
+    """Returns the digest of a file, hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def each(
+    work: Callable[[int], Result], count: int
+) -> Iterator[tuple[int, Result | OSError | PictureError]]:
+    """Yields each number below `count` with what `work` makes of it, or why it cannot be read."""
+
+    def attempt(number: int) -> Result | OSError | PictureError:
+        try:
+            return work(number)
+        except (OSError, PictureError) as error:
+            return error
+
+    with _threads() as pool:
+        yield from enumerate(pool.map(attempt, range(count)))
+
+
+class PhotoPictures:
+    """Photographs that are read whenever they are asked for.
+
+    One that cannot be read any more is lost: the next in the order replaces it.
+
+    Args:
+        photos: numbered in this order.
+        height: rows that each is given.
+        width: columns that each is given.
+        unreadable: counts what is lost, and says when it is too much.
+        channels: that each is given, 3 (RGB) or 1 (grey).
+    """
+
+    in_memory = False
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        height: int,
+        width: int,
+        unreadable: UnreadablePhotos,
+        channels: int = 3,
+    ) -> None:
+        self._photos = photos
+        self._shape = height, width, channels
+        self._unreadable = unreadable
+        self._lost: set[int] = set()
+
+    @property
+    def labels(self) -> Labels:
+        """See `Pictures`."""
+        return np.array([photo.label for photo in self._photos], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def batches(
+        self, order: Iterable[int], size: int, steps: int | None = None
+    ) -> Generator[Batch, None, None]:
+        """See `Pictures`.
+
+        Raises:
+            DataError: more photographs are lost than is allowed.
+        """
+        numbers = (number for number in order if number not in self._lost)
+        with _threads() as pool:
+
+            def start(count: int) -> list[tuple[int, Future[Pixels]]]:
+                return [
+                    (number, pool.submit(read, self._photos[number].path, *self._shape))
+                    for number in islice(numbers, count)
+                ]
+
+            coming = islice(iter(lambda: start(size), []), steps)
+            ahead = deque(islice(coming, AHEAD))
+            while ahead:
+                batch = self._finished(ahead.popleft(), start)
+                ahead.extend(islice(coming, 1))
+                if batch:
+                    yield np.stack([pixels for _, pixels in batch]), self._labels(batch)
+
+    def _finished(
+        self,
+        begun: list[tuple[int, Future[Pixels]]],
+        start: Callable[[int], list[tuple[int, Future[Pixels]]]],
+    ) -> list[tuple[int, Pixels]]:
+        """Returns numbers and pixels, in order; what is lost is replaced as long as there is."""
+        finished = []
+        waiting = deque(begun)
+        while waiting:
+            number, future = waiting.popleft()
+            try:
+                finished.append((number, future.result()))
+            except (OSError, PictureError) as error:
+                self._lost.add(number)
+                self._unreadable.add({self._photos[number].path: error})
+                if len(self._lost) == len(self._photos):
+                    raise DataError("every picture went away during the training") from error
+                waiting.extend(start(1))
+        return finished
+
+    def _labels(self, batch: list[tuple[int, Pixels]]) -> Labels:
+        return np.array([self._photos[number].label for number, _ in batch], dtype=np.int64)
+
+
+def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:
+    """Returns what a training sees of these files: uint8 [N, height, width, 3], in their order.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    photos = [Photo(path, str(path), 0) for path in paths]
+    pictures = PhotoPictures(
+        photos, height, width, UnreadablePhotos(Path(), len(photos), allowed=0.0)
+    )
+    [(pixels, _)] = pictures.batches(range(len(photos)), len(photos))
+    return pixels
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Provides one thread a CPU that may be used; at the end, what is not begun is dropped."""
+    pool = ThreadPoolExecutor(cpus.threads(), thread_name_prefix="photo")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,71 @@
+"""What lies in folders of photographs and is not used: which, how much, and by which rule."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from convserve_trainer.wording import counted
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")  # in any case
+NAMED = 3  # of a kind
+
+
+class SkippedEntry(NamedTuple):
+    """Something that no training reads.
+
+    Attributes:
+        path: of the file or folder.
+        kind: "system" (hidden, or a system's own), "folder" (in a class) or "file".
+    """
+
+    path: Path
+    kind: str
+
+
+def lines(entries: Sequence[SkippedEntry]) -> list[str]:
+    """Returns what to say of them: a line a kind, and one for each of the first folders."""
+    lines_ = []
+    system, folders, files = (
+        [entry.path for entry in entries if entry.kind == kind]
+        for kind in ("system", "folder", "file")
+    )
+    if folders:
+        counts = {path: _files_in(path) for path in folders}
+        lines_ += [
+            f"not used: {shown(path)}, {counted(counts[path], 'file')}: pictures lie directly in "
+            "the folder of their class, not in folders within it"
+            for path in folders[:NAMED]
+        ]
+        if more := folders[NAMED:]:
+            inside = sum(counts[path] for path in more)
+            lines_.append(
+                f"not used: {counted(len(more), 'more folder')} within classes, "
+                f"{counted(inside, 'file')}"
+            )
+    if files:
+        lines_.append(
+            f"not used: {counted(len(files), 'file')}, no JPEG in a class's folder by name "
+            f"({', '.join(SUFFIXES)}): {_first(files)}"
+        )
+    if system:
+        lines_.append(
+            f"not used: {len(system):,} that {'is' if len(system) == 1 else 'are'} hidden or a "
+            f"system's own: {_first(system)}"
+        )
+    return lines_
+
+
+def shown(path: Path) -> str:
+    """Returns a path as one line that every terminal takes, whatever bytes its name has."""
+    text = os.fsencode(path).decode(errors="replace")
+    return text if text.isprintable() else ascii(text)
+
+
+def _first(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
+    return ", ".join(map(shown, paths[:NAMED])) + more
+
+
+def _files_in(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
