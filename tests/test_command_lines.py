@@ -44,7 +44,7 @@ def parsers(parser: Parser) -> Iterator[Parser]:
 
 @pytest.mark.parametrize("flag", ["-V", "--version"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_version_is_told_by_the_program(
+def test_version_is_printed_by_the_program(
     program: str, flag: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert status_of(program, flag) == 0

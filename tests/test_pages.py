@@ -1,6 +1,6 @@
 """Every block of the pages that a beginner reads is run as it is pasted, in one shell a page.
 
-A reader runs `make demo` first. Here its place is taken by small things of the same names:
+A reader runs `make demo` first. Here small things of the same names replace what it makes:
 
 - MNIST is 400 digits drawn from a font, in the user's cache; the digests that the programs check
   are those of these files (a sitecustomize.py in PYTHONPATH).
@@ -80,12 +80,12 @@ def draw_digits(count: int, seed: int) -> tuple[idx_files.Array, idx_files.Array
     font = ImageFont.load_default(22)
     labels = np.arange(count, dtype=np.uint8) % 10
     images = np.zeros((count, 28, 28), np.uint8)
-    for place, label in enumerate(labels):
+    for index, label in enumerate(labels):
         sheet = Image.new("L", (28, 28))
         corner = float(drawn_by.integers(5, 11)), float(drawn_by.integers(-2, 4))
         ImageDraw.Draw(sheet).text(corner, str(label), 255, font)
         # No two alike, or a photograph of one would be a copy of another's.
-        images[place] = np.asarray(
+        images[index] = np.asarray(
             sheet.rotate(drawn_by.uniform(-25, 25), Image.Resampling.BICUBIC)
         )
     return images, labels
@@ -155,7 +155,7 @@ def lay_out(folder: Path, home: Home) -> None:
 def free_port() -> int:
     """Returns a port that nobody listens on, of those that the system gives to nobody by itself.
 
-    A server that is told its port refuses one that is only kept free for it.
+    A server whose port is set refuses one that is only kept free for it.
     """
     for port in random.sample(range(20_000, 30_000), 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -227,7 +227,7 @@ def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:
     assert len(NOT_RUN) > 10
 
 
-def test_block_without_a_reason_is_run_and_a_failing_one_is_told(tmp_path: Path) -> None:
+def test_block_without_a_reason_is_run_and_a_failing_one_is_reported(tmp_path: Path) -> None:
     page = "<!-- not run: x -->\n```\na\n```\n\n```\necho in; false | true\necho on\n```\n"
     skipped, broken = blocks(page)
     assert (skipped.reason, broken.reason) == ("x", None)

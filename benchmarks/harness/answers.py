@@ -23,7 +23,7 @@ _DEADLINE_S = 30.0
 
 
 class Decode(Protocol):
-    """A way from a file to the pixels that a model takes."""
+    """A way from a file to the pixels that a model expects."""
 
     def __call__(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """Returns uint8 [height, width, 3], RGB."""

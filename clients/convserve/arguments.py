@@ -63,7 +63,7 @@ def validate_text(field: str, value: object) -> str:
     """Returns text that a message can carry.
 
     Raises:
-        InvalidRequest: It is no str, or holds half a character (a surrogate).
+        InvalidRequest: It is not a str, or holds half a character (a surrogate).
     """
     if not isinstance(value, str):
         raise InvalidRequest.expected(field, "a str", shown(value))

@@ -101,7 +101,7 @@ class AsyncClient(ClientCore):
         top_k: int | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[tuple[int, Outcome]]:
-        """Classifies images as they come, over one stream, and gives the answers as they finish.
+        """Classifies images of any iterable over one stream, and yields the answers as they finish.
 
         As Client.stream, with the same errors, except that the items are read by a task of this
         event loop.

@@ -55,7 +55,7 @@ class AsyncStream:
             self._events.put_nowait(error)
 
     async def outcomes(self, call: Call) -> AsyncGenerator[tuple[int, Outcome], None]:
-        """Yields each item's number and outcome as they come.
+        """Yields each item's number and outcome as soon as it is known.
 
         Raises:
             DeadlineExceeded: An answer is overdue.

@@ -115,7 +115,7 @@ class Client(ClientCore):
 
         Raises:
             BadImage: The only image of the request cannot be used; its reason says why.
-            InvalidRequest: Something is no picture, or an argument is not what is expected.
+            InvalidRequest: Something is not a picture, or an argument is not what is expected.
             MessageTooLarge: An image is larger than the server accepts, or over 64 MiB.
             OSError: The file of a Path cannot be read.
             ConvserveError: As classify.
@@ -131,7 +131,7 @@ class Client(ClientCore):
         top_k: int | None = None,
         timeout: float | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
-        """Classifies images as they come, over one stream, and gives the answers as they finish.
+        """Classifies images of any iterable over one stream, and yields the answers as they finish.
 
         At most max_in_flight items have been read and not yet given back, so memory stays flat.
         The items are read in another thread, so a slow source holds up no answer. Calls on a

@@ -36,7 +36,7 @@ def as_images(images: File | Sequence[File], kind: str = "") -> Encoded:
         The bytes of each file; those that were bytes are not copied.
 
     Raises:
-        InvalidRequest: Something is no picture, or is empty.
+        InvalidRequest: Something is not a picture, or is empty.
         MessageTooLarge: A file has more than MAX_FILE_BYTES.
         OSError: A file cannot be read.
     """

@@ -167,7 +167,7 @@ def _status(error: grpc.RpcError) -> status_pb2.Status:
             try:
                 status.ParseFromString(value)
             except DecodeError:
-                break  # Details that cannot be read are no reason to hide the error itself.
+                break  # Details that cannot be read must not hide the error itself.
             # A proxy may have replaced the status on its way; what gRPC says is what counts.
             if status.code == code:
                 return status

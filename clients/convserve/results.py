@@ -81,7 +81,7 @@ class Result:
         """Returns the k most probable classes, most probable first; all that there are for None.
 
         Raises:
-            InvalidRequest: k is no integer of 1 to the number of classes that were asked for.
+            InvalidRequest: k is not an integer from 1 to the number of classes that were asked for.
             ConvserveError: The image's error, if it has one.
         """
         self._best()

@@ -88,7 +88,7 @@ class Stream:
     def outcomes(
         self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]
     ) -> Iterator[tuple[int, Outcome]]:
-        """Yields each item's number and outcome as they come.
+        """Yields each item's number and outcome as soon as it is known.
 
         Raises:
             DeadlineExceeded: An answer is overdue.

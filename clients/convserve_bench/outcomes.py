@@ -85,7 +85,7 @@ def read_head(fields: list[Field]) -> Status | None:
     if http == b"200":
         return None
     name = _HTTP.get(http, "UNKNOWN")
-    return Status(name, f"HTTP status {http.decode('latin-1')}, which is no answer of gRPC")
+    return Status(name, f"HTTP status {http.decode('latin-1')}, which is not an answer of gRPC")
 
 
 def reset(code: int) -> Status:

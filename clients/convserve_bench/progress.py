@@ -21,7 +21,7 @@ class Progress:
 
         Args:
             stream: A terminal.
-            label: Stands first.
+            label: Is written first.
         """
         self.label = label
         self._stream = stream

@@ -120,16 +120,16 @@ def _draw(
             continue
         print(f"\nSome of the {which.sum():,} answered {what}:\n")
         colour = sys.stdout.isatty()
-        drawings = [draw_digit(digits[place], colour=colour).splitlines() for place in chosen]
+        drawings = [draw_digit(digits[index], colour=colour).splitlines() for index in chosen]
         for lines in zip(*drawings, strict=True):
             print("   ".join(lines))
         captions = [
-            f"it is {labels[place]}; answer {answers[place].label} "
-            f"({answers[place].probability:.1%})".ljust(28)
-            for place in chosen
+            f"it is {labels[index]}; answer {answers[index].label} "
+            f"({answers[index].probability:.1%})".ljust(28)
+            for index in chosen
         ]
         print("   ".join(captions))
-        print("   ".join(draw_bar(answers[place].probability).ljust(28) for place in chosen))
+        print("   ".join(draw_bar(answers[index].probability).ljust(28) for index in chosen))
 
 
 def _options() -> argparse.Namespace:

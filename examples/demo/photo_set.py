@@ -42,12 +42,12 @@ def make(folder: Path, dataset: Dataset) -> None:
     jobs = []
     for part, images, labels, count in parts:
         for name, class_ in CLASSES.items():
-            place = hidden / part / name
-            place.mkdir(parents=True)
+            class_folder = hidden / part / name
+            class_folder.mkdir(parents=True)
             chosen = images[labels == class_][:count, :, :, 0]
             jobs += [
                 # A scene of its own for each: none of the training is met again in validation.
-                (digit, place / f"{number:04}.jpg", (len(part), class_, number))
+                (digit, class_folder / f"{number:04}.jpg", (len(part), class_, number))
                 for number, digit in enumerate(chosen)
             ]
     with ThreadPoolExecutor() as pool:

@@ -112,9 +112,9 @@ def ask(address: str, name: str, folder: Path, manifest: Manifest) -> bool:
         f"{elapsed:.2f} s, {len(files) / elapsed:,.0f} photographs/s"
     )
     answered = [
-        (answers[place].label, label)
-        for place, (_, label) in enumerate(files)
-        if place not in answers.errors
+        (answers[index].label, label)
+        for index, (_, label) in enumerate(files)
+        if index not in answers.errors
     ]
     return _compare(answered, manifest)
 

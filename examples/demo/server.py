@@ -10,7 +10,7 @@ from typing import Any
 
 
 class ServerFailed(Exception):
-    """The server ended before it served; str() is what it said."""
+    """The server ended before it served; str() is what it logged."""
 
 
 @contextmanager
@@ -40,10 +40,10 @@ def serving(models: Path) -> Iterator[str]:
 def _address(server: "subprocess.Popen[str]") -> str:
     """Wait for the log entry that says where the server listens."""
     assert server.stdout is not None
-    said = []
+    entries = []
     for line in server.stdout:
         entry: dict[str, Any] = json.loads(line)
         if "address" in entry:
             return str(entry["address"])
-        said.append(f"{entry['level']}: {entry['message']}")
-    raise ServerFailed("the server did not start:\n" + "\n".join(said))
+        entries.append(f"{entry['level']}: {entry['message']}")
+    raise ServerFailed("the server did not start:\n" + "\n".join(entries))

@@ -113,7 +113,7 @@ class PatientHandler(logging.Handler):
                 self._changed.notify_all()
 
     def _write(self, line: bytes) -> bool:
-        """Writes a line; False if it cannot be written: a full disk, a reader that is gone."""
+        """Writes a line; returns False if it cannot be: a full disk, a reader that is gone."""
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]

@@ -64,7 +64,7 @@ def digits() -> npt.NDArray[np.uint8]:
 
 @pytest.fixture
 def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """one.png and bar.png are drawings, blank.png has nothing on it, notes.txt is no picture."""
+    """one.png and bar.png are drawings, blank.png has nothing on it, notes.txt is not a picture."""
     sheet = np.full((60, 50), 255, np.uint8)
     Image.fromarray(sheet).save(tmp_path / "blank.png")
     sheet[10:50, 22:28] = 0

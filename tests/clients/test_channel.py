@@ -64,7 +64,7 @@ def test_server_that_is_gone_is_tried_again_within_seconds(
     assert tries == TRIES
 
 
-def test_channels_are_opened_in_one_place() -> None:
+def test_channels_are_opened_only_by_the_shared_package() -> None:
     package = Path(convserve.__file__).parent
     # channel.py calls what it is given.
     assert [file for file in package.rglob("*.py") if "secure_channel(" in file.read_text()] == []

@@ -25,10 +25,11 @@ def engine() -> Iterator[Engine]:
     if not ENGINE.exists():
         pytest.skip(f"no container engine runs, and there is no {ENGINE} to start one")
     started = run([ENGINE, "start"], found.environ, timeout_s=MAKE_S)
-    said = [line for line in started.stdout.splitlines() if line.startswith("export DOCKER_HOST=")]
-    if started.returncode or not said:
+    lines = started.stdout.splitlines()
+    hosts = [line for line in lines if line.startswith("export DOCKER_HOST=")]
+    if started.returncode or not hosts:
         pytest.skip(f"no container engine can be started: {started.stdout[-500:]}")
-    yield Engine({**os.environ, "DOCKER_HOST": said[-1].partition("=")[2]})
+    yield Engine({**os.environ, "DOCKER_HOST": hosts[-1].partition("=")[2]})
     run([ENGINE, "stop"], found.environ)
 
 
@@ -48,7 +49,7 @@ def stack(engine: Engine) -> Iterator[Stack]:
 
 @pytest.fixture
 def ask(stack: Stack) -> Iterator[Callable[..., OutageClient]]:
-    """Start clients, and wait until they have an answer, or as many as they are told."""
+    """Start clients, and wait until they have an answer, or as many as their options state."""
     clients: list[OutageClient] = []
 
     def start(*options: str) -> OutageClient:

@@ -51,8 +51,8 @@ def test_server_becomes_healthy_and_logs_json(stack: Stack) -> None:
 
 
 def test_job_that_is_started_again_trains_nothing(stack: Stack) -> None:
-    said = stack.compose("run", "--rm", "client")
-    assert right(said, "right answers")[1] == 10_000
+    printed = stack.compose("run", "--rm", "client")
+    assert right(printed, "right answers")[1] == 10_000
     (trainer,) = stack.containers("trainer")
     assert stack.engine.status(trainer) == 0
     assert "/models/mnist/1" in stack.engine.log(trainer).splitlines()[-1]

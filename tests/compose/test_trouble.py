@@ -45,50 +45,50 @@ def test_server_without_a_volume_waits_for_a_model(stack: Stack) -> None:
 
 
 def test_trainer_without_a_volume(stack: Stack) -> None:
-    status, said = stack.engine.run_alone("convserve-trainer", *SHORT, options=READ_ONLY)
+    status, printed = stack.engine.run_alone("convserve-trainer", *SHORT, options=READ_ONLY)
     assert status == 1
-    assert "Read-only file system" in last_line(said)
-    assert "mount" in last_line(said)
+    assert "Read-only file system" in last_line(printed)
+    assert "mount" in last_line(printed)
 
 
 def test_models_folder_that_is_read_only(stack: Stack) -> None:
     options = ["-v", f"{stack.project}_models:/models:ro", *READ_ONLY]
-    status, said = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
+    status, printed = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
     assert status == 1
-    assert "/models" in last_line(said)
-    assert "Read-only file system" in last_line(said)
-    assert len(said.strip().splitlines()) <= 3, said
+    assert "/models" in last_line(printed)
+    assert "Read-only file system" in last_line(printed)
+    assert len(printed.strip().splitlines()) <= 3, printed
 
 
 def test_models_folder_of_another_user(stack: Stack) -> None:
     options = ["--tmpfs", "/models:mode=755", *READ_ONLY]
-    status, said = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
+    status, printed = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
     assert status == 1
-    assert "10001" in last_line(said)
+    assert "10001" in last_line(printed)
 
 
 def test_no_network_is_needed_for_digits(stack: Stack) -> None:
     options = ["--network", "none", *READ_ONLY, "--tmpfs", "/models:uid=10001"]
-    status, said = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
-    assert status == 0, said
-    assert "published" in last_line(said)
+    status, printed = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
+    assert status == 0, printed
+    assert "published" in last_line(printed)
 
 
 def test_photographs_that_are_not_mounted(stack: Stack) -> None:
     command = ["fit", "photos", "--data", "/data"]
     options = [*READ_ONLY, "--tmpfs", "/models:uid=10001"]
-    status, said = stack.engine.run_alone("convserve-trainer", *command, options=options)
-    assert status == 2, said
-    assert "/data" in last_line(said)
+    status, printed = stack.engine.run_alone("convserve-trainer", *command, options=options)
+    assert status == 2, printed
+    assert "/data" in last_line(printed)
 
 
 def test_training_out_of_memory_says_so(stack: Stack) -> None:
     limits = ["--memory", "400m", "--memory-swap", "400m"]
     options = [*limits, *READ_ONLY, "--tmpfs", "/models:uid=10001"]
-    status, said = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
-    assert status == 137, said
-    assert "out of memory" in last_line(said)
-    assert "400 MiB" in last_line(said)
+    status, printed = stack.engine.run_alone("convserve-trainer", *SHORT, options=options)
+    assert status == 137, printed
+    assert "out of memory" in last_line(printed)
+    assert "400 MiB" in last_line(printed)
 
 
 def test_port_that_is_taken(stack: Stack) -> None:
@@ -123,7 +123,8 @@ def test_gpu_file_without_a_gpu(stack: Stack) -> None:
 
 
 def test_server_that_is_to_use_cuda_without_a_gpu(stack: Stack) -> None:
-    status, said = stack.engine.run_alone("convserve-server", "--device", "cuda", options=READ_ONLY)
+    options = ["--device", "cuda"]
+    status, printed = stack.engine.run_alone("convserve-server", *options, options=READ_ONLY)
     assert status == 1
-    assert "device cuda" in last_line(said)
-    assert "convserve[gpu]" in last_line(said)
+    assert "device cuda" in last_line(printed)
+    assert "convserve[gpu]" in last_line(printed)

@@ -88,7 +88,7 @@ class GatedEngine:
 
 @dataclass
 class Clock:
-    """Stands in for the module time in the batcher; stands still unless it is told to go on."""
+    """Stands in for the module time in the batcher; stands still until a test advances it."""
 
     now: float = 1000.0
     #: Each time that another thread than the test's asked.

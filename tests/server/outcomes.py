@@ -37,7 +37,7 @@ def changed(**changes: str | None) -> list[tuple[str, str]]:
 def send_call(
     raw: RawConnection, fields: Sequence[tuple[str, str]], body: bytes = message(GOOD)
 ) -> int:
-    """Send a whole call, as far as the server takes it; returns its stream."""
+    """Send a whole call, as far as the server reads it; returns its stream."""
     stream = raw.new_stream()
     with contextlib.suppress(OSError):
         raw.send(raw.headers(fields, stream))

@@ -97,8 +97,8 @@ def test_python_example_prints_the_digit(serve: Serve, front: str, copy: Path) -
     served.engine.strengths = strengths  # type: ignore[method-assign]
     folder = copy / "examples/python"
     run(["./generate.sh"], folder)
-    said = run([str(TOOLS), "classify.py", "../seven.png", served.address], folder)
-    assert said == expected(served)
+    printed = run([str(TOOLS), "classify.py", "../seven.png", served.address], folder)
+    assert printed == expected(served)
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node and npm")
@@ -110,8 +110,8 @@ def test_node_example_prints_the_digit(serve: Serve, copy: Path, tmp_path: Path)
     for front in ("grpcio", "native"):
         served = serve(front)
         served.engine.strengths = strengths  # type: ignore[method-assign]
-        said = run(["node", "classify.js", "../seven.png", served.address], folder)
-        assert said == expected(served)
+        printed = run(["node", "classify.js", "../seven.png", served.address], folder)
+        assert printed == expected(served)
         failed = subprocess.run(
             ["node", "classify.js", "../seven.png", served.address, "no"],
             cwd=folder,

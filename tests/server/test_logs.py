@@ -205,7 +205,7 @@ def test_reader_that_is_gone_holds_up_nobody(pipe: tuple[int, int]) -> None:
     assert handler.dropped == 100
 
 
-def test_full_disk_is_counted_and_told_when_there_is_space(tmp_path: Path) -> None:
+def test_full_disk_is_counted_and_reported_when_there_is_space(tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full, (tmp_path / "log").open("wb") as file:
         target = os.dup(full.fileno())
         logger, handler = logger_to(target)

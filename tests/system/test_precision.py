@@ -79,6 +79,6 @@ def test_every_precision_is_published_served_and_answers_alike(
     ]
     assert server.terminate() == 0
     refusals = [entry for entry in server.log if "not served" in entry["message"]]
-    [said] = {entry["message"] for entry in refusals}
-    assert said.startswith("mnist/2 is not served: manifest.precision: expected one of ")
+    [message] = {entry["message"] for entry in refusals}
+    assert message.startswith("mnist/2 is not served: manifest.precision: expected one of ")
     assert "exception" not in refusals[0]

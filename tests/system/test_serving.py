@@ -217,7 +217,7 @@ def test_cuda_where_there_is_none_refuses_to_start_and_says_why_once(
     assert {entry["level"] for entry in server.log} == {"info"}
 
 
-def test_workers_for_all_cpus_are_kept_on_one_each_unless_told_not_to(
+def test_workers_for_all_cpus_are_kept_on_one_each_unless_pinning_is_off(
     start_server: StartServer,
 ) -> None:
     allowed = os.sched_getaffinity(0)
@@ -225,8 +225,8 @@ def test_workers_for_all_cpus_are_kept_on_one_each_unless_told_not_to(
         pytest.skip("a CPU quota is in force here, so workers are not kept on CPUs")
     server = start_server()
     server.wait_until_serving()
-    places = [os.sched_getaffinity(pid) for pid in server.worker_pids()]
-    assert sorted(places, key=min) == [{cpu} for cpu in sorted(allowed)]
+    affinities = [os.sched_getaffinity(pid) for pid in server.worker_pids()]
+    assert sorted(affinities, key=min) == [{cpu} for cpu in sorted(allowed)]
     assert server.terminate() == 0
     free = start_server("--pin", "off")
     free.wait_until_serving()
@@ -263,7 +263,7 @@ def test_log_says_at_the_end_how_many_calls_were_answered(
     assert (entry["calls"], entry["aborted"]) == (8, 0)
 
 
-def test_folder_without_models_is_waited_for_and_said_once(models: Path, tmp_path: Path) -> None:
+def test_folder_without_models_is_awaited_and_reported_once(models: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     server = ServerProcess(empty, "--workers", "2", "--scan-s", "0.1")
@@ -273,8 +273,8 @@ def test_folder_without_models_is_waited_for_and_said_once(models: Path, tmp_pat
         server.wait_for("mnist/1 is served by")
     finally:
         assert server.terminate() == 0
-    said = [entry["message"] for entry in server.log if "no models" in entry["message"]]
-    assert said == [f"no models in {empty} yet; waiting for the first"]
+    messages = [entry["message"] for entry in server.log if "no models" in entry["message"]]
+    assert messages == [f"no models in {empty} yet; waiting for the first"]
 
 
 def test_folder_that_may_not_be_looked_at_is_refused_with_one_line() -> None:

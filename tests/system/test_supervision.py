@@ -91,8 +91,8 @@ def calls(address: str) -> Iterator[Callable[[], int]]:
 
 def hanging_bundle(models: Path, version: int) -> None:
     """Publish a version of mnist that never answers: a loop of 2**62 turns."""
-    said = {"convserve.manifest": json_format.MessageToJson(manifest())}
-    model = bundles.model(said)
+    metadata = {"convserve.manifest": json_format.MessageToJson(manifest())}
+    model = bundles.model(metadata)
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["on"], ["on_out"]),
@@ -142,8 +142,8 @@ def test_version_that_ends_its_worker_is_refused_and_the_old_one_serves_on(
         hanging_bundle(models, 2)
         entry = server.wait_for("loads mnist/2")
         os.kill(entry["pid"], signal.SIGSEGV)
-        said = server.wait_for("mnist/2 is not served")["message"]
-        assert "the worker that loaded it ended with status -11" in said
+        message = server.wait_for("mnist/2 is not served")["message"]
+        assert "the worker that loaded it ended with status -11" in message
         server.wait_for("serving with")
         before = answered()
         until(lambda: answered() >= before + 20, "calls")
@@ -162,8 +162,8 @@ def test_version_that_hangs_while_it_loads_is_refused_and_the_old_one_serves_on(
     address = server.wait_until_serving()
     with calls(address) as answered:
         hanging_bundle(models, 2)
-        said = server.wait_for("mnist/2 is not served")["message"]
-        assert "the worker that loaded it did not finish loading mnist/2 in 5 s" in said
+        message = server.wait_for("mnist/2 is not served")["message"]
+        assert "the worker that loaded it did not finish loading mnist/2 in 5 s" in message
         server.wait_for("serving with")
         before = answered()
         until(lambda: answered() >= before + 20, "calls")
@@ -209,8 +209,8 @@ def test_worker_that_hangs_is_replaced(start_server: StartServer, front: str) ->
     server.wait_until_serving()
     first, second = server.worker_pids()
     os.kill(first, signal.SIGSTOP)
-    said = server.wait_for("gave no sign of life")["message"]
-    assert said.endswith("s: killed")
+    message = server.wait_for("gave no sign of life")["message"]
+    assert message.endswith("s: killed")
     server.wait_for("serving with")
     assert second in server.worker_pids()
     assert first not in server.worker_pids()
@@ -336,9 +336,9 @@ def test_log_that_nobody_reads_stops_neither_supervision_nor_the_end(models: Pat
         stdout=writer,
     ) as process:  # fmt: skip
         try:
-            said = b""
-            while b"listening on" not in said:
-                said += os.read(reader, 4096)
+            printed = b""
+            while b"listening on" not in printed:
+                printed += os.read(reader, 4096)
             fill(writer)
             before = children(process.pid)
             for pid in before:
@@ -416,7 +416,7 @@ def test_as_many_file_descriptors_are_allowed_as_the_system_grants(
     assert server.terminate() == 0
 
 
-def test_connections_beyond_the_limit_of_descriptors_are_said_and_harm_no_other(
+def test_connections_beyond_the_limit_of_descriptors_are_reported_and_harm_no_other(
     start_server: StartServer,
 ) -> None:
     server = start_server("--workers", "1", "--heartbeat-s", "600")

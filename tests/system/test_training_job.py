@@ -41,9 +41,9 @@ def _run(
 
 def test_job_without_a_home_trains_in_silence_and_then_does_nothing(folder: Path) -> None:
     command = _command(folder, "--epochs", "1", "--unless-published")
-    place = folder.parent / "tmp"
-    place.mkdir()
-    environment = {**BARE, "TMPDIR": str(place)}
+    temporary = folder.parent / "tmp"
+    temporary.mkdir()
+    environment = {**BARE, "TMPDIR": str(temporary)}
     first = _run(command, environment)
     assert first.returncode == 0, first.stderr
     assert first.stderr == ""
@@ -56,7 +56,7 @@ def test_job_without_a_home_trains_in_silence_and_then_does_nothing(folder: Path
     assert again.stderr == ""
     assert os.listdir(folder.parent / "models/red-blue") == ["1"]
     # What our process kept for itself is gone; TensorFlow leaves compiled Python behind.
-    assert [name for name in os.listdir(place) if name != "__pycache__"] == []
+    assert [name for name in os.listdir(temporary) if name != "__pycache__"] == []
 
 
 @pytest.mark.parametrize("module", ["convserve_trainer.job", "convserve_trainer.main"])
@@ -72,20 +72,20 @@ def test_sigterm_keeps_finished_epochs_and_resume_publishes_them(folder: Path, m
         process.terminate()
         _, errors = process.communicate(timeout=WAIT_S)
     assert process.returncode == 143
-    said = re.fullmatch(
+    stopped = re.fullmatch(
         r"convserve-train: stopped; (\d+) of 100,000 epochs(?: and \d+ steps? of the next)? are "
         r"finished and kept in \S+\n"
         r"go on with .* --resume, or publish what there is with --resume --epochs \1\n",
         errors,
     )
-    assert said is not None, errors
-    done = _run(_command(folder, "--resume", "--epochs", said[1]))
+    assert stopped is not None, errors
+    done = _run(_command(folder, "--resume", "--epochs", stopped[1]))
     assert done.returncode == 0, done.stderr
-    assert f"resumed after epoch {said[1]}\n" in done.stdout
+    assert f"resumed after epoch {stopped[1]}\n" in done.stdout
     assert find_bundle(folder.parent / "models/red-blue").is_file()
 
 
-#: Comes to a stop in the middle of a step, once it was told to stop: the batch never ends.
+#: Comes to a stop in the middle of a step, once it was asked to stop: the batch never ends.
 HANGING = """
 import sys
 from convserve_trainer.main import main

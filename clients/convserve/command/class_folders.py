@@ -44,7 +44,7 @@ class ClassFolders:
             model: Whose labels they are named by; of digits and pixels PNGs count, too.
 
         Raises:
-            InvalidRequest: A folder is no label of the model, or has no pictures.
+            InvalidRequest: The name of a folder is not a label of the model, or has no pictures.
             OSError: The folder cannot be read.
         """
         self._folder = folder

@@ -1,4 +1,4 @@
-"""How many labelled pictures were answered right, and what the others were taken for."""
+"""How many labelled pictures were answered right, and what was answered for the others."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Verdict:
 
 
 class Score:
-    """Counts verdicts as they come; holds some numbers for each class, and none for a picture.
+    """Counts verdicts one by one; holds some numbers for each class, and none for a picture.
 
     Attributes:
         tally: What was answered, and why there was no answer, whatever would have been right.
@@ -86,7 +86,7 @@ class Score:
         return self.taken_for[label].total()
 
     def mistakes_of(self, label: str) -> Counter[str]:
-        """Returns how many pictures of a label were taken for each other one."""
+        """Returns how many pictures of a label were answered with each other one."""
         return Counter(
             {other: count for other, count in self.taken_for[label].items() if other != label}
         )

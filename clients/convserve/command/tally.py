@@ -16,7 +16,7 @@ _MOST_LABELS = 10
 
 
 class Tally:
-    """Counts outcomes as they come; holds a number for each label and each reason, nothing else.
+    """Counts outcomes one by one; holds a number for each label and each reason, nothing else.
 
     Attributes:
         labels: Files by the label that was answered.

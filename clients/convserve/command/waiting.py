@@ -68,8 +68,8 @@ class Wait:
             absent: The errors after which it is asked again.
 
         Raises:
-            ConvserveError: What ask raised last, with a note on how long was waited; or at once
-                what is no sign of absence.
+            ConvserveError: What ask raised last, with a note of how long was waited; at once where
+                it is not one of absent.
         """
         stopped = stopped or threading.Event()
         since_s: float | None = None

@@ -213,7 +213,7 @@ class Batcher:
             self._changed.notify_all()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Waits until the threads have ended after close(); False if they have not by then."""
+        """Waits until the threads have ended after close(); returns False if they have not."""
         end = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
@@ -243,14 +243,14 @@ class Batcher:
                 self._execute(batch)
 
     def _is_free(self, count: int) -> bool:
-        """Whether so many images could be run at once, and quickly. Called with the lock."""
+        """Returns whether so many images could run at once, and quickly. Called with the lock."""
         busy = self._running_inline or self._runs or self._queue.waiting or self._max_delay_s
         return (
             not busy and count <= self._max_batch and 0.0 < count * self._image_s <= _MAX_INLINE_S
         )
 
     def _is_ready(self) -> bool:
-        """Whether a batch should run now. Called with the lock."""
+        """Returns whether a batch should run now. Called with the lock."""
         if not self._queue.waiting:
             # Only answered requests are left, if any; forget them.
             self._queue.clear()
@@ -260,7 +260,10 @@ class Batcher:
         return (self._batch_window_left_s() or 0.0) <= 0.0
 
     def _batch_window_left_s(self) -> float | None:
-        """Seconds that the oldest request may still wait for others. Called with the lock."""
+        """Returns how long the oldest request may still wait, s; None if none waits.
+
+        Called with the lock.
+        """
         if not self._queue.waiting:
             return None
         oldest = min(job.arrived for job in self._queue if job.state is JobState.WAITING)
@@ -322,7 +325,7 @@ class Batcher:
 
 
 def _is_damaged(rows: Probabilities) -> bool:
-    """Whether some of the rows, float32 [N, K], are not finite.
+    """Returns whether some of the rows, float32 [N, K], are not finite.
 
     The sum of squares is finite if all are, at a fraction of the cost of looking at each: a
     probability is at most 1. vdot does not warn where it is not.

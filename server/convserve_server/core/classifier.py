@@ -29,7 +29,7 @@ class PixelsAnswer(Protocol):
         """
 
     def finish(self, outcome: Outcome) -> None:
-        """The rows of the images, or why there are none; any thread, must not block."""
+        """Answers with the rows of the images, or the error; on any thread, must not block."""
 
 
 class Classifier:

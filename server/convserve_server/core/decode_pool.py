@@ -149,7 +149,7 @@ class DecodePool:
             self._changed.notify_all()
 
     def _drop(self, job: DecodeJob) -> bool:
-        """Finishes a job that is not; False if it is. Called with the lock."""
+        """Finishes a job; returns False if it is finished. Called with the lock."""
         if not self._queue.finish(job):
             return False
         job.files = ()

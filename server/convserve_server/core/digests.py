@@ -28,13 +28,13 @@ class Digests:
         return digest
 
     def keep(self, paths: set[Path]) -> None:
-        """Forget all other files."""
+        """Forgets all other files."""
         for path in list(self._known):
             if path not in paths:
                 self._known.pop(path, None)
 
 
 def _identity(path: Path) -> _Identity:
-    """Changes whenever the file does."""
+    """Returns what changes whenever the file does."""
     stat = path.stat()
     return (stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)

@@ -57,11 +57,11 @@ class FairQueue(Generic[J]):
         self._cost_of: defaultdict[Hashable, float] = defaultdict(float)
 
     def __bool__(self) -> bool:
-        """Whether there is any job, finished or not."""
+        """Returns whether there is any job, finished or not."""
         return bool(self._ends)
 
     def __iter__(self) -> Iterator[J]:
-        """All jobs, connection after connection."""
+        """Yields all jobs, connection after connection."""
         for queue in self._queues.values():
             yield from queue
 
@@ -169,7 +169,7 @@ class FairQueue(Generic[J]):
         self._ends.clear()
 
     def _costs_too_much(self, connection: Hashable, cost: float) -> bool:
-        """Whether more work of a connection would exceed the limit, and its share of the limit."""
+        """Returns whether more work of a connection would exceed the limit, and its share of it."""
         own = self._cost_of.get(connection, 0.0)
         share = self._max_cost / (len(self._cost_of) + (connection not in self._cost_of))
         return self.cost + cost > self._max_cost and own + cost > share

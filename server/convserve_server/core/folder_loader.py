@@ -5,7 +5,7 @@ they are ready, old ones finish what they have accepted. A version that cannot b
 and leaves the ones that serve alone. So does an entry that cannot be read.
 
 Only what was removed is unloaded. A folder that is empty because another file system, or none, is
-mounted there is no reason: somebody who runs a cluster wants to go on serving until it is back.
+mounted there, is not a removal: a cluster should go on serving until its volume is back.
 """
 
 import logging
@@ -156,7 +156,7 @@ class FolderLoader:
         return self._repository.loaded.get(name, {})
 
     def _candidates(self, name: str, versions: Mapping[int, Path]) -> list[int]:
-        """The versions that are to be served if they can be, newest first, and are not loaded."""
+        """Returns the versions to be served if they can be, newest first, that are not loaded."""
         newest = sorted(versions, reverse=True)
         usable = [n for n in newest if not self._is_refused(versions[n])][: self._versions]
         return [n for n in usable if n not in self._loaded(name)]
@@ -198,7 +198,7 @@ class FolderLoader:
         self._awaited[name] = waits
 
     def _serve(self, name: str, version: int, path: Path) -> bool | None:
-        """Loads a version unless it is loaded; None if another worker tries it first."""
+        """Loads a version unless it is loaded; returns None if another worker tries it first."""
         model = self._loaded(name).get(version)
         try:
             bundle = Bundle(name, version, self._digests.read(path))
@@ -238,7 +238,7 @@ class FolderLoader:
             self._permits.failed(bundle, "its file was replaced while it was served")
 
     def _load(self, bundle: Bundle, path: Path) -> LoadedModel | None:
-        """Loads a version; None, and a line in the log, if it cannot be served."""
+        """Loads a version; returns None, and logs why, if it cannot be served."""
         try:
             loaded = self._load_model(bundle.name, path)
             if self._digests.read(path) != bundle.digest:

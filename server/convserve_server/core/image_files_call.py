@@ -18,13 +18,16 @@ class FilesAnswer(Protocol):
     """What a protocol does with the outcome of a call with files."""
 
     def begin(self, model: ModelDescription) -> None:
-        """Checks the call against the version that will answer; raises ServeError.
+        """Checks the call against the version that will answer.
 
         Called once more if that version is unloaded on the way.
+
+        Raises:
+            ServeError: if that version cannot answer the call.
         """
 
     def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
-        """What became of the files, before finish().
+        """Notes what became of the files; called before finish().
 
         Args:
             failures: of the files that have no row, by their index.
@@ -33,7 +36,7 @@ class FilesAnswer(Protocol):
         """
 
     def finish(self, outcome: Outcome) -> None:
-        """The rows of the files that have one, in their order, or why there are none."""
+        """Answers with the rows of the files that have one, in their order, or the error."""
 
 
 class ImageFilesCall(Work):
@@ -157,7 +160,7 @@ class ImageFilesCall(Work):
 
 
 def _nothing() -> None:
-    """There is no work to undo."""
+    """Does nothing: there is no work to undo."""
 
 
 def _stack(images: Sequence[Pixels]) -> Pixels:

@@ -53,7 +53,7 @@ class ModelsFolder:
         return listing
 
     def _count_lost(self, listing: Listing, loaded: Collection[str]) -> None:
-        """Count a folder without models as unreadable if it is not the one they were seen in."""
+        """Counts a folder without models as unreadable if it is not the one they were seen in."""
         known = {*loaded, *listing.bundles}
         for name in ("", *known):
             here = _identity(self.path / name)
@@ -75,7 +75,7 @@ class ModelsFolder:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode of a folder; None if it is not there."""
+    """Returns device and inode of a folder; None if it is not there."""
     try:
         stat = folder.stat()
     except OSError:

@@ -44,13 +44,13 @@ class Permits(Protocol):
         """Returns whether the bundle may be loaded; waits at most so long while another tries."""
 
     def loaded(self, bundle: Bundle) -> None:
-        """The bundle is loaded and warm."""
+        """Notes that the bundle is loaded and warm."""
 
     def failed(self, bundle: Bundle, reason: str) -> None:
-        """The bundle cannot be served."""
+        """Notes that the bundle cannot be served."""
 
     def serves(self, bundles: tuple[Bundle, ...]) -> None:
-        """All that is loaded now."""
+        """Notes all that is loaded now."""
 
     def problem(self, entry: str, problem: str) -> None:
-        """An entry of the models folder is not served; empty: it has no problem any more."""
+        """Notes why an entry of the models folder is not served; empty if that is over."""

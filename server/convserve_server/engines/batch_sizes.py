@@ -28,7 +28,7 @@ def largest_worthwhile(
     longest_s: float,
     short_s: float = _SHORT_S,
 ) -> int:
-    """The size beyond which batches cost no less an image, or take too long.
+    """Returns the size beyond which batches cost no less an image, or take too long.
 
     Looks from the smallest up and no further than needed: what the largest batch takes of memory
     stays with the engine, and may slow small ones down.
@@ -53,7 +53,7 @@ def largest_worthwhile(
 
 
 def least_seconds(run: Callable[[], object]) -> float:
-    """Time of a run, s: the least of several, since the first allocates and others disturb."""
+    """Returns the time of a run, s: the least of several, as the first ones allocate."""
     spent = []
     for _ in range(_RUNS):
         started = time.perf_counter()

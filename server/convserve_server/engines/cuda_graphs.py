@@ -36,7 +36,7 @@ class CudaGraphEngine(SessionEngine):
     rewritten, never rebound. There are two sets of buffers: while the device works on the batch in
     one, the next batch is gathered and copied into the other, and the answers of the last are
     copied out. The runs themselves follow each other, since a session with captured
-    graphs takes one thread.
+    graphs allows one thread.
 
     Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 
@@ -71,7 +71,7 @@ class CudaGraphEngine(SessionEngine):
             self._free.put(buffers)
 
     def warm_up(self) -> None:
-        """Run the buckets from the smallest up, choose the largest, and forget those beyond it."""
+        """Runs the buckets from the smallest up, chooses the largest, forgets those beyond it."""
         first, *others = self._buffer_sets
 
         def seconds(rows: int) -> float:
@@ -143,7 +143,7 @@ class _BufferSet:
         self._buckets = {rows: self._bucket(rows, next(graphs)) for rows in sizes}
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
-        """Gather and copy in, run while nobody else does, copy out; see Engine.run."""
+        """Gathers and copies in, runs while nobody else does, copies out; see Engine.run."""
         count = sum(len(slice_) for slice_ in images)
         bucket = self._buckets[next(size for size in self.sizes if size >= count)]
         # Behind the images is what was there before: those rows are computed for nobody.
@@ -155,7 +155,7 @@ class _BufferSet:
         return self._rows[:count].copy()
 
     def warm_up(self, rows: int) -> None:
-        """Run a bucket often enough that nothing is left to be done for it."""
+        """Runs a bucket often enough that nothing is left to be done for it."""
         for _ in range(_WARM_RUNS):
             self.run([np.zeros((rows, *self._pixels.shape[1:]), np.uint8)])
 

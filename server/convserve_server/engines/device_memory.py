@@ -1,7 +1,7 @@
 """Memory that batches go through on their way to a device and back.
 
 Copies leave the GIL, which those of ONNX Runtime's Python do not: a large batch would keep the
-front waiting for milliseconds.
+transport waiting for milliseconds.
 """
 
 import ctypes
@@ -26,16 +26,28 @@ class DeviceMemory(Protocol):
     device: str
 
     def host(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """An array for copies, of any content."""
+        """Returns an array for copies, of any content."""
 
     def copy_in(self, device: int, host: int, size: int) -> None:
-        """Copy so many bytes from an address of the host to one of the device."""
+        """Copies so many bytes from an address of the host to one of the device.
+
+        Raises:
+            RuntimeError: if CUDA cannot copy.
+        """
 
     def copy_out(self, host: int, device: int, size: int) -> None:
-        """Copy so many bytes from an address of the device to one of the host."""
+        """Copies so many bytes from an address of the device to one of the host.
+
+        Raises:
+            RuntimeError: if CUDA cannot copy.
+        """
 
     def free_and_total(self) -> tuple[float, float]:
-        """Bytes that are free on the device, with all processes counted, and that there are."""
+        """Returns the bytes that are free on the device, for all processes, and its size.
+
+        Raises:
+            RuntimeError: if CUDA does not answer.
+        """
 
 
 class HostMemory:
@@ -126,5 +138,9 @@ class CudaMemory:
 
 @cache
 def cuda_memory() -> CudaMemory:
-    """The one of this process; see CudaMemory for what it raises."""
+    """Returns the one of this process.
+
+    Raises:
+        OSError: see CudaMemory.
+    """
     return CudaMemory()

@@ -52,7 +52,7 @@ class EngineOptions:
 
 
 def check_installation() -> None:
-    """Refuse an environment that has both onnxruntime and onnxruntime-gpu.
+    """Refuses an environment that has both onnxruntime and onnxruntime-gpu.
 
     Both install the module onnxruntime; which one is imported then depends on the order of
     installation, and half of the files are of the other.
@@ -71,7 +71,7 @@ def check_installation() -> None:
 
 @cache
 def choose_provider(device: str) -> str:
-    """The execution provider for a device setting; a process finds out once.
+    """Returns the execution provider for a device setting; a process finds out once.
 
     Raises:
         EngineError: for device cuda where CUDA cannot be used.
@@ -102,7 +102,7 @@ _NOTHING = (
 
 
 def _cuda_fault() -> str:
-    """Why CUDA cannot be used although this onnxruntime has it; empty if it can.
+    """Returns why CUDA cannot be used although this onnxruntime has it; empty if it can.
 
     That shows only when a session is made: the driver, CUDA's libraries and cuDNN are loaded then.
     """
@@ -166,13 +166,13 @@ def load_engine(
 
 
 def _precision(model: Path) -> Precision.ValueType:
-    """What a bundle was published in; asked on the CPU, before the device has a session."""
+    """Returns the precision of a bundle; read on the CPU, before the device has a session."""
     metadata = _session(model, CPU, EngineOptions()).get_modelmeta().custom_metadata_map
     return read_manifest(metadata).precision
 
 
 def _many_threads_session(model: Path, options: EngineOptions, allowance: ThreadAllowance) -> Any:
-    """A session with threads on all CPUs of the allowance; they inherit where they may run."""
+    """Returns a session with threads on the CPUs of the allowance, which they inherit."""
     options = dataclasses.replace(options, threads=allowance.threads)
     if not allowance.cpus:
         return _session(model, CPU, options)
@@ -189,7 +189,7 @@ def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
     settings.log_severity_level = 3
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
-    # Threads that spin while idle take the processor from the front, and from a container's quota.
+    # Threads that spin while idle take the CPU from the transport, and from a container's quota.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     name = "a net that does nothing" if isinstance(model, bytes) else str(model)
     try:
@@ -206,7 +206,7 @@ def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
 
 
 def _provider_options(provider: str, options: EngineOptions) -> dict[str, str]:
-    """What is asked of an execution provider.
+    """Returns the options of an execution provider.
 
     Source: https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html.
     """

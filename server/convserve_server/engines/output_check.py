@@ -30,7 +30,7 @@ def probes(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def check_outputs(manifest: Manifest, rows: NDArray[np.float32]) -> None:
-    """Check the rows that a net has given.
+    """Checks the rows that a net has given.
 
     Args:
         manifest: of the bundle.
@@ -43,7 +43,7 @@ def check_outputs(manifest: Manifest, rows: NDArray[np.float32]) -> None:
 
 
 def _check_probabilities(manifest: Manifest, rows: NDArray[np.float32]) -> None:
-    """Of a net whose classes exclude each other: each row is a distribution."""
+    """Checks that each row is a distribution: the classes of the net exclude each other."""
     if not np.isfinite(rows).all():
         raise BundleError(
             "probabilities: expected finite numbers, got "

@@ -86,7 +86,7 @@ class Supervisor:
             return self._drain()
 
     def _watch_signals(self) -> None:
-        """Handlers append to a list; the loop acts. A pipe wakes it."""
+        """Makes signals wake the loop by a pipe: handlers only append to a list."""
         reader, writer = socket.socketpair()
         reader.setblocking(False)
         writer.setblocking(False)
@@ -197,7 +197,7 @@ class Supervisor:
         self._watch(slot)
 
     def _watch(self, slot: Slot) -> None:
-        """Also waits until a worker reads, if there is something for it."""
+        """Waits for messages of a worker, and until it reads if there are messages for it."""
         if slot.channel is not None:
             write = selectors.EVENT_WRITE if slot.channel.wants_to_write else 0
             self._selector.modify(slot.channel, selectors.EVENT_READ | write, slot)
@@ -210,7 +210,7 @@ class Supervisor:
     # Ends
 
     def _end_hung(self) -> None:
-        """Kills workers that hang, and gives up those that not even that ends."""
+        """Kills workers that hang, and gives up those that even that does not end."""
         now = time.monotonic()
         if now - self._awake > _TICK_S:
             return  # stopped ourselves since we read their messages

@@ -167,7 +167,7 @@ def _watch_descriptors(stop: threading.Event) -> None:
 
 
 def main() -> None:
-    """Entry point of the process."""
+    """Runs the process; its entry point."""
     connection = socket.socket(fileno=int(sys.argv[1]))
     try:
         spec = receive_spec(connection)

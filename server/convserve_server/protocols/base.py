@@ -57,7 +57,7 @@ class Tracker(Protocol):
         """Returns whether the call is still open, and closes it: True for one caller only."""
 
     def ended(self, call: "Call", *, answered: bool) -> None:
-        """The answer to a call that was claimed is with the transport.
+        """Notes that the answer to a claimed call is with the transport.
 
         Args:
             call: that was claimed.

@@ -90,7 +90,7 @@ def failure_status(failure: Failure) -> status_pb2.Status:
 
 
 def _details(error: ServeError) -> Iterator[Message]:
-    """The google.rpc messages that say more of an error, for programs."""
+    """Yields the google.rpc messages that say more of an error, for programs."""
     if isinstance(error, errors.InvalidRequest):
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.problem

@@ -48,7 +48,7 @@ class Health:
             self._wake()
 
     def drain(self) -> None:
-        """Everything is NOT_SERVING from now on; watches get that and then end."""
+        """Makes everything NOT_SERVING from now on; watches get that and then end."""
         with self._lock:
             self._stopping = True
             self._wake()
@@ -66,7 +66,7 @@ class Health:
         return grpc_errors.to_failure(error)
 
     def _check(self, call: Call) -> None:
-        """The status of a service; NOT_FOUND if nothing is known of it."""
+        """Answers with the status of a service; NOT_FOUND if nothing is known of it."""
         service = _parse(call.payload)
         with self._lock:
             known = service in self._serving
@@ -77,7 +77,7 @@ class Health:
             call.fail(Failure(code_pb2.NOT_FOUND, f"unknown service {quoted(service)}"))
 
     def _list(self, call: Call) -> None:
-        """The status of every service that is known; RESOURCE_EXHAUSTED if they are over 100."""
+        """Answers with the status of every known service; RESOURCE_EXHAUSTED if over 100."""
         with self._lock:
             statuses = {name: _Status(status=self._status(name)) for name in self._serving}
         if len(statuses) > _MAX_LISTED:
@@ -87,7 +87,7 @@ class Health:
             call.reply(health_pb2.HealthListResponse(statuses=statuses).SerializeToString())
 
     async def _watch(self, stream: Stream) -> None:
-        """The status of a service, now and at every change."""
+        """Writes the status of a service, now and at every change."""
         service = _parse(await stream.read() or b"")
         last = None
         changed = asyncio.Event()
@@ -112,7 +112,7 @@ class Health:
                 self._watches.discard(watch)
 
     def _status(self, service: str) -> int:
-        """Called with the lock."""
+        """Returns the status of a service. Called with the lock."""
         known = self._serving.get(service)
         if known is None:
             status = _Status.SERVICE_UNKNOWN

@@ -68,7 +68,7 @@ def make_reflection(services: Sequence[str]) -> list[Reflection]:
 
 
 async def _requests(stream: Stream) -> AsyncIterator[Any]:
-    """The requests of a stream, up to the first that is not one."""
+    """Yields the requests of a stream, up to the first that is not one."""
     while (payload := await stream.read()) is not None:
         request = reflection_pb2.ServerReflectionRequest()
         if len(payload) > _MAX_BYTES:
@@ -86,7 +86,7 @@ async def _requests(stream: Stream) -> AsyncIterator[Any]:
 
 
 def _pool(services: Sequence[str]) -> descriptor_pool.DescriptorPool:
-    """The files that describe the services and reflection, and those that they import."""
+    """Returns the files that describe the services and reflection, and those that they import."""
     pool = descriptor_pool.DescriptorPool()
     default: Any = descriptor_pool.Default()
     added: set[str] = set()
@@ -105,7 +105,7 @@ def _pool(services: Sequence[str]) -> descriptor_pool.DescriptorPool:
 
 
 def _version_1() -> descriptor_pb2.FileDescriptorProto:
-    """grpc/reflection/v1/reflection.proto, but for options of other languages."""
+    """Returns grpc/reflection/v1/reflection.proto, but for options of other languages."""
     alpha = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     alpha.ClearField("options")

@@ -183,7 +183,7 @@ class Router:
         raise self.unknown(call.method)
 
     def _too_large(self, size: int) -> MessageTooLarge:
-        """In the words of grpcio, so that clients see no difference."""
+        """Returns the error in the words of grpcio, so that clients see no difference."""
         limit = self._max_message_bytes
         return MessageTooLarge(
             f"SERVER: Received message larger than max ({size} vs. {limit})", limit

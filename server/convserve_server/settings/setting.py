@@ -117,7 +117,8 @@ class Section:
     """The base of a section: a frozen dataclass, each of whose fields is a setting.
 
     Raises:
-        SettingError: When it is made, a value is of another type, out of range or no choice.
+        SettingError: When it is made, a value is of another type, out of range or not among the
+            choices.
     """
 
     def __post_init__(self) -> None:

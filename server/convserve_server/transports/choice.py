@@ -1,4 +1,4 @@
-"""Which front serves, and why."""
+"""Which transport serves, and why."""
 
 import ipaddress
 from importlib.util import find_spec
@@ -10,18 +10,18 @@ _NATIVE_PACKAGE = "pygrpc_native"
 
 
 def choose_front(settings: Settings) -> tuple[str, str]:
-    """The front for the settings: the fast one where it can do all that is asked for.
+    """Chooses the transport for the settings: the fast one where it can do all that is asked.
 
     Returns: its name, grpcio or native, and the reason.
 
     Raises:
-        SettingError: for the native front and something that it cannot do.
+        SettingError: for the native transport and something that it cannot do.
     """
     age_s = settings.listen.max_connection_age_s
     if settings.listen.front == "native" and age_s:
         raise SettingError(
             f"front: native closes no connections by their age ({age_s:g} "
-            "s); leave out max_connection_age_s, or take grpcio"
+            "s); leave out max_connection_age_s, or use grpcio"
         )
     if settings.listen.front != "auto":
         return settings.listen.front, "as set"
@@ -33,7 +33,7 @@ def choose_front(settings: Settings) -> tuple[str, str]:
 
 
 def exposure(front: str, host: str) -> str:
-    """What to say of a front that other machines reach; empty if there is nothing to say.
+    """Returns a warning about a transport that other machines reach; empty if there is none.
 
     Args:
         front: its name.
@@ -43,7 +43,7 @@ def exposure(front: str, host: str) -> str:
         return ""
     return (
         f"the native front on {host} reads messages of any size before it refuses them: put a "
-        "proxy before it where callers are not trusted, or take --front grpcio"
+        "proxy before it where callers are not trusted, or use --front grpcio"
     )
 
 

@@ -107,7 +107,7 @@ def test_each_front_is_beside_itself_and_beside_itself_again(tmp_path: Path) -> 
 def last_commit() -> Iterator[str]:
     """Its name; a worktree that was not there before is gone afterwards."""
     if not (ROOT / ".git").exists():
-        pytest.skip("this is no checkout of git")
+        pytest.skip("this is not a checkout of git")
     commit = git(ROOT, "rev-parse", "HEAD")
     tree = revisions.FOLDER / commit[:12]
     there = tree.exists()

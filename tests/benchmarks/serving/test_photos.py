@@ -102,7 +102,7 @@ def test_missing_model_of_photographs_says_what_to_run(models: Path, tmp_path: P
     assert "Traceback" not in done.stderr
 
 
-def test_runs_are_told_apart_by_their_time() -> None:
+def test_runs_are_distinguished_by_their_time() -> None:
     replies = [
         # A run of three, its replies mixed with those of another worker's run of two.
         (0.0100, Timings(compute_us=5000)),

@@ -38,7 +38,7 @@ def test_table_has_a_row_for_each_precision(tmp_path: Path) -> None:
         ["red-blue", "float16"],
         ["red-blue", "int8"],
     ]
-    assert [rows[0][place] for place in (4, 5, 7, 9)] == ["0.0e+00", "0.0e+00", "1.00", "1.00"]
+    assert [rows[0][column] for column in (4, 5, 7, 9)] == ["0.0e+00", "0.0e+00", "1.00", "1.00"]
     figures = json.loads(file.read_text())["rows"]
     sizes = [row["file_bytes"] for row in figures]
     assert sizes == sorted(sizes, reverse=True)

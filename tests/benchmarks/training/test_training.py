@@ -63,7 +63,7 @@ def test_both_are_watched_in_turn() -> None:
 
 
 @pytest.mark.parametrize("script", ["print('no epoch')", f"{KERAS_SCRIPT}\nraise SystemExit(3)"])
-def test_failed_training_is_told_with_its_last_lines(script: str) -> None:
+def test_failed_training_is_reported_with_its_last_lines(script: str) -> None:
     with pytest.raises(BenchmarkError, match=r"ended with status [03]:\n(no epoch|1/938)"):
         runs.watch(_script(script))
 

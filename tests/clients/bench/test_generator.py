@@ -205,7 +205,7 @@ def test_server_that_is_killed_and_comes_back_is_used_again() -> None:
 
         generator, tally = run(address, settings(seconds=2.0), kill_and_start)
         servers[-1].stop()
-    # Calls in flight may fail as the server is killed; that it says so first is no loss.
+    # Calls in flight may fail as the server is killed, or be refused by it just before.
     assert set(tally.failures.counts) <= {"UNAVAILABLE", "CANCELLED"}
     assert tally.failures.total <= LOAD.callers
     assert generator.unsent == 0

@@ -169,7 +169,7 @@ def test_request_over_max_queue_is_taken_by_an_empty_queue_alone(stage: Stage) -
     assert large.rows() == large.own_rows()
 
 
-def test_cancelled_request_in_full_queue_frees_its_place(stage: Stage) -> None:
+def test_cancelled_request_in_full_queue_frees_its_space(stage: Stage) -> None:
     batcher = stage.batcher(max_queue=3)
     stage.occupy(batcher)
     leaves, comes = Caller(1, 3), Caller(2, 3)
@@ -183,7 +183,7 @@ def test_cancelled_request_in_full_queue_frees_its_place(stage: Stage) -> None:
     assert comes.rows() == comes.own_rows()
 
 
-def test_taken_images_of_a_split_request_free_their_places(stage: Stage) -> None:
+def test_running_images_of_a_split_request_free_their_space(stage: Stage) -> None:
     batcher = stage.batcher(max_batch=2, max_queue=4)
     stage.occupy(batcher)
     batcher.submit(Caller(1, 4).request)
@@ -481,7 +481,7 @@ def test_close_with_only_cancelled_and_expired_requests_ends_the_thread(
     assert isinstance(expired.outcome(), DeadlinePassed)
 
 
-# Waiting for company
+# Waiting for other requests
 
 
 def test_max_delay_full_batch_does_not_wait(stage: Stage) -> None:

@@ -125,7 +125,7 @@ def test_expired_lone_request_costs_no_compute() -> None:
     assert bench.engine.threads == []
 
 
-def test_with_a_delay_for_company_nobody_is_run_at_once() -> None:
+def test_with_a_maximum_delay_no_request_is_run_at_once() -> None:
     bench = Bench(max_delay_s=0.001)
     assert values_of(bench.ask(7, idle_caller=True)) == [7]
     assert bench.engine.threads != [threading.current_thread()]

@@ -199,7 +199,7 @@ class Play:
             event("refused")
             return
         assert not self.closed
-        # Out of step, the batcher may have made room meanwhile.
+        # Out of step, the batcher may have freed space meanwhile.
         assert not (self.in_step and too_many)
         assert self.batcher.waiting <= max(self.max_queue, images)
         self.sent[number] = Sent(request)

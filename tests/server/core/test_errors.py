@@ -12,7 +12,7 @@ def test_internal_fault_gives_an_id_and_logs_the_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     try:
-        raise KeyError("secret of the house")
+        raise KeyError("secret of the operator")
     except KeyError as error:
         cause = error
     fault = InternalFault("the engine", cause)
@@ -22,7 +22,7 @@ def test_internal_fault_gives_an_id_and_logs_the_traceback(
     assert record.levelno == logging.ERROR
     assert record.getMessage() == f"the engine failed, id {fault.id}"
     assert vars(record)["fault_id"] == fault.id
-    assert "KeyError: 'secret of the house'" in caplog.text
+    assert "KeyError: 'secret of the operator'" in caplog.text
     assert "test_errors.py" in caplog.text
     assert fault.__cause__ is cause
 

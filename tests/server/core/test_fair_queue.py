@@ -43,7 +43,7 @@ def queue_of(*items: Item, **limits: float) -> FairQueue[Item]:
 
 
 def order(queue: FairQueue[Item], most: int = 1) -> list[str]:
-    """Names of what is taken, most parts at a time, until the queue is empty."""
+    """Returns the names of the items in the order in which they leave the queue, most at a time."""
     names = []
     while queue.waiting:
         _, taken = queue.take(most, NOW)

@@ -83,7 +83,7 @@ def test_engine_gets_the_very_pixels_that_imaging_makes(serve: Serve, front: str
 def test_five_broken_of_sixty_four_fail_alone_and_in_order(serve: Serve, front: str) -> None:
     served = serve(front, photos=True)
     colours = ["red", "green", "blue", "green"] * 16
-    files = [jpeg_of(colour, seed=place) for place, colour in enumerate(colours)]
+    files = [jpeg_of(colour, seed=index) for index, colour in enumerate(colours)]
     whole = files[0]
     broken = {
         0: (whole[: len(whole) // 2], "TRUNCATED", "the JPEG is truncated"),
@@ -92,20 +92,20 @@ def test_five_broken_of_sixty_four_fail_alone_and_in_order(serve: Serve, front: 
         40: (_with_size(whole, 65500, 65500), "TOO_LARGE", "65500 x 65500 pixels"),
         63: (whole[:-400] + bytes(350) + whole[-50:], "TRUNCATED", "the JPEG is truncated"),
     }
-    for place, (data, _, _) in broken.items():
-        files[place] = data
+    for index, (data, _, _) in broken.items():
+        files[index] = data
     response = served.classify(request_of(*files)).result()
     assert len(response.results) == 64
-    for place, result in enumerate(response.results):
-        if place in broken:
-            _, reason, message = broken[place]
+    for index, result in enumerate(response.results):
+        if index in broken:
+            _, reason, message = broken[index]
             assert result.WhichOneof("outcome") == "error"
             assert error_info(result).reason == reason
-            assert result.error.message.startswith(f"encoded.images[{place}]: ")
+            assert result.error.message.startswith(f"encoded.images[{index}]: ")
             assert message in result.error.message
         else:
             best = int(np.argmax(result.prediction.probabilities))
-            assert response.labels[best] == colours[place]
+            assert response.labels[best] == colours[index]
     assert sum(len(batch) for batch in served.engine.seen) == 59
 
 

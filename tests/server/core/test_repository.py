@@ -67,7 +67,7 @@ class FakeEngine:
 
 
 class OddEngine(FakeEngine):
-    """Gives rows that are no probabilities."""
+    """Gives rows that are not probabilities."""
 
     def __init__(
         self, row: Sequence[float], metadata: dict[str, str], gate: threading.Event

@@ -74,7 +74,7 @@ def test_run_is_short_by_its_own_time_and_not_by_that_of_a_single_image() -> Non
     assert largest_worthwhile(device.__getitem__, bucket_sizes(64), math.inf) == 64
 
 
-def test_how_short_is_short_enough_can_be_said() -> None:
+def test_how_short_is_short_enough_can_be_set() -> None:
     flat = alike(1e-4)
     assert largest_worthwhile(flat, bucket_sizes(64), math.inf, 0.005) == 64
     assert largest_worthwhile(flat, bucket_sizes(64), math.inf, 0.0005) < 64

@@ -41,7 +41,7 @@ def random_images(count: int, seed: int) -> Pixels:
 
 
 def pieces(images: Pixels, seed: int) -> list[Pixels]:
-    """The images cut at random places."""
+    """The images, split at random indices."""
     choose = np.random.default_rng(seed)
     cuts = np.flatnonzero(choose.random(len(images) - 1) < 0.4) + 1
     return np.split(images, cuts)

@@ -127,7 +127,7 @@ def test_image_with_a_damaged_row_fails_alone(batcher: Batcher, top_k: int | Non
     assert response.id == "7"
 
 
-def test_images_that_were_refused_before_keep_their_place_and_reason(batcher: Batcher) -> None:
+def test_images_that_were_refused_before_keep_their_index_and_reason(batcher: Batcher) -> None:
     bad = BadImage(1, DamagedPictureError("the JPEG is damaged"))
     response = classify(batcher, [10, 253, 30], failures={1: bad})
     assert outcomes(response) == [10, -code_pb2.INVALID_ARGUMENT, -code_pb2.INTERNAL, 30]

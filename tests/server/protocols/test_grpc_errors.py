@@ -183,7 +183,7 @@ def test_error_that_stays_has_no_retry_info(error: ServeError) -> None:
 def test_internal_fault_gives_its_id_and_nothing_of_its_cause(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fault = InternalFault("the engine", KeyError("secret of the house"))
+    fault = InternalFault("the engine", KeyError("secret of the operator"))
     status = to_status(fault)
     assert status.code == code_pb2.INTERNAL
     assert status.message == f"the engine failed; the server's log has more under id {fault.id}"

@@ -55,7 +55,7 @@ def settled(count: Callable[[], int]) -> int:
 
 
 def flood(raw: RawConnection, data: bytes) -> threading.Thread:
-    """Send on a new stream for as long as the server takes it; returns the thread that does."""
+    """Send on a new stream for as long as the server reads it; returns the thread that does."""
     stream = raw.new_stream()
     raw.send(raw.headers(call_fields(STREAM), stream))
 

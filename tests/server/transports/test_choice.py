@@ -1,4 +1,4 @@
-"""Which front is taken, and that connections are renewed where that is asked for."""
+"""Which front is used, and that connections are renewed where that is asked for."""
 
 import time
 
@@ -54,9 +54,9 @@ def test_native_that_cannot_age_connections_is_refused() -> None:
     ],
 )
 def test_native_front_that_others_reach_is_warned_of(front: str, host: str, warned: bool) -> None:
-    said = exposure(front, host)
-    assert (host in said and "--front grpcio" in said) is warned
-    assert bool(said) is warned
+    warning = exposure(front, host)
+    assert (host in warning and "--front grpcio" in warning) is warned
+    assert bool(warning) is warned
 
 
 def test_old_connections_are_renewed_and_no_call_fails(serve: Serve) -> None:

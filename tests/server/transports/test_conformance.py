@@ -157,7 +157,7 @@ def test_id_over_the_limit_is_refused(serve: Serve, front: str) -> None:
     assert error.details() == "id: expected at most 128 bytes, got 129"
 
 
-def test_unknown_model_is_not_found_and_told_what_exists(serve: Serve, front: str) -> None:
+def test_unknown_model_is_not_found_and_names_what_exists(serve: Serve, front: str) -> None:
     error = failure(lambda: serve(front).classify(request_for(1, model="minst")).result())
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert error.details() == "no model 'minst'; loaded: mnist"
@@ -173,7 +173,7 @@ def test_unknown_model_of_any_name_is_not_found(serve: Serve, front: str, name: 
     assert detail(error, error_details_pb2.ResourceInfo).resource_name.startswith(name[:10])
 
 
-def test_unknown_version_is_not_found_and_told_what_exists(serve: Serve, front: str) -> None:
+def test_unknown_version_is_not_found_and_names_what_exists(serve: Serve, front: str) -> None:
     served = serve(front)
     assert served.classify(request_for(1, version=1)).result().version == 1
     error = failure(lambda: served.classify(request_for(1, version=2)).result())
@@ -209,7 +209,7 @@ def test_compressed_request_is_read(serve: Serve, front: str) -> None:
 
 @pytest.mark.parametrize("method", ["/convserve.v1.Classifier/Nothing", "/no.Such/Classify", "/"])
 @pytest.mark.parametrize("kind", ["unary_unary", "stream_stream"])
-def test_unknown_method_is_unimplemented_and_told_what_exists(
+def test_unknown_method_is_unimplemented_and_names_what_exists(
     serve: Serve, front: str, method: str, kind: str
 ) -> None:
     channel: Any = serve(front).channel
@@ -269,7 +269,7 @@ def test_deadline_passed_in_the_queue_costs_no_compute(serve: Serve, front: str)
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     last = served.classify(request_for(2))
     batcher = served.worker.repository.get("mnist", None).batcher
-    # The expired one has given its place back although the engine is still busy.
+    # The expired one has left the queue although the engine is still busy.
     until(lambda: batcher.waiting == 1)
     served.engine.release()
     assert [answers(call.result()) for call in (running, last)] == [[0], [2]]

@@ -34,7 +34,7 @@ async def comes_about(condition: Any) -> None:
 @pytest.mark.parametrize(
     ("size", "code"),
     [
-        (4095, grpc.StatusCode.INVALID_ARGUMENT),  # was read: zeros are no request
+        (4095, grpc.StatusCode.INVALID_ARGUMENT),  # was read: zeros are not a request
         (4096, grpc.StatusCode.INVALID_ARGUMENT),
         (4097, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (2**20, grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -38,7 +38,7 @@ def fate(raw: RawConnection) -> str:
 
 
 def send_all(raw: RawConnection, *parts: bytes) -> None:
-    """Send as much as the server takes."""
+    """Send as much as the server reads."""
     with contextlib.suppress(OSError):
         for part in parts:
             raw.send(part)

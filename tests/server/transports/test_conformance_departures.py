@@ -24,7 +24,7 @@ def computed(served: Served) -> int:
     return sum(len(batch) for batch in served.engine.seen)
 
 
-def test_reset_call_gives_its_place_back(serve: Serve, front: str) -> None:
+def test_reset_call_frees_its_space_in_the_queue(serve: Serve, front: str) -> None:
     served = serve(front)
     served.engine.hold()
     running = served.classify(request_for(0))

@@ -21,7 +21,7 @@ HUGE, TORN = message(GOOD, size=2**32 - 1), message(GOOD, size=10_000)
     ("fields", "body", "expected"),
     [
         pytest.param(PLAIN, message(GOOD), "OK", id="one message"),
-        pytest.param(PLAIN, message(GOOD) * 2, "OK", id="the first of two is taken"),
+        pytest.param(PLAIN, message(GOOD) * 2, "OK", id="the first of two is used"),
         pytest.param(GZIP, message(GOOD), "OK", id="gzip agreed, not used"),
         pytest.param(GZIP, message(gzip.compress(GOOD), compressed=True), "OK", id="gzip"),
         pytest.param(GZIP, message(GOOD, compressed=True), "INTERNAL", id="no gzip after all"),

@@ -165,7 +165,7 @@ class FilesReply(_Reply):
 
 @lru_cache(maxsize=256)
 def _header(model: ModelDescription) -> bytes:
-    """The serialized beginning of all responses of a version."""
+    """Returns the serialized beginning of all responses of a version."""
     response = pb.ClassifyResponse(model=model.name, version=model.version, labels=model.labels)
     return response.SerializeToString()
 

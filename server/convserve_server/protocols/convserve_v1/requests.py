@@ -15,7 +15,7 @@ def parse(message: pb.ClassifyRequest | pb.ListModelsRequest, payload: bytes) ->
     """Fills a message.
 
     Raises:
-        InvalidRequest: if the bytes are no such message.
+        InvalidRequest: if the bytes are not such a message.
     """
     try:
         message.ParseFromString(payload)

@@ -11,7 +11,7 @@ _FLOAT_BYTES = 4
 
 
 def results_of(rows: NDArray[np.float32]) -> bytes:
-    """The field results of a ClassifyResponse with one prediction a row, serialized.
+    """Returns the field results of a ClassifyResponse, one prediction a row, serialized.
 
     All rows have the same length, so each result is the same few bytes and its floats as they lie
     in memory: one copy for all, where protobuf's own way takes 2 µs a row.
@@ -32,7 +32,7 @@ def results_of(rows: NDArray[np.float32]) -> bytes:
 
 @lru_cache(maxsize=64)
 def _head(classes: int) -> NDArray[np.uint8]:
-    """What precedes the floats of each result; uint8 [n]."""
+    """Returns the bytes before the floats of each result, uint8 [n]."""
     response = pb.ClassifyResponse()
     response.results.add().prediction.probabilities.extend([0.0] * classes)
     whole = response.SerializeToString()

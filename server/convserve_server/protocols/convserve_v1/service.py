@@ -51,7 +51,7 @@ class ConvserveV1:
         self._streams.stop()
 
     def _classify(self, call: Call) -> None:
-        """Classify: checks the request, queues its images; the answer follows.
+        """Serves Classify: checks the request, queues its images; the answer follows.
 
         Raises:
             InvalidRequest: with the field, what was expected and what it was.
@@ -93,7 +93,7 @@ class ConvserveV1:
         )
 
     def _list_models(self, call: Call) -> None:
-        """ListModels: what is loaded, and what is refused."""
+        """Serves ListModels: what is loaded, and what is refused."""
         parse(pb.ListModelsRequest(), call.payload)
         response = pb.ListModelsResponse()
         for model in self._classifier.models():

@@ -96,6 +96,11 @@ class ClassifyStreams:
 
         Args:
             transport: reads and writes.
+
+        Raises:
+            AnswersUnread: if the client reads no answer for patience_s.
+            InvalidRequest: if a message is not a StreamClassifyRequest.
+            CancelledError: if the client goes away.
         """
         # At once: some clients wait for them before they send anything.
         await transport.open()
@@ -219,7 +224,7 @@ class _ClassifyStream:
             call.cancel()
 
     async def _read(self) -> int | None:
-        """Reads requests until there are no more; returns the size of one that is none."""
+        """Reads requests until there are no more; returns the size of a message that is not one."""
         while True:
             while (self._stopped or self._is_full()) and not self._discarding:
                 self._written.clear()
@@ -238,7 +243,7 @@ class _ClassifyStream:
             self._classify(message.request, len(payload))
 
     def _is_full(self) -> bool:
-        """Whether no request more may be held."""
+        """Returns whether no more requests may be held."""
         too_many = self._count >= MAX_HELD or self._bytes >= self._budget.free
         return bool(self._count) and too_many
 
