@@ -55,7 +55,7 @@ class AccuracyError(TrainerError):
 
 
 class DivergedError(TrainerError):
-    """A loss, or weights, that are no finite numbers any more."""
+    """A loss, or weights, that are not finite any more."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error

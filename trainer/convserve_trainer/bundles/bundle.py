@@ -40,7 +40,7 @@ def loaded(content: bytes, file: str) -> tuple[onnx.ModelProto, Manifest]:
         file: how messages call it.
 
     Raises:
-        BundleError: it is no bundle.
+        BundleError: it is not a bundle.
     """
     try:
         model = onnx.load_model_from_string(content)

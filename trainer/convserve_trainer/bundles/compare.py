@@ -20,7 +20,7 @@ from convserve_trainer.errors import DataError
 from convserve_trainer.evaluation.score import Score, score
 
 LUCK = 0.05
-"""The p-value from which on a difference is taken for luck."""
+"""The p-value from which on a difference is considered chance."""
 
 _Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 

@@ -21,7 +21,7 @@ SIZE = 150
 """Pixels a side that every picture is decoded to, that of the photographs' training."""
 
 MAX_BYTES = 256 << 20
-"""Larger files are refused unread: they are no photographs, and would fill the memory."""
+"""Larger files are refused unread: they are not photographs, and would fill the memory."""
 
 UNREADABLE = "unreadable"
 BROKEN_LINK = "broken-link"
@@ -72,7 +72,7 @@ def examine(path: Path) -> Picture:
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise NotAPictureError("it is no regular file")
+        raise NotAPictureError("it is not a regular file")
     if status.st_size > MAX_BYTES:
         size = f"{status.st_size >> 20:,} MiB"
         raise TooManyPixelsError(f"the file has {size}; at most {MAX_BYTES >> 20} are read")

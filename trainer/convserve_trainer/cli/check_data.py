@@ -106,7 +106,7 @@ class Counter:
     """One line on a terminal that says how many pictures are done; it is gone in the end.
 
     Args:
-        stream: takes the line; nothing is drawn where it is no terminal.
+        stream: takes the line; nothing is drawn where it is not a terminal.
         total: pictures.
     """
 

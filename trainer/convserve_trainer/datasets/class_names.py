@@ -54,7 +54,9 @@ def class_names(
     names = [class_name(name) for name in names]
     for number, name in enumerate(names):
         if not name or not name.isprintable():
-            raise DataError(f"{where}: the name of class {number} is {name!r}, which is no text")
+            raise DataError(
+                f"{where}: the name of class {number} is {name!r}, which is not printable text"
+            )
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise DataError(f"{where}: {twice[0]!r} is there twice; each class has a name of its own")

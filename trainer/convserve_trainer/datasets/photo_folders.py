@@ -115,7 +115,8 @@ def classes(folder: Path) -> ClassFolders:
         )
     nameless = [label for label in labels if not label.isprintable()]
     if nameless:
-        raise DataError(f"a class folder's name is no text: {shown(folder / nameless[0])}")
+        nameless_folder = shown(folder / nameless[0])
+        raise DataError(f"a class folder's name is not printable text: {nameless_folder}")
     twice = [label for label, other in pairwise(labels) if label == other]
     if twice:
         raise DataError(

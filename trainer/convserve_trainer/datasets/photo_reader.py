@@ -37,7 +37,7 @@ def read(path: Path, height: int, width: int, channels: int = 3) -> Pixels:
 
     Raises:
         OSError: it cannot be read.
-        PictureError: it is no JPEG, or a damaged one.
+        PictureError: it is not a JPEG, or a damaged one.
     """
     return decode(path.read_bytes(), height, width, channels=channels)
 

@@ -84,7 +84,7 @@ def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     """Returns held-out photographs alone: DIR/validation, the split's, or a whole folder.
 
     Args:
-        source: which photographs; a folder of class folders without a split is taken whole.
+        source: which photographs; a folder of class folders without a split is used whole.
         labels: names of the classes, in the order of their numbers.
         say: takes lines.
 

@@ -76,7 +76,7 @@ class Part:
 
     Attributes:
         whole: all of them.
-        numbers: of those that are taken, in their new order.
+        numbers: of those that are used, in their new order.
     """
 
     whole: Pictures

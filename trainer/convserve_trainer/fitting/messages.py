@@ -83,7 +83,7 @@ def print_best(history: History, out: TextIO) -> None:
     best = history.best
     print(
         f"best epoch {best.epoch} of {len(history.epochs)}: validation loss {best.val_loss:.4f}, "
-        f"accuracy {best.val_accuracy:.4f}; its weights are taken",
+        f"accuracy {best.val_accuracy:.4f}; its weights are used",
         file=out,
         flush=True,
     )

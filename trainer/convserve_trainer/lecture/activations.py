@@ -46,7 +46,7 @@ def make_section(material: Material) -> Section:
         filters = excited.liveliest(FILTERS)
         left = _left(material.net, layer, filters, material.scale.ascents, number)
         field = fields.get(layer.name, geometry.Field(None))
-        parts.append(_said(layer, excited, filters, labels))
+        parts.append(_description(layer, excited, filters, labels))
         parts.append(_digits(layer, excited, filters, left, searched, field))
         material.done((number + 1) / (len(layers) + 2), f"{layer.name} searched")
     parts += _photographs(material)
@@ -90,7 +90,7 @@ def spread(layers: "list[keras.Layer]") -> "list[keras.Layer]":
     return [layers[int(position)] for position in np.linspace(0, len(layers) - 1, LAYERS)]
 
 
-def _said(
+def _description(
     layer: "keras.Layer",
     excited: ascent.Excited,
     filters: list[int],

@@ -69,7 +69,7 @@ def ascend(
     """Returns pictures that excite filters, made from noise by gradient ascent.
 
     Each step adds the gradient of the filter's mean answer, brought to a fixed length, and clips to
-    what a picture may hold. The answer is taken before the activation: a filter that is silent on
+    what a picture may hold. The answer is read before the activation: a filter that is silent on
     noise has no gradient behind a relu. The weights of the net stay as they are.
 
     Args:

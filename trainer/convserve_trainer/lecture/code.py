@@ -27,7 +27,7 @@ _LEFT_OUT = {"strides": (1, 1), "padding": "valid", "activation": "linear", "use
 
 
 def net_code(model: "keras.Model", features: bool | None = None) -> str | None:
-    """Returns the code of a net; None for one that is no chain of layers of the usual types.
+    """Returns the code of a net; None for one that is not a chain of layers of the usual types.
 
     Args:
         model: uint8 [N, H, W, C] in.

@@ -123,12 +123,12 @@ def _plot(found: Curves, seeds: int) -> Figure:
     def paint(drawing: "Drawing", ink: figures.Ink) -> None:
         axes = drawing.subplots()
         styles = zip(found.items(), ((ink.first, "o"), (ink.second, "s")), strict=True)
-        for (name, curve), (color, marker) in styles:
+        for (name, curve), (colour, marker) in styles:
             sizes = np.array(list(curve))
             errors = np.array([[1 - each for each in values] for values in curve.values()]) * 100
-            axes.plot(sizes, errors.mean(axis=1), marker + "-", color=color, label=name)
+            axes.plot(sizes, errors.mean(axis=1), marker + "-", color=colour, label=name)
             axes.fill_between(
-                sizes, errors.min(axis=1), errors.max(axis=1), color=color, alpha=0.2, linewidth=0
+                sizes, errors.min(axis=1), errors.max(axis=1), color=colour, alpha=0.2, linewidth=0
             )
         _logarithmic(axes)
         axes.set_xlabel("digits to train on")

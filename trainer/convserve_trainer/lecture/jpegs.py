@@ -113,7 +113,7 @@ def _training(net: Net) -> list[Part]:
         f"right, at a loss of {metrics['loss']:.4f}.",
     ]
     if epochs := _epochs(net.file.parent):
-        parts += [_said(epochs), _history(History(epochs))]
+        parts += [_description(epochs), _history(History(epochs))]
     return parts
 
 
@@ -125,7 +125,7 @@ def _epochs(version: Path) -> list[Epoch]:
         return []
 
 
-def _said(epochs: list[Epoch]) -> str:
+def _description(epochs: list[Epoch]) -> str:
     best, last = History(epochs).best, epochs[-1]
     text = (
         f"After {counted(len(epochs), 'epoch')} {last.accuracy:.1%} of the pictures that are "

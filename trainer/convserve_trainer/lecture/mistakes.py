@@ -52,7 +52,7 @@ def make_section(material: Material) -> Section:
 def confusion(
     answers: npt.NDArray[np.integer], right: npt.NDArray[np.integer], classes: int
 ) -> npt.NDArray[np.int64]:
-    """Returns how many pictures of each class (rows) were taken for each class (columns)."""
+    """Returns how many pictures of each class (rows) were classified as each class (columns)."""
     pairs = right.astype(np.int64) * classes + answers
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
@@ -95,7 +95,7 @@ def _matrix(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
         axes.imshow(off, cmap=shades, vmin=0, vmax=max(1.0, off.max() * 1.15))
         for row, column in np.ndindex(*matrix.shape):
             if matrix[row, column]:
-                color = ink.first if row == column else ink.text
+                colour = ink.first if row == column else ink.text
                 weight = "bold" if row == column else "normal"
                 axes.text(
                     column,
@@ -103,7 +103,7 @@ def _matrix(matrix: npt.NDArray[np.int64], labels: Sequence[str]) -> Figure:
                     f"{matrix[row, column]}",
                     ha="center",
                     va="center",
-                    color=color,
+                    color=colour,
                     fontsize=figures.SMALL,
                     fontweight=weight,
                 )

@@ -133,7 +133,7 @@ def _verdict(means: dict[int, tuple[float, ...]]) -> str:
         text += "Here the convnet copes no better with a shift, and it is not invariant either: "
     return text + (
         f"it falls from {means[0][0]:.1%} to {means[LARGEST][0]:.1%} at {LARGEST} pixels, where "
-        "some digits are cut off, too."
+        "parts of some digits leave the picture, too."
     )
 
 

@@ -77,7 +77,7 @@ def _name(layer: "keras.Layer") -> str:
 def _code(model: "keras.Model") -> list[Part]:
     features, classifier = code.net_code(model, True), code.net_code(model, False)
     if features is None or classifier is None:
-        return ["Your net branches, or has layers of its own, so that it is no list of layers."]
+        return ["Your net branches, or has layers of its own, so that it is not a list of layers."]
     return [
         Listing(features, "The first half of your net in Keras: it learns features."),
         Listing(

@@ -39,7 +39,7 @@ def make_section(material: Material) -> Section:
             ],
             f"The first {len(labels)} labels of the digits that are trained on, one-hot",
         ),
-        Listing(PREPARED, "Pictures and labels as the net takes them; the net divides by 255."),
+        Listing(PREPARED, "Pictures and labels as the net expects them; the net divides by 255."),
         "The categorical cross-entropy is then minus the logarithm of the probability that the net "
         "gave to the right class: 0 where it was sure and right. The optimizer lowers its mean "
         "over a batch, step by step.",

@@ -1,4 +1,4 @@
-"""The figures of a report: the history of its training, and what is taken for what."""
+"""The figures of a report: the history of its training, and which class is mistaken for which."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -76,15 +76,15 @@ def confusion(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
     np.fill_diagonal(wrong, 0)
     row, column = divmod(int(wrong.argmax()), len(names))
     most = (
-        f"most often, {wrong[row, column]:,} times, {names[row]} is taken for {names[column]}"
+        f"most often, {wrong[row, column]:,} times, {names[row]} is mistaken for {names[column]}"
         if wrong.any()
-        else "no picture is taken for another class"
+        else "no picture is mistaken for another class"
     )
     alt = f"Confusion matrix of {len(names)} classes: {most}"
     caption = (
-        "What is taken for what: held-out pictures, each row a class as it is, each column as the "
-        "net says; right answers in one colour, mistakes in the other, each the stronger the "
-        "larger a share of the row, mistakes on a scale of their own"
+        "Which class is mistaken for which: held-out pictures, each row a class as it is, each "
+        "column as the net says; right answers in one colour, mistakes in the other, each the "
+        "stronger the larger a share of the row, mistakes on a scale of their own"
     )
     return figures.draw("confusion", 5.6, paint, alt=alt, caption=caption)
 

@@ -90,7 +90,7 @@ class Run:
         """Returns the training of the newest good checkpoint.
 
         Args:
-            epochs: nothing beyond so many is taken.
+            epochs: nothing beyond so many is used.
             say: takes warnings.
 
         Raises:
