@@ -28,23 +28,23 @@ min_accuracy = 0.9
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder with data, recipe and models of a net trained on it, and what was printed."""
-    place = tmp_path_factory.mktemp("trained")
-    (write(place / "of_colours") / "labels.txt").write_text("red\ngreen\nblue\n")
-    (place / "small.toml").write_text(SMALL)
+    folder = tmp_path_factory.mktemp("trained")
+    (write(folder / "of_colours") / "labels.txt").write_text("red\ngreen\nblue\n")
+    (folder / "small.toml").write_text(SMALL)
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        assert main(_fit(place)) == 0
-    return place, output.getvalue()
+        assert main(_fit(folder)) == 0
+    return folder, output.getvalue()
 
 
-def _fit(place: Path, *more: str) -> list[str]:
-    command = ["fit", "digits", "--data", str(place / "of_colours")]
-    return [*command, "--recipe", str(place / "small.toml"), "--models", str(place / "m"), *more]
+def _fit(folder: Path, *more: str) -> list[str]:
+    command = ["fit", "digits", "--data", str(folder / "of_colours")]
+    return [*command, "--recipe", str(folder / "small.toml"), "--models", str(folder / "m"), *more]
 
 
 def test_fit_publishes_a_bundle_that_says_what_its_pixels_are(trained: tuple[Path, str]) -> None:
-    place, output = trained
-    manifest = bundle.read_manifest(place / "m" / "of-colours" / "1")
+    folder, output = trained
+    manifest = bundle.read_manifest(folder / "m" / "of-colours" / "1")
     assert list(manifest.labels) == ["red", "green", "blue"]
     spec = manifest.input
     assert (spec.height, spec.width, spec.channels) == (12, 16, 3)
@@ -56,8 +56,8 @@ def test_fit_publishes_a_bundle_that_says_what_its_pixels_are(trained: tuple[Pat
 def test_evaluate_and_compare_take_the_same_data(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, _ = trained
-    data, version = ["--data", str(place / "of_colours"), "--json"], str(place / "m/of-colours/1")
+    folder, _ = trained
+    data, version = ["--data", str(folder / "of_colours"), "--json"], str(folder / "m/of-colours/1")
     assert main(["evaluate", version, *data]) == 0
     score = json.loads(capsys.readouterr().out)
     assert score["correct"] == bundle.read_manifest(Path(version)).metrics["correct"]
@@ -71,9 +71,9 @@ def test_evaluate_and_compare_take_the_same_data(
 def test_labels_other_than_the_bundles_are_refused(
     command: str, trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, _ = trained
-    bundles = [str(place / "m" / "of-colours")] * (2 if command == "compare" else 1)
-    more = ["--data", str(place / "of_colours"), "--labels", "green,red,blue"]
+    folder, _ = trained
+    bundles = [str(folder / "m" / "of-colours")] * (2 if command == "compare" else 1)
+    more = ["--data", str(folder / "of_colours"), "--labels", "green,red,blue"]
     assert main([command, *bundles, *more]) == 1
     assert capsys.readouterr().err.endswith(
         "of_colours: expected the classes of the bundle of-colours, red, green, blue, got green, "
@@ -87,20 +87,20 @@ def test_labels_other_than_the_bundles_are_refused(
 def test_unless_published_knows_the_same_data_and_other_names(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, _ = trained
-    assert main(_fit(place, "--unless-published")) == 0
+    folder, _ = trained
+    assert main(_fit(folder, "--unless-published")) == 0
     out = capsys.readouterr().out
     assert out.endswith("model.onnx is published already, from these settings and data\n")
     more = ["--unless-published", "--labels", "r,g,b", "--version", "1"]
-    assert main(_fit(place, *more)) == 1
+    assert main(_fit(folder, *more)) == 1
     assert "differs from this training in: labels or input\n" in capsys.readouterr().out
 
 
 def test_pictures_too_small_for_the_net_are_one_line(
     trained: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place, _ = trained
-    command = ["fit", "digits", "--data", str(place / "of_colours"), "--models", str(place / "m")]
+    folder, _ = trained
+    command = ["fit", "digits", "--data", str(folder / "of_colours"), "--models", str(folder / "m")]
     assert main([*command, "--name", "other"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
@@ -108,7 +108,7 @@ def test_pictures_too_small_for_the_net_are_one_line(
         "lecture, got 12 x 16"
     )
     assert error.count("\n") == 1
-    assert not (place / "m" / "other").exists()
+    assert not (folder / "m" / "other").exists()
 
 
 @pytest.mark.parametrize(

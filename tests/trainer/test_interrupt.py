@@ -36,19 +36,19 @@ def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
     assert process.returncode == 130
-    said = re.fullmatch(
+    matched = re.fullmatch(
         r"convserve-train: stopped; (\d+) of 100,000 epochs(?: and \d+ steps? of the next)? are "
         r"finished and kept in (\S+)\n"
         r"go on with .* --resume, or publish what there is with --resume --epochs (\d+)\n",
         errors,
     )
-    assert said is not None, errors
-    finished = int(said[1])
+    assert matched is not None, errors
+    finished = int(matched[1])
     assert finished >= 2
-    assert Path(said[2]).is_dir()
+    assert Path(matched[2]).is_dir()
     assert os.listdir(models) == [".unfinished"]
 
-    command = _command(mnist_folder, models, "--resume", "--epochs", said[3])
+    command = _command(mnist_folder, models, "--resume", "--epochs", matched[3])
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert f"resumed after epoch {finished}\n" in done.stdout
     assert "accuracy  " not in done.stdout, "nothing is left to train"

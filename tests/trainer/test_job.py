@@ -100,7 +100,7 @@ def _killed(counter: Path | None) -> str:
     return f"import os, signal; {count}os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def test_want_of_memory_is_said_with_the_limit_and_the_ways_out(
+def test_want_of_memory_is_reported_with_the_limit_and_the_ways_out(
     counted: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
 ) -> None:
     code = _killed(counted(str(512 * 2**20)))
@@ -179,7 +179,7 @@ def test_ctrl_c_of_a_terminal_reaches_the_child_once() -> None:
         process.stdout.readline()
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() == "SIGINT\n"
-        # A second one would have been said before it reads this.
+        # A second one would have been printed before it reads this.
         rest, _ = process.communicate("end\n", timeout=WAIT_S)
     assert rest == ""
     assert process.returncode == 7

@@ -91,8 +91,8 @@ def _kill(command: list[str], line: str) -> None:
     """Runs a training until it says a line."""
     with Program[str]([*TRAIN, *command], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        for said in process.stdout:
-            if said.startswith(line):
+        for printed in process.stdout:
+            if printed.startswith(line):
                 process.kill()
         assert process.wait(WAIT_S) == -signal.SIGKILL, f"ended without {line}"
 

@@ -101,10 +101,10 @@ def test_evaluate_of_a_graph_of_another_shape_is_refused(
 def test_evaluate_of_pixels_made_in_an_unknown_way_is_refused(
     published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, said = bundle.read(published.bundle)
-    said.input.resize = "mnist-centre/2"
+    model, manifest = bundle.read(published.bundle)
+    manifest.input.resize = "mnist-centre/2"
     model.ClearField("metadata_props")
-    manifests.attach(said, model)
+    manifests.attach(manifest, model)
     onnx.save(model, tmp_path / "model.onnx")
     assert main(["evaluate", str(tmp_path)]) == 1
     message = _one_line(capsys.readouterr().err)

@@ -38,11 +38,11 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A folder of data, the models folder of a net trained on it, and what was printed."""
-    place = tmp_path_factory.mktemp("trained")
+    folder = tmp_path_factory.mktemp("trained")
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        assert _fit(_draw(place), place / "models", "--min-accuracy", "0.8") == 0
-    return place / "red_blue", place / "models", output.getvalue()
+        assert _fit(_draw(folder), folder / "models", "--min-accuracy", "0.8") == 0
+    return folder / "red_blue", folder / "models", output.getvalue()
 
 
 def _fit(folder: Path, models: Path, *more: str) -> int:
@@ -110,24 +110,24 @@ def test_fit_publishes_a_bundle_that_evaluate_scores_alike(
         "net.keras",
         "report.html",
     ]
-    said = bundle.read_manifest(published)
-    assert list(said.labels) == ["blue", "red"]
-    spec = said.input
+    manifest = bundle.read_manifest(published)
+    assert list(manifest.labels) == ["blue", "red"]
+    spec = manifest.input
     assert (spec.height, spec.width, spec.channels, spec.kind) == (22, 24, 3, IMAGE_KIND_PHOTO)
     assert spec.resize == "photo-bilinear/1"
-    assert said.metrics["keras_correct"] == said.metrics["correct"]
-    assert said.metrics["total"] == 18
-    assert f"Total params: {said.parameters:,} " in output
+    assert manifest.metrics["keras_correct"] == manifest.metrics["correct"]
+    assert manifest.metrics["total"] == 18
+    assert f"Total params: {manifest.parameters:,} " in output
 
     best = min(_history(models), key=lambda row: float(row["val_loss"]))
-    assert said.training.epochs == int(best["epoch"])
-    assert float(best["val_loss"]) == pytest.approx(said.metrics["loss"], abs=1e-5)
-    assert float(best["val_accuracy"]) == pytest.approx(said.metrics["accuracy"])
+    assert manifest.training.epochs == int(best["epoch"])
+    assert float(best["val_loss"]) == pytest.approx(manifest.metrics["loss"], abs=1e-5)
+    assert float(best["val_accuracy"]) == pytest.approx(manifest.metrics["accuracy"])
 
     assert main(["evaluate", str(published), "--data", str(folder), "--json"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
-    assert evaluated["correct"] == said.metrics["correct"] >= 15
-    assert (evaluated["total"], evaluated["loss"]) == (18, pytest.approx(said.metrics["loss"]))
+    assert evaluated["correct"] == manifest.metrics["correct"] >= 15
+    assert (evaluated["total"], evaluated["loss"]) == (18, pytest.approx(manifest.metrics["loss"]))
     assert main(["inspect", str(published)]) == 0
     assert "input        pixels: uint8 [N, 22, 24, 3]\n" in capsys.readouterr().out
 
@@ -153,20 +153,20 @@ def test_table_on_the_terminal_and_csv_agree(trained: tuple[Path, Path, str]) ->
     assert left == "0"
 
 
-def test_three_classes_are_told_apart_with_a_softmax(
+def test_three_classes_are_distinguished_with_a_softmax(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = draw(tmp_path / "red_blue", {"red": 15, "green": 15, "blue": 15})
     assert _fit(folder, tmp_path, "--validation-split", "0.4", "--epochs", "6") == 0
     assert "categorical_crossentropy" in capsys.readouterr().out
-    model, said = bundle.read(tmp_path / "red-blue")
-    assert list(said.labels) == ["blue", "green", "red"]
+    model, manifest = bundle.read(tmp_path / "red-blue")
+    assert list(manifest.labels) == ["blue", "green", "red"]
     assert model.graph.node[-1].op_type == "Softmax"
     command = ["evaluate", str(tmp_path / "red-blue"), "--data", str(folder), "--json"]
     assert main([*command, "--validation-split", "0.4"]) == 0
     evaluated = json.loads(capsys.readouterr().out)
-    assert evaluated["correct"] == said.metrics["correct"] > 0.8 * evaluated["total"]
-    assert 10 < evaluated["total"] == said.metrics["total"] < 26
+    assert evaluated["correct"] == manifest.metrics["correct"] > 0.8 * evaluated["total"]
+    assert 10 < evaluated["total"] == manifest.metrics["total"] < 26
 
 
 def test_weights_of_the_best_epoch_are_published(

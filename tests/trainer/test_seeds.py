@@ -22,13 +22,13 @@ from tests.trainer.drawn import draw_parts
 
 STEPS, EPOCHS = 3, 2
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]
-ONE_BY_ONE = ["--cache", "none"]  # steps: pictures in memory are taken many batches at a time
+ONE_BY_ONE = ["--cache", "none"]  # steps: pictures in memory are read many batches at a time
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("data") / "red_blue"
-    return draw_parts(place, {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
+    drawn = tmp_path_factory.mktemp("data") / "red_blue"
+    return draw_parts(drawn, {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
 
 
 @pytest.fixture
@@ -79,12 +79,12 @@ def test_first_net_is_published_with_the_spread_of_all_even_after_a_stop(
     rows = _table(first)
     assert [row["seed"] for row in rows] == ["7", "8", "9"]
     accuracies = [float(row["accuracy"]) for row in rows]
-    said = bundle.read_manifest(first)
-    assert said.training.seed == 7
-    assert said.metrics["accuracy"] == accuracies[0]
-    assert said.metrics["seeds"] == 3
-    assert said.metrics["accuracy_mean"] == pytest.approx(statistics.mean(accuracies))
-    assert said.metrics["accuracy_sd"] == pytest.approx(statistics.stdev(accuracies))
+    manifest = bundle.read_manifest(first)
+    assert manifest.training.seed == 7
+    assert manifest.metrics["accuracy"] == accuracies[0]
+    assert manifest.metrics["seeds"] == 3
+    assert manifest.metrics["accuracy_mean"] == pytest.approx(statistics.mean(accuracies))
+    assert manifest.metrics["accuracy_sd"] == pytest.approx(statistics.stdev(accuracies))
     for row in rows:
         assert f"seed {row['seed']}: accuracy {float(row['accuracy']):.4f} (" in output
     assert f"accuracy of 3 seeds: mean {statistics.mean(accuracies):.4f}, " in output
@@ -92,10 +92,10 @@ def test_first_net_is_published_with_the_spread_of_all_even_after_a_stop(
 
     # Stopped in the second epoch of the second seed, and gone on with.
     del steps[:]
-    told = Progress.step
+    report_step = Progress.step
 
     def stop(self: Progress, done: int, logs: Mapping[str, float]) -> None:
-        told(self, done, logs)
+        report_step(self, done, logs)
         if len(steps) == (EPOCHS + 1) * STEPS + 1:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -134,8 +134,8 @@ def test_named_folder_keeps_the_seeds_for_more_of_them(
 
     (run / "seed-8" / "result.json").write_text("{")
     assert _fit(folder, models, *named, "--seeds", "3", "--resume") == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"convserve-train: {run / 'seed-8' / 'result.json'} is damaged (")
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"convserve-train: {run / 'seed-8' / 'result.json'} is damaged (")
 
     del steps[:]
     assert _fit(folder, models, "--seeds", "3", "--unless-published") == 0
@@ -173,7 +173,7 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["--seeds", "0"], "--seeds: expected 1 or more, got 0"),
         (
@@ -183,10 +183,10 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
     ],
 )
 def test_wrong_counts_are_found_before_the_data_are_read(
-    more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _fit(tmp_path / "no data", tmp_path / "models", *more) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_spread_is_that_of_a_sample() -> None:

@@ -34,7 +34,7 @@ def _graph() -> onnx.ModelProto:
     return onnx.helper.make_model(onnx.helper.make_graph([node], "relu", [value], [other]))
 
 
-def _said() -> Manifest:
+def _made_manifest() -> Manifest:
     score = Score(correct=9_900, total=10_000, loss=0.03)
     pictures = ArrayPictures(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.int64))
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
@@ -45,35 +45,36 @@ def _said() -> Manifest:
 
 
 def test_manifest_comes_back_as_it_was_attached(tmp_path: Path) -> None:
-    said = _said()
+    manifest = _made_manifest()
     model = _graph()
-    manifests.attach(said, model)
+    manifests.attach(manifest, model)
     path = tmp_path / "model.onnx"
     onnx.save(model, path)
-    assert bundle.read_manifest(path) == said
+    assert bundle.read_manifest(path) == manifest
 
 
 def test_manifest_fills_every_field(published: Published) -> None:
-    said = bundle.read_manifest(published.bundle)
-    unset = [field.name for field in Manifest.DESCRIPTOR.fields if not getattr(said, field.name)]
+    manifest = bundle.read_manifest(published.bundle)
+    names = [field.name for field in Manifest.DESCRIPTOR.fields]
+    unset = [name for name in names if not getattr(manifest, name)]
     assert unset == []
-    assert list(said.labels) == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
-    assert (said.input.height, said.input.width, said.input.channels) == (28, 28, 1)
-    assert said.input.kind == IMAGE_KIND_DIGITS
-    assert said.input.resize == "mnist-centre/1"
-    assert said.parameters == 93_322
-    training = said.training
+    assert list(manifest.labels) == ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+    assert (manifest.input.height, manifest.input.width, manifest.input.channels) == (28, 28, 1)
+    assert manifest.input.kind == IMAGE_KIND_DIGITS
+    assert manifest.input.resize == "mnist-centre/1"
+    assert manifest.parameters == 93_322
+    training = manifest.training
     assert (training.recipe, training.seed, training.epochs) == ("lecture", 7, 1)
     recipe = json.loads(training.recipe_json)
     assert recipe == json.loads(LECTURE.override(limit=1280, epochs=1, seed=7).to_json())
     assert set(training.versions) >= {"keras", "tensorflow", "onnx", "python", "convserve"}
     assert len(training.dataset_sha256) == 64
     assert 0 < training.parity_max_abs <= training.parity_bound == 1e-5
-    assert said.precision == PRECISION_FLOAT32
-    assert set(said.metrics) == {"accuracy", "loss", "correct", "total", "keras_correct"}
-    assert said.metrics["keras_correct"] == said.metrics["correct"]
-    assert said.metrics["accuracy"] == said.metrics["correct"] / said.metrics["total"]
-    assert said.metrics["total"] == 10_000
+    assert manifest.precision == PRECISION_FLOAT32
+    assert set(manifest.metrics) == {"accuracy", "loss", "correct", "total", "keras_correct"}
+    assert manifest.metrics["keras_correct"] == manifest.metrics["correct"]
+    assert manifest.metrics["accuracy"] == manifest.metrics["correct"] / manifest.metrics["total"]
+    assert manifest.metrics["total"] == 10_000
 
 
 def test_commit_is_that_of_the_checkout_or_nothing(
@@ -159,6 +160,6 @@ def test_manifest_of_a_later_version_is_read_and_what_is_not_known_is_kept(tmp_p
     model.metadata_props.add(key="convserve.manifest", value=text)
     onnx.save(model, tmp_path / "model.onnx")
     assert bundle.read_manifest(tmp_path).name == "mnist"
-    net, said = bundle.read(tmp_path)
-    assert said.name == "mnist"
+    net, manifest = bundle.read(tmp_path)
+    assert manifest.name == "mnist"
     assert [entry.value for entry in net.metadata_props] == [text]

@@ -68,13 +68,13 @@ def test_pictures_are_counted_by_who_is_right() -> None:
 @pytest.fixture
 def worse(published: Published, tmp_path: Path) -> Path:
     """The published net, which takes a liking to one digit."""
-    model, said = bundle.read(published.bundle)
+    model, manifest = bundle.read(published.bundle)
     bias = next(t for t in model.graph.initializer if list(t.dims) == [10])
     values = numpy_helper.to_array(bias).copy()
     values[3] += 2.0
     bias.CopyFrom(numpy_helper.from_array(values, bias.name))
     model.ClearField("metadata_props")
-    manifests.attach(said, model)
+    manifests.attach(manifest, model)
     onnx.save(model, tmp_path / "model.onnx")
     return tmp_path
 
@@ -124,13 +124,13 @@ def test_bundles_of_different_questions_are_refused(
     field: str,
     message: str,
 ) -> None:
-    model, said = bundle.read(published.bundle)
+    model, manifest = bundle.read(published.bundle)
     if field == "labels":
-        said.labels[:] = list(reversed(said.labels))
+        manifest.labels[:] = list(reversed(manifest.labels))
     else:
-        said.input.kind = 2  # type: ignore[assignment]
+        manifest.input.kind = 2  # type: ignore[assignment]
     model.ClearField("metadata_props")
-    manifests.attach(said, model)
+    manifests.attach(manifest, model)
     onnx.save(model, tmp_path / "model.onnx")
     assert main(["compare", str(published.bundle), str(tmp_path)]) == 1
     errors = capsys.readouterr().err

@@ -112,17 +112,17 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
     assert set(_pictures(seen)) < set(trained)
     output = capsys.readouterr().out
     assert re.search(r"\(int8 has no bound\), mean .* \(bound 2e-02\), right answers lost", output)
-    net, said = bundle.read(tmp_path / "red-blue")
+    net, manifest = bundle.read(tmp_path / "red-blue")
     contract.check(net)
-    assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 10)
-    assert 1e-7 < said.training.parity_mean_abs <= said.training.parity_mean_bound == 0.02
-    assert said.training.parity_mean_abs <= said.training.parity_max_abs
-    assert said.training.parity_bound == 1
+    assert (manifest.precision, manifest.training.calibration_pictures) == (PRECISION_INT8, 10)
+    assert 1e-7 < manifest.training.parity_mean_abs <= manifest.training.parity_mean_bound == 0.02
+    assert manifest.training.parity_mean_abs <= manifest.training.parity_max_abs
+    assert manifest.training.parity_bound == 1
 
     assert main(["inspect", str(tmp_path / "red-blue")]) == 0
     assert "precision    int8\n" in capsys.readouterr().out
     assert main(["evaluate", str(tmp_path / "red-blue"), "--data", str(folder)]) == 0
-    correct = int(said.metrics["correct"])
+    correct = int(manifest.metrics["correct"])
     assert f"({correct:,} of 24 right)\n" in capsys.readouterr().out
 
     more = ["--unless-published", "--calibration-pictures"]
@@ -143,7 +143,7 @@ def _pictures(batches: Iterable[Pixels]) -> list[bytes]:
 # Converting
 
 
-def test_converted_net_says_of_itself_what_the_first_one_said(
+def test_converted_net_states_what_the_first_one_states(
     models: Path, folder: Path, capsys: Capture
 ) -> None:
     before = bundle.read_manifest(models / "red-blue" / "1")
@@ -152,39 +152,41 @@ def test_converted_net_says_of_itself_what_the_first_one_said(
     assert lines[0].startswith("held-out photographs, float32       loss ")
     assert lines[1].startswith("held-out photographs, ONNX Runtime  loss ")
     assert lines[-1].startswith(f"published {models / 'red-blue' / '2' / 'model.onnx'} (")
-    net, said = bundle.read(models / "red-blue")
+    net, manifest = bundle.read(models / "red-blue")
     contract.check(net)
     assert "QuantizeLinear" in contract.operators(net)
-    assert (said.precision, said.training.calibration_pictures) == (PRECISION_INT8, 24)
-    assert said.metrics["keras_correct"] == before.metrics["correct"]
-    assert abs(said.metrics["correct"] - before.metrics["correct"]) <= 2
-    assert said.created.ToDatetime() > before.created.ToDatetime()
-    for one in (said, before):
+    assert (manifest.precision, manifest.training.calibration_pictures) == (PRECISION_INT8, 24)
+    assert manifest.metrics["keras_correct"] == before.metrics["correct"]
+    assert abs(manifest.metrics["correct"] - before.metrics["correct"]) <= 2
+    assert manifest.created.ToDatetime() > before.created.ToDatetime()
+    for one in (manifest, before):
         one.ClearField("metrics")
         one.ClearField("created")
         one.ClearField("precision")
         for field in ("max_abs", "bound", "mean_abs", "mean_bound"):
             one.training.ClearField(f"parity_{field}")  # type: ignore[arg-type] # composed
         one.training.ClearField("calibration_pictures")
-    assert said == before
+    assert manifest == before
 
 
-def test_converted_net_goes_where_it_is_told_to(models: Path, folder: Path, tmp_path: Path) -> None:
-    place = ["--models", str(tmp_path / "others"), "--name", "half", "--version", "7"]
-    assert _convert(models, folder, "float16", *place) == 0
-    said = bundle.read_manifest(tmp_path / "others" / "half" / "7")
-    assert (said.name, said.precision) == ("half", PRECISION_FLOAT16)
+def test_converted_net_is_published_where_the_options_state(
+    models: Path, folder: Path, tmp_path: Path
+) -> None:
+    options = ["--models", str(tmp_path / "others"), "--name", "half", "--version", "7"]
+    assert _convert(models, folder, "float16", *options) == 0
+    manifest = bundle.read_manifest(tmp_path / "others" / "half" / "7")
+    assert (manifest.name, manifest.precision) == ("half", PRECISION_FLOAT16)
 
 
-def test_converted_net_keeps_what_a_later_version_said_of_it(models: Path, folder: Path) -> None:
+def test_converted_net_keeps_fields_of_a_later_version(models: Path, folder: Path) -> None:
     file = models / "red-blue" / "1" / "model.onnx"
     net = onnx.load(file)
     [entry] = [entry for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     entry.value = json.dumps(json.loads(entry.value) | {"colour": "blue"})
     onnx.save(net, file)
     assert _convert(models, folder, "float16") == 0
-    net, said = bundle.read(models / "red-blue" / "2")
-    assert said.precision == PRECISION_FLOAT16
+    net, manifest = bundle.read(models / "red-blue" / "2")
+    assert manifest.precision == PRECISION_FLOAT16
     [entry] = [entry for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     assert json.loads(entry.value)["colour"] == "blue"
 
@@ -227,7 +229,7 @@ def test_version_that_exists_is_not_replaced(models: Path, folder: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("precision", "more", "said"),
+    ("precision", "more", "message"),
     [
         (
             "float16",
@@ -245,10 +247,10 @@ def test_version_that_exists_is_not_replaced(models: Path, folder: Path, capsys:
     ],
 )
 def test_wrong_option_ends_with_status_2(
-    precision: str, more: list[str], said: str, models: Path, folder: Path, capsys: Capture
+    precision: str, more: list[str], message: str, models: Path, folder: Path, capsys: Capture
 ) -> None:
     assert _convert(models, folder, precision, *more) == 2
-    assert capsys.readouterr().err.startswith(f"convserve-train: {said}")
+    assert capsys.readouterr().err.startswith(f"convserve-train: {message}")
 
 
 def test_bundle_outside_a_models_folder_needs_one(
@@ -259,8 +261,9 @@ def test_bundle_outside_a_models_folder_needs_one(
     assert main(command) == 2
     assert "lone.onnx lies in no models folder; name one with --models" in capsys.readouterr().err
     assert main([*command, "--models", str(models)]) == 0
-    net, said = bundle.read(models / "red-blue" / "2")
-    assert (said.precision, said.training.calibration_pictures) == (PRECISION_TENSOR_FLOAT_32, 0)
+    net, manifest = bundle.read(models / "red-blue" / "2")
+    assert manifest.precision == PRECISION_TENSOR_FLOAT_32
+    assert manifest.training.calibration_pictures == 0
     assert net.graph == bundle.read(models / "red-blue" / "1")[0].graph
 
 
@@ -269,12 +272,12 @@ def _rewrite(
 ) -> None:
     """Makes the net's manifest say something else."""
     file = models / "red-blue" / "1" / "model.onnx"
-    net, said = bundle.read(file)
+    net, manifest = bundle.read(file)
     if precision is not None:
-        said.precision = precision  # type: ignore[assignment] # a plain number
+        manifest.precision = precision  # type: ignore[assignment] # a plain number
     if recipe is not None:
-        said.training.recipe_json = json.dumps(recipe)
+        manifest.training.recipe_json = json.dumps(recipe)
     [entry] = [entry for entry in net.metadata_props if entry.key == MANIFEST_KEY]
-    entry.value = json_format.MessageToJson(said)
+    entry.value = json_format.MessageToJson(manifest)
     onnx.save(net, file)
-    assert json_format.Parse(entry.value, Manifest()) == said
+    assert json_format.Parse(entry.value, Manifest()) == manifest

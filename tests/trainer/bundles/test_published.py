@@ -41,11 +41,11 @@ def _fit(mnist_folder: Path, models: Path, *more: str) -> int:
 
 def _spoil(file: Path, **fields: str) -> None:
     """Changes the manifest's account of the training."""
-    model, said = bundle.read(file)
+    model, manifest = bundle.read(file)
     for name, value in fields.items():
-        setattr(said.training, name, value)
+        setattr(manifest.training, name, value)
     model.ClearField("metadata_props")
-    manifests.attach(said, model)
+    manifests.attach(manifest, model)
     onnx.save(model, file)
 
 
@@ -99,10 +99,10 @@ def test_other_training_is_begun_and_says_what_differs(
 
 def test_bundle_that_is_older_than_precisions_is_float32(mnist_folder: Path, models: Path) -> None:
     file = models / "mnist" / "1" / "model.onnx"
-    model, said = bundle.read(file)
-    said.ClearField("precision")
+    model, manifest = bundle.read(file)
+    manifest.ClearField("precision")
     model.ClearField("metadata_props")
-    manifests.attach(said, model)
+    manifests.attach(manifest, model)
     onnx.save(model, file)
     assert _fit(mnist_folder, models, "--precision", "float32") == 0
     with pytest.raises(Trained):

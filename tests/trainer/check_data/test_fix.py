@@ -73,11 +73,11 @@ def test_manifest_undoes_everything(tmp_path: Path, capsys: Capsys) -> None:
 
 def test_file_in_the_way_is_not_overwritten(tmp_path: Path, capsys: Capsys) -> None:
     folder = fair_set(tmp_path / "pets")
-    place = tmp_path / "pets-set-aside/broken/train/cats"
+    set_aside = tmp_path / "pets-set-aside/broken/train/cats"
     for content in (b"first", b"second", b"third"):
         (folder / "train/cats/bad.jpg").write_bytes(content)
         assert Check(folder, capsys, "--fix").status == 0
-    contents = {path.name: path.read_bytes() for path in place.iterdir()}
+    contents = {path.name: path.read_bytes() for path in set_aside.iterdir()}
     assert contents == {"bad.jpg": b"first", "bad-2.jpg": b"second", "bad-3.jpg": b"third"}
     lines = (tmp_path / "pets-set-aside/moved.tsv").read_text().splitlines()
     assert [line.split("\t")[1].rpartition("/")[2] for line in lines] == ["to", *contents]

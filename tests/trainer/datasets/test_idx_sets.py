@@ -20,8 +20,8 @@ from tests.trainer.idx_files import encoded, labelled, write
 def _load(
     folder: Path, names: list[str] | None = None, limit: int | None = None
 ) -> tuple[Data, list[str]]:
-    said: list[str] = []
-    return idx_sets.load(folder, names, limit, said.append), said
+    lines: list[str] = []
+    return idx_sets.load(folder, names, limit, lines.append), lines
 
 
 def _all(pictures: Pictures) -> Batch:
@@ -29,9 +29,9 @@ def _all(pictures: Pictures) -> Batch:
     return pixels, labels
 
 
-def test_data_set_of_its_own_is_said_in_one_line(tmp_path: Path) -> None:
-    data, said = _load(write(tmp_path / "colours"))
-    assert said == [
+def test_data_set_of_its_own_is_described_in_one_line(tmp_path: Path) -> None:
+    data, lines = _load(write(tmp_path / "colours"))
+    assert lines == [
         f"{tmp_path / 'colours'}: 60 pictures to train on and 30 held out, 12 x 16 RGB, 3 classes; "
         "not MNIST's bytes"
     ]
@@ -85,7 +85,9 @@ def test_names_come_from_the_option_then_the_file(tmp_path: Path) -> None:
         (b"\xff\xfe\x00", "labels.txt: not a text file"),
     ],
 )
-def test_names_that_do_not_fit_are_said(tmp_path: Path, names: str | bytes, message: str) -> None:
+def test_names_that_do_not_fit_are_refused(
+    tmp_path: Path, names: str | bytes, message: str
+) -> None:
     write(tmp_path)
     content = names if isinstance(names, bytes) else names.encode()
     (tmp_path / "labels.txt").write_bytes(content)
@@ -115,9 +117,9 @@ def _write_from(first: int, folder: Path, **more: Any) -> Path:
 
 @pytest.mark.parametrize("first", [1, 5, 253])
 def test_labels_may_begin_with_any_number(tmp_path: Path, first: int) -> None:
-    data, said = _load(_write_from(first, tmp_path))
+    data, lines = _load(_write_from(first, tmp_path))
     assert data.labels == (str(first), str(first + 1), str(first + 2))
-    assert f"3 classes with the labels {first} to {first + 2}; " in said[0]
+    assert f"3 classes with the labels {first} to {first + 2}; " in lines[0]
     assert np.bincount(data.train.labels).tolist() == [20, 20, 20]
     named, _ = _load(tmp_path, ["a", "b", "c"])
     assert named.labels == ("a", "b", "c")
@@ -158,7 +160,7 @@ def test_labels_with_a_gap_are_named(tmp_path: Path) -> None:
         ([9], "abc", 0),
     ],
 )
-def test_first_label_is_told_by_the_labels_or_their_names(
+def test_first_label_follows_from_the_labels_or_their_names(
     labels: list[int], names: str, first: int
 ) -> None:
     assert idx_files.first_label(np.array(labels, np.uint8), list(names)) == first
@@ -224,8 +226,8 @@ def test_fashion_mnist_is_known_by_its_digests(
     }
     assert _load(tmp_path)[0].labels[:2] == ("0", "1")
     monkeypatch.setattr(idx_sets, "FASHION_MNIST", digests)
-    data, said = _load(tmp_path)
-    assert said[0].endswith("28 x 28 grey, 10 classes; Fashion-MNIST")
+    data, lines = _load(tmp_path)
+    assert lines[0].endswith("28 x 28 grey, 10 classes; Fashion-MNIST")
     assert data.labels[7:] == ("Sneaker", "Bag", "Ankle boot")
 
 
@@ -285,14 +287,14 @@ def copied(mnist_folder: Path, tmp_path: Path) -> Path:
 
 
 def _source(folder: Path, names: list[str] | None = None) -> tuple[Data, list[str]]:
-    said: list[str] = []
+    lines: list[str] = []
     source = Source(folder, labels=names, ignore_accuracy_floor=True)
-    return idx.load(source, None, said.append), said
+    return idx.load(source, None, lines.append), lines
 
 
 def test_bytes_of_mnist_are_mnist(copied: Path, dataset: Dataset) -> None:
-    data, said = _source(copied)
-    assert (data.what, data.ignore_accuracy_floor, said) == ("digits", False, [])
+    data, lines = _source(copied)
+    assert (data.what, data.ignore_accuracy_floor, lines) == ("digits", False, [])
     assert data.spec.resize == "mnist-centre/1"
     assert data.sha256 == dataset.sha256()
     with pytest.raises(
@@ -301,10 +303,10 @@ def test_bytes_of_mnist_are_mnist(copied: Path, dataset: Dataset) -> None:
         _source(copied, list("abcdefghij"))
 
 
-def test_mnist_with_a_changed_file_is_said_to_be_that(copied: Path) -> None:
+def test_mnist_with_a_changed_file_is_described_as_that(copied: Path) -> None:
     labels = np.arange(10_000, dtype=np.uint8) % 10
     (copied / TEST_LABELS.name).write_bytes(encoded(labels))
-    data, said = _source(copied)
-    assert said[0].endswith("10 classes; MNIST's bytes, but for t10k-labels-idx1-ubyte")
+    data, lines = _source(copied)
+    assert lines[0].endswith("10 classes; MNIST's bytes, but for t10k-labels-idx1-ubyte")
     assert data.spec.resize == "pixels/1"
     assert data.ignore_accuracy_floor

@@ -120,10 +120,10 @@ def _unreachable() -> Contents:
 def test_fetched_digits_are_cached_and_not_fetched_again(
     monkeypatch: pytest.MonkeyPatch, contents: Contents, cache: Path, dataset: Dataset
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     _sources(monkeypatch, _unreachable, lambda: contents)
-    assert mnist.load(say=said.append).sha256() == dataset.sha256()
-    assert said[1:] == ["MNIST comes from source 1"]
+    assert mnist.load(say=lines.append).sha256() == dataset.sha256()
+    assert lines[1:] == ["MNIST comes from source 1"]
     assert sorted(os.listdir(cache)) == sorted(file.name for file in FILES)
 
     _sources(monkeypatch, _unreachable)
@@ -133,14 +133,15 @@ def test_fetched_digits_are_cached_and_not_fetched_again(
 def test_damaged_cache_is_fetched_again(
     monkeypatch: pytest.MonkeyPatch, contents: Contents, cache: Path
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     cache.mkdir(parents=True)
     for name, data in contents.items():
         (cache / name).write_bytes(data)
     (cache / TEST_LABELS.name).write_bytes(b"")
     _sources(monkeypatch, lambda: contents)
-    mnist.load(say=said.append)
-    assert said[0].startswith(f"the cached copy is not used: {cache}: {TEST_LABELS.name}: expected")
+    mnist.load(say=lines.append)
+    unused = f"the cached copy is not used: {cache}: {TEST_LABELS.name}: expected"
+    assert lines[0].startswith(unused)
     assert (cache / TEST_LABELS.name).read_bytes() == contents[TEST_LABELS.name]
 
 
@@ -154,15 +155,15 @@ def test_changed_digits_of_a_source_are_refused(
     assert not cache.exists()
 
 
-def test_unwritable_cache_is_said_and_does_no_harm(
+def test_unwritable_cache_is_reported_and_does_no_harm(
     monkeypatch: pytest.MonkeyPatch, contents: Contents, cache: Path
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     cache.parent.mkdir(parents=True)
     cache.write_text("a file where the folder should be")
     _sources(monkeypatch, lambda: contents)
-    assert len(mnist.load(say=said.append).test_labels) == 10_000
-    assert said[-1] == f"it is not cached: {cache}: File exists"
+    assert len(mnist.load(say=lines.append).test_labels) == 10_000
+    assert lines[-1] == f"it is not cached: {cache}: File exists"
 
 
 def test_full_disk_leaves_no_half_cached_file(
@@ -171,11 +172,11 @@ def test_full_disk_leaves_no_half_cached_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    said: list[str] = []
+    lines: list[str] = []
     monkeypatch.setattr(os, "replace", full)
     _sources(monkeypatch, lambda: contents)
-    mnist.load(say=said.append)
-    assert said[-1] == f"it is not cached: {cache}: No space left on device"
+    mnist.load(say=lines.append)
+    assert lines[-1] == f"it is not cached: {cache}: No space left on device"
     assert list(cache.iterdir()) == []
 
 

@@ -206,9 +206,9 @@ def test_mirror_serves_what_the_others_cannot(
         return io.BytesIO((mnist_folder / address.rpartition("/")[2]).read_bytes())
 
     monkeypatch.setattr(urllib.request, "urlopen", answer)
-    said: list[str] = []
-    assert len(mnist.load(say=said.append).train_images) == 60_000
-    assert said[1:] == [f"MNIST comes from {mnist_sources.MIRRORS[-1]}"]
+    lines: list[str] = []
+    assert len(mnist.load(say=lines.append).train_images) == 60_000
+    assert lines[1:] == [f"MNIST comes from {mnist_sources.MIRRORS[-1]}"]
     assert len(asked) == len(mnist_sources.MIRRORS) - 1 + 4
 
 

@@ -87,7 +87,7 @@ def test_pictures_deeper_than_their_class_are_counted_by_folder(tmp_path: Path) 
     ]
 
 
-def test_class_whose_pictures_are_all_deeper_is_said(tmp_path: Path) -> None:
+def test_class_whose_pictures_are_all_deeper_is_refused(tmp_path: Path) -> None:
     folder = draw(tmp_path, {"red": 1, "blue": 1})
     (folder / "red/all").mkdir()
     (folder / "red/000.jpg").rename(folder / "red/all/000.jpg")
@@ -113,7 +113,7 @@ def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> N
     assert len(digests) == 1
 
 
-def test_two_folders_of_one_name_are_said(tmp_path: Path) -> None:
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
     folder = draw(tmp_path, {"red": 1, "green": 1, "blue": 1})
     (folder / "green").rename(folder / NFC)
     (folder / "blue").rename(folder / NFD)
@@ -196,7 +196,7 @@ def _no_text(folder: Path) -> None:
         (_no_text, "class folder: expected a name of printable text, got FOLDER/train/\ufffd"),
     ],
 )
-def test_folders_that_are_not_as_they_should_be_are_said(
+def test_folders_that_are_not_as_they_should_be_are_refused(
     spoil: Callable[[Path], None], message: str, tmp_path: Path
 ) -> None:
     folder = draw_parts(tmp_path / "data", {"red": 1, "blue": 1}, {"red": 1, "blue": 1})
@@ -204,9 +204,9 @@ def test_folders_that_are_not_as_they_should_be_are_said(
     spoil(folder)
     with pytest.raises(TrainerError) as caught:
         photo_folders.find(folder, None)
-    said = str(caught.value).replace(str(folder), "FOLDER")
-    assert said.startswith(message)
-    assert said.isprintable()
+    error = str(caught.value).replace(str(folder), "FOLDER")
+    assert error.startswith(message)
+    assert error.isprintable()
 
 
 def test_split_of_what_is_split_already_is_refused(tmp_path: Path) -> None:

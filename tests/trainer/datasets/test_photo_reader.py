@@ -36,7 +36,7 @@ def _labels(
     return [labels.tolist() for _, labels in pictures.batches(order, size, steps)]
 
 
-def test_batches_have_the_pixels_of_the_imaging_room_in_the_order_asked_for(
+def test_batches_have_the_pixels_of_the_imaging_package_in_the_order_asked_for(
     files: list[Path],
 ) -> None:
     pictures, _ = _pictures(files)
@@ -101,7 +101,7 @@ def test_picture_that_goes_away_is_replaced_by_the_next_and_named(files: list[Pa
     assert note.startswith("2 of 10 pictures cannot be read and are left out: ")
     assert f"{files[1]} (No such file or directory)" in note
     assert f"{files[4]} (the JPEG is truncated" in note
-    assert losses.notes() == [], "it is said once"
+    assert losses.notes() == [], "it is reported once"
     assert _labels(pictures, range(10), 5) == [[0, 2, 3, 5, 6], [7, 8, 9]]
     assert losses.notes() == [], "it is not asked for again"
 

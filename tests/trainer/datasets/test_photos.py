@@ -23,9 +23,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _load(folder: Path, limit: int | None = None, **settings: object) -> tuple[Data, list[str]]:
-    said: list[str] = []
+    lines: list[str] = []
     source = Source(folder, 16, 24, **settings)  # type: ignore[arg-type]
-    return photos.load(source, limit, said.append), said
+    return photos.load(source, limit, lines.append), lines
 
 
 def _all(pictures: Pictures) -> tuple[Pixels, Labels]:
@@ -67,10 +67,10 @@ def test_split_of_one_folder_gives_other_parts_and_another_digest(tmp_path: Path
 
 
 def test_limit_is_of_the_training_part_only(folder: Path) -> None:
-    data, said = _load(folder, limit=3)
+    data, lines = _load(folder, limit=3)
     assert _all(data.train)[1].tolist() == [0, 0, 1]
     assert len(data.held_out) == 5
-    assert said == [
+    assert lines == [
         "3 photographs to train on, decoded in memory (0 MiB)",
         "5 photographs held out, decoded in memory (0 MiB)",
     ]
@@ -79,8 +79,8 @@ def test_limit_is_of_the_training_part_only(folder: Path) -> None:
 def test_copies_across_the_parts_are_warned_of(folder: Path) -> None:
     assert "warning" not in "".join(_load(folder)[1])
     shutil.copy(folder / "train/red/000.jpg", folder / "validation/red/again.jpg")
-    _, said = _load(folder)
-    assert "warning: 1 held-out picture is trained on too, as copies" in said
+    _, lines = _load(folder)
+    assert "warning: 1 held-out picture is trained on too, as copies" in lines
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -90,12 +90,12 @@ def test_unreadable_pictures_are_left_out_named_and_counted(folder: Path, cache:
     shutil.copyfile(folder / "train/blue/000.jpg", folder / "train/blue/text.txt")
     (folder / "validation/blue/000.jpg").write_text("<html>")
     os.symlink("nowhere", folder / "train/blue/link.jpg")
-    data, said = _load(folder, cache=cache, max_unreadable=0.2)
-    assert said[0] == (
+    data, lines = _load(folder, cache=cache, max_unreadable=0.2)
+    assert lines[0] == (
         "not used: 1 file, no JPEG in a class's folder by name (.jpg, .jpeg, .jpe, .jfif): "
         f"{folder}/train/blue/text.txt"
     )
-    train, held_out = said[1], said[3]
+    train, held_out = lines[1], lines[3]
     assert train.startswith("2 of 16 pictures cannot be read and are left out: ")
     assert f"{folder}/train/blue/link.jpg (No such file or directory), " in train
     assert f"{folder}/train/red/001.jpg (" in train

@@ -90,14 +90,14 @@ def _options(*arguments: str) -> argparse.Namespace:
 
 
 def test_added_format_is_trained_on_and_evaluated(rows: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     options = _options("fit", "digits", "--data", str(rows))
     recipe = recipe_files.find("lecture", "digits")
-    data = data_options.training(options, recipe, said.append)()
-    assert (data.what, data.labels, said) == ("rows", ("a", "b"), ["2 rows"])
+    data = data_options.training(options, recipe, lines.append)()
+    assert (data.what, data.labels, lines) == ("rows", ("a", "b"), ["2 rows"])
     manifest = Manifest(labels=data.labels, input=data.spec)
     options = _options("evaluate", "models/rows", "--data", str(rows))
-    assert len(data_options.held_out(options, manifest, said.append)) == 2
+    assert len(data_options.held_out(options, manifest, lines.append)) == 2
 
 
 def test_added_format_hides_none_of_the_others(

@@ -13,22 +13,23 @@ def _binary(confidences: list[float]) -> np.ndarray:
 
 def test_error_is_the_gap_weighted_by_the_answers() -> None:
     # Four answers at 0.95, three right: a gap of 0.20. Two at 0.65, both right: 0.35.
-    said = _binary([0.95] * 4 + [0.65] * 2)
+    answers = _binary([0.95] * 4 + [0.65] * 2)
     labels = np.array([0, 0, 0, 1, 0, 0])
-    assert temperature.calibration_error(said, labels) == pytest.approx(4 / 6 * 0.20 + 2 / 6 * 0.35)
+    found = temperature.calibration_error(answers, labels)
+    assert found == pytest.approx(4 / 6 * 0.20 + 2 / 6 * 0.35)
 
 
 def test_error_cancels_within_a_bin_but_not_between_bins() -> None:
-    said = _binary([0.95, 0.97])
-    assert temperature.calibration_error(said, np.array([0, 0])) == pytest.approx(0.04)
-    said = _binary([0.55, 0.95])
-    found = temperature.calibration_error(said, np.array([1, 0]))
+    answers = _binary([0.95, 0.97])
+    assert temperature.calibration_error(answers, np.array([0, 0])) == pytest.approx(0.04)
+    answers = _binary([0.55, 0.95])
+    found = temperature.calibration_error(answers, np.array([1, 0]))
     assert found == pytest.approx((0.55 + 0.05) / 2)
 
 
 def test_bins_hold_their_upper_edge() -> None:
-    said = np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [1.0, 0, 0, 0, 0]])
-    found = temperature.bins(said, np.array([0, 0]), count=5)
+    answers = np.array([[0.2, 0.2, 0.2, 0.2, 0.2], [1.0, 0, 0, 0, 0]])
+    found = temperature.bins(answers, np.array([0, 0]), count=5)
     assert [each.count for each in found] == [1, 0, 0, 0, 1]
     assert found[4].confidence == found[4].accuracy == 1.0
 
@@ -46,12 +47,12 @@ def test_temperature_of_made_up_logits_is_found(true: float) -> None:
 
 
 def test_temperature_minimises_the_loss() -> None:
-    said = _softmax(np.random.default_rng(1).normal(0, 3, (500, 4)))
+    answers = _softmax(np.random.default_rng(1).normal(0, 3, (500, 4)))
     labels = np.random.default_rng(2).integers(0, 4, 500)
-    labels[:350] = said[:350].argmax(axis=1)
-    best = temperature.fit(said, labels)
+    labels[:350] = answers[:350].argmax(axis=1)
+    best = temperature.fit(answers, labels)
     losses = [
-        -np.log(temperature.apply_temperature(said, each)[np.arange(500), labels]).mean()
+        -np.log(temperature.apply_temperature(answers, each)[np.arange(500), labels]).mean()
         for each in (best * 0.9, best, best * 1.1)
     ]
     assert 1 < best < temperature.LARGEST
@@ -59,17 +60,17 @@ def test_temperature_minimises_the_loss() -> None:
 
 
 def test_answers_that_are_all_right_ask_for_the_least_temperature() -> None:
-    said = _binary([0.7, 0.8])
-    assert temperature.fit(said, np.array([0, 0])) == pytest.approx(temperature.LEAST)
-    assert temperature.fit(said, np.array([1, 1])) == pytest.approx(temperature.LARGEST)
+    answers = _binary([0.7, 0.8])
+    assert temperature.fit(answers, np.array([0, 0])) == pytest.approx(temperature.LEAST)
+    assert temperature.fit(answers, np.array([1, 1])) == pytest.approx(temperature.LARGEST)
 
 
-def test_cooling_changes_no_answer_and_bears_zeros() -> None:
-    said = np.array([[1.0, 0.0, 0.0], [0.5, 0.3, 0.2]], np.float32)
-    apply_temperature = temperature.apply_temperature(said, 3.0)
+def test_cooling_changes_no_answer_and_accepts_zeros() -> None:
+    answers = np.array([[1.0, 0.0, 0.0], [0.5, 0.3, 0.2]], np.float32)
+    apply_temperature = temperature.apply_temperature(answers, 3.0)
     assert apply_temperature.argmax(axis=1).tolist() == [0, 0]
     assert apply_temperature.sum(axis=1) == pytest.approx(np.ones(2))
-    assert temperature.apply_temperature(said, 1.0) == pytest.approx(said)
+    assert temperature.apply_temperature(answers, 1.0) == pytest.approx(answers)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

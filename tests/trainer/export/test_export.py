@@ -90,7 +90,7 @@ def test_graph_that_breaks_the_contract_is_refused(
 
 
 class _Keras:
-    """Says what the published bundle says; stands in for the net it was made of."""
+    """Says what the published bundle says; replaces the net it was made of."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._session = predict.session(model.SerializeToString())
@@ -100,15 +100,15 @@ class _Keras:
 
 
 class _Fixed:
-    def __init__(self, said: Probabilities) -> None:
-        self._said = said
+    def __init__(self, answers: Probabilities) -> None:
+        self._answers = answers
 
     def predict_on_batch(self, images: Pixels) -> Probabilities:
-        return self._said[: len(images)]
+        return self._answers[: len(images)]
 
 
-def _reference(said: "_Keras | _Fixed", batches: list[Batch]) -> Reference:
-    rows = [said.predict_on_batch(pixels) for pixels, _ in batches]
+def _reference(net: "_Keras | _Fixed", batches: list[Batch]) -> Reference:
+    rows = [net.predict_on_batch(pixels) for pixels, _ in batches]
     return Reference(
         "Keras", Answers(np.concatenate(rows), np.concatenate([x for _, x in batches]))
     )

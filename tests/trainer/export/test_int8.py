@@ -212,12 +212,12 @@ def test_comparison_counts_what_changed_and_means_what_the_file_differs() -> Non
     net = model({})
     pixels = np.zeros((4, 28, 28, 1), np.uint8)
     pixels[np.arange(4), 0, np.arange(4), 0] = 255
-    said = _run(net, pixels)
-    said[0], said[1] = said[1], said[0].copy()  # the reference takes each for the other
+    answers = _run(net, pixels)
+    answers[0], answers[1] = answers[1], answers[0].copy()  # the reference takes each for the other
     labels = np.array([0, 0, 2, 9])  # then the file alone, the reference alone, both, neither
     compared = parity.check(
         [parity.Candidate(net, tolerance=1)],
-        Reference("float32", Answers(said, labels)),
+        Reference("float32", Answers(answers, labels)),
         [(pixels, labels)],
     )
     assert (compared.reference.correct, compared.onnxruntime.correct) == (2, 2)

@@ -72,7 +72,7 @@ def _batches(count: int) -> list[Batch]:
     return [(pixels[start : start + 50], labels) for start in range(0, count, 50)]
 
 
-def test_what_is_not_said_is_float32() -> None:
+def test_unspecified_precision_is_float32() -> None:
     assert precisions.read_precision(PRECISION_UNSPECIFIED) == PRECISION_FLOAT32
     names = [precisions.name(number) for number in Precision.values()]
     assert names == ["float32", "float32", "tf32", "float16", "int8"]
@@ -171,7 +171,7 @@ def test_imitated_rounding_is_that_of_the_formats() -> None:
     rounded = _logits(gpu_rounding.imitated(model({}), PRECISION_TENSOR_FLOAT_32), pixels)
     np.testing.assert_array_equal(rounded[:, 4], 20 * _eleven_bits(exact))
     half = grey.astype(np.float16) * np.float16(1 / 255)
-    # The last rounding is that of the softmax's input, which stands behind the logits.
+    # The last rounding is that of the softmax's input, which comes after the logits.
     found = _logits(gpu_rounding.imitated(model({}), PRECISION_FLOAT16), pixels)
     np.testing.assert_array_equal(found[:, 4], 20 * half.astype(np.float32))
 
@@ -279,18 +279,18 @@ def test_float16_that_misses_the_bound_is_not_published_and_resume_can_publish_i
     output = capsys.readouterr().out
     assert "resumed after epoch 1\n" in output
     assert "(bound of float16 1e-02), other labels " in output
-    net, said = bundle.read(folder / "mnist")
+    net, manifest = bundle.read(folder / "mnist")
     contract.check(net)
-    assert said.precision == PRECISION_FLOAT16
-    assert 1e-5 < said.training.parity_max_abs <= 5e-3
-    assert said.training.parity_bound == 1e-2
+    assert manifest.precision == PRECISION_FLOAT16
+    assert 1e-5 < manifest.training.parity_max_abs <= 5e-3
+    assert manifest.training.parity_bound == 1e-2
 
     assert main(["inspect", str(folder / "mnist")]) == 0
     output = capsys.readouterr().out
     assert "precision    float16\n" in output
     assert "PRECISION_FLOAT16\n" in output
     assert main(["evaluate", str(folder / "mnist"), "--data", str(mnist_folder)]) == 0
-    correct = int(said.metrics["correct"])
+    correct = int(manifest.metrics["correct"])
     assert f"({correct:,} of 10,000 right)\n" in capsys.readouterr().out
 
 
@@ -305,11 +305,11 @@ def test_tf32_publishes_the_file_of_float32(
     settings = ["--limit", "1280", "--epochs", "1", "--seed", "7"]
     assert main([*command, *settings, "--precision", "tf32"]) == 0
     single, plain = bundle.read(published.bundle)
-    net, said = bundle.read(tmp_path / "mnist")
-    assert said.precision == PRECISION_TENSOR_FLOAT_32
-    assert 1e-5 < said.training.parity_max_abs <= 5e-3
-    assert said.training.parity_bound == 1e-2
-    assert said.metrics == plain.metrics
+    net, manifest = bundle.read(tmp_path / "mnist")
+    assert manifest.precision == PRECISION_TENSOR_FLOAT_32
+    assert 1e-5 < manifest.training.parity_max_abs <= 5e-3
+    assert manifest.training.parity_bound == 1e-2
+    assert manifest.metrics == plain.metrics
     assert contract.operators(net) == contract.operators(single)
     # Names count the nets that a process has exported.
     assert _constants(net) == _constants(single)

@@ -44,17 +44,17 @@ def _pictures(many: int, few: int, seed: int) -> ArrayPictures:
     return ArrayPictures(np.clip(light + noise, 0, 255).astype(np.uint8), labels)
 
 
-def _recall(place: Path, class_weights: str) -> npt.NDArray[np.float64]:
+def _recall(folder: Path, class_weights: str) -> npt.NDArray[np.float64]:
     """Returns the share of each class that a net gets right which was trained so."""
     settings = _recipe(class_weights)
     spec = InputSpec(height=4, width=4, channels=1)
     held_out = _pictures(200, 200, seed=2)
     data = Data("pictures", ("0", "1"), spec, _pictures(MANY, FEW, seed=1), held_out, "0" * 64)
     training = Training(models.build(settings, spec, 2, len(data.train)))
-    with Run(place, run_key.make_run_key(settings, data.sha256), 60, True) as run:
+    with Run(folder, run_key.make_run_key(settings, data.sha256), 60, True) as run:
         fit.fit(training, data, settings, run, io.StringIO())
-    said: Any = training.model.predict_on_batch(held_out.pixels)
-    right = said.argmax(axis=1) == held_out.labels
+    answers: Any = training.model.predict_on_batch(held_out.pixels)
+    right = answers.argmax(axis=1) == held_out.labels
     return np.array([right[held_out.labels == label].mean() for label in (0, 1)])
 
 
@@ -68,6 +68,6 @@ def test_rare_class_counts_as_much_more_as_it_is_rarer() -> None:
 
 def test_balanced_net_finds_more_of_the_rare_class(tmp_path: Path) -> None:
     plain, balanced = _recall(tmp_path / "none", "none"), _recall(tmp_path / "b", "balanced")
-    assert plain[0] > 0.95, "nearly all is taken for the frequent class"
+    assert plain[0] > 0.95, "nearly all are classified as the frequent class"
     assert balanced[1] > plain[1] + 0.2
     assert balanced.mean() > plain.mean()

@@ -247,8 +247,8 @@ def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
     monkeypatch.setattr(checkpoint, "save", full)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Run, "due", lambda self: True)
-        said = _fit(dataset, tmp_path, recipe)
-    warnings = [line for line in said.splitlines() if line.startswith("warning: ")]
+        output = _fit(dataset, tmp_path, recipe)
+    warnings = [line for line in output.splitlines() if line.startswith("warning: ")]
     assert warnings == [
         f"warning: the checkpoint of {what} cannot be kept in {tmp_path}: No space left on device; "
         f"free some space there; --resume goes on after epoch 2, step {step}"
@@ -259,7 +259,7 @@ def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
 
 @pytest.mark.usefixtures("single_steps")
 @pytest.mark.parametrize(
-    ("seconds", "epoch", "said", "kept", "there"),
+    ("seconds", "epoch", "reason", "kept", "there"),
     [
         (60, 1, "the loss is nan in step 3 of epoch 1", "nothing is kept", []),
         (
@@ -281,7 +281,7 @@ def test_disk_that_refuses_checkpoints_is_a_warning_and_training_goes_on(
 def test_training_that_diverges_ends_and_keeps_what_was_good(
     seconds: float,
     epoch: int,
-    said: str,
+    reason: str,
     kept: str,
     there: list[Position],
     dataset: Dataset,
@@ -300,8 +300,8 @@ def test_training_that_diverges_ends_and_keeps_what_was_good(
     with pytest.raises(DivergedError) as caught:
         _fit(dataset, tmp_path, recipe, training, seconds)
     assert str(caught.value) == (
-        f"{said}, at a learning rate of 0.001; {kept.format(tmp_path)}; another --seed or a larger "
-        "--batch-size may do better"
+        f"{reason}, at a learning rate of 0.001; {kept.format(tmp_path)}; another --seed or a "
+        "larger --batch-size may do better"
     )
     assert found(tmp_path) == there
     if there:
@@ -321,14 +321,14 @@ def _stopped_after(epochs: int, recipe: Recipe, folder: Path) -> str:
 
 def test_advice_after_a_stop_is_one_that_works(dataset: Dataset, tmp_path: Path) -> None:
     recipe = _recipe(epochs=4)
-    said = _stopped_after(2, recipe, tmp_path)
-    assert said.endswith(
+    message = _stopped_after(2, recipe, tmp_path)
+    assert message.endswith(
         "\ngo on with the same command and --resume, or publish what there is with --resume "
         "--epochs 2"
     )
     falling = recipe.override(COSINE)
-    said = _stopped_after(2, falling, tmp_path)
-    assert said.endswith(
+    message = _stopped_after(2, falling, tmp_path)
+    assert message.endswith(
         "\ngo on with the same command and --resume; its learning rate falls up to epoch 4, so "
         "that fewer epochs are another training, from the start"
     )

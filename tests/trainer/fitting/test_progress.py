@@ -90,8 +90,8 @@ def test_time_left_is_that_of_the_epochs_after_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "words"),
     [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")],
 )
-def test_duration_in_words(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_duration_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

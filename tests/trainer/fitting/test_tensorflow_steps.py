@@ -125,7 +125,7 @@ def test_smoothed_labels_and_another_optimizer() -> None:
     assert figures["loss"] == pytest.approx(float(expected["loss"]))
 
 
-def test_step_that_is_not_finite_is_told_from_those_before_it() -> None:
+def test_step_that_is_not_finite_is_distinguished_from_those_before_it() -> None:
     keras = keras_backend.load()
     batches = _batches(*[8] * 5)
     batches[2][1][:] = np.nan
@@ -180,8 +180,8 @@ def test_class_weights_count_in_training_alone() -> None:
     counts = weights[targets.argmax(axis=1)]
     steps = Steps(weighted, StepChunker(), weights)
     [figures] = steps.train([(pixels, targets, counts)])
-    said = plain.predict_on_batch(pixels)
-    losses = -np.log((said * targets).sum(axis=1))
+    answers = plain.predict_on_batch(pixels)
+    losses = -np.log((answers * targets).sum(axis=1))
     assert figures["loss"] == pytest.approx((losses * counts).sum() / 6, rel=1e-5)
     again = -np.log((weighted.predict_on_batch(pixels) * targets).sum(axis=1))
     [tested] = steps.test([(pixels, targets)])

@@ -126,9 +126,9 @@ def _fit(folder: Path, given: Recipe, losses: Iterator[float] | None, resume: bo
 
 def test_patience_ends_the_training_and_the_best_epoch_stays(tmp_path: Path) -> None:
     losses = iter([0.9, 0.5, 0.6, 0.4, 0.7, 0.4, 0.1])
-    said = _fit(tmp_path, SMALL, losses)
-    assert said.startswith("6 4\n")
-    assert "no lower validation loss in 2 epochs: stopped after epoch 6 of 9" in said
+    output = _fit(tmp_path, SMALL, losses)
+    assert output.startswith("6 4\n")
+    assert "no lower validation loss in 2 epochs: stopped after epoch 6 of 9" in output
     assert _fit(tmp_path, SMALL, None, resume=True).startswith("6 4\n")
     assert list(losses) == [0.1]
 

@@ -54,15 +54,15 @@ def test_net_that_branches_has_no_list_of_layers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "stated"),
     [
         (LECTURE, ""),
         (recipe_files.find("best", "digits"), ", but for its augmentation, schedule"),
     ],
 )
-def test_what_the_code_leaves_out_is_said(recipe: Recipe, said: str) -> None:
-    assert code.left_out(recipe).startswith(said)
-    assert bool(code.left_out(recipe)) == bool(said)
+def test_what_the_code_leaves_out_is_stated(recipe: Recipe, stated: str) -> None:
+    assert code.left_out(recipe).startswith(stated)
+    assert bool(code.left_out(recipe)) == bool(stated)
 
 
 def test_kernel_moves_over_every_position_with_its_sum() -> None:

@@ -138,7 +138,7 @@ def test_extent_of_what_is_not_zero() -> None:
     assert pooling.extent(values) == 4
 
 
-def test_place_tells_where_the_field_begins() -> None:
+def test_square_begins_where_the_field_begins() -> None:
     field = Field(1).through(3, 1).through(2, 2).through(3, 1)
     assert (field.size, field.jump) == (8, 2)
     assert field.square(0, 3) == (0, 6, 8)

@@ -257,10 +257,10 @@ def _material(dataset: Dataset, recipe: Recipe) -> Material:
     )
     model = models.for_inference(models.build(recipe, spec, 10, 200), recipe, spec)
     net = Net(Path("m/1/model.onnx"), manifest, model)
-    return Material(net, small, "", None, None, TINY, _told)
+    return Material(net, small, "", None, None, TINY, _check_share)
 
 
-def _told(share: float, what: str) -> None:
+def _check_share(share: float, what: str) -> None:
     assert 0 <= share <= 1, what
 
 
@@ -285,7 +285,7 @@ RESIDUAL = LECTURE.override(
 
 
 @pytest.mark.parametrize("recipe", [RESIDUAL, DENSE], ids=["residual", "dense"])
-def test_every_topic_bears_other_nets(
+def test_every_topic_accepts_other_nets(
     recipe: Recipe, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     material = _material(dataset, recipe)
@@ -296,8 +296,8 @@ def test_every_topic_bears_other_nets(
     expected = ("has no convolution", "has no pooling layer")
     if recipe is RESIDUAL:
         expected = ("Its augmentation changes pictures in training", "do not fit together")
-    for said in expected:
-        assert said in text
+    for phrase in expected:
+        assert phrase in text
 
 
 def test_dense_net_has_as_many_parameters(published: Published) -> None:
@@ -369,7 +369,7 @@ def test_one_right_and_one_wrong_photograph_of_each_class_is_looked_at() -> None
     assert mistakes.one_of_each(sure, correct, labels).tolist() == [0, 2, 4, 3, 5]
 
 
-def test_page_escapes_what_it_is_told() -> None:
+def test_page_escapes_its_content() -> None:
     table = Table(("<a>",), (("<b>",),), 'a "caption"')
     section = Section("one", "A & B", ["`x < 1` <script>", table])
     content = page([section], About("<net>", [("<name>", "<value>")]))
@@ -397,8 +397,8 @@ def test_time_left_follows_from_the_costs() -> None:
     progress.done(0.5, "half")
     progress.done(0.6, "too soon to tell")
     progress.start("b")
-    said = "".join(lines).splitlines()
-    assert said == [
+    printed = "".join(lines).splitlines()
+    assert printed == [
         "  0%  a: begun",
         " 12%  a: half; about 70 s left",
         " 25%  b: begun; about 2 minutes left",

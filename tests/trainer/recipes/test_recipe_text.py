@@ -1,4 +1,4 @@
-"""Recipes as text: what is written is read back, what was overridden is told."""
+"""Recipes as text: what is written is read back, what was overridden is shown."""
 
 import tomllib
 from pathlib import Path
@@ -16,10 +16,10 @@ DIGITS = recipe_files.find("best", "digits")
 )
 def test_text_is_read_back_as_the_recipe(recipe: Recipe, tmp_path: Path) -> None:
     for about in ("", 'a "quoted"\\ line\nand \x7f \U0001f600'):
-        told = recipe.override(about=about)
+        described = recipe.override(about=about)
         path = tmp_path / f"{recipe.name}.toml"
-        path.write_text(recipe_text.text(told, recipe))
-        assert recipe_files.read(path) == told
+        path.write_text(recipe_text.text(described, recipe))
+        assert recipe_files.read(path) == described
 
 
 def test_overrides_say_what_the_recipe_says() -> None:
@@ -37,7 +37,7 @@ def test_overrides_say_what_the_recipe_says() -> None:
     ]
 
 
-def test_layers_that_are_gone_are_told() -> None:
+def test_layers_that_are_gone_are_shown() -> None:
     net = tomllib.loads(recipe_text.text(DIGITS))["net"]
     text = recipe_text.text(DIGITS.override({"net": net[:-1]}), DIGITS)
     assert '  # the recipe goes on: { layer = "dropout", rate = 0.2 }\n]' in text

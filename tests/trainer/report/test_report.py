@@ -33,18 +33,18 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> TrainingOutcome:
     pixels = np.stack([digit_of(int(label)) for label in labels])
     pixels[[0, 10, 20]] = digit_of(1)
     held_out = ArrayPictures(pixels, labels)
-    said = manifest()
-    said.metrics.update(
+    stated = manifest()
+    stated.metrics.update(
         {"accuracy": 0.925, "correct": 37, "total": 40, "loss": 0.25, "keras_correct": 37}
     )
-    said.training.versions["keras"] = "9.9.9"
-    said.training.parity_max_abs, said.training.parity_bound = 3e-7, 1e-5
-    said.training.git_commit = "c0ffee"
-    said.parameters = 7_840
-    said.created.FromJsonString("2026-11-26T03:04:05Z")
-    content = model({MANIFEST_KEY: json_format.MessageToJson(said)}).SerializeToString()
+    stated.training.versions["keras"] = "9.9.9"
+    stated.training.parity_max_abs, stated.training.parity_bound = 3e-7, 1e-5
+    stated.training.git_commit = "c0ffee"
+    stated.parameters = 7_840
+    stated.created.FromJsonString("2026-11-26T03:04:05Z")
+    content = model({MANIFEST_KEY: json_format.MessageToJson(stated)}).SerializeToString()
     train = ArrayPictures(pixels[1:10], labels[1:10])
-    data = Data("digits", said.labels, said.input, train, held_out, "d1935", validation=train)
+    data = Data("digits", stated.labels, stated.input, train, held_out, "d1935", validation=train)
     epochs = [
         Epoch(number, 0.5 / number, 0.8, 0.6 / number, 0.7 + number / 100, 2.5, 0.1, 1e-3)
         for number in (1, 2)
@@ -71,7 +71,7 @@ def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> No
         "the lowest validation loss, 0.3000 at an accuracy of 0.7200, after epoch 2"
     )
     text = html.unescape(re.sub(r"<[^>]+>", "|", content))
-    for said in (
+    for phrase in (
         "92.50% of 40 held-out digits right; recipe best, seed 1.",
         "37 of 40 are right, 92.50%, at a loss of 0.2500",
         "Guessing would have 10.00% right, one of 10; the commonest class for every picture "
@@ -99,7 +99,7 @@ def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> No
         "|commit||c0ffee|",
         "|made||2026-11-26 03:04 UTC, in 62 s|",
     ):
-        assert said in text, said
+        assert phrase in text, phrase
 
 
 def test_a_single_seed_and_no_command_leave_their_parts_out(outcome: TrainingOutcome) -> None:

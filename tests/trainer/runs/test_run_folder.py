@@ -1,4 +1,4 @@
-"""The folder of a run: which checkpoint is taken, which go, what is refused."""
+"""The folder of a run: which checkpoint is used, which are deleted, what is refused."""
 
 import subprocess
 import sys
@@ -89,15 +89,15 @@ def test_damaged_checkpoint_is_passed_over_for_the_one_before(
     middle = len(whole) // 2
     flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     path.write_bytes({"cut": whole[:-100], "flipped": flipped, "empty": b""}[damage])
-    said: list[str] = []
+    warnings: list[str] = []
     with _run(tmp_path) as run:
-        assert run.newest(3, said.append).position == Position(1)
-    [warning] = said
+        assert run.newest(3, warnings.append).position == Position(1)
+    [warning] = warnings
     assert warning.startswith(f"warning: {path} is damaged (")
     assert warning.endswith("); it is passed over for the one before it")
     _path(tmp_path, "epoch-0001.keras").write_bytes(b"PK\3\4")
     with _run(tmp_path) as run, pytest.raises(CheckpointError, match="no checkpoint in .* can be"):
-        run.newest(3, said.append)
+        run.newest(3, warnings.append)
 
 
 def test_leftover_of_a_kill_while_writing_is_no_checkpoint(
@@ -131,9 +131,11 @@ def test_other_settings_or_data_are_refused_and_named(
     recipe: Recipe, data: str, differing: str, tmp_path: Path, training: Training
 ) -> None:
     _keep(tmp_path, training, Position(1))
-    said = rf"{tmp_path} holds another training: {differing}.*; give it the same, or start anew in"
+    message = (
+        rf"{tmp_path} holds another training: {differing}.*; give it the same, or start anew in"
+    )
     other = run_key.make_run_key(recipe, data * 64)
-    with _run(tmp_path, other) as run, pytest.raises(CheckpointError, match=said):
+    with _run(tmp_path, other) as run, pytest.raises(CheckpointError, match=message):
         run.newest(5, print)
     longer = LECTURE.override(epochs=9, min_accuracy=0.1)
     with _run(tmp_path, run_key.make_run_key(longer, "0" * 64)) as run:
@@ -146,8 +148,8 @@ def test_unnamed_folders_tell_trainings_apart_and_name_the_difference(
     other = run_key.make_run_key(LECTURE.override(seed=2), "0" * 64)
     folders = [run_key.unnamed_folder(tmp_path, "mnist", each) for each in (SETTINGS, other)]
     _keep(folders[0], training, Position(1))
-    said = rf"no training with these .*; that in {folders[0]} is another: seed was 1, is 2"
-    with pytest.raises(CheckpointError, match=said), _run(folders[1], other, named=False) as run:
+    message = rf"no training with these .*; that in {folders[0]} is another: seed was 1, is 2"
+    with pytest.raises(CheckpointError, match=message), _run(folders[1], other, named=False) as run:
         run.newest(5, print)
     assert not folders[1].exists()
     elsewhere = run_key.unnamed_folder(tmp_path, "cats", SETTINGS)

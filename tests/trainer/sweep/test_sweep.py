@@ -154,8 +154,8 @@ def test_stopped_or_killed_sweep_goes_on_as_if_nothing_had_been(
     assert _sweep(file, whole, 14) == 0
     assert len(trainer.seen) == trained + 12, "nothing is left to do"
     assert _sweep(file, whole, 14, "--seed", "2") == 1
-    said = capsys.readouterr().err
-    assert said.startswith(f"convserve-train: {whole} holds another sweep: seed was 1, is 2; ")
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"convserve-train: {whole} holds another sweep: seed was 1, is 2; ")
 
 
 def test_sweep_on_another_backend_is_another(
@@ -171,8 +171,8 @@ def test_sweep_on_another_backend_is_another(
     monkeypatch.setattr(keras_backend, "choose", lambda backend: None)
     monkeypatch.setattr(keras_backend, "chosen", lambda: "jax")
     assert _sweep(file, folder, 2, "--backend", "jax") == 1
-    said = capsys.readouterr().err
-    assert f"{folder} holds another sweep: backend was tensorflow, is jax; " in said
+    errors = capsys.readouterr().err
+    assert f"{folder} holds another sweep: backend was tensorflow, is jax; " in errors
     assert _sweep(file, tmp_path / "other", 1, "--backend", "jax") == 0
     assert capsys.readouterr().out.endswith("best.toml --backend jax\n")
 
@@ -236,7 +236,7 @@ def test_trials_that_diverge_are_finished_and_none_is_best(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("lerning_rate = { low = 1, high = 2 }", "lerning_rate is not a valid setting (did"),
         (
@@ -261,13 +261,13 @@ def test_trials_that_diverge_are_finished_and_none_is_best(
         ("epochs = {", "not TOML: "),
     ],
 )
-def test_wrong_spaces_are_one_clear_line(content: str, said: str, tmp_path: Path) -> None:
+def test_wrong_spaces_are_one_clear_line(content: str, expected: str, tmp_path: Path) -> None:
     file = tmp_path / "space.toml"
     file.write_text(content)
     with pytest.raises(UsageError) as caught:
         space.read(file, LECTURE)
     message = str(caught.value)
-    assert message.startswith(f"{file}: {said}")
+    assert message.startswith(f"{file}: {expected}")
     assert "\n" not in message
 
 
