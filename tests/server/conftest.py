@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from convserve_server.core.classifier import Classifier
 from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
 from convserve_server.process.serving import Worker, make_transport
-from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
+from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
 from convserve_server.protocols.router import Router
 from convserve_server.settings.settings import make_settings
 from convserve_server.transports.base import Transport
@@ -170,6 +171,7 @@ class Serve(Protocol):
         *,
         photos: bool = False,
         interceptors: Sequence[Interceptor] = (),
+        services: Sequence[Callable[[Classifier], Service]] = (),
         **settings: object,
     ) -> Served: ...
 
@@ -197,6 +199,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         *,
         photos: bool = False,
         interceptors: Sequence[Interceptor] = (),
+        services: Sequence[Callable[[Classifier], Service]] = (),
         **settings: object,
     ) -> Served:
         models = tmp_path / "models"
@@ -211,6 +214,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             [keeper],
             lambda _, path: load_bundle(path, lambda _: engine),
             interceptors=interceptors,
+            services=services,
         )
         worker.start()
         channel = grpc.insecure_channel(f"127.0.0.1:{keeper.port}")

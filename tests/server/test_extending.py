@@ -4,7 +4,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from convserve_protos import classifier_pb2 as pb
@@ -17,7 +19,7 @@ from convserve_server.settings.settings import make_settings
 from convserve_server.settings.sources import load
 from convserve_server.telemetry.observer import Observer, Observers
 from tests.bundles import SHAPE, digit_of, write_bundle
-from tests.server.conftest import WAIT_S, HeldEngine, answers, request_for
+from tests.server.conftest import WAIT_S, HeldEngine, Serve, answers, request_for
 from tests.server.echo_protocol import SHAPES, SHAPES_STREAM, Echo
 from tests.server.in_process_transport import InProcessTransport
 
@@ -31,8 +33,12 @@ class Counts(Observer):
     def queued(self, model: str, images: int) -> None:
         self.counts[f"queued {model}"] += images
 
-    def refused(self, reason: str) -> None:
-        self.counts[f"refused {reason}"] += 1
+    def refused(self, method: str, reason: str) -> None:
+        self.counts[f"refused {method} {reason}"] += 1
+
+    def finished(self, method: str, reason: str, seconds: float) -> None:
+        assert seconds > 0
+        self.counts[f"finished {method} {reason}"] += 1
 
     def batch(self, model: str, images: int, seconds: float) -> None:
         assert seconds > 0
@@ -101,9 +107,24 @@ def test_observer_sees_what_the_core_does(transport: InProcessTransport, counts:
     assert counts.counts == {
         "queued mnist/1": 3,
         "run mnist/1": 3,
-        "refused INVALID_REQUEST": 1,
-        "refused NOT_FOUND": 1,
+        f"refused {SHAPES} INVALID_REQUEST": 1,
+        f"finished {SHAPES} ": 1,
+        f"finished {SHAPES} INVALID_REQUEST": 1,
+        f"refused {CLASSIFY} NOT_FOUND": 1,
+        f"finished {CLASSIFY} NOT_FOUND": 1,
     }
+
+
+def test_added_protocol_answers_over_our_own_transports(serve: Serve, front: str) -> None:
+    served = serve(front, services=[Echo])
+    ask: Any = served.channel.unary_unary(SHAPES)
+    assert json.loads(ask(images(2), timeout=WAIT_S))["rows"] == [2, 10]
+    # A status of HTTP is none of gRPC.
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(b"mnist\0abc", timeout=WAIT_S)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.UNKNOWN
+    assert error.details() == "data: expected a multiple of 784 bytes, got 3"
 
 
 def test_model_has_the_maximum_batch_size_of_its_own_table(tmp_path: Path) -> None:

@@ -5,12 +5,10 @@ from typing import Protocol
 
 from convserve_server.core.batcher import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
-from convserve_server.core.errors import ServeError
 from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
 from convserve_server.core.models import ModelDescription, ModelVersion
 from convserve_server.core.repository import Repository, Work
 from convserve_server.engines.base import Pixels
-from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 #: Ends work that nobody waits for; its outcome may still be handed over.
 Cancel = Callable[[], None]
@@ -39,20 +37,12 @@ class Classifier:
         repository: of models.
         decoding: makes pixels of files.
         max_images: most images in one call.
-        observer: of calls that are refused.
     """
 
-    def __init__(
-        self,
-        repository: Repository,
-        decoding: DecodePool,
-        max_images: int,
-        observer: Observer = NO_OBSERVER,
-    ) -> None:
+    def __init__(self, repository: Repository, decoding: DecodePool, max_images: int) -> None:
         self._repository = repository
         self._decoding = decoding
         self.max_images = max_images
-        self._observer = observer
 
     def submit_pixels(
         self,
@@ -80,7 +70,7 @@ class Classifier:
         work = _PixelsCall(
             model, version, answer, deadline, connection, idle_caller, self._repository
         )
-        self._submit(work)
+        self._repository.submit(work)
         return work.cancel
 
     def submit_files(
@@ -109,15 +99,8 @@ class Classifier:
         work = ImageFilesCall(
             model, version, files, deadline, connection, answer, self._repository, self._decoding
         )
-        self._submit(work)
+        self._repository.submit(work)
         return work.cancel
-
-    def _submit(self, work: Work) -> None:
-        try:
-            self._repository.submit(work)
-        except ServeError as error:
-            self._observer.refused(error.reason)
-            raise
 
     def models(self) -> list[ModelDescription]:
         """Returns all that is loaded, by name, then newest first."""

@@ -40,7 +40,7 @@ class Worker:
         link: to the supervisor of several workers; None without one.
         services: beside ours, health and reflection; each is given the core.
         interceptors: wrap the handlers of all methods; the first is the outermost.
-        observer: of the core.
+        observer: of the core and the router.
     """
 
     def __init__(
@@ -70,20 +70,18 @@ class Worker:
             settings.batching.max_queue_bytes,
             observer=observer,
         )
-        classifier = Classifier(
-            self.repository, self._decoding, settings.limits.max_images, observer
-        )
+        classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
         self._health = Health()
-        ours: list[Service] = [
+        served: list[Service] = [
             ConvserveV1(classifier, settings.limits.max_stream_bytes),
             self._health,
+            *(make(classifier) for make in services),
         ]
-        added = [make(classifier) for make in services]
-        described = [service.name for service in ours]
         self._router = Router(
-            [*ours, *added, *make_reflection(described)],
+            [*served, *make_reflection([service.name for service in served])],
             interceptors,
             settings.limits.max_message_bytes,
+            observer,
         )
         self._started = False
 

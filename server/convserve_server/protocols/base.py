@@ -56,11 +56,12 @@ class Tracker(Protocol):
     def claim(self, call: "Call") -> bool:
         """Returns whether the call is still open, and closes it: True for one caller only."""
 
-    def ended(self, call: "Call", *, answered: bool) -> None:
+    def ended(self, call: "Call", failure: "Failure | None", *, answered: bool) -> None:
         """Notes that the answer to a claimed call is with the transport.
 
         Args:
             call: that was claimed.
+            failure: that it ended with; None for a result.
             answered: whether its handler has answered it; else nobody waits for it any more.
         """
 
@@ -80,10 +81,12 @@ class Call(ABC):
     Attributes:
         on_cancel: ends work that nobody waits for; set by the handler.
         tracker: set by the router.
+        arrived: time.monotonic() at which the router had it.
     """
 
     __slots__ = (
         "_on_end",
+        "arrived",
         "connection",
         "deadline",
         "idle_caller",
@@ -94,6 +97,7 @@ class Call(ABC):
     )
 
     tracker: Tracker
+    arrived: float
 
     def __init__(
         self,
@@ -163,7 +167,7 @@ class Call(ABC):
             if self._on_end is not None:
                 self._on_end(failure)
         finally:
-            self.tracker.ended(self, answered=answered)
+            self.tracker.ended(self, failure, answered=answered)
 
     def add_end(self, end: Callable[[Failure | None], None]) -> None:
         """Has a function called when the call is answered, with the failure if there is one."""

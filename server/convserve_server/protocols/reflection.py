@@ -60,9 +60,10 @@ def make_reflection(services: Sequence[str]) -> list[Reflection]:
     """Returns both versions of the service.
 
     Args:
-        services: full names, other than those of reflection, whose descriptors are in the default
-            pool.
+        services: full names, other than those of reflection. Those whose descriptors are not in
+            the default pool, since they have no .proto, are left out.
     """
+    services = [name for name in services if _is_described(name)]
     servicer = reflection.aio.ReflectionServicer([*services, *SERVICES], _pool(services))
     return [Reflection(name, servicer) for name in SERVICES]
 
@@ -83,6 +84,16 @@ async def _requests(stream: Stream) -> AsyncIterator[Any]:
                 f"expected a ServerReflectionRequest, got {len(payload)} bytes that are not one",
             ) from error
         yield request
+
+
+def _is_described(service: str) -> bool:
+    """Whether the default pool has the descriptor of a service."""
+    default: Any = descriptor_pool.Default()
+    try:
+        default.FindServiceByName(service)
+    except KeyError:
+        return False
+    return True
 
 
 def _pool(services: Sequence[str]) -> descriptor_pool.DescriptorPool:

@@ -23,6 +23,7 @@ from convserve_server.protocols.base import (
     StreamHandler,
     UnaryHandler,
 )
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 
 class Router:
@@ -32,6 +33,7 @@ class Router:
         services: that there are; calls to others end in an error of the first one's protocol.
         interceptors: wrap every handler; the first is the outermost.
         max_message_bytes: of a request; larger ones are refused.
+        observer: of calls that are refused, and of how all of them end.
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class Router:
         services: Sequence[Service],
         interceptors: Sequence[Interceptor] = (),
         max_message_bytes: int = 2**31,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self._services = {service.name: service for service in services}
         self._max_message_bytes = max_message_bytes
+        self._observer = observer
         # Each with what its protocol makes of an error.
         self._unary: dict[str, tuple[UnaryHandler, Callable[[ServeError], Failure]]] = {}
         self._streams: dict[str, tuple[StreamHandler, Callable[[ServeError], Failure]]] = {}
@@ -88,15 +92,18 @@ class Router:
         handler, to_failure = self._unary.get(call.method, self._unknown_method)
         if self._refusing:
             # Not counted: they would keep those waiting who wait for the last call.
-            call.send_failure(to_failure(Draining("the server is stopping")))
+            refusal = Draining("the server is stopping")
+            self._observer.refused(call.method, refusal.reason)
+            call.send_failure(to_failure(refusal))
             return
         self._open[call] = True
-        self._last_call = time.monotonic()
+        call.arrived = self._last_call = time.monotonic()
         try:
             if len(call.payload) > self._max_message_bytes:
                 raise self._too_large(len(call.payload))
             handler(call)
         except ServeError as error:
+            self._observer.refused(call.method, error.reason)
             call.fail(to_failure(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the transport
             call.fail(to_failure(InternalFault(call.method, error)))
@@ -123,6 +130,12 @@ class Router:
         """Returns the error of a call to a method that does not exist."""
         services = listed(sorted(self._services))
         return Unimplemented(f"no method {quoted(method)}; services: {services}")
+
+    def refuse_unknown(self, method: str) -> Unimplemented:
+        """Returns the error of a call to a method that does not exist, which the observer sees."""
+        error = self.unknown(method)
+        self._observer.refused(method, error.reason)
+        return error
 
     def drain(self) -> None:
         """Lets services end their streams; calls are still answered."""
@@ -170,10 +183,12 @@ class Router:
         self._answering.discard(call)
         return False
 
-    def ended(self, call: Call, *, answered: bool) -> None:
+    def ended(self, call: Call, failure: Failure | None, *, answered: bool) -> None:
         """See Tracker.ended."""
         if answered:
             next(self._numbers)
+        reason = "" if failure is None else failure.reason
+        self._observer.finished(call.method, reason, time.monotonic() - call.arrived)
         self._answering.discard(call)
         if self._watched:
             with self._changed:

@@ -1,4 +1,4 @@
-"""The events of the core, for whoever counts or traces them.
+"""The events of the core and of the router, for whoever counts or traces them.
 
 A consumer subclasses Observer and overrides the events that it wants. It is called on the threads
 that serve, some of them with a lock held: it must not block, raise, or call back into the core.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 class Observer:
-    """Does nothing with any event: what the core has where nobody wants to know."""
+    """Does nothing with any event: what there is where nobody wants to know."""
 
     def queued(self, model: str, images: int) -> None:
         """Images of one call were accepted into the queue of a model version.
@@ -18,10 +18,13 @@ class Observer:
             images: of the call.
         """
 
-    def refused(self, reason: str) -> None:
-        """A call ended with an error of the core before anything was computed.
+    def refused(self, method: str, reason: str) -> None:
+        """A call was refused before anything was computed; finished() follows if it was open.
+
+        What ends a call later, as a file that is not a picture, or a deadline, is in finished().
 
         Args:
+            method: its path, as "/package.Service/Method"; as the caller gave it.
             reason: see ServeError.reason.
         """
 
@@ -52,7 +55,7 @@ class Observer:
         """
 
     def finished(self, method: str, reason: str, seconds: float) -> None:
-        """A call is answered.
+        """A call is answered, or its caller has gone away.
 
         Args:
             method: its path, as "/package.Service/Method".
@@ -76,10 +79,10 @@ class Observers(Observer):
         for one in self._observers:
             one.queued(model, images)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, method: str, reason: str) -> None:
         """See Observer.refused."""
         for one in self._observers:
-            one.refused(reason)
+            one.refused(method, reason)
 
     def expired(self, stage: str, images: int) -> None:
         """See Observer.expired."""

@@ -277,14 +277,16 @@ class _Unknown(grpc.GenericRpcHandler):
                 async with asyncio.timeout(_HEAR_OUT_S):
                     while await context.read() is not grpc.aio.EOF:
                         pass
-            await _abort(context, to_failure(self._router.unknown(details.method)))
+            await _abort(context, to_failure(self._router.refuse_unknown(details.method)))
 
         # Also for unary calls, which differ only in how many messages are sent.
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 async def _abort(context: Any, failure: Failure) -> None:
-    await context.abort(_CODES[failure.code], failure.message, failure.trailers)
+    # A protocol may have statuses of its own, which gRPC has no code for.
+    code = _CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
+    await context.abort(code, failure.message, failure.trailers)
 
 
 def _deadline(context: Any) -> float | None:

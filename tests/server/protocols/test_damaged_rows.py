@@ -68,7 +68,7 @@ class OpenCall(Call):
         assert call is self
         return True
 
-    def ended(self, call: Call, *, answered: bool) -> None:
+    def ended(self, call: Call, failure: Failure | None, *, answered: bool) -> None:
         assert answered
 
 
