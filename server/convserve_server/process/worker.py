@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 #: Beyond the grace period, until a worker without a supervisor ends in any case, s.
 _KILL_AFTER_S = 5.0
 
+#: Longest time until a signal is handled, s.
+_SIGNAL_S = 0.2
+
 #: How often to look whether file descriptors are left, s.
 _LOOK_S = 1.0
 
@@ -131,7 +134,10 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
     link.send(Ready())
-    stop.wait()
+    # Again and again: Python runs a handler on this thread, and a signal that comes just before the
+    # thread blocks does not wake it.
+    while not stop.wait(_SIGNAL_S):
+        pass
     log.info("stopping, at most %g s", grace_s)
     left = worker.stop()
     calls = worker.answered()
