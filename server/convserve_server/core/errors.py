@@ -21,7 +21,7 @@ import logging
 import uuid
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 from convserve_imaging.errors import PictureError
 
@@ -50,15 +50,6 @@ class ServeError(Exception):
     def metadata(self) -> Mapping[str, str]:
         """What belongs to the reason, for programs."""
         return self._NOTHING
-
-    def without_traceback(self) -> Self:
-        """Returns itself without traceback and causes, whose frames hold the whole request.
-
-        A transport may keep an error until the next garbage collection, and for that megabytes
-        count no more than bytes.
-        """
-        self.__cause__ = self.__context__ = None
-        return self.with_traceback(None)
 
 
 class InvalidRequest(ServeError):

@@ -126,14 +126,13 @@ class Router:
             return
         await stream.fail(failure)
 
-    def unknown(self, method: str) -> Unimplemented:
-        """Returns the error of a call to a method that does not exist."""
+    def _unknown(self, method: str) -> Unimplemented:
         services = listed(sorted(self._services))
         return Unimplemented(f"no method {quoted(method)}; services: {services}")
 
     def refuse_unknown(self, method: str) -> Unimplemented:
         """Returns the error of a call to a method that does not exist, which the observer sees."""
-        error = self.unknown(method)
+        error = self._unknown(method)
         self._observer.refused(method, error.reason)
         return error
 
@@ -195,7 +194,7 @@ class Router:
                 self._changed.notify_all()
 
     def _refuse_unknown(self, call: Call) -> None:
-        raise self.unknown(call.method)
+        raise self._unknown(call.method)
 
     def _too_large(self, size: int) -> MessageTooLarge:
         """Returns the error in the words of grpcio, so that clients see no difference."""

@@ -402,7 +402,7 @@ def test_files_are_free_when_they_are_refused_or_decoded(data: bytes, waiting: i
         if waiting:
             with pytest.raises(QueueFull) as caught:
                 call.start(model)
-            caught.value.without_traceback()
+            caught.value.with_traceback(None)
             del caught
         else:
             call.start(model)
