@@ -34,6 +34,7 @@ class ClassifyRequest(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_LABEL_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
     ENCODED_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
@@ -43,6 +44,8 @@ class ClassifyRequest(_message.Message):
     """Name of the model, such as "mnist"."""
     version: _builtins.int
     """Version of the model; absent: the newest that is loaded."""
+    version_label: _builtins.str
+    """In place of a version: a label that the operator has given to one, such as "stable"; empty: none."""
     top_k: _builtins.int
     """Only the k most probable classes of each image, 1 to the number of classes; absent: the
     probabilities of all classes in the order of the labels.
@@ -61,13 +64,14 @@ class ClassifyRequest(_message.Message):
         id: _builtins.str = ...,
         model: _builtins.str = ...,
         version: _builtins.int | None = ...,
+        version_label: _builtins.str = ...,
         pixels: Global___Pixels | None = ...,
         encoded: Global___EncodedImages | None = ...,
         top_k: _builtins.int | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "input", b"input", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "id", b"id", "input", b"input", "model", b"model", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "id", b"id", "input", b"input", "model", b"model", "pixels", b"pixels", "top_k", b"top_k", "version", b"version", "version_label", b"version_label"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015

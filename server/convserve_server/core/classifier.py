@@ -6,7 +6,7 @@ from typing import Protocol
 from convserve_server.core.batcher import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
-from convserve_server.core.models import ModelDescription, ModelVersion
+from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 from convserve_server.engines.base import Pixels
 
@@ -47,7 +47,7 @@ class Classifier:
     def submit_pixels(
         self,
         model: str,
-        version: int | None,
+        version: VersionChoice,
         answer: PixelsAnswer,
         *,
         deadline: float | None = None,
@@ -58,7 +58,7 @@ class Classifier:
 
         Args:
             model: its name.
-            version: of the model; None for the newest.
+            version: of the model, or a label; None for the newest.
             answer: gives the images; its finish is called later unless this raises.
             deadline: time.monotonic() after which nobody waits for the answer, or None.
             connection: by which the call came; connections share batches equally.
@@ -76,7 +76,7 @@ class Classifier:
     def submit_files(
         self,
         model: str,
-        version: int | None,
+        version: VersionChoice,
         files: Sequence[bytes],
         answer: FilesAnswer,
         *,
@@ -87,7 +87,7 @@ class Classifier:
 
         Args:
             model: its name.
-            version: of the model; None for the newest.
+            version: of the model, or a label; None for the newest.
             files: one image each, at least one.
             answer: its finish is called later unless this raises.
             deadline: time.monotonic() after which nobody waits for the answer, or None.
@@ -126,7 +126,7 @@ class _PixelsCall(Work):
     def __init__(
         self,
         model: str,
-        version: int | None,
+        version: VersionChoice,
         answer: PixelsAnswer,
         deadline: float | None,
         connection: Hashable,

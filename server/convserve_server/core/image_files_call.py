@@ -10,7 +10,7 @@ from convserve_imaging.errors import PictureError
 from convserve_server.core.batcher import Answer, BatchRequest, Outcome
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
 from convserve_server.core.errors import BadImage, InternalFault, ServeError
-from convserve_server.core.models import ModelDescription, ModelVersion
+from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 
 
@@ -44,7 +44,7 @@ class ImageFilesCall(Work):
 
     Args:
         model: name of the model that is asked for.
-        version: that is asked for; None for the newest.
+        version: that is asked for, or a label; None for the newest.
         files: one image each, at least one.
         deadline: time.monotonic() after which nobody waits for the answer, or None.
         connection: by which the call came; connections take turns.
@@ -68,7 +68,7 @@ class ImageFilesCall(Work):
     def __init__(
         self,
         model: str,
-        version: int | None,
+        version: VersionChoice,
         files: Sequence[bytes],
         deadline: float | None,
         connection: Hashable,

@@ -68,5 +68,9 @@ class ModelVersion:
         self.batcher.cancel(request, reason)
 
 
+#: A version that is asked for: its number, a label that the operator gave it, or None for the one
+#: that answers by default.
+VersionChoice = int | str | None
+
 #: What is loaded, by name and version.
 Versions = Mapping[str, Mapping[int, ModelVersion]]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from convserve_server.core.batcher import Batcher, BatchRequest, Unloading
 from convserve_server.core.decoders import make_decoder
 from convserve_server.core.errors import ModelLoading, NotFound, listed, quoted
-from convserve_server.core.models import ModelDescription, ModelVersion, Versions
+from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice, Versions
 from convserve_server.core.permits import Bundle, Permits
 from convserve_server.engines.base import LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
@@ -49,13 +49,13 @@ class Work(ABC):
 
     Attributes:
         model: name of the model that the call asks for.
-        version: that it asks for; None for the newest.
+        version: that it asks for, or a label; None for the newest.
         restarted: whether it has begun again, because its version was unloaded on the way.
     """
 
     __slots__ = ("model", "restarted", "version")
 
-    def __init__(self, model: str, version: int | None) -> None:
+    def __init__(self, model: str, version: VersionChoice) -> None:
         self.model = model
         self.version = version
         self.restarted = False
@@ -92,13 +92,15 @@ class Repository:
         self._observer = observer
         # Replaced as a whole, so that readers need no lock.
         self.loaded: Versions = MappingProxyType({})
+        #: The version that has each label, by model and label; only versions that are loaded.
+        self.labels: Mapping[str, Mapping[str, int]] = MappingProxyType({})
         #: Names of models of which a version is being loaded.
         self.loading: frozenset[str] = frozenset()
         #: Versions that are in the folder and not served, and why, by name and version.
         self.refused: Callable[[], Mapping[tuple[str, int], str]] = dict
         self._lock = threading.Lock()
 
-    def get(self, name: str, version: int | None) -> ModelVersion:
+    def get(self, name: str, version: VersionChoice) -> ModelVersion:
         """Returns the version of a model that is asked for, or its newest.
 
         Raises:
@@ -109,6 +111,8 @@ class Repository:
         if versions is not None:
             if version is None:
                 return versions[max(versions)]
+            if isinstance(version, str):
+                return versions[self._labelled(name, version)]
             if version in versions:
                 return versions[version]
             there = listed([str(number) for number in sorted(versions)])
@@ -121,6 +125,22 @@ class Repository:
             raise ModelLoading(f"model {name} is being loaded")
         there = listed(sorted(self.loaded))
         raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
+
+    def _labelled(self, name: str, label: str) -> int:
+        """Returns the version of a model that has a label.
+
+        Raises:
+            NotFound: if none has it; says which labels there are.
+        """
+        labels = self.labels.get(name, {})
+        if label in labels:
+            return labels[label]
+        raise NotFound(
+            "version",
+            f"{name}/{label}",
+            f"model {name} has no version with the label {quoted(label)}; labels: "
+            f"{listed(sorted(labels))}",
+        )
 
     def submit(self, work: Work) -> None:
         """Begins the work of a call on the version that it asks for.

@@ -1,7 +1,7 @@
 """What every engine is, without ONNX Runtime: the contract between engines and the core."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -56,9 +56,12 @@ class LoadedModel:
         labels: of its classes, in their order.
         decoding: name of the method that makes pixels of files; see convserve_imaging.
         manifest: of its bundle, a serialized convserve Manifest, for those who show it.
+        batch_s: seconds that a batch takes, by its size in images, as measured at warm-up; empty if
+            nothing was measured.
     """
 
     engine: Engine
     labels: tuple[str, ...]
     decoding: str
     manifest: bytes
+    batch_s: Mapping[int, float] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import InvalidRequest
-from convserve_server.core.models import ModelDescription
+from convserve_server.core.models import ModelDescription, VersionChoice
 from convserve_server.engines.base import Pixels
 
 _MAX_ID_BYTES = 128
@@ -36,6 +36,20 @@ def check_id(request: pb.ClassifyRequest) -> None:
         raise InvalidRequest(
             "id", f"expected at most {_MAX_ID_BYTES} bytes, got {len(request.id.encode())}"
         )
+
+
+def version_choice(request: pb.ClassifyRequest) -> VersionChoice:
+    """Returns the version that a request asks for, or its label; None for the newest.
+
+    Raises:
+        InvalidRequest: if it asks for both.
+    """
+    label = request.version_label
+    if not request.HasField("version"):
+        return label or None
+    if label:
+        raise InvalidRequest("version_label", "expected none beside a version, got one")
+    return request.version
 
 
 def check_top_k(top_k: int, model: ModelDescription) -> None:

@@ -6,10 +6,11 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.errors import InvalidRequest, ServeError, fitting
+from convserve_server.core.models import VersionChoice
 from convserve_server.protocols import grpc_errors
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
 from convserve_server.protocols.convserve_v1.answers import FilesReply, PixelsReply
-from convserve_server.protocols.convserve_v1.requests import check_id, parse
+from convserve_server.protocols.convserve_v1.requests import check_id, parse, version_choice
 from convserve_server.protocols.convserve_v1.streams import ClassifyStreams
 
 SERVICE = "convserve.v1.Classifier"
@@ -60,7 +61,7 @@ class ConvserveV1:
         request = pb.ClassifyRequest()
         parse(request, call.payload)
         check_id(request)
-        version = request.version if request.HasField("version") else None
+        version = version_choice(request)
         if request.HasField("encoded"):
             self._classify_files(call, request, version)
             return
@@ -75,7 +76,7 @@ class ConvserveV1:
         )
         reply.forget_request()
 
-    def _classify_files(self, call: Call, request: pb.ClassifyRequest, version: int | None) -> None:
+    def _classify_files(self, call: Call, request: pb.ClassifyRequest, version: VersionChoice) -> None:
         files = list(request.encoded.images)
         if not 1 <= len(files) <= self._classifier.max_images:
             raise InvalidRequest(
