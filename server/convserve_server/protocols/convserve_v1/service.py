@@ -76,7 +76,9 @@ class ConvserveV1:
         )
         reply.forget_request()
 
-    def _classify_files(self, call: Call, request: pb.ClassifyRequest, version: VersionChoice) -> None:
+    def _classify_files(
+        self, call: Call, request: pb.ClassifyRequest, version: VersionChoice
+    ) -> None:
         files = list(request.encoded.images)
         if not 1 <= len(files) <= self._classifier.max_images:
             raise InvalidRequest(
