@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from convserve.arguments import validate_seconds, validate_text
 from convserve.background import BackgroundCheck
 from convserve.call_set import CallSet
-from convserve.calls import ClassifyOptions, Images, split, split_images
+from convserve.calls import ClassifyOptions, Images, VersionChoice, split, split_images
 from convserve.deadline import Deadline
 from convserve.encoded import File, is_bytes
 from convserve.error_mapping import translated
@@ -144,7 +144,7 @@ class ClientCore(ABC):
         self,
         pixels: npt.ArrayLike,
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         timeout: float | None,
     ) -> Flow[Classification]:
@@ -163,7 +163,7 @@ class ClientCore(ABC):
         self,
         images: File | Sequence[File],
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         timeout: float | None,
     ) -> Flow[Classification]:
@@ -178,7 +178,7 @@ class ClientCore(ABC):
         return (yield from self._answer(calls, model, version, top_k, deadline))
 
     def _pending_requests(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+        self, model: str | None, version: VersionChoice, top_k: int | None, deadline: Deadline
     ) -> Flow[PendingRequests]:
         """Returns what numbers and matches the requests of a stream."""
         options = ClassifyOptions.validated(model, version, top_k)
@@ -215,7 +215,7 @@ class ClientCore(ABC):
         self,
         calls: Sequence[Images],
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         deadline: Deadline,
     ) -> Flow[Classification]:
@@ -233,7 +233,7 @@ class ClientCore(ABC):
             replies = yield CallSet(calls, options, deadline, self._settings)
         return read_replies(replies, list(map(len, calls)), options, deadline.spent_us())
 
-    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> Flow[str]:
+    def _kind(self, model: str | None, version: VersionChoice, deadline: Deadline) -> Flow[str]:
         """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
         options = ClassifyOptions.validated(model, version, None)
         loaded = yield from self._models(deadline)
