@@ -142,7 +142,7 @@ class ClientCore(ABC):
                 try again; 1: it is not tried again. See retries.py.
             priority: "batch" for work that nobody waits for: a busy server answers it from what
                 "interactive" calls leave, and a share that it keeps for it. None: what the server
-                does where nothing is said, which is "interactive".
+                does where nothing is sent, which is "interactive".
 
         Raises:
             InvalidRequest: An argument is of another kind, or beyond its bounds.

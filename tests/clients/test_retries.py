@@ -190,7 +190,7 @@ def test_pauses_are_never_shorter_than_the_server_says_and_grow_by_chance() -> N
             tries.pause_s(ServerBusy("full", retry_after_s=0.5))
 
 
-def test_last_try_without_an_answer_leaves_what_the_others_said() -> None:
+def test_last_try_without_an_answer_keeps_the_message_of_the_refusal() -> None:
     tries = Tries(Deadline.after(60), 4)
     tries.pause_s(ServerBusy("full", retry_after_s=0.5))
     late = DeadlineExceeded("no answer")
