@@ -21,6 +21,10 @@ Images = Batch | Encoded
 """The images of one call: uint8 [N, H, W, C], or the bytes of N files."""
 
 
+Metadata = tuple[tuple[str, str], ...]
+"""What gRPC sends beside a message."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
     """What is asked of all images of a request.

@@ -19,6 +19,7 @@ from convserve.deadline import Deadline
 from convserve.errors import (
     BadImage,
     Cancelled,
+    CannotMeetDeadline,
     ConvserveError,
     DeadlineExceeded,
     FieldViolation,
@@ -100,6 +101,8 @@ def error_from_status(
             limit = info.metadata.get("limit_bytes", "")
             limit_bytes = int(limit) if limit.isdecimal() else None
             return MessageTooLarge(message, code=code, limit_bytes=limit_bytes)
+        if info.reason == "CANNOT_MEET_DEADLINE":
+            return CannotMeetDeadline(message, code=code, retry_after_s=retry_after_s)
         if not info.reason and retry is None and sent_bytes() > _SURELY_ACCEPTED_BYTES:
             return MessageTooLarge(message, code=code)
         return ServerBusy(message, code=code, retry_after_s=retry_after_s)

@@ -17,6 +17,7 @@ from convserve.settings import (
     ADMIN_SOCKET_VARIABLE,
     DEFAULT_TIMEOUT_S,
     MODEL_VARIABLE,
+    PRIORITIES,
     SERVER_VARIABLE,
     default_admin_socket,
     default_model,
@@ -134,6 +135,7 @@ def _add_classify(commands: _Commands[ArgumentParser]) -> None:
     _progress(output, "drawn if stderr is a terminal and stdout is not")
     server = _server(command)
     _in_flight(server, "files")
+    _priority(server)
     _wait(server, "to be there and to have the model, and to be back after an outage")
 
 
@@ -166,6 +168,7 @@ def _add_evaluate(commands: _Commands[ArgumentParser]) -> None:
     _progress(output, "drawn if stderr is a terminal")
     server = _server(command)
     _in_flight(server, "calls")
+    _priority(server)
     _wait(server, "to be there and to have the model, and to be back after an outage")
 
 
@@ -422,6 +425,15 @@ def _in_flight(server: argparse._ArgumentGroup, what: str) -> None:
         type=option_values.in_flight,
         default=DEFAULT_IN_FLIGHT,
         help=f"{what} sent and not yet answered, 1 to {MOST_IN_FLIGHT} [default: %(default)s]",
+    )
+
+
+def _priority(server: argparse._ArgumentGroup) -> None:
+    server.add_argument(
+        "--priority",
+        choices=PRIORITIES,
+        help="batch: a busy server answers it from what interactive calls leave [default: the"
+        " server's, interactive]",
     )
 
 

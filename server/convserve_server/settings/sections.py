@@ -233,6 +233,12 @@ class Models(Section):
         low=1.0,
         high=86400.0,
     )
+    state_dir: str = setting(
+        "",
+        "folder for what the server has measured of models, so that it need not at the next "
+        "start; one for each server; none: kept in memory",
+        metavar="DIR",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
