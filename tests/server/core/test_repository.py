@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,14 @@ from convserve_server.core.errors import Cancelled, NotFound, NotReady, QueueFul
 from convserve_server.core.folder_loader import FolderLoader
 from convserve_server.core.models import ModelVersion
 from convserve_server.core.repository import ModelLimits, Repository, Work
-from convserve_server.engines.base import Engine, EngineError, LoadedModel, Pixels, Probabilities
+from convserve_server.engines.base import (
+    NOT_MEASURED,
+    Engine,
+    EngineError,
+    LoadedModel,
+    Pixels,
+    Probabilities,
+)
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_server.engines.output_check import probes
@@ -62,8 +69,9 @@ class FakeEngine:
         assert self._gate.wait(PATIENCE_S)
         return rows
 
-    def warm_up(self) -> None:
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         self.warm = True
+        return batch_s
 
 
 class OddEngine(FakeEngine):
@@ -88,7 +96,7 @@ ODD = {
 
 
 class ColdEngine(FakeEngine):
-    def warm_up(self) -> None:
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         raise MemoryError("no memory for the arena")
 
 
