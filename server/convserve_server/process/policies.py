@@ -1,4 +1,4 @@
-"""The policies of models, of their settings."""
+"""The settings of a model as what the core knows of the operator's wishes."""
 
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.settings.settings import Settings
@@ -6,5 +6,5 @@ from convserve_server.settings.settings import Settings
 
 def policy_of(settings: Settings, name: str) -> ModelPolicy:
     """Returns what the operator wants of a model."""
-    del name
-    return ModelPolicy(versions=settings.models.versions)
+    model = settings.for_model(name)
+    return ModelPolicy(model.versions, model.labels, model.control, model.unload_after_s)

@@ -21,7 +21,7 @@ from convserve_server.core.batcher import Answer, BatchRequest
 from convserve_server.core.digests import Digests
 from convserve_server.core.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
 from convserve_server.core.models import ModelVersion
-from convserve_server.core.policies import ModelPolicy
+from convserve_server.core.policies import ModelPolicy, VersionPolicy
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import ModelLimits, Repository, Work
 from convserve_server.core.tables import Bundle, ServedModel, Table
@@ -163,7 +163,7 @@ class Served:
         self,
         models: Models,
         limits: ModelLimits,
-        versions: int,
+        versions: VersionPolicy,
         load_engine: Callable[[Path], Engine],
     ) -> None:
         def load(name: str, path: Path, batch_s: Mapping[int, float]) -> LoadedModel:
@@ -213,7 +213,7 @@ def make(models: Models) -> Iterator[Make]:
     made: list[Served] = []
 
     def make(
-        versions: int = 1,
+        versions: VersionPolicy = 1,
         load_engine: Callable[[Path], Engine] = models.load,
         max_queue: int = 100,
         max_queue_bytes: int = 1 << 30,
@@ -348,6 +348,34 @@ def test_unknown_version_is_not_found_and_says_which_there_are(make: Make, model
     with pytest.raises(NotFound) as caught:
         repository.get("mnist", 8)
     assert str(caught.value) == "model mnist has no version 8; loaded: 9, 10"
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ("all", ["mnist/4", "mnist/2", "mnist/1"]),
+        ((1, 3), ["mnist/1"]),
+        ((1, 4), ["mnist/4", "mnist/1"]),
+        ((7,), []),
+        (2, ["mnist/4", "mnist/2"]),
+    ],
+)
+def test_versions_that_the_operator_wants_are_served_but_for_one_that_cannot_be(
+    make: Make, models: Models, versions: VersionPolicy, expected: list[str]
+) -> None:
+    repository = make(versions=versions)
+    for bundle in ("mnist/1", "mnist/2", "mnist/4"):
+        models.put(bundle)
+    models.put("mnist/3", "garbage")
+    repository.scan()
+    assert loaded(repository) == expected
+    # Those that nobody wants are not even tried.
+    assert set(models.tried) - {"mnist/3"} == set(expected)
+    for bundle in expected[:1]:
+        models.remove(bundle)
+    repository.scan()
+    left = {"all": expected[1:], 2: ["mnist/2", "mnist/1"]}
+    assert loaded(repository) == left.get(versions, expected[1:])
 
 
 def test_two_versions_are_served_newest_first(make: Make, models: Models) -> None:
