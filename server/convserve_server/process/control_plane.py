@@ -21,7 +21,7 @@ from convserve_server.process.members import Member
 from convserve_server.process.messages import Commit, Listen, Prepare, Retire, Stage
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Interest, Scan
-from convserve_server.process.times import TimesByBundle, TimesInMemory
+from convserve_server.process.times import TimesByBundle
 from convserve_server.process.wishes import Wish, Wishes
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,8 @@ class ControlPlane:
         policy: What the operator wants of a model, by its name.
         send: Sends a worker a message.
         write: Writes the number of the table that counts to the memory that all workers share.
-        read_soon: Called when there is something to scan for; see interest.
         times: Keeps the times of batches.
+        read_soon: Called when there is something to scan for; see interest.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class ControlPlane:
         policy: Callable[[str], ModelPolicy],
         send: Callable[[Hashable, ToMember], None],
         write: Callable[[int], None],
+        times: TimesByBundle,
         read_soon: Callable[[], None] = lambda: None,
-        times: TimesByBundle | None = None,
     ) -> None:
         self._send = send
         self._write = write
         self._read_soon = read_soon
-        self._times = TimesInMemory() if times is None else times
+        self._times = times
         self._refusals = Refusals()
         self.wishes = Wishes(policy, self._refusals)
         self.members: dict[Hashable, Member] = {}
@@ -91,6 +91,10 @@ class ControlPlane:
         self.members[key] = Member(key)
         self.advance(now)
 
+    def on_loading(self, key: Hashable, bundle: Bundle, now: float) -> None:
+        """Notes that a worker begins to load what it was sent."""
+        self.members[key].loading[bundle] = now
+
     def on_prepared(
         self, key: Hashable, bundle: Bundle, batch_s: Mapping[int, float], now: float
     ) -> None:
@@ -98,10 +102,9 @@ class ControlPlane:
         member = self.members[key]
         self._end_loading(member, bundle, now)
         member.prepared.add(bundle)
-        if bundle.digest not in self._good:
-            self._good.add(bundle.digest)
-            if batch_s:
-                self._times.put(bundle, batch_s)
+        if not self._times.get(bundle):
+            self._times.put(bundle, batch_s)
+        self._good.add(bundle.digest)
         self.advance(now)
 
     def on_failed(self, key: Hashable, bundle: Bundle, reason: str, now: float) -> None:
@@ -153,8 +156,8 @@ class ControlPlane:
         self._waiting.discard(key)
         # What others serve is not to blame; and of several, one may be innocent.
         promised = self._promised()
-        blamed = [bundle for bundle in member.preparing if bundle not in promised]
-        known = explained and len(member.preparing) == 1
+        blamed = [bundle for bundle in member.loading if bundle not in promised]
+        known = explained and len(member.loading) == 1
         refused = self._refusals.ended(blamed, how, known=known)
         if not self._admitted():
             # Nobody serves, so nothing is promised: the workers begin anew.
@@ -182,9 +185,7 @@ class ControlPlane:
         return [
             key
             for key, member in self.members.items()
-            if member.sent != member.staged
-            and not member.preparing
-            and now - member.since > limit_s
+            if member.sent != member.staged and not member.loading and now - member.since > limit_s
         ]
 
     # What follows
@@ -251,6 +252,7 @@ class ControlPlane:
 
     def _end_loading(self, member: Member, bundle: Bundle, now: float) -> None:
         member.preparing.pop(bundle, None)
+        member.loading.pop(bundle, None)
         member.failed.pop(bundle, None)
         member.since = now
 

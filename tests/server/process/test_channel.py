@@ -20,6 +20,7 @@ from convserve_server.process.messages import (
     Failed,
     Joins,
     Listen,
+    Loading,
     Message,
     Prepare,
     Prepared,
@@ -46,6 +47,7 @@ TABLE = Table(
 ALL: tuple[Message, ...] = (
     Alive(),
     Joins(),
+    Loading(BUNDLE),
     Prepared(BUNDLE, {1: 0.25, 64: 1.5}),
     Failed(BUNDLE, "is garbage"),
     Staged(3),
