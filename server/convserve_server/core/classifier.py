@@ -106,6 +106,10 @@ class Classifier:
         """Returns all that is loaded, by name, then newest first."""
         return [model.description for model in self._repository.models()]
 
+    def version_labels(self, name: str) -> Mapping[str, int]:
+        """Returns the version that each label of a model names; only of those that are loaded."""
+        return self._repository.table().labels(name)
+
     def refused(self) -> Mapping[tuple[str, int], str]:
         """Returns the versions that exist and are not served, and why, by name and version."""
         return self._repository.refused()
