@@ -3,7 +3,7 @@
 import dataclasses
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.core.classifier import Classifier
-from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
@@ -80,8 +80,8 @@ class HeldEngine:
         self.entered: queue.Queue[int] = queue.Queue()
         self.fault: Exception | None = None
 
-    def warm_up(self) -> None:
-        pass
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
+        return batch_s
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         batch = np.concatenate(images)

@@ -4,6 +4,7 @@
     ├── InvalidRequest    a field of the request is not what was expected
     │   └── BadImage      which file of the request, and why
     ├── NotFound          no such model or version; says what exists
+    ├── FailedPrecondition  what an operator asks for is valid and cannot be done as things are
     ├── NotReady          the model is being loaded, or the server is draining; retry after
     ├── Unimplemented     no such method; says what exists
     ├── QueueFull         nothing was computed; retry after
@@ -97,6 +98,30 @@ class NotFound(ServeError):
         super().__init__(message)
         self.kind = kind
         self.name = name
+
+
+class FailedPrecondition(ServeError):
+    """What an operator asks for is valid, and cannot be done as things are."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class VersionRefused(FailedPrecondition):
+    """The version is in the models folder and cannot be served."""
+
+    reason = "VERSION_REFUSED"
+
+
+class VersionNotServed(FailedPrecondition):
+    """A label needs a version that is served."""
+
+    reason = "VERSION_NOT_SERVED"
+
+
+class NotExplicit(FailedPrecondition):
+    """The models folder has the model loaded and unloaded, no operator."""
+
+    reason = "NOT_EXPLICIT"
 
 
 class Unimplemented(ServeError):

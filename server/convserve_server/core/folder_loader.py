@@ -19,6 +19,7 @@ from convserve_server.core.digests import Digests
 from convserve_server.core.models import ModelVersion
 from convserve_server.core.models_folder import ModelsFolder
 from convserve_server.core.permits import Bundle, Permits
+from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.repository import Repository
 from convserve_server.engines.base import EngineError, LoadedModel
 
@@ -40,7 +41,7 @@ class FolderLoader:
         load: makes a model of a file.
         repository: that serves it.
         permits: allow bundles to be loaded.
-        versions: newest versions of each model that are served.
+        policy: what the operator wants of a model.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class FolderLoader:
         load: Load,
         repository: Repository,
         permits: Permits,
-        versions: int = 1,
+        policy: Callable[[str], ModelPolicy] = lambda name: ModelPolicy(),
     ) -> None:
         self._load_model = load
         self._repository = repository
         self._permits = permits
-        self._versions = versions
+        self._policy = policy
         self._folder = ModelsFolder(folder, permits.problem)
         self._digests = Digests()
         # What could not be loaded, by file and digest: tried again when it changes.
@@ -157,9 +158,8 @@ class FolderLoader:
 
     def _candidates(self, name: str, versions: Mapping[int, Path]) -> list[int]:
         """Returns the versions to be served if they can be, newest first, that are not loaded."""
-        newest = sorted(versions, reverse=True)
-        usable = [n for n in newest if not self._is_refused(versions[n])][: self._versions]
-        return [n for n in usable if n not in self._loaded(name)]
+        usable = [n for n in versions if not self._is_refused(versions[n])]
+        return [n for n in self._policy(name).select(usable) if n not in self._loaded(name)]
 
     def _is_refused(self, path: Path) -> bool:
         refused = self._refused.get(path)
@@ -187,15 +187,16 @@ class FolderLoader:
         thread.join(_PATIENCE_S)
 
     def _update(self, name: str, versions: Mapping[int, Path]) -> None:
-        """Loads the newest versions of a model that can be served, and no more than are wanted."""
-        kept, waits = 0, False
-        for version in sorted(versions, reverse=True):
-            if kept == self._versions:
-                break
-            outcome = self._serve(name, version, versions[version])
-            kept += outcome is True
-            waits = waits or outcome is None
-        self._awaited[name] = waits
+        """Loads the versions of a model that are wanted, of those that can be served."""
+        outcomes: dict[int, bool | None] = {}
+
+        def left() -> int | None:
+            usable = [n for n in versions if outcomes.get(n, True)]
+            return next((n for n in self._policy(name).select(usable) if n not in outcomes), None)
+
+        while (version := left()) is not None:
+            outcomes[version] = self._serve(name, version, versions[version])
+        self._awaited[name] = None in outcomes.values()
 
     def _serve(self, name: str, version: int, path: Path) -> bool | None:
         """Loads a version unless it is loaded; returns None if another worker tries it first."""
@@ -262,6 +263,6 @@ class FolderLoader:
         def keep(name: str, versions: Mapping[int, ModelVersion]) -> list[int]:
             there = listing.bundles.get(name, {})
             known = [n for n in versions if n in there or not listing.knows(name, n)]
-            return sorted(known, reverse=True)[: self._versions]
+            return list(self._policy(name).select(known))
 
         self._repository.retain(keep)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,9 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
+
+#: The times of batches where there are none.
+NOT_MEASURED: Mapping[int, float] = MappingProxyType({})
 
 
 class EngineError(Exception):
@@ -43,8 +47,15 @@ class Engine(Protocol):
         Returns: float32 [sum of n, K], a new array, rows in the order of the images.
         """
 
-    def warm_up(self) -> None:
-        """Runs every shape once, so that no request pays for allocation, tuning or capture."""
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
+        """Chooses max_batch and runs what it takes, so that no request pays for the first runs.
+
+        Args:
+            batch_s: seconds that a batch takes, by its size in images, as the same file has taken
+                on the same device with as many threads; empty to measure them.
+
+        Returns: batch_s, or what was measured.
+        """
 
 
 @dataclass(frozen=True)
@@ -64,4 +75,4 @@ class LoadedModel:
     labels: tuple[str, ...]
     decoding: str
     manifest: bytes
-    batch_s: Mapping[int, float] = field(default_factory=dict)
+    batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)

@@ -1,6 +1,6 @@
 """The engine for CPUs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from convserve_bundle.contract import INPUT, OUTPUT
-from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
 from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.engines.session import SessionEngine
 from convserve_server.host.engine_activity import EngineActivity
@@ -84,19 +84,24 @@ class CpuEngine(SessionEngine):
         output: Probabilities = session.run([OUTPUT], {INPUT: batch})[0]
         return output
 
-    def warm_up(self) -> None:
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         """Runs batches from one image up, chooses the largest, runs that to size the arena."""
+        table = dict(batch_s)
         image = np.zeros((1, *self.image_shape), np.uint8)
 
         def run(session: Any, count: int) -> None:
             self._run(session, np.repeat(image, count, axis=0))
 
         def seconds(count: int) -> float:
-            return least_seconds(partial(run, self._session, count))
+            if count not in table:
+                table[count] = least_seconds(partial(run, self._session, count))
+            return table[count]
 
-        self.max_batch = largest_worthwhile(seconds, bucket_sizes(self.max_batch), self._batch_s)
+        sizes = [size for size in bucket_sizes(self.max_batch) if not batch_s or size in batch_s]
+        self.max_batch = largest_worthwhile(seconds, sizes, self._batch_s)
         if self._activity is not None and seconds(1) > _EXPENSIVE_S:
             self._many_threads = self._make_many_threads()
         for session in (self._session, self._many_threads):
             run(session, self.max_batch)
             run(session, 1)
+        return table

@@ -4,7 +4,7 @@ import logging
 import math
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime as ort
 
 from convserve_bundle.contract import INPUT, OUTPUT
-from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
 from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
 from convserve_server.engines.device_memory import DeviceMemory
 from convserve_server.engines.session import SessionEngine
@@ -70,9 +70,10 @@ class CudaGraphEngine(SessionEngine):
         finally:
             self._free.put(buffers)
 
-    def warm_up(self) -> None:
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         """Runs the buckets from the smallest up, chooses the largest, forgets those beyond it."""
         first, *others = self._buffer_sets
+        table = dict(batch_s)
 
         def seconds(rows: int) -> float:
             try:
@@ -82,9 +83,12 @@ class CudaGraphEngine(SessionEngine):
                     raise
                 log.warning("batches of %d do not fit the device's memory: %s", rows, error)
                 return math.inf
-            return least_seconds(partial(first.run, [self._nothing(rows)]))
+            if rows not in table:
+                table[rows] = least_seconds(partial(first.run, [self._nothing(rows)]))
+            return table[rows]
 
-        self.max_batch = largest_worthwhile(seconds, first.sizes, math.inf, _SHORT_S)
+        sizes = [rows for rows in first.sizes if not batch_s or rows in batch_s]
+        self.max_batch = largest_worthwhile(seconds, sizes, math.inf, _SHORT_S)
         for buffers in self._buffer_sets:
             buffers.sizes = [rows for rows in buffers.sizes if rows <= self.max_batch]
         for buffers in others:
@@ -92,6 +96,7 @@ class CudaGraphEngine(SessionEngine):
                 buffers.warm_up(rows)
         free, total = self._memory.free_and_total()
         log.info("of the device's memory %.0f of %.0f MiB are free", free / _MIB, total / _MIB)
+        return table
 
     def _nothing(self, rows: int) -> Pixels:
         return np.zeros((rows, *self.image_shape), np.uint8)

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from convserve_server.core.classifier import Classifier
@@ -11,6 +12,7 @@ from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.folder_loader import FolderLoader, Load
 from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.process.link import SupervisorLink
+from convserve_server.process.policies import policy_of
 from convserve_server.process.single_process import SingleProcess
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
@@ -60,7 +62,11 @@ class Worker:
         permits = SingleProcess() if link is None else link
         self.repository = Repository(self._limits, permits, self._report, observer)
         self.loader = FolderLoader(
-            Path(settings.models.folder), load, self.repository, permits, settings.models.versions
+            Path(settings.models.folder),
+            load,
+            self.repository,
+            permits,
+            partial(policy_of, settings),
         )
         if link is not None:
             link.on_change = self.loader.scan_now

@@ -13,10 +13,11 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from convserve_server.engines.base import EngineError, LoadedModel
+from convserve_server.engines.base import NOT_MEASURED, EngineError, LoadedModel
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.cpu import ThreadAllowance
 from convserve_server.engines.loader import (
@@ -62,12 +63,15 @@ class ModelLoader:
             else None
         )
 
-    def load(self, name: str, path: Path) -> LoadedModel:
+    def load(
+        self, name: str, path: Path, batch_s: Mapping[int, float] = NOT_MEASURED
+    ) -> LoadedModel:
         """Loads a version of a model.
 
         Args:
             name: of the model.
             path: of its file.
+            batch_s: seconds by size of batch, if they are known; otherwise they are measured.
 
         Raises:
             BundleError, EngineError: see load_bundle.
@@ -81,7 +85,7 @@ class ModelLoader:
             settings.engine.max_device_bytes,
         )
         return load_bundle(
-            path, partial(load_engine, options=options, allowance=self.allowance(name))
+            path, partial(load_engine, options=options, allowance=self.allowance(name)), batch_s
         )
 
     def allowance(self, name: str) -> ThreadAllowance | None:

@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +21,16 @@ from convserve_server.core.digests import Digests
 from convserve_server.core.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
 from convserve_server.core.folder_loader import FolderLoader
 from convserve_server.core.models import ModelVersion
+from convserve_server.core.policies import ModelPolicy, VersionPolicy
 from convserve_server.core.repository import ModelLimits, Repository, Work
-from convserve_server.engines.base import Engine, EngineError, LoadedModel, Pixels, Probabilities
+from convserve_server.engines.base import (
+    NOT_MEASURED,
+    Engine,
+    EngineError,
+    LoadedModel,
+    Pixels,
+    Probabilities,
+)
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_server.engines.output_check import probes
@@ -62,8 +70,9 @@ class FakeEngine:
         assert self._gate.wait(PATIENCE_S)
         return rows
 
-    def warm_up(self) -> None:
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         self.warm = True
+        return batch_s
 
 
 class OddEngine(FakeEngine):
@@ -88,7 +97,7 @@ ODD = {
 
 
 class ColdEngine(FakeEngine):
-    def warm_up(self) -> None:
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         raise MemoryError("no memory for the arena")
 
 
@@ -152,7 +161,7 @@ class Served:
         self,
         models: Models,
         limits: ModelLimits,
-        versions: int,
+        versions: VersionPolicy,
         load_engine: Callable[[Path], Engine],
     ) -> None:
         def load(name: str, path: Path) -> LoadedModel:
@@ -163,7 +172,10 @@ class Served:
         self.repository = Repository(
             lambda name: limits, permits, lambda names: models.changes.append(set(names))
         )
-        self.loader = FolderLoader(models.folder, load, self.repository, permits, versions)
+        policy = ModelPolicy(versions)
+        self.loader = FolderLoader(
+            models.folder, load, self.repository, permits, lambda name: policy
+        )
         self.get = self.repository.get
         self.models = self.repository.models
         self.scan = self.loader.scan
@@ -192,7 +204,7 @@ def make(models: Models) -> Iterator[Make]:
     made: list[Served] = []
 
     def make(
-        versions: int = 1,
+        versions: VersionPolicy = 1,
         load_engine: Callable[[Path], Engine] = models.load,
         max_queue: int = 100,
         max_queue_bytes: int = 1 << 30,
@@ -326,6 +338,34 @@ def test_unknown_version_is_not_found_and_says_which_there_are(make: Make, model
     with pytest.raises(NotFound) as caught:
         repository.get("mnist", 8)
     assert str(caught.value) == "model mnist has no version 8; loaded: 9, 10"
+
+
+@pytest.mark.parametrize(
+    ("versions", "expected"),
+    [
+        ("all", ["mnist/4", "mnist/2", "mnist/1"]),
+        ((1, 3), ["mnist/1"]),
+        ((1, 4), ["mnist/4", "mnist/1"]),
+        ((7,), []),
+        (2, ["mnist/4", "mnist/2"]),
+    ],
+)
+def test_versions_that_the_operator_wants_are_served_but_for_one_that_cannot_be(
+    make: Make, models: Models, versions: VersionPolicy, expected: list[str]
+) -> None:
+    repository = make(versions=versions)
+    for bundle in ("mnist/1", "mnist/2", "mnist/4"):
+        models.put(bundle)
+    models.put("mnist/3", "garbage")
+    repository.scan()
+    assert loaded(repository) == expected
+    # Those that nobody wants are not even tried.
+    assert set(models.tried) - {"mnist/3"} == set(expected)
+    for bundle in expected[:1]:
+        models.remove(bundle)
+    repository.scan()
+    left = {"all": expected[1:], 2: ["mnist/2", "mnist/1"]}
+    assert loaded(repository) == left.get(versions, expected[1:])
 
 
 def test_two_versions_are_served_newest_first(make: Make, models: Models) -> None:

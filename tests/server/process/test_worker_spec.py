@@ -21,7 +21,11 @@ GIVEN: dict[str, Any] = {
     "number": 2,
     "port": 50051,
     "settings": make_settings(
-        {"mnist": {"max_batch": 3, "max_delay_ms": 1.5}},
+        {
+            "mnist": {"max_batch": 3, "max_delay_ms": 1.5, "versions": (3, 5)},
+            "cats": {"labels": {"stable": 3, "canary": 5}, "versions": "all"},
+        },
+        versions=(1, 2),
         models="here",
         workers=2,
         engine_threads=1,
