@@ -28,7 +28,8 @@ from benchmarks.harness.command import (
 )
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
-from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.folder_loader import FolderLoader

@@ -130,15 +130,20 @@ engine_threads = 3
 """
 
 
+def model_settings(**values: Any) -> ModelSettings:
+    """What holds for a model, with the defaults of what these tests do not change."""
+    return ModelSettings(**{"max_wait_ms": 0.0, "priority": "interactive", **values})
+
+
 def test_model_has_its_own_values_and_those_of_all_for_the_rest(tmp_path: Path) -> None:
     settings = load(tmp_path, TABLES, "--max-batch", "8", "--engine-threads", "2").settings
-    assert settings.for_model("other") == ModelSettings(
+    assert settings.for_model("other") == model_settings(
         max_batch=8, max_delay_ms=0.0, max_queue=4096, device="auto", engine_threads=2
     )
-    assert settings.for_model("mnist") == ModelSettings(
+    assert settings.for_model("mnist") == model_settings(
         max_batch=32, max_delay_ms=2.0, max_queue=4096, device="auto", engine_threads=2
     )
-    assert settings.for_model("cats.v2") == ModelSettings(
+    assert settings.for_model("cats.v2") == model_settings(
         max_batch=8, max_delay_ms=0.0, max_queue=9, device="cpu", engine_threads=3
     )
 
@@ -146,7 +151,7 @@ def test_model_has_its_own_values_and_those_of_all_for_the_rest(tmp_path: Path) 
 def test_zero_of_a_model_is_its_own_choice_but_for_engine_threads() -> None:
     tables = {"mnist": {"max_batch": 0, "max_delay_ms": 0.0, "engine_threads": 0}}
     settings = make_settings(tables, models="here", max_batch=8, max_delay_ms=5.0, engine_threads=2)
-    assert settings.for_model("mnist") == ModelSettings(
+    assert settings.for_model("mnist") == model_settings(
         max_batch=0, max_delay_ms=0.0, max_queue=4096, device="auto", engine_threads=2
     )
 
@@ -191,8 +196,8 @@ def test_file_on_the_page_is_valid(tmp_path: Path) -> None:
     [
         (
             "[models.mnist]\nmax_bach = 1",
-            "models.mnist: expected keys of max_queue, max_batch, max_delay_ms, device, "
-            "engine_threads, got 'max_bach' (did you mean max_batch?)",
+            "models.mnist: expected keys of max_queue, max_batch, max_delay_ms, max_wait_ms, "
+            "priority, device, engine_threads, got 'max_bach' (did you mean max_batch?)",
         ),
         ("[models.mnist]\nport = 1", "models.mnist: expected keys of "),
         (
