@@ -13,6 +13,7 @@ from convserve_server.core.tables import Bundle
 from convserve_server.host.shared_memory import shared_number
 from convserve_server.process.control_plane import ControlPlane, ToMember
 from convserve_server.process.members import Member
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import (
     Failed,
     Joins,
@@ -53,7 +54,11 @@ class Coordinator:
         self._wake = wake
         self._scans: queue.SimpleQueue[Scan | None] = queue.SimpleQueue()
         self.plane = ControlPlane(
-            partial(policy_of, settings), self._send, self._write, lambda: self._scanner.scan_now()
+            partial(policy_of, settings),
+            self._send,
+            self._write,
+            lambda: self._scanner.scan_now(),
+            memory=MemoryCheck(),
         )
         self._scanner = Scanner(
             Path(settings.models.folder), lambda: self.plane.interest, self._on_scan
@@ -76,7 +81,7 @@ class Coordinator:
         if isinstance(message, Joins):
             self.plane.on_join(slot, now)
         elif isinstance(message, Prepared):
-            self.plane.on_prepared(slot, message.bundle, message.batch_s, now)
+            self.plane.on_prepared(slot, message.bundle, message.findings, now)
         elif isinstance(message, Failed):
             self.plane.on_failed(slot, message.bundle, message.reason, now)
         elif isinstance(message, Staged):

@@ -87,6 +87,11 @@ class Wishes:
         path = self.scan.files.get(bundle.name, {}).get(bundle.version)
         return path if path and self.scan.digests.get(path) == bundle.digest else None
 
+    def file_bytes(self, bundle: Bundle) -> int:
+        """Returns the size of the file of a bundle; 0 if it is not there."""
+        path = self.file(bundle)
+        return 0 if self.scan is None or path is None else self.scan.sizes.get(path, 0)
+
     def refused(self, table: Table) -> tuple[Refusal, ...]:
         """Returns what is in the folder, cannot be served, and is not in a table."""
         found = []
