@@ -16,6 +16,7 @@ from convserve_server.process.messages import (
     Failed,
     Joins,
     Listen,
+    Loading,
     Message,
     Prepare,
     Prepared,
@@ -108,6 +109,7 @@ class RemoteControl:
     def _on_message(self, message: Message) -> None:
         """Does what the supervisor says, on the thread that reads: nothing here takes long."""
         if isinstance(message, Prepare):
+            self._link.send(Loading(message.bundle))
             self._preparer.prepare(message.bundle, Path(message.path), message.batch_s)
         elif isinstance(message, Stage):
             if self._repository.stage(message.table):

@@ -23,7 +23,7 @@ from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Listen, Prepare, Retire, Stage
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Interest, Scan
-from convserve_server.process.times import TimesByBundle, TimesInMemory
+from convserve_server.process.times import TimesByBundle
 from convserve_server.process.wishes import Wish, Wishes
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class ControlPlane:
         policy: What the operator wants of a model, by its name.
         send: Sends a worker a message.
         write: Writes the number of the table that counts to the memory that all workers share.
-        read_soon: Called when there is something to scan for; see interest.
         times: Keeps the times of batches.
+        read_soon: Called when there is something to scan for; see interest.
         memory: Says whether there is memory for a bundle; None: there always is.
     """
 
@@ -53,14 +53,14 @@ class ControlPlane:
         policy: Callable[[str], ModelPolicy],
         send: Callable[[Hashable, ToMember], None],
         write: Callable[[int], None],
+        times: TimesByBundle,
         read_soon: Callable[[], None] = lambda: None,
-        times: TimesByBundle | None = None,
         memory: MemoryCheck | None = None,
     ) -> None:
         self._send = send
         self._write = write
         self._read_soon = read_soon
-        self._times = TimesInMemory() if times is None else times
+        self._times = times
         self._memory = memory
         # Bundles for which there was no memory, and the bytes by which a worker grew with them; 0
         # if none has loaded them.
@@ -99,15 +99,19 @@ class ControlPlane:
         self.members[key] = Member(key)
         self.advance(now)
 
+    def on_loading(self, key: Hashable, bundle: Bundle, now: float) -> None:
+        """Notes that a worker begins to load what it was sent."""
+        self.members[key].loading[bundle] = now
+
     def on_prepared(self, key: Hashable, bundle: Bundle, findings: Findings, now: float) -> None:
         """Notes that a worker has loaded what it was sent."""
         member = self.members[key]
         self._end_loading(member, bundle, now)
         member.prepared.add(bundle)
+        if not self._times.get(bundle):
+            self._times.put(bundle, findings.batch_s)
         if bundle.digest not in self._good:
             self._good.add(bundle.digest)
-            if findings.batch_s:
-                self._times.put(bundle, findings.batch_s)
             self._check_memory(bundle, findings.memory_bytes)
         self.advance(now)
 
@@ -160,8 +164,8 @@ class ControlPlane:
         self._waiting.discard(key)
         # What others serve is not to blame; and of several, one may be innocent.
         promised = self._promised()
-        blamed = [bundle for bundle in member.preparing if bundle not in promised]
-        known = explained and len(member.preparing) == 1
+        blamed = [bundle for bundle in member.loading if bundle not in promised]
+        known = explained and len(member.loading) == 1
         refused = self._refusals.ended(blamed, how, known=known)
         if not self._admitted():
             # Nobody serves, so nothing is promised: the workers begin anew.
@@ -189,9 +193,7 @@ class ControlPlane:
         return [
             key
             for key, member in self.members.items()
-            if member.sent != member.staged
-            and not member.preparing
-            and now - member.since > limit_s
+            if member.sent != member.staged and not member.loading and now - member.since > limit_s
         ]
 
     # What follows
@@ -264,6 +266,7 @@ class ControlPlane:
 
     def _end_loading(self, member: Member, bundle: Bundle, now: float) -> None:
         member.preparing.pop(bundle, None)
+        member.loading.pop(bundle, None)
         member.failed.pop(bundle, None)
         member.since = now
 

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 from convserve_server.core.descriptions import Findings
@@ -23,6 +23,17 @@ log = logging.getLogger(__name__)
 _SELF = 1
 
 
+class _NoTimes:
+    """See TimesByBundle."""
+
+    def get(self, bundle: Bundle) -> Mapping[int, float]:
+        del bundle
+        return {}
+
+    def put(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+        pass
+
+
 class LocalControl:
     """A control plane with one worker, this process; see Control.
 
@@ -39,7 +50,10 @@ class LocalControl:
         self.switch = [0]
         self._folder = folder
         self._scan_s = scan_s
-        self._plane = ControlPlane(policy, self._send, self._write, memory=MemoryCheck())
+        # It measures each version itself.
+        self._plane = ControlPlane(
+            policy, self._send, self._write, _NoTimes(), memory=MemoryCheck()
+        )
         self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
         # What other threads have to tell the plane; told by the thread that has the lock.
         self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()

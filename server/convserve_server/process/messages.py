@@ -35,6 +35,13 @@ class Joins:
 
 
 @dataclass(frozen=True)
+class Loading:
+    """The worker begins to load a bundle that it was to prepare; what follows may be its fault."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A bundle is loaded and warm.
 
@@ -86,7 +93,7 @@ class CannotStart:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Load a bundle and warm it up; answered by Prepared or Failed.
+    """Load a bundle and warm it up; answered by Loading, and then by Prepared or Failed.
 
     Attributes:
         bundle: To be loaded.
@@ -188,6 +195,7 @@ class AdminReply:
 Message = (
     Alive
     | Joins
+    | Loading
     | Prepared
     | Failed
     | Staged

@@ -48,6 +48,7 @@ class FakeWorker:
         plane, now = self._server.plane, self._server.now
         if isinstance(message, Prepare):
             self.loading.append(message)
+            plane.on_loading(self.key, message.bundle, now)
         elif isinstance(message, Stage):
             self._apply()
             missing = message.table.bundles - self.loaded
@@ -97,6 +98,19 @@ class FakeWorker:
             self.table, self._staged = self._staged, None
 
 
+class FakeTimes:
+    """Keeps times by digest."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[int, float]] = {}
+
+    def get(self, one: Bundle) -> Mapping[int, float]:
+        return self._known.get(one.digest, {})
+
+    def put(self, one: Bundle, batch_s: Mapping[int, float]) -> None:
+        self._known[one.digest] = batch_s
+
+
 class FakeServer:
     """A control plane with workers, a folder and the shared number."""
 
@@ -114,7 +128,7 @@ class FakeServer:
         self.file_bytes = 100
         memory = MemoryCheck(lambda: self.available, kept_bytes=0)
         self.plane = ControlPlane(
-            self.policy, self._send, self._write, self._read_soon, memory=memory
+            self.policy, self._send, self._write, FakeTimes(), self._read_soon, memory
         )
         for key in range(1, workers + 1):
             self.start(key)

@@ -21,6 +21,7 @@ from convserve_server.process.messages import (
     Failed,
     Joins,
     Listen,
+    Loading,
     Message,
     Prepare,
     Prepared,
@@ -52,6 +53,7 @@ FINDINGS = Findings(
 ALL: tuple[Message, ...] = (
     Alive(),
     Joins(),
+    Loading(BUNDLE),
     Prepared(BUNDLE, FINDINGS),
     Failed(BUNDLE, "is garbage"),
     Staged(3),

@@ -294,6 +294,17 @@ def test_file_that_ends_its_worker_is_refused_under_every_name(
     assert {one.name for one in server.plane.table.refused} == {"copy", "mnist"}
 
 
+def test_file_that_a_hanging_worker_has_not_begun_to_load_is_not_to_blame(
+    server: FakeServer,
+) -> None:
+    server.put("mnist/2")
+    server.scan()
+    assert sent(server, 1) == [Prepare]
+    assert server.kill(1, "gave no sign of life", explained=True) == []
+    server.settle()
+    assert server.served() == ["mnist/2"]
+
+
 def test_file_whose_worker_was_killed_by_hand_has_one_more_chance(server: FakeServer) -> None:
     server.put("mnist/2")
     server.scan()
