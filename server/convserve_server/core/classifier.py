@@ -5,10 +5,11 @@ from typing import Protocol
 
 from convserve_server.core.batch_request import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import QueueFull
 from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
+from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 from convserve_server.engines.base import Pixels
 

@@ -10,9 +10,10 @@ import numpy as np
 from convserve_imaging.errors import PictureError
 from convserve_server.core.batch_request import Answer, BatchRequest, Outcome
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import BadImage, InternalFault, ServeError
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
+from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 
 

@@ -11,9 +11,10 @@ from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher, Unloading
 from convserve_server.core.decoders import make_decoder
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ModelLoading, NotFound, listed, quoted
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice, Versions
+from convserve_server.core.models import ModelVersion, VersionChoice, Versions
 from convserve_server.core.tables import Bundle, Table
 from convserve_server.engines.base import LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
@@ -230,8 +231,8 @@ class Repository:
             for number in sorted(versions, reverse=True)
         ]
 
-    def hold(self, bundle: Bundle, loaded: LoadedModel) -> None:
-        """Keeps a version until a table has it.
+    def hold(self, bundle: Bundle, loaded: LoadedModel) -> ModelDescription:
+        """Keeps a version until a table has it; returns what callers may know of it.
 
         Args:
             bundle: that was loaded.
@@ -240,6 +241,7 @@ class Repository:
         model = self._make_version(bundle, loaded)
         with self._lock:
             self._held[bundle] = model
+        return model.description
 
     def drop(self, bundle: Bundle) -> None:
         """Gives up a version that is held and will be in no table."""
@@ -323,12 +325,16 @@ class Repository:
         model.batcher.close()
         log.info("%s is unloaded", model.description)
         threading.Thread(
-            target=self._report_retired, args=(model,), name=f"unload {model.name}", daemon=True
+            target=self._report_retired, args=([model],), name=f"unload {model.name}", daemon=True
         ).start()
 
-    def _report_retired(self, model: ModelVersion) -> None:
+    def _report_retired(self, models: list[ModelVersion]) -> None:
+        # Taken out of the list, which the thread keeps: the memory is to be free when that is said.
+        model = models.pop()
+        bundle = _bundle(model)
         model.batcher.join()
-        self._retired(_bundle(model))
+        del model
+        self._retired(bundle)
 
     def _make_version(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)

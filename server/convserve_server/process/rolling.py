@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from convserve_server.process.slot import WORKER, Slot
+from convserve_server.process.slot import Slot
 
 #: Starts of a successor that fail in a row, until the restart is given up.
 MOST_FAILURES = 3
@@ -31,7 +31,7 @@ class RollingRestart:
 
     def begin(self) -> None:
         """Has each worker that there is replaced."""
-        self._left = [slot for slot in self.slots if slot.module == WORKER]
+        self._left = [slot for slot in self.slots if slot.is_worker]
 
     def advance(self) -> None:
         """Does the next step if the one before is over. Called again and again."""

@@ -34,8 +34,8 @@ from convserve_server.process.messages import (
 )
 from convserve_server.process.reload import Changes, compare, merged
 from convserve_server.process.rolling import RollingRestart
-from convserve_server.process.slot import WORKER, Slot
-from convserve_server.process.worker_spec import WorkerSpec, encode_spec
+from convserve_server.process.slot import ADMIN_HOST, Slot
+from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 
@@ -81,6 +81,8 @@ class Supervisor:
         # What was read again, or why it cannot be used; put there by a thread: files may hang.
         self._read_again: queue.SimpleQueue[Settings | SettingError] = queue.SimpleQueue()
         self._slots = [Slot(number) for number in range(1, self._settings.process.workers + 1)]
+        if self._settings.listen.admin_socket:
+            self._slots.append(Slot(0, ADMIN_HOST))
         self._roll = RollingRestart(self._slots, self._replace)
         self._exit_reasons = ExitReasons(self._plan.memory)
         self._selector = selectors.DefaultSelector()
@@ -202,15 +204,18 @@ class Supervisor:
         try:
             # What a user has set is kept.
             environment = self._plan.malloc_variables() | os.environ
-            inherited = (self._engine_activity, self._switch)
-            slot.launch(encode_spec(self._spec(slot)), inherited, environment)
+            if slot.is_worker:
+                inherited = (self._engine_activity, self._switch)
+                slot.launch(encode_spec(self._spec(slot)), inherited, environment)
+            else:
+                slot.launch(encode_settings(self._settings), (), environment)
         except (OSError, MemoryError) as error:
             slot.failures += 1
             self._put_off(slot, f"{slot.name} cannot be started: {error}")
             return
         assert slot.process is not None
         assert slot.channel is not None
-        if self._plan.cpus:
+        if self._plan.cpus and slot.is_worker:
             # It has one thread yet; those that it starts inherit this. If it is gone already, the
             # end of its socket shows that.
             with contextlib.suppress(ProcessLookupError):
@@ -361,6 +366,7 @@ class Supervisor:
 
     def _drain(self) -> int:
         log.info("%s: stopping", signal.Signals(self._stop_signals()[0]).name)
+        self._coordinator.stop()
         self._end(kill=False)
         end = time.monotonic() + self._settings.process.grace_s + _KILL_AFTER_S
         forced = False
@@ -386,7 +392,7 @@ class Supervisor:
                 slot.process.terminate()
 
     def _workers(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot.module == WORKER]
+        return [slot for slot in self._slots if slot.is_worker]
 
     def _running(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]
