@@ -22,6 +22,7 @@ from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, o
 from convserve_server.process.remote_administration import RemoteAdministration
 from convserve_server.process.worker_spec import decode_settings, receive_line
 from convserve_server.protocols.admin.service import SERVICE, Admin
+from convserve_server.protocols.base import Service
 from convserve_server.protocols.health import Health
 from convserve_server.protocols.reflection import make_reflection
 from convserve_server.protocols.router import Router
@@ -53,7 +54,7 @@ class AdminHost:
     def __init__(self, settings: Settings, administration: RemoteAdministration) -> None:
         self._administration = administration
         health = Health()
-        services = [Admin(administration), health]
+        services: list[Service] = [Admin(administration), health]
         self._router = Router(
             [*services, *make_reflection([service.name for service in services])],
             max_message_bytes=_MAX_MESSAGE_BYTES,
