@@ -205,9 +205,9 @@ def test_what_cannot_be_done_says_why_and_changes_nothing(
     (models / "mnist" / "2" / "model.onnx").write_bytes(b"garbage")
     one = Operated(start_server, tmp_path, EXPLICIT)
     one.admin("load mnist --version 1")
-    said = one.admin(words, status=1)
-    assert problem in said
-    assert said.count("\n") == 1
+    reported = one.admin(words, status=1)
+    assert problem in reported
+    assert reported.count("\n") == 1
     assert one.states()[1] == "served"
     with Client(one.address, timeout=WAIT_S) as client:
         assert client.classify(digit_of(3)).version == 1
