@@ -182,6 +182,8 @@ def test_labels_move_by_the_settings_under_load_and_only_onto_what_is_loaded(
             one.server.process.send_signal(signal.SIGHUP)
             assert "changed: models.mnist.labels" in one.server.wait_for("SIGHUP")["message"]
             stable.wait()
+            if "3" in labels:
+                one.server.wait_for("label next of mnist has no effect: version 3 is not served")
             found = [*one.versions()[2]["labels"]]
             assert found == (["stable"] if "3" in labels else ["next", "stable"])
     assert stable.seen == [1, 2]
