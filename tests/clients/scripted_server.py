@@ -261,7 +261,8 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
 
 
 def _ours(context: grpc.ServicerContext) -> dict[str, str]:
-    return {key: value for key, value in context.invocation_metadata() if key.startswith("convs")}
+    pairs = context.invocation_metadata()
+    return {key: str(value) for key, value in pairs if key.startswith("convserve-")}
 
 
 class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 
 import grpc
 import numpy as np
@@ -183,7 +184,7 @@ def test_closing_a_client_ends_a_wait(
 
 def test_pauses_are_never_shorter_than_the_server_says_and_grow_by_chance() -> None:
     for chance, expected in ((0.0, [0.5] * 5), (0.5, [0.75, 1.0, 1.5, 2.5, 2.5])):
-        tries = Tries(Deadline.after(60), 6, lambda chance=chance: chance)
+        tries = Tries(Deadline.after(60), 6, partial(float, chance))
         error = ServerBusy("full", retry_after_s=0.5)
         assert [tries.pause_s(error) for _ in range(5)] == expected
         with pytest.raises(ServerBusy, match="^full; tried 6 times$"):

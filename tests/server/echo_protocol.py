@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convserve_server.core.batcher import Answer, Outcome
+from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.classifier import Classifier
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import InvalidRequest, ServeError
-from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import (
     Call,

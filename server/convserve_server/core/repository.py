@@ -7,10 +7,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from convserve_server.core.batcher import Batcher, BatchRequest, Unloading
+from convserve_server.core.batch_request import BatchRequest
+from convserve_server.core.batch_times import BatchTimes
+from convserve_server.core.batcher import Batcher, Unloading
 from convserve_server.core.decoders import make_decoder
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ModelLoading, NotFound, listed, quoted
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice, Versions
+from convserve_server.core.jobs import Priority
+from convserve_server.core.models import ModelVersion, VersionChoice, Versions
 from convserve_server.core.tables import Bundle, Table
 from convserve_server.engines.base import LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
@@ -29,6 +33,9 @@ class ModelLimits:
         max_delay_s: maximum batching delay.
         max_pixels: of a file, by its header.
         max_decoder_bytes: that decoding a file may take.
+        max_wait_s: longest time that a call may wait; 0: as long as its deadline allows.
+        batch_share: of an engine, that batch calls get at least while they wait; 0 to 1.
+        priority: of calls that do not say theirs.
     """
 
     max_batch: int
@@ -37,6 +44,9 @@ class ModelLimits:
     max_delay_s: float
     max_pixels: int
     max_decoder_bytes: int
+    max_wait_s: float = 0.0
+    batch_share: float = 0.1
+    priority: Priority = Priority.INTERACTIVE
 
     def queue_images(self, image_bytes: int, max_batch: int) -> int:
         """Returns the most images of so many bytes in a queue; one batch may always wait."""
@@ -151,6 +161,12 @@ class Repository:
         there = listed(sorted(view.loaded))
         raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
 
+    def versions(self, name: str) -> Mapping[int, ModelVersion]:
+        """Returns the versions of a model that are served, by their numbers."""
+        if self._switch[0] != self._generation:
+            self._change()
+        return self._view.loaded.get(name, {})
+
     def table(self) -> Table:
         """Returns the table that counts."""
         if self._switch[0] != self._generation:
@@ -188,7 +204,7 @@ class Repository:
         Returns: whether the request is queued; if not, the work has begun again.
 
         Raises:
-            QueueFull: if the images do not fit into the queue.
+            QueueFull: if the images do not fit into the queue, or there is no time for them.
             Unloading: if the work has begun again before.
             ServeError: if the work cannot begin again.
         """
@@ -215,8 +231,8 @@ class Repository:
             for number in sorted(versions, reverse=True)
         ]
 
-    def hold(self, bundle: Bundle, loaded: LoadedModel) -> None:
-        """Keeps a version until a table has it.
+    def hold(self, bundle: Bundle, loaded: LoadedModel) -> ModelDescription:
+        """Keeps a version until a table has it; returns what callers may know of it.
 
         Args:
             bundle: that was loaded.
@@ -225,6 +241,7 @@ class Repository:
         model = self._make_version(bundle, loaded)
         with self._lock:
             self._held[bundle] = model
+        return model.description
 
     def drop(self, bundle: Bundle) -> None:
         """Gives up a version that is held and will be in no table."""
@@ -308,12 +325,16 @@ class Repository:
         model.batcher.close()
         log.info("%s is unloaded", model.description)
         threading.Thread(
-            target=self._report_retired, args=(model,), name=f"unload {model.name}", daemon=True
+            target=self._report_retired, args=([model],), name=f"unload {model.name}", daemon=True
         ).start()
 
-    def _report_retired(self, model: ModelVersion) -> None:
+    def _report_retired(self, models: list[ModelVersion]) -> None:
+        # Taken out of the list, which the thread keeps: the memory is to be free when that is said.
+        model = models.pop()
+        bundle = _bundle(model)
         model.batcher.join()
-        self._retired(_bundle(model))
+        del model
+        self._retired(bundle)
 
     def _make_version(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)
@@ -323,6 +344,9 @@ class Repository:
             max_batch=max_batch,
             max_queue=limits.queue_images(math.prod(engine.image_shape), max_batch),
             max_delay_s=limits.max_delay_s,
+            max_wait_s=limits.max_wait_s,
+            batch_share=limits.batch_share,
+            times=BatchTimes(loaded.batch_s),
             name=f"model {bundle}",
             parallel=engine.parallel,
             observer=self._observer,
@@ -340,7 +364,7 @@ class Repository:
             engine.provider,
             loaded.manifest,
         )
-        return ModelVersion(description, bundle.digest, engine, batcher, decode)
+        return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
 
 
 def _bundle(model: ModelVersion) -> Bundle:

@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import Bundle
@@ -40,8 +41,8 @@ class Control(Protocol):
     def attach(self, repository: Repository, preparer: Preparer) -> None:
         """Begins: the worker can load models."""
 
-    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
-        """Hears that a bundle is loaded and warm, and the seconds that its batches take."""
+    def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
+        """Hears that a bundle is loaded and warm, and what was found out by that."""
 
     def on_failed(self, bundle: Bundle, reason: str) -> None:
         """Hears that a bundle cannot be served."""
@@ -78,9 +79,9 @@ class RemoteControl:
         self._link.on_message = self._on_message
         self._link.send(Joins())
 
-    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+    def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
         """See Control.on_prepared."""
-        self._link.send(Prepared(bundle, batch_s))
+        self._link.send(Prepared(bundle, findings))
 
     def on_failed(self, bundle: Bundle, reason: str) -> None:
         """See Control.on_failed."""

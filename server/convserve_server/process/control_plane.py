@@ -12,12 +12,14 @@ calls: no call meets a worker that lacks what others serve.
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import replace
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
 from convserve_server.process.members import Member
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Listen, Prepare, Retire, Stage
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Interest, Scan
@@ -43,6 +45,7 @@ class ControlPlane:
         write: Writes the number of the table that counts to the memory that all workers share.
         times: Keeps the times of batches.
         read_soon: Called when there is something to scan for; see interest.
+        memory: Says whether there is memory for a bundle; None: there always is.
     """
 
     def __init__(
@@ -52,11 +55,16 @@ class ControlPlane:
         write: Callable[[int], None],
         times: TimesByBundle,
         read_soon: Callable[[], None] = lambda: None,
+        memory: MemoryCheck | None = None,
     ) -> None:
         self._send = send
         self._write = write
         self._read_soon = read_soon
         self._times = times
+        self._memory = memory
+        # Bundles for which there was no memory, and the bytes by which a worker grew with them; 0
+        # if none has loaded them.
+        self._too_large: dict[Bundle, int] = {}
         self._refusals = Refusals()
         self.wishes = Wishes(policy, self._refusals)
         self.members: dict[Hashable, Member] = {}
@@ -95,16 +103,16 @@ class ControlPlane:
         """Notes that a worker begins to load what it was sent."""
         self.members[key].loading[bundle] = now
 
-    def on_prepared(
-        self, key: Hashable, bundle: Bundle, batch_s: Mapping[int, float], now: float
-    ) -> None:
+    def on_prepared(self, key: Hashable, bundle: Bundle, findings: Findings, now: float) -> None:
         """Notes that a worker has loaded what it was sent."""
         member = self.members[key]
         self._end_loading(member, bundle, now)
         member.prepared.add(bundle)
         if not self._times.get(bundle):
-            self._times.put(bundle, batch_s)
-        self._good.add(bundle.digest)
+            self._times.put(bundle, findings.batch_s)
+        if bundle.digest not in self._good:
+            self._good.add(bundle.digest)
+            self._check_memory(bundle, findings.memory_bytes)
         self.advance(now)
 
     def on_failed(self, key: Hashable, bundle: Bundle, reason: str, now: float) -> None:
@@ -192,6 +200,7 @@ class ControlPlane:
 
     def advance(self, now: float) -> None:
         """Does all that can be done; also called now and then, since some of it waits for time."""
+        self._try_too_large()
         self._wish()
         self._prepare(now)
         self._retire()
@@ -229,6 +238,11 @@ class ControlPlane:
         free = sorted(self.members.values(), key=lambda one: one.admitted)
         for bundle in self.wanted():
             if bundle.digest not in self._good and not self._is_tried(bundle):
+                if self._memory and (
+                    why := self._memory.refusal_of_first(self.wishes.file_bytes(bundle))
+                ):
+                    self._refuse_too_large(bundle, 0, why)
+                    continue
                 any(self._begin_loading(member, bundle, now) for member in free)
         for member in self.members.values():
             for bundle in self.wanted():
@@ -255,6 +269,41 @@ class ControlPlane:
         member.loading.pop(bundle, None)
         member.failed.pop(bundle, None)
         member.since = now
+
+    def _check_memory(self, bundle: Bundle, loaded_bytes: int) -> None:
+        """Refuses a bundle that one worker has loaded if there is no memory for the others."""
+        others = sum(
+            bundle not in member.prepared and not member.leaving for member in self.members.values()
+        )
+        file_bytes = self.wishes.file_bytes(bundle)
+        if self._memory and (
+            why := self._memory.refusal_of_others(file_bytes, loaded_bytes, others)
+        ):
+            self._good.discard(bundle.digest)
+            self._refuse_too_large(bundle, loaded_bytes, why)
+
+    def _refuse_too_large(self, bundle: Bundle, loaded_bytes: int, why: str) -> None:
+        if bundle not in self._too_large:
+            log.error("%s is not served: %s", bundle, why)
+        self._too_large[bundle] = loaded_bytes
+        self._refusals.refuse(bundle, why)
+
+    def _try_too_large(self) -> None:
+        """Allows bundles again for which there is memory by now, in all workers at once."""
+        for bundle, loaded_bytes in list(self._too_large.items()):
+            file_bytes = self.wishes.file_bytes(bundle)
+            there = self.wishes.file(bundle) is not None
+            if (
+                there
+                and self._memory is not None
+                and (
+                    self._memory.refusal_of_first(file_bytes)
+                    or self._memory.refusal_of_others(file_bytes, loaded_bytes, len(self.members))
+                )
+            ):
+                continue
+            del self._too_large[bundle]
+            self._refusals.forgive(bundle.digest)
 
     def _is_tried(self, bundle: Bundle) -> bool:
         return any(

@@ -13,6 +13,7 @@ from convserve_server.host.processors import processors
 from convserve_server.host.shared_memory import shared_number
 from convserve_server.process.control_plane import ControlPlane, ToMember
 from convserve_server.process.members import Member
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import (
     AdminRequest,
     Failed,
@@ -66,6 +67,7 @@ class Coordinator:
             self._write,
             self._times,
             lambda: self._scanner.scan_now(),
+            memory=MemoryCheck(),
         )
         self._operations = Operations(self.plane, settings.models.load_timeout_s)
         self._scanner = Scanner(
@@ -98,7 +100,7 @@ class Coordinator:
             )  # fmt: skip
             self.plane.on_loading(slot, message.bundle, now)
         elif isinstance(message, Prepared):
-            self.plane.on_prepared(slot, message.bundle, message.batch_s, now)
+            self.plane.on_prepared(slot, message.bundle, message.findings, now)
         elif isinstance(message, Failed):
             self.plane.on_failed(slot, message.bundle, message.reason, now)
         elif isinstance(message, Staged):

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import Bundle
 from convserve_server.process.control_plane import PATIENCE_S, ControlPlane, ToMember
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Prepare, Retire, Stage
 from convserve_server.process.scan import Scan, Scanner
 
@@ -49,7 +51,9 @@ class LocalControl:
         self._folder = folder
         self._scan_s = scan_s
         # It measures each version itself.
-        self._plane = ControlPlane(policy, self._send, self._write, _NoTimes())
+        self._plane = ControlPlane(
+            policy, self._send, self._write, _NoTimes(), memory=MemoryCheck()
+        )
         self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
         # What other threads have to tell the plane; told by the thread that has the lock.
         self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()
@@ -64,9 +68,9 @@ class LocalControl:
         with self._lock:
             self._plane.on_join(_SELF, time.monotonic())
 
-    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+    def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
         """See Control.on_prepared."""
-        self._inbox.put(lambda now: self._plane.on_prepared(_SELF, bundle, batch_s, now))
+        self._inbox.put(lambda now: self._plane.on_prepared(_SELF, bundle, findings, now))
 
     def on_failed(self, bundle: Bundle, reason: str) -> None:
         """See Control.on_failed."""

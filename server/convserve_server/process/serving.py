@@ -9,8 +9,11 @@ from pathlib import Path
 
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.jobs import Priority
 from convserve_server.core.preparer import Load, Preparer
 from convserve_server.core.repository import ModelLimits, Repository
+from convserve_server.core.tables import Bundle
+from convserve_server.host import heap
 from convserve_server.process.control import Control
 from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
@@ -64,13 +67,14 @@ class Worker:
             )
         self.control = control
         self.repository = Repository(
-            self._limits, control.switch, self._report, control.on_retired, observer
+            self._limits, control.switch, self._report, self._on_retired, observer
         )
         self._preparer = Preparer(load, self.repository, control.on_prepared, control.on_failed)
         self._decoding = DecodePool(
             settings.engine.decode_threads,
             settings.batching.max_queue,
             settings.batching.max_queue_bytes,
+            batch_share=settings.batching.batch_share,
             observer=observer,
         )
         classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
@@ -88,6 +92,11 @@ class Worker:
         )
         self._started = False
 
+    def _on_retired(self, bundle: Bundle) -> None:
+        """Gives back the memory of a version that is unloaded, and reports it."""
+        heap.trim()
+        self.control.on_retired(bundle)
+
     def _limits(self, name: str) -> ModelLimits:
         settings, model = self._settings, self._settings.for_model(name)
         return ModelLimits(
@@ -97,6 +106,9 @@ class Worker:
             max_delay_s=model.max_delay_ms / 1000,
             max_pixels=settings.limits.max_pixels,
             max_decoder_bytes=settings.limits.max_decoder_bytes,
+            max_wait_s=model.max_wait_ms / 1000,
+            batch_share=settings.batching.batch_share,
+            priority=Priority[model.priority.upper()],
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:

@@ -87,6 +87,11 @@ class Wishes:
         path = self.files(bundle.name).get(bundle.version)
         return path if path and self.scan.digests.get(path) == bundle.digest else None
 
+    def file_bytes(self, bundle: Bundle) -> int:
+        """Returns the size of the file of a bundle; 0 if it is not there."""
+        path = self.file(bundle)
+        return 0 if self.scan is None or path is None else self.scan.sizes.get(path, 0)
+
     def files(self, name: str) -> Mapping[int, Path]:
         """Returns the versions of a model that are in the folder."""
         return {} if self.scan is None else self.scan.files.get(name, {})

@@ -27,7 +27,7 @@ class WorkerSpec:
         cpus: That all workers are kept on, one each; empty if the system chooses.
         many_threads: Of an engine while the engines of all other workers are idle.
         low_memory: Whether none is kept for later.
-        batch_s: Longest batch on the CPU, s, by the time of a single image.
+        batch_s: Longest batch on the CPU, s, where its size is not set.
         engine_activity: Descriptor of the file of the engines at work; see
             host/engine_activity.py.
         switch: Descriptor of the file with the number of the table that counts; see

@@ -146,8 +146,8 @@ class Batching(Section):
     )
     max_batch: int = setting(
         0,
-        "maximum batch size; smaller where larger ones cost no less an image, and on CPU where "
-        "they need longer than 60 ms; 0: 64 on CPU, 1024 on CUDA",
+        "maximum batch size; 0: measured: up to 64 on CPU and 1024 on CUDA, smaller where a batch "
+        "takes 2.5 ms and larger ones hardly save, or on CPU more than 60 ms",
         metavar="N",
         low=0,
         high=4096,
@@ -160,6 +160,31 @@ class Batching(Section):
         low=0.0,
         high=1000.0,
         per_model=True,
+    )
+
+    max_wait_ms: float = setting(
+        0.0,
+        "longest time that a call may wait for the engine or to be decoded; one that would wait "
+        "longer is refused; 0: as long as its deadline allows",
+        metavar="MS",
+        low=0.0,
+        high=3_600_000.0,
+        per_model=True,
+    )
+    priority: str = setting(
+        "interactive",
+        "priority of calls that do not give theirs in the header field convserve-priority; batch "
+        "calls use what interactive ones leave",
+        choices=("interactive", "batch"),
+        per_model=True,
+    )
+    batch_share: float = setting(
+        0.1,
+        "share of each engine, and of the threads that decode, that batch calls get at least while "
+        "they wait",
+        metavar="SHARE",
+        low=0.0,
+        high=1.0,
     )
 
 

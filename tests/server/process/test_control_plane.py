@@ -470,3 +470,64 @@ def test_explicit_control_loads_nothing_by_itself() -> None:
     server.scan()
     server.settle()
     assert server.served() == ["cats/1"]
+
+
+# Memory
+
+
+def test_file_that_does_not_fit_is_loaded_by_nobody_and_named_and_others_go_on(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.available = 199
+    server.put("big/1")
+    server.scan()
+    server.wait(1)
+    inbox = [message for worker in server.workers.values() for message in worker.inbox]
+    assert not any(isinstance(message, Prepare) for message in inbox)
+    server.settle()
+    assert server.served() == ["mnist/1"]
+    (refusal,) = server.plane.table.refused
+    assert (refusal.name, refusal.version) == ("big", 1)
+    assert "to load a model file of" in refusal.reason
+    assert sum("big/1 is not served: memory" in line for line in caplog.messages) == 1
+
+
+def test_version_that_fits_one_worker_only_is_unloaded_there_before_others_load_it(
+    server: FakeServer,
+) -> None:
+    server.available = 1000
+    server.put("big/1")
+    server.scan()
+    server.read_all()
+    (first,) = (worker for worker in server.workers.values() if worker.loading)
+    server.available = 300
+    first.finish(memory_bytes=700)
+    server.wait(1)
+    other = next(worker for worker in server.workers.values() if worker is not first)
+    assert not any(isinstance(message, Prepare) for message in other.inbox)
+    server.settle()
+    assert bundle("big/1") not in first.loaded
+    assert server.served() == ["mnist/1"]
+    assert "for 1 more worker" in server.plane.table.refused[0].reason
+
+
+def test_version_that_did_not_fit_is_loaded_when_there_is_memory_for_all(
+    server: FakeServer,
+) -> None:
+    server.put("big/1")
+    server.scan()
+    server.read_all()
+    server.available = 300
+    (first,) = (worker for worker in server.workers.values() if worker.loading)
+    first.finish(memory_bytes=700)
+    server.settle()
+    # What the first worker gives back is not enough for two: it would be loaded again and again.
+    server.available = 1000
+    server.wait(1)
+    server.settle()
+    assert server.served() == ["mnist/1"]
+    server.available = 1600
+    server.wait(1)
+    server.settle()
+    assert sorted(server.served()) == ["big/1", "mnist/1"]
+    assert server.plane.table.refused == ()

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.batcher import Answer, Outcome
+from convserve_server.core.batch_request import Answer, Outcome
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import InternalFault, ServeError
-from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.convserve_v1.requests import check_top_k, read_pixels
