@@ -183,7 +183,7 @@ class Operations:
 
     def _statuses_of(self, name: str) -> Iterator[VersionStatus]:
         table, wishes = self._plane.table, self._plane.wishes
-        served, loading = table.versions(name), {str(one) for one in self._plane.wanted()}
+        served = table.versions(name)
         retiring = {bundle.version for bundle in self._retiring() if bundle.name == name}
         for number in sorted({*served, *wishes.files(name), *retiring}, reverse=True):
             labels = tuple(sorted(k for k, v in table.labels(name).items() if v == number))
@@ -193,7 +193,7 @@ class Operations:
                 yield VersionStatus(name, number, VersionState.SERVED, "", labels, default)
             elif reason:
                 yield VersionStatus(name, number, VersionState.REFUSED, reason)
-            elif f"{name}/{number}" in loading:
+            elif self._plane.wants(name, number):
                 yield VersionStatus(name, number, VersionState.LOADING)
             elif number in retiring:
                 yield VersionStatus(name, number, VersionState.RETIRING)

@@ -150,7 +150,7 @@ class Supervisor:
         self._roll.advance()
         if (reason := self._roll.failed()) is not None:
             log.error(
-                "restarting the workers is given up, the settings are those before again: %s",
+                "restarting the workers is given up, the settings before hold again: %s",
                 reason,
             )
             self._use(*self._before)
