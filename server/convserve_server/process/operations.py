@@ -45,17 +45,24 @@ class Operations:
     Args:
         plane: That decides.
         load_timeout_s: Longest time to load a version in one worker.
+        clock: That the plane has its times from.
     """
 
-    def __init__(self, plane: ControlPlane, load_timeout_s: float) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        load_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._plane = plane
+        self._clock = clock
         self.load_timeout_s = load_timeout_s
         self._operations: list[_Operation] = []
         plane.after = self._check
 
     def load(self, name: str, version: int | None, done: Done) -> None:
         """See Administration.load."""
-        plane, now = self._plane, time.monotonic()
+        plane, now = self._plane, self._clock()
         wishes = plane.wishes
         try:
             self._check_explicit(name)
@@ -83,7 +90,7 @@ class Operations:
 
     def unload(self, name: str, version: int | None, done: Done) -> None:
         """See Administration.unload."""
-        plane, now = self._plane, time.monotonic()
+        plane, now = self._plane, self._clock()
         served = plane.table.versions(name)
         asked = plane.wishes.asked.get(name, set())
         try:
@@ -105,7 +112,7 @@ class Operations:
 
     def set_label(self, name: str, label: str, version: int | None, done: Done) -> None:
         """See Administration.set_label."""
-        plane, now = self._plane, time.monotonic()
+        plane, now = self._plane, self._clock()
         served = plane.table.versions(name)
         if not served:
             done(_not_found(name, None, "served", served))

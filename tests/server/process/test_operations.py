@@ -15,7 +15,6 @@ from convserve_server.core.errors import (
     VersionRefused,
 )
 from convserve_server.core.policies import ModelPolicy
-from convserve_server.process import operations as module
 from convserve_server.process.operations import Operations
 from tests.server.process.fake_members import FakeServer
 
@@ -39,10 +38,9 @@ class Ends:
 class Operated:
     """A server with mnist/1 and mnist/2 in its folder, loaded when an operator asks for it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2) -> None:
         self.server = FakeServer(workers, mnist=EXPLICIT)
-        monkeypatch.setattr(module.time, "monotonic", lambda: self.server.now)
-        self.operations = Operations(self.server.plane, load_timeout_s=60.0)
+        self.operations = Operations(self.server.plane, 60.0, lambda: self.server.now)
         self.server.put("mnist/1", "mnist/2", "cats/1")
         self.settle()
         assert self.server.served() == ["cats/1"]
@@ -73,8 +71,8 @@ class Operated:
 
 
 @pytest.fixture
-def operated(monkeypatch: pytest.MonkeyPatch) -> Operated:
-    return Operated(monkeypatch)
+def operated() -> Operated:
+    return Operated()
 
 
 def test_load_is_done_when_all_workers_answer_with_the_version(operated: Operated) -> None:
@@ -238,9 +236,9 @@ def test_states_of_versions(operated: Operated) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_every_operation_ends_once(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_operation_ends_once(seed: int) -> None:
     chance = random.Random(seed)
-    operated = Operated(monkeypatch, chance.choice([1, 2, 3]))
+    operated = Operated(chance.choice([1, 2, 3]))
     server = operated.server
     begun: list[Ends] = []
     for step in range(300):
