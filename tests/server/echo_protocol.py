@@ -48,6 +48,13 @@ class Shapes:
         self._shape = images.shape
         return images
 
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def queued(self) -> None:
+        self._data = b""
+
     def finish(self, outcome: Outcome) -> None:
         if isinstance(outcome, Answer):
             shapes = {"images": self._shape, "rows": outcome.probabilities.shape}

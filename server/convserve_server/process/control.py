@@ -25,6 +25,7 @@ from convserve_server.process.messages import (
     SetLogLevel,
     Stage,
     Staged,
+    Wanted,
     one_line,
 )
 
@@ -49,6 +50,9 @@ class Control(Protocol):
 
     def on_retired(self, bundle: Bundle) -> None:
         """Hears that a bundle is unloaded."""
+
+    def on_wanted(self, name: str) -> None:
+        """Hears that a call waits for a model that is idle."""
 
     def wait_to_listen(self, stop: threading.Event) -> bool:
         """Waits until the worker may accept calls; returns False if it was stopped before."""
@@ -77,6 +81,7 @@ class RemoteControl:
         """See Control.attach."""
         self._repository, self._preparer = repository, preparer
         self._link.on_message = self._on_message
+        self._link.used = repository.used
         self._link.send(Joins())
 
     def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
@@ -90,6 +95,10 @@ class RemoteControl:
     def on_retired(self, bundle: Bundle) -> None:
         """See Control.on_retired."""
         self._link.send(Retired(bundle))
+
+    def on_wanted(self, name: str) -> None:
+        """See Control.on_wanted."""
+        self._link.send(Wanted(name))
 
     def wait_to_listen(self, stop: threading.Event) -> bool:
         """See Control.wait_to_listen."""

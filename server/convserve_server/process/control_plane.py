@@ -12,12 +12,13 @@ calls: no call meets a worker that lacks what others serve.
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import replace
 
 from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
+from convserve_server.process.idle import IdleModels
 from convserve_server.process.members import Member
 from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Listen, Prepare, Retire, Stage
@@ -67,6 +68,8 @@ class ControlPlane:
         self._too_large: dict[Bundle, int] = {}
         self._refusals = Refusals()
         self.wishes = Wishes(policy, self._refusals)
+        #: Models that nobody asks for.
+        self.idle = IdleModels()
         self.members: dict[Hashable, Member] = {}
         #: The table that counts. Empty if no worker serves.
         self.table = Table()
@@ -106,6 +109,8 @@ class ControlPlane:
     def on_prepared(self, key: Hashable, bundle: Bundle, findings: Findings, now: float) -> None:
         """Notes that a worker has loaded what it was sent."""
         member = self.members[key]
+        load_s = now - member.preparing.get(bundle, now)
+        self.idle.on_loaded(bundle, findings.description, load_s)
         self._end_loading(member, bundle, now)
         member.prepared.add(bundle)
         if not self._times.get(bundle):
@@ -127,6 +132,15 @@ class ControlPlane:
             member.failed[bundle] = now
         else:
             self._refusals.refuse(bundle, reason)
+        self.advance(now)
+
+    def on_used(self, names: Collection[str], now: float) -> None:
+        """Notes that calls have asked for models."""
+        self.idle.on_used(names, now)
+
+    def on_wanted(self, name: str, now: float) -> None:
+        """Notes that a call waits for a model that is idle."""
+        self.idle.wake(name, now)
         self.advance(now)
 
     def on_staged(self, key: Hashable, generation: int, now: float) -> None:
@@ -201,7 +215,7 @@ class ControlPlane:
     def advance(self, now: float) -> None:
         """Does all that can be done; also called now and then, since some of it waits for time."""
         self._try_too_large()
-        self._wish()
+        self._wish(now)
         self._prepare(now)
         self._retire()
         if self._next is None:
@@ -225,8 +239,13 @@ class ControlPlane:
         path = self.wishes.files(name).get(version)
         return wish is not None and (version in wish.bundles or path in wish.unread)
 
-    def _wish(self) -> None:
-        self._wanted = self.wishes.all(self.table)
+    def _wish(self, now: float) -> None:
+        self._wanted = self.idle.without(
+            self.wishes.all(self.table),
+            self.table,
+            lambda name: self.wishes.policy(name).unload_after_s,
+            now,
+        )
         unread = frozenset(path for wish in self._wanted.values() for path in wish.unread)
         served = frozenset(model.name for model in self.table.models)
         before, self.interest = self.interest, Interest(served, unread)
@@ -343,6 +362,7 @@ class ControlPlane:
             return
         prepared = set.intersection(*(member.prepared for member in members))
         table = self.wishes.table(self._wanted, self.table, prepared)
+        table = replace(table, idle=self.idle.models(table))
         if all(member.admitted for member in members) and table.says_the_same(self.table):
             return
         self._generation += 1

@@ -16,6 +16,7 @@ from convserve_server.process.members import Member
 from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import (
     AdminRequest,
+    Alive,
     Failed,
     Joins,
     Loading,
@@ -23,6 +24,7 @@ from convserve_server.process.messages import (
     Prepared,
     Retired,
     Staged,
+    Wanted,
 )
 from convserve_server.process.operations import Operations
 from convserve_server.process.policies import policy_of
@@ -107,6 +109,10 @@ class Coordinator:
             self.plane.on_prepared(slot, message.bundle, message.findings, now)
         elif isinstance(message, Failed):
             self.plane.on_failed(slot, message.bundle, message.reason, now)
+        elif isinstance(message, Alive):
+            self.plane.on_used(message.used, now)
+        elif isinstance(message, Wanted):
+            self.plane.on_wanted(message.name, now)
         elif isinstance(message, Staged):
             self.plane.on_staged(slot, message.generation, now)
         elif isinstance(message, Retired):

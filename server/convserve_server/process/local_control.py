@@ -80,6 +80,10 @@ class LocalControl:
         """See Control.on_retired."""
         self._inbox.put(lambda _: self._plane.on_retired(_SELF, bundle))
 
+    def on_wanted(self, name: str) -> None:
+        """See Control.on_wanted."""
+        self._inbox.put(lambda now: self._plane.on_wanted(name, now))
+
     def wait_to_listen(self, stop: threading.Event) -> bool:
         """See Control.wait_to_listen."""
         while not self._listen.is_set() and not stop.is_set():
@@ -91,6 +95,7 @@ class LocalControl:
         """Looks at the folder, and waits until what is new is served, but not for ever."""
         with self._lock:
             end = time.monotonic() + PATIENCE_S
+            self._plane.on_used(self._repository.used(), time.monotonic())
             self._scanner.scan()
             while True:
                 while self._plane.interest.unread:

@@ -26,7 +26,13 @@ MAX_REASON_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Alive:
-    """The worker runs; sent several times in each heartbeat_s."""
+    """The worker runs; sent several times in each heartbeat_s.
+
+    Attributes:
+        used: Names of models that calls have asked for since the last one.
+    """
+
+    used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,13 @@ class Failed:
 
     bundle: Bundle
     reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A call waits for a model that is idle."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -198,6 +211,7 @@ Message = (
     | Loading
     | Prepared
     | Failed
+    | Wanted
     | Staged
     | Retired
     | Ready

@@ -72,6 +72,7 @@ class Operations:
             return
         asked = wishes.asked.setdefault(name, set())
         asked.add(number)
+        plane.idle.wake(name, now)
 
         def outcome() -> bool | ServeError:
             if number in plane.table.versions(name):
@@ -192,12 +193,15 @@ class Operations:
         table, wishes = self._plane.table, self._plane.wishes
         served = table.versions(name)
         retiring = {bundle.version for bundle in self._retiring() if bundle.name == name}
+        idle = {bundle.version for bundle in self._plane.idle.bundles() if bundle.name == name}
         for number in sorted({*served, *wishes.files(name), *retiring}, reverse=True):
             labels = tuple(sorted(k for k, v in table.labels(name).items() if v == number))
             reason = wishes.reason(name, number) or ""
             if number in served:
                 default = number == max(served)
                 yield VersionStatus(name, number, VersionState.SERVED, "", labels, default)
+            elif number in idle:
+                yield VersionStatus(name, number, VersionState.IDLE)
             elif reason:
                 yield VersionStatus(name, number, VersionState.REFUSED, reason)
             elif self._plane.wants(name, number):

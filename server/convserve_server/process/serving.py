@@ -67,7 +67,12 @@ class Worker:
             )
         self.control = control
         self.repository = Repository(
-            self._limits, control.switch, self._report, self._on_retired, observer
+            self._limits,
+            control.switch,
+            self._report,
+            self._on_retired,
+            observer,
+            control.on_wanted,
         )
         self._preparer = Preparer(load, self.repository, control.on_prepared, control.on_failed)
         self._decoding = DecodePool(

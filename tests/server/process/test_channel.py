@@ -32,6 +32,7 @@ from convserve_server.process.messages import (
     Stage,
     Staged,
     Status,
+    Wanted,
     decode,
     encode,
     one_line,
@@ -51,7 +52,8 @@ FINDINGS = Findings(
     123,
 )
 ALL: tuple[Message, ...] = (
-    Alive(),
+    Alive(("mnist",)),
+    Wanted("mnist"),
     Joins(),
     Loading(BUNDLE),
     Prepared(BUNDLE, FINDINGS),

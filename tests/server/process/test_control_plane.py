@@ -531,3 +531,103 @@ def test_version_that_did_not_fit_is_loaded_when_there_is_memory_for_all(
     server.settle()
     assert sorted(server.served()) == ["big/1", "mnist/1"]
     assert server.plane.table.refused == ()
+
+
+# Models that nobody asks for
+
+
+def idle_server() -> FakeServer:
+    """Two workers that serve mnist/1 and cats/1; mnist is unloaded after 10 s without a call."""
+    server = FakeServer(mnist=ModelPolicy(unload_after_s=10.0, labels={"stable": 1}))
+    server.put("mnist/1", "cats/1")
+    server.scan()
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    return server
+
+
+def rest(server: FakeServer) -> None:
+    server.wait(11)
+    server.settle()
+
+
+def test_model_that_nobody_asks_for_is_unloaded_everywhere_and_stays_in_the_table_as_idle() -> None:
+    server = idle_server()
+    server.wait(9)
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    server.wait(2)
+    server.settle()
+    assert server.served() == ["cats/1"]
+    (idle,) = server.plane.table.idle
+    assert (idle.name, [one.version for one in idle.versions]) == ("mnist", [1])
+    assert idle.labels == {"stable": 1}
+    assert all(worker.loaded == {bundle("cats/1")} for worker in server.workers.values())
+
+
+def test_model_that_is_used_stays() -> None:
+    server = idle_server()
+    for _ in range(5):
+        server.wait(9)
+        server.plane.on_used(("mnist",), server.now)
+        server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+
+
+def test_idle_model_is_loaded_by_all_at_once_when_it_is_wanted_and_idle_until_then() -> None:
+    server = idle_server()
+    rest(server)
+    server.plane.on_wanted("mnist", server.now)
+    server.read_all()
+    assert [len(worker.loading) for worker in server.workers.values()] == [1, 1]
+    assert [one.name for one in server.plane.table.idle] == ["mnist"]
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    assert server.plane.table.idle == ()
+    rest(server)
+    assert server.served() == ["cats/1"]
+
+
+def test_worker_that_starts_while_a_model_is_idle_does_not_load_it() -> None:
+    server = idle_server()
+    rest(server)
+    server.kill(1)
+    worker = server.start(3)
+    server.settle()
+    assert worker.listens
+    assert worker.loaded == {bundle("cats/1")}
+    assert [one.name for one in worker.table.idle] == ["mnist"]
+
+
+def test_new_version_of_an_idle_model_is_loaded() -> None:
+    server = idle_server()
+    rest(server)
+    server.put("mnist/2")
+    server.scan()
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/2"]
+    rest(server)
+    assert [one.version for one in server.plane.table.idle[0].versions] == [2]
+
+
+def test_idle_model_that_is_removed_is_gone() -> None:
+    server = idle_server()
+    rest(server)
+    del server.files["mnist/1"]
+    server.scan()
+    server.settle()
+    assert server.plane.table.idle == ()
+    assert server.served() == ["cats/1"]
+
+
+def test_idle_model_that_cannot_be_loaded_again_is_refused_and_no_longer_idle() -> None:
+    server = idle_server()
+    rest(server)
+    server.plane.on_wanted("mnist", server.now)
+    server.read_all()
+    server.workers[1].fail("no memory")
+    server.settle()
+    server.wait(1)
+    server.settle()
+    assert server.plane.table.idle == ()
+    assert server.plane.table.refused == (Refusal("mnist", 1, "no memory"),)

@@ -146,8 +146,13 @@ class PixelsReply(_Reply):
         self._model = model
         return images
 
-    def forget_request(self) -> None:
-        """Lets go of the request, once its images are queued."""
+    @property
+    def size(self) -> int:
+        """See PixelsAnswer.size."""
+        return 0 if self._request is None else len(self._request.pixels.data)
+
+    def queued(self) -> None:
+        """See PixelsAnswer.queued."""
         self._request = None
 
 
