@@ -43,6 +43,10 @@ _KILL_AFTER_S = 5.0
 #: Longest time until a signal is handled, s.
 _SIGNAL_S = 0.2
 
+#: A model that is loaded while others are served leaves them so many times the time that each of
+#: its runs takes: they then hardly wait longer.
+_PAUSE = 3.0
+
 #: How often to look whether file descriptors are left, s.
 _LOOK_S = 1.0
 
@@ -52,9 +56,13 @@ class ModelLoader:
 
     Args:
         spec: of this worker.
+
+    Attributes:
+        serving: whether the worker accepts calls: it then loads in small steps.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
+        self.serving = False
         self._spec = spec
         # One view of the file for all engines: it counts how many of them are at work.
         self._activity = (
@@ -83,10 +91,15 @@ class ModelLoader:
             model.max_batch,
             self._spec.batch_s,
             settings.engine.max_device_bytes,
+            pause=self._pause,
         )
         return load_bundle(
             path, partial(load_engine, options=options, allowance=self.allowance(name)), batch_s
         )
+
+    def _pause(self, spent_s: float) -> None:
+        if self.serving:
+            time.sleep(_PAUSE * spent_s)
 
     def allowance(self, name: str) -> ThreadAllowance | None:
         """Returns what the engine of a model may use beyond its own threads; None for no more."""
@@ -119,7 +132,8 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         check_installation()
         provider = choose_provider(settings.engine.device)
         transport = make_transport(settings, spec.port)
-        worker = Worker(settings, [transport], ModelLoader(spec).load, link)
+        loader = ModelLoader(spec)
+        worker = Worker(settings, [transport], loader.load, link)
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:
@@ -137,6 +151,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     if spec.low_memory:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
+    loader.serving = True
     link.send(Ready())
     # Again and again: Python runs a handler on this thread, and a signal that comes just before the
     # thread blocks does not wake it.
