@@ -1,7 +1,7 @@
 """The servers that are compared, on the CPU, not started."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness.processes import ServerProcess
@@ -38,7 +38,14 @@ def ours(bundle: Path, flags: str = "") -> list[ServerProcess]:
 
 
 def server_of(
-    source: Source, front: str, bundle: Path, flags: str = "", again: str = ""
+    source: Source,
+    front: str,
+    bundle: Path,
+    flags: str = "",
+    again: str = "",
+    *,
+    before: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> ServerProcess:
     """Convserve as it is in a checkout.
 
@@ -48,10 +55,14 @@ def server_of(
         bundle: the model file.
         flags: more flags of its convserve-serve.
         again: what tells this server from another one of the same checkout.
+        before: the command that starts it, as taskset.
+        environ: its environment beside ours; None: that of the checkout.
     """
-    command = [str(source.python), *_command(bundle.resolve(), flags), "--front", front]
+    command = [*before, str(source.python), *_command(bundle.resolve(), flags), "--front", front]
     name = f"{front} {flags}".strip()
-    return ServerProcess(f"{name}, {source.name}{again}", command, source.environ, source.tree)
+    return ServerProcess(
+        f"{name}, {source.name}{again}", command, environ or source.environ, source.tree
+    )
 
 
 def _command(bundle: Path, flags: str) -> list[str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from convserve.errors import (
         BadImage,
         Cancelled,
+        CannotMeetDeadline,
         ClientClosed,
         ConvserveError,
         DeadlineExceeded,
@@ -49,6 +50,7 @@ __all__ = [
     "AsyncClient",
     "BadImage",
     "Cancelled",
+    "CannotMeetDeadline",
     "ClassScore",
     "Classification",
     "Client",
@@ -81,6 +83,7 @@ _HOMES = {
     "AsyncClient": "async_client",
     "BadImage": "errors",
     "Cancelled": "errors",
+    "CannotMeetDeadline": "errors",
     "ClassScore": "results",
     "Classification": "results",
     "Client": "client",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,8 +14,9 @@ import numpy.typing as npt
 from convserve import forks
 from convserve.async_stream import AsyncStream
 from convserve.call_set import CallSet
+from convserve.calls import version_choice
 from convserve.channel import open_channel
-from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs
+from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs, Wait
 from convserve.deadline import Deadline
 from convserve.encoded import File
 from convserve.errors import Cancelled, ConvserveError, OtherEventLoop
@@ -24,6 +25,7 @@ from convserve.models import ModelInfo, RefusedVersion
 from convserve.pending_requests import Item, Outcome
 from convserve.replies import Reply
 from convserve.results import Classification
+from convserve.settings import Priority
 from convserve_protos import classifier_pb2
 
 T = TypeVar("T")
@@ -40,6 +42,7 @@ class AsyncClient(ClientCore):
     """
 
     def _init_io(self) -> None:
+        self._closing = asyncio.Event()
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop
         self._opened: Stubs
@@ -50,8 +53,10 @@ class AsyncClient(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> Classification:
         """Classifies one image or many; as Client.classify, with the same arguments and errors.
 
@@ -60,13 +65,16 @@ class AsyncClient(ClientCore):
                 strokes on black for models of digits.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes. None: all.
             timeout: Seconds for the whole request. None: the client's timeout.
+            priority: "interactive" or "batch", as for the client. None: the client's.
 
         Raises:
             ConvserveError: As Client.classify.
         """
-        return await self._run(self._classify(pixels, model, version, top_k, timeout))
+        asked = version_choice(version, label)
+        return await self._run(self._classify(pixels, model, asked, top_k, timeout, priority))
 
     async def classify_images(
         self,
@@ -74,8 +82,10 @@ class AsyncClient(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> Classification:
         """Classifies one picture file or many; as Client.classify_images.
 
@@ -84,13 +94,18 @@ class AsyncClient(ClientCore):
                 in another thread.
             model: As for classify.
             version: As for classify.
+            label: As for classify.
             top_k: As for classify.
             timeout: As for classify.
+            priority: As for classify.
 
         Raises:
             ConvserveError: As Client.classify_images.
         """
-        return await self._run(self._classify_images(images, model, version, top_k, timeout))
+        asked = version_choice(version, label)
+        return await self._run(
+            self._classify_images(images, model, asked, top_k, timeout, priority)
+        )
 
     async def stream(
         self,
@@ -98,8 +113,10 @@ class AsyncClient(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> AsyncIterator[tuple[int, Outcome]]:
         """Classifies images of any iterable over one stream, and yields the answers as they finish.
 
@@ -110,8 +127,10 @@ class AsyncClient(ClientCore):
             items: Each is one image or several and one message: pixels, or the bytes of files.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes. None: all.
             timeout: Longest wait for the answer to an item, in seconds. None: the client's.
+            priority: "interactive" or "batch", of all items. None: the client's.
 
         Yields:
             The number of the item, from 0, and its Classification or error.
@@ -119,12 +138,16 @@ class AsyncClient(ClientCore):
         Raises:
             Exception: As Client.stream.
         """
+        asked = version_choice(version, label)
         deadline = self._deadline(timeout)
-        pending = await self._run(self._pending_requests(model, version, top_k, deadline))
+        metadata = self._metadata(priority)
+        pending = await self._run(self._pending_requests(model, asked, top_k, deadline))
         stream = AsyncStream(items, pending, self._settings.max_in_flight)
         with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
-                stream.requests(), wait_for_ready=self._settings.wait_for_ready
+                stream.requests(),
+                wait_for_ready=self._settings.wait_for_ready,
+                metadata=metadata,
             )
             async with aclosing(stream.outcomes(call)) as outcomes:
                 async for outcome in outcomes:
@@ -162,6 +185,7 @@ class AsyncClient(ClientCore):
     async def close(self) -> None:
         """Closes the connection; calls under way in other tasks raise Cancelled."""
         self._closed = True
+        self._closing.set()
         if self._channel is None or forks.is_child():
             return
         await self._channel.close()
@@ -195,6 +219,10 @@ class AsyncClient(ClientCore):
     async def _perform(self, step: Step) -> Any:
         if isinstance(step, BlockingWork):
             return await asyncio.to_thread(step.run)
+        if isinstance(step, Wait):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), step.seconds)
+            return self._check_open()
         if isinstance(step, CallSet):
             with self._calling(step.deadline):
                 return await self._call_all(step)
@@ -203,6 +231,7 @@ class AsyncClient(ClientCore):
                 step.request,
                 timeout=step.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
+                metadata=step.metadata,
             )
 
     async def _call_all(self, calls: CallSet) -> list[Reply]:
@@ -215,6 +244,7 @@ class AsyncClient(ClientCore):
                 request,
                 timeout=calls.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
+                metadata=calls.metadata,
             )
             return reply
 
@@ -222,7 +252,12 @@ class AsyncClient(ClientCore):
             while (replies := calls.replies()) is None:
                 for number, request in calls.due():
                     running[asyncio.create_task(call(request))] = number
-                over, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                if not running:  # All that are left wait to be tried again.
+                    await self._perform(Wait(calls.wait_s() or 0.0))
+                    continue
+                over, _ = await asyncio.wait(
+                    running, timeout=calls.wait_s(), return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in over:
                     number = running.pop(task)
                     try:

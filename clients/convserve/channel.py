@@ -32,8 +32,9 @@ LONGEST_RECONNECT_MS = 3_000
 CONNECT_WITHIN_MS = 5_000
 RESOLVE_EVERY_MS = 2_000
 
-# Classifying changes nothing on the server, so a call that was refused or lost may be sent again.
-# The server says how long to wait, or not to try again, in the trailer grpc-retry-pushback-ms.
+# Classifying changes nothing on the server, so a call that was lost may be sent again. What follows
+# a refusal of a busy server (RESOURCE_EXHAUSTED) is in retries.py: this policy knows of no time but
+# that in the trailer grpc-retry-pushback-ms, which not every transport of the server can send.
 #
 # Source: gRFC A6, client retries. Hedging stays off: it multiplies the load of a busy server.
 SERVICE_CONFIG = {
@@ -46,7 +47,7 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
     ],

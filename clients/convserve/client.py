@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from convserve import forks
 from convserve.call_set import CallSet
+from convserve.calls import version_choice
 from convserve.channel import open_channel
-from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs
+from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs, Wait
 from convserve.deadline import Deadline
 from convserve.encoded import File
 from convserve.errors import ConvserveError
@@ -24,6 +25,7 @@ from convserve.models import ModelInfo, RefusedVersion
 from convserve.pending_requests import Item, Outcome
 from convserve.replies import Reply
 from convserve.results import Classification
+from convserve.settings import Priority
 from convserve.stream import Stream
 from convserve_protos import classifier_pb2
 
@@ -43,6 +45,7 @@ class Client(ClientCore):
 
     def _init_io(self) -> None:
         self._lock = threading.Lock()
+        self._closing = threading.Event()
         self._channel: grpc.Channel | None = None
         self._opened: Stubs
 
@@ -52,8 +55,10 @@ class Client(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> Classification:
         """Classifies one image or many.
 
@@ -68,8 +73,10 @@ class Client(ClientCore):
                 another background brings answers at chance, and a UserWarning once for each client.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes, 1 to the number of classes. None: all.
             timeout: Seconds for the whole request. None: the client's timeout.
+            priority: "interactive" or "batch", as for the client. None: the client's.
 
         Returns:
             One result for each image, in order; that of a single image can be read from it
@@ -82,9 +89,11 @@ class Client(ClientCore):
             DeadlineExceeded: There was no answer in time.
             ServerUnavailable: The server cannot be reached, is starting or shutting down.
             ServerBusy: The server's queue stayed full through all tries.
+            CannotMeetDeadline: Its queue is longer than the timeout; not tried again.
             ConvserveError: Whatever else went wrong; see errors.py.
         """
-        return self._run(self._classify(pixels, model, version, top_k, timeout))
+        asked = version_choice(version, label)
+        return self._run(self._classify(pixels, model, asked, top_k, timeout, priority))
 
     def classify_images(
         self,
@@ -92,8 +101,10 @@ class Client(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> Classification:
         """Classifies one picture file or many, which the server decodes.
 
@@ -110,8 +121,10 @@ class Client(ClientCore):
                 files of a request are in memory at once.
             model: As for classify.
             version: As for classify.
+            label: As for classify.
             top_k: As for classify.
             timeout: As for classify.
+            priority: As for classify.
 
         Raises:
             BadImage: The only image of the request cannot be used; its reason says why.
@@ -120,7 +133,8 @@ class Client(ClientCore):
             OSError: The file of a Path cannot be read.
             ConvserveError: As classify.
         """
-        return self._run(self._classify_images(images, model, version, top_k, timeout))
+        asked = version_choice(version, label)
+        return self._run(self._classify_images(images, model, asked, top_k, timeout, priority))
 
     def stream(
         self,
@@ -128,8 +142,10 @@ class Client(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
+        priority: Priority | None = None,
     ) -> Iterator[tuple[int, Outcome]]:
         """Classifies images of any iterable over one stream, and yields the answers as they finish.
 
@@ -144,8 +160,10 @@ class Client(ClientCore):
                 here.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes. None: all.
             timeout: Longest wait for the answer to an item, in seconds. None: the client's.
+            priority: "interactive" or "batch", of all items. None: the client's.
 
         Yields:
             The number of the item, from 0, and its Classification, or the error that classify
@@ -156,12 +174,16 @@ class Client(ClientCore):
             ConvserveError: The stream itself failed; see errors.py.
             Exception: Whatever reading the items raised.
         """
+        asked = version_choice(version, label)
         deadline = self._deadline(timeout)
-        pending = self._run(self._pending_requests(model, version, top_k, deadline))
+        metadata = self._metadata(priority)
+        pending = self._run(self._pending_requests(model, asked, top_k, deadline))
         stream = Stream(items, pending, self._settings.max_in_flight)
         with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
-                stream.requests(), wait_for_ready=self._settings.wait_for_ready
+                stream.requests(),
+                wait_for_ready=self._settings.wait_for_ready,
+                metadata=metadata,
             )
             yield from stream.outcomes(call)
 
@@ -199,6 +221,7 @@ class Client(ClientCore):
         self._closed = True
         if forks.is_child():
             return
+        self._closing.set()
         with self._lock:
             if self._channel is not None:
                 self._channel.close()
@@ -232,6 +255,9 @@ class Client(ClientCore):
     def _perform(self, step: Step) -> Any:
         if isinstance(step, BlockingWork):
             return step.run()
+        if isinstance(step, Wait):
+            self._closing.wait(step.seconds)
+            return self._check_open()
         if isinstance(step, CallSet):
             with self._calling(step.deadline):
                 return self._call_all(step)
@@ -240,6 +266,7 @@ class Client(ClientCore):
                 step.request,
                 timeout=step.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
+                metadata=step.metadata,
             )
 
     def _call_all(self, calls: CallSet) -> list[Reply]:
@@ -253,6 +280,7 @@ class Client(ClientCore):
                 request,
                 timeout=calls.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
+                metadata=calls.metadata,
             )
             call.add_done_callback(lambda _: over.put(number))
 
@@ -260,7 +288,10 @@ class Client(ClientCore):
             while (replies := calls.replies()) is None:
                 for number, request in calls.due():
                     start(number, request)
-                number = over.get()
+                try:
+                    number = over.get(timeout=calls.wait_s())
+                except queue.Empty:
+                    continue  # One is to be tried again.
                 try:
                     calls.finish(number, running.pop(number).result())
                 except grpc.RpcError as error:

@@ -20,7 +20,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from convserve.arguments import validate_seconds, validate_text
 from convserve.background import BackgroundCheck
 from convserve.call_set import CallSet
-from convserve.calls import ClassifyOptions, Images, split, split_images
+from convserve.calls import (
+    ClassifyOptions,
+    Images,
+    Metadata,
+    VersionChoice,
+    split,
+    split_images,
+)
 from convserve.deadline import Deadline
 from convserve.encoded import File, is_bytes
 from convserve.error_mapping import translated
@@ -32,14 +39,19 @@ from convserve.pending_requests import PendingRequests
 from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
+from convserve.retries import Tries
 from convserve.settings import (
     DEFAULT_TIMEOUT_S,
     MAX_BYTES_PER_CALL,
     MAX_IMAGES_PER_CALL,
     MAX_IN_FLIGHT,
+    MAX_TRIES,
+    PRIORITY_KEY,
+    Priority,
     Settings,
     default_model,
     default_server,
+    validate_priority,
 )
 from convserve_protos import classifier_pb2, classifier_pb2_grpc
 
@@ -63,11 +75,24 @@ class UnaryCall:
         method: Finds the method of the stubs.
         request: The message.
         deadline: That of the call.
+        metadata: Sent beside the message.
     """
 
     method: Callable[[Stubs], Any]
     request: Any
     deadline: Deadline
+    metadata: Metadata = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A step: wait before the next one; the client may be closed meanwhile, which ends the wait.
+
+    Attributes:
+        seconds: How long.
+    """
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +106,7 @@ class BlockingWork:
     run: Callable[[], object]
 
 
-Step: TypeAlias = UnaryCall | CallSet | BlockingWork
+Step: TypeAlias = UnaryCall | CallSet | Wait | BlockingWork
 Flow: TypeAlias = Generator[Step, Any, T]
 
 
@@ -98,6 +123,8 @@ class ClientCore(ABC):
         max_images_per_call: int = MAX_IMAGES_PER_CALL,
         max_bytes_per_call: int = MAX_BYTES_PER_CALL,
         max_in_flight: int = MAX_IN_FLIGHT,
+        max_tries: int = MAX_TRIES,
+        priority: Priority | None = None,
     ) -> None:
         """Makes a client; the connection is made when it is first needed.
 
@@ -118,6 +145,11 @@ class ClientCore(ABC):
             max_images_per_call: What is more is split into several calls.
             max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
             max_in_flight: Calls of one request, or requests of a stream, unanswered at one time.
+            max_tries: Tries, within the timeout, of a call that the server refuses and says when to
+                try again; 1: it is not tried again. See retries.py.
+            priority: "batch" for work that nobody waits for: a busy server answers it from what
+                "interactive" calls leave, and a share that it keeps for it. None: what the server
+                does where nothing is sent, which is "interactive".
 
         Raises:
             InvalidRequest: An argument is of another kind, or beyond its bounds.
@@ -130,6 +162,8 @@ class ClientCore(ABC):
             max_images_per_call=max_images_per_call,
             max_bytes_per_call=max_bytes_per_call,
             max_in_flight=max_in_flight,
+            max_tries=max_tries,
+            priority=priority,
         )
         self._closed = False
         self._choice = ModelChoice(self._settings.model)
@@ -144,13 +178,14 @@ class ClientCore(ABC):
         self,
         pixels: npt.ArrayLike,
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         timeout: float | None,
+        priority: Priority | None,
     ) -> Flow[Classification]:
         calls = split(pixels, self._settings)
         deadline = self._deadline(timeout)
-        answer = yield from self._answer(calls, model, version, top_k, deadline)
+        answer = yield from self._answer(calls, model, version, top_k, deadline, priority)
         if self._background.is_suspicious(calls):
             # Advice only: the answer is there, whether or not the models can be listed now.
             kind = ""
@@ -163,9 +198,10 @@ class ClientCore(ABC):
         self,
         images: File | Sequence[File],
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         timeout: float | None,
+        priority: Priority | None,
     ) -> Flow[Classification]:
         deadline = self._deadline(timeout)
         kind = ""
@@ -175,10 +211,10 @@ class ClientCore(ABC):
             calls = split_images(images, self._settings)
         else:
             calls = yield BlockingWork(lambda: split_images(images, self._settings, kind))
-        return (yield from self._answer(calls, model, version, top_k, deadline))
+        return (yield from self._answer(calls, model, version, top_k, deadline, priority))
 
     def _pending_requests(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+        self, model: str | None, version: VersionChoice, top_k: int | None, deadline: Deadline
     ) -> Flow[PendingRequests]:
         """Returns what numbers and matches the requests of a stream."""
         options = ClassifyOptions.validated(model, version, top_k)
@@ -198,10 +234,10 @@ class ClientCore(ABC):
         return PendingRequests(options_for, self._settings, deadline.timeout_s)
 
     def _models(self, deadline: Deadline) -> Flow[list[ModelInfo]]:
-        return read_models((yield _list_models(deadline)))
+        return read_models((yield from self._tried(_list_models(deadline))))
 
     def _refused(self, deadline: Deadline) -> Flow[list[RefusedVersion]]:
-        return read_refused((yield _list_models(deadline)))
+        return read_refused((yield from self._tried(_list_models(deadline))))
 
     def _health(self, service: str, deadline: Deadline) -> Flow[Health]:
         request = health_pb2.HealthCheckRequest(service=validate_text("service", service))
@@ -215,11 +251,13 @@ class ClientCore(ABC):
         self,
         calls: Sequence[Images],
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         deadline: Deadline,
+        priority: Priority | None,
     ) -> Flow[Classification]:
         options = ClassifyOptions.validated(model, version, top_k)
+        metadata = self._metadata(priority)
         name = self._choice.named(options.model) or self._choice.remembered(options.version, calls)
         if name is None:
             loaded = yield from self._models(deadline)
@@ -227,19 +265,34 @@ class ClientCore(ABC):
         options = replace(options, model=name)
         if len(calls) == 1:
             request = options.request(calls[0])
-            reply = yield UnaryCall(lambda stubs: stubs.classifier.Classify, request, deadline)
-            replies = [reply]
+            call = UnaryCall(lambda stubs: stubs.classifier.Classify, request, deadline, metadata)
+            replies = [(yield from self._tried(call))]
         else:
-            replies = yield CallSet(calls, options, deadline, self._settings)
+            replies = yield CallSet(calls, options, deadline, self._settings, metadata)
         return read_replies(replies, list(map(len, calls)), options, deadline.spent_us())
 
-    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> Flow[str]:
+    def _tried(self, call: UnaryCall) -> Flow[Any]:
+        """Makes a call, and again as far as retries.py allows."""
+        tries = Tries(call.deadline, self._settings.max_tries)
+        while True:
+            try:
+                return (yield call)
+            except ConvserveError as error:
+                wait_s = tries.pause_s(error)
+            yield Wait(wait_s)
+
+    def _kind(self, model: str | None, version: VersionChoice, deadline: Deadline) -> Flow[str]:
         """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
         options = ClassifyOptions.validated(model, version, None)
         loaded = yield from self._models(deadline)
         name = self._choice.named(options.model)
         name = name or self._choice.for_pictures(loaded, options.version)
         return find_model(loaded, name, options.version).kind
+
+    def _metadata(self, priority: Priority | None) -> Metadata:
+        """Returns what is sent beside the messages of a request."""
+        chosen = self._settings.priority if priority is None else validate_priority(priority)
+        return () if chosen is None else ((PRIORITY_KEY, chosen),)
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(

@@ -19,6 +19,7 @@ from convserve.deadline import Deadline
 from convserve.errors import (
     BadImage,
     Cancelled,
+    CannotMeetDeadline,
     ConvserveError,
     DeadlineExceeded,
     FieldViolation,
@@ -89,7 +90,8 @@ def error_from_status(
     info = _error_info(status)
     if code in _INVALID:
         violations = _violations(status)
-        if not info.reason:
+        # Reasons of INVALID_ARGUMENT are those of images that cannot be used.
+        if not info.reason or code is not grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(message, code=code, violations=violations)
         # The field counts the images of one call, of which the caller knows nothing: left out.
         why = violations[0].description if violations else message
@@ -99,6 +101,8 @@ def error_from_status(
             limit = info.metadata.get("limit_bytes", "")
             limit_bytes = int(limit) if limit.isdecimal() else None
             return MessageTooLarge(message, code=code, limit_bytes=limit_bytes)
+        if info.reason == "CANNOT_MEET_DEADLINE":
+            return CannotMeetDeadline(message, code=code, retry_after_s=retry_after_s)
         if not info.reason and retry is None and sent_bytes() > _SURELY_ACCEPTED_BYTES:
             return MessageTooLarge(message, code=code)
         return ServerBusy(message, code=code, retry_after_s=retry_after_s)

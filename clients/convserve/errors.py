@@ -6,6 +6,7 @@ ConvserveError
 ├── ModelNotFound       no such model or version is loaded (a LookupError)
 ├── MessageTooLarge     a request or a reply is over the limit of the server or of the client
 ├── ServerBusy          the queue is full or a rate limit is reached: try again later
+│   └── CannotMeetDeadline  the queue is longer than the time that the call has left
 ├── ServerUnavailable   not reachable, not loaded yet, or shutting down: try again later
 ├── DeadlineExceeded    no answer in time (a TimeoutError)
 ├── Cancelled           the call was given up: by the server, or because the client was closed
@@ -49,6 +50,11 @@ class ConvserveError(Exception):
         self.message = message
         self.code = code
         self.retry_after_s = retry_after_s
+
+    def extend(self, more: str) -> None:
+        """Adds to the message."""
+        self.message += more
+        self.args = (self.message,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,18 @@ class MessageTooLarge(ConvserveError):
 
 
 class ServerBusy(ConvserveError):
-    """The server refused the call unprocessed because its queue is full or a limit is reached."""
+    """The server refused the call unprocessed because its queue is full or a limit is reached.
+
+    Raised after the tries that retries.py allows; retry_after_s is what the server said last.
+    """
+
+
+class CannotMeetDeadline(ServerBusy):
+    """The server refused the call unprocessed: what waits there takes longer than its deadline.
+
+    It is not tried again: the same call would be refused again, or answered too late. A longer
+    timeout helps, or less load; retry_after_s is when the server expects to have time for it.
+    """
 
 
 class ServerUnavailable(ConvserveError):

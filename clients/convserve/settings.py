@@ -5,17 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from convserve.address import DEFAULT_SERVER, validate_server
-from convserve.arguments import validate_flag, validate_int, validate_seconds, validate_text
+from convserve.arguments import shown, validate_flag, validate_int, validate_seconds, validate_text
+from convserve.errors import InvalidRequest
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 MODEL_VARIABLE = "CONVSERVE_MODEL"
+ADMIN_SOCKET_VARIABLE = "CONVSERVE_ADMIN_SOCKET"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
 # Below the 4 MiB that gRPC servers accept unless they were given another limit.
 MAX_BYTES_PER_CALL = 3 * 2**20
 MAX_IN_FLIGHT = 4
+MAX_TRIES = 4
+
+Priority: TypeAlias = Literal["interactive", "batch"]
+"""Which calls a busy server answers first."""
+
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+PRIORITY_KEY = "convserve-priority"
+"""Of the metadata that carries it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +43,8 @@ class Settings:
         max_images_per_call: What is more is split into several calls.
         max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
         max_in_flight: Calls, or requests of a stream, that are unanswered at one time.
+        max_tries: Tries of a call that the server refuses, the first one counted.
+        priority: Of calls that name none; None: nothing is sent.
     """
 
     server: str
@@ -41,6 +54,8 @@ class Settings:
     max_images_per_call: int = MAX_IMAGES_PER_CALL
     max_bytes_per_call: int = MAX_BYTES_PER_CALL
     max_in_flight: int = MAX_IN_FLIGHT
+    max_tries: int = MAX_TRIES
+    priority: Priority | None = None
 
     def __post_init__(self) -> None:
         """Converts what came, so that a number is one of Python's.
@@ -53,11 +68,24 @@ class Settings:
             "model": None if self.model is None else validate_text("model", self.model),
             "timeout_s": validate_seconds("timeout", self.timeout_s),
             "wait_for_ready": validate_flag("wait_for_ready", self.wait_for_ready),
+            "priority": None if self.priority is None else validate_priority(self.priority),
         }
-        for name in ("max_images_per_call", "max_bytes_per_call", "max_in_flight"):
+        for name in ("max_images_per_call", "max_bytes_per_call", "max_in_flight", "max_tries"):
             converted[name] = validate_int(name, getattr(self, name), 1, sys.maxsize)
         for name, value in converted.items():
             object.__setattr__(self, name, value)  # The only way into a frozen dataclass.
+
+
+def validate_priority(value: object) -> Priority:
+    """Returns the name of a priority.
+
+    Raises:
+        InvalidRequest: There is none of that name.
+    """
+    for name in PRIORITIES:
+        if value == name:
+            return name
+    raise InvalidRequest.expected("priority", " or ".join(map(repr, PRIORITIES)), shown(value))
 
 
 def default_server() -> str:
@@ -68,3 +96,8 @@ def default_server() -> str:
 def default_model() -> str | None:
     """Returns the model for a client that is given none: CONVSERVE_MODEL, or None."""
     return os.environ.get(MODEL_VARIABLE) or None
+
+
+def default_admin_socket() -> str | None:
+    """Returns the socket for administration if none is given: CONVSERVE_ADMIN_SOCKET, or None."""
+    return os.environ.get(ADMIN_SOCKET_VARIABLE) or None

@@ -89,6 +89,8 @@ class Connection:
         self._bodies: dict[int, bytes] = {}
         self._tail = b""
         self._statuses: dict[bytes, Status] = {}
+        # By grpc-status, where blocks differ: of each the first one's, with its message.
+        self._by_number: dict[bytes, Status] = {}
         self._heads: set[bytes] = set()
         self._unfinished: tuple[int, int, bytes] | None = None
         self._block, self._later = header_blocks.encode(fields, header_blocks.DEFAULT_TABLE_BYTES)
@@ -250,6 +252,10 @@ class Connection:
             return
         stream, first_flags, block = self._unfinished
         self._unfinished = None
+        number = header_blocks.status_number(block) if first_flags & frames.END_STREAM else None
+        if number in self._by_number:
+            self._end(stream, self._by_number[number], ended)
+            return
         try:
             fields = header_blocks.decode(block)
         except ValueError as error:
@@ -259,6 +265,8 @@ class Connection:
             self._heads.clear()
         if first_flags & frames.END_STREAM:
             status = self._statuses[block] = read_trailers(fields)
+            if number is not None:
+                self._by_number[number] = status
             self._end(stream, status, ended)
         elif (wrong := read_head(fields)) is None:
             self._heads.add(block)

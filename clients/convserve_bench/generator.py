@@ -128,7 +128,9 @@ class Generator:
                 group.begin_many(self._begin_s, group.callers)
         else:
             _sharpen_timers()
-            self.schedule = Schedule(rate, self._begin_s, self._from_s, self._end_s)
+            self.schedule = Schedule(
+                rate, self._begin_s, self._from_s, self._end_s, self._load.late_s
+            )
         tick_s = self._begin_s
         while True:
             now_s = clock()

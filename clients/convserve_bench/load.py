@@ -17,6 +17,7 @@ class Load:
         timeout_s: Longest wait for an answer once a call was sent, in seconds.
         rate: Calls that are due each second, at equal distances (open loop); None: each caller
             calls again as soon as it has its answer (closed loop).
+        late_s: With a rate: a call that is sent later than that, though a caller was free, is late.
     """
 
     callers: int
@@ -25,3 +26,4 @@ class Load:
     warm_up_s: float
     timeout_s: float
     rate: float | None = None
+    late_s: float = 1e-3

@@ -74,7 +74,8 @@ class Measured:
         if self.late > _LATE_SHARE * self.scheduled:
             found.append(
                 f"the generator itself sent {self.late / self.scheduled:.1%} of the calls more than"
-                " 1 ms late, which their latencies include: this machine is too busy for this rate"
+                f" {self.load.late_s * 1e3:g} ms late, which their latencies include: this machine"
+                " is too busy for this rate"
             )
         if self.unsent > _UNSENT_SHARE * (self.scheduled or self.latencies.count):
             found.append(
@@ -113,7 +114,7 @@ def measure(load: Load, workload: Workload, watch: Watch) -> Measured:
         ServerUnavailable: The server could not be connected to.
         Interrupted: Ctrl-C or SIGTERM came.
     """
-    tally = Tally(workload.images, workload.least_reply_bytes)
+    tally = Tally(workload.images, workload.least_reply_bytes, load.timeout_s)
     generator = Generator(load, workload.calls, tally, watch)
     try:
         generator.run()

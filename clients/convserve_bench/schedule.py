@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from convserve_bench.caller_group import CallerGroup
 
-LATE_S = 1e-3
-
 
 class Schedule:
     """Begins calls at equal distances, each with the next group that has a caller free.
@@ -22,10 +20,12 @@ class Schedule:
     Attributes:
         sent: Calls that were begun.
         waited: Of these, such as had to wait for a caller.
-        late: Of the others, such as were sent more than LATE_S late: the generator's own fault.
+        late: Of the others, such as were sent more than late_s late: the generator's own fault.
     """
 
-    def __init__(self, rate: float, begin_s: float, counted_from_s: float, end_s: float) -> None:
+    def __init__(
+        self, rate: float, begin_s: float, counted_from_s: float, end_s: float, late_s: float
+    ) -> None:
         """Makes the schedule.
 
         Args:
@@ -33,12 +33,14 @@ class Schedule:
             begin_s: When the first is due.
             counted_from_s: Calls due from then on are counted in the attributes.
             end_s: No call is due from then on.
+            late_s: See Load.late_s.
         """
         self.sent = self.waited = self.late = 0
         self._rate = rate
         self._begin_s = begin_s
         self._counted_from_s = counted_from_s
         self._end_s = end_s
+        self._late_s = late_s
         self._number = 0
         self._all_busy_s = begin_s
         self._lane = 0
@@ -72,7 +74,7 @@ class Schedule:
             self.sent += 1
             if due_s <= self._all_busy_s:
                 self.waited += 1
-            elif now_s - due_s > LATE_S:
+            elif now_s - due_s > self._late_s:
                 self.late += 1
         self._number += 1
         self.next_s = self._begin_s + self._number / self._rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
@@ -61,23 +62,28 @@ class Tally:
         failures: Those that were not.
         server: From the replies.
         seen: Calls that are over, whether they count or not.
-        answered: Calls that were answered between the two moments, whenever they began.
+        in_time: Of these, such as were answered in time.
+        answered: Calls that were answered in time between the two moments, whenever they began.
     """
 
-    def __init__(self, images: int, least_reply_bytes: int) -> None:
+    def __init__(self, images: int, least_reply_bytes: int, timeout_s: float = math.inf) -> None:
         """Counts nothing before `between` was called.
 
         Args:
             images: In each call.
             least_reply_bytes: Size of the smallest right answer.
+            timeout_s: An answer that comes later than that, from when the call was due, is one that
+                nobody waits for: DEADLINE_EXCEEDED, as with any client of gRPC.
         """
         self.histogram = Histogram()
         self.failures = Failures()
         self.server = ServerTime()
-        self.seen = 0
+        self.seen = self.in_time = 0
         self.answered = 0
         self._images = images
         self._least = least_reply_bytes
+        self._timeout_s = timeout_s
+        self._late = Status("DEADLINE_EXCEEDED", f"answered after {timeout_s:g} s")
         self._from_s = self._to_s = float("inf")
         self._buffer: list[float] = []
         self._read_at = 0
@@ -89,7 +95,10 @@ class Tally:
     def add(self, ended: Sequence[Ended], now_s: float) -> None:
         """Counts calls that are over now."""
         answered = 0
+        due_s = now_s - self._timeout_s
         for started, status, reply in ended:
+            if status is OK and started < due_s:
+                status = self._late
             if status is OK and len(reply) >= self._least:
                 answered += 1
                 if started >= self._from_s:
@@ -98,6 +107,7 @@ class Tally:
                 self.failures.add(status if status is not OK else self._too_short(reply))
         if self._from_s <= now_s <= self._to_s:
             self.answered += answered
+        self.in_time += answered
         self.seen += len(ended)
         if self.seen >= self._read_at and ended:
             self._read_at = self.seen + _READ_ONE_OF

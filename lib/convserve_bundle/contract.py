@@ -19,7 +19,10 @@ MANIFEST_KEY = "convserve.manifest"
 #: Layout of the bundle, in `Manifest.format`.
 FORMAT = 1
 
-NAME_RULE = "expected as a model's name 1 to 64 of A-Z a-z 0-9 . _ -, beginning with A-Z a-z 0-9"
+_NAME_FORM = "1 to 64 of A-Z a-z 0-9 . _ -, beginning with A-Z a-z 0-9"
+NAME_RULE = f"expected as a model's name {_NAME_FORM}"
+#: Of a label that the operator gives to a version; is_name() checks it.
+LABEL_RULE = f"expected as a label {_NAME_FORM}"
 VERSION_RULE = "expected as a version 1, 2, 3 and so on, at most 18 digits"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -27,7 +30,7 @@ _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def is_name(text: str) -> bool:
-    """Returns whether a text is a valid name of a model."""
+    """Returns whether a text is a valid name of a model, or a label of a version."""
     return bool(_NAME.fullmatch(text))
 
 

@@ -1,8 +1,9 @@
 """How much memory this process may use, and whether the kernel has killed for lack of it.
 
-Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.events),
+Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.current,
+memory.stat, memory.events),
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.limit_in_bytes,
-memory.oom_control), proc_meminfo(5).
+memory.usage_in_bytes, memory.stat, memory.oom_control), proc_meminfo(5).
 """
 
 import math
@@ -17,6 +18,7 @@ MEMINFO = Path("/proc/meminfo")
 #: cgroup v1 writes "no limit" as the largest value of its counters, a little below 2**63.
 _NO_LIMIT = 2**60
 
+_INACTIVE_FILE = re.compile(r"^(?:total_)?inactive_file (\d+)$", re.MULTILINE)
 _KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -41,12 +43,23 @@ def cgroup_limit() -> int | None:
 
 
 def available_bytes() -> int:
-    """Returns the memory that is free or can be freed, no more than a container's limit."""
-    limit = cgroup_limit()
+    """Returns the memory that is free or can be freed, for the machine and within all cgroups."""
     free = _of_machine("MemAvailable")
     if free is None:  # Not Linux: half of the built-in memory is a fair guess.
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return free if limit is None else min(free, limit)
+    return min([free, *(_left(cgroup) for cgroup in cgroups.limiting("memory"))])
+
+
+def _left(cgroup: cgroups.Cgroup) -> int:
+    """Returns what a cgroup may still use, bytes; more than any machine has if it is unlimited."""
+    limit = cgroup.read("memory.max" if cgroup.version == 2 else "memory.limit_in_bytes")
+    if not limit.isdecimal():
+        return _NO_LIMIT
+    used = cgroup.read("memory.current" if cgroup.version == 2 else "memory.usage_in_bytes")
+    # Pages of files that nobody has used lately: the kernel drops them first.
+    # Of version 1 the second number counts the cgroups below as well, as the usage does.
+    files = max(map(int, _INACTIVE_FILE.findall(cgroup.read("memory.stat"))), default=0)
+    return max(0, int(limit) - max(0, int(used or 0) - files))
 
 
 def oom_kills() -> int | None:

@@ -445,15 +445,23 @@ class Model(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
+    VERSION_LABELS_FIELD_NUMBER: _builtins.int
+    DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
     version: _builtins.int
     """Its version."""
     execution_provider: _builtins.str
     """The ONNX Runtime execution provider that runs it ("CPUExecutionProvider")."""
+    default: _builtins.bool
+    """Whether it answers calls that ask for no version."""
     @_builtins.property
     def manifest(self) -> _bundle_pb2.Manifest:
         """What the bundle states about itself."""
+
+    @_builtins.property
+    def version_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels that the operator has given to it, by which calls may ask for it; in their order."""
 
     def __init__(
         self,
@@ -462,10 +470,12 @@ class Model(_message.Message):
         version: _builtins.int = ...,
         manifest: _bundle_pb2.Manifest | None = ...,
         execution_provider: _builtins.str = ...,
+        version_labels: _abc.Iterable[_builtins.str] | None = ...,
+        default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["execution_provider", b"execution_provider", "manifest", b"manifest", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "execution_provider", b"execution_provider", "manifest", b"manifest", "name", b"name", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -160,6 +160,8 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         answer_stream: Answers a whole stream.
         models: What ListModels lists as loaded.
         refused: What it lists as refused.
+        before_list: Returns how a ListModels ends, or None for the list.
+        metadata: What came beside each Classify and StreamClassify, of keys that are ours.
         health: Status by name of the service.
         requests: The Classify requests that came, retries too; the first 10,000 are kept.
         peers: The connection that each of them came over.
@@ -175,6 +177,8 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self.answer_stream: StreamAnswer = self._answer_each
         self.models = [model("mnist")]
         self.refused: list[classifier_pb2.RefusedVersion] = []
+        self.before_list: Callable[[], Failure | None] = lambda: None
+        self.metadata = Recorder[dict[str, str]]()
         self.health: dict[str, int] = {"": health_pb2.HealthCheckResponse.SERVING}
         self.requests = Recorder[classifier_pb2.ClassifyRequest]()
         self.peers = Recorder[str]()
@@ -203,6 +207,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         with self._lock:
             self.requests.append(request)
             self.peers.append(context.peer())
+            self.metadata.append(_ours(context))
             self._in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self._in_flight)
         try:
@@ -222,6 +227,7 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         context: grpc.ServicerContext,
     ) -> Iterator[classifier_pb2.StreamClassifyResponse]:
         context.add_callback(self.streams_ended.release)
+        self.metadata.append(_ours(context))
         try:
             yield from self.answer_stream(request_iterator)
         except Failure as failure:
@@ -232,6 +238,9 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self, request: classifier_pb2.ListModelsRequest, context: grpc.ServicerContext
     ) -> classifier_pb2.ListModelsResponse:
         self.lists += 1
+        if (failure := self.before_list()) is not None:
+            context.set_trailing_metadata(tuple(failure.trailers))
+            context.abort(failure.code, str(failure))
         return classifier_pb2.ListModelsResponse(models=self.models, refused=self.refused)
 
     def stream_response(
@@ -249,6 +258,11 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self, messages: Iterator[classifier_pb2.StreamClassifyRequest]
     ) -> Iterator[classifier_pb2.StreamClassifyResponse]:
         return (self.stream_response(message) for message in messages)
+
+
+def _ours(context: grpc.ServicerContext) -> dict[str, str]:
+    pairs = context.invocation_metadata()
+    return {key: str(value) for key, value in pairs if key.startswith("convserve-")}
 
 
 class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

@@ -35,7 +35,7 @@ def last(flow: Any, result: object) -> Classification:
 
 
 def test_named_model_takes_one_call() -> None:
-    flow = Core("a:1", model="mnist")._classify(DIGITS[0], None, None, None, None)
+    flow = Core("a:1", model="mnist")._classify(DIGITS[0], None, None, None, None, None)
     step = next(flow)
     assert isinstance(step, UnaryCall)
     assert step.request.model == "mnist"
@@ -44,21 +44,21 @@ def test_named_model_takes_one_call() -> None:
 
 def test_model_that_is_not_named_is_looked_up_once() -> None:
     core = Core("a:1")
-    flow = core._classify(DIGITS[0], None, None, None, None)
+    flow = core._classify(DIGITS[0], None, None, None, None, None)
     step = next(flow)
     assert isinstance(step, UnaryCall)
     assert isinstance(step.request, classifier_pb2.ListModelsRequest)
     step = flow.send(MODELS)
     assert isinstance(step, UnaryCall)
     assert step.request.model == "mnist"
-    step = next(core._classify(DIGITS[0], None, None, None, None))
+    step = next(core._classify(DIGITS[0], None, None, None, None, None))
     assert isinstance(step, UnaryCall)
     assert isinstance(step.request, classifier_pb2.ClassifyRequest)
 
 
 def test_model_that_is_gone_is_looked_up_again() -> None:
     core = Core("a:1")
-    flow = core._classify(DIGITS[0], None, None, None, None)
+    flow = core._classify(DIGITS[0], None, None, None, None, None)
     next(flow)
     flow.send(MODELS)
     with (
@@ -66,14 +66,14 @@ def test_model_that_is_gone_is_looked_up_again() -> None:
         core._translated(core._deadline(None), lambda: 0),
     ):
         flow.throw(ModelNotFound("gone"))
-    step = next(core._classify(DIGITS[0], None, None, None, None))
+    step = next(core._classify(DIGITS[0], None, None, None, None, None))
     assert isinstance(step, UnaryCall)
     assert isinstance(step.request, classifier_pb2.ListModelsRequest)
 
 
 def test_calls_of_a_large_request_are_due_as_others_are_answered() -> None:
     core = Core("a:1", model="mnist", max_images_per_call=1, max_in_flight=2)
-    flow = core._classify(DIGITS, None, None, None, None)
+    flow = core._classify(DIGITS, None, None, None, None, None)
     step = next(flow)
     assert isinstance(step, CallSet)
     open_calls = dict(step.due())
@@ -92,14 +92,14 @@ def test_calls_of_a_large_request_are_due_as_others_are_answered() -> None:
 
 
 def test_error_of_a_step_ends_the_flow() -> None:
-    flow = Core("a:1", model="mnist")._classify(DIGITS[0], None, None, None, None)
+    flow = Core("a:1", model="mnist")._classify(DIGITS[0], None, None, None, None, None)
     next(flow)
     with pytest.raises(ServerBusy):
         flow.throw(ServerBusy("full"))
 
 
 def test_all_steps_of_a_call_have_one_deadline() -> None:
-    flow = Core("a:1")._classify(DIGITS[0], None, None, None, 7.0)
+    flow = Core("a:1")._classify(DIGITS[0], None, None, None, 7.0, None)
     listing = next(flow)
     classify = flow.send(MODELS)
     assert isinstance(listing, UnaryCall)
@@ -110,8 +110,8 @@ def test_all_steps_of_a_call_have_one_deadline() -> None:
 
 def test_bytes_need_no_blocking_work_and_paths_do() -> None:
     core = Core("a:1", model="mnist")
-    assert isinstance(next(core._classify_images(b"file", None, None, None, None)), UnaryCall)
-    step = next(core._classify_images(Path("none.png"), None, None, None, None))
+    assert isinstance(next(core._classify_images(b"file", None, None, None, None, None)), UnaryCall)
+    step = next(core._classify_images(Path("none.png"), None, None, None, None, None))
     assert isinstance(step, BlockingWork)
     with pytest.raises(FileNotFoundError):
         step.run()

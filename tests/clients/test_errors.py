@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2
 import convserve
 from convserve import (
     Cancelled,
+    CannotMeetDeadline,
     ConvserveError,
     DeadlineExceeded,
     FieldViolation,
@@ -50,10 +51,12 @@ CASES: list[tuple[Code, str, Sequence[Message], type[ConvserveError], float | No
     (Code.INVALID_ARGUMENT, "pixels.height: is 20", [], InvalidRequest, None),
     (Code.OUT_OF_RANGE, "too far", [], InvalidRequest, None),
     (Code.FAILED_PRECONDITION, "not so", [], InvalidRequest, None),
+    (Code.FAILED_PRECONDITION, "not served", [info("VERSION_REFUSED")], InvalidRequest, None),
     (Code.NOT_FOUND, "no model x; there is mnist", [], ModelNotFound, None),
     (Code.RESOURCE_EXHAUSTED, "the queue is full", [retry_after(0.25)], ServerBusy, 0.25),
     (Code.RESOURCE_EXHAUSTED, "rate limit", [], ServerBusy, None),
     (Code.RESOURCE_EXHAUSTED, "full", [info("QUEUE_FULL"), retry_after(2)], ServerBusy, 2),
+    (Code.RESOURCE_EXHAUSTED, "late", [info("CANNOT_MEET_DEADLINE")], CannotMeetDeadline, None),
     (Code.RESOURCE_EXHAUSTED, "5 of 4 bytes", [info("MESSAGE_TOO_LARGE")], MessageTooLarge, None),
     (Code.RESOURCE_EXHAUSTED, "larger than max", [info("TOO_LARGE", "other")], ServerBusy, None),
     (Code.UNAVAILABLE, "loading", [retry_after(1.5)], ServerUnavailable, 1.5),

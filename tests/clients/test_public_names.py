@@ -10,6 +10,7 @@ NAMES = [
     "AsyncClient",
     "BadImage",
     "Cancelled",
+    "CannotMeetDeadline",
     "ClassScore",
     "Classification",
     "Client",

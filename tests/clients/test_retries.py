@@ -1,16 +1,23 @@
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 import pytest
+from google.rpc import error_details_pb2
 
 from convserve import (
     Cancelled,
+    CannotMeetDeadline,
+    ClientClosed,
     ConvserveError,
     DeadlineExceeded,
     InvalidRequest,
@@ -18,15 +25,42 @@ from convserve import (
     ServerFault,
     ServerUnavailable,
 )
+from convserve.deadline import Deadline
+from convserve.retries import Tries
 from convserve_protos import classifier_pb2
 from tests.clients.conftest import Connect
-from tests.clients.scripted_server import Answer, Failure, ScriptedServer, answer, expected_label
+from tests.clients.scripted_server import (
+    PATIENCE_S,
+    Answer,
+    Failure,
+    ScriptedServer,
+    answer,
+    expected_label,
+)
 
 Digits = npt.NDArray[np.uint8]
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 AT_ONCE = [("grpc-retry-pushback-ms", "1")]
+NEVER_BY_GRPC = [("grpc-retry-pushback-ms", "-1")]
+
+
+def after(seconds: float) -> error_details_pb2.RetryInfo:
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromTimedelta(timedelta(seconds=seconds))
+    return info
+
+
+def reason(name: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(domain="convserve", reason=name)
+
+
+def refusal(
+    code: grpc.StatusCode = RESOURCE_EXHAUSTED, seconds: float = 0.001, why: str = "QUEUE_FULL"
+) -> Failure:
+    """As a server of ours refuses; without the trailer that gRPC reads, as on the native front."""
+    return Failure(code, "refused", [reason(why), after(seconds)], NEVER_BY_GRPC)
 
 
 def failing_first(times: int, make: Callable[[], Failure]) -> Answer:
@@ -44,13 +78,126 @@ def failing_first(times: int, make: Callable[[], Failure]) -> Answer:
     return fail_first
 
 
-@pytest.mark.parametrize("code", [UNAVAILABLE, RESOURCE_EXHAUSTED])
-def test_refused_call_is_tried_again_and_answered(
-    connect: Connect, server: ScriptedServer, digits: Digits, code: grpc.StatusCode
+def test_call_that_was_lost_is_tried_again_by_the_channel(
+    connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:
-    server.answer = failing_first(2, lambda: Failure(code, "try later", trailers=AT_ONCE))
+    server.answer = failing_first(2, lambda: Failure(UNAVAILABLE, "lost", trailers=AT_ONCE))
     assert connect().classify(digits[0]).label == expected_label(digits[0])
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("code", [UNAVAILABLE, RESOURCE_EXHAUSTED])
+def test_refused_call_is_tried_again_when_the_server_says(
+    connect: Connect, server: ScriptedServer, digits: Digits, code: grpc.StatusCode
+) -> None:
+    came: list[float] = []
+    fail_first = failing_first(1, lambda: refusal(code, seconds=0.3))
+
+    def note(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        came.append(time.monotonic())
+        return fail_first(request)
+
+    server.answer = note
+    assert connect().classify(digits[0]).label == expected_label(digits[0])
+    first, second = came
+    assert second - first >= 0.3
+
+
+def test_refused_call_that_the_server_names_no_time_for_is_not_tried_again(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    # Neither by the channel, whatever its trailer says.
+    server.answer = failing_first(1, lambda: Failure(RESOURCE_EXHAUSTED, trailers=AT_ONCE))
+    with pytest.raises(ServerBusy, match="^scripted$"):
+        connect().classify(digits[0])
+    assert len(server.requests) == 1
+
+
+def test_call_that_cannot_meet_its_deadline_is_not_tried_again(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(1, lambda: refusal(why="CANNOT_MEET_DEADLINE"))
+    for images in (digits[0], digits[1:41]):
+        with pytest.raises(CannotMeetDeadline, match="^refused$") as caught:
+            connect(max_images_per_call=64).classify(images)
+        assert caught.value.retry_after_s == 0.001
+    assert len(server.requests) == 2
+
+
+def test_call_whose_deadline_is_before_the_time_is_not_tried_again(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(1, lambda: refusal(seconds=3600))
+    with pytest.raises(ServerBusy, match="^refused; .* s are left, too few for another try$"):
+        connect().classify(digits[0])
+    assert len(server.requests) == 1
+
+
+def test_client_that_never_tries_again(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(1, refusal)
+    with pytest.raises(ServerBusy):
+        connect(max_tries=1).classify(digits[0])
+    assert len(server.requests) == 1
+
+
+def test_refused_calls_of_a_split_request_are_tried_again_one_by_one(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(2, refusal)
+    # All that are in flight wait at one time, too.
+    classification = connect(max_images_per_call=20, max_in_flight=2).classify(digits)
+    assert [one.label for one in classification] == [expected_label(one) for one in digits]
+    assert len(server.requests) == 15
+    assert server.most_in_flight <= 2
+
+
+def test_split_request_ends_when_a_call_of_it_had_its_tries(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(9, refusal)
+    with pytest.raises(ServerBusy, match="^refused; tried 3 times$"):
+        connect(max_images_per_call=1, max_in_flight=1, max_tries=3).classify(digits)
+    assert len(server.requests) == 3
+
+
+def test_list_of_models_is_asked_for_again(connect: Connect, server: ScriptedServer) -> None:
+    refusals = iter([refusal(), refusal()])
+    server.before_list = lambda: next(refusals, None)
+    assert [model.name for model in connect().models()] == ["mnist"]
+    assert server.lists == 3
+
+
+def test_closing_a_client_ends_a_wait(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(9, lambda: refusal(seconds=PATIENCE_S))
+    client = connect(timeout=4 * PATIENCE_S)
+    with ThreadPoolExecutor(1) as thread:
+        asking = thread.submit(client.classify, digits[0])
+        assert server.answered.acquire(timeout=PATIENCE_S)
+        client.close()
+        # Whether the refusal was there before the client was closed, or not.
+        assert isinstance(asking.exception(PATIENCE_S / 2), ClientClosed | Cancelled)
+
+
+def test_pauses_are_never_shorter_than_the_server_says_and_grow_by_chance() -> None:
+    for chance, expected in ((0.0, [0.5] * 5), (0.5, [0.75, 1.0, 1.5, 2.5, 2.5])):
+        tries = Tries(Deadline.after(60), 6, partial(float, chance))
+        error = ServerBusy("full", retry_after_s=0.5)
+        assert [tries.pause_s(error) for _ in range(5)] == expected
+        with pytest.raises(ServerBusy, match="^full; tried 6 times$"):
+            tries.pause_s(ServerBusy("full", retry_after_s=0.5))
+
+
+def test_last_try_without_an_answer_keeps_the_message_of_the_refusal() -> None:
+    tries = Tries(Deadline.after(60), 4)
+    tries.pause_s(ServerBusy("full", retry_after_s=0.5))
+    late = DeadlineExceeded("no answer")
+    with pytest.raises(ServerBusy, match="^full; tried 2 times, the last one") as caught:
+        tries.pause_s(late)
+    assert caught.value.__cause__ is late
 
 
 def test_backoff_without_pushback_ends_in_an_answer(
@@ -78,8 +225,8 @@ def test_largest_message_is_tried_again(connect: Connect, server: ScriptedServer
 
 
 def test_tries_end_after_four(connect: Connect, server: ScriptedServer, digits: Digits) -> None:
-    server.answer = failing_first(9, lambda: Failure(RESOURCE_EXHAUSTED, trailers=AT_ONCE))
-    with pytest.raises(ServerBusy):
+    server.answer = failing_first(9, refusal)
+    with pytest.raises(ServerBusy, match="^refused; tried 4 times$"):
         connect().classify(digits[0])
     assert len(server.requests) == 4
 

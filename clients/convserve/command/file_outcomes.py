@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from convserve.errors import (
     BadImage,
+    CannotMeetDeadline,
     ConvserveError,
     DeadlineExceeded,
     MessageTooLarge,
@@ -17,6 +18,7 @@ from convserve.results import Classification
 from convserve_imaging.errors import PictureError
 
 _REASONS: dict[type[ConvserveError], str] = {
+    CannotMeetDeadline: "cannot-meet-deadline",
     DeadlineExceeded: "deadline-exceeded",
     MessageTooLarge: "message-too-large",
     ServerBusy: "server-busy",

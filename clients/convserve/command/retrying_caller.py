@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from convserve.calls import VersionChoice
 from convserve.client import Client
 from convserve.command.waiting import ABSENT, Wait
-from convserve.deadline import Deadline
-from convserve.errors import ClientClosed, DeadlineExceeded, ServerBusy
+from convserve.errors import ClientClosed, DeadlineExceeded
 from convserve.models import ModelInfo, find_model
 
 T = TypeVar("T")
-
-# Where the server is busy and does not say for how long.
-BUSY_WAIT_S = 0.5
 
 Ask = Callable[[Client, float], T]
 """One call of a client; the number is its timeout in seconds."""
@@ -49,9 +47,14 @@ class RetryingCaller:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> RetryingCaller:
-        """Returns the caller for a command's --server, --timeout and --wait."""
+        """Returns the caller for a command's --server, --timeout, --wait and --priority."""
         return cls(
-            lambda: Client(arguments.server, timeout=arguments.timeout),
+            lambda: Client(
+                arguments.server,
+                timeout=arguments.timeout,
+                max_tries=sys.maxsize,  # As many as there are in the timeout.
+                priority=getattr(arguments, "priority", None),
+            ),
             Wait(arguments.wait, arguments.server),
             arguments.timeout,
         )
@@ -62,19 +65,19 @@ class RetryingCaller:
         Raises:
             ConvserveError: What the call raised last.
         """
-        return self.wait.call(lambda: self._while_busy(call), self._closed)
+        return self.wait.call(lambda: self._once(call), self._closed)
 
     def model(
         self,
         name: str | None,
-        version: int | None,
+        version: VersionChoice,
         choose: Callable[[Sequence[ModelInfo]], str],
     ) -> ModelInfo:
         """Returns the model that is asked, as find_model does, once the server has it.
 
         Args:
             name: Its name; None: what choose returns.
-            version: Its version; None: the newest.
+            version: Its version, or a label; None: the newest.
             choose: Returns the name of the one of the loaded models that is meant.
 
         Raises:
@@ -87,7 +90,7 @@ class RetryingCaller:
 
         # A server that does not list its models in time is not there yet, although it was reached.
         absent = (*ABSENT, DeadlineExceeded)
-        return self.wait.call(lambda: self._while_busy(find), self._closed, absent)
+        return self.wait.call(lambda: self._once(find), self._closed, absent)
 
     def close(self) -> None:
         """Closes the connections; calls under way in other threads end soon."""
@@ -96,27 +99,12 @@ class RetryingCaller:
             for client in self._clients:
                 client.close()
 
-    def _while_busy(self, call: Ask[T]) -> T:
-        deadline = Deadline.after(self._timeout_s)
-        timeout_s = self._timeout_s
-        last: ServerBusy | None = None
-        while True:
-            try:
-                return call(self._client(), timeout_s)
-            except DeadlineExceeded:
-                if last is None:
-                    raise
-                # What was left for the last try says nothing of the server; the others do.
-                raise last from None
-            except ServerBusy as busy:
-                last = busy
-                wait_s = busy.retry_after_s or BUSY_WAIT_S
-                timeout_s = deadline.left_s() - wait_s
-                if timeout_s <= 0 or self._closed.wait(wait_s):
-                    raise
-            except ABSENT:
-                self._disconnect()
-                raise
+    def _once(self, call: Ask[T]) -> T:
+        try:
+            return call(self._client(), self._timeout_s)
+        except ABSENT:
+            self._disconnect()
+            raise
 
     def _client(self) -> Client:
         client: Client | None = getattr(self._own, "client", None)

@@ -4,6 +4,7 @@
     ├── InvalidRequest    a field of the request is not what was expected
     │   └── BadImage      which file of the request, and why
     ├── NotFound          no such model or version; says what exists
+    ├── FailedPrecondition  what an operator asks for is valid and cannot be done as things are
     ├── NotReady          the model is being loaded, or the server is draining; retry after
     ├── Unimplemented     no such method; says what exists
     ├── QueueFull         nothing was computed; retry after
@@ -99,6 +100,30 @@ class NotFound(ServeError):
         self.name = name
 
 
+class FailedPrecondition(ServeError):
+    """What an operator asks for is valid, and cannot be done as things are."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class VersionRefused(FailedPrecondition):
+    """The version is in the models folder and cannot be served."""
+
+    reason = "VERSION_REFUSED"
+
+
+class VersionNotServed(FailedPrecondition):
+    """A label needs a version that is served."""
+
+    reason = "VERSION_NOT_SERVED"
+
+
+class NotExplicit(FailedPrecondition):
+    """The models folder has the model loaded and unloaded, no operator."""
+
+    reason = "NOT_EXPLICIT"
+
+
 class Unimplemented(ServeError):
     """There is no such method."""
 
@@ -109,13 +134,22 @@ class NotReady(ServeError):
     """The model is being loaded or unloaded, or the server is draining."""
 
     reason = "NOT_READY"
-    retry_after_s = 1.0
+    retry_after_s: float = 1.0
 
 
 class ModelLoading(NotReady):
-    """The model is there, and not loaded yet."""
+    """The model is there, and not loaded yet.
+
+    Args:
+        message: for people.
+        retry_after_s: until it probably is.
+    """
 
     reason = "MODEL_LOADING"
+
+    def __init__(self, message: str, retry_after_s: float = NotReady.retry_after_s) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Draining(NotReady):

@@ -45,6 +45,8 @@ WORKER_BYTES = 160 * MIB
 REQUEST_BYTES = 64 * MIB
 #: The second session, with threads on all CPUs.
 _MANY_THREADS_BYTES = 64 * MIB
+#: Larger pieces are given back by malloc where memory is plenty: most messages are smaller.
+_MAPPED_BYTES = 4 * MIB
 
 #: For one image. The least suffices for progressive ones of 5 megapixels, and PNGs of 4 in colour.
 _LEAST_DECODER, _MOST_DECODER = 16 * MIB, 256 * MIB
@@ -87,10 +89,12 @@ class ResourcePlan:
         """Returns variables for the workers, by which malloc returns what it need not keep.
 
         By itself it keeps the memory of large requests, for the next; glibc's limit for that grows
-        with them, to 32 MiB for each of many. Where memory is plenty that is the faster way.
+        with them, to 32 MiB for each of many. What models that are loaded and unloaded take then
+        lies between what stays, and a server grows with every new version: hence a limit that does
+        not grow. Where memory is plenty most requests are below it, which is the faster way.
         """
         if not self.low_memory:
-            return {}
+            return {"MALLOC_MMAP_THRESHOLD_": str(_MAPPED_BYTES)}
         return {"MALLOC_MMAP_THRESHOLD_": str(MIB), "MALLOC_ARENA_MAX": "2"}
 
     def memory_warning(self) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from convserve_host.cpus import available_cpus
 from convserve_host.memory import memory_limit
 from convserve_server.host.resources import plan_resources
-from convserve_server.settings.setting import Value
+from convserve_server.settings.kinds import Value, shown
 from convserve_server.settings.settings import PER_MODEL, SETTINGS
-from convserve_server.settings.sources import Loaded
+from convserve_server.settings.sources import DEFAULT, Loaded
 
 #: The origin of what is chosen by the CPUs, the memory and the packages that there are.
 CHOSEN = "chosen for this machine"
@@ -44,7 +44,8 @@ def effective_settings(loaded: Loaded, front: str) -> dict[str, Effective]:
         for key in PER_MODEL:
             value: Value = getattr(settings, key)
             own = key in table and table[key] == value
-            origin = loaded.origins[f"models.{model}.{key}"] if own else result[key].origin
+            common = result[key].origin if key in SETTINGS else DEFAULT
+            origin = loaded.origins[f"models.{model}.{key}"] if own else common
             result[f"models.{model}.{key}"] = Effective(value, origin)
     return result
 
@@ -52,7 +53,7 @@ def effective_settings(loaded: Loaded, front: str) -> dict[str, Effective]:
 def as_table(effective: dict[str, Effective]) -> str:
     """Returns a line for each setting: its name, its value and where that comes from."""
     lines = [("setting", "value", "from")]
-    lines += [(name, str(one.value) or "none", one.origin) for name, one in effective.items()]
+    lines += [(name, shown(one.value) or "none", one.origin) for name, one in effective.items()]
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in lines)
 

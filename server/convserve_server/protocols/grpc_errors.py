@@ -2,6 +2,7 @@
 
     InvalidRequest, BadImage  INVALID_ARGUMENT    BadRequest; of a file also ErrorInfo
     NotFound                  NOT_FOUND           ResourceInfo
+    FailedPrecondition        FAILED_PRECONDITION ErrorInfo
     NotReady                  UNAVAILABLE         ErrorInfo, RetryInfo
     Unimplemented             UNIMPLEMENTED
     QueueFull                 RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
@@ -37,6 +38,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 _CODES: dict[type[ServeError], int] = {
     errors.InvalidRequest: code_pb2.INVALID_ARGUMENT,
     errors.NotFound: code_pb2.NOT_FOUND,
+    errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     errors.NotReady: code_pb2.UNAVAILABLE,
     errors.Unimplemented: code_pb2.UNIMPLEMENTED,
     errors.QueueFull: code_pb2.RESOURCE_EXHAUSTED,

@@ -1,9 +1,11 @@
 """The command line of convserve-serve, made from the definitions of the settings."""
 
 import argparse
+import textwrap
 from importlib.metadata import version
 
 from convserve_host.arguments import ArgumentParser, add_print_completion
+from convserve_server.settings.sections import OF_ONE_MODEL
 from convserve_server.settings.setting import Setting
 from convserve_server.settings.settings import PER_MODEL, SECTIONS, SETTINGS
 
@@ -16,12 +18,12 @@ A setting can be given as a flag, as an environment variable, or as a key of the
 --config names; the first of these that is given counts. The key of --max-batch is max_batch, at
 the top of the file or in the table of its group, which is [batching]."""
 
-_MODELS = f"""Which models are served.
+_MODELS = """Which models are served.
 
 In the file: models = "DIR" at the top, or folder = "DIR" in the table [models].
-A table [models.NAME] holds what differs for one model, of
-{", ".join(PER_MODEL)} (0: as for all others).
-A file with such a table cannot have models = "DIR" at the top."""
+A file with a table [models.NAME] cannot have models = "DIR" at the top. The table holds what
+differs for one model, of {keys} (engine_threads = 0: as for all others).
+Only the table of a model may hold {only}."""
 
 _EPILOG = """examples:
   convserve-serve --models models
@@ -52,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--format", choices=("text", "json"), help="with --check: how to print [default: text]"
     )
     groups = {
-        name: result.add_argument_group(name, _MODELS if name == "models" else section.__doc__)
+        name: result.add_argument_group(name, _models() if name == "models" else section.__doc__)
         for name, section in SECTIONS.items()
     }
     for one in SETTINGS.values():
@@ -68,6 +70,13 @@ def parser() -> argparse.ArgumentParser:
 def variable(name: str) -> str:
     """Returns the environment variable of a setting."""
     return PREFIX + name.upper()
+
+
+def _models() -> str:
+    only = [f"{one.name} = {one.metavar}: {one.help}" for one in OF_ONE_MODEL]
+    text = _MODELS.format(keys=", ".join(PER_MODEL), only="; ".join(only))
+    head, _, rest = text.partition("\n\n")
+    return f"{head}\n\n{textwrap.fill(rest, 98)}"
 
 
 def _help(one: Setting) -> str:

@@ -1,8 +1,10 @@
 """The definition of every setting, in sections that follow a request's way through the server."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from convserve_server.settings.setting import Section, setting
+from convserve_server.settings.kinds import Labels, Versions
+from convserve_server.settings.setting import Section, Setting, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,8 +200,27 @@ class Models(Section):
     folder: str = setting(
         "", "folder of bundles, NAME/VERSION/model.onnx (required)", name="models", metavar="DIR"
     )
-    versions: int = setting(
-        1, "newest versions of each model to serve", metavar="N", low=1, high=100
+    versions: int | Literal["all"] | tuple[int, ...] = setting(
+        1,
+        "versions of each model to serve: N newest, or all; in the file also a list, as [3, 5]",
+        metavar="N",
+        kind=Versions(most=100),
+        per_model=True,
+    )
+    control: str = setting(
+        "poll",
+        "what has versions loaded and unloaded: poll: what is in the folder, as it changes; none: "
+        "what is there at the start; explicit: only `convserve admin`",
+        choices=("poll", "explicit", "none"),
+        per_model=True,
+    )
+    unload_after_s: float = setting(
+        0.0,
+        "unload a model that nobody has asked for so long, until the next call; 0: never",
+        metavar="S",
+        low=0.0,
+        high=2_592_000.0,
+        per_model=True,
     )
     scan_s: float = setting(
         1.0, "how often to look for new versions", metavar="S", low=0.1, high=3600.0
@@ -232,3 +253,20 @@ class Log(Section):
     log_format: str = setting(
         "text", "text for people, json for machines", choices=("text", "json")
     )
+
+
+#: What makes sense for one model only: keys of [models.NAME], without flag and variable.
+OF_ONE_MODEL = (
+    Setting(
+        name="labels",
+        section="models",
+        attribute="labels",
+        type=object,
+        default={},
+        help="a call may ask for a label in place of a version; one of a version that is not "
+        "loaded has no effect until it is",
+        metavar="{LABEL = VERSION, ...}",
+        kind=Labels(),
+        per_model=True,
+    ),
+)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from convserve_host.arguments import did_you_mean
-
-Value = int | float | str
+from convserve_server.settings.kinds import Kind, Value, WrongValue
 
 
 class SettingError(ValueError):
@@ -21,7 +20,8 @@ class Setting:
         name: Of the key in the file, and with other spelling of the flag and the variable.
         section: Of the table in the file, and of the group in the help.
         attribute: Of the section's class; the key in the section's table.
-        type: int, float or str.
+        type: int, float or str; object for a kind.
+        kind: How a value that is neither one number nor one text is read and checked.
         default: The value if none is given.
         help: What it is, in one phrase; units are in the name.
         metavar: What the help shows for the value; empty for one of choices.
@@ -36,6 +36,7 @@ class Setting:
     type: type
     default: Value
     help: str
+    kind: Kind | None = None
     metavar: str = ""
     low: float | None = None
     high: float | None = None
@@ -53,8 +54,15 @@ class Setting:
         return "" if self.low is None else f"{self.low:g} to {self.high:.10g}"
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The words that are allowed, or that are beside other values."""
+        return self.choices if self.kind is None else self.kind.words
+
+    @property
     def expected(self) -> str:
         """What a value must be, for messages."""
+        if self.kind is not None:
+            return self.kind.expected
         if self.choices:
             return f"one of {', '.join(self.choices)}"
         if self.type is str:
@@ -74,30 +82,39 @@ class Setting:
         parsed: Any = value
         if isinstance(value, str):
             try:
-                parsed = self.type(value)
+                parsed = self.type(value) if self.kind is None else self.kind.read(value)
             except ValueError:
                 raise self._error(value, origin) from None
         elif self.type is float and type(value) is int:
             parsed = float(value)
-        self.check(parsed, origin)
-        return parsed  # type: ignore[no-any-return]  # Of self.type, as checked.
+        return self.checked(parsed, origin)
 
-    def check(self, value: object, origin: str = "") -> None:
-        """Checks a value that is not text to be read.
+    def checked(self, value: object, origin: str = "") -> Value:
+        """Returns a value that is not text to be read, as it is kept: a list as a tuple.
 
         Raises:
             SettingError: It is of another type, out of range or not among the choices.
         """
+        if self.kind is not None:
+            try:
+                return self.kind.checked(value)
+            except WrongValue as error:
+                name = ".".join(filter(None, (origin or self.name, error.within)))
+                raise SettingError(f"{name}: {error}{self._hint(error.got)}") from None
         right = isinstance(value, self.type) and not isinstance(value, bool)
         # Written so that nan is wrong as well.
         if right and self.low is not None and self.high is not None:
             right = self.low <= value <= self.high  # type: ignore[operator]
         if not right or (self.choices and value not in self.choices):
             raise self._error(value, origin)
+        return cast(Value, value)
 
     def _error(self, value: object, origin: str) -> SettingError:
-        hint = did_you_mean(value, self.choices) if isinstance(value, str) else ""
-        return SettingError(f"{origin or self.name}: expected {self.expected}, got {value!r}{hint}")
+        name = origin or self.name
+        return SettingError(f"{name}: expected {self.expected}, got {value!r}{self._hint(value)}")
+
+    def _hint(self, value: object) -> str:
+        return did_you_mean(value, self.words) if isinstance(value, str) else ""
 
 
 def setting(default: Value, help_: str, *, name: str = "", **definition: Any) -> Any:
@@ -107,7 +124,7 @@ def setting(default: Value, help_: str, *, name: str = "", **definition: Any) ->
         default: The value if none is given.
         help_: What it is, in one phrase.
         name: If it is not the name of the field.
-        definition: metavar, low, high, choices and per_model.
+        definition: metavar, low, high, choices, kind and per_model.
     """
     metadata = {"setting": {"name": name, "help": help_, **definition}}
     return dataclasses.field(default=default, metadata=metadata)
@@ -122,9 +139,12 @@ class Section:
     """
 
     def __post_init__(self) -> None:
-        """Checks every value."""
+        """Checks every value; a list, as JSON has it, becomes a tuple."""
         for one in settings_of(type(self)):
-            one.check(getattr(self, one.attribute))
+            given = getattr(self, one.attribute)
+            checked = one.checked(given)
+            if checked is not given:
+                object.__setattr__(self, one.attribute, checked)
 
 
 def settings_of(section: type[Section]) -> tuple[Setting, ...]:
@@ -132,14 +152,16 @@ def settings_of(section: type[Section]) -> tuple[Setting, ...]:
     found = []
     field: dataclasses.Field[Any]
     for field in dataclasses.fields(section):  # type: ignore[arg-type]  # Each is a dataclass.
-        assert isinstance(field.type, type)
         definition = dict(field.metadata["setting"])
+        # A kind has its own check, whatever its values are annotated as.
+        type_: Any = object if "kind" in definition else field.type
+        assert isinstance(type_, type)
         found.append(
             Setting(
                 name=definition.pop("name") or field.name,
                 section=section.__name__.lower(),
                 attribute=field.name,
-                type=field.type,
+                type=type_,
                 default=cast(Value, field.default),
                 **definition,
             )

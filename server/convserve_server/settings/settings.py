@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from convserve_bundle.contract import NAME_RULE, is_name
 from convserve_host.arguments import did_you_mean
+from convserve_server.settings.kinds import Value
 from convserve_server.settings.sections import (
+    OF_ONE_MODEL,
     Batching,
     Engine,
     Limits,
@@ -16,7 +18,7 @@ from convserve_server.settings.sections import (
     Models,
     Process,
 )
-from convserve_server.settings.setting import Section, Setting, SettingError, Value, settings_of
+from convserve_server.settings.setting import Section, Setting, SettingError, settings_of
 
 #: The sections by their names, in the order of the help.
 SECTIONS: dict[str, type[Section]] = {
@@ -29,8 +31,10 @@ SETTINGS: dict[str, Setting] = {
     one.name: one for section in SECTIONS.values() for one in settings_of(section)
 }
 
-#: Names of the settings that a table [models.NAME] may hold.
-PER_MODEL = tuple(name for name, one in SETTINGS.items() if one.per_model)
+#: The definition of each setting that a table [models.NAME] may hold, by its name.
+PER_MODEL: dict[str, Setting] = {
+    one.name: one for one in (*SETTINGS.values(), *OF_ONE_MODEL) if one.per_model
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,10 @@ class ModelSettings:
         max_delay_ms: Its maximum batching delay.
         device: auto, cpu or cuda.
         engine_threads: Threads of its engine on CPU.
+        versions: That are served: so many of the newest, "all", or these.
+        control: poll, explicit or none.
+        unload_after_s: Without a call after which it is unloaded; 0: never.
+        labels: The version that each label names.
     """
 
     max_queue: int
@@ -50,6 +58,10 @@ class ModelSettings:
     max_delay_ms: float
     device: str
     engine_threads: int
+    versions: int | Literal["all"] | tuple[int, ...]
+    control: Literal["poll", "explicit", "none"]
+    unload_after_s: float
+    labels: Mapping[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +89,14 @@ class Settings:
         """Checks what no section checks by itself."""
         if not self.models.folder:
             raise SettingError("models: expected the folder of bundles, as --models DIR, got none")
-        for model, table in self.by_model.items():
-            for key, value in check_table(model, table).items():
-                SETTINGS[key].check(value, f"models.{model}.{key}")
+        by_model = {
+            model: {
+                key: PER_MODEL[key].checked(value, f"models.{model}.{key}")
+                for key, value in check_table(model, table).items()
+            }
+            for model, table in self.by_model.items()
+        }
+        object.__setattr__(self, "by_model", by_model)
 
     def values(self) -> dict[str, Value]:
         """Returns the value of each setting by its name; see SETTINGS."""
@@ -123,7 +140,9 @@ class Settings:
         if not own.get("engine_threads"):
             own["engine_threads"] = self.engine.engine_threads
         common = self.values()
-        values: dict[str, Any] = {key: own.get(key, common[key]) for key in PER_MODEL}
+        values: dict[str, Any] = {
+            key: own.get(key, common.get(key, one.default)) for key, one in PER_MODEL.items()
+        }
         return ModelSettings(**values)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from convserve_host.arguments import did_you_mean
-from convserve_server.settings.setting import SettingError, Value, settings_of
-from convserve_server.settings.settings import SECTIONS, SETTINGS, check_table
+from convserve_server.settings.kinds import Value
+from convserve_server.settings.setting import SettingError, settings_of
+from convserve_server.settings.settings import PER_MODEL, SECTIONS, SETTINGS, check_table
 
 _MODELS = "models"
 
@@ -68,7 +69,7 @@ def _add_model(result: FileValues, path: str, model: str, table: dict[str, Any])
     except SettingError as error:
         raise SettingError(f"{path}: {error}") from None
     result.by_model[model] = {
-        key: SETTINGS[key].parse(value, f"{path}: models.{model}.{key}")
+        key: PER_MODEL[key].parse(value, f"{path}: models.{model}.{key}")
         for key, value in table.items()
     }
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from convserve_server.settings.command_line import CONFIG_VARIABLE, PREFIX, parser, variable
-from convserve_server.settings.setting import SettingError, Value
+from convserve_server.settings.kinds import Value
+from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import SETTINGS, Settings, make_settings
 from convserve_server.settings.settings_file import FileValues, read_settings_file
 

@@ -158,6 +158,22 @@ def test_status_and_message_of_an_error_are_read_each_time() -> None:
     assert both[1].status.message == "queue full €"
 
 
+def test_errors_of_one_status_have_the_message_of_the_first() -> None:
+    connection = connected()
+    connection.start([1.0, 2.0, 3.0])
+    ended = []
+    for stream, (number, message) in zip(
+        (1, 3, 5), ((b"8", b"first"), (b"8", b"second"), (b"14", b"third")), strict=True
+    ):
+        fields = [(b":status", b"200"), (b"grpc-status", number), (b"grpc-message", message)]
+        ended += connection.feed(trailers(stream, block(*fields)))
+    assert [(each.status.name, each.status.message) for each in ended] == [
+        ("RESOURCE_EXHAUSTED", "first"),
+        ("RESOURCE_EXHAUSTED", "first"),
+        ("UNAVAILABLE", "third"),
+    ]
+
+
 def test_reply_without_a_status_is_none() -> None:
     connection = connected()
     connection.start([1.0, 2.0, 3.0])

@@ -16,6 +16,7 @@ from convserve.errors import ServerUnavailable
 from convserve_bench import frames, header_blocks
 from convserve_bench.generator import Calls, Generator
 from convserve_bench.load import Load
+from convserve_bench.outcomes import OK, Ended
 from convserve_bench.tally import Tally
 from convserve_bench.transport import Address
 from convserve_protos import classifier_pb2
@@ -190,6 +191,16 @@ def test_call_without_an_answer_ends_at_its_timeout(server: ScriptedServer) -> N
     for _ in range(4):
         assert server.abandoned.acquire(timeout=PATIENCE_S)
     held.set()
+
+
+def test_answer_after_the_timeout_is_none() -> None:
+    tally = Tally(1, 10, timeout_s=0.5)
+    tally.between(10.0, 20.0)
+    tally.add([Ended(10.0, OK, bytes(10)), Ended(10.5, OK, bytes(10))], 10.75)
+    tally.add([Ended(19.8, OK, bytes(10))], 20.1)  # In time, but over after the end.
+    tally.flush()
+    assert (tally.answered, tally.in_time, tally.histogram.count) == (1, 2, 2)
+    assert tally.failures.counts["DEADLINE_EXCEEDED"] == 1
 
 
 def test_server_that_is_killed_and_comes_back_is_used_again() -> None:

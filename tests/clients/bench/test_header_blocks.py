@@ -1,3 +1,4 @@
+import hpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +98,31 @@ def test_server_with_a_small_table_gets_plain_fields() -> None:
     assert first[:2] == bytes([0x3F, 100 - 31])
     assert first[2:] == later
     assert header_blocks.decode(later) == FIELDS
+
+
+@pytest.mark.parametrize("huffman", [True, False])
+@pytest.mark.parametrize("number", [b"0", b"8", b"14"])
+def test_status_is_found_without_reading_the_rest(number: bytes, huffman: bool) -> None:
+    fields = [
+        (b":status", b"200"),
+        (b"content-type", b"application/grpc"),
+        (b"grpc-message", b"the queue is full, " * 20),
+        (b"grpc-status", number),
+        (b"grpc-status-details-bin", b"CAgSA"),
+    ]
+    encoder = hpack.Encoder()
+    encoder.header_table_size = 0
+    block = encoder.encode(fields, huffman=huffman)
+    found = header_blocks.status_number(block)
+    assert found is not None
+    # As written: a Huffman string is padded with ones.
+    written = hpack.Encoder().encode([(b"x", number, True)], huffman=huffman)
+    assert written.endswith(found)
+    for end in range(len(block) - 20):
+        assert header_blocks.status_number(block[:end]) in (None, found)
+
+
+@given(st.binary())
+def test_any_bytes_are_looked_through_for_a_status(block: bytes) -> None:
+    found = header_blocks.status_number(block)
+    assert found is None or found in block

@@ -58,6 +58,36 @@ def test_available_is_what_is_free_below_the_limit(
         assert available_bytes() == expected
 
 
+V2_USED = {"memory.max": f"{600 * MIB}\n", "memory.current": f"{500 * MIB}\n"}
+V1_USED = {
+    "memory/memory.limit_in_bytes": f"{600 * MIB}\n",
+    "memory/memory.usage_in_bytes": f"{500 * MIB}\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("self_cgroup", "files", "expected"),
+    [
+        ("0::/\n", V2_USED, 100 * MIB),
+        ("0::/\n", {**V2_USED, "memory.stat": f"anon 1\ninactive_file {50 * MIB}\n"}, 150 * MIB),
+        ("0::/\n", {**V2_USED, "memory.current": f"{700 * MIB}\n"}, 0),
+        # What is above ours limits as well.
+        ("0::/pod\n", {**V2_USED, "pod/memory.max": f"{400 * MIB}\n"}, 100 * MIB),
+        ("4:memory:/\n", V1_USED, 100 * MIB),
+        (
+            "4:memory:/\n",
+            {**V1_USED, "memory/memory.stat": f"total_inactive_file {50 * MIB}\n"},
+            150 * MIB,
+        ),
+    ],
+)
+def test_available_is_what_a_cgroup_does_not_use_yet(
+    self_cgroup: str, files: dict[str, str], expected: int, tmp_path: Path
+) -> None:
+    with machine(tmp_path, self_cgroup, files, MEMINFO):
+        assert available_bytes() == expected
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -300,7 +300,7 @@ def test_version_unloaded_while_decoding_is_followed_by_its_successor(serve: Ser
     decoder.entered.get(timeout=WAIT_S)
     bundle = served.models / "colours" / "1"
     bundle.rename(served.models / "colours" / "2")
-    served.worker.loader.scan()
+    served.worker.control.scan()
     decoder.gate.set()
     response = call.result()
     assert (response.version, answers(response)) == (2, [1])

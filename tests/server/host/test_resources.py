@@ -49,7 +49,7 @@ def test_much_memory_changes_nothing(memory: float) -> None:
     )
     assert plan.many_threads == 2
     assert plan.batch_s == EngineOptions().batch_s
-    assert plan.malloc_variables() == {}
+    assert plan.malloc_variables() == {"MALLOC_MMAP_THRESHOLD_": str(4 * MIB)}
     assert plan.memory_warning() == ""
 
 
@@ -115,7 +115,7 @@ def test_small_memory_makes_batches_short_and_malloc_thrifty(
     plan = plan_resources(make_settings(models="m"), 1, mib * MIB)
     assert plan.batch_s == pytest.approx(batch_s, abs=1e-4)
     assert plan.low_memory == low_memory
-    assert bool(plan.malloc_variables()) == low_memory
+    assert ("MALLOC_ARENA_MAX" in plan.malloc_variables()) == low_memory
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,7 @@ def test_worker_has_allowance_for_more_threads_only_beside_others(
         low_memory=False,
         batch_s=0.06,
         engine_activity=create(workers),
+        switch=0,
     )
     allowance = ModelLoader(spec).allowance("mnist")
     assert (allowance is not None) == has_allowance

@@ -36,13 +36,19 @@ def test_table_has_the_values_that_would_be_used_and_their_origins() -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> str:
     file = tmp_path / "settings.toml"
-    file.write_text('[models."mnist.v2"]\nmax_batch = 32\nengine_threads = 0\n')
+    file.write_text(
+        '[models."mnist.v2"]\nmax_batch = 32\nengine_threads = 0\n'
+        "labels = {stable = 3, canary = 5}\n"
+    )
     return str(file)
 
 
 def test_model_with_a_table_has_each_of_its_values_and_their_origins(config: str) -> None:
     effective = effective_settings(
-        check("--config", config, "--max-batch", "8", "--max-queue", "5", "--workers", "1"),
+        check(
+            *("--config", config, "--max-batch", "8", "--max-queue", "5", "--workers", "1"),
+            *("--versions", "all"),
+        ),
         "grpcio",
     )
     own = {name: one for name, one in effective.items() if name not in SETTINGS}
@@ -52,11 +58,18 @@ def test_model_with_a_table_has_each_of_its_values_and_their_origins(config: str
         "models.mnist.v2.max_delay_ms": "default",
         "models.mnist.v2.device": "default",
         "models.mnist.v2.engine_threads": CHOSEN,
+        "models.mnist.v2.versions": "--versions",
+        "models.mnist.v2.control": "default",
+        "models.mnist.v2.unload_after_s": "default",
+        "models.mnist.v2.labels": config,
     }
     assert own["models.mnist.v2.max_batch"].value == 32
     assert own["models.mnist.v2.max_queue"].value == 5
     assert own["models.mnist.v2.engine_threads"].value == effective["engine_threads"].value
-    assert "models.mnist.v2.max_batch  " in as_table(effective)
+    lines = [" ".join(line.split()) for line in as_table(effective).splitlines()]
+    assert f"models.mnist.v2.max_batch 32 {config}" in lines
+    assert "models.mnist.v2.versions all --versions" in lines
+    assert f"models.mnist.v2.labels {{stable = 3, canary = 5}} {config}" in lines
 
 
 def test_json_is_one_document_by_section_and_model(config: str) -> None:
@@ -66,7 +79,9 @@ def test_json_is_one_document_by_section_and_model(config: str) -> None:
     names = [name for section in document["settings"].values() for name in section]
     assert names == list(SETTINGS)
     assert list(document["by_model"]) == ["mnist.v2"]
-    assert tuple(document["by_model"]["mnist.v2"]) == PER_MODEL
+    assert list(document["by_model"]["mnist.v2"]) == list(PER_MODEL)
+    labels = {"value": {"stable": 3, "canary": 5}, "from": config}
+    assert document["by_model"]["mnist.v2"]["labels"] == labels
     assert document["by_model"]["mnist.v2"]["max_batch"] == {"value": 32, "from": config}
     assert document["unknown_variables"] == ["CONVSERVE_X"]
 

@@ -16,15 +16,19 @@ from convserve_server.core.errors import (
     Cancelled,
     DeadlinePassed,
     Draining,
+    FailedPrecondition,
     InternalFault,
     InvalidRequest,
     MessageTooLarge,
     ModelLoading,
+    NotExplicit,
     NotFound,
     NotReady,
     QueueFull,
     ServeError,
     Unimplemented,
+    VersionNotServed,
+    VersionRefused,
     listed,
     quoted,
 )
@@ -38,6 +42,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 KINDS: list[tuple[ServeError, int, str, str | None]] = [
     (InvalidRequest("top_k", "is 0"), code_pb2.INVALID_ARGUMENT, "top_k: is 0", None),
     (NotFound("model", "cats", "no model 'cats'"), code_pb2.NOT_FOUND, "no model 'cats'", None),
+    (FailedPrecondition("not so"), code_pb2.FAILED_PRECONDITION, "not so", None),
     (Unimplemented("no method"), code_pb2.UNIMPLEMENTED, "no method", None),
     (NotReady("loading"), code_pb2.UNAVAILABLE, "loading", "1000"),
     (QueueFull("full", 0.25), code_pb2.RESOURCE_EXHAUSTED, "full", "250"),
@@ -101,6 +106,13 @@ def test_every_error_of_a_server_that_is_not_ready_is_unavailable(error: NotRead
     assert dict(trailers_of(error))[PUSHBACK] == "1000"
 
 
+@pytest.mark.parametrize("kind", [VersionRefused, VersionNotServed, NotExplicit])
+def test_everything_that_cannot_be_done_as_things_are_is_a_failed_precondition(
+    kind: type[FailedPrecondition],
+) -> None:
+    assert to_status(kind("it is so")).code == code_pb2.FAILED_PRECONDITION
+
+
 def test_invalid_request_names_the_field_in_a_bad_request() -> None:
     status = status_in(InvalidRequest("pixels.height", "expected 28, got 27"))
     assert status is not None
@@ -129,6 +141,9 @@ def test_not_found_names_the_resource() -> None:
     ("error", "reason", "metadata"),
     [
         (BadImage(1, DamagedPictureError("it is damaged")), "DAMAGED", {}),
+        (VersionRefused("refused"), "VERSION_REFUSED", {}),
+        (VersionNotServed("not served"), "VERSION_NOT_SERVED", {}),
+        (NotExplicit("by the folder"), "NOT_EXPLICIT", {}),
         (ModelLoading("loading"), "MODEL_LOADING", {}),
         (Draining("draining"), "DRAINING", {}),
         (QueueFull("full", 1.0), "QUEUE_FULL", {}),

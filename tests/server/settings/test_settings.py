@@ -117,6 +117,9 @@ def test_key_that_is_wrong_in_its_table_is_named(tmp_path: Path, text: str, mess
 
 # Tables of models
 
+#: What a message says of the versions to serve.
+VERSIONS = "expected a whole number from 1 to 100, all, or a list of versions as [3, 5]"
+
 TABLES = """
 [models]
 folder = "here"
@@ -130,25 +133,24 @@ engine_threads = 3
 """
 
 
+def of_model(**values: Any) -> ModelSettings:
+    """What holds for a model that has these values and the defaults of the others."""
+    return ModelSettings(**{name: one.default for name, one in PER_MODEL.items()} | values)
+
+
 def test_model_has_its_own_values_and_those_of_all_for_the_rest(tmp_path: Path) -> None:
     settings = load(tmp_path, TABLES, "--max-batch", "8", "--engine-threads", "2").settings
-    assert settings.for_model("other") == ModelSettings(
-        max_batch=8, max_delay_ms=0.0, max_queue=4096, device="auto", engine_threads=2
-    )
-    assert settings.for_model("mnist") == ModelSettings(
-        max_batch=32, max_delay_ms=2.0, max_queue=4096, device="auto", engine_threads=2
-    )
-    assert settings.for_model("cats.v2") == ModelSettings(
-        max_batch=8, max_delay_ms=0.0, max_queue=9, device="cpu", engine_threads=3
+    assert settings.for_model("other") == of_model(max_batch=8, engine_threads=2)
+    assert settings.for_model("mnist") == of_model(max_batch=32, max_delay_ms=2.0, engine_threads=2)
+    assert settings.for_model("cats.v2") == of_model(
+        max_batch=8, max_queue=9, device="cpu", engine_threads=3
     )
 
 
 def test_zero_of_a_model_is_its_own_choice_but_for_engine_threads() -> None:
     tables = {"mnist": {"max_batch": 0, "max_delay_ms": 0.0, "engine_threads": 0}}
     settings = make_settings(tables, models="here", max_batch=8, max_delay_ms=5.0, engine_threads=2)
-    assert settings.for_model("mnist") == ModelSettings(
-        max_batch=0, max_delay_ms=0.0, max_queue=4096, device="auto", engine_threads=2
-    )
+    assert settings.for_model("mnist") == of_model(max_batch=0, max_delay_ms=0.0, engine_threads=2)
 
 
 def test_origins_of_a_models_values_are_known(tmp_path: Path) -> None:
@@ -191,8 +193,8 @@ def test_file_on_the_page_is_valid(tmp_path: Path) -> None:
     [
         (
             "[models.mnist]\nmax_bach = 1",
-            "models.mnist: expected keys of max_queue, max_batch, max_delay_ms, device, "
-            "engine_threads, got 'max_bach' (did you mean max_batch?)",
+            f"models.mnist: expected keys of {', '.join(PER_MODEL)}, got 'max_bach' "
+            "(did you mean max_batch?)",
         ),
         ("[models.mnist]\nport = 1", "models.mnist: expected keys of "),
         (
@@ -206,6 +208,55 @@ def test_file_on_the_page_is_valid(tmp_path: Path) -> None:
         (
             "[models.mnist.extra]\nx = 1",
             "models.mnist: expected keys of ",
+        ),
+        (
+            '[models.mnist]\nversions = "al"',
+            f"models.mnist.versions: {VERSIONS}, got 'al' (did you mean all?)",
+        ),
+        ("[models.mnist]\nversions = 0", f"models.mnist.versions: {VERSIONS}, got 0"),
+        ("[models.mnist]\nversions = 101", f"models.mnist.versions: {VERSIONS}, got 101"),
+        ("[models.mnist]\nversions = []", f"models.mnist.versions: {VERSIONS}, got []"),
+        ("[models.mnist]\nversions = [3, 0]", f"models.mnist.versions: {VERSIONS}, got [3, 0]"),
+        (
+            f"[models.mnist]\nversions = [{10**18}]",
+            f"models.mnist.versions: {VERSIONS}, got [{10**18}]",
+        ),
+        ("[models.mnist]\nversions = true", f"models.mnist.versions: {VERSIONS}, got True"),
+        (
+            '[models.mnist]\ncontrol = "pol"',
+            "models.mnist.control: expected one of poll, explicit, none, got 'pol' "
+            "(did you mean poll?)",
+        ),
+        (
+            "[models.mnist]\nunload_after_s = -1",
+            "models.mnist.unload_after_s: expected a number from 0 to 2592000, got -1",
+        ),
+        (
+            '[models.mnist]\nlabels = "stable"',
+            "models.mnist.labels: expected labels with a version each, as {stable = 3}, "
+            "got 'stable'",
+        ),
+        (
+            '[models.mnist.labels]\nstable = "x"',
+            "models.mnist.labels.stable: expected a version from 1 up, got 'x'",
+        ),
+        (
+            "[models.mnist]\nlabels = {stable = 0}",
+            "models.mnist.labels.stable: expected a version from 1 up, got 0",
+        ),
+        (
+            "[models.mnist]\nlabels = {stable = true}",
+            "models.mnist.labels.stable: expected a version from 1 up, got True",
+        ),
+        (
+            '[models.mnist]\nlabels = {"a b" = 1}',
+            "models.mnist.labels: expected as a label 1 to 64 of A-Z a-z 0-9 . _ -, beginning "
+            "with A-Z a-z 0-9, got 'a b'",
+        ),
+        (
+            "[models.mnist]\nlabel = {stable = 1}",
+            f"models.mnist: expected keys of {', '.join(PER_MODEL)}, got 'label' "
+            "(did you mean labels?)",
         ),
         ('[models."a b"]\nmax_batch = 1', "models: expected as a model's name 1 to 64 of "),
         ('[models.".hidden"]\nmax_batch = 1', "models: expected as a model's name 1 to 64 of "),
@@ -221,7 +272,47 @@ def test_tables_made_in_code_are_checked_as_well() -> None:
 
 
 def test_what_a_model_may_have_is_defined_with_the_settings() -> None:
-    assert tuple(field.name for field in dataclasses.fields(ModelSettings)) == PER_MODEL
+    assert [field.name for field in dataclasses.fields(ModelSettings)] == list(PER_MODEL)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("versions = 2", {"versions": 2}),
+        ('versions = "all"', {"versions": "all"}),
+        ("versions = [3, 5]", {"versions": (3, 5)}),
+        ('control = "explicit"', {"control": "explicit"}),
+        ("unload_after_s = 60", {"unload_after_s": 60.0}),
+        ("labels = {stable = 3, canary = 5}", {"labels": {"stable": 3, "canary": 5}}),
+        ("labels = {}", {"labels": {}}),
+    ],
+)
+def test_what_the_operator_wants_of_a_model(
+    tmp_path: Path, line: str, expected: dict[str, Any]
+) -> None:
+    settings = load(tmp_path, f'[models]\nfolder = "here"\n[models.mnist]\n{line}\n').settings
+    assert settings.for_model("mnist") == of_model(**expected)
+    # In one form, however it was given, and for nobody to change.
+    assert settings == make_settings({"mnist": expected}, models="here")
+    assert settings.for_model("other") == of_model()
+
+
+@pytest.mark.parametrize(("text", "expected"), [("3", 3), ("all", "all"), ("100", 100), (" 2", 2)])
+def test_versions_of_all_models_by_flag(text: str, expected: object) -> None:
+    settings = sources.load(["--models", "here", "--versions", text], {}).settings
+    assert settings.for_model("any").versions == expected
+
+
+def test_labels_of_all_models_make_no_sense(tmp_path: Path) -> None:
+    assert message_of(tmp_path, "labels = {stable = 3}") == "labels: unknown setting"
+    assert "labels" not in SETTINGS
+
+
+def test_help_says_what_only_one_model_may_have(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        sources.load(["--help"], {})
+    words = " ".join(capsys.readouterr().out.split())
+    assert "labels = {LABEL = VERSION, ...}: a call may ask for a label" in words
 
 
 # The rest of the command line

@@ -1,7 +1,7 @@
 """What a request must be, and its images as an array."""
 
 import numpy as np
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import InvalidRequest
@@ -11,7 +11,7 @@ from convserve_server.engines.base import Pixels
 _MAX_ID_BYTES = 128
 
 
-def parse(message: pb.ClassifyRequest | pb.ListModelsRequest, payload: bytes) -> None:
+def parse(message: Message, payload: bytes) -> None:
     """Fills a message.
 
     Raises:

@@ -1,0 +1,1 @@
+"""convserve.v1.Admin: what an operator asks of a server that runs (protos/admin.proto)."""

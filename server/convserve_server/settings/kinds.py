@@ -1,0 +1,113 @@
+"""Values of settings that are more than one number or one text: how they are read and checked."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from convserve_bundle.contract import LABEL_RULE, is_name, is_version
+
+#: A value of a setting; tuples and mappings are of the kinds below.
+Value = int | float | str | tuple[int, ...] | Mapping[str, int]
+
+
+class WrongValue(ValueError):
+    """A value is not of its kind.
+
+    Args:
+        rule: what was expected, beginning with "expected".
+        got: that came.
+        within: the key, if it is within the value.
+    """
+
+    def __init__(self, rule: str, got: object, within: str = "") -> None:
+        super().__init__(f"{rule}, got {got!r}")
+        self.got = got
+        self.within = within
+
+
+class Kind(ABC):
+    """What a value may be.
+
+    Attributes:
+        expected: what a value must be, for messages.
+        words: that are allowed beside other values.
+    """
+
+    expected: str
+    words: tuple[str, ...] = ()
+
+    def read(self, text: str) -> object:
+        """Returns what a text means, of a flag or a variable, to be checked; by default itself."""
+        return text
+
+    @abstractmethod
+    def checked(self, value: object) -> Value:
+        """Returns a value as it is kept, of the file, of JSON or of code.
+
+        Raises:
+            WrongValue: It is not of this kind.
+        """
+
+
+class Versions(Kind):
+    """Versions of a model: so many of the newest, "all", or a list of versions.
+
+    Args:
+        most: of the newest, or in a list.
+    """
+
+    words = ("all",)
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.expected = f"a whole number from 1 to {most}, all, or a list of versions as [3, 5]"
+
+    def read(self, text: str) -> object:
+        """See Kind.read."""
+        try:
+            return int(text)
+        except ValueError:
+            return text
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if value == "all":
+            return "all"
+        if type(value) is int and 1 <= value <= self._most:
+            return value
+        if (
+            isinstance(value, list | tuple)
+            and 1 <= len(value) <= self._most
+            and all(map(_is_version, value))
+        ):
+            return tuple(value)
+        raise WrongValue(f"expected {self.expected}", value)
+
+
+class Labels(Kind):
+    """Labels of a model's versions, each with its version."""
+
+    expected = "labels with a version each, as {stable = 3}"
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if not isinstance(value, Mapping):
+            raise WrongValue(f"expected {self.expected}", value)
+        for label, version in value.items():
+            if not isinstance(label, str) or not is_name(label):
+                raise WrongValue(LABEL_RULE, label)
+            if not _is_version(version):
+                raise WrongValue("expected a version from 1 up", version, label)
+        return dict(value)
+
+
+def shown(value: Value) -> str:
+    """Returns a value as the file of settings has it, but for the quotes of a text."""
+    if isinstance(value, tuple):
+        return str(list(value))
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {one}" for key, one in value.items()) + "}"
+    return str(value)
+
+
+def _is_version(value: object) -> bool:
+    return type(value) is int and is_version(str(value))
