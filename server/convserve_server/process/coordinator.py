@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from convserve_server.core.tables import Bundle
+from convserve_server.host.processors import processors
 from convserve_server.host.shared_memory import shared_number
 from convserve_server.process.control_plane import ControlPlane, ToMember
 from convserve_server.process.members import Member
@@ -25,6 +26,8 @@ from convserve_server.process.messages import (
 from convserve_server.process.policies import policy_of
 from convserve_server.process.scan import Scan, Scanner
 from convserve_server.process.slot import Slot
+from convserve_server.process.time_store import TimeStore
+from convserve_server.process.times import StoredTimes
 from convserve_server.settings.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,8 +55,15 @@ class Coordinator:
         self._send_to = send
         self._wake = wake
         self._scans: queue.SimpleQueue[Scan | None] = queue.SimpleQueue()
+        folder = settings.models.state_dir
+        store = TimeStore(Path(folder) if folder else None, processors())
+        self._times = StoredTimes(store, settings)
         self.plane = ControlPlane(
-            partial(policy_of, settings), self._send, self._write, lambda: self._scanner.scan_now()
+            partial(policy_of, settings),
+            self._send,
+            self._write,
+            lambda: self._scanner.scan_now(),
+            self._times,
         )
         self._scanner = Scanner(
             Path(settings.models.folder), lambda: self.plane.interest, self._on_scan
@@ -65,7 +75,7 @@ class Coordinator:
 
     def on_settings(self, settings: Settings) -> None:
         """Does as these settings say, as far as they concern what is served."""
-        self._settings = settings
+        self._settings = self._times.settings = settings
         self._scanner.interval_s = settings.models.scan_s
         self._scanner.scan_now()
         self.plane.on_policies(partial(policy_of, settings), time.monotonic())

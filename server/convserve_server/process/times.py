@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from convserve_server.core.tables import Bundle
+from convserve_server.process.time_store import TimesKey, TimeStore
+from convserve_server.settings.settings import Settings
 
 
 class TimesByBundle(Protocol):
@@ -29,3 +31,31 @@ class TimesInMemory:
     def put(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
         """See TimesByBundle.put."""
         self._known[bundle.digest] = batch_s
+
+
+class StoredTimes:
+    """Keeps them in a store, by the file and by how its engine is built.
+
+    Args:
+        store: that keeps them.
+        settings: of the server, with sizes chosen.
+
+    Attributes:
+        settings: may be replaced by others.
+    """
+
+    def __init__(self, store: TimeStore, settings: Settings) -> None:
+        self._store = store
+        self.settings = settings
+
+    def get(self, bundle: Bundle) -> Mapping[int, float]:
+        """See TimesByBundle.get."""
+        return self._store.get(self._key(bundle))
+
+    def put(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+        """See TimesByBundle.put."""
+        self._store.put(self._key(bundle), batch_s)
+
+    def _key(self, bundle: Bundle) -> TimesKey:
+        model = self.settings.for_model(bundle.name)
+        return TimesKey(bundle.digest, model.device, model.engine_threads, model.max_batch)
