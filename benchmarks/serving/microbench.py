@@ -28,7 +28,8 @@ from benchmarks.harness.command import (
 )
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
-from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.models import ModelVersion
@@ -200,8 +201,9 @@ def _batching(pieces: Sequence[Pixels], rows: Probabilities, repeats: int) -> fl
         def once() -> None:
             for piece in pieces:
                 batcher._queue.append(BatchRequest(piece, None, lambda _: None))
-            _, taken = batcher._queue.take(batcher.max_batch, time.monotonic())
-            batcher._execute([(one, at, one.pixels[at : one.taken]) for one, at in taken])
+            _, batch = batcher._queue.take(time.monotonic())
+            assert batch is not None
+            batcher._execute(batch)
 
         return _least_s(once, repeats)
     finally:

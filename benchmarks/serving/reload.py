@@ -210,9 +210,7 @@ def run(arguments: argparse.Namespace) -> None:
         tell(str(result))
     on = machine(_PACKAGES)
     what = {"model": bundle.model, "callers": arguments.callers, "reloads": arguments.reloads}
-    details = (
-        f"{bundle.model}, {arguments.callers} callers over {_CONNECTIONS} connections of one process",
-    )
+    details = (f"{bundle.model}, {arguments.callers} callers over {_CONNECTIONS} connections",)
     print(heading(on, "server and load together", details), _table(results), sep="\n\n")
     write_json(arguments.json, on, what, reloads=reloads, results=results)
 
@@ -297,7 +295,13 @@ def _evaluate(
         inside |= window
         p99 = float(np.percentile(latency_ms[window], 99))
         reloads.append(
-            Reload(workers, last_s - published_s, int(window.sum()), p99, latency_ms[window].max().item())
+            Reload(
+                workers,
+                last_s - published_s,
+                int(window.sum()),
+                p99,
+                latency_ms[window].max().item(),
+            )
         )
         tell(str(reloads[-1]))
     usual = float(np.percentile(latency_ms[~inside], 99))

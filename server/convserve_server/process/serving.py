@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.jobs import Priority
 from convserve_server.core.preparer import Load, Preparer
 from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.process.control import Control
@@ -71,6 +72,7 @@ class Worker:
             settings.engine.decode_threads,
             settings.batching.max_queue,
             settings.batching.max_queue_bytes,
+            batch_share=settings.batching.batch_share,
             observer=observer,
         )
         classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
@@ -97,6 +99,9 @@ class Worker:
             max_delay_s=model.max_delay_ms / 1000,
             max_pixels=settings.limits.max_pixels,
             max_decoder_bytes=settings.limits.max_decoder_bytes,
+            max_wait_s=model.max_wait_ms / 1000,
+            batch_share=settings.batching.batch_share,
+            priority=Priority[model.priority.upper()],
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:

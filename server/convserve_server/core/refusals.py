@@ -1,0 +1,72 @@
+"""The errors of calls for which there is no time, in few different texts: they may be many.
+
+Times in them are rounded, so that what a protocol makes of an error can be kept for the next one.
+"""
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+from convserve_server.core.errors import CannotMeetDeadline, QueueFull
+
+
+class Forecast(NamedTuple):
+    """When a request would be served, s from now.
+
+    Attributes:
+        start_s: begins its first part.
+        end_s: its answer.
+        own_s: its answer, if nothing else were there.
+    """
+
+    start_s: float
+    end_s: float
+    own_s: float
+
+
+def coarse_ms(seconds: float) -> int:
+    """Returns a time in ms, at least 1, rounded up to two digits."""
+    ms = math.ceil(seconds * 1000 - 1e-6)
+    if ms < 100:
+        return max(1, ms)
+    step = int(10 ** (len(str(ms)) - 2))
+    return -(-ms // step) * step
+
+
+def cannot_meet(name: str, left_s: float, forecast: Forecast) -> CannotMeetDeadline:
+    """Returns the error of a call that has less time than it needs.
+
+    Args:
+        name: of the model.
+        left_s: until its deadline.
+        forecast: of it.
+    """
+    needed_ms, left_ms = coarse_ms(forecast.end_s), coarse_ms(left_s)
+    later_s = max(1, needed_ms - left_ms) / 1000 if forecast.own_s < left_s else None
+    return CannotMeetDeadline(_deadline_text(name, needed_ms, left_ms), later_s)
+
+
+def waits_too_long(name: str, wait_s: float, max_wait_s: float) -> QueueFull:
+    """Returns the error of a call that waits, or would wait, longer than it may.
+
+    Args:
+        name: of the queue.
+        wait_s: of the call.
+        max_wait_s: see settings.
+    """
+    wait_ms = coarse_ms(wait_s)
+    later_s = max(0.001, wait_ms / 1000 - max_wait_s)
+    return QueueFull(_wait_text(name, wait_ms, max_wait_s), later_s)
+
+
+@lru_cache(maxsize=1024)
+def _deadline_text(name: str, needed_ms: int, left_ms: int) -> str:
+    return f"deadline: expected at least {needed_ms} ms for {name}, got {left_ms} ms"
+
+
+@lru_cache(maxsize=1024)
+def _wait_text(name: str, wait_ms: int, max_wait_s: float) -> str:
+    return (
+        f"the queue {name} is full: a wait of {wait_ms} ms exceeds max_wait_ms of "
+        f"{max_wait_s * 1000:g}"
+    )
