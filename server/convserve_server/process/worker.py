@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +48,8 @@ _SIGNAL_S = 0.2
 #: A model that is loaded while others are served leaves them so many times the time that each of
 #: its runs takes: they then hardly wait longer.
 _PAUSE = 3.0
+#: Others are being served for so long after a call was answered, s.
+_BUSY_S = 0.2
 
 #: How often to look whether file descriptors are left, s.
 _LOOK_S = 1.0
@@ -60,11 +62,14 @@ class ModelLoader:
         spec: of this worker.
 
     Attributes:
-        serving: whether the worker accepts calls: it then loads in small steps.
+        answered: returns how many calls the worker has answered: while it answers some, it loads in
+            small steps.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
-        self.serving = False
+        self.answered: Callable[[], int] = lambda: 0
+        self._seen = 0
+        self._busy_until = 0.0
         self._spec = spec
         # One view of the file for all engines: it counts how many of them are at work.
         self._activity = (
@@ -100,7 +105,10 @@ class ModelLoader:
         )
 
     def _pause(self, spent_s: float) -> None:
-        if self.serving:
+        answered, now = self.answered(), time.monotonic()
+        if answered != self._seen:
+            self._seen, self._busy_until = answered, now + _BUSY_S
+        if now < self._busy_until:
             time.sleep(_PAUSE * spent_s)
 
     def allowance(self, name: str) -> ThreadAllowance | None:
@@ -137,6 +145,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         control = RemoteControl(link, shared_number(spec.switch))
         loader = ModelLoader(spec)
         worker = Worker(settings, [transport], loader.load, control)
+        loader.answered = worker.answered
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:
@@ -152,7 +161,6 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     if spec.low_memory:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
-    loader.serving = True
     link.send(Ready())
     # Again and again: Python runs a handler on this thread, and a signal that comes just before the
     # thread blocks does not wake it.
