@@ -109,7 +109,7 @@ class BatchQueue:
         return self._times.seconds(count)
 
     def refusal(self, request: BatchRequest, now: float) -> QueueFull | None:
-        """Returns why a request cannot be served: no room for it, or no time."""
+        """Returns why a request cannot be served: no space for it, or no time."""
         queue = self._queue
         # Nothing that waits is the most frequent case, and never a reason to refuse.
         if queue.waiting and (why := queue.refusal(request)):

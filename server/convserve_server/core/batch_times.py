@@ -13,7 +13,8 @@ _WEIGHT = 0.1
 #: One batch counts as at most so many times slower than expected: a pause of the machine moves a
 #: time by a fifth, and a lasting slowdown by ten times is learnt in 13 batches.
 _MOST_RATIO = 3.0
-#: A batch that is faster than this part of what was expected is no accident, and counts at once.
+#: A batch that is faster than this part of what was expected counts at once: nothing makes an
+#: engine faster than it is.
 _FAST_RATIO = 0.5
 #: One batch makes no time shorter than this part of it, nor than this, s.
 _LEAST_RATIO, _LEAST_S = 0.01, 1e-7
