@@ -21,16 +21,22 @@ BATCH_S = 10.0
 BATCH = (("convserve-priority", "batch"),)
 
 
-def busy(serve: Serve, front: str, **settings: object) -> tuple[Served, Batcher, Any]:
+def busy(
+    serve: Serve, front: str, photos: bool = False, **settings: Any
+) -> tuple[Served, Batcher, Any]:
     """A server whose engine is at a batch, which it thinks will take BATCH_S; and its call."""
-    served = serve(front, max_batch=2, **settings)
-    model = "colours" if settings.get("photos") else "mnist"
+    served = serve(front, photos=photos, max_batch=2, **settings)
+    model = "colours" if photos else "mnist"
     batcher = served.worker.repository.get(model, None).batcher
     batcher._queue._times = BatchTimes({1: BATCH_S, 2: BATCH_S})
     served.engine.hold()
     running = served.classify(request_of(model, 0))
     served.engine.wait_entered()
     return served, batcher, running
+
+
+def wait_for(batcher: Batcher, waiting: int) -> None:
+    until(lambda: batcher.waiting == waiting)
 
 
 def request_of(model: str, class_: int) -> pb.ClassifyRequest:
@@ -63,7 +69,7 @@ def test_call_that_cannot_meet_its_deadline_is_refused_at_once(
     others = []
     for number in range(waiting):
         others.append(served.classify(request_of(model, 1)))
-        until(lambda number=number: batcher.waiting == number + 1)
+        wait_for(batcher, number + 1)
     # Twice: the second one may be refused before it is parsed.
     for _ in range(2):
         error = failure(served.classify(request_of(model, 2), timeout_s=0.5 * BATCH_S))
@@ -94,7 +100,7 @@ def test_refusal_says_when_a_new_call_has_enough_time(serve: Serve, front: str) 
 def test_call_without_a_deadline_waits_no_longer_than_it_may(serve: Serve, front: str) -> None:
     served, batcher, running = busy(serve, front, max_wait_ms=1.2 * BATCH_S * 1000)
     fits = [served.classify(request_for(number), None) for number in (1, 2)]
-    until(lambda: batcher.waiting == 2)
+    wait_for(batcher, 2)
     error = failure(served.classify(request_for(3), None))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "exceeds max_wait_ms of 12000" in (error.details() or "")
@@ -116,7 +122,7 @@ def test_batch_calls_let_interactive_ones_pass(serve: Serve, front: str) -> None
         calls.append(
             served.stub.Classify.future(request_for(number), timeout=6 * WAIT_S, metadata=metadata)
         )
-        until(lambda number=number: batcher.waiting == number)
+        wait_for(batcher, number)
     served.engine.release()
     assert [answers(call.result()) for call in calls] == [[1], [2], [3], [4]]
     order = [int(image[0, :10, 0].argmax()) for batch in served.engine.seen for image in batch]
@@ -130,7 +136,7 @@ def test_priority_of_a_model_is_that_of_calls_that_do_not_say(
 ) -> None:
     served, batcher, _ = busy(serve, front, priority="batch")
     call = served.stub.Classify.future(request_for(1), timeout=6 * WAIT_S, metadata=metadata)
-    until(lambda: batcher.waiting == 1)
+    wait_for(batcher, 1)
     assert batcher._queue._queue._batch.waiting == 1
     served.engine.release()
     assert answers(call.result()) == [1]
@@ -156,7 +162,7 @@ def test_requests_of_a_stream_have_its_priority(serve: Serve, front: str) -> Non
             yield request
 
     responses = served.stub.StreamClassify(sent(), timeout=6 * WAIT_S, metadata=BATCH)
-    until(lambda: batcher.waiting == 1)
+    wait_for(batcher, 1)
     assert batcher._queue._queue._batch.waiting == 1
     served.engine.release()
     requests.put(None)
