@@ -49,6 +49,12 @@ class Batch(NamedTuple):
     end: float
 
 
+#: How often something had left the queue, and how much waited; when a request would be done then,
+#: time.monotonic(); and how long it would take on an idle engine, s.
+_Done = tuple[tuple[int, int], float, float]
+_NOTHING_DONE: _Done = ((-1, 0), 0.0, 0.0)
+
+
 class BatchQueue:
     """Decides for one engine.
 
@@ -85,12 +91,10 @@ class BatchQueue:
         self._queue: FairQueue[BatchRequest] = FairQueue(max_queue, batch_share=batch_share)
         #: When the batches that run should be done.
         self._ends: list[float] = []
-        #: How often something left the queue; and for the connections of each priority that were
-        #: refused since: that number, when a request would be done, and how long it would take.
+        #: How often something left the queue; and for the connections of each priority that asked
+        #: since: see _Done.
         self._changes = 0
-        self._done: tuple[dict[Hashable, tuple[int, float, float]], ...] = tuple(
-            {} for _ in Priority
-        )
+        self._done: tuple[dict[Hashable, _Done], ...] = tuple({} for _ in Priority)
         #: When the last one was done.
         self._last_end = -math.inf
 
@@ -134,17 +138,17 @@ class BatchQueue:
             return self._full(f"{queue.waiting} images wait, the limit is {self.max_queue}")
         if deadline is None or self.max_wait_s:
             return self.time_refusal(connection, priority, 1, deadline, now)
-        changes = self._changes
-        done = self._done[priority].get(connection)
-        if done is None or done[0] != changes:
+        changes = self._changes, queue.waiting
+        known, end, own_s = self._done[priority].get(connection, _NOTHING_DONE)
+        if known != changes and (known[0] != changes[0] or end < deadline):
             if not self._times.known or self._is_stale(now):
                 return None
             forecast = self.forecast(connection, priority, 1, now)
-            done = changes, now + forecast.end_s, forecast.own_s
-            self._done[priority][connection] = done
-        if not now < deadline <= done[1]:
+            end, own_s = now + forecast.end_s, forecast.own_s
+            self._done[priority][connection] = changes, end, own_s
+        if not now < deadline <= end:
             return None
-        return cannot_meet(self._name, deadline - now, done[1] - now, done[2])
+        return cannot_meet(self._name, deadline - now, end - now, own_s)
 
     def time_refusal(
         self,
@@ -166,10 +170,11 @@ class BatchQueue:
         if not self._times.known:
             return None
         left_s = math.inf if deadline is None else deadline - now
-        whole_s = self._times.seconds(self.max_batch)
-        most_s = (2 + (self._queue.waiting + count) // self.max_batch) * whole_s
-        if most_s < left_s and (not self.max_wait_s or most_s < self.max_wait_s):
-            return None  # even if all that waits were served before it
+        if count == 1 and priority is Priority.INTERACTIVE:
+            # The most frequent case by far: there is time even if all that waits comes before it.
+            most_s = (2 + self._queue.waiting // self.max_batch) * self.seconds(self.max_batch)
+            if most_s < left_s and (not self.max_wait_s or most_s < self.max_wait_s):
+                return None
         if left_s <= 0.0 or self._is_stale(now):
             return None
         forecast = self.forecast(connection, priority, count, now)

@@ -117,7 +117,7 @@ class FairQueue(Generic[J]):
         if not self.waiting:
             return 0.0
         own_class = self._classes[priority]
-        one_by_one = not cost and count * len(own_class.lines) > self._last_most
+        one_by_one = count > 1 and count * len(own_class.lines) > self._last_most and not cost
         other_class = self._classes[1 - priority]
         line = own_class.lines.get(connection)
         if cost:

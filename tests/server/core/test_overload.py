@@ -27,6 +27,7 @@ def test_goodput_is_all_that_the_engine_can_do(load: float, batches: int, connec
     assert sum(tally.late for tally in played.tallies) == 0
     refused = sum(tally.refused for tally in played.tallies)
     assert refused >= MOSTLY * (refused + sum(tally.dropped for tally in played.tallies))
+    assert played.early >= NEARLY_ALL * refused
 
 
 @pytest.mark.parametrize("load", [1.5, 5.0])
