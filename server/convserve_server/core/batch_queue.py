@@ -49,6 +49,8 @@ class Batch(NamedTuple):
     end: float
 
 
+_WAITING, _RUNNING, _INTERACTIVE = JobState.WAITING, JobState.RUNNING, Priority.INTERACTIVE
+
 #: How often something had left the queue, and how much waited; when a request would be done then,
 #: time.monotonic(); and how long it would take on an idle engine, s.
 _Done = tuple[tuple[int, int], float, float]
@@ -94,6 +96,7 @@ class BatchQueue:
         #: How often something left the queue; and for the connections of each priority that asked
         #: since: see _Done.
         self._changes = 0
+        self._asked = False
         self._done: tuple[dict[Hashable, _Done], ...] = tuple({} for _ in Priority)
         #: When the last one was done.
         self._last_end = -math.inf
@@ -146,6 +149,7 @@ class BatchQueue:
             forecast = self.forecast(connection, priority, 1, now)
             end, own_s = now + forecast.end_s, forecast.own_s
             self._done[priority][connection] = changes, end, own_s
+            self._asked = True
         if not now < deadline <= end:
             return None
         return cannot_meet(self._name, deadline - now, end - now, own_s)
@@ -170,7 +174,7 @@ class BatchQueue:
         if not self._times.known:
             return None
         left_s = math.inf if deadline is None else deadline - now
-        if count == 1 and priority is Priority.INTERACTIVE:
+        if count == 1 and priority is _INTERACTIVE:
             # The most frequent case by far: there is time even if all that waits comes before it.
             most_s = (2 + self._queue.waiting // self.max_batch) * self.seconds(self.max_batch)
             if most_s < left_s and (not self.max_wait_s or most_s < self.max_wait_s):
@@ -257,14 +261,18 @@ class BatchQueue:
         errors = [(request, self._dropped(request, now)) for request in dropped]
         if not taken:
             return errors, None
-        slices = [(one, at, one.pixels[at : one.taken]) for one, at in taken]
-        return errors, self._started(slices, now)
+        count = 0
+        slices: list[Slice] = []
+        for one, at in taken:
+            count += one.taken - at
+            slices.append((one, at, one.pixels[at : one.taken]))
+        return errors, self._started(slices, count, now)
 
     def run_alone(self, request: BatchRequest, now: float) -> Batch:
         """Returns the batch of a request that does not wait; it runs from now on."""
         request.taken = request.count
-        request.state = JobState.RUNNING
-        return self._started([(request, 0, request.pixels)], now)
+        request.state = _RUNNING
+        return self._started([(request, 0, request.pixels)], request.count, now)
 
     def ended(self, batch: Batch, now: float, *, faulty: bool = False) -> None:
         """Notes that a batch is done.
@@ -281,7 +289,7 @@ class BatchQueue:
 
     def finish(self, request: BatchRequest) -> bool:
         """Turns a request to FINISHED; returns False if it was."""
-        if request.state is JobState.WAITING:
+        if request.state is _WAITING:
             self._left()
         return self._queue.finish(request)
 
@@ -297,7 +305,7 @@ class BatchQueue:
         needed_s = self._times.seconds(waiting) * (1.0 + _EARLY) + _EARLY_S
         begin = math.inf
         for job in self._queue:
-            if job.state is JobState.WAITING:
+            if job.state is _WAITING:
                 begin = min(begin, job.arrived + self._max_delay_s)
                 if job.deadline is not None:
                     begin = min(begin, job.deadline - needed_s)
@@ -306,11 +314,12 @@ class BatchQueue:
     def _left(self) -> None:
         """Notes that what waits is getting less."""
         self._changes += 1
-        for done in self._done:
-            done.clear()
+        if self._asked:
+            self._asked = False
+            for done in self._done:
+                done.clear()
 
-    def _started(self, slices: list[Slice], now: float) -> Batch:
-        count = sum(len(pixels) for _, _, pixels in slices)
+    def _started(self, slices: list[Slice], count: int, now: float) -> Batch:
         batch = Batch(slices, count, now, now + self._times.seconds(count))
         self._ends.append(batch.end)
         return batch

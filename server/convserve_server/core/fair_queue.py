@@ -178,7 +178,8 @@ class FairQueue(Generic[J]):
         interactive, batch = self._interactive, self._batch
         self._last_most = most
         left = target = min(most, self.waiting)
-        end = now if batch_s is None or not left else now + batch_s(left)
+        # When what is taken should be done; found out when the first one has a deadline.
+        end = 0.0
         tight: list[tuple[J, Line[J]]] = []
         competing = (len(interactive.lines), len(batch.lines))
         shares = (most // (len(interactive.lines) or 1) or 1, most // (len(batch.lines) or 1) or 1)
@@ -204,6 +205,8 @@ class FairQueue(Generic[J]):
                 continue
             rest = job.count - job.taken
             deadline = job.deadline
+            if deadline is not None and not end:
+                end = now if batch_s is None else now + batch_s(target)
             if deadline is not None and (
                 deadline <= end
                 or (
@@ -253,8 +256,8 @@ class FairQueue(Generic[J]):
                 if job not in first:
                     self._drop(job, line)
                     dropped.append(job)
-        for one, number in zip(self._classes, competing, strict=True):
-            one.backlogged = number if one.waiting else 0
+        interactive.backlogged = competing[0] if interactive.waiting else 0
+        batch.backlogged = competing[1] if batch_waits and batch.waiting else 0
         return dropped, list(first.items())
 
     def finish(self, job: J) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from convserve_server.core.jobs import Priority
 from tests.server.core.overload_simulation import WHOLE_S, Simulation, Source, batch_s
 
-STEPS = 25_000
+STEPS = 20_000
 NEARLY_ALL = 0.95
 #: Of the images that are not answered, those that are refused at the door; others wait in vain.
 MOSTLY = 0.75
