@@ -132,7 +132,12 @@ class AsyncClient(ClientCore):
         deadline = self._deadline(timeout)
         metadata = self._metadata(priority)
         pending = await self._run(self._pending_requests(model, version, top_k, deadline))
-        stream = AsyncStream(items, pending, self._settings.max_in_flight)
+        stream = AsyncStream(
+            items,
+            pending,
+            lambda refused: self._run(self._again(refused, metadata)),
+            self._settings.max_in_flight,
+        )
         with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(),

@@ -142,8 +142,9 @@ class Client(ClientCore):
         """Classifies images of any iterable over one stream, and yields the answers as they finish.
 
         At most max_in_flight items have been read and not yet given back, so memory stays flat.
-        The items are read in another thread, so a slow source holds up no answer. Calls on a
-        stream are not tried again. A loop that is left early leaves the stream open until close()
+        The items are read in another thread, so a slow source holds up no answer. What a busy
+        server refuses is tried again as classify does, one by one; a stream that is lost is not.
+        A loop that is left early leaves the stream open until close()
         of what this returns, or until nothing refers to it; it keeps no process from ending.
 
         Args:
@@ -168,7 +169,12 @@ class Client(ClientCore):
         deadline = self._deadline(timeout)
         metadata = self._metadata(priority)
         pending = self._run(self._pending_requests(model, version, top_k, deadline))
-        stream = Stream(items, pending, self._settings.max_in_flight)
+        stream = Stream(
+            items,
+            pending,
+            lambda refused: self._run(self._again(refused, metadata)),
+            self._settings.max_in_flight,
+        )
         with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(),

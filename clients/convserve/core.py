@@ -28,7 +28,7 @@ from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
 from convserve.health import Health, health_from_error, read_health
 from convserve.model_choice import ModelChoice
 from convserve.models import ModelInfo, RefusedVersion, find_model, read_models, read_refused
-from convserve.pending_requests import PendingRequests
+from convserve.pending_requests import Outcome, PendingRequests, Refused
 from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
@@ -225,6 +225,17 @@ class ClientCore(ABC):
                 return named
 
         return PendingRequests(options_for, self._settings, deadline.timeout_s)
+
+    def _again(self, refused: Refused, metadata: Metadata) -> Flow[Outcome | Refused]:
+        """Makes a request of a stream again as a call, once; returns what it came to."""
+        request, deadline = refused.request, refused.deadline
+        try:
+            reply = yield UnaryCall(
+                lambda stubs: stubs.classifier.Classify, request, deadline, metadata
+            )
+            return refused.answered(reply)
+        except ConvserveError as error:
+            return refused.failed(error)
 
     def _models(self, deadline: Deadline) -> Flow[list[ModelInfo]]:
         return read_models((yield from self._tried(_list_models(deadline))))
