@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from convserve_server.core.batcher import Answer, Outcome
+from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.errors import InvalidRequest, ServeError
 from convserve_server.core.models import ModelDescription

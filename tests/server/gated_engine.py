@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.errors import ServeError
 from convserve_server.engines.base import Pixels, Probabilities
 

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Protocol
 
-from convserve_server.core.batcher import BatchRequest, Outcome
+from convserve_server.core.batch_request import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.errors import QueueFull
 from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
+from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 from convserve_server.engines.base import Pixels
@@ -52,6 +54,7 @@ class Classifier:
         *,
         deadline: float | None = None,
         connection: Hashable = "",
+        priority: Priority | None = None,
         idle_caller: bool = False,
     ) -> Cancel:
         """Classifies images that are pixels already.
@@ -62,13 +65,14 @@ class Classifier:
             answer: gives the images; its finish is called later unless this raises.
             deadline: time.monotonic() after which nobody waits for the answer, or None.
             connection: by which the call came; connections share batches equally.
+            priority: of the call; None: that of the model.
             idle_caller: see Batcher.submit.
 
         Raises:
             ServeError: if the call cannot be served; nothing was computed.
         """
         work = _PixelsCall(
-            model, version, answer, deadline, connection, idle_caller, self._repository
+            model, version, answer, deadline, connection, priority, idle_caller, self._repository
         )
         self._repository.submit(work)
         return work.cancel
@@ -82,6 +86,7 @@ class Classifier:
         *,
         deadline: float | None = None,
         connection: Hashable = "",
+        priority: Priority | None = None,
     ) -> Cancel:
         """Classifies images that are files.
 
@@ -92,15 +97,51 @@ class Classifier:
             answer: its finish is called later unless this raises.
             deadline: time.monotonic() after which nobody waits for the answer, or None.
             connection: by which the call came; connections take turns.
+            priority: of the call; None: that of the model.
 
         Raises:
             ServeError: if the call cannot be served; nothing was decoded.
         """
         work = ImageFilesCall(
-            model, version, files, deadline, connection, answer, self._repository, self._decoding
+            model,
+            version,
+            files,
+            deadline,
+            connection,
+            priority,
+            answer,
+            self._repository,
+            self._decoding,
         )
         self._repository.submit(work)
         return work.cancel
+
+    def refusal(
+        self,
+        model: str,
+        connection: Hashable,
+        priority: Priority | None,
+        deadline: float | None,
+        now: float,
+    ) -> QueueFull | None:
+        """Returns why any call to a model is refused, however small; None if it might not be.
+
+        It costs little, and needs nothing of what the call asks for but the model.
+
+        Args:
+            model: its name.
+            connection: by which the call came.
+            priority: of the call; None: that of the model.
+            deadline: of the call, time.monotonic(); None: without.
+            now: time.monotonic().
+        """
+        refusal = None
+        for version in self._repository.loaded.get(model, {}).values():
+            own = version.priority if priority is None else priority
+            refusal = version.batcher.refusal_of_any(connection, own, deadline, now)
+            if refusal is None:
+                return None
+        return refusal
 
     def models(self) -> list[ModelDescription]:
         """Returns all that is loaded, by name, then newest first."""
@@ -119,6 +160,7 @@ class _PixelsCall(Work):
         "_connection",
         "_deadline",
         "_idle_caller",
+        "_priority",
         "_queued",
         "_repository",
     )
@@ -130,6 +172,7 @@ class _PixelsCall(Work):
         answer: PixelsAnswer,
         deadline: float | None,
         connection: Hashable,
+        priority: Priority | None,
         idle_caller: bool,
         repository: Repository,
     ) -> None:
@@ -137,6 +180,7 @@ class _PixelsCall(Work):
         self._answer = answer
         self._deadline = deadline
         self._connection = connection
+        self._priority = priority
         self._idle_caller = idle_caller
         self._repository = repository
         self._queued: tuple[ModelVersion, BatchRequest] | None = None
@@ -147,6 +191,7 @@ class _PixelsCall(Work):
             self._deadline,
             self._answer.finish,
             self._connection,
+            model.priority if self._priority is None else self._priority,
         )
         if self._repository.enqueue(self, model, request, idle_caller=self._idle_caller):
             self._queued = model, request

@@ -8,6 +8,7 @@
     ├── NotReady          the model is being loaded, or the server is draining; retry after
     ├── Unimplemented     no such method; says what exists
     ├── QueueFull         nothing was computed; retry after
+    │   └── CannotMeetDeadline  the same, for there is no time for it; retrying it is pointless
     ├── MessageTooLarge   says the limit; retrying is pointless
     ├── AnswersUnread     the client of a stream does not read
     ├── DeadlinePassed    nothing was computed
@@ -154,9 +155,19 @@ class QueueFull(ServeError):
 
     reason = "QUEUE_FULL"
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class CannotMeetDeadline(QueueFull):
+    """The deadline would pass before the answer; nothing was computed.
+
+    Its retry_after_s is the time after which a new call with as much time may be answered; None
+    where that is too little for an idle server too. The same call has only less time later.
+    """
+
+    reason = "CANNOT_MEET_DEADLINE"
 
 
 class MessageTooLarge(ServeError):

@@ -1,8 +1,11 @@
-"""A bounded queue in which connections get equal shares of what is served.
+"""A bounded queue: interactive jobs before batch ones, and in each class equal shares.
 
-A connection whose next part costs much waits until the others have been given as much: many cheap
-parts pass an expensive one, and a new connection has no advantage by being new. Where all parts
-cost the same, connections take turns.
+Within a class, a connection whose next part costs much waits until the others have been given as
+much: many cheap parts pass an expensive one, and a new connection has no advantage by being new.
+Where all parts cost the same, connections take turns.
+
+Batch jobs are served when no interactive one waits. Besides, while both wait, batch jobs are owed a
+share of what is served, and are served first as soon as they are owed a part.
 
 Source: Golestani, "A self-clocked fair queueing scheme for broadband applications" (INFOCOM 1994).
 """
@@ -10,22 +13,66 @@ Source: Golestani, "A self-clocked fair queueing scheme for broadband applicatio
 import heapq
 import itertools
 import math
-from collections import defaultdict, deque
-from collections.abc import Hashable, Iterator
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
-from convserve_server.core.jobs import Job, JobState
+from convserve_server.core.jobs import Job, JobState, Priority
 
 J = TypeVar("J", bound=Job[Any])
 
 #: What rounding leaves of a sum of costs is less than any part costs.
 _NOTHING = 1e-6
 
+#: Weight of one take against all before it, in the share that batch jobs really get.
+_WEIGHT = 0.05
+
 _WAITING, _RUNNING, _FINISHED = JobState.WAITING, JobState.RUNNING, JobState.FINISHED
+_INTERACTIVE, _BATCH = Priority.INTERACTIVE, Priority.BATCH
+
+
+class _Line(Generic[J]):
+    """The jobs of one connection in one class.
+
+    Attributes:
+        waiting: parts that wait.
+        cost: of them, where costs are counted.
+    """
+
+    __slots__ = ("connection", "cost", "jobs", "waiting")
+
+    def __init__(self, connection: Hashable, job: J) -> None:
+        self.connection = connection
+        self.jobs: deque[J] = deque((job,))
+        self.waiting = 0
+        self.cost = 0.0
+
+
+class _Class(Generic[J]):
+    """The jobs of one priority.
+
+    Attributes:
+        lines: of the connections that have jobs, finished or not.
+        ends: when the next part of each connection would end if all were served at once, on the
+            clock of the one in service; a number that breaks ties by arrival; the line.
+        waiting: parts that wait.
+        cost: of them, where costs are counted.
+        backlogged: lines that shared the last take, if parts were left over; else 0.
+    """
+
+    __slots__ = ("backlogged", "clock", "cost", "ends", "lines", "waiting")
+
+    def __init__(self) -> None:
+        self.backlogged = 0
+        self.lines: dict[Hashable, _Line[J]] = {}
+        self.ends: list[tuple[float, int, _Line[J]]] = []
+        self.clock = 0.0
+        self.waiting = 0
+        self.cost = 0.0
 
 
 class FairQueue(Generic[J]):
-    """First come, first served among the jobs of one connection. Not thread-safe.
+    """First come, first served among the jobs of one connection and class. Not thread-safe.
 
     A job that is larger than a limit may still have an empty queue.
 
@@ -34,36 +81,45 @@ class FairQueue(Generic[J]):
         max_bytes: of jobs that are not finished.
         max_cost: of the parts that wait, in the unit of Job.cost. Beyond it only those are refused
             that would have more waiting than their share of it.
+        batch_share: of what is served, that batch jobs get at least while they wait; 0 to 1.
     """
 
     def __init__(
-        self, max_waiting: int, max_bytes: float = math.inf, max_cost: float = math.inf
+        self,
+        max_waiting: int,
+        max_bytes: float = math.inf,
+        max_cost: float = math.inf,
+        batch_share: float = 0.1,
     ) -> None:
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._max_cost = max_cost
         self._counts_cost = math.isfinite(max_cost)
-        self._queues: dict[Hashable, deque[J]] = {}
-        #: When the next part of each connection would end if all were served at once, on the clock
-        #: of the one in service; a number that breaks ties by arrival; the connection.
-        self._ends: list[tuple[float, int, Hashable]] = []
-        self._clock = 0.0
+        self._batch_share = batch_share
+        #: What batch jobs are owed for each unit of cost that interactive ones are given.
+        self._owed_each = batch_share / (1.0 - batch_share) if batch_share < 1.0 else math.inf
+        self._owed = 0.0
+        self._last_most = 1
+        #: The share that batch jobs got lately while they waited.
+        self._batch_got = 1.0
+        self._classes: tuple[_Class[J], _Class[J]] = (_Class(), _Class())
+        self._interactive, self._batch = self._classes
         self._numbers = itertools.count()
         #: Parts that wait, and bytes of jobs that are not finished.
         self.waiting = 0
         self.bytes = 0
-        #: Cost of the parts that wait: in all, and of each connection that has some.
+        #: Cost of the parts that wait, where there is a limit for it.
         self.cost = 0.0
-        self._cost_of: defaultdict[Hashable, float] = defaultdict(float)
 
     def __bool__(self) -> bool:
         """Returns whether there is any job, finished or not."""
-        return bool(self._ends)
+        return bool(self._interactive.ends or self._batch.ends)
 
     def __iter__(self) -> Iterator[J]:
-        """Yields all jobs, connection after connection."""
-        for queue in self._queues.values():
-            yield from queue
+        """Yields all jobs, class after class, connection after connection."""
+        for one in self._classes:
+            for line in one.lines.values():
+                yield from line.jobs
 
     def refusal(self, job: J, ahead: int = 0, max_waiting: int | None = None) -> str:
         """Returns why a job does not fit; empty if it does.
@@ -84,118 +140,280 @@ class FairQueue(Generic[J]):
             )
         if self._counts_cost and self.waiting:
             cost = job.cost(0, job.count)
-            if self._costs_too_much(job.connection, cost):
+            if self._costs_too_much(job, cost):
                 return (
                     f"images wait that take {self.cost:.1f} s to decode, {cost:.1f} s more exceed "
                     f"the limit of {self._max_cost:.1f} s"
                 )
         return ""
 
+    def ahead(
+        self, connection: Hashable, priority: Priority, count: float, *, cost: bool = False
+    ) -> float:
+        """Returns how much of what waits would be served before the last part of a new job.
+
+        An estimate: of what waits, no more than fair shares allow; and where fewer batch jobs were
+        served lately than that, as much more.
+
+        Args:
+            connection: of the job.
+            priority: of the job.
+            count: its parts, or what they cost.
+            cost: count in cost, of a queue that has a limit for it; else in parts.
+        """
+        if not self.waiting:
+            return 0.0
+        own_class = self._classes[priority]
+        one_by_one = not cost and count * len(own_class.lines) > self._last_most
+        other_class = self._classes[1 - priority]
+        line = own_class.lines.get(connection)
+        if cost:
+            total, other = own_class.cost, other_class.cost
+            own = line.cost if line is not None else 0.0
+        else:
+            total, other = own_class.waiting, other_class.waiting
+            own = line.waiting if line is not None else 0
+        others = len(own_class.lines) - (line is not None)
+        before = own + min(total - own, others * (own + count))
+        if one_by_one and own_class.backlogged > 1:
+            # Those who have more than their share of a batch will go on to use it.
+            before = max(before, own + (own_class.backlogged - 1) * (own + count))
+        if priority is _INTERACTIVE:
+            return before + min(other, (before + count) * self._owed_each) if other else before
+        # As long as there is any interactive job, more of them will come.
+        return max(before + other, (before + count) / max(self._batch_got, _NOTHING) - count)
+
     def append(self, job: J) -> None:
         """Adds the last job of its connection, whether or not it fits."""
         job.state = _WAITING
-        self.waiting += job.count
+        count = job.count
+        one = self._classes[job.priority]
+        line = one.lines.get(job.connection)
+        if line is None:
+            line = one.lines[job.connection] = _Line(job.connection, job)
+            end = one.clock + job.cost(0, 1)
+            heapq.heappush(one.ends, (end, next(self._numbers), line))
+        else:
+            line.jobs.append(job)
+        self.waiting += count
+        one.waiting += count
+        line.waiting += count
         self.bytes += job.size
         if self._counts_cost:
-            cost = job.cost(0, job.count)
+            cost = job.cost(0, count)
             self.cost += cost
-            self._cost_of[job.connection] += cost
-        queue = self._queues.get(job.connection)
-        if queue is None:
-            self._queues[job.connection] = deque((job,))
-            self._line_up(job.connection, self._clock + job.cost(0, 1))
-        else:
-            queue.append(job)
+            one.cost += cost
+            line.cost += cost
 
-    def take(self, most: int, now: float) -> tuple[list[J], list[tuple[J, int]]]:
+    def take(
+        self, most: int, now: float, batch_s: Callable[[int], float] | None = None
+    ) -> tuple[list[J], list[tuple[J, int]]]:
         """Takes the next parts out of the queue.
+
+        Jobs that cannot be done in time are dropped: those whose deadline would pass before the
+        parts that are taken are done, or before all that is left of the job; those that have not
+        begun by Job.start_by. If nothing else is left, those are taken that can be done with few
+        others beside them.
 
         Args:
             most: parts.
             now: time.monotonic().
+            batch_s: seconds that so many parts take together; None where that is not known.
 
-        Returns: jobs whose deadline has passed, which are FINISHED and have yet to be answered; and
+        Returns: the jobs that are dropped, which are FINISHED and have yet to be answered; and
             jobs that give parts, each with the index of the first; the last is the one before
             Job.taken.
         """
-        expired: list[J] = []
+        dropped: list[J] = []
         first: dict[J, int] = {}
-        share = max(1, most // max(1, len(self._queues)))
-        while most and self._ends:
-            end, _, connection = self._ends[0]
-            job = self._queues[connection][0]
-            if job.state is _FINISHED:
-                self._next(connection, self._clock)
-            elif job.deadline is not None and job.deadline <= now:
-                self.finish(job)
-                expired.append(job)
-                self._next(connection, self._clock)
+        if not self.waiting:
+            self.clear()
+        interactive, batch = self._interactive, self._batch
+        self._last_most = most
+        left = target = min(most, self.waiting)
+        end = now if batch_s is None or not left else now + batch_s(left)
+        tight: list[tuple[J, _Line[J]]] = []
+        competing = (len(interactive.lines), len(batch.lines))
+        shares = (most // (len(interactive.lines) or 1) or 1, most // (len(batch.lines) or 1) or 1)
+        batch_waits = batch.waiting > 0
+        batch_taken = 0
+        while left:
+            both = False
+            if not batch.ends:
+                if not interactive.ends:
+                    break
+                one = interactive
+            elif not interactive.ends:
+                one = batch
             else:
-                at = job.taken
-                count = min(job.count - at, most, share)
-                first.setdefault(job, at)
-                most -= count
-                self._forget(job, count)
-                job.taken = at + count
-                self._clock = end
-                last = end + job.cost(at + 1, count - 1) if count > 1 else end
-                if job.taken == job.count:
-                    job.state = _RUNNING
-                    self._next(connection, last)
+                both = True
+                job = batch.ends[0][2].jobs[0]
+                owed = job.state is _FINISHED or self._owed >= job.cost(job.taken, 1) - _NOTHING
+                one = batch if owed else interactive
+            turn, _, line = one.ends[0]
+            job = line.jobs[0]
+            if job.state is _FINISHED:
+                self._skip(one)
+                continue
+            rest = job.count - job.taken
+            deadline = job.deadline
+            if deadline is not None and (
+                deadline <= end
+                or (
+                    rest > shares[one is batch]
+                    and batch_s is not None
+                    and deadline <= now + batch_s(rest * (1 if job.taken else one.backlogged or 1))
+                )
+            ):
+                if deadline > now:
+                    tight.append((job, line))
                 else:
-                    heapq.heapreplace(
-                        self._ends, (last + job.cost(job.taken, 1), next(self._numbers), connection)
-                    )
-        return expired, list(first.items())
+                    self._drop(job, line)
+                    dropped.append(job)
+                self._skip(one)
+                continue
+            if job.start_by <= now and not job.taken:
+                self._drop(job, line)
+                dropped.append(job)
+                self._skip(one)
+                continue
+            at = job.taken
+            count = 1 if both and one is batch else min(rest, left, shares[one is batch])
+            first.setdefault(job, at)
+            left -= count
+            self._forget(job, count, one, line)
+            job.taken = at + count
+            one.clock = turn
+            last = turn + job.cost(at + 1, count - 1) if count > 1 else turn
+            if one is batch:
+                batch_taken += count
+                self._owed = max(0.0, self._owed - job.cost(at, count)) if self._owed else 0.0
+            elif both:
+                self._owed += job.cost(at, count) * self._owed_each
+            if count == rest:
+                job.state = _RUNNING
+                self._next(one, last)
+            else:
+                ahead = last + job.cost(job.taken, 1)
+                heapq.heapreplace(one.ends, (ahead, next(self._numbers), line))
+        if batch_waits and first:
+            self._batch_got += _WEIGHT * (batch_taken / (target - left) - self._batch_got)
+        if tight:
+            if not first and batch_s is not None:
+                self._take_tight(tight, most, now, batch_s, first)
+            for job, line in tight:
+                if job not in first:
+                    self._drop(job, line)
+                    dropped.append(job)
+        for one, number in zip(self._classes, competing, strict=True):
+            one.backlogged = number if one.waiting else 0
+        return dropped, list(first.items())
 
     def finish(self, job: J) -> bool:
         """Turns a job to FINISHED, if it is not; its parts that wait are not served.
 
         Returns: False if it was finished before.
         """
-        state = job.state
-        if state is _FINISHED:
+        if job.state is _FINISHED:
             return False
-        if state is _WAITING:
-            self._forget(job, job.count - job.taken)
-        if state is not JobState.NEW:
-            self.bytes -= job.size
-        job.state = _FINISHED
+        if job.state is _WAITING:
+            self._drop(job, self._classes[job.priority].lines[job.connection])
+        else:
+            if job.state is _RUNNING:
+                self.bytes -= job.size
+            job.state = _FINISHED
         return True
+
+    def _drop(self, job: J, line: _Line[J]) -> None:
+        """Turns a job that waits to FINISHED."""
+        self._forget(job, job.count - job.taken, self._classes[job.priority], line)
+        self.bytes -= job.size
+        job.state = _FINISHED
 
     def clear(self) -> None:
         """Forgets all jobs, which must be finished."""
-        self._queues.clear()
-        self._ends.clear()
+        for one in self._classes:
+            one.lines.clear()
+            one.ends.clear()
+            one.backlogged = 0
+        self._owed = 0.0
 
-    def _costs_too_much(self, connection: Hashable, cost: float) -> bool:
+    def _take_tight(
+        self,
+        jobs: list[tuple[J, _Line[J]]],
+        most: int,
+        now: float,
+        batch_s: Callable[[int], float],
+        first: dict[J, int],
+    ) -> None:
+        """Takes of jobs that can only be done with few others as many as can be done together."""
+        count, until = 0, math.inf
+        for job, line in jobs:
+            assert job.deadline is not None
+            rest = job.count - job.taken
+            latest = min(until, job.deadline)
+            if count + rest > most or now + batch_s(count + rest) >= latest:
+                continue
+            count, until = count + rest, latest
+            first[job] = job.taken
+            self._forget(job, rest, self._classes[job.priority], line)
+            job.taken = job.count
+            job.state = _RUNNING
+
+    def _costs_too_much(self, job: J, cost: float) -> bool:
         """Returns whether more work of a connection would exceed the limit, and its share of it."""
-        own = self._cost_of.get(connection, 0.0)
-        share = self._max_cost / (len(self._cost_of) + (connection not in self._cost_of))
-        return self.cost + cost > self._max_cost and own + cost > share
+        if self.cost + cost <= self._max_cost:
+            return False
+        costs: dict[Hashable, float] = {job.connection: cost}
+        for one in self._classes:
+            for connection, line in one.lines.items():
+                if line.waiting:
+                    costs[connection] = costs.get(connection, 0.0) + line.cost
+        return costs[job.connection] > self._max_cost / len(costs)
 
-    def _forget(self, job: J, count: int) -> None:
+    def _forget(self, job: J, count: int, one: _Class[J], line: _Line[J]) -> None:
         """Counts parts as waiting no more."""
         self.waiting -= count
+        one.waiting -= count
+        line.waiting -= count
         if not self._counts_cost:
             return
         cost = job.cost(job.taken, count)
+        # What rounding leaves of a sum is nothing where nothing waits.
         self.cost = self.cost - cost if self.waiting else 0.0
-        self._cost_of[job.connection] -= cost
-        if self._cost_of[job.connection] < _NOTHING:
-            del self._cost_of[job.connection]
+        one.cost = one.cost - cost if one.waiting else 0.0
+        line.cost = line.cost - cost if line.waiting else 0.0
 
-    def _next(self, connection: Hashable, since: float) -> None:
-        """Removes the first job of the connection whose turn it is."""
-        queue = self._queues[connection]
-        queue.popleft()
-        if queue:
-            job = queue[0]
+    def _next(self, one: _Class[J], since: float) -> None:
+        """Removes the first job of the connection whose turn it is.
+
+        Args:
+            one: its class.
+            since: when the job that is removed ends, on the class's clock.
+        """
+        line = one.ends[0][2]
+        line.jobs.popleft()
+        if line.jobs:
+            job = line.jobs[0]
             end = since + job.cost(job.taken, 1) if job.taken < job.count else since
-            heapq.heapreplace(self._ends, (end, next(self._numbers), connection))
+            heapq.heapreplace(one.ends, (end, next(self._numbers), line))
         else:
-            heapq.heappop(self._ends)
-            del self._queues[connection]
+            self._remove(one)
 
-    def _line_up(self, connection: Hashable, end: float) -> None:
-        heapq.heappush(self._ends, (end, next(self._numbers), connection))
+    def _skip(self, one: _Class[J]) -> None:
+        """Removes the job whose turn it is, which is not served; the next one has its turn."""
+        turn, number, line = one.ends[0]
+        gone = line.jobs.popleft()
+        if line.jobs:
+            job = line.jobs[0]
+            end = turn - gone.cost(gone.taken, 1) + job.cost(job.taken, 1)
+            heapq.heapreplace(one.ends, (end, number, line))
+        else:
+            self._remove(one)
+
+    def _remove(self, one: _Class[J]) -> None:
+        """Removes the connection whose turn it is, which has no more jobs."""
+        _, _, line = heapq.heappop(one.ends)
+        del one.lines[line.connection]
+        if one is self._batch and not one.lines:
+            self._owed = 0.0

@@ -1,15 +1,17 @@
 """A call with files: decoded beside the engine, then batched; a bad file fails alone."""
 
 import threading
+import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from convserve_imaging.errors import PictureError
-from convserve_server.core.batcher import Answer, BatchRequest, Outcome
+from convserve_server.core.batch_request import Answer, BatchRequest, Outcome
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
 from convserve_server.core.errors import BadImage, InternalFault, ServeError
+from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 
@@ -48,6 +50,7 @@ class ImageFilesCall(Work):
         files: one image each, at least one.
         deadline: time.monotonic() after which nobody waits for the answer, or None.
         connection: by which the call came; connections take turns.
+        priority: of the call; None: that of the model.
         answer: what becomes of the outcome.
         repository: the models.
         decoding: makes pixels of the files.
@@ -61,6 +64,7 @@ class ImageFilesCall(Work):
         "_decoding",
         "_files",
         "_lock",
+        "_priority",
         "_repository",
         "_undo",
     )
@@ -72,6 +76,7 @@ class ImageFilesCall(Work):
         files: Sequence[bytes],
         deadline: float | None,
         connection: Hashable,
+        priority: Priority | None,
         answer: FilesAnswer,
         repository: Repository,
         decoding: DecodePool,
@@ -80,6 +85,7 @@ class ImageFilesCall(Work):
         self._files = files
         self._deadline = deadline
         self._connection = connection
+        self._priority = priority
         self._answer = answer
         self._repository = repository
         self._decoding = decoding
@@ -96,21 +102,25 @@ class ImageFilesCall(Work):
             ServeError: if the queue is full, or the version cannot answer the call.
         """
         self._answer.begin(model.description)
+        began = time.monotonic()
+        priority = model.priority if self._priority is None else self._priority
 
         def decoded(outcome: Decoded | ServeError) -> None:
             self._undo = _nothing
             try:
-                self._enqueue(model, outcome)
+                self._enqueue(model, outcome, began, priority)
             except ServeError as error:
                 self._answer.finish(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
                 self._answer.finish(InternalFault("queueing decoded images", error))
 
-        job = DecodeJob(self._files, model.decode, self._deadline, decoded, self._connection)
+        job = DecodeJob(
+            self._files, model.decode, self._deadline, decoded, self._connection, priority
+        )
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(job))
         try:
-            self._decoding.submit(job, model.batcher.waiting, model.batcher.max_queue)
+            self._decoding.submit(job, model.batcher)
         except ServeError:
             self._undo = _nothing
             raise
@@ -121,7 +131,9 @@ class ImageFilesCall(Work):
             self._cancelled = True
         self._undo()
 
-    def _enqueue(self, model: ModelVersion, outcome: Decoded | ServeError) -> None:
+    def _enqueue(
+        self, model: ModelVersion, outcome: Decoded | ServeError, began: float, priority: Priority
+    ) -> None:
         """Queues what was decoded; answers what was not."""
         if isinstance(outcome, ServeError):
             self._answer.finish(outcome)
@@ -141,8 +153,10 @@ class ImageFilesCall(Work):
             self._answer.finish(Answer(rows, 0.0, 0.0))
             return
         request = BatchRequest(
-            _stack(images), self._deadline, self._answer.finish, self._connection
+            _stack(images), self._deadline, self._answer.finish, self._connection, priority
         )
+        if model.batcher.max_wait_s:
+            request.start_by = began + model.batcher.max_wait_s
         # If it begins again, the files are decoded again: the successor of the version may expect
         # images of another size.
         if self._repository.enqueue(self, model, request, admitted=True):

@@ -5,9 +5,10 @@ NEW ──append──▶ WAITING ──last part taken──▶ RUNNING ──�
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Hashable
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Generic, TypeVar
 
 from convserve_server.core.errors import ServeError
@@ -30,6 +31,15 @@ class JobState(Enum):
     FINISHED = 3
 
 
+class Priority(IntEnum):
+    """Which calls are served first; see FairQueue."""
+
+    #: Somebody waits for the answer.
+    INTERACTIVE = 0
+    #: Uses what interactive calls leave, and a share that is always theirs.
+    BATCH = 1
+
+
 class Job(Generic[R]):
     """Work of one call, in parts (images) that leave the queue one after the other.
 
@@ -39,9 +49,25 @@ class Job(Generic[R]):
         deadline: time.monotonic() after which nobody waits for the answer, or None.
         done: called once with the outcome, on the thread that has it; must not block.
         connection: by which the call came; connections share what is served equally.
+        priority: of the call.
+
+    Attributes:
+        start_by: time.monotonic() by which its first part must have left the queue; else it is not
+            worked on.
     """
 
-    __slots__ = ("_done", "arrived", "connection", "count", "deadline", "size", "state", "taken")
+    __slots__ = (
+        "_done",
+        "arrived",
+        "connection",
+        "count",
+        "deadline",
+        "priority",
+        "size",
+        "start_by",
+        "state",
+        "taken",
+    )
 
     def __init__(
         self,
@@ -50,11 +76,14 @@ class Job(Generic[R]):
         deadline: float | None,
         done: Callable[[R | ServeError], None],
         connection: Hashable,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> None:
         self.count = count
         self.size = size
         self.deadline = deadline
         self.connection = connection
+        self.priority = priority
+        self.start_by = math.inf
         self._done = done
         self.arrived = time.monotonic()
         #: Parts that have left the queue.

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from convserve_server.core.batcher import Batcher, BatchRequest
+from convserve_server.core.batch_request import BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.decode_pool import Decode
 from convserve_server.core.errors import ServeError
+from convserve_server.core.jobs import Priority
 from convserve_server.engines.base import Engine
 
 
@@ -45,6 +47,7 @@ class ModelVersion:
         engine: that runs it.
         batcher: its queue.
         decode: makes of a file the pixels of an image.
+        priority: of calls that do not say theirs.
     """
 
     description: ModelDescription
@@ -52,6 +55,7 @@ class ModelVersion:
     engine: Engine
     batcher: Batcher
     decode: Decode
+    priority: Priority = Priority.INTERACTIVE
 
     @property
     def name(self) -> str:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from convserve_server.core.batcher import Batcher, BatchRequest, Unloading
+from convserve_server.core.batch_request import BatchRequest
+from convserve_server.core.batch_times import BatchTimes
+from convserve_server.core.batcher import Batcher, Unloading
 from convserve_server.core.decoders import make_decoder
 from convserve_server.core.errors import ModelLoading, NotFound, listed, quoted
+from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice, Versions
 from convserve_server.core.permits import Bundle, Permits
 from convserve_server.engines.base import LoadedModel
@@ -30,6 +33,9 @@ class ModelLimits:
         max_delay_s: maximum batching delay.
         max_pixels: of a file, by its header.
         max_decoder_bytes: that decoding a file may take.
+        max_wait_s: longest time that a call may wait; 0: as long as its deadline allows.
+        batch_share: of an engine, that batch calls get at least while they wait; 0 to 1.
+        priority: of calls that do not say theirs.
     """
 
     max_batch: int
@@ -38,6 +44,9 @@ class ModelLimits:
     max_delay_s: float
     max_pixels: int
     max_decoder_bytes: int
+    max_wait_s: float = 0.0
+    batch_share: float = 0.1
+    priority: Priority = Priority.INTERACTIVE
 
     def queue_images(self, image_bytes: int, max_batch: int) -> int:
         """Returns the most images of so many bytes in a queue; one batch may always wait."""
@@ -173,7 +182,7 @@ class Repository:
         Returns: whether the request is queued; if not, the work has begun again.
 
         Raises:
-            QueueFull: if the images do not fit into the queue.
+            QueueFull: if the images do not fit into the queue, or there is no time for them.
             Unloading: if the work has begun again before.
             ServeError: if the work cannot begin again.
         """
@@ -244,6 +253,9 @@ class Repository:
             max_batch=max_batch,
             max_queue=limits.queue_images(math.prod(engine.image_shape), max_batch),
             max_delay_s=limits.max_delay_s,
+            max_wait_s=limits.max_wait_s,
+            batch_share=limits.batch_share,
+            times=BatchTimes(loaded.batch_s),
             name=f"model {bundle}",
             parallel=engine.parallel,
             observer=self._observer,
@@ -265,7 +277,7 @@ class Repository:
             engine.provider,
             loaded.manifest,
         )
-        return ModelVersion(description, bundle.digest, engine, batcher, decode)
+        return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
 
     def _replace(self, loaded: Versions) -> None:
         """Serves these from now on. Called with the lock."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.folder_loader import FolderLoader, Load
+from convserve_server.core.jobs import Priority
 from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.policies import policy_of
@@ -74,6 +75,7 @@ class Worker:
             settings.engine.decode_threads,
             settings.batching.max_queue,
             settings.batching.max_queue_bytes,
+            batch_share=settings.batching.batch_share,
             observer=observer,
         )
         classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
@@ -100,6 +102,9 @@ class Worker:
             max_delay_s=model.max_delay_ms / 1000,
             max_pixels=settings.limits.max_pixels,
             max_decoder_bytes=settings.limits.max_decoder_bytes,
+            max_wait_s=model.max_wait_ms / 1000,
+            batch_share=settings.batching.batch_share,
+            priority=Priority[model.priority.upper()],
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:

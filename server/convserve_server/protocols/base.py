@@ -33,6 +33,14 @@ class Failure:
     reason: str = ""
 
 
+def header_in(metadata: Metadata, name: str) -> str | bytes | None:
+    """Returns the first header field of that name, or None."""
+    for key, value in metadata:
+        if key == name:
+            return value
+    return None
+
+
 #: What a call that nobody waits for any more ends with.
 GONE = Failure(1, "the caller went away", reason="CANCELLED")
 
@@ -119,6 +127,14 @@ class Call(ABC):
     def caller(self) -> Caller:
         """Returns who calls, while the call is open; asking costs time, so only where needed."""
 
+    def header(self, name: str) -> str | bytes | None:
+        """Returns a header field of the call, while it is open; None if it has none such.
+
+        Args:
+            name: in lower case.
+        """
+        return header_in(self.caller().metadata, name)
+
     @abstractmethod
     def send(self, payload: bytes) -> None:
         """Sends the answer; for reply(), which sees to it that there is one."""
@@ -204,6 +220,7 @@ class Stream(ABC):
         self.deadline = deadline
         self.connection = connection
         self._handle = handle
+        self._headers: dict[str, str | bytes | None] = {}
         self.loop = asyncio.get_running_loop()
 
     @abstractmethod
@@ -229,6 +246,12 @@ class Stream(ABC):
     @abstractmethod
     async def fail(self, failure: Failure) -> None:
         """Ends the stream with an error; for the router."""
+
+    def header(self, name: str) -> str | bytes | None:
+        """See Call.header; costs nothing when asked again."""
+        if name not in self._headers:
+            self._headers[name] = header_in(self.caller().metadata, name)
+        return self._headers[name]
 
     def inner_call(
         self, method: str, payload: bytes, done: Callable[[bytes | Failure], None]
@@ -263,6 +286,9 @@ class _InnerCall(Call):
 
     def caller(self) -> Caller:
         return self._stream.caller()
+
+    def header(self, name: str) -> str | bytes | None:
+        return self._stream.header(name)
 
     def send(self, payload: bytes) -> None:
         self._stream.loop.call_soon_threadsafe(self._done, payload)

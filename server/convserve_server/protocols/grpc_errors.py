@@ -6,6 +6,7 @@
     NotReady                  UNAVAILABLE         ErrorInfo, RetryInfo
     Unimplemented             UNIMPLEMENTED
     QueueFull                 RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
+    CannotMeetDeadline        RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo: of a call with as much time
     MessageTooLarge           RESOURCE_EXHAUSTED  ErrorInfo
     AnswersUnread             RESOURCE_EXHAUSTED  ErrorInfo
     DeadlinePassed            DEADLINE_EXCEEDED   ErrorInfo
@@ -18,6 +19,7 @@ https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback.
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import lru_cache
 
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
@@ -72,11 +74,27 @@ def to_status(error: ServeError) -> status_pb2.Status:
 
 def to_failure(error: ServeError) -> Failure:
     """Returns an error as a call's status: details in trailing metadata, and when to retry."""
+    if isinstance(error, errors.QueueFull):
+        late = isinstance(error, errors.CannotMeetDeadline)
+        return _refusal(late, str(error), error.retry_after_s)
+    return _made(error)
+
+
+@lru_cache(maxsize=1024)
+def _refusal(late: bool, message: str, retry_after_s: float | None) -> Failure:
+    """Returns a refusal as a call's status, made once: under overload they are many and alike."""
+    kind = errors.CannotMeetDeadline if late else errors.QueueFull
+    return _made(kind(message, retry_after_s))
+
+
+def _made(error: ServeError) -> Failure:
     trailers: list[tuple[str, str | bytes]] = []
     status = to_status(error)
     if status.details:
         trailers.append((_STATUS_FIELD, status.SerializeToString()))
-    if error.retry_after_s is not None:
+    # The same call has only less time later; RetryInfo says when a new one may have enough.
+    again = not isinstance(error, errors.CannotMeetDeadline)
+    if again and error.retry_after_s is not None:
         trailers.append((PUSHBACK, str(round(error.retry_after_s * 1000))))
     elif status.code == code_pb2.RESOURCE_EXHAUSTED:
         trailers.append((PUSHBACK, "-1"))

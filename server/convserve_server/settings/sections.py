@@ -156,6 +156,31 @@ class Batching(Section):
         per_model=True,
     )
 
+    max_wait_ms: float = setting(
+        0.0,
+        "longest time that a call may wait for the engine or to be decoded; one that would wait "
+        "longer is refused; 0: as long as its deadline allows",
+        metavar="MS",
+        low=0.0,
+        high=3_600_000.0,
+        per_model=True,
+    )
+    priority: str = setting(
+        "interactive",
+        "priority of calls that do not give theirs in the header field convserve-priority; batch "
+        "calls use what interactive ones leave",
+        choices=("interactive", "batch"),
+        per_model=True,
+    )
+    batch_share: float = setting(
+        0.1,
+        "share of each engine, and of the threads that decode, that batch calls get at least while "
+        "they wait",
+        metavar="SHARE",
+        low=0.0,
+        high=1.0,
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Section):

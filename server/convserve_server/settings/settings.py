@@ -45,6 +45,8 @@ class ModelSettings:
         max_queue: Images that may wait for each of its versions.
         max_batch: Its maximum batch size; 0: by the device.
         max_delay_ms: Its maximum batching delay.
+        max_wait_ms: Longest time that a call for it may wait; 0: as its deadline allows.
+        priority: Of calls for it that do not give theirs.
         device: auto, cpu or cuda.
         engine_threads: Threads of its engine on CPU.
         versions: That are served: so many of the newest, "all", or these.
@@ -56,6 +58,8 @@ class ModelSettings:
     max_queue: int
     max_batch: int
     max_delay_ms: float
+    max_wait_ms: float
+    priority: str
     device: str
     engine_threads: int
     versions: int | Literal["all"] | tuple[int, ...]

@@ -14,7 +14,7 @@ import grpc.aio
 import uvloop
 
 from convserve_server.host.port import address
-from convserve_server.protocols.base import Call, Caller, Failure, Stream
+from convserve_server.protocols.base import Call, Caller, Failure, Stream, header_in
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
@@ -209,6 +209,9 @@ class _GrpcioCall(Call):
 
     def caller(self) -> Caller:
         return _caller(self._context)
+
+    def header(self, name: str) -> str | bytes | None:
+        return header_in(self._context.invocation_metadata() or (), name)
 
     def send(self, payload: bytes) -> None:
         self._settle(payload)

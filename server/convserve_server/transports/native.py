@@ -14,12 +14,13 @@ import sys
 import tempfile
 import threading
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from convserve_server.host.port import address
-from convserve_server.protocols.base import Call, Caller, Failure, Metadata
+from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
@@ -146,13 +147,25 @@ class _NativeCall(Call):
     def caller(self) -> Caller:
         return Caller(self.connection, self._metadata)
 
+    def header(self, name: str) -> str | bytes | None:
+        return header_in(self._metadata, name)
+
     def send(self, payload: bytes) -> None:
         self._transport.open.pop(self._number, None)
         self._transport.front.respond(self._number, payload)
 
     def send_failure(self, failure: Failure) -> None:
         self._transport.open.pop(self._number, None)
-        # The library refuses keys that begin with "grpc-" but for the status's details, so its
-        # clients back off as they see fit.
-        trailers = [(key, value) for key, value in failure.trailers if key != PUSHBACK]
-        self._transport.front.fail(self._number, failure.code, failure.message, trailers)
+        self._transport.front.fail(
+            self._number, failure.code, failure.message, _sendable(failure.trailers)
+        )
+
+
+@lru_cache(maxsize=64)
+def _sendable(trailers: Metadata) -> list[tuple[str, str | bytes]]:
+    """Returns what of a failure's trailers can be sent.
+
+    The library refuses keys that begin with "grpc-" but for the status's details, so its clients
+    back off as they see fit.
+    """
+    return [(key, value) for key, value in trailers if key != PUSHBACK]

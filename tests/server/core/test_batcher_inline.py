@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from convserve_server.core import batcher as batcher_module
-from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.errors import DeadlinePassed, InternalFault, ServeError
 from convserve_server.engines.base import Pixels, Probabilities
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from convserve_server.core import batcher as batcher_module
 from convserve_server.core import jobs as jobs_module
-from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.errors import (
     Cancelled,
     DeadlinePassed,

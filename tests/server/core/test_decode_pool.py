@@ -4,6 +4,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from convserve_imaging.errors import DamagedPictureError
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
 from convserve_server.core.errors import DeadlinePassed, InternalFault, QueueFull, ServeError
+from convserve_server.core.jobs import Job
 from tests.pngs import header
 
 WAIT_S = 60.0
@@ -199,12 +202,33 @@ def test_full_queue_refuses_before_decoding_but_an_empty_one_takes_any_request(
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
 
 
+@dataclass
+class Engine:
+    """Where decoded images wait, as far as the pool asks."""
+
+    waiting: int = 0
+    max_queue: int = 1000
+    max_wait_s: float = 0.0
+    image_s: float = 0.0
+    asked: list[tuple[float, float, int]] = field(default_factory=list)
+    error: QueueFull | None = None
+
+    def later_refusal(
+        self, job: Job[Any], wait_s: float, before_s: float, coming: int
+    ) -> QueueFull | None:
+        self.asked.append((wait_s, before_s, coming))
+        return self.error
+
+    def seconds(self, count: int) -> float:
+        return count * self.image_s
+
+
 def test_images_ahead_count_as_waiting(start: Start) -> None:
     pool = start(max_queue=4)
     refused, outcomes = job_of(b"b", b"c")
     with pytest.raises(QueueFull, match="3 images wait, 2 more exceed the limit of 4"):
-        pool.submit(refused, 3)
-    pool.submit(refused, 2)
+        pool.submit(refused, Engine(waiting=3))
+    pool.submit(refused, Engine(waiting=2))
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
 
 
@@ -213,10 +237,10 @@ def test_smaller_of_the_two_queues_bounds_both(start: Start, max_waiting: int, l
     pool = start(max_queue=4)
     refused, _ = job_of(*[b"b"] * 3)
     with pytest.raises(QueueFull, match=f"2 images wait, 3 more exceed the limit of {limit}"):
-        pool.submit(refused, 2, max_waiting)
+        pool.submit(refused, Engine(2, max_waiting))
     # As ever, a request that is larger than the queue may have an empty one.
     large, outcomes = job_of(*[b"c"] * 10)
-    pool.submit(large, 0, max_waiting)
+    pool.submit(large, Engine(0, max_waiting))
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
 
 

@@ -19,10 +19,11 @@ from PIL import Image
 from convserve_imaging.digits import centre
 from convserve_imaging.photos import decode
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.batcher import BatchRequest, Outcome
+from convserve_server.core.batch_request import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.errors import QueueFull, ServeError
 from convserve_server.core.image_files_call import ImageFilesCall
+from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelDescription, ModelVersion
 from convserve_server.core.repository import Repository, Work
 from tests.bundles import PHOTO_SHAPE
@@ -354,7 +355,8 @@ class MadeUp:
     """The model, the repository and the answer of a call, made up; counts what it is answered."""
 
     def __init__(self, waiting: int = 0) -> None:
-        self.batcher = SimpleNamespace(waiting=waiting, max_queue=4)
+        self.batcher = SimpleNamespace(waiting=waiting, max_queue=4, max_wait_s=0.0)
+        self.priority = Priority.INTERACTIVE
         self.description = SimpleNamespace(classes=3)
         self.decode = partial(decode, height=HEIGHT, width=WIDTH)
         self.outcomes: queue.Queue[object] = queue.Queue()
@@ -397,7 +399,7 @@ def test_files_are_free_when_they_are_refused_or_decoded(data: bytes, waiting: i
         made_up = MadeUp(waiting)
         model, repository = cast("ModelVersion", made_up), cast("Repository", made_up)
         call = ImageFilesCall(
-            "colours", None, [data], None, "connection", made_up, repository, pool
+            "colours", None, [data], None, "connection", None, made_up, repository, pool
         )
         if waiting:
             with pytest.raises(QueueFull) as caught:

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_server.core.batcher import Answer, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.digests import Digests
 from convserve_server.core.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
 from convserve_server.core.folder_loader import FolderLoader

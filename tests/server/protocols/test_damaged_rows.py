@@ -10,7 +10,8 @@ from google.rpc import code_pb2, error_details_pb2
 
 from convserve_imaging.errors import DamagedPictureError
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.batcher import Answer, Batcher, BatchRequest
+from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batcher import Batcher
 from convserve_server.core.errors import BadImage, ServeError
 from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels, Probabilities

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.batcher import Answer, Outcome
+from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.errors import InternalFault, ServeError
 from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels

@@ -10,6 +10,11 @@ from convserve_server.engines.base import Pixels
 
 _MAX_ID_BYTES = 128
 
+#: The bytes before the fields id and model, and the first byte of a length that has more than one.
+_ID_KEY = pb.ClassifyRequest.ID_FIELD_NUMBER << 3 | 2
+_MODEL_KEY = pb.ClassifyRequest.MODEL_FIELD_NUMBER << 3 | 2
+_LONG = 0x80
+
 
 def parse(message: Message, payload: bytes) -> None:
     """Fills a message.
@@ -24,6 +29,23 @@ def parse(message: Message, payload: bytes) -> None:
             "request",
             f"expected a {message.DESCRIPTOR.full_name}, got {len(payload)} bytes that are not one",
         ) from error
+
+
+def named_model(payload: bytes) -> str | None:
+    """Returns the model that the bytes of a ClassifyRequest name, without parsing them.
+
+    None if they do not begin as all clients write them: the id, if there is one, and the model. Of
+    bytes that name several models, which no client writes, this is the first.
+
+    Source: https://protobuf.dev/programming-guides/encoding/ (length-delimited fields).
+    """
+    try:
+        at = 2 + payload[1] if payload[0] == _ID_KEY else 0
+        if payload[at] != _MODEL_KEY or at > _LONG + 1 or payload[at + 1] >= _LONG:
+            return None
+        return payload[at + 2 : at + 2 + payload[at + 1]].decode()
+    except (IndexError, UnicodeDecodeError):
+        return None
 
 
 def check_id(request: pb.ClassifyRequest) -> None:

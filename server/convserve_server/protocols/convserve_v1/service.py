@@ -5,16 +5,26 @@ from collections.abc import Mapping
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.classifier import Classifier
-from convserve_server.core.errors import InvalidRequest, ServeError, fitting
+from convserve_server.core.errors import InvalidRequest, QueueFull, ServeError, fitting
+from convserve_server.core.jobs import Priority
 from convserve_server.core.models import VersionChoice
 from convserve_server.protocols import grpc_errors
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
 from convserve_server.protocols.convserve_v1.answers import FilesReply, PixelsReply
-from convserve_server.protocols.convserve_v1.requests import check_id, parse, version_choice
+from convserve_server.protocols.convserve_v1.requests import (
+    check_id,
+    named_model,
+    parse,
+    version_choice,
+)
 from convserve_server.protocols.convserve_v1.streams import ClassifyStreams
+from convserve_server.protocols.priority import priority_of
 
 SERVICE = "convserve.v1.Classifier"
 CLASSIFY = f"/{SERVICE}/Classify"
+
+#: After a call was refused because there was no room or no time, s.
+_WARY_S = 1.0
 
 #: Of a version that is refused, bytes.
 _MAX_REASON = 1000
@@ -33,6 +43,8 @@ class ConvserveV1:
 
     def __init__(self, classifier: Classifier, max_stream_bytes: int) -> None:
         self._classifier = classifier
+        # Until then each call is asked about before it is parsed: others were refused just now.
+        self._wary_until = 0.0
         self._streams = ClassifyStreams(CLASSIFY, max_stream_bytes)
 
     def unary(self) -> Mapping[str, UnaryHandler]:
@@ -56,14 +68,41 @@ class ConvserveV1:
 
         Raises:
             InvalidRequest: with the field, what was expected and what it was.
-            NotFound, NotReady, QueueFull: see there.
+            NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
         """
+        if call.arrived < self._wary_until:
+            self._refuse_early(call)
+        try:
+            self._submit(call)
+        except QueueFull:
+            self._wary_until = call.arrived + _WARY_S
+            raise
+
+    def _refuse_early(self, call: Call) -> None:
+        """Refuses a call that would be refused in any case, before it is parsed.
+
+        Raises:
+            QueueFull: see there.
+        """
+        model = named_model(call.payload)
+        if model is None:
+            return
+        refusal = self._classifier.refusal(
+            model, call.connection, priority_of(call), call.deadline, call.arrived
+        )
+        if refusal is not None:
+            self._wary_until = call.arrived + _WARY_S
+            raise refusal
+
+    def _submit(self, call: Call) -> None:
+        """Checks a request and queues its images."""
         request = pb.ClassifyRequest()
         parse(request, call.payload)
         check_id(request)
         version = version_choice(request)
+        priority = priority_of(call)
         if request.HasField("encoded"):
-            self._classify_files(call, request, version)
+            self._submit_files(call, request, version, priority)
             return
         reply = PixelsReply(call, request, self._classifier.max_images)
         call.on_cancel = self._classifier.submit_pixels(
@@ -72,12 +111,17 @@ class ConvserveV1:
             reply,
             deadline=call.deadline,
             connection=call.connection,
+            priority=priority,
             idle_caller=call.idle_caller,
         )
         reply.forget_request()
 
-    def _classify_files(
-        self, call: Call, request: pb.ClassifyRequest, version: VersionChoice
+    def _submit_files(
+        self,
+        call: Call,
+        request: pb.ClassifyRequest,
+        version: VersionChoice,
+        priority: Priority | None,
     ) -> None:
         files = list(request.encoded.images)
         if not 1 <= len(files) <= self._classifier.max_images:
@@ -93,6 +137,7 @@ class ConvserveV1:
             reply,
             deadline=call.deadline,
             connection=call.connection,
+            priority=priority,
         )
 
     def _list_models(self, call: Call) -> None:
