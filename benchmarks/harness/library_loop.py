@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.batch_count import computed
+from benchmarks.harness.processes import process_tree
 from convserve import AsyncClient, ConvserveError
 from convserve.core import UnaryCall
 
@@ -137,15 +138,16 @@ async def _run(arguments: argparse.Namespace) -> dict[str, Any]:
     for client in clients:
         await client.classify_images(files[0], model=arguments.model)
         client.tries = 0
-    before = computed(arguments.count)
+    before, cpu_before_s = computed(arguments.count), sum(process_tree(arguments.root).values())
     gc.collect()
     gc.disable()
     result = await Loop(arguments, files, clients).run()
-    after = computed(arguments.count)
+    after, cpu_after_s = computed(arguments.count), sum(process_tree(arguments.root).values())
     for client in clients:
         await client.close()
     return result | {
         "computed": after.images - before.images,
+        "server_cpu_s": cpu_after_s - cpu_before_s,
         "batches": after.batches - before.batches,
     }
 
@@ -157,6 +159,7 @@ def main() -> None:
         parser.add_argument(name, required=True)
     for name in ("--rate", "--deadline", "--seconds", "--warm-up"):
         parser.add_argument(name, type=float, required=True)
+    parser.add_argument("--root", type=int, required=True)
     parser.add_argument("--connections", type=int, default=8)
     print(json.dumps(asyncio.run(_run(parser.parse_args()))))
 
