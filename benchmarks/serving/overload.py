@@ -7,8 +7,8 @@
 Open loop: calls are due at equal distances, at a multiple of the most that the server answers, and
 each has a deadline. The server has one CPU and one worker, the generator another CPU. The most that
 the server answers is measured in the same arrangement, by callers that wait for their answers,
-before and after the points; the mean is 100 %. Where other work shares the machine, that varies, and
-the share of good answers for each second of the server's processor time says more.
+before and after the points; the mean is 100 %. Where other work shares the machine, that varies,
+and the good answers for each second of the server's processor time say more.
 
 Photographs are JPEG files, one a call; once from the generator and once from the library's asyncio
 client, which tries refused calls again as it does for its users. Of the images that the engine

@@ -93,7 +93,8 @@ def markdown(points: Sequence[Point]) -> str:
     """The table."""
     header = (
         "sent", "server", "at most, calls/s", "load", "good, % of that", "a CPU second, %",
-        "refused %", "expired %", "other errors %", "computed too late %", "p50 ms", "p99 ms", "tries", "MiB",
+        "refused %", "expired %", "other errors %", "computed too late %",
+        "p50 ms", "p99 ms", "tries", "MiB",
     )  # fmt: skip
     lines = [
         (
