@@ -32,7 +32,13 @@ COMMANDS = {
         ),
     ),
     "convserve-serve": ("convserve_server.main", ("",)),
-    "convserve": ("convserve.main", ("", "classify", "evaluate", "models", "health", "bench")),
+    "convserve": (
+        "convserve.main",
+        (
+            *("", "classify", "evaluate", "models", "health", "admin", "admin load"),
+            *("admin unload", "admin label", "admin list", "bench"),
+        ),
+    ),
 }
 
 

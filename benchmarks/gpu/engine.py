@@ -38,6 +38,7 @@ from benchmarks.harness.table import grid
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16
 from convserve_server.engines.base import CUDA, EngineError
+from convserve_server.engines.batch_sizes import BatchSizes
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import cuda_memory
 from convserve_server.engines.loader import EngineOptions, _provider_options, choose_provider
@@ -100,7 +101,7 @@ class Ours:
             str(bundle.file), settings, providers=[(CUDA, options)]
         )
         self._sizes = sizes
-        self.engine = CudaGraphEngine(self._session, CUDA, max(sizes), cuda_memory())
+        self.engine = CudaGraphEngine(self._session, CUDA, BatchSizes(max(sizes)), cuda_memory())
         self._pixels = pixels
         self._pool = ThreadPoolExecutor(self.engine.parallel)
         rounds = options["use_tf32"] == "1"

@@ -34,13 +34,14 @@ from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
-from convserve_server.core.folder_loader import FolderLoader
 from convserve_server.core.models import ModelVersion
+from convserve_server.core.policies import ModelPolicy
+from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import ModelLimits, Repository, Work
 from convserve_server.engines.base import Engine, Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.loader import EngineOptions, load_engine
-from convserve_server.process.single_process import SingleProcess
+from convserve_server.process.local_control import LocalControl
 from convserve_server.protocols.base import Call, Caller, Failure
 from convserve_server.protocols.convserve_v1.service import ConvserveV1
 from convserve_server.protocols.router import Router
@@ -84,7 +85,7 @@ class _OneModel(Repository):
     """A repository of one model, whatever is asked for."""
 
     def __init__(self, model: ModelVersion) -> None:
-        super().__init__(lambda _: _LIMITS, SingleProcess())
+        super().__init__(lambda _: _LIMITS, [0])
         self._model = model
 
     def submit(self, work: Work) -> None:
@@ -133,15 +134,19 @@ def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     bundle = Bundle.newest(arguments.models, arguments.model)
     questions = Questions.of_pixels(bundle, 64)
-    permits = SingleProcess()
-    repository = Repository(lambda _: _LIMITS, permits)
+    control = LocalControl(arguments.models, lambda _: ModelPolicy())
+    repository = Repository(lambda _: _LIMITS, control.switch)
     options = EngineOptions("cpu", 1)
-    FolderLoader(
-        arguments.models,
-        lambda _, path: load_bundle(path, lambda path: load_engine(path, options)),
+    preparer = Preparer(
+        lambda _, path, batch_s: load_bundle(
+            path, lambda path: load_engine(path, options), batch_s
+        ),
         repository,
-        permits,
-    ).scan()
+        control.on_prepared,
+        control.on_failed,
+    )
+    control.attach(repository, preparer)
+    control.scan()
     try:
         stages = [
             stage

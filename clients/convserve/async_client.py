@@ -14,6 +14,7 @@ import numpy.typing as npt
 from convserve import forks
 from convserve.async_stream import AsyncStream
 from convserve.call_set import CallSet
+from convserve.calls import version_choice
 from convserve.channel import open_channel
 from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs, Wait
 from convserve.deadline import Deadline
@@ -52,6 +53,7 @@ class AsyncClient(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
         priority: Priority | None = None,
@@ -63,6 +65,7 @@ class AsyncClient(ClientCore):
                 strokes on black for models of digits.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes. None: all.
             timeout: Seconds for the whole request. None: the client's timeout.
             priority: "interactive" or "batch", as for the client. None: the client's.
@@ -70,7 +73,8 @@ class AsyncClient(ClientCore):
         Raises:
             ConvserveError: As Client.classify.
         """
-        return await self._run(self._classify(pixels, model, version, top_k, timeout, priority))
+        asked = version_choice(version, label)
+        return await self._run(self._classify(pixels, model, asked, top_k, timeout, priority))
 
     async def classify_images(
         self,
@@ -78,6 +82,7 @@ class AsyncClient(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
         priority: Priority | None = None,
@@ -89,6 +94,7 @@ class AsyncClient(ClientCore):
                 in another thread.
             model: As for classify.
             version: As for classify.
+            label: As for classify.
             top_k: As for classify.
             timeout: As for classify.
             priority: As for classify.
@@ -96,8 +102,9 @@ class AsyncClient(ClientCore):
         Raises:
             ConvserveError: As Client.classify_images.
         """
+        asked = version_choice(version, label)
         return await self._run(
-            self._classify_images(images, model, version, top_k, timeout, priority)
+            self._classify_images(images, model, asked, top_k, timeout, priority)
         )
 
     async def stream(
@@ -106,6 +113,7 @@ class AsyncClient(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
         priority: Priority | None = None,
@@ -119,6 +127,7 @@ class AsyncClient(ClientCore):
             items: Each is one image or several and one message: pixels, or the bytes of files.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes. None: all.
             timeout: Longest wait for the answer to an item, in seconds. None: the client's.
             priority: "interactive" or "batch", of all items. None: the client's.
@@ -129,9 +138,10 @@ class AsyncClient(ClientCore):
         Raises:
             Exception: As Client.stream.
         """
+        asked = version_choice(version, label)
         deadline = self._deadline(timeout)
         metadata = self._metadata(priority)
-        pending = await self._run(self._pending_requests(model, version, top_k, deadline))
+        pending = await self._run(self._pending_requests(model, asked, top_k, deadline))
         stream = AsyncStream(
             items,
             pending,

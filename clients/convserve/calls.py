@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from convserve.arguments import validate_text, validate_uint
+from convserve.arguments import shown, validate_text, validate_uint
 from convserve.encoded import Encoded, File, as_images
+from convserve.errors import InvalidRequest
 from convserve.pixels import Batch, as_batch
 from convserve.settings import Settings
 from convserve_protos import classifier_pb2
+
+VersionChoice = int | str | None
+"""A version that is asked for: its number, a label of it, or None for the default."""
 
 Images = Batch | Encoded
 """The images of one call: uint8 [N, H, W, C], or the bytes of N files."""
@@ -27,21 +31,31 @@ class ClassifyOptions:
 
     Attributes:
         model: Name of the model.
-        version: Its version; None: the newest that is loaded.
+        version: Its version, or a label; None: the newest that is loaded.
         top_k: Only the k most probable classes; None: all.
     """
 
     model: str
-    version: int | None
+    version: VersionChoice
     top_k: int | None
 
+    @property
+    def number(self) -> int | None:
+        """The version, if it is asked for by its number."""
+        return self.version if isinstance(self.version, int) else None
+
+    @property
+    def label(self) -> str | None:
+        """The label, if the version is asked for by one."""
+        return self.version if isinstance(self.version, str) else None
+
     @classmethod
-    def validated(cls, model: object, version: object, top_k: object) -> ClassifyOptions:
+    def validated(cls, model: object, version: VersionChoice, top_k: object) -> ClassifyOptions:
         """Returns the options that a caller passed; the server judges what they mean.
 
         Args:
             model: Name, a str; "" for None.
-            version: An integer, or None.
+            version: As version_choice returned it.
             top_k: An integer, or None.
 
         Raises:
@@ -49,14 +63,18 @@ class ClassifyOptions:
         """
         return cls(
             "" if model is None else validate_text("model", model),
-            None if version is None else validate_uint("version", version, 64),
+            version,
             None if top_k is None else validate_uint("top_k", top_k, 32),
         )
 
     def request(self, images: Images, request_id: str = "") -> classifier_pb2.ClassifyRequest:
         """Returns the message that asks this of the images of one call."""
         request = classifier_pb2.ClassifyRequest(
-            id=request_id, model=self.model, version=self.version, top_k=self.top_k
+            id=request_id,
+            model=self.model,
+            version=self.number,
+            version_label=self.label or "",
+            top_k=self.top_k,
         )
         if isinstance(images, tuple):
             request.encoded.images.extend(images)
@@ -67,6 +85,23 @@ class ClassifyOptions:
         request.pixels.channels = channels
         request.pixels.data = images.tobytes()
         return request
+
+
+def version_choice(version: object, label: object) -> VersionChoice:
+    """Returns the version that a caller asks for.
+
+    Args:
+        version: An integer, or None.
+        label: A str; "" for None.
+
+    Raises:
+        InvalidRequest: One of them is of another kind, or both are given.
+    """
+    number = None if version is None else validate_uint("version", version, 64)
+    text = None if label is None else validate_text("label", label)
+    if number is not None and text:
+        raise InvalidRequest.expected("label", "none beside a version", shown(text))
+    return text or number
 
 
 def split(pixels: npt.ArrayLike, settings: Settings) -> Sequence[Batch]:

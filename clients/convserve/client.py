@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from convserve import forks
 from convserve.call_set import CallSet
+from convserve.calls import version_choice
 from convserve.channel import open_channel
 from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs, Wait
 from convserve.deadline import Deadline
@@ -54,6 +55,7 @@ class Client(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
         priority: Priority | None = None,
@@ -71,6 +73,7 @@ class Client(ClientCore):
                 another background brings answers at chance, and a UserWarning once for each client.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes, 1 to the number of classes. None: all.
             timeout: Seconds for the whole request. None: the client's timeout.
             priority: "interactive" or "batch", as for the client. None: the client's.
@@ -89,7 +92,8 @@ class Client(ClientCore):
             CannotMeetDeadline: Its queue is longer than the timeout; not tried again.
             ConvserveError: Whatever else went wrong; see errors.py.
         """
-        return self._run(self._classify(pixels, model, version, top_k, timeout, priority))
+        asked = version_choice(version, label)
+        return self._run(self._classify(pixels, model, asked, top_k, timeout, priority))
 
     def classify_images(
         self,
@@ -97,6 +101,7 @@ class Client(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
         priority: Priority | None = None,
@@ -116,6 +121,7 @@ class Client(ClientCore):
                 files of a request are in memory at once.
             model: As for classify.
             version: As for classify.
+            label: As for classify.
             top_k: As for classify.
             timeout: As for classify.
             priority: As for classify.
@@ -127,7 +133,8 @@ class Client(ClientCore):
             OSError: The file of a Path cannot be read.
             ConvserveError: As classify.
         """
-        return self._run(self._classify_images(images, model, version, top_k, timeout, priority))
+        asked = version_choice(version, label)
+        return self._run(self._classify_images(images, model, asked, top_k, timeout, priority))
 
     def stream(
         self,
@@ -135,6 +142,7 @@ class Client(ClientCore):
         *,
         model: str | None = None,
         version: int | None = None,
+        label: str | None = None,
         top_k: int | None = None,
         timeout: float | None = None,
         priority: Priority | None = None,
@@ -153,6 +161,7 @@ class Client(ClientCore):
                 here.
             model: Name of the model. None: the client's model.
             version: Its version. None: the newest that is loaded.
+            label: In place of a version: a label that the operator has given to one, "stable".
             top_k: Only the k most probable classes. None: all.
             timeout: Longest wait for the answer to an item, in seconds. None: the client's.
             priority: "interactive" or "batch", of all items. None: the client's.
@@ -166,9 +175,10 @@ class Client(ClientCore):
             ConvserveError: The stream itself failed; see errors.py.
             Exception: Whatever reading the items raised.
         """
+        asked = version_choice(version, label)
         deadline = self._deadline(timeout)
         metadata = self._metadata(priority)
-        pending = self._run(self._pending_requests(model, version, top_k, deadline))
+        pending = self._run(self._pending_requests(model, asked, top_k, deadline))
         stream = Stream(
             items,
             pending,

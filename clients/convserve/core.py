@@ -20,7 +20,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from convserve.arguments import validate_seconds, validate_text
 from convserve.background import BackgroundCheck
 from convserve.call_set import CallSet
-from convserve.calls import ClassifyOptions, Images, Metadata, split, split_images
+from convserve.calls import (
+    ClassifyOptions,
+    Images,
+    Metadata,
+    VersionChoice,
+    split,
+    split_images,
+)
 from convserve.deadline import Deadline
 from convserve.encoded import File, is_bytes
 from convserve.error_mapping import translated
@@ -171,7 +178,7 @@ class ClientCore(ABC):
         self,
         pixels: npt.ArrayLike,
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         timeout: float | None,
         priority: Priority | None,
@@ -191,7 +198,7 @@ class ClientCore(ABC):
         self,
         images: File | Sequence[File],
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         timeout: float | None,
         priority: Priority | None,
@@ -207,7 +214,7 @@ class ClientCore(ABC):
         return (yield from self._answer(calls, model, version, top_k, deadline, priority))
 
     def _pending_requests(
-        self, model: str | None, version: int | None, top_k: int | None, deadline: Deadline
+        self, model: str | None, version: VersionChoice, top_k: int | None, deadline: Deadline
     ) -> Flow[PendingRequests]:
         """Returns what numbers and matches the requests of a stream."""
         options = ClassifyOptions.validated(model, version, top_k)
@@ -255,7 +262,7 @@ class ClientCore(ABC):
         self,
         calls: Sequence[Images],
         model: str | None,
-        version: int | None,
+        version: VersionChoice,
         top_k: int | None,
         deadline: Deadline,
         priority: Priority | None,
@@ -285,7 +292,7 @@ class ClientCore(ABC):
                 wait_s = tries.pause_s(error)
             yield Wait(wait_s)
 
-    def _kind(self, model: str | None, version: int | None, deadline: Deadline) -> Flow[str]:
+    def _kind(self, model: str | None, version: VersionChoice, deadline: Deadline) -> Flow[str]:
         """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
         options = ClassifyOptions.validated(model, version, None)
         loaded = yield from self._models(deadline)

@@ -90,7 +90,8 @@ def error_from_status(
     info = _error_info(status)
     if code in _INVALID:
         violations = _violations(status)
-        if not info.reason:
+        # Reasons of INVALID_ARGUMENT are those of images that cannot be used.
+        if not info.reason or code is not grpc.StatusCode.INVALID_ARGUMENT:
             return InvalidRequest(message, code=code, violations=violations)
         # The field counts the images of one call, of which the caller knows nothing: left out.
         why = violations[0].description if violations else message

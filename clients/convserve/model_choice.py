@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from convserve.calls import Images
+from convserve.calls import Images, VersionChoice
 from convserve.errors import InvalidRequest, ModelNotFound
-from convserve.models import ModelInfo
+from convserve.models import ModelInfo, is_asked
 from convserve.settings import MODEL_VARIABLE
 
 _JPEG = b"\xff\xd8"
@@ -24,7 +24,7 @@ _MOST_LISTED = 8
 
 def choose_model(
     models: Sequence[ModelInfo],
-    version: int | None,
+    version: VersionChoice,
     fits: Callable[[ModelInfo], bool],
     sent: str,
 ) -> str:
@@ -32,7 +32,7 @@ def choose_model(
 
     Args:
         models: All that are loaded, the newest version of each first.
-        version: The version that is asked; None: the newest.
+        version: The version that is asked, or a label; None: the newest.
         fits: Whether a model fits what is sent.
         sent: What is sent, for messages: "JPEG files".
 
@@ -94,13 +94,13 @@ class ModelChoice:
         """Returns the model of a request that does not depend on its images, or None."""
         return model or self._default
 
-    def remembered(self, version: int | None, calls: Sequence[Images]) -> str | None:
+    def remembered(self, version: VersionChoice, calls: Sequence[Images]) -> str | None:
         """Returns the only model that fits of those seen last; None: the server must be asked."""
         fitting = [model for model in _candidates(self._seen, version) if _fits_any(model, calls)]
         return fitting[0].name if len(fitting) == 1 else None
 
     def among(
-        self, models: Sequence[ModelInfo], version: int | None, calls: Sequence[Images]
+        self, models: Sequence[ModelInfo], version: VersionChoice, calls: Sequence[Images]
     ) -> str:
         """Returns the model that is chosen, of those that are loaded.
 
@@ -111,7 +111,7 @@ class ModelChoice:
         sent = describe_images(calls[0])
         return choose_model(models, version, lambda model: _fits_any(model, calls), sent)
 
-    def for_pictures(self, models: Sequence[ModelInfo], version: int | None) -> str:
+    def for_pictures(self, models: Sequence[ModelInfo], version: VersionChoice) -> str:
         """Returns the model that is chosen for pictures of Pillow, which fit a model of any kind.
 
         Raises:
@@ -124,9 +124,9 @@ class ModelChoice:
         self._seen = ()
 
 
-def _candidates(models: Sequence[ModelInfo], version: int | None) -> list[ModelInfo]:
+def _candidates(models: Sequence[ModelInfo], version: VersionChoice) -> list[ModelInfo]:
     """Returns one entry a name: of the version asked where any model has it, else the newest."""
-    asked = [model for model in models if version in (None, model.version)] or models
+    asked = [model for model in models if is_asked(model, version)] or models
     newest: dict[str, ModelInfo] = {}
     for model in asked:
         newest.setdefault(model.name, model)

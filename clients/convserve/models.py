@@ -41,6 +41,9 @@ class ModelInfo:
         created: When it was published, UTC; None if it does not say.
         execution_provider: ONNX Runtime's provider that runs it: "CPUExecutionProvider".
         manifest: All that the bundle says of itself.
+        version_labels: Labels that the operator has given to the version, such as "stable", by
+            which calls may ask for it.
+        default: Whether it answers calls that ask for no version; servers of 0.1.0 do not say.
     """
 
     name: str
@@ -54,6 +57,8 @@ class ModelInfo:
     created: datetime | None
     execution_provider: str
     manifest: bundle_pb2.Manifest = field(repr=False)
+    version_labels: tuple[str, ...] = ()
+    default: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +89,26 @@ def read_models(reply: classifier_pb2.ListModelsResponse) -> list[ModelInfo]:
     return [_read_model(model) for model in reply.models]
 
 
-def find_model(models: Sequence[ModelInfo], name: str, version: int | None) -> ModelInfo:
+def is_asked(model: ModelInfo, version: int | str | None) -> bool:
+    """Returns whether a version of a model is the one of a number or label; None: any."""
+    if isinstance(version, str):
+        return version in model.version_labels
+    return version in (None, model.version)
+
+
+def find_model(models: Sequence[ModelInfo], name: str, version: int | str | None) -> ModelInfo:
     """Returns what the server says of a model.
 
     Args:
         models: All that are loaded, the newest version of each first.
         name: Its name.
-        version: Its version; None: the newest.
+        version: Its version, or a label; None: the newest.
 
     Raises:
         ModelNotFound: It is not loaded.
     """
     for model in models:
-        if model.name == name and version in (None, model.version):
+        if model.name == name and is_asked(model, version):
             return model
     asked = name if version is None else f"{name}/{version}"
     there = ", ".join(f"{model.name}/{model.version}" for model in models)
@@ -118,6 +130,8 @@ def _read_model(model: classifier_pb2.Model) -> ModelInfo:
         created=_read_time(manifest),
         execution_provider=model.execution_provider,
         manifest=manifest,
+        version_labels=tuple(model.version_labels),
+        default=model.default,
     )
 
 

@@ -13,6 +13,7 @@ from convserve.errors import InvalidRequest
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 MODEL_VARIABLE = "CONVSERVE_MODEL"
+ADMIN_SOCKET_VARIABLE = "CONVSERVE_ADMIN_SOCKET"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
 # Below the 4 MiB that gRPC servers accept unless they were given another limit.
@@ -95,3 +96,8 @@ def default_server() -> str:
 def default_model() -> str | None:
     """Returns the model for a client that is given none: CONVSERVE_MODEL, or None."""
     return os.environ.get(MODEL_VARIABLE) or None
+
+
+def default_admin_socket() -> str | None:
+    """Returns the socket for administration if none is given: CONVSERVE_ADMIN_SOCKET, or None."""
+    return os.environ.get(ADMIN_SOCKET_VARIABLE) or None

@@ -13,7 +13,7 @@ from importlib import metadata
 import numpy as np
 
 from convserve.address import endpoints
-from convserve.calls import ClassifyOptions, Images
+from convserve.calls import ClassifyOptions, Images, VersionChoice
 from convserve.client import Client
 from convserve.command.file_probe import FileProbe
 from convserve.command.retrying_caller import RetryingCaller
@@ -93,7 +93,7 @@ def prepare(arguments: argparse.Namespace) -> Workload:
     )
 
 
-def _chosen(pictures: str | None, models: Sequence[ModelInfo], version: int | None) -> str:
+def _chosen(pictures: str | None, models: Sequence[ModelInfo], version: VersionChoice) -> str:
     """Returns the name of the model that is meant where none is named.
 
     Raises:
@@ -111,12 +111,14 @@ def _check(
     sent: Material,
     images: Images,
 ) -> None:
-    name, version = options.model, options.version
+    name, number, label = options.model, options.number, options.label
 
     def ask(client: Client, timeout_s: float) -> Classification:
         if isinstance(images, tuple):
-            return client.classify_images(images, model=name, version=version, timeout=timeout_s)
-        return client.classify(images, model=name, version=version, timeout=timeout_s)
+            return client.classify_images(
+                images, model=name, version=number, label=label, timeout=timeout_s
+            )
+        return client.classify(images, model=name, version=number, label=label, timeout=timeout_s)
 
     try:
         answer = caller.ask(ask)

@@ -445,7 +445,7 @@ class Model(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     EXECUTION_PROVIDER_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
+    VERSION_LABELS_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model."""
@@ -460,7 +460,7 @@ class Model(_message.Message):
         """What the bundle states about itself."""
 
     @_builtins.property
-    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def version_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels that the operator has given to it, by which calls may ask for it; in their order."""
 
     def __init__(
@@ -470,12 +470,12 @@ class Model(_message.Message):
         version: _builtins.int = ...,
         manifest: _bundle_pb2.Manifest | None = ...,
         execution_provider: _builtins.str = ...,
-        labels: _abc.Iterable[_builtins.str] | None = ...,
+        version_labels: _abc.Iterable[_builtins.str] | None = ...,
         default: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "execution_provider", b"execution_provider", "labels", b"labels", "manifest", b"manifest", "name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default", b"default", "execution_provider", b"execution_provider", "manifest", b"manifest", "name", b"name", "version", b"version", "version_labels", b"version_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

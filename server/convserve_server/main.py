@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from convserve_server.host.standard_streams import open_streams, output_checked,
 from convserve_server.logs import configure_logging
 from convserve_server.process.supervisor import supervise
 from convserve_server.settings.setting import SettingError
+from convserve_server.settings.settings import Settings
 from convserve_server.settings.sources import Loaded, load
 from convserve_server.transports.choice import choose_front, exposure
 
@@ -56,9 +58,10 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     Returns: 0 after a clean stop or a check, 1 after a failure, 2 for settings that are not valid.
     """
     open_streams()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         with output_checked():
-            loaded = load(sys.argv[1:] if arguments is None else arguments)
+            loaded = load(given)
         settings = loaded.settings
         check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
@@ -82,10 +85,20 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     if exposed := exposure(front, settings.listen.host):
         log.warning(exposed)
     try:
-        return supervise(settings.replace(front=front), signals)
+        return supervise(settings.replace(front=front), signals, partial(_read_again, given))
     except StartError as error:
         print_problem(str(error))
         return 1
+
+
+def _read_again(arguments: Sequence[str]) -> Settings:
+    """Returns the settings as they are given now.
+
+    Raises:
+        SettingError: One is not valid.
+    """
+    settings = load(arguments).settings
+    return settings.replace(front=choose_front(settings)[0])
 
 
 def _print_settings(loaded: Loaded, front: str) -> None:

@@ -15,7 +15,7 @@ Connect = Callable[..., AnyClient]
 
 @pytest.fixture(autouse=True)
 def _environment_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("CONVSERVE_SERVER", "CONVSERVE_MODEL"):
+    for variable in ("CONVSERVE_SERVER", "CONVSERVE_MODEL", "CONVSERVE_ADMIN_SOCKET"):
         monkeypatch.delenv(variable, raising=False)
 
 

@@ -221,6 +221,43 @@ def test_version_and_top_k_reach_the_server(
     assert [best.label] == [classification[0].label]
 
 
+def test_label_reaches_the_server_in_place_of_a_version(
+    connect: Connect, server: ScriptedServer, digits: npt.NDArray[np.uint8]
+) -> None:
+    client = connect()
+    client.classify(digits[:2], label="stable")
+    client.classify_images([b"file"], label="stable")
+    list(client.stream([digits[0]], label="stable"))
+    for request in server.requests:
+        assert request.version_label == "stable"
+        assert not request.HasField("version")
+    assert len(server.requests) == 3
+
+
+def test_label_beside_a_version_is_refused_before_anything_is_sent(
+    connect: Connect, server: ScriptedServer, digits: npt.NDArray[np.uint8]
+) -> None:
+    client = connect()
+    for ask in (
+        lambda: client.classify(digits[0], version=3, label="stable"),
+        lambda: client.classify_images(b"file", version=3, label="stable"),
+        lambda: list(client.stream([digits[0]], version=3, label="stable")),
+    ):
+        with pytest.raises(InvalidRequest) as caught:
+            ask()
+        assert str(caught.value) == "label: expected none beside a version, got 'stable'"
+    with pytest.raises(InvalidRequest, match="^label: expected a str, got 3$"):
+        client.classify(digits[0], label=3)
+    assert len(server.requests) == 0
+
+
+def test_empty_label_is_none(
+    connect: Connect, server: ScriptedServer, digits: npt.NDArray[np.uint8]
+) -> None:
+    connect().classify(digits[0], label="", version=3)
+    assert (server.requests[0].version, server.requests[0].version_label) == (3, "")
+
+
 def test_absent_version_and_top_k_stay_absent(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:

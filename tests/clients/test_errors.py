@@ -51,6 +51,7 @@ CASES: list[tuple[Code, str, Sequence[Message], type[ConvserveError], float | No
     (Code.INVALID_ARGUMENT, "pixels.height: is 20", [], InvalidRequest, None),
     (Code.OUT_OF_RANGE, "too far", [], InvalidRequest, None),
     (Code.FAILED_PRECONDITION, "not so", [], InvalidRequest, None),
+    (Code.FAILED_PRECONDITION, "not served", [info("VERSION_REFUSED")], InvalidRequest, None),
     (Code.NOT_FOUND, "no model x; there is mnist", [], ModelNotFound, None),
     (Code.RESOURCE_EXHAUSTED, "the queue is full", [retry_after(0.25)], ServerBusy, 0.25),
     (Code.RESOURCE_EXHAUSTED, "rate limit", [], ServerBusy, None),

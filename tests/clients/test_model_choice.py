@@ -42,7 +42,7 @@ def infos(*models: classifier_pb2.Model) -> list[ModelInfo]:
     return read_models(classifier_pb2.ListModelsResponse(models=models))
 
 
-def chosen(images: Images, *models: classifier_pb2.Model, version: int | None = None) -> str:
+def chosen(images: Images, *models: classifier_pb2.Model, version: int | str | None = None) -> str:
     return choose_model(
         infos(*models), version, lambda each: fits_images(each, images), describe_images(images)
     )
@@ -78,6 +78,15 @@ def test_the_only_model_that_fits_is_meant(
         assert chosen(images, *models, version=2) == "a"
     else:
         assert chosen(images, *models) == name
+
+
+def test_label_means_only_the_models_that_have_it() -> None:
+    images = pixels(1, 28, 28, 1)
+    labelled = model("a", 2)
+    labelled.version_labels.append("stable")
+    assert chosen(images, labelled, model("a", 1), model("b", 2), version="stable") == "a"
+    # Where no model has it, the server will say so.
+    assert chosen(images, model("a", 1), version="stable") == "a"
 
 
 @pytest.mark.parametrize(

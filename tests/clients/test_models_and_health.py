@@ -15,6 +15,8 @@ def test_models_are_typed_and_in_the_order_of_the_server(
     connect: Connect, server: ScriptedServer
 ) -> None:
     server.models = [model("letters", 3), model("mnist", 12), model("mnist", 2)]
+    server.models[1].default = True
+    server.models[1].version_labels.extend(["canary", "stable"])
     found = connect().models()
     assert [(one.name, one.version) for one in found] == [
         ("letters", 3),
@@ -33,7 +35,10 @@ def test_models_are_typed_and_in_the_order_of_the_server(
         created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         execution_provider="CPUExecutionProvider",
         manifest=server.models[1].manifest,
+        version_labels=("canary", "stable"),
+        default=True,
     )
+    assert (found[0].version_labels, found[0].default) == ((), False)
 
 
 def test_versions_that_are_refused_are_listed_with_their_reason(

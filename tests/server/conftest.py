@@ -212,7 +212,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         worker = Worker(
             chosen,
             [keeper],
-            lambda _, path: load_bundle(path, lambda _: engine),
+            lambda _, path, __: load_bundle(path, lambda _: engine),
             interceptors=interceptors,
             services=services,
         )

@@ -62,7 +62,7 @@ def transport(tmp_path: Path, counts: Counts) -> Iterator[InProcessTransport]:
     worker = Worker(
         settings,
         [in_process, make_transport(settings, 0)],
-        lambda _, path: load_bundle(path, lambda _: HeldEngine()),
+        lambda _, path, __: load_bundle(path, lambda _: HeldEngine()),
         services=[Echo],
         observer=Observers([Observer(), counts]),
     )
@@ -136,7 +136,7 @@ def test_model_has_the_maximum_batch_size_of_its_own_table(tmp_path: Path) -> No
         f'[models]\nfolder = "{models}"\n[models.mnist]\nmax_batch = 2\nmax_queue = 5\n'
     )
     settings = plan_resources(load(["--config", str(file)]).settings, cpus=1).settings
-    worker = Worker(settings, [], lambda _, path: load_bundle(path, lambda _: HeldEngine()))
+    worker = Worker(settings, [], lambda _, path, __: load_bundle(path, lambda _: HeldEngine()))
     worker.start()
     try:
         batchers = [worker.repository.get(name, None).batcher for name in ("mnist", "other")]

@@ -26,7 +26,7 @@ def main() -> None:
     engine.max_batch = settings.batching.max_batch
     engine.hold()
     transport = PortKeeper(make_transport(settings, 0))
-    worker = Worker(settings, [transport], lambda _, path: load_bundle(path, lambda _: engine))
+    worker = Worker(settings, [transport], lambda _, path, __: load_bundle(path, lambda _: engine))
     worker.start()
     print(transport.port, flush=True)
     wanted = int(sys.stdin.readline())

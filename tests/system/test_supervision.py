@@ -174,7 +174,7 @@ def test_version_that_hangs_while_it_loads_is_refused_and_the_old_one_serves_on(
         stub: Any = ClassifierStub(channel)
         (refused,) = stub.ListModels(pb.ListModelsRequest(), timeout=WAIT_S).refused
     assert (refused.name, refused.version) == ("mnist", 2)
-    assert refused.reason.startswith("the worker that loaded it first did not finish loading")
+    assert refused.reason.startswith("the worker that loaded it did not finish loading")
     assert server.terminate() == 0
 
 
@@ -244,7 +244,7 @@ def test_worker_that_hangs_when_the_server_stops_does_not_hold_it_up(
     assert server.terminate() == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_drains(start_server: StartServer, number: signal.Signals) -> None:
     server = start_server("--workers", "1")
     address = server.wait_until_serving()
@@ -449,7 +449,7 @@ def test_file_replaced_in_place_leaves_one_model_under_one_name(
     server.wait_for("mnist/1: its file was replaced")
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     server.wait_for(
-        "accepting no calls until there is a model for each that the other workers serve"
+        "accepts no calls until it has each model that the other workers serve: mnist cannot be"
     )
     for class_ in range(10):
         with channel_to(address) as channel:

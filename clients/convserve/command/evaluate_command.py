@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from convserve.calls import ClassifyOptions
+from convserve.calls import ClassifyOptions, VersionChoice
 from convserve.command.class_folders import ClassFolders, class_names
 from convserve.command.held_out_idx import HeldOutIdx
 from convserve.command.missing_input import MissingInput
@@ -68,7 +68,7 @@ def find_pictures(folder: str, model: ModelInfo) -> LabelledPictures:
         raise InvalidRequest(f"{folder}: {error.strerror}") from error
 
 
-def chosen(folder: str, models: Sequence[ModelInfo], version: int | None) -> str:
+def chosen(folder: str, models: Sequence[ModelInfo], version: VersionChoice) -> str:
     """Returns the name of the model that labelled pictures mean, where none is named.
 
     Raises:

@@ -69,18 +69,28 @@ class FileClassifier:
         if found.error is not None:
             raise found.error
         picture = self._prepare(_read(found.path) if found.data is None else found.data)
-        model, version, top_k = self._options.model, self._options.version, self._options.top_k
+        options = self._options
 
         def ask(client: Client, timeout_s: float) -> Answered:
             if isinstance(picture, bytes):
                 return Answered(
                     client.classify_images(
-                        picture, model=model, version=version, top_k=top_k, timeout=timeout_s
+                        picture,
+                        model=options.model,
+                        version=options.number,
+                        label=options.label,
+                        top_k=options.top_k,
+                        timeout=timeout_s,
                     )
                 )
             return Answered(
                 client.classify(
-                    picture, model=model, version=version, top_k=top_k, timeout=timeout_s
+                    picture,
+                    model=options.model,
+                    version=options.number,
+                    label=options.label,
+                    top_k=options.top_k,
+                    timeout=timeout_s,
                 ),
                 picture,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from convserve.calls import VersionChoice
 from convserve.command.file_classifier import read_endless
 from convserve.command.picture_paths import PHOTO_SUFFIXES, Found, find, suffixes_of
 from convserve.model_choice import choose_model, describe_images, fits_images
@@ -30,7 +31,7 @@ class FileProbe:
         self._paths = paths
         self._read: list[Found] = []
 
-    def choose_model(self, models: Sequence[ModelInfo], version: int | None) -> str:
+    def choose_model(self, models: Sequence[ModelInfo], version: VersionChoice) -> str:
         """Returns the name of the model that is meant, where none is named.
 
         Raises:

@@ -84,7 +84,8 @@ class HeldOutIdx:
                 return client.classify(
                     pixels,
                     model=options.model,
-                    version=options.version,
+                    version=options.number,
+                    label=options.label,
                     top_k=options.top_k,
                     timeout=timeout_s,
                 )

@@ -21,19 +21,23 @@ def json_objects(form: str) -> Iterator[Callable[[str], None]]:
     Yields:
         Prints an object that is JSON already, in one write, so that an interrupt leaves whole ones.
     """
-    before, after = ("[\n", "") if form == "json" else ("", "\n")
+    first, following, after = ("\n", ",\n", "") if form == "json" else ("", "", "\n")
+    before = first
 
     def write(text: str) -> None:
         nonlocal before
-        sys.stdout.write(f"{before}{text}{after}")
+        # Before it is written: an interrupt may come right after.
+        this, before = before, following
+        sys.stdout.write(f"{this}{text}{after}")
         sys.stdout.flush()
-        before = ",\n" if form == "json" else ""
 
+    if form == "json":
+        sys.stdout.write("[")
     try:
         yield write
     finally:
         if form == "json":
-            sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+            sys.stdout.write("]\n" if before == first else "\n]\n")
 
 
 def json_line(file: FileOutcome, *, classes: bool) -> str:

@@ -1,48 +1,57 @@
-"""`convserve models`: what a server has loaded, and what it has refused."""
+"""`convserve models`: what a server has loaded, now or as it changes."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 
 from google.protobuf.json_format import MessageToDict
 
 from convserve.client import Client
+from convserve.command.columns import columns
 from convserve.command.json_output import json_objects
 from convserve.command.terminal_text import printable
 from convserve.command.waiting import Wait
-from convserve.models import ModelInfo, RefusedVersion
+from convserve.command.watching import Seen, watch
+from convserve.models import ModelInfo
 
 
 def models(arguments: argparse.Namespace) -> int:
     """Prints the models that the server has loaded, on standard error what it refused; returns 0.
 
+    With --watch it prints what changes, until it is interrupted.
+
     Raises:
         ConvserveError: The server gave no answer.
     """
 
-    def ask() -> tuple[list[ModelInfo], list[RefusedVersion]]:
+    def ask() -> Seen:
         # A new client for each try: one that found no address asks for it ever more seldom.
         with Client(arguments.server, timeout=arguments.timeout) as client:
-            return client.models(), client.refused()
+            return Seen.by(client)
 
-    found, refused = Wait(arguments.wait, arguments.server).call(ask)
-    if arguments.format != "table":
+    seen = Wait(arguments.wait, arguments.server).call(ask)
+    if arguments.watch:
+        watch(arguments, seen, table)
+    elif arguments.format != "table":
         with json_objects(arguments.format) as write:
-            for model in found:
+            for model in seen.models:
                 write(json.dumps(_model_as_json(model)))
     else:
-        _print_columns([_HEAD, *(_model_as_row(model) for model in found)])
-    for one in refused:
-        line = f"{one.name}/{one.version} is not served: {one.reason}"
+        print(table(seen))
+    for line in seen.refusals():
         print(printable(line), file=sys.stderr)
     return 0
 
 
+def table(seen: Seen) -> str:
+    """Returns the models that are loaded, a line each under a head."""
+    return columns([_HEAD, *map(_model_as_row, seen.models)])
+
+
 _HEAD = [
-    *("model", "version", "kind", "input", "classes", "accuracy", "published"),
+    *("model", "version", "default", "labels", "kind", "input", "classes", "accuracy", "published"),
     *("precision", "runs on"),
 ]
 
@@ -52,6 +61,8 @@ def _model_as_row(model: ModelInfo) -> list[str]:
     return [
         model.name,
         str(model.version),
+        "yes" if model.default else "",
+        ", ".join(model.version_labels),
         model.kind,
         "x".join(str(side) for side in model.input_shape),
         str(len(model.labels)),
@@ -66,14 +77,8 @@ def _model_as_json(model: ModelInfo) -> dict[str, object]:
     return {
         "name": model.name,
         "version": model.version,
+        "default": model.default,
+        "version_labels": list(model.version_labels),
         "execution_provider": model.execution_provider,
         "manifest": MessageToDict(model.manifest, preserving_proto_field_name=True),
     }
-
-
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
-    cells = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    for row in cells:
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
-        print(line.rstrip())

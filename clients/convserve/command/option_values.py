@@ -58,6 +58,13 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, got {text!r}")
 
 
+def label(text: str) -> str:
+    """Returns a label of a version; the server judges which there are."""
+    if text:
+        return text
+    raise argparse.ArgumentTypeError("expected a label, got ''")
+
+
 def in_flight(text: str) -> int:
     """Returns an integer of 1 to MOST_IN_FLIGHT."""
     if text.isdecimal() and 1 <= int(text) <= MOST_IN_FLIGHT:

@@ -14,16 +14,19 @@ from convserve.address import DEFAULT_SERVER
 from convserve.command import option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
 from convserve.settings import (
+    ADMIN_SOCKET_VARIABLE,
     DEFAULT_TIMEOUT_S,
     MODEL_VARIABLE,
     PRIORITIES,
     SERVER_VARIABLE,
+    default_admin_socket,
     default_model,
     default_server,
 )
 from convserve_host.arguments import ArgumentParser, add_print_completion
 
 DEFAULT_IN_FLIGHT = 16
+DEFAULT_ADMIN_TIMEOUT_S = 120.0
 
 # argparse has no public name for what add_subparsers returns.
 _Commands = argparse._SubParsersAction
@@ -52,6 +55,7 @@ def parser() -> ArgumentParser:
     _add_evaluate(commands)
     _add_models(commands)
     _add_health(commands)
+    _add_admin(commands)
     _add_bench(commands)
     return parser
 
@@ -78,6 +82,12 @@ def _health(arguments: argparse.Namespace) -> int:
     from convserve.command.health_command import health
 
     return health(arguments)
+
+
+def _admin(arguments: argparse.Namespace) -> int:
+    from convserve.command.admin_command import admin
+
+    return admin(arguments)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -170,8 +180,14 @@ def _add_models(commands: _Commands[ArgumentParser]) -> None:
         "Lists the models that the server has loaded.",
         "convserve models",
         "convserve models --server gpu1:50051 --format jsonl",
+        "convserve models --watch",
     )
-    _output(command)
+    _output(command).add_argument(
+        "--watch",
+        action="store_true",
+        help="go on until Ctrl-C and print what changes: the table anew on a terminal, elsewhere a"
+        " line or a JSON object for each change",
+    )
     _wait(_server(command), "to be there")
 
 
@@ -200,6 +216,96 @@ def _add_health(commands: _Commands[ArgumentParser]) -> None:
     )
     _output(command)
     _wait(_server(command), "to be there and serving")
+
+
+def _add_admin(commands: _Commands[ArgumentParser]) -> None:
+    admin = commands.add_parser(
+        "admin",
+        help="Loads, unloads, labels and lists the versions of a server's models",
+        description=textwrap.fill(
+            "Loads, unloads, labels and lists the versions of a server's models. The server must"
+            " have been started with --admin-socket, by the same user. Each command ends when every"
+            " worker of the server does what was asked for, and prints the versions of the model.",
+            80,
+        ),
+        epilog=_examples(
+            "convserve admin list --socket /run/convserve/admin",
+            "convserve admin label mnist stable --version 3",
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = admin.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    load = _admin_command(
+        actions,
+        "load",
+        "Loads a version of a model in all workers, which switch to it together.",
+        "convserve admin load mnist --version 3",
+    )
+    _admin_model(load, "version to load, 1 or more [default: the newest in the models folder]")
+    unload = _admin_command(
+        actions,
+        "unload",
+        "Serves a version of a model no longer; what was accepted is still answered.",
+        "convserve admin unload mnist --version 2",
+    )
+    _admin_model(unload, "version to unload, 1 or more [default: all of them]")
+    label = _admin_command(
+        actions,
+        "label",
+        "Moves a label to a version of a model that is served, or removes it.",
+        "convserve admin label mnist stable --version 3",
+        "convserve admin label mnist stable --remove",
+    )
+    label.add_argument("model", metavar="NAME", help="name of the model")
+    label.add_argument(
+        "label", metavar="LABEL", type=option_values.label, help="the label, such as stable"
+    )
+    where = label.add_mutually_exclusive_group(required=True)
+    where.add_argument(
+        "--version",
+        metavar="N",
+        type=option_values.positive,
+        dest="model_version",
+        help="version that has the label from now on, 1 or more",
+    )
+    where.add_argument("--remove", action="store_true", help="remove the label")
+    listing = _admin_command(
+        actions,
+        "list",
+        "Lists all versions in the models folder or served, with their states and the reasons.",
+        "convserve admin list --format jsonl",
+    )
+    for command in (load, unload, label, listing):
+        _output(command)
+        server = command.add_argument_group("server")
+        server.add_argument(
+            "--socket",
+            metavar="PATH",
+            default=default_admin_socket(),
+            required=default_admin_socket() is None,
+            help=f"the server's --admin-socket (required) [env: {ADMIN_SOCKET_VARIABLE}]",
+        )
+        # Loading may need a minute.
+        _timeout(server, DEFAULT_ADMIN_TIMEOUT_S)
+
+
+def _admin_command(
+    actions: _Commands[ArgumentParser], name: str, description: str, *examples: str
+) -> ArgumentParser:
+    command = _command(actions, name, _admin, description, *examples)
+    command.set_defaults(action=name)
+    return command
+
+
+def _admin_model(command: ArgumentParser, version: str) -> None:
+    command.add_argument("model", metavar="NAME", help="name of the model")
+    command.add_argument(
+        "--version",
+        metavar="N",
+        type=option_values.positive,
+        dest="model_version",
+        help=version,
+    )
 
 
 def _add_bench(commands: _Commands[ArgumentParser]) -> None:
@@ -241,12 +347,20 @@ def _model(command: ArgumentParser) -> None:
         help="name of the model [default: the only one of the server, or the only one that fits"
         f" what is sent] [env: {MODEL_VARIABLE}]",
     )
-    group.add_argument(
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
         "--version",
         metavar="N",
         type=option_values.positive,
         dest="model_version",
         help="its version, 1 or more [default: the newest]",
+    )
+    which.add_argument(
+        "--label",
+        metavar="LABEL",
+        type=option_values.label,
+        dest="model_version",
+        help="the version to which the operator has given this label",
     )
 
 
@@ -294,12 +408,12 @@ def _server(command: ArgumentParser, *, positional: bool = False) -> argparse._A
     return group
 
 
-def _timeout(server: argparse._ArgumentGroup) -> None:
+def _timeout(server: argparse._ArgumentGroup, default: float = DEFAULT_TIMEOUT_S) -> None:
     server.add_argument(
         "--timeout",
         metavar="S",
         type=option_values.timeout_seconds,
-        default=DEFAULT_TIMEOUT_S,
+        default=default,
         help="longest wait for the answer, in seconds [default: %(default)g]",
     )
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from convserve.calls import VersionChoice
 from convserve.client import Client
 from convserve.command.waiting import ABSENT, Wait
 from convserve.errors import ClientClosed, DeadlineExceeded
@@ -69,14 +70,14 @@ class RetryingCaller:
     def model(
         self,
         name: str | None,
-        version: int | None,
+        version: VersionChoice,
         choose: Callable[[Sequence[ModelInfo]], str],
     ) -> ModelInfo:
         """Returns the model that is asked, as find_model does, once the server has it.
 
         Args:
             name: Its name; None: what choose returns.
-            version: Its version; None: the newest.
+            version: Its version, or a label; None: the newest.
             choose: Returns the name of the one of the loaded models that is meant.
 
         Raises:

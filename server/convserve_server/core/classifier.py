@@ -136,7 +136,7 @@ class Classifier:
             now: time.monotonic().
         """
         refusal = None
-        for version in self._repository.loaded.get(model, {}).values():
+        for version in self._repository.versions(model).values():
             own = version.priority if priority is None else priority
             refusal = version.batcher.refusal_of_any(connection, own, deadline, now)
             if refusal is None:

@@ -135,13 +135,22 @@ class NotReady(ServeError):
     """The model is being loaded or unloaded, or the server is draining."""
 
     reason = "NOT_READY"
-    retry_after_s = 1.0
+    retry_after_s: float = 1.0
 
 
 class ModelLoading(NotReady):
-    """The model is there, and not loaded yet."""
+    """The model is there, and not loaded yet.
+
+    Args:
+        message: for people.
+        retry_after_s: until it probably is.
+    """
 
     reason = "MODEL_LOADING"
+
+    def __init__(self, message: str, retry_after_s: float = NotReady.retry_after_s) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Draining(NotReady):

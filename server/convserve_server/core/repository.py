@@ -4,9 +4,8 @@ import logging
 import math
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
@@ -15,7 +14,7 @@ from convserve_server.core.decoders import make_decoder
 from convserve_server.core.errors import ModelLoading, NotFound, listed, quoted
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice, Versions
-from convserve_server.core.permits import Bundle, Permits
+from convserve_server.core.tables import Bundle, Table
 from convserve_server.engines.base import LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
@@ -78,35 +77,58 @@ class Work(ABC):
         """
 
 
+class _View:
+    """A table with what is loaded of it; replaced as a whole, so that readers need no lock."""
+
+    __slots__ = ("loaded", "newest", "table")
+
+    def __init__(self, table: Table, loaded: Versions) -> None:
+        self.table = table
+        self.loaded = loaded
+        # What answers calls that ask for no version, by the name of the model.
+        self.newest = {
+            model.name: loaded[model.name][model.versions[0].version] for model in table.models
+        }
+
+
 class Repository:
-    """Answers who serves what.
+    """Answers who serves what: the versions of a table, and no others.
+
+    Versions are held until a table has them, and a table is staged until its number is in the
+    switch, which all workers share. Every call compares that number with the one that it knows. So
+    all workers change at the same instant: as soon as one of them has answered by a new table, each
+    call that begins anywhere is answered by it.
 
     Args:
         limits: of each model, by its name.
-        permits: hear what is served.
-        on_change: called after every change with the names of all models that are served.
+        switch: the number of the table that counts, at index 0.
+        on_change: called with the names of all models that are served when these have changed.
+        retired: called with a version that was unloaded when it has answered all it had accepted.
         observer: of batchers.
     """
 
     def __init__(
         self,
         limits: Callable[[str], ModelLimits],
-        permits: Permits,
+        switch: Sequence[int],
         on_change: Callable[[frozenset[str]], None] = lambda names: None,
+        retired: Callable[[Bundle], None] = lambda bundle: None,
         observer: Observer = NO_OBSERVER,
     ) -> None:
         self._limits = limits
-        self._permits = permits
+        self._switch = switch
         self._on_change = on_change
+        self._retired = retired
         self._observer = observer
-        # Replaced as a whole, so that readers need no lock.
-        self.loaded: Versions = MappingProxyType({})
-        #: The version that has each label, by model and label; only versions that are loaded.
-        self.labels: Mapping[str, Mapping[str, int]] = MappingProxyType({})
-        #: Names of models of which a version is being loaded.
-        self.loading: frozenset[str] = frozenset()
-        #: Versions that are in the folder and not served, and why, by name and version.
-        self.refused: Callable[[], Mapping[tuple[str, int], str]] = dict
+        self._generation = switch[0]
+        self._view = _View(Table(), {})
+        self._staged: Table | None = None
+        # Loaded, and in no table that has counted yet.
+        self._held: dict[Bundle, ModelVersion] = {}
+        # Served since the last settle(), and no longer served.
+        self._arrived: list[ModelVersion] = []
+        self._leaving: list[ModelVersion] = []
+        self._names: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def get(self, name: str, version: VersionChoice) -> ModelVersion:
@@ -116,12 +138,15 @@ class Repository:
             ModelLoading: if the model is being loaded.
             NotFound: if there is none; says what there is.
         """
-        versions = self.loaded.get(name)
+        if self._switch[0] != self._generation:
+            self._change()
+        view = self._view
+        versions = view.loaded.get(name)
         if versions is not None:
             if version is None:
-                return versions[max(versions)]
+                return view.newest[name]
             if isinstance(version, str):
-                return versions[self._labelled(name, version)]
+                version = _labelled(view.table, name, version)
             if version in versions:
                 return versions[version]
             there = listed([str(number) for number in sorted(versions)])
@@ -130,26 +155,22 @@ class Repository:
                 f"{name}/{version}",
                 f"model {name} has no version {version}; loaded: {there}",
             )
-        if name in self.loading:
+        if name in view.table.loading:
             raise ModelLoading(f"model {name} is being loaded")
-        there = listed(sorted(self.loaded))
+        there = listed(sorted(view.loaded))
         raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
 
-    def _labelled(self, name: str, label: str) -> int:
-        """Returns the version of a model that has a label.
+    def versions(self, name: str) -> Mapping[int, ModelVersion]:
+        """Returns the versions of a model that are served, by their numbers."""
+        if self._switch[0] != self._generation:
+            self._change()
+        return self._view.loaded.get(name, {})
 
-        Raises:
-            NotFound: if none has it; says which labels there are.
-        """
-        labels = self.labels.get(name, {})
-        if label in labels:
-            return labels[label]
-        raise NotFound(
-            "version",
-            f"{name}/{label}",
-            f"model {name} has no version with the label {quoted(label)}; labels: "
-            f"{listed(sorted(labels))}",
-        )
+    def table(self) -> Table:
+        """Returns the table that counts."""
+        if self._switch[0] != self._generation:
+            self._change()
+        return self._view.table
 
     def submit(self, work: Work) -> None:
         """Begins the work of a call on the version that it asks for.
@@ -196,16 +217,21 @@ class Repository:
             return False
         return True
 
+    def refused(self) -> Mapping[tuple[str, int], str]:
+        """Returns the versions that exist and are not served, and why, by name and version."""
+        return {(one.name, one.version): one.reason for one in self.table().refused}
+
     def models(self) -> list[ModelVersion]:
-        """Returns all that is loaded, by name, then newest first."""
+        """Returns all that is served, by name, then newest first."""
+        self.table()
         return [
             versions[number]
-            for _, versions in sorted(self.loaded.items())
+            for _, versions in sorted(self._view.loaded.items())
             for number in sorted(versions, reverse=True)
         ]
 
-    def add(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
-        """Serves a version from now on.
+    def hold(self, bundle: Bundle, loaded: LoadedModel) -> None:
+        """Keeps a version until a table has it.
 
         Args:
             bundle: that was loaded.
@@ -213,37 +239,96 @@ class Repository:
         """
         model = self._make_version(bundle, loaded)
         with self._lock:
-            others = self.loaded.get(bundle.name, {})
-            self._replace({**self.loaded, bundle.name: {**others, bundle.version: model}})
-        return model
+            self._held[bundle] = model
 
-    def retain(self, keep: Callable[[str, Mapping[int, ModelVersion]], list[int]]) -> None:
-        """Unloads versions; what they have accepted is still answered.
+    def drop(self, bundle: Bundle) -> None:
+        """Gives up a version that is held and will be in no table."""
+        with self._lock:
+            model = self._held.pop(bundle, None)
+        if model is not None:
+            self._unload(model)
 
-        Args:
-            keep: the versions of a model, by its name, that stay.
+    def stage(self, table: Table) -> bool:
+        """Keeps a table until its number is in the switch.
+
+        Returns: whether all its versions are there; if not, it is not kept.
         """
         with self._lock:
-            kept = {
-                name: {number: versions[number] for number in numbers}
-                for name, versions in self.loaded.items()
-                if (numbers := keep(name, versions))
-            }
-            retired = [m for m in self.models() if m.version not in kept.get(m.name, {})]
-            if not retired:
-                return
-            self._replace(kept)
-        for model in retired:
-            model.batcher.close()
-            log.info("%s is unloaded", model.description)
+            self._apply()
+            known = {*self._held, *map(_bundle, self._served())}
+            if not table.bundles <= known:
+                return False
+            self._staged = table
+            return True
+
+    def settle(self) -> None:
+        """Finishes a change of table: unloads what it no longer has, and reports it."""
+        with self._lock:
+            self._apply()
+            arrived, self._arrived = self._arrived, []
+            leaving, self._leaving = self._leaving, []
+            names, self._names = self._names, frozenset(self._view.loaded)
+        for model in arrived:
+            log.info(
+                "%s is served by %s, batches of up to %d, a queue of up to %d images",
+                model.description, model.description.provider, model.batcher.max_batch,
+                model.batcher.max_queue,
+            )  # fmt: skip
+        if names != self._names:
+            self._on_change(self._names)
+        for model in leaving:
+            self._unload(model)
 
     def close(self, timeout_s: float) -> None:
         """Lets every batcher finish, each at most so long."""
-        for model in self.models():
+        with self._lock:
+            models = [*self._served(), *self._held.values(), *self._leaving]
+        for model in models:
             model.batcher.close()
-        for model in self.models():
+        for model in models:
             if not model.batcher.join(timeout_s):
                 log.warning("%s: still busy at the end", model.description)
+
+    def _change(self) -> None:
+        with self._lock:
+            self._apply()
+
+    def _apply(self) -> None:
+        """Changes to the staged table if it counts. Called with the lock, by calls as well: short.
+
+        What it no longer has leaves in settle(), which the supervisor asks for right after.
+        """
+        table = self._staged
+        if table is None or table.generation != self._switch[0]:
+            return
+        before = {_bundle(model): model for model in self._served()}
+        loaded: dict[str, dict[int, ModelVersion]] = {}
+        for model in table.models:
+            loaded[model.name] = {
+                bundle.version: self._held.pop(bundle) if bundle in self._held else before[bundle]
+                for bundle in model.versions
+            }
+        self._view = _View(table, loaded)
+        now = self._served()
+        self._arrived += [model for model in now if model not in before.values()]
+        self._leaving += [model for model in before.values() if model not in now]
+        self._staged = None
+        # Last: who sees it sees the view, too.
+        self._generation = table.generation
+
+    def _served(self) -> list[ModelVersion]:
+        return [model for versions in self._view.loaded.values() for model in versions.values()]
+
+    def _unload(self, model: ModelVersion) -> None:
+        model.batcher.close()
+        log.info("%s is unloaded", model.description)
+        threading.Thread(
+            target=self._report_retired, args=(model,), name=f"unload {model.name}", daemon=True
+        ).start()
+
+    def _report_retired(self, model: ModelVersion) -> None:
+        model.batcher.join()
+        self._retired(_bundle(model))
 
     def _make_version(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)
@@ -261,10 +346,6 @@ class Repository:
             observer=self._observer,
             model=str(bundle),
         )
-        log.info(
-            "%s is served by %s, batches of up to %d, a queue of up to %d images",
-            bundle, engine.provider, batcher.max_batch, batcher.max_queue,
-        )  # fmt: skip
         decode = make_decoder(
             loaded.decoding, engine.image_shape, limits.max_pixels, limits.max_decoder_bytes
         )
@@ -279,8 +360,23 @@ class Repository:
         )
         return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
 
-    def _replace(self, loaded: Versions) -> None:
-        """Serves these from now on. Called with the lock."""
-        self.loaded = MappingProxyType(dict(loaded))
-        self._permits.serves(tuple(Bundle(m.name, m.version, m.digest) for m in self.models()))
-        self._on_change(frozenset(loaded))
+
+def _bundle(model: ModelVersion) -> Bundle:
+    return Bundle(model.name, model.version, model.digest)
+
+
+def _labelled(table: Table, name: str, label: str) -> int:
+    """Returns the version of a model that has a label.
+
+    Raises:
+        NotFound: if none has it; says which labels there are.
+    """
+    labels = table.labels(name)
+    if label in labels:
+        return labels[label]
+    raise NotFound(
+        "version",
+        f"{name}/{label}",
+        f"model {name} has no version with the label {quoted(label)}; labels: "
+        f"{listed(sorted(labels))}",
+    )

@@ -48,7 +48,7 @@ class Engine(Protocol):
         """
 
     def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
-        """Chooses max_batch and runs what it takes, so that no request pays for the first runs.
+        """Chooses max_batch and runs every shape once, so that no request pays for the first run.
 
         Args:
             batch_s: seconds that a batch takes, by its size in images, as the same file has taken

@@ -1,17 +1,37 @@
-"""The sizes of batches: which there are, and the largest that is worth while."""
+"""The sizes of batches: how long each takes, and the largest that is worth while.
+
+What a batch costs beside the engine's run, about 0.15 ms of threads that wake each other, is
+hardly seen in one that takes 2.5 ms. Beyond that, larger batches are worth while only where the
+engine itself saves by them, and make everybody wait longer.
+
+Other processes make runs take longer, half as long again for seconds on end, and never shorter:
+every size is run again and again, in turn, and the least counts. What is left of that noise must
+not decide. Between neighbouring sizes an image's cost changes by less than the noise; so sizes are
+four times apart, and time and gain are compared with bounds that most nets are far from.
+"""
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-#: Spent on a batch beside the engine's run: threads that wake each other, answers that begin, s.
-_OVERHEAD_S = 0.0001
-#: A larger batch must save so much of the cost of an image; less is within what clocks and other
-#: processes change.
-_GAIN = 0.03
-#: Batches that take less are not worth a look: what one costs varies more than images do, s.
-_SHORT_S = 0.001
-_RUNS = 5
+#: A batch that takes so long is worth while, s.
+_ENOUGH_S = 0.0025
+#: Beyond, one that is _STEP times as large must save so much of the cost of an image.
+_GAIN = 0.15
+#: Between the sizes that we choose from.
+_STEP = 4
+
+#: No larger size is run after one that takes so long and saves nothing, by the least of a few runs:
+#: twice as long as is enough, since all of them may be disturbed, s.
+_NO_MORE_S, _FIRST_RUNS = 2 * _ENOUGH_S, 3
+#: Nor one that would take so many times longer than may be, by the time of the size before.
+_LONGER = 1.5
+#: Further runs: so many of each size at least; then until for so long none took less by so much
+#: than all before, or until all took so long, s.
+_LEAST_RUNS, _STEADY_S, _STEADY, _MOST_S = 2, 0.25, 0.01, 0.4
+#: A clock of the thread's own time that shows less of the time that passed is too coarse.
+_PLAUSIBLE = 0.1
 
 
 def bucket_sizes(max_batch: int) -> list[int]:
@@ -22,41 +42,105 @@ def bucket_sizes(max_batch: int) -> list[int]:
     return sizes
 
 
-def largest_worthwhile(
-    seconds: Callable[[int], float],
-    sizes: Sequence[int],
-    longest_s: float,
-    short_s: float = _SHORT_S,
-) -> int:
-    """Returns the size beyond which batches cost no less an image, or take too long.
+@dataclass(frozen=True)
+class BatchSizes:
+    """How the size of the largest batch is found.
 
-    Looks from the smallest up and no further than needed: what the largest batch takes of memory
-    stays with the engine, and may slow small ones down.
-
-    Args:
-        seconds: time of one run of so many images; infinite if it cannot be run.
-        sizes: in ascending order, from 1.
-        longest_s: longest run, by the time of a single image.
-        short_s: runs that take less are worth while, whatever they cost.
+    Attributes:
+        max_batch: largest size that there may be, images.
+        chosen: whether somebody has chosen max_batch: it is kept whatever it costs.
+        longest_s: batches that take longer are not worth while.
+        pause: called after each run with its seconds, to let others work.
     """
-    single_s = run_s = seconds(sizes[0])
-    chosen, cost = sizes[0], run_s + _OVERHEAD_S
-    for size in sizes[1:]:
-        if size * single_s > longest_s:
-            break
-        larger_s = seconds(size)
-        larger = (larger_s + _OVERHEAD_S) / size
-        if math.isinf(larger_s) or (larger > (1 - _GAIN) * cost and run_s >= short_s):
-            break
-        chosen, run_s, cost = size, larger_s, min(cost, larger)
-    return chosen
+
+    max_batch: int
+    chosen: bool = False
+    longest_s: float = math.inf
+    pause: Callable[[float], None] = lambda _: None
+
+    def largest(self, batch_s: Mapping[int, float]) -> int:
+        """Returns the size beyond which batches are not worth while.
+
+        Args:
+            batch_s: seconds by size, images; with size 1.
+        """
+        if self.chosen:
+            return self.max_batch
+        found = 1
+        for size in _steps(self.max_batch):
+            if size not in batch_s or batch_s[size] > self.longest_s:
+                break
+            saves = batch_s[size] / size <= (1 - _GAIN) * batch_s[found] / found
+            if batch_s[found] >= _ENOUGH_S and not saves:
+                break
+            found = size
+        return found
+
+    def measure(
+        self,
+        run: Callable[[int], object],
+        sizes: Iterable[int],
+        seconds: Callable[[Callable[[], object]], float],
+    ) -> dict[int, float]:
+        """Returns how long batches take, s, by size.
+
+        Looks from the smallest up and, unless the largest was chosen, not much further than is
+        worth while: what a large batch takes of memory stays with the engine.
+
+        Args:
+            run: runs a batch of so many images.
+            sizes: in ascending order, from 1.
+            seconds: runs what it is given, and returns how long that took.
+        """
+        table: dict[int, float] = {}
+
+        def measure(size: int) -> float:
+            spent_s = seconds(lambda: run(size))
+            self.pause(spent_s)
+            return spent_s
+
+        for size in sizes:
+            last = max(table, default=size)
+            if not self.chosen and table and table[last] * size / last > _LONGER * self.longest_s:
+                break
+            measure(size)  # allocates
+            table[size] = min(measure(size) for _ in range(_FIRST_RUNS))
+            saves = size == last or table[size] / size <= (1 - _GAIN) * table[last] / last
+            if not self.chosen and table[size] >= _NO_MORE_S and not saves:
+                break
+        runs, spent_s = dict.fromkeys(table, 0), dict.fromkeys(table, 0.0)
+        unchanged_s = 0.0
+        while min(runs.values()) < _LEAST_RUNS or (
+            unchanged_s < _STEADY_S and sum(spent_s.values()) < _MOST_S
+        ):
+            # The same time for each: small sizes need more runs to have an undisturbed one.
+            size = min(table, key=lambda size: (runs[size] >= _LEAST_RUNS, spent_s[size]))
+            run_s = measure(size)
+            runs[size] += 1
+            spent_s[size] += run_s
+            unchanged_s = 0.0 if run_s < (1 - _STEADY) * table[size] else unchanged_s + run_s
+            table[size] = min(table[size], run_s)
+        return table
 
 
-def least_seconds(run: Callable[[], object]) -> float:
-    """Returns the time of a run, s: the least of several, as the first ones allocate."""
-    spent = []
-    for _ in range(_RUNS):
-        started = time.perf_counter()
-        run()
-        spent.append(time.perf_counter() - started)
-    return min(spent)
+def _steps(max_batch: int) -> Iterator[int]:
+    """Yields the sizes above 1 that we choose from."""
+    size = 1
+    while size < max_batch:
+        size = min(_STEP * size, max_batch)
+        yield size
+
+
+def seconds_of_thread(run: Callable[[], object]) -> float:
+    """Returns the time that a run takes of this thread, s: others on this CPU do not count."""
+    started, own = time.perf_counter(), time.thread_time()
+    run()
+    own_s, passed_s = time.thread_time() - own, time.perf_counter() - started
+    return own_s if own_s > _PLAUSIBLE * passed_s else passed_s
+
+
+def seconds_passed(run: Callable[[], object]) -> float:
+    """Returns the time in which a run is over, s."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started

@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
-from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
+from convserve_server.engines.batch_sizes import (
+    BatchSizes,
+    bucket_sizes,
+    seconds_of_thread,
+    seconds_passed,
+)
 from convserve_server.engines.session import SessionEngine
 from convserve_server.host.engine_activity import EngineActivity
-
-#: Longest run on the CPU, s, by the time of a single image.
-BATCH_S = 0.06
 
 #: Time of a single image from which a model is expensive: more threads are worth waking, s.
 _EXPENSIVE_S = 0.001
@@ -41,14 +42,12 @@ class ThreadAllowance:
 class CpuEngine(SessionEngine):
     """Runs batches of any size: on the CPU a new shape costs nothing, padding does.
 
-    A batch is as large as lowers the cost of an image, and no longer than what arrives meanwhile
-    may wait. Large images gain next to nothing from batches on a CPU, and small ones save memory.
+    Large images gain next to nothing from batches on a CPU, and small batches save memory.
 
     Args:
         session: of ONNX Runtime.
         provider: its name.
-        max_batch: maximum batch size, images.
-        batch_s: longest run, by the time of a single image.
+        sizes: how the largest batch is chosen.
         activity: of the engines of all workers, if there are others.
         many_threads: makes a session with more threads, which an expensive model (1 ms or more per
             image) uses while the other engines are idle.
@@ -58,13 +57,12 @@ class CpuEngine(SessionEngine):
         self,
         session: Any,
         provider: str,
-        max_batch: int,
-        batch_s: float = BATCH_S,
+        sizes: BatchSizes,
         activity: EngineActivity | None = None,
         many_threads: Callable[[], Any] = lambda: None,
     ) -> None:
-        super().__init__(session, provider, max_batch)
-        self._batch_s = batch_s
+        super().__init__(session, provider, sizes.max_batch)
+        self._sizes = sizes
         self._activity = activity
         self._make_many_threads = many_threads
         self._many_threads = session
@@ -85,23 +83,21 @@ class CpuEngine(SessionEngine):
         return output
 
     def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
-        """Runs batches from one image up, chooses the largest, runs that to size the arena."""
-        table = dict(batch_s)
+        """Chooses the largest batch, runs that to size the arena; see Engine.warm_up."""
         image = np.zeros((1, *self.image_shape), np.uint8)
 
-        def run(session: Any, count: int) -> None:
-            self._run(session, np.repeat(image, count, axis=0))
+        def run(count: int) -> None:
+            self._run(self._session, np.repeat(image, count, axis=0))
 
-        def seconds(count: int) -> float:
-            if count not in table:
-                table[count] = least_seconds(partial(run, self._session, count))
-            return table[count]
-
-        sizes = [size for size in bucket_sizes(self.max_batch) if not batch_s or size in batch_s]
-        self.max_batch = largest_worthwhile(seconds, sizes, self._batch_s)
-        if self._activity is not None and seconds(1) > _EXPENSIVE_S:
+        if 1 not in batch_s:
+            threads = self._session.get_session_options().intra_op_num_threads
+            seconds = seconds_of_thread if threads == 1 else seconds_passed
+            batch_s = self._sizes.measure(run, bucket_sizes(self._sizes.max_batch), seconds)
+        self.max_batch = self._sizes.largest(batch_s)
+        if self._activity is not None and batch_s[1] > _EXPENSIVE_S:
             self._many_threads = self._make_many_threads()
-        for session in (self._session, self._many_threads):
-            run(session, self.max_batch)
-            run(session, 1)
-        return table
+        for size in (self.max_batch, 1):
+            run(size)
+            if self._many_threads is not self._session:
+                self._run(self._many_threads, np.repeat(image, size, axis=0))
+        return batch_s

@@ -1,7 +1,6 @@
 """An engine with a fixed set of batch sizes, each with bound buffers: what CUDA graphs need."""
 
 import logging
-import math
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +14,13 @@ import onnxruntime as ort
 
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
-from convserve_server.engines.batch_sizes import bucket_sizes, largest_worthwhile, least_seconds
+from convserve_server.engines.batch_sizes import BatchSizes, bucket_sizes, seconds_passed
 from convserve_server.engines.device_memory import DeviceMemory
 from convserve_server.engines.session import SessionEngine
 
 log = logging.getLogger(__name__)
 
 _MIB = 2**20
-#: Batches that take less than anybody notices, s; other workers on the device disturb the choice
-#: among them.
-_SHORT_S = 0.005
 #: cuDNN chooses its algorithms in the first run, and the graph is captured.
 _WARM_RUNS = 2
 
@@ -43,20 +39,23 @@ class CudaGraphEngine(SessionEngine):
     Args:
         session: of ONNX Runtime.
         provider: its name.
-        max_batch: maximum batch size, images.
+        sizes: how the largest batch is chosen.
         memory: of the device.
     """
 
     parallel = 2
 
-    def __init__(self, session: Any, provider: str, max_batch: int, memory: DeviceMemory) -> None:
-        super().__init__(session, provider, max_batch)
+    def __init__(
+        self, session: Any, provider: str, sizes: BatchSizes, memory: DeviceMemory
+    ) -> None:
+        super().__init__(session, provider, sizes.max_batch)
+        self._sizes = sizes
         self._memory = memory
         # The graph annotation -1 turns capturing off, and 0 is the default of runs without one.
         self._graphs = count(1)
         self._running = threading.Lock()
         self._buffer_sets = [
-            self._buffer_set(bucket_sizes(max_batch)) for _ in range(self.parallel)
+            self._buffer_set(bucket_sizes(sizes.max_batch)) for _ in range(self.parallel)
         ]
         self._free: queue.SimpleQueue[_BufferSet] = queue.SimpleQueue()
         for buffers in self._buffer_sets:
@@ -71,24 +70,19 @@ class CudaGraphEngine(SessionEngine):
             self._free.put(buffers)
 
     def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
-        """Runs the buckets from the smallest up, chooses the largest, forgets those beyond it."""
+        """Warms the buckets up, chooses the largest, forgets others; see Engine.warm_up."""
         first, *others = self._buffer_sets
-        table = dict(batch_s)
-
-        def seconds(rows: int) -> float:
-            try:
-                first.warm_up(rows)
-            except Exception as error:
-                if rows == 1 or "memory" not in str(error).lower():
-                    raise
-                log.warning("batches of %d do not fit the device's memory: %s", rows, error)
-                return math.inf
-            if rows not in table:
-                table[rows] = least_seconds(partial(first.run, [self._nothing(rows)]))
-            return table[rows]
-
-        sizes = [rows for rows in first.sizes if not batch_s or rows in batch_s]
-        self.max_batch = largest_worthwhile(seconds, sizes, math.inf, _SHORT_S)
+        warm: list[int] = []
+        fitting = self._fitting(first, warm)
+        if 1 not in batch_s:
+            batch_s = self._sizes.measure(
+                lambda rows: first.run([self._nothing(rows)]), fitting, seconds_passed
+            )
+        largest = self._sizes.largest(batch_s)
+        while not warm or warm[-1] < largest:
+            if next(fitting, None) is None:
+                break
+        self.max_batch = max(rows for rows in warm if rows <= largest)
         for buffers in self._buffer_sets:
             buffers.sizes = [rows for rows in buffers.sizes if rows <= self.max_batch]
         for buffers in others:
@@ -96,7 +90,20 @@ class CudaGraphEngine(SessionEngine):
                 buffers.warm_up(rows)
         free, total = self._memory.free_and_total()
         log.info("of the device's memory %.0f of %.0f MiB are free", free / _MIB, total / _MIB)
-        return table
+        return batch_s
+
+    def _fitting(self, buffers: "_BufferSet", warm: list[int]) -> Iterator[int]:
+        """Warms up bucket after bucket, as long as they fit the memory, and yields each."""
+        for rows in buffers.sizes:
+            try:
+                buffers.warm_up(rows)
+            except Exception as error:
+                if rows == 1 or "memory" not in str(error).lower():
+                    raise
+                log.warning("batches of %d do not fit the device's memory: %s", rows, error)
+                return
+            warm.append(rows)
+            yield rows
 
     def _nothing(self, rows: int) -> Pixels:
         return np.zeros((rows, *self.image_shape), np.uint8)

@@ -5,7 +5,9 @@ An engine is used by as many threads at a time as it says; the batcher sees to t
 
 import dataclasses
 import logging
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
@@ -17,7 +19,8 @@ import onnxruntime as ort
 from convserve_bundle.manifest import read_manifest
 from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
 from convserve_server.engines.base import CPU, CUDA, Engine, EngineError
-from convserve_server.engines.cpu import BATCH_S, CpuEngine, ThreadAllowance
+from convserve_server.engines.batch_sizes import BatchSizes
+from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import cuda_memory
 
@@ -37,18 +40,21 @@ class EngineOptions:
         threads: of an engine on the CPU.
         max_batch: maximum batch size, images; 0: as many as are worth while on the device, up to a
             limit.
-        batch_s: longest batch on the CPU, s, by the time of a single image.
+        batch_s: longest batch on the CPU, s, where max_batch is 0.
         device_bytes: most memory of a model on a CUDA device; 0: no limit.
         tensor_float_32: whether CUDA may round to TensorFloat-32; the bundle decides (see
             load_engine).
+        pause: called while an engine is warmed up, after each run that is measured, with its
+            seconds.
     """
 
     device: str = "auto"
     threads: int = 1
     max_batch: int = 0
-    batch_s: float = BATCH_S
+    batch_s: float = 0.06
     device_bytes: int = 0
     tensor_float_32: bool = False
+    pause: Callable[[float], None] = lambda _: None
 
 
 def check_installation() -> None:
@@ -154,15 +160,18 @@ def load_engine(
         log.warning("CUDA cannot be used, falling back to the CPU", exc_info=True)
         provider = CPU
         session = _session(model, provider, options)
-    max_batch = options.max_batch or _MAX_BATCH[provider]
-    if provider == CUDA:
-        return CudaGraphEngine(session, provider, max_batch, cuda_memory())
-    if allowance is None:
-        return CpuEngine(session, provider, max_batch, options.batch_s)
-    many_threads = partial(_many_threads_session, model, options, allowance)
-    return CpuEngine(
-        session, provider, max_batch, options.batch_s, allowance.activity, many_threads
+    sizes = BatchSizes(
+        options.max_batch or _MAX_BATCH[provider],
+        chosen=options.max_batch > 0,
+        longest_s=math.inf if provider == CUDA else options.batch_s,
+        pause=options.pause,
     )
+    if provider == CUDA:
+        return CudaGraphEngine(session, provider, sizes, cuda_memory())
+    if allowance is None:
+        return CpuEngine(session, provider, sizes)
+    many_threads = partial(_many_threads_session, model, options, allowance)
+    return CpuEngine(session, provider, sizes, allowance.activity, many_threads)
 
 
 def _precision(model: Path) -> Precision.ValueType:

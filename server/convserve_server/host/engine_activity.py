@@ -1,25 +1,16 @@
-"""Which workers' engines are at work: a byte for each worker, in a file that all of them map.
-
-The file has no name, so that nothing that cleans folders takes it away, and none has to be there.
-"""
+"""Which workers' engines are at work: a byte for each worker, in memory that they share."""
 
 import mmap
-import os
-import tempfile
 import threading
+
+from convserve_server.host import shared_memory
 
 _MOST = 255
 
 
 def create(workers: int) -> int:
     """Returns the descriptor of a new file, for the workers to inherit; no engine is at work."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("convserve-engines")
-    else:  # macOS
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.write(descriptor, bytes(workers))
-    return descriptor
+    return shared_memory.create("convserve-engines", workers)
 
 
 class EngineActivity:

@@ -58,7 +58,7 @@ _LEAST_STREAMS, _MOST_STREAMS = 4 * MIB, 64 * MIB
 #: What a worker has beyond WORKER_BYTES where nothing need be saved.
 _PLENTY_BYTES = 512 * MIB
 
-#: Longest batch on the CPU, s, by the time of a single image; others wait meanwhile.
+#: Longest batch on the CPU, s; others wait meanwhile.
 _BATCH_S = 0.06
 
 #: Threads of one engine beyond which a single image gains nothing.

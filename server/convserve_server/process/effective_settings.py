@@ -53,7 +53,7 @@ def effective_settings(loaded: Loaded, front: str) -> dict[str, Effective]:
 def as_table(effective: dict[str, Effective]) -> str:
     """Returns a line for each setting: its name, its value and where that comes from."""
     lines = [("setting", "value", "from")]
-    lines += [(name, shown(one.value), one.origin) for name, one in effective.items()]
+    lines += [(name, shown(one.value) or "none", one.origin) for name, one in effective.items()]
     widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
     return "\n".join(f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}" for a, b, c in lines)
 

@@ -1,15 +1,16 @@
-"""The messages between a worker and its supervisor: a small type for each event.
+"""The messages between a supervisor and the processes that it starts: a small type for each event.
 
-They go over a stream socket that both have from the start of the worker, one JSON object a line.
-The first line is the worker's spec; see worker_spec.py.
+They go over a stream socket that both have from the start of the process, one JSON object a line.
+The first line to a worker is its spec; see worker_spec.py.
 """
 
-import dataclasses
 import json
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from convserve_server.core.permits import Bundle, Verdict
+from convserve_server.core.tables import Bundle, Table
 
 #: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
 EXIT_CONFIG = 78
@@ -27,45 +28,43 @@ class Alive:
 
 
 @dataclass(frozen=True)
-class AsksToLoad:
-    """The worker wants to load a bundle; answered by a Verdict."""
-
-    bundle: Bundle
+class Joins:
+    """The worker can load models."""
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """The bundle that the worker was allowed to load is loaded and warm."""
+class Prepared:
+    """A bundle is loaded and warm.
+
+    Attributes:
+        bundle: That was to be loaded.
+        batch_s: Seconds that its batches take, by their size in images; empty if not measured.
+    """
 
     bundle: Bundle
+    batch_s: Mapping[int, float]
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The bundle that the worker was allowed to load cannot be served."""
+    """A bundle that was to be loaded cannot be served."""
 
     bundle: Bundle
     reason: str
 
 
 @dataclass(frozen=True)
-class Serves:
-    """All bundles that the worker has loaded now."""
+class Staged:
+    """The worker has all of the table with this number, and changes to it when it counts."""
 
-    bundles: tuple[Bundle, ...]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An entry of the models folder is not served; empty if it is no longer a problem."""
-
-    entry: str
-    problem: str
+    generation: int
 
 
 @dataclass(frozen=True)
-class AsksToListen:
-    """The worker has loaded what it can before it accepts calls; answered by MayListen."""
+class Retired:
+    """A bundle that was served, or was prepared in vain, is unloaded."""
+
+    bundle: Bundle
 
 
 @dataclass(frozen=True)
@@ -75,39 +74,132 @@ class Ready:
 
 @dataclass(frozen=True)
 class CannotStart:
-    """The worker ends, for a reason that concerns no bundle."""
+    """The process ends, for a reason that concerns no bundle."""
 
     reason: str
 
 
-# From the supervisor.
+# To a worker.
 
 
 @dataclass(frozen=True)
-class MayListen:
-    """Whether the worker may accept calls: if it lacks no model that the others serve."""
+class Prepare:
+    """Load a bundle and warm it up; answered by Prepared or Failed.
 
-    missing: tuple[str, ...]
+    Attributes:
+        bundle: To be loaded.
+        path: Of its file.
+        batch_s: Seconds that its batches take, by their size, if they are known.
+    """
+
+    bundle: Bundle
+    path: str
+    batch_s: Mapping[int, float]
 
 
 @dataclass(frozen=True)
-class Changed:
-    """Another Verdict or MayListen would be given now."""
+class Stage:
+    """Keep this table until its number counts; answered by Staged."""
+
+    table: Table
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The table with this number counts: unload what it no longer has."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Unload a bundle that was prepared and will be in no table."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Accept calls."""
+
+
+@dataclass(frozen=True)
+class SetLogLevel:
+    """Log from this level on."""
+
+    level: str
+
+
+# Of the process that answers operators.
+
+
+@dataclass(frozen=True)
+class AdminRequest:
+    """Asks for what core/administration.py describes.
+
+    Attributes:
+        number: Of the request, for its reply.
+        action: Method of Administration.
+        name: Of the model; empty to list.
+        version: Of the model, None where that is allowed.
+        label: For set_label.
+    """
+
+    number: int
+    action: Literal["load", "unload", "set_label", "statuses"]
+    name: str = ""
+    version: int | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A version of a model; see VersionStatus."""
+
+    name: str
+    version: int
+    state: str
+    reason: str
+    labels: tuple[str, ...]
+    default: bool
+
+
+@dataclass(frozen=True)
+class AdminReply:
+    """Answers an AdminRequest.
+
+    Attributes:
+        number: Of the request.
+        error: Name of the class of the error; empty for none.
+        subject: That the error is about: of InvalidRequest the field, of NotFound the kind.
+        message: Of the error.
+        statuses: Of a request to list.
+    """
+
+    number: int
+    error: str = ""
+    subject: str = ""
+    message: str = ""
+    statuses: tuple[Status, ...] = ()
 
 
 Message = (
     Alive
-    | AsksToLoad
-    | Loaded
+    | Joins
+    | Prepared
     | Failed
-    | Serves
-    | Problem
-    | AsksToListen
+    | Staged
+    | Retired
     | Ready
     | CannotStart
-    | Verdict
-    | MayListen
-    | Changed
+    | Prepare
+    | Stage
+    | Commit
+    | Retire
+    | Listen
+    | SetLogLevel
+    | AdminRequest
+    | AdminReply
 )
 
 _TYPES: dict[str, type[Any]] = {type_.__name__: type_ for type_ in Message.__args__}
@@ -115,7 +207,7 @@ _TYPES: dict[str, type[Any]] = {type_.__name__: type_ for type_ in Message.__arg
 
 def encode(message: Message) -> bytes:
     """Returns a message as one line."""
-    return json.dumps({type(message).__name__: dataclasses.asdict(message)}).encode() + b"\n"
+    return json.dumps({type(message).__name__: _plain(message)}).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
@@ -125,14 +217,8 @@ def decode(line: bytes) -> Message:
         ValueError: It is not a message.
     """
     try:
-        ((kind, fields),) = json.loads(line).items()
-        if "bundle" in fields:
-            fields["bundle"] = Bundle(**fields["bundle"])
-        if "bundles" in fields:
-            fields["bundles"] = tuple(Bundle(**bundle) for bundle in fields["bundles"])
-        if "missing" in fields:
-            fields["missing"] = tuple(fields["missing"])
-        message: Message = _TYPES[kind](**fields)
+        ((kind, values),) = json.loads(line).items()
+        message: Message = _typed(_TYPES[kind], values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"message: expected one of {', '.join(_TYPES)}, got {line!r}") from error
     return message
@@ -141,3 +227,34 @@ def decode(line: bytes) -> Message:
 def one_line(reason: object) -> str:
     """Returns a reason on one line, cut to what a message may hold."""
     return " ".join(str(reason).split())[:MAX_REASON_CHARACTERS]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of a message as JSON has it."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _typed(type_: Any, value: Any) -> Any:
+    """Returns a value of JSON as a field of this type has it.
+
+    Raises:
+        TypeError, ValueError: It is of another type.
+    """
+    if is_dataclass(type_):
+        hints = get_type_hints(type_)
+        return type_(**{name: _typed(hints.get(name), each) for name, each in value.items()})  # type: ignore[operator]
+    origin, parts = get_origin(type_), get_args(type_)
+    if origin is tuple:
+        return tuple(_typed(parts[0], each) for each in value)
+    if origin is Mapping:
+        return {parts[0](key): _typed(parts[1], each) for key, each in value.items()}
+    allowed = {type(each) for each in parts} if origin is Literal else set(parts) or {type_}
+    if origin is Literal and value not in parts:
+        raise ValueError(value)
+    if origin in (None, UnionType, Literal) and type(value) not in allowed:
+        raise TypeError(value)
+    return value

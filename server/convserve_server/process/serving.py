@@ -9,12 +9,12 @@ from pathlib import Path
 
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
-from convserve_server.core.folder_loader import FolderLoader, Load
 from convserve_server.core.jobs import Priority
+from convserve_server.core.preparer import Load, Preparer
 from convserve_server.core.repository import ModelLimits, Repository
-from convserve_server.process.link import SupervisorLink
+from convserve_server.process.control import Control
+from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
-from convserve_server.process.single_process import SingleProcess
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
@@ -40,7 +40,7 @@ class Worker:
         settings: with sizes chosen; see host/resources.py.
         transports: where calls come from; several serve at once.
         load: makes a model of its name and file.
-        link: to the supervisor of several workers; None without one.
+        control: decides what is served; None: this process, by its models folder.
         services: beside ours, health and reflection; each is given the core.
         interceptors: wrap the handlers of all methods; the first is the outermost.
         observer: of the core and the router.
@@ -51,26 +51,23 @@ class Worker:
         settings: Settings,
         transports: Sequence[Transport],
         load: Load,
-        link: SupervisorLink | None = None,
+        control: Control | None = None,
         services: Sequence[Callable[[Classifier], Service]] = (),
         interceptors: Sequence[Interceptor] = (),
         observer: Observer = NO_OBSERVER,
     ) -> None:
         self._settings = settings
         self._transports = transports
-        self._link = link
         self._served: frozenset[str] = frozenset()
-        permits = SingleProcess() if link is None else link
-        self.repository = Repository(self._limits, permits, self._report, observer)
-        self.loader = FolderLoader(
-            Path(settings.models.folder),
-            load,
-            self.repository,
-            permits,
-            partial(policy_of, settings),
+        if control is None:
+            control = LocalControl(
+                Path(settings.models.folder), partial(policy_of, settings), settings.models.scan_s
+            )
+        self.control = control
+        self.repository = Repository(
+            self._limits, control.switch, self._report, control.on_retired, observer
         )
-        if link is not None:
-            link.on_change = self.loader.scan_now
+        self._preparer = Preparer(load, self.repository, control.on_prepared, control.on_failed)
         self._decoding = DecodePool(
             settings.engine.decode_threads,
             settings.batching.max_queue,
@@ -108,7 +105,7 @@ class Worker:
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:
-        """Loads what is there, then listens.
+        """Loads what is to be served, then listens.
 
         Args:
             stop: set when the worker should stop before it listens.
@@ -118,40 +115,15 @@ class Worker:
         Raises:
             OSError: if the address cannot be bound.
         """
-        self.loader.scan()
-        if self._link is not None and not self._has_models(self._link, stop or threading.Event()):
+        self.control.attach(self.repository, self._preparer)
+        if not self.control.wait_to_listen(stop or threading.Event()):
             return False
         for transport in self._transports:
             transport.start(self._router)
         self._started = True
         self._report(frozenset(model.name for model in self.repository.models()))
-        self.loader.watch(self._settings.models.scan_s)
+        self.control.watch()
         return True
-
-    def _has_models(self, link: SupervisorLink, stop: threading.Event) -> bool:
-        """Waits while this worker lacks a model that others serve, or that another tries.
-
-        Its share of the connections would get errors; so long as it does not listen, the others
-        have them.
-
-        Returns: False if stopped before.
-        """
-        reported: tuple[str, ...] = ()
-        while not stop.is_set():
-            awaited = self.loader.awaited()
-            missing = link.missing()
-            if missing and missing != reported:
-                log.warning(
-                    "accepting no calls until there is a model for each that the other workers "
-                    "serve: %s cannot be loaded",
-                    ", ".join(missing),
-                )
-            reported = missing
-            if not missing and not awaited:
-                return True
-            self.loader.wait_for_news(self._settings.models.scan_s)
-            self.loader.scan()
-        return False
 
     def stop(self) -> int:
         """Drains: refuses new calls, answers those in flight within the grace period.
@@ -179,17 +151,12 @@ class Worker:
         """Returns how many calls were answered so far, with a result or an error."""
         return self._router.answered()
 
-    @property
-    def waits_for_models(self) -> bool:
-        """Whether there was nothing in the models folder when last looked."""
-        return self.loader.folder_is_empty
-
     def close(self) -> None:
         """Closes all connections and unloads all models."""
         for transport in self._transports:
             transport.close()
         self._decoding.close()
-        self.loader.close(timeout_s=_FLUSH_S)
+        self.control.close(timeout_s=_FLUSH_S)
         self.repository.close(timeout_s=_FLUSH_S)
 
     def _report(self, names: frozenset[str]) -> None:

@@ -1,16 +1,17 @@
-"""One worker over all its restarts: the process, and what became of those before it."""
+"""One process of a server over all its restarts, and what became of those before it."""
 
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from convserve_server.core.permits import Bundle
 from convserve_server.process.channel import Channel
-from convserve_server.process.worker_spec import WorkerSpec, encode_spec
+
+#: The module that a worker runs.
+WORKER = "convserve_server.process.worker"
 
 #: From the start of a process to its first message: Python and the libraries are being read, s.
 START_S = 120.0
@@ -20,11 +21,17 @@ _FIRST_DELAY_S, _LAST_DELAY_S = 0.1, 5.0
 _URGENT_DELAY_S = 0.5
 
 
-@dataclass
+@dataclass(eq=False)
 class Slot:
-    """One worker of a server, over all its restarts."""
+    """One process of a server, over all its restarts; most are workers.
+
+    Attributes:
+        number: Of the worker, from 1; 0 for a process that is none.
+        module: That the process runs, with the number of its socket as the argument.
+    """
 
     number: int
+    module: str = WORKER
     process: subprocess.Popen[bytes] | None = None
     channel: Channel | None = None
     #: Why the worker cannot start, in its own words.
@@ -32,14 +39,12 @@ class Slot:
     started: float = 0.0
     #: When the worker last sent something; its start until then.
     heard: float = 0.0
-    #: What it loads, and since when.
-    loading: dict[Bundle, float] = field(default_factory=dict)
     #: How many processes the kernel had killed for want of memory when the worker started.
     oom_kills: int = 0
     #: The worker accepts calls.
     ready: bool = False
-    #: Models that the other workers serve and this one cannot: it accepts no calls until it can.
-    missing: tuple[str, ...] = ()
+    #: It is to end, and another one has its place.
+    leaving: bool = False
     #: It has sent a message.
     spoke: bool = False
     #: Why we have killed it, and when; empty if we have not.
@@ -50,8 +55,20 @@ class Slot:
     ended: float = 0.0
     due: float = field(default_factory=time.monotonic)
 
-    def launch(self, spec: WorkerSpec, environment: Mapping[str, str]) -> None:
-        """Starts a process with one end of a socket, and sends its spec.
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return f"worker {self.number}" if self.module == WORKER else self.module.rpartition(".")[2]
+
+    def launch(
+        self, first: bytes, descriptors: Sequence[int], environment: Mapping[str, str]
+    ) -> None:
+        """Starts a process with one end of a socket, and sends its first message.
+
+        Args:
+            first: One line.
+            descriptors: That it inherits beside.
+            environment: All variables.
 
         Raises:
             OSError: No memory, process or file descriptor is left.
@@ -61,19 +78,19 @@ class Slot:
             with theirs:
                 os.set_inheritable(theirs.fileno(), True)
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "convserve_server.process.worker", str(theirs.fileno())],
+                    [sys.executable, "-m", self.module, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(), spec.engine_activity),
+                    pass_fds=(theirs.fileno(), *descriptors),
                     env=dict(environment),
                 )
         except BaseException:
             ours.close()
             raise
         self.channel = Channel(ours)
-        self.channel.send_line(encode_spec(spec))
+        self.channel.send_line(first)
         self.started = self.heard = time.monotonic()
-        self.ready, self.spoke, self.missing = False, False, ()
-        self.loading, self.refusal, self.killed = {}, "", ""
+        self.ready, self.spoke = False, False
+        self.refusal, self.killed = "", ""
 
     def put_off(self) -> None:
         """Sets when to start the next process: later after each failure in a row."""
@@ -89,23 +106,11 @@ class Slot:
         """
         return min(self.due, self.ended + _URGENT_DELAY_S) if urgent else self.due
 
-    def overdue(self, now: float, load_s: float) -> Bundle | None:
-        """Returns the bundle that has been loading for longer than load_s at now."""
-        return next((one for one, since in self.loading.items() if now - since > load_s), None)
-
     def silent(self, now: float, heartbeat_s: float) -> float:
-        """Returns for how long the worker has given no sign of life, s; 0 if not for too long.
-
-        Libraries may block all of a process while they load a model, so that counts as loading.
-        """
+        """Returns for how long it has given no sign of life, s; 0 if not for too long."""
         silence = now - self.heard
         most = heartbeat_s if self.spoke else START_S
-        return 0.0 if self.loading or silence <= most else silence
-
-    def excuse(self, late_s: float) -> None:
-        """Does not count time against the worker in which we could not read its messages."""
-        self.heard += late_s
-        self.loading = {bundle: since + late_s for bundle, since in self.loading.items()}
+        return 0.0 if silence <= most else silence
 
     def release(self) -> int | None:
         """Closes the channel and forgets the process.

@@ -1,31 +1,46 @@
 """Starts the workers, replaces one that dies or hangs, drains all on SIGTERM.
 
-It owns the port (SO_REUSEPORT: the workers listen on it together), decides which worker may load
-what, and imports nothing heavy. Nothing that a worker does or a reader of the log leaves undone
-makes it wait.
+It owns the port (SO_REUSEPORT: the workers listen on it together), has a control plane decide what
+they serve, and imports nothing heavy. Nothing that a worker, a volume or a reader of the log leaves
+undone makes it wait.
 """
 
 import contextlib
 import json
 import logging
 import os
+import queue
 import selectors
 import signal
 import socket
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from convserve_host.cpus import available_cpus, available_set
 from convserve_host.memory import memory_limit
-from convserve_server.host import descriptors, engine_activity
+from convserve_server.host import descriptors, engine_activity, shared_memory
 from convserve_server.host.port import StartError, address, reserve_port
 from convserve_server.host.resources import ResourcePlan, in_mib, plan_resources
 from convserve_server.process.coordinator import Coordinator
 from convserve_server.process.exit_reasons import ExitReasons
-from convserve_server.process.messages import EXIT_CONFIG, Message
-from convserve_server.process.slot import Slot
-from convserve_server.process.worker_spec import WorkerSpec
+from convserve_server.process.messages import (
+    EXIT_CONFIG,
+    CannotStart,
+    Message,
+    Ready,
+    SetLogLevel,
+)
+from convserve_server.process.reload import Changes, compare, merged
+from convserve_server.process.rolling import RollingRestart
+from convserve_server.process.slot import WORKER, Slot
+from convserve_server.process.worker_spec import WorkerSpec, encode_spec
+from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
+
+#: Reads the settings again, as when the server started; raises SettingError.
+Reread = Callable[[], Settings]
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +60,39 @@ class Supervisor:
     """Runs a server until a signal stops it.
 
     Args:
-        plan: For this machine.
+        given: The settings, as given.
+        make_plan: Fits settings to this machine.
         signals: Received before, in the order in which they came.
+        reread: Reads the settings again on SIGHUP.
     """
 
-    def __init__(self, plan: ResourcePlan, signals: list[int] | None = None) -> None:
-        self._plan = plan
-        self._settings = plan.settings
-        self._slots = [Slot(number) for number in range(1, plan.settings.process.workers + 1)]
-        self._coordinator = Coordinator(self._slots, self._send)
-        self._exit_reasons = ExitReasons(plan.memory)
+    def __init__(
+        self,
+        given: Settings,
+        make_plan: Callable[[Settings], ResourcePlan],
+        signals: list[int] | None = None,
+        reread: Reread | None = None,
+    ) -> None:
+        self._given = given
+        self._make_plan = make_plan
+        self._plan = make_plan(given)
+        self._settings = self._plan.settings
+        self._reread = reread
+        # What was read again, or why it cannot be used; put there by a thread: files may hang.
+        self._read_again: queue.SimpleQueue[Settings | SettingError] = queue.SimpleQueue()
+        self._slots = [Slot(number) for number in range(1, self._settings.process.workers + 1)]
+        self._roll = RollingRestart(self._slots, self._replace)
+        self._exit_reasons = ExitReasons(self._plan.memory)
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = [] if signals is None else signals
         self._announced = False
         self._port = 0
-        self._engine_activity = -1
+        self._engine_activity = self._switch = -1
         # When we last read the workers' messages.
         self._awake = 0.0
 
     def run(self) -> int:
-        """Serves until SIGTERM, SIGINT or SIGHUP; a second one kills.
+        """Serves until SIGTERM or SIGINT; a second one kills. SIGHUP reads the settings again.
 
         Returns: The exit status, 0 after a clean drain.
 
@@ -75,11 +103,15 @@ class Supervisor:
         with reserve_port(listen.host, listen.port) as holder:
             self._port = holder.getsockname()[1]
             self._engine_activity = engine_activity.create(self._settings.process.workers)
+            self._switch = shared_memory.create_number("convserve-switch")
             self._watch_signals()
-            while not self._signals:
+            self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
+            self._coordinator.start()
+            while not self._stop_signals():
                 self._start_due()
                 self._wait([self._due(slot) for slot in self._slots if slot.process is None])
                 self._end_hung()
+                self._follow_settings()
                 if failure := self._startup_failure():
                     self._end(kill=True)
                     raise StartError(failure)
@@ -95,6 +127,66 @@ class Supervisor:
         self._selector.register(reader, selectors.EVENT_READ, None)
         watch_signals(self._signals)
 
+    def _wake(self) -> None:
+        """Makes the loop go on; may be called from any thread."""
+        with contextlib.suppress(BlockingIOError):  # it has enough to read
+            self._wakeup[1].send(b"\0")
+
+    def _stop_signals(self) -> list[int]:
+        return [number for number in self._signals if number != signal.SIGHUP]
+
+    # Settings that are read again
+
+    def _follow_settings(self) -> None:
+        """Reads the settings again after SIGHUP, and does as they say, one change at a time."""
+        if signal.SIGHUP in self._signals:
+            while signal.SIGHUP in self._signals:
+                self._signals.remove(signal.SIGHUP)
+            threading.Thread(target=self._read_settings, name="settings", daemon=True).start()
+        self._roll.advance()
+        if (reason := self._roll.failed()) is not None:
+            log.error("restarting the workers is given up, the others go on: %s", reason)
+        if self._announced and not self._roll.active and not self._read_again.empty():
+            self._change_settings(self._read_again.get())
+
+    def _read_settings(self) -> None:
+        assert self._reread is not None
+        try:
+            self._read_again.put(self._reread())
+        except SettingError as error:
+            self._read_again.put(error)
+        self._wake()
+
+    def _change_settings(self, read: Settings | SettingError) -> None:
+        try:
+            if isinstance(read, SettingError):
+                raise read
+            changes = compare(self._given, read)
+            given = merged(self._given, read)
+            plan = self._make_plan(given.replace(workers=self._settings.process.workers))
+        except SettingError as error:
+            log.error("SIGHUP: the settings stay as they are: %s", error)
+            return
+        log.info("SIGHUP: the settings were read again; %s", changes)
+        self._given, self._plan, self._settings = given, plan, plan.settings
+        self._apply(changes)
+
+    def _apply(self, changes: Changes) -> None:
+        level = self._settings.log.log_level
+        logging.getLogger().setLevel(level.upper())
+        for slot in self._running():
+            self._send(slot, SetLogLevel(level))
+        self._coordinator.on_settings(self._settings)
+        if changes.restart:
+            self._roll.begin()
+
+    def _replace(self, slot: Slot) -> None:
+        """Asks a worker to finish, since its successor serves."""
+        self._coordinator.on_leaving(slot)
+        if slot.process is not None:
+            log.info("worker %d is replaced", slot.number)
+            slot.process.terminate()
+
     # Starting
 
     def _start_due(self) -> None:
@@ -103,16 +195,18 @@ class Supervisor:
                 self._start(slot)
 
     def _due(self, slot: Slot) -> float:
-        """Returns when to start the next worker of a slot: soon while none serves."""
-        return slot.next_start(urgent=not any(other.ready for other in self._slots))
+        """Returns when to start the next process of a slot: soon while no worker serves."""
+        return slot.next_start(urgent=not any(other.ready for other in self._workers()))
 
     def _start(self, slot: Slot) -> None:
         try:
             # What a user has set is kept.
-            slot.launch(self._spec(slot), self._plan.malloc_variables() | os.environ)
+            environment = self._plan.malloc_variables() | os.environ
+            inherited = (self._engine_activity, self._switch)
+            slot.launch(encode_spec(self._spec(slot)), inherited, environment)
         except (OSError, MemoryError) as error:
             slot.failures += 1
-            self._put_off(slot, f"worker {slot.number} cannot be started: {error}")
+            self._put_off(slot, f"{slot.name} cannot be started: {error}")
             return
         assert slot.process is not None
         assert slot.channel is not None
@@ -135,6 +229,7 @@ class Supervisor:
             low_memory=self._plan.low_memory,
             batch_s=self._plan.batch_s,
             engine_activity=self._engine_activity,
+            switch=self._switch,
         )
 
     def _put_off(self, slot: Slot, what: str) -> None:
@@ -153,7 +248,9 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Logs once that the server is there: every worker serves, or waits for its models."""
-        if self._announced or not all(slot.ready or slot.missing for slot in self._slots):
+        if self._announced or not all(
+            slot.ready or self._coordinator.is_lacking(slot) for slot in self._slots
+        ):
             return
         self._announced = True
         listening = address(self._settings.listen.host, self._port)
@@ -180,8 +277,10 @@ class Supervisor:
         # messages we did not read.
         late_s = self._awake - now - timeout
         if late_s > _TICK_S:
+            self._coordinator.excuse(late_s)
             for slot in self._running():
-                slot.excuse(late_s)
+                slot.heard += late_s
+        self._coordinator.tick()
 
     def _read(self, slot: Slot) -> None:
         assert slot.channel is not None
@@ -192,7 +291,12 @@ class Supervisor:
             return
         for message in messages:
             slot.heard, slot.spoke = time.monotonic(), True
-            self._coordinator.on_message(slot, message)
+            if isinstance(message, Ready):
+                slot.ready = True
+            elif isinstance(message, CannotStart):
+                slot.refusal = message.reason
+            else:
+                self._coordinator.on_message(slot, message)
             self._announce()
         self._watch(slot)
 
@@ -214,22 +318,18 @@ class Supervisor:
         now = time.monotonic()
         if now - self._awake > _TICK_S:
             return  # stopped ourselves since we read their messages
-        load_timeout_s = self._settings.models.load_timeout_s
         for slot in self._running():
             assert slot.process is not None
             if slot.killed:
                 if now - slot.killed_at > _ABANDON_AFTER_S:
                     self._on_exit(slot)
                 continue
-            why = ""
-            if bundle := slot.overdue(now, load_timeout_s):
-                why = f"did not finish loading {bundle} in {load_timeout_s:g} s"
-                # The others that it loads are not to blame.
-                slot.loading = {bundle: now}
-            elif silence := slot.silent(now, self._settings.process.heartbeat_s):
+            why = self._coordinator.fault(slot, now)
+            silence = slot.silent(now, self._settings.process.heartbeat_s)
+            if not why and silence and not self._coordinator.is_loading(slot):
                 why = f"gave no sign of life for {silence:.1f} s"
             if why:
-                log.error("worker %d %s: killed", slot.number, why)
+                log.error("%s %s: killed", slot.name, why)
                 slot.killed, slot.killed_at = why, now
                 slot.process.kill()
 
@@ -241,12 +341,13 @@ class Supervisor:
         slot.ready = False
         if status is None:
             status = -signal.SIGKILL
-            log.error("worker %d was killed and does not end; it is replaced", slot.number)
+            log.error("%s was killed and does not end; it is replaced", slot.name)
         reason = self._exit_reasons.exit_reason(slot, status)
-        poisoned = self._coordinator.on_death(slot, status, reason, stopping=bool(self._signals))
-        if self._signals:
+        stopping = bool(self._stop_signals())
+        poisoned = self._coordinator.on_death(slot, status, reason, stopping=stopping)
+        if stopping or slot.leaving:
             if status and not slot.killed:
-                log.error("worker %d ended with status %d%s", slot.number, status, reason)
+                log.error("%s ended with status %d%s", slot.name, status, reason)
             return
         if poisoned or lived >= _STABLE_S:
             slot.failures = 0
@@ -256,19 +357,17 @@ class Supervisor:
             slot.failures = _MAX_FIRST_FAILURES
             if not self._announced:
                 return  # with the reason, which needs no line of its own
-        self._put_off(
-            slot, f"worker {slot.number} ended with status {status}{reason} after {lived:.1f} s"
-        )
+        self._put_off(slot, f"{slot.name} ended with status {status}{reason} after {lived:.1f} s")
 
     def _drain(self) -> int:
-        log.info("%s: stopping", signal.Signals(self._signals[0]).name)
+        log.info("%s: stopping", signal.Signals(self._stop_signals()[0]).name)
         self._end(kill=False)
         end = time.monotonic() + self._settings.process.grace_s + _KILL_AFTER_S
         forced = False
         while self._running():
             self._wait([end])
             self._end_hung()
-            if not forced and (len(self._signals) > 1 or time.monotonic() >= end):
+            if not forced and (len(self._stop_signals()) > 1 or time.monotonic() >= end):
                 log.error("killing %d workers", len(self._running()))
                 self._end(kill=True)
                 forced = True
@@ -286,12 +385,15 @@ class Supervisor:
             else:
                 slot.process.terminate()
 
+    def _workers(self) -> list[Slot]:
+        return [slot for slot in self._slots if slot.module == WORKER]
+
     def _running(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]
 
 
 def watch_signals(received: list[int]) -> None:
-    """Keeps the signals that stop a server in a list from now on.
+    """Keeps the signals that concern a server in a list from now on.
 
     SIGHUP stays ignored where the parent ignores it, which is what nohup does.
     """
@@ -300,12 +402,15 @@ def watch_signals(received: list[int]) -> None:
             signal.signal(number, lambda signum, _: received.append(signum))
 
 
-def supervise(settings: Settings, signals: list[int] | None = None) -> int:
+def supervise(
+    settings: Settings, signals: list[int] | None = None, reread: Reread | None = None
+) -> int:
     """Plans for this machine and serves.
 
     Args:
         settings: As given.
         signals: Received before; the list is the one of watch_signals.
+        reread: Reads the settings again on SIGHUP; see Reread.
 
     Returns: The exit status.
 
@@ -313,7 +418,8 @@ def supervise(settings: Settings, signals: list[int] | None = None) -> int:
         StartError: The server cannot start.
     """
     cpus, memory = available_cpus(), memory_limit()
-    plan = plan_resources(settings, cpus, memory, available_set())
+    make_plan = partial(plan_resources, cpus=cpus, memory=memory, affinity=available_set())
+    plan = make_plan(settings)
     log.info(
         "%g CPUs, memory %s, workers kept on %s, up to %d threads for a single call, %d file "
         "descriptors; settings: %s",
@@ -322,4 +428,4 @@ def supervise(settings: Settings, signals: list[int] | None = None) -> int:
     )  # fmt: skip
     if warning := plan.memory_warning():
         log.warning(warning)
-    return Supervisor(plan, signals).run()
+    return Supervisor(settings, make_plan, signals, reread).run()

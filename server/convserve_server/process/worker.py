@@ -29,7 +29,9 @@ from convserve_server.engines.loader import (
 from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
+from convserve_server.host.shared_memory import shared_number
 from convserve_server.logs import configure_logging
+from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
 from convserve_server.process.serving import Worker, make_transport
@@ -119,7 +121,8 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         check_installation()
         provider = choose_provider(settings.engine.device)
         transport = make_transport(settings, spec.port)
-        worker = Worker(settings, [transport], ModelLoader(spec).load, link)
+        control = RemoteControl(link, shared_number(spec.switch))
+        worker = Worker(settings, [transport], ModelLoader(spec).load, control)
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:
@@ -132,8 +135,6 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         "serving with %s, %d engine threads, queues of up to %d images",
         provider, settings.engine.engine_threads, settings.batching.max_queue,
     )  # fmt: skip
-    if worker.waits_for_models and spec.number == 1:
-        log.info("no models in %s yet; waiting for the first", settings.models.folder)
     if spec.low_memory:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()

@@ -27,9 +27,11 @@ class WorkerSpec:
         cpus: That all workers are kept on, one each; empty if the system chooses.
         many_threads: Of an engine while the engines of all other workers are idle.
         low_memory: Whether none is kept for later.
-        batch_s: Longest batch on the CPU, s, by the time of a single image.
+        batch_s: Longest batch on the CPU, s, where its size is not set.
         engine_activity: Descriptor of the file of the engines at work; see
             host/engine_activity.py.
+        switch: Descriptor of the file with the number of the table that counts; see
+            core/repository.py.
 
     Raises:
         ValueError: When it is made, a value is of another type or out of range.
@@ -43,6 +45,7 @@ class WorkerSpec:
     low_memory: bool
     batch_s: float
     engine_activity: int
+    switch: int
 
     def __post_init__(self) -> None:
         """Checks every value; the settings have checked theirs."""
@@ -52,6 +55,7 @@ class WorkerSpec:
             ("port", self.port, 1, 65535),
             ("many_threads", self.many_threads, 1, None),
             ("engine_activity", self.engine_activity, 0, None),
+            ("switch", self.switch, 0, None),
             *(("cpus", cpu, 0, None) for cpu in self.cpus),
         ):
             _check_number(name, value, int, low, high)
@@ -103,13 +107,40 @@ def receive_spec(connection: socket.socket) -> WorkerSpec:
         OSError: The socket fails.
         ValueError: It is not a spec.
     """
+    return decode_spec(receive_line(connection))
+
+
+def receive_line(connection: socket.socket) -> bytes:
+    """Returns the first line from the socket to the supervisor, and reads nothing behind it.
+
+    Raises:
+        EOFError: The supervisor is gone.
+        OSError: The socket fails.
+    """
     line = b""
     while not line.endswith(b"\n"):
         seen = connection.recv(_CHUNK, socket.MSG_PEEK)
         if not seen:
             raise EOFError("the supervisor is gone")
         line += connection.recv(seen.find(b"\n") + 1 or len(seen))
-    return decode_spec(line)
+    return line
+
+
+def encode_settings(settings: Settings) -> bytes:
+    """Returns settings as one line of JSON, the first message to a process that is no worker."""
+    return json.dumps(dataclasses.asdict(settings)).encode() + b"\n"
+
+
+def decode_settings(line: bytes) -> Settings:
+    """Returns the settings of a line.
+
+    Raises:
+        ValueError: They are not settings.
+    """
+    try:
+        return _settings(json.loads(line))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"settings: expected all of them, got other fields: {error}") from error
 
 
 def _settings(values: Mapping[str, Any]) -> Settings:

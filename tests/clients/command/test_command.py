@@ -33,13 +33,15 @@ def _server_in_environment(server: ScriptedServer, monkeypatch: pytest.MonkeyPat
 def test_models_prints_a_table(server: ScriptedServer, capsys: Capture) -> None:
     server.models = [model("letters", 12), model("mnist", 3)]
     server.models[0].manifest.precision = bundle_pb2.PRECISION_FLOAT16
+    server.models[0].default = True
+    server.models[0].version_labels.extend(["canary", "stable"])
     assert main(["models"]) == 0
     head, letters, mnist = capsys.readouterr().out.splitlines()
     assert head.split() == [
-        *("model", "version", "kind", "input", "classes", "accuracy", "published", "precision"),
-        *("runs", "on"),
+        *("model", "version", "default", "labels", "kind", "input", "classes", "accuracy"),
+        *("published", "precision", "runs", "on"),
     ]
-    assert letters.split()[:3] == ["letters", "12", "digits"]
+    assert letters.split()[:6] == ["letters", "12", "yes", "canary,", "stable", "digits"]
     assert letters.split()[-2:] == ["float16", "CPU"]
     assert mnist.split() == [
         *("mnist", "3", "digits", "28x28x1", "10", "99.12%", "2026-01-02", "03:04"),
@@ -62,6 +64,7 @@ def test_models_jsonl_holds_the_manifest(capsys: Capture) -> None:
     found = json.loads(line)
     assert (found["name"], found["version"]) == ("mnist", 1)
     assert found["manifest"]["metrics"]["accuracy"] == 0.9912
+    assert (found["default"], found["version_labels"]) == (False, [])
 
 
 @pytest.mark.parametrize(

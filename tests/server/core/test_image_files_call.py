@@ -26,6 +26,7 @@ from convserve_server.core.image_files_call import ImageFilesCall
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelDescription, ModelVersion
 from convserve_server.core.repository import Repository, Work
+from convserve_server.process.local_control import LocalControl
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import jpeg_of
 from tests.server.conftest import WAIT_S, Serve, Served, answers
@@ -301,7 +302,9 @@ def test_version_unloaded_while_decoding_is_followed_by_its_successor(serve: Ser
     decoder.entered.get(timeout=WAIT_S)
     bundle = served.models / "colours" / "1"
     bundle.rename(served.models / "colours" / "2")
-    served.worker.loader.scan()
+    control = served.worker.control
+    assert isinstance(control, LocalControl)
+    control.scan()
     decoder.gate.set()
     response = call.result()
     assert (response.version, answers(response)) == (2, [1])

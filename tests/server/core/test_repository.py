@@ -1,5 +1,6 @@
 """The repository and what loads it, over folders whose files say how their loading goes."""
 
+import dataclasses
 import errno
 import logging
 import os
@@ -19,10 +20,11 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.digests import Digests
 from convserve_server.core.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
-from convserve_server.core.folder_loader import FolderLoader
 from convserve_server.core.models import ModelVersion
 from convserve_server.core.policies import ModelPolicy, VersionPolicy
+from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import ModelLimits, Repository, Work
+from convserve_server.core.tables import Bundle, ServedModel, Table
 from convserve_server.engines.base import (
     NOT_MEASURED,
     Engine,
@@ -34,7 +36,7 @@ from convserve_server.engines.base import (
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_server.engines.output_check import probes
-from convserve_server.process.single_process import SingleProcess
+from convserve_server.process.local_control import LocalControl
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
 PATIENCE_S = 60.0
@@ -164,36 +166,43 @@ class Served:
         versions: VersionPolicy,
         load_engine: Callable[[Path], Engine],
     ) -> None:
-        def load(name: str, path: Path) -> LoadedModel:
+        def load(name: str, path: Path, batch_s: Mapping[int, float]) -> LoadedModel:
             assert name == path.parent.parent.name
-            return load_bundle(path, load_engine)
+            return load_bundle(path, load_engine, batch_s)
 
-        permits = SingleProcess()
+        policy = ModelPolicy(versions=versions)
+        self.control = LocalControl(models.folder, lambda name: policy, scan_s=0.001)
         self.repository = Repository(
-            lambda name: limits, permits, lambda names: models.changes.append(set(names))
+            lambda name: limits,
+            self.control.switch,
+            lambda names: models.changes.append(set(names)),
+            self.control.on_retired,
         )
-        policy = ModelPolicy(versions)
-        self.loader = FolderLoader(
-            models.folder, load, self.repository, permits, lambda name: policy
-        )
+        preparer = Preparer(load, self.repository, self.control.on_prepared, self.control.on_failed)
+        self.control.attach(self.repository, preparer)
         self.get = self.repository.get
         self.models = self.repository.models
-        self.scan = self.loader.scan
-        self.watch = self.loader.watch
-        self.wait_for_news = self.loader.wait_for_news
+        self.scan = self.control.scan
+        self.watch = self.control.watch
+        self.wait_for_news = self.control.wait
 
     def refused(self) -> dict[tuple[str, int], str]:
-        """What the repository answers, and the loader knows."""
+        """What the repository answers."""
         return dict(self.repository.refused())
 
-    @property
-    def folder_is_empty(self) -> bool:
-        return self.loader.folder_is_empty
-
     def close(self, timeout_s: float) -> None:
-        self.loader.close(timeout_s)
+        self.control.close(timeout_s)
         self.repository.close(timeout_s)
 
+
+LIMITS = ModelLimits(
+    max_batch=8,
+    max_queue=100,
+    max_queue_bytes=1 << 30,
+    max_delay_s=0.0,
+    max_pixels=1 << 20,
+    max_decoder_bytes=1 << 28,
+)
 
 Make = Callable[..., Served]
 
@@ -211,14 +220,7 @@ def make(models: Models) -> Iterator[Make]:
     ) -> Served:
         repository = Served(
             models,
-            ModelLimits(
-                max_batch=8,
-                max_queue=max_queue,
-                max_queue_bytes=max_queue_bytes,
-                max_delay_s=0.0,
-                max_pixels=1 << 20,
-                max_decoder_bytes=1 << 28,
-            ),
+            dataclasses.replace(LIMITS, max_queue=max_queue, max_queue_bytes=max_queue_bytes),
             versions,
             load_engine,
         )
@@ -284,6 +286,14 @@ class LateWork(Work):
 
 def loaded(repository: Served) -> list[str]:
     return [f"{model.name}/{model.version}" for model in repository.models()]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread brings about."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def scan_until(repository: Served, expected: list[str]) -> None:
@@ -513,12 +523,19 @@ def test_old_version_serves_while_the_new_one_loads(repository: Served, models: 
     assert Caller(repository.get("mnist", None)).answered_by() == 2
 
 
+def wait_for_loading(repository: Served, name: str) -> None:
+    """Wait until calls hear that a model is being loaded."""
+    wait_for(lambda: name in repository.repository.table().loading)
+
+
 @pytest.mark.parametrize("version", [None, 1])
 def test_model_being_loaded_is_not_ready(
     version: int | None, repository: Served, models: Models
 ) -> None:
+    repository.scan()
     models.put("mnist/1")
     with Held(repository, models, "mnist/1"):
+        wait_for_loading(repository, "mnist")
         with pytest.raises(NotReady, match="model mnist is being loaded") as caught:
             repository.get("mnist", version)
         assert caught.value.retry_after_s
@@ -528,9 +545,12 @@ def test_model_being_loaded_is_not_ready(
 
 
 def test_model_that_could_not_be_loaded_is_not_found(repository: Served, models: Models) -> None:
+    repository.scan()
     models.put("mnist/1", "garbage")
-    with Held(repository, models, "mnist/1"), pytest.raises(NotReady):
-        repository.get("mnist", None)
+    with Held(repository, models, "mnist/1"):
+        wait_for_loading(repository, "mnist")
+        with pytest.raises(NotReady):
+            repository.get("mnist", None)
     with pytest.raises(NotFound):
         repository.get("mnist", None)
 
@@ -802,7 +822,7 @@ def test_file_replaced_in_place_is_not_loaded_and_the_old_one_serves(
 def test_model_that_is_slow_to_load_holds_up_no_other(
     repository: Served, models: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("convserve_server.core.folder_loader._PATIENCE_S", 0.01)
+    monkeypatch.setattr("convserve_server.process.local_control.PATIENCE_S", 0.01)
     go = threading.Event()
 
     def load(bundle: str) -> None:
@@ -855,31 +875,29 @@ def test_change_is_reported_with_the_names_that_are_served_by_then(
     models: Models, make: Make
 ) -> None:
     repository = make()
+    repository.scan()
     models.put("mnist/1")
     models.put("cats/1")
     repository.scan()
     assert models.changes == [{"cats"}, {"cats", "mnist"}]
     models.put("mnist/2")
     repository.scan()
-    assert models.changes[2:] == [{"cats", "mnist"}] * 2
     models.remove("cats/1")
     repository.scan()
-    assert models.changes[4:] == [{"mnist"}]
+    assert models.changes[2:] == [{"mnist"}]
 
 
 # Watching
 
 
 def test_watch_loads_what_comes_and_close_ends_it(repository: Served, models: Models) -> None:
-    changed = threading.Event()
-    models.on_load = lambda bundle: changed.set()
     repository.scan()
-    repository.watch(0.001)
+    repository.watch()
     models.put("mnist/1")
-    assert changed.wait(PATIENCE_S)
-    repository.close(PATIENCE_S)
-    assert "repository" not in [thread.name for thread in threading.enumerate()]
+    wait_for(lambda: loaded(repository) == ["mnist/1"])
     model = repository.get("mnist", None)
+    repository.close(PATIENCE_S)
+    assert "models folder" not in [thread.name for thread in threading.enumerate()]
     assert model.batcher.join(0)
     with pytest.raises(NotReady):
         Caller(model)
@@ -903,9 +921,9 @@ def test_watch_goes_on_after_a_scan_that_failed(
         scan()
         second.set()
 
-    monkeypatch.setattr(repository.loader, "scan", fail_first)
+    monkeypatch.setattr(repository.control, "scan", fail_first)
     models.put("mnist/1")
-    repository.watch(0.001)
+    repository.watch()
     assert second.wait(PATIENCE_S)
     assert loaded(repository) == ["mnist/1"]
     assert f"scanning {models.folder} failed" in caplog.text
@@ -969,14 +987,83 @@ def test_model_is_loaded_with_the_queue_that_its_images_need(make: Make, models:
     assert repository.get("mnist", None).batcher.max_queue == 20
 
 
-def test_folder_is_empty_until_there_is_a_bundle_of_any_kind(
-    repository: Served, models: Models
+def test_folder_without_bundles_is_reported_at_the_start_only(
+    repository: Served, models: Models, caplog: pytest.LogCaptureFixture
 ) -> None:
-    models.folder.mkdir(exist_ok=True)
+    caplog.set_level(logging.INFO)
     (models.folder / "README").touch()
     repository.scan()
-    assert repository.folder_is_empty
-    models.put("mnist/1", "contradicting")
     repository.scan()
-    assert not repository.folder_is_empty
+    says = f"no models in {models.folder} yet; waiting for the first"
+    assert [record.getMessage() for record in caplog.records].count(says) == 1
+
+
+# The change of a table, which all workers make at once
+
+
+def table(generation: int, *bundles: Bundle) -> Table:
+    return Table(generation, (ServedModel("mnist", bundles),))
+
+
+def test_staged_table_counts_from_the_moment_its_number_is_written(models: Models) -> None:
+    switch = [0]
+    retired: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
+    repository = Repository(lambda name: LIMITS, switch, retired=retired.put)
+    first, second = Bundle("mnist", 1, "a"), Bundle("mnist", 2, "b")
+    for one in (first, second):
+        models.put(str(one))
+        loaded = load_bundle(models.folder / str(one) / "model.onnx", models.load)
+        repository.hold(one, loaded)
+    assert repository.stage(table(1, first))
+    with pytest.raises(NotFound):
+        repository.get("mnist", None)
+    switch[0] = 1
+    old = repository.get("mnist", None)
+    assert old.version == 1
+    assert repository.stage(table(2, second))
+    # Another number is not this table's.
+    switch[0] = 7
+    assert repository.get("mnist", None) is old
+    switch[0] = 2
+    assert repository.get("mnist", None).version == 2
+    assert [model.version for model in repository.models()] == [2]
+    # What has left goes on until it is settled.
+    assert Caller(old).answered_by() == 1
+    repository.settle()
+    assert retired.get(timeout=PATIENCE_S) == first
+    with pytest.raises(NotReady):
+        Caller(old)
+    repository.close(PATIENCE_S)
+
+
+def test_table_with_a_version_that_is_not_loaded_is_not_staged() -> None:
+    switch = [0]
+    repository = Repository(lambda name: LIMITS, switch)
+    assert not repository.stage(table(1, Bundle("mnist", 1, "a")))
+    switch[0] = 1
     assert repository.models() == []
+
+
+def test_version_that_is_prepared_in_vain_is_dropped(models: Models) -> None:
+    retired: queue.SimpleQueue[Bundle] = queue.SimpleQueue()
+    repository = Repository(lambda name: LIMITS, [0], retired=retired.put)
+    one = Bundle("mnist", 1, "a")
+    models.put(str(one))
+    repository.hold(one, load_bundle(models.folder / "mnist/1/model.onnx", models.load))
+    repository.drop(one)
+    assert retired.get(timeout=PATIENCE_S) == one
+    assert not repository.stage(table(1, one))
+
+
+def test_labels_are_those_of_the_table(models: Models) -> None:
+    switch = [0]
+    repository = Repository(lambda name: LIMITS, switch)
+    one = Bundle("mnist", 1, "a")
+    models.put(str(one))
+    repository.hold(one, load_bundle(models.folder / "mnist/1/model.onnx", models.load))
+    repository.stage(Table(1, (ServedModel("mnist", (one,), {"stable": 1}),)))
+    switch[0] = 1
+    assert repository.get("mnist", "stable").version == 1
+    with pytest.raises(NotFound, match="model mnist has no version with the label 'canary'"):
+        repository.get("mnist", "canary")
+    repository.close(PATIENCE_S)

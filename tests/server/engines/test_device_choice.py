@@ -203,7 +203,9 @@ def test_cuda_takes_tensor_float_32_for_bundles_that_say_so_alone(
     made: list[tuple[str, int]] = []
     cuda = AskedCuda(monkeypatch)
     monkeypatch.setattr(
-        loader, "CudaGraphEngine", lambda session, provider, most, _: made.append((provider, most))
+        loader,
+        "CudaGraphEngine",
+        lambda session, provider, sizes, _: made.append((provider, sizes.max_batch)),
     )
     load_engine(write_bundle(tmp_path, precision=precision), EngineOptions("cuda", max_batch=4))
     assert made == [(CUDA, 4)]

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from convserve_server.engines.base import CPU, Engine, EngineError, Pixels
+from convserve_server.engines.batch_sizes import BatchSizes
 from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import HostMemory
@@ -47,8 +48,12 @@ def pieces(images: Pixels, seed: int) -> list[Pixels]:
     return np.split(images, cuts)
 
 
+def on_cpu(session: Any, provider: str, max_batch: int) -> CpuEngine:
+    return CpuEngine(session, provider, BatchSizes(max_batch))
+
+
 def with_graphs(session: Any, provider: str, max_batch: int) -> CudaGraphEngine:
-    return CudaGraphEngine(session, provider, max_batch, HostMemory())
+    return CudaGraphEngine(session, provider, BatchSizes(max_batch), HostMemory())
 
 
 def one_by_one(session: Any, images: Pixels) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -86,7 +91,7 @@ def test_expensive_model_has_more_threads_while_no_other_engine_is_at_work(
     engines = create(2)
     mine, others = EngineActivity(engines, 0), EngineActivity(engines, 1)
     few, many = Counted(session, clock, image_s), Counted(session, clock, image_s / 2)
-    engine = CpuEngine(few, CPU, 8, activity=mine, many_threads=lambda: many)
+    engine = CpuEngine(few, CPU, BatchSizes(8), activity=mine, many_threads=lambda: many)
     engine.warm_up()
 
     def runs() -> tuple[int, int]:
@@ -103,7 +108,7 @@ def test_expensive_model_has_more_threads_while_no_other_engine_is_at_work(
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:
     engines = create(2)
-    engine = CpuEngine(session, CPU, 8, activity=EngineActivity(engines, 0))
+    engine = CpuEngine(session, CPU, BatchSizes(8), activity=EngineActivity(engines, 0))
     with pytest.raises(Exception, match="Got invalid dimensions"):
         engine.run([np.zeros((1, 3, 3, 1), np.uint8)])
     assert EngineActivity(engines, 1).begin()
@@ -128,7 +133,7 @@ def test_session_with_many_threads_answers_alike_and_leaves_the_thread_where_it_
     np.testing.assert_allclose(rows, engine.run([images]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
 @pytest.mark.parametrize("max_batch", [1, 6, 16])
 def test_batch_of_any_size_gives_the_rows_of_single_runs(
     make: MakeEngine, max_batch: int, session: Any
@@ -147,7 +152,7 @@ def test_batch_of_any_size_gives_the_rows_of_single_runs(
         np.testing.assert_allclose(rows, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
 def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 16)
     classes = [3, 1, 4, 1, 5, 9, 2, 6, 5]
@@ -155,7 +160,7 @@ def test_rows_are_in_the_order_of_the_images(make: MakeEngine, session: Any) -> 
     assert engine.run(images).argmax(axis=1).tolist() == classes
 
 
-@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, session: Any) -> None:
     engine = make(session, CPU, 4)
@@ -166,7 +171,7 @@ def test_read_only_and_strided_images_are_taken(make: MakeEngine, count: int, se
     np.testing.assert_allclose(engine.run([images[::2]]), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
 def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None:
     engine = make(session, CPU, 5)
     assert (engine.provider, engine.max_batch) == (CPU, 5)
@@ -174,7 +179,7 @@ def test_engine_tells_what_the_file_says(make: MakeEngine, session: Any) -> None
     assert manifest().name in engine.metadata["convserve.manifest"]
 
 
-@pytest.mark.parametrize("make", [CpuEngine, with_graphs])
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
 def test_float16_answers_as_float32_does_within_a_hundredth(
     make: MakeEngine, session: Any, tmp_path: Path
 ) -> None:
@@ -212,7 +217,7 @@ class RecordingSession:
 
 def test_cpu_engine_runs_batches_as_they_come(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = CpuEngine(recording, CPU, 8)
+    engine = on_cpu(recording, CPU, 8)
     for size in (3, 8, 5):
         engine.run([random_images(size, size)])
     assert recording.sizes == [3, 8, 5]
@@ -220,7 +225,7 @@ def test_cpu_engine_runs_batches_as_they_come(session: Any) -> None:
 
 def test_cpu_engine_warm_up_ends_with_the_largest_and_the_smallest(session: Any) -> None:
     recording = RecordingSession(session)
-    engine = CpuEngine(recording, CPU, 8)
+    engine = on_cpu(recording, CPU, 8)
     engine.warm_up()
     assert recording.sizes[-2:] == [engine.max_batch, 1]
     assert set(recording.sizes) <= {1, 2, 4, 8}

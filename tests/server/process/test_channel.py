@@ -1,5 +1,6 @@
 """Messages between a worker and its supervisor."""
 
+import queue
 import socket
 import threading
 from collections.abc import Iterator
@@ -7,22 +8,28 @@ from typing import get_args
 
 import pytest
 
-from convserve_server.core.permits import Bundle, Verdict
+from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
 from convserve_server.process.channel import Channel
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import (
+    AdminReply,
+    AdminRequest,
     Alive,
-    AsksToListen,
-    AsksToLoad,
     CannotStart,
-    Changed,
+    Commit,
     Failed,
-    Loaded,
-    MayListen,
+    Joins,
+    Listen,
     Message,
-    Problem,
+    Prepare,
+    Prepared,
     Ready,
-    Serves,
+    Retire,
+    Retired,
+    SetLogLevel,
+    Stage,
+    Staged,
+    Status,
     decode,
     encode,
     one_line,
@@ -30,19 +37,29 @@ from convserve_server.process.messages import (
 
 PATIENCE_S = 20.0
 BUNDLE = Bundle("mnist", 1, "a" * 64)
+TABLE = Table(
+    3,
+    (ServedModel("mnist", (BUNDLE,), {"stable": 1}),),
+    (Refusal("cats", 2, "is garbage"),),
+    ("dogs",),
+)
 ALL: tuple[Message, ...] = (
     Alive(),
-    AsksToLoad(BUNDLE),
-    Loaded(BUNDLE),
+    Joins(),
+    Prepared(BUNDLE, {1: 0.25, 64: 1.5}),
     Failed(BUNDLE, "is garbage"),
-    Serves((BUNDLE, Bundle("cats", 2, "b" * 64))),
-    Problem("mnist/v2", "expected a number"),
-    AsksToListen(),
+    Staged(3),
+    Retired(BUNDLE),
     Ready(),
     CannotStart("no CUDA"),
-    Verdict(BUNDLE, "refused", "is garbage"),
-    MayListen(("cats",)),
-    Changed(),
+    Prepare(BUNDLE, "/models/mnist/1/model.onnx", {1: 0.25}),
+    Stage(TABLE),
+    Commit(3),
+    Retire(BUNDLE),
+    Listen(),
+    SetLogLevel("debug"),
+    AdminRequest(1, "set_label", "mnist", None, "stable"),
+    AdminReply(1, "NotFound", "model", "no model", (Status("m", 1, "served", "", ("a",), True),)),
 )
 
 
@@ -58,7 +75,17 @@ def test_every_message_is_among_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"[]", b"{}", b"no", b'{"Alive": {"x": 1}}', b'{"What": {}}']
+    "line",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"no",
+        b'{"Alive": {"x": 1}}',
+        b'{"What": {}}',
+        b'{"Staged": {"generation": "3"}}',
+        b'{"AdminRequest": {"number": 1, "action": "stop"}}',
+    ],
 )
 def test_what_is_no_message_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match="message: expected one of Alive, "):
@@ -82,11 +109,11 @@ def ends() -> Iterator[tuple[Channel, socket.socket]]:
 def test_messages_are_put_together_from_pieces(ends: tuple[Channel, socket.socket]) -> None:
     channel, worker = ends
     assert channel.receive() == []
-    data = encode(Loaded(BUNDLE)) + encode(Alive())
+    data = encode(Retired(BUNDLE)) + encode(Alive())
     worker.send(data[:20])
     assert channel.receive() == []
     worker.send(data[20:])
-    assert channel.receive() == [Loaded(BUNDLE), Alive()]
+    assert channel.receive() == [Retired(BUNDLE), Alive()]
     worker.close()
     assert channel.receive() is None
 
@@ -95,7 +122,7 @@ def test_worker_that_does_not_read_holds_up_nobody(ends: tuple[Channel, socket.s
     channel, worker = ends
     count = 0
     while not channel.wants_to_write:
-        channel.send(Changed())
+        channel.send(Listen())
         count += 1
     channel.send(Ready())
     # All comes once it reads.
@@ -116,37 +143,15 @@ def test_message_that_cannot_be_read_leaves_the_others(
     assert "a message of a worker cannot be read" in caplog.text
 
 
-class Script:
-    """A supervisor that answers by a script, on a thread of its own."""
-
-    def __init__(self, connection: socket.socket, answers: dict[type, list[Message]]) -> None:
-        self.seen: list[Message] = []
-        self._connection = connection
-        self._answers = answers
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        with self._connection.makefile("rb") as lines:
-            for line in lines:
-                message = decode(line)
-                if isinstance(message, Alive):
-                    continue
-                self.seen.append(message)
-                for answer in self._answers.get(type(message), [])[:2]:
-                    self._connection.sendall(encode(answer))
-                    self._answers[type(message)].remove(answer)
-
-
-def test_worker_waits_while_another_tries_and_asks_again_when_that_has_ended() -> None:
+def test_messages_of_the_supervisor_are_followed_and_its_end_is_noticed() -> None:
     ours, theirs = socket.socketpair()
-    waits, may = Verdict(BUNDLE, "wait"), Verdict(BUNDLE, "load")
-    script = Script(theirs, {AsksToLoad: [waits, Changed(), may]})
     ended = threading.Event()
+    followed: queue.SimpleQueue[Message] = queue.SimpleQueue()
     link = SupervisorLink(ours, ended.set)
+    link.on_message = followed.put
     link.start(heartbeat_s=PATIENCE_S)
-    assert link.ask(BUNDLE, PATIENCE_S) == may
-    assert script.seen == [AsksToLoad(BUNDLE)] * 2
+    theirs.sendall(b"nonsense\n" + encode(Retire(BUNDLE)))
+    assert followed.get(timeout=PATIENCE_S) == Retire(BUNDLE)
     theirs.shutdown(socket.SHUT_RDWR)
     assert ended.wait(PATIENCE_S)
     # Nobody listens any more, and nothing breaks.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from convserve_server.process.channel import Channel
-from convserve_server.process.messages import Changed, decode
+from convserve_server.process.messages import Listen, decode
 from convserve_server.process.worker_spec import (
     WorkerSpec,
     decode_spec,
@@ -36,6 +36,7 @@ GIVEN: dict[str, Any] = {
     "low_memory": True,
     "batch_s": 0.06,
     "engine_activity": 3,
+    "switch": 4,
 }
 SPEC = WorkerSpec(**GIVEN)
 
@@ -56,6 +57,7 @@ def test_spec_comes_back_as_it_was_and_is_one_line() -> None:
         ("port", True, "port: expected a whole number from 1 to 65535, got True"),
         ("many_threads", 0, "many_threads: expected a whole number 1 or more, got 0"),
         ("engine_activity", -1, "engine_activity: expected a whole number 0 or more, got -1"),
+        ("switch", -1, "switch: expected a whole number 0 or more, got -1"),
         ("batch_s", -0.1, "batch_s: expected a number 0 or more, got -0.1"),
         ("batch_s", float("nan"), "batch_s: expected a number 0 or more, got nan"),
         ("low_memory", 1, "low_memory: expected true or false, got 1"),
@@ -96,7 +98,7 @@ def test_spec_is_received_from_any_pieces_and_what_follows_stays() -> None:
     ours, theirs = socket.socketpair()
     channel = Channel(ours)
     channel.send_line(encode_spec(spec))
-    channel.send(Changed())
+    channel.send(Listen())
     # More than the socket holds: a worker that has not begun to read blocks nobody.
     assert channel.wants_to_write
 
@@ -109,7 +111,7 @@ def test_spec_is_received_from_any_pieces_and_what_follows_stays() -> None:
     assert receive_spec(theirs) == spec
     thread.join()
     with theirs.makefile("rb") as lines:
-        assert decode(lines.readline()) == Changed()
+        assert decode(lines.readline()) == Listen()
     channel.close()
     theirs.close()
 

@@ -1,0 +1,93 @@
+"""Calls for models that were unloaded while nobody asked for them, until they are loaded again."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Generic, Protocol, TypeVar
+
+from convserve_server.core.errors import ModelLoading, QueueFull, ServeError
+
+#: Added to the time that loading took the last time, as a share of it: machines are not always as
+#: quick, s for s.
+_MARGIN = 0.5
+
+
+class Parkable(Protocol):
+    """The work of one call, which can begin later."""
+
+    #: Name of the model that the call asks for.
+    model: str
+    #: time.monotonic() after which nobody waits for the answer, or None.
+    deadline: float | None
+
+    def fail(self, error: ServeError) -> None:
+        """Answers the call with an error."""
+
+
+P = TypeVar("P", bound=Parkable)
+
+
+class ParkedCalls(Generic[P]):
+    """Keeps calls by their model. Thread-safe.
+
+    Args:
+        wake: called with the name of a model when the first call for it is parked, or refused.
+        most: calls of one model that may be parked; more are refused.
+    """
+
+    def __init__(self, wake: Callable[[str], None], most: int) -> None:
+        self._wake = wake
+        self._most = most
+        self._parked: dict[str, list[P]] = {}
+        self._lock = threading.Lock()
+
+    def park(self, work: P, load_s: float) -> None:
+        """Keeps a call until its model is loaded, and asks for that.
+
+        Args:
+            work: of the call.
+            load_s: that loading took the last time.
+
+        Raises:
+            ModelLoading: if its deadline would pass before; the model is loaded all the same, so a
+                later call may be answered.
+            QueueFull: if too many are parked.
+        """
+        expected_s = load_s * (1 + _MARGIN)
+        too_late = work.deadline is not None and work.deadline < time.monotonic() + expected_s
+        with self._lock:
+            first = work.model not in self._parked
+            calls = self._parked.setdefault(work.model, [])
+            full = len(calls) >= self._most
+            if not too_late and not full:
+                calls.append(work)
+        if first:
+            self._wake(work.model)
+        if too_late:
+            raise ModelLoading(
+                f"model {work.model} was unloaded, since nobody asked for it, and is loaded again",
+                retry_after_s=expected_s,
+            )
+        if full:
+            raise QueueFull(
+                f"{len(calls)} calls wait for model {work.model} to be loaded, the limit",
+                retry_after_s=expected_s,
+            )
+
+    def take(self, names: Collection[str]) -> list[P]:
+        """Returns the calls for these models, which can begin now."""
+        with self._lock:
+            return [work for name in names for work in self._parked.pop(name, ())]
+
+    def forget(self, work: P) -> None:
+        """Drops a call that nobody waits for."""
+        with self._lock:
+            calls = self._parked.get(work.model)
+            if calls is not None and work in calls:
+                calls.remove(work)
+
+    def fail(self, reasons: Mapping[str, str]) -> None:
+        """Answers the calls for models that cannot be loaded, by name, with the reason of each."""
+        for name, reason in reasons.items():
+            for work in self.take([name]):
+                work.fail(ModelLoading(f"model {name} cannot be loaded again: {reason}"))

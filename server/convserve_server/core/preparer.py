@@ -1,0 +1,94 @@
+"""Loads versions of models off the request path, each on a thread of its own."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from convserve_bundle.errors import BundleError
+from convserve_server.core.digests import Digests
+from convserve_server.core.repository import Repository
+from convserve_server.core.tables import Bundle
+from convserve_server.engines.base import EngineError, LoadedModel
+
+log = logging.getLogger(__name__)
+
+#: Makes a warm and checked model of a model's name, its file, and the seconds that its batches
+#: take by their size, if they are known; raises EngineError or BundleError.
+Load = Callable[[str, Path, Mapping[int, float]], LoadedModel]
+
+
+class Preparer:
+    """Loads versions into a repository, which holds them until a table has them.
+
+    A thread each, so that one that hangs holds up no other.
+
+    Args:
+        load: makes a model of a file.
+        repository: that holds it.
+        prepared: called with a version that is loaded and warm, and the seconds that its batches
+            take, by their size.
+        failed: called with a version that cannot be served, and why.
+    """
+
+    def __init__(
+        self,
+        load: Load,
+        repository: Repository,
+        prepared: Callable[[Bundle, Mapping[int, float]], None],
+        failed: Callable[[Bundle, str], None],
+    ) -> None:
+        self._load = load
+        self._repository = repository
+        self._prepared = prepared
+        self._failed = failed
+        self._digests = Digests()
+        self._threads: set[threading.Thread] = set()
+
+    def prepare(self, bundle: Bundle, path: Path, batch_s: Mapping[int, float]) -> None:
+        """Begins to load a version; prepared or failed is called at the end.
+
+        Args:
+            bundle: that the file should hold.
+            path: of the file.
+            batch_s: seconds by size of batch, if they are known.
+        """
+
+        def run() -> None:
+            try:
+                self._prepare(bundle, path, batch_s)
+            finally:
+                self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name=f"load {bundle}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """Waits for what is being loaded, at most so long."""
+        end = time.monotonic() + timeout_s
+        for thread in list(self._threads):
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _prepare(self, bundle: Bundle, path: Path, batch_s: Mapping[int, float]) -> None:
+        try:
+            self._check(bundle, path)
+            loaded = self._load(bundle.name, path, batch_s)
+            self._check(bundle, path)
+            self._repository.hold(bundle, loaded)
+        except (BundleError, EngineError) as error:
+            reason = str(error)
+            log.error("%s is not served: %s", bundle, error)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            log.exception("%s is not served", bundle)
+        else:
+            self._prepared(bundle, loaded.batch_s)
+            return
+        self._failed(bundle, reason)
+
+    def _check(self, bundle: Bundle, path: Path) -> None:
+        """Refuses a file that is not the one that was to be loaded."""
+        if self._digests.read(path) != bundle.digest:
+            raise BundleError(f"{path} changed while it was loaded")

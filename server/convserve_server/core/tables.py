@@ -1,0 +1,96 @@
+"""What all workers of a server serve at a time: a table, which has a number.
+
+Workers have the next table before it counts. It counts for all of them from the moment at which its
+number is written to memory that they share; see Repository.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A version of a model, and what its file holds.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        digest: SHA-256 of the model file, hexadecimal.
+    """
+
+    name: str
+    version: int
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The versions of a model that are served.
+
+    Attributes:
+        name: of the model.
+        versions: at least one, newest first; the first one answers calls that ask for none.
+        labels: the version that each label names; only versions that are served.
+    """
+
+    name: str
+    versions: tuple[Bundle, ...]
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that is in the models folder and cannot be served.
+
+    Attributes:
+        name: of the model.
+        version: of the model.
+        reason: for people.
+    """
+
+    name: str
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """All that is served.
+
+    Attributes:
+        generation: its number; later tables have greater ones.
+        models: by name.
+        refused: by name, then newest first.
+        loading: names of models that are not served yet and of which a version is being loaded.
+    """
+
+    generation: int = 0
+    models: tuple[ServedModel, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    loading: tuple[str, ...] = ()
+
+    @property
+    def bundles(self) -> frozenset[Bundle]:
+        """All versions that are served."""
+        return frozenset(bundle for model in self.models for bundle in model.versions)
+
+    def versions(self, name: str) -> Mapping[int, Bundle]:
+        """Returns the versions of a model that are served, by their numbers."""
+        for model in self.models:
+            if model.name == name:
+                return {bundle.version: bundle for bundle in model.versions}
+        return {}
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """Returns the version that each label of a model names."""
+        for model in self.models:
+            if model.name == name:
+                return model.labels
+        return {}
+
+    def says_the_same(self, other: "Table") -> bool:
+        """Returns whether the tables differ in nothing but their numbers."""
+        return replace(self, generation=other.generation) == other

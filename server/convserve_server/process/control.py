@@ -1,0 +1,124 @@
+"""What decides which models a worker serves, as the worker sees it."""
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from convserve_server.core.preparer import Preparer
+from convserve_server.core.repository import Repository
+from convserve_server.core.tables import Bundle
+from convserve_server.process.link import SupervisorLink
+from convserve_server.process.messages import (
+    Commit,
+    Failed,
+    Joins,
+    Listen,
+    Message,
+    Prepare,
+    Prepared,
+    Retire,
+    Retired,
+    SetLogLevel,
+    Stage,
+    Staged,
+    one_line,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Control(Protocol):
+    """Tells a worker what to load and serve, and hears what became of it."""
+
+    @property
+    def switch(self) -> Sequence[int]:
+        """The number of the table that counts, at index 0."""
+
+    def attach(self, repository: Repository, preparer: Preparer) -> None:
+        """Begins: the worker can load models."""
+
+    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+        """Hears that a bundle is loaded and warm, and the seconds that its batches take."""
+
+    def on_failed(self, bundle: Bundle, reason: str) -> None:
+        """Hears that a bundle cannot be served."""
+
+    def on_retired(self, bundle: Bundle) -> None:
+        """Hears that a bundle is unloaded."""
+
+    def wait_to_listen(self, stop: threading.Event) -> bool:
+        """Waits until the worker may accept calls; returns False if it was stopped before."""
+
+    def watch(self) -> None:
+        """Goes on by itself from now on."""
+
+    def close(self, timeout_s: float) -> None:
+        """Ends; waits for what is being loaded at most so long."""
+
+
+class RemoteControl:
+    """The supervisor decides; see Control.
+
+    Args:
+        link: To the supervisor.
+        switch: See Control.
+    """
+
+    def __init__(self, link: SupervisorLink, switch: Sequence[int]) -> None:
+        self.switch = switch
+        self._link = link
+        self._listen = threading.Event()
+
+    def attach(self, repository: Repository, preparer: Preparer) -> None:
+        """See Control.attach."""
+        self._repository, self._preparer = repository, preparer
+        self._link.on_message = self._on_message
+        self._link.send(Joins())
+
+    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+        """See Control.on_prepared."""
+        self._link.send(Prepared(bundle, batch_s))
+
+    def on_failed(self, bundle: Bundle, reason: str) -> None:
+        """See Control.on_failed."""
+        self._link.send(Failed(bundle, one_line(reason)))
+
+    def on_retired(self, bundle: Bundle) -> None:
+        """See Control.on_retired."""
+        self._link.send(Retired(bundle))
+
+    def wait_to_listen(self, stop: threading.Event) -> bool:
+        """See Control.wait_to_listen."""
+        while not stop.is_set():
+            # Again and again: Python runs the handler of a signal on this thread.
+            if self._listen.wait(0.1):
+                return True
+        return False
+
+    def watch(self) -> None:
+        """See Control.watch; the supervisor does."""
+
+    def close(self, timeout_s: float) -> None:
+        """See Control.close."""
+        self._preparer.close(timeout_s)
+
+    def _on_message(self, message: Message) -> None:
+        """Does what the supervisor says, on the thread that reads: nothing here takes long."""
+        if isinstance(message, Prepare):
+            self._preparer.prepare(message.bundle, Path(message.path), message.batch_s)
+        elif isinstance(message, Stage):
+            if self._repository.stage(message.table):
+                self._link.send(Staged(message.table.generation))
+            else:
+                # The supervisor replaces a worker that does not answer.
+                log.error("table %d has a version that is not loaded", message.table.generation)
+        elif isinstance(message, Commit):
+            self._repository.settle()
+        elif isinstance(message, Retire):
+            self._repository.drop(message.bundle)
+        elif isinstance(message, SetLogLevel):
+            logging.getLogger().setLevel(message.level.upper())
+        elif isinstance(message, Listen):
+            self._listen.set()

@@ -1,0 +1,144 @@
+"""The control of a process without a supervisor: it decides for itself what it serves."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+
+from convserve_server.core.policies import ModelPolicy
+from convserve_server.core.preparer import Preparer
+from convserve_server.core.repository import Repository
+from convserve_server.core.tables import Bundle
+from convserve_server.process.control_plane import PATIENCE_S, ControlPlane, ToMember
+from convserve_server.process.messages import Commit, Prepare, Retire, Stage
+from convserve_server.process.scan import Scan, Scanner
+
+log = logging.getLogger(__name__)
+
+#: The only worker.
+_SELF = 1
+
+
+class LocalControl:
+    """A control plane with one worker, this process; see Control.
+
+    Args:
+        folder: Of models.
+        policy: What the operator wants of a model.
+        scan_s: How often to look for new versions, once watch() has been called.
+    """
+
+    def __init__(
+        self, folder: Path, policy: Callable[[str], ModelPolicy], scan_s: float = 1.0
+    ) -> None:
+        #: The number of the table that counts.
+        self.switch = [0]
+        self._folder = folder
+        self._scan_s = scan_s
+        self._plane = ControlPlane(policy, self._send, self._write)
+        self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
+        # What other threads have to tell the plane; told by the thread that has the lock.
+        self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._listen = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def attach(self, repository: Repository, preparer: Preparer) -> None:
+        """See Control.attach."""
+        self._repository, self._preparer = repository, preparer
+        with self._lock:
+            self._plane.on_join(_SELF, time.monotonic())
+
+    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+        """See Control.on_prepared."""
+        self._inbox.put(lambda now: self._plane.on_prepared(_SELF, bundle, batch_s, now))
+
+    def on_failed(self, bundle: Bundle, reason: str) -> None:
+        """See Control.on_failed."""
+        self._inbox.put(lambda now: self._plane.on_failed(_SELF, bundle, reason, now))
+
+    def on_retired(self, bundle: Bundle) -> None:
+        """See Control.on_retired."""
+        self._inbox.put(lambda _: self._plane.on_retired(_SELF, bundle))
+
+    def wait_to_listen(self, stop: threading.Event) -> bool:
+        """See Control.wait_to_listen."""
+        while not self._listen.is_set() and not stop.is_set():
+            self.scan()
+            self.wait(0.01)
+        return not stop.is_set()
+
+    def scan(self) -> None:
+        """Looks at the folder, and waits until what is new is served, but not for ever."""
+        with self._lock:
+            end = time.monotonic() + PATIENCE_S
+            self._scanner.scan()
+            while True:
+                while self._plane.interest.unread:
+                    self._scanner.scan()
+                left = end - time.monotonic()
+                if left <= 0 or not (self._is_busy() or not self._inbox.empty()):
+                    break
+                self.wait(left)
+            self._plane.advance(time.monotonic())
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for something to happen, at most so long, and does what follows."""
+        try:
+            event = self._inbox.get(timeout=timeout_s)
+        except queue.Empty:
+            return
+        with self._lock:
+            event(time.monotonic())
+
+    def watch(self) -> None:
+        """See Control.watch."""
+        self._thread = threading.Thread(target=self._loop, name="models folder", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """See Control.close."""
+        self._stop.set()
+        self._inbox.put(lambda _: None)
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        self._preparer.close(timeout_s)
+
+    def _is_busy(self) -> bool:
+        return any(member.preparing for member in self._plane.members.values())
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            end = time.monotonic() + self._scan_s
+            try:
+                self.scan()
+                while not self._stop.is_set() and (left := end - time.monotonic()) > 0:
+                    self.wait(left)
+            except Exception:
+                # The next scan may do better; the models that are loaded still serve.
+                log.exception("scanning %s failed", self._folder)
+                self._stop.wait(self._scan_s)
+
+    def _on_scan(self, scan: Scan | None) -> None:
+        self._plane.on_scan(scan, time.monotonic())
+
+    def _write(self, number: int) -> None:
+        self.switch[0] = number
+
+    def _send(self, key: Hashable, message: ToMember) -> None:
+        del key
+        if isinstance(message, Prepare):
+            self._preparer.prepare(message.bundle, Path(message.path), message.batch_s)
+        elif isinstance(message, Stage):
+            number = message.table.generation
+            if self._repository.stage(message.table):
+                self._inbox.put(lambda now: self._plane.on_staged(_SELF, number, now))
+        elif isinstance(message, Commit):
+            self._repository.settle()
+        elif isinstance(message, Retire):
+            self._repository.drop(message.bundle)
+        else:
+            self._listen.set()

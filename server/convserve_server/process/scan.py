@@ -1,0 +1,144 @@
+"""Looks at the models folder again and again, on a thread of its own: a volume may hang."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convserve_server.core.digests import Digests
+from convserve_server.core.models_folder import ModelsFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was in the models folder.
+
+    Attributes:
+        files: Of versions, by name and version.
+        digests: SHA-256 of files, of those that were to be read.
+        unknown: Entries that cannot be read at present, as "NAME" or "NAME/VERSION".
+    """
+
+    files: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
+    digests: Mapping[Path, str] = field(default_factory=dict)
+    unknown: frozenset[str] = frozenset()
+
+    def knows(self, name: str, version: int) -> bool:
+        """Returns whether a version is known to exist or not."""
+        return not {name, f"{name}/{version}"} & self.unknown
+
+
+@dataclass(frozen=True)
+class Interest:
+    """What a scan should look at.
+
+    Attributes:
+        served: Names of the models that are served.
+        unread: Files of which the digest is needed.
+    """
+
+    served: frozenset[str] = frozenset()
+    unread: frozenset[Path] = frozenset()
+
+
+class Scanner:
+    """Scans a models folder.
+
+    Args:
+        path: Of the folder.
+        interest: Returns what to look at; called on the thread that scans.
+        report: Called with the scan, None if the folder cannot be read, on that thread.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        interest: Callable[[], Interest],
+        report: Callable[[Scan | None], None],
+    ) -> None:
+        self._folder = ModelsFolder(path, _log_problem)
+        self._interest = interest
+        self._report = report
+        self._digests = Digests()
+        # Files of which the digest was needed once; they are looked at for changes.
+        self._wanted: set[Path] = set()
+        # Files that cannot be read, and why, as was reported.
+        self._unread: dict[Path, str] = {}
+        self._looked = False
+        self._news = threading.Event()
+        self._stop = threading.Event()
+        #: How often the thread scans, s.
+        self.interval_s = 0.0
+        self._thread: threading.Thread | None = None
+
+    def start(self, interval_s: float) -> None:
+        """Scans in a thread from now on. Polling also works on network volumes, unlike inotify."""
+        self.interval_s = interval_s
+        self._thread = threading.Thread(target=self._loop, name="models folder", daemon=True)
+        self._thread.start()
+
+    def scan_now(self) -> None:
+        """Lets the thread scan at once."""
+        self._news.set()
+
+    def close(self, timeout_s: float) -> None:
+        """Stops the thread; waits for it at most so long."""
+        self._stop.set()
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def scan(self) -> None:
+        """Scans once, and reports."""
+        interest = self._interest()
+        listing = self._folder.look(interest.served)
+        if listing is None:
+            self._report(None)
+            return
+        if self._folder.is_empty and not self._looked:
+            log.info("no models in %s yet; waiting for the first", self._folder.path)
+        self._looked = True
+        unknown = set(listing.unreadable)
+        files = {path for versions in listing.bundles.values() for path in versions.values()}
+        self._wanted = (self._wanted | interest.unread) & files
+        digests = {}
+        for path in sorted(self._wanted):
+            digest = self._read(path)
+            if digest is None:
+                unknown.add(f"{path.parent.parent.name}/{path.parent.name}")
+            else:
+                digests[path] = digest
+        self._digests.keep(files)
+        self._report(Scan(listing.bundles, digests, frozenset(unknown)))
+
+    def _read(self, path: Path) -> str | None:
+        """Returns the digest of a file; None, and logs why once, if it cannot be read."""
+        try:
+            digest = self._digests.read(path)
+        except OSError as error:
+            problem = f"{path} cannot be read: {error.strerror or error}"
+            if self._unread.get(path) != problem:
+                log.error("%s", problem)
+            self._unread[path] = problem
+            return None
+        self._unread.pop(path, None)
+        return digest
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._news.clear()
+            try:
+                self.scan()
+            except Exception:
+                # The next scan may do better; the models that are loaded still serve.
+                log.exception("scanning %s failed", self._folder.path)
+            self._news.wait(self.interval_s)
+
+
+def _log_problem(entry: str, problem: str) -> None:
+    """Logs what is wrong with an entry of the models folder; "" is the folder."""
+    if problem:
+        log.error("%s%s", f"{entry}: " if entry else "", problem)
