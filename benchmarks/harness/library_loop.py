@@ -18,7 +18,6 @@ import numpy as np
 from benchmarks.harness.batch_count import computed
 from benchmarks.harness.processes import process_tree
 from convserve import AsyncClient, ConvserveError
-from convserve.core import UnaryCall
 
 _PATIENCE_S = 30.0
 _LATE_SHARE = 0.05
@@ -34,8 +33,7 @@ class CountingClient(AsyncClient):
     tries = 0
 
     async def _perform(self, step: Any) -> Any:
-        if isinstance(step, UnaryCall):
-            self.tries += 1
+        self.tries += type(step).__name__ == "UnaryCall"  # Of a module that was another one once.
         return await super()._perform(step)
 
 
