@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import gc
 import json
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -163,4 +164,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConvserveError as error:
+        sys.exit(f"{error}")

@@ -8,10 +8,12 @@ import argparse
 import gc
 import json
 import math
+import sys
 from dataclasses import replace
 
 from benchmarks.harness.batch_count import computed
 from benchmarks.harness.processes import process_tree
+from convserve import ConvserveError
 from convserve_bench.generator import Calls, Generator
 from convserve_bench.load import Load
 from convserve_bench.tally import Tally
@@ -98,4 +100,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConvserveError as error:
+        sys.exit(f"{error}")
