@@ -178,7 +178,6 @@ def _add_models(commands: _Commands[ArgumentParser]) -> None:
         "models",
         _models,
         "Lists the models that the server has loaded.",
-        "convserve models",
         "convserve models --server gpu1:50051 --format jsonl",
         "convserve models --watch",
     )

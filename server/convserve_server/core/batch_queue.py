@@ -85,14 +85,8 @@ class BatchQueue:
         self._queue: FairQueue[BatchRequest] = FairQueue(max_queue, batch_share=batch_share)
         #: When the batches that run should be done.
         self._ends: list[float] = []
-        #: How often something left the queue; and for the connections of each priority that were
-        #: refused since: that number, when a request would be done, and how long it would take.
-        self._changes = 0
-        self._done: tuple[dict[Hashable, tuple[int, float, float]], ...] = tuple(
-            {} for _ in Priority
-        )
-        #: When the last one was done.
-        self._last_end = -math.inf
+        #: When the last batch was done, time.monotonic().
+        self.last_end = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -119,32 +113,12 @@ class BatchQueue:
             return None
         return self.time_refusal(request.connection, request.priority, request.count, deadline, now)
 
-    def refusal_of_any(
-        self, connection: Hashable, priority: Priority, deadline: float | None, now: float
-    ) -> QueueFull | None:
-        """Returns why any request would be refused, even of one image; None if it might not be.
-
-        Needs no lock: what waits may have changed a moment later, as before any call. Until a batch
-        is formed or a request leaves, nobody is done sooner than when this was asked before.
-        """
-        queue = self._queue
-        if not queue.waiting:
+    def full(self) -> QueueFull | None:
+        """Returns why not even one image has room, or None if it has."""
+        waiting = self._queue.waiting
+        if waiting < self.max_queue:
             return None
-        if queue.waiting >= self.max_queue:
-            return self._full(f"{queue.waiting} images wait, the limit is {self.max_queue}")
-        if deadline is None or self.max_wait_s:
-            return self.time_refusal(connection, priority, 1, deadline, now)
-        changes = self._changes
-        done = self._done[priority].get(connection)
-        if done is None or done[0] != changes:
-            if not self._times.known or self._is_stale(now):
-                return None
-            forecast = self.forecast(connection, priority, 1, now)
-            done = changes, now + forecast.end_s, forecast.own_s
-            self._done[priority][connection] = done
-        if not now < deadline <= done[1]:
-            return None
-        return cannot_meet(self._name, deadline - now, done[1] - now, done[2])
+        return self._full(f"{waiting} images wait, the limit is {self.max_queue}")
 
     def time_refusal(
         self,
@@ -174,7 +148,7 @@ class BatchQueue:
             return None
         forecast = self.forecast(connection, priority, count, now)
         if forecast.end_s >= left_s:
-            return cannot_meet(self._name, left_s, forecast.end_s, forecast.own_s)
+            return cannot_meet(self._name, left_s, forecast)
         if self.max_wait_s and forecast.start_s > self.max_wait_s:
             return waits_too_long(f"of {self._name}", forecast.start_s, self.max_wait_s)
         return None
@@ -229,7 +203,7 @@ class BatchQueue:
         end_s = max(wait_s + own_s, engine.end_s)
         start_s = max(wait_s, engine.start_s)
         if job.deadline is not None and now < job.deadline <= now + end_s:
-            return cannot_meet(self._name, job.deadline - now, end_s, own_s)
+            return cannot_meet(self._name, job.deadline - now, Forecast(start_s, end_s, own_s))
         if self.max_wait_s and start_s > self.max_wait_s:
             return waits_too_long(f"of {self._name}", start_s, self.max_wait_s)
         return None
@@ -247,7 +221,6 @@ class BatchQueue:
             the batch, if there is any.
         """
         batch_s = None if self._is_stale(now) else self.needed_s
-        self._left()
         dropped, taken = self._queue.take(self.max_batch, now, batch_s)
         errors = [(request, self._dropped(request, now)) for request in dropped]
         if not taken:
@@ -270,14 +243,12 @@ class BatchQueue:
             faulty: its time says nothing.
         """
         self._ends.remove(batch.end)
-        self._last_end = now
+        self.last_end = now
         if not faulty:
             self._times.note(batch.images, now - batch.started)
 
     def finish(self, request: BatchRequest) -> bool:
         """Turns a request to FINISHED; returns False if it was."""
-        if request.state is JobState.WAITING:
-            self._left()
         return self._queue.finish(request)
 
     def window_s(self, now: float) -> float | None:
@@ -298,12 +269,6 @@ class BatchQueue:
                     begin = min(begin, job.deadline - needed_s)
         return max(0.0, begin - now)
 
-    def _left(self) -> None:
-        """Notes that what waits is getting less."""
-        self._changes += 1
-        for done in self._done:
-            done.clear()
-
     def _started(self, slices: list[Slice], now: float) -> Batch:
         count = sum(len(pixels) for _, _, pixels in slices)
         batch = Batch(slices, count, now, now + self._times.seconds(count))
@@ -316,7 +281,7 @@ class BatchQueue:
 
     def _is_stale(self, now: float) -> bool:
         """Returns whether the times have not been compared with a batch for long."""
-        return not self._ends and now - self._last_end >= _STALE_S
+        return not self._ends and now - self.last_end >= _STALE_S
 
     def _full(self, why: str) -> QueueFull:
         wait_s = self._times.of_images(self._queue.waiting, self.max_batch)

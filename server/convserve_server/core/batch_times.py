@@ -15,8 +15,6 @@ _WEIGHT = 0.1
 _MOST_RATIO = 3.0
 #: A batch that is faster than this part of what was expected is no accident, and counts at once.
 _FAST_RATIO = 0.5
-#: One batch makes no time shorter than this part of it, nor than this, s.
-_LEAST_RATIO, _LEAST_S = 0.01, 1e-7
 #: Twice as many images take so many times as long at the most, whatever was measured.
 _MOST_GROWTH = 2.5
 #: Batches that a model without a measurement runs before its times are used. The least of each size
@@ -86,17 +84,15 @@ class BatchTimes:
                 self._at = _at_powers(self._first)
             return
         expected = self.seconds(count)
-        ratio = max(seconds, _LEAST_S) / expected
+        ratio = seconds / expected if expected > 0.0 else _MOST_RATIO
         weight = _WEIGHT if ratio > _FAST_RATIO else 1.0
         change = weight * (min(_MOST_RATIO, ratio) - 1.0)
         bits = min(count.bit_length(), _MOST_BITS) - 1
         least = 1 << bits
         part = (count - least) / least
         at = self._at
-        # The time of this size is between those of two, and moves by as much as they do together.
-        change *= expected / ((1.0 - part) ** 2 * at[bits] + part**2 * at[bits + 1])
-        at[bits] *= max(_LEAST_RATIO, 1.0 + change * (1.0 - part))
-        at[bits + 1] *= max(_LEAST_RATIO, 1.0 + change * part)
+        at[bits] *= 1.0 + change * (1.0 - part)
+        at[bits + 1] *= 1.0 + change * part
         # What is seen of one size bounds the others, which may not have been seen for long.
         near = bits if part < 0.5 else bits + 1
         for index in range(near - 1, -1, -1):
@@ -118,8 +114,8 @@ def _at_powers(measured: Mapping[int, float]) -> list[float]:
     Above the largest one they go on as they rose before it; from one size alone nobody can tell how
     they rise, and they stay as they are, which is no more than they take either.
     """
-    points = [(0, 0.0), *sorted(measured.items())]
-    times = [0.0, *itertools.accumulate((max(s, _LEAST_S) for _, s in points[1:]), max)]
+    points = sorted({0: 0.0, **measured}.items())
+    times = list(itertools.accumulate((seconds for _, seconds in points), max))
     sizes = [size for size, _ in points]
     slope = 0.0
     if len(points) > 2:

@@ -104,6 +104,11 @@ class Batcher:
         """Longest time that a request may wait, s; 0: as long as its deadline allows."""
         return self._queue.max_wait_s
 
+    def was_used(self, since: float) -> bool:
+        """Returns whether there was work at time.monotonic() since, or later."""
+        queue = self._queue
+        return bool(queue.waiting or queue.running) or queue.last_end >= since
+
     @property
     def waiting(self) -> int:
         """Images in the queue."""
@@ -152,11 +157,24 @@ class Batcher:
                 self._running_inline = False
                 self._changed.notify()
 
-    def refusal_of_any(
+    def refusal(
         self, connection: Hashable, priority: Priority, deadline: float | None, now: float
     ) -> QueueFull | None:
-        """See BatchQueue.refusal_of_any."""
-        return self._queue.refusal_of_any(connection, priority, deadline, now)
+        """Returns why the queue would refuse any request, however small; None if it might not.
+
+        Without the lock, so for a call that is refused in any case: what waits may change meanwhile
+        as it does before a call comes.
+
+        Args:
+            connection: by which the call came.
+            priority: of the call.
+            deadline: of the call, time.monotonic(); None: without.
+            now: time.monotonic().
+        """
+        queue = self._queue
+        if not queue.waiting:
+            return None
+        return queue.full() or queue.time_refusal(connection, priority, 1, deadline, now)
 
     def later_refusal(
         self, job: Job[Any], wait_s: float, before_s: float, coming: int

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from convserve_server.core.tables import Bundle
+from convserve_server.process.time_store import TimesKey, TimeStore
+from convserve_server.settings.settings import Settings
 
 
 class TimesByBundle(Protocol):
@@ -16,16 +18,27 @@ class TimesByBundle(Protocol):
         """Keeps what was measured."""
 
 
-class TimesInMemory:
-    """Keeps them as long as the server runs, by the digest of the file."""
+class StoredTimes:
+    """Keeps them in a store, by what they depend on.
 
-    def __init__(self) -> None:
-        self._known: dict[str, Mapping[int, float]] = {}
+    Args:
+        store: That keeps them.
+        settings: With sizes chosen; may be replaced.
+    """
+
+    def __init__(self, store: TimeStore, settings: Settings) -> None:
+        self._store = store
+        #: By which models are loaded.
+        self.settings = settings
 
     def get(self, bundle: Bundle) -> Mapping[int, float]:
         """See TimesByBundle.get."""
-        return self._known.get(bundle.digest, {})
+        return self._store.get(self._key(bundle))
 
     def put(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
         """See TimesByBundle.put."""
-        self._known[bundle.digest] = batch_s
+        self._store.put(self._key(bundle), batch_s)
+
+    def _key(self, bundle: Bundle) -> TimesKey:
+        model = self.settings.for_model(bundle.name)
+        return TimesKey(bundle.digest, model.device, model.engine_threads, model.max_batch)

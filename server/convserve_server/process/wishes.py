@@ -84,17 +84,31 @@ class Wishes:
         """Returns the file of a bundle; None if it is not there, or is another one now."""
         if self.scan is None:
             return None
-        path = self.scan.files.get(bundle.name, {}).get(bundle.version)
+        path = self.files(bundle.name).get(bundle.version)
         return path if path and self.scan.digests.get(path) == bundle.digest else None
+
+    def file_bytes(self, bundle: Bundle) -> int:
+        """Returns the size of the file of a bundle; 0 if it is not there."""
+        path = self.file(bundle)
+        return 0 if self.scan is None or path is None else self.scan.sizes.get(path, 0)
+
+    def files(self, name: str) -> Mapping[int, Path]:
+        """Returns the versions of a model that are in the folder."""
+        return {} if self.scan is None else self.scan.files.get(name, {})
+
+    def reason(self, name: str, version: int) -> str | None:
+        """Returns why a version in the folder is refused; None if it is not."""
+        path = self.files(name).get(version)
+        digest = "" if path is None or self.scan is None else self.scan.digests.get(path, "")
+        return self._refusals.reason(digest)
 
     def refused(self, table: Table) -> tuple[Refusal, ...]:
         """Returns what is in the folder, cannot be served, and is not in a table."""
         found = []
-        scan = self.scan or Scan()
-        for name, files in sorted(scan.files.items()):
+        for name in sorted(self.scan.files if self.scan else {}):
             served = table.versions(name)
-            for version in sorted(files, reverse=True):
-                reason = self._refusals.reason(scan.digests.get(files[version], ""))
+            for version in sorted(self.files(name), reverse=True):
+                reason = self.reason(name, version)
                 if reason is not None and version not in served:
                     found.append(Refusal(name, version, reason))
         return tuple(found)
@@ -137,7 +151,7 @@ class Wishes:
         return {version: there[version] for version in chosen}
 
     def _of(self, name: str, served: Mapping[int, Bundle]) -> Wish:
-        there = {} if self.scan is None else self.scan.files.get(name, {})
+        there = self.files(name)
         control = self._policy(name).control
         usable: dict[int, Bundle | Path] = {}
         for version, path in there.items():

@@ -114,7 +114,6 @@ class ConvserveV1:
             priority=priority,
             idle_caller=call.idle_caller,
         )
-        reply.forget_request()
 
     def _submit_files(
         self,
