@@ -286,6 +286,7 @@ def _add_admin(commands: _Commands[ArgumentParser]) -> None:
         )
         # Loading may need a minute.
         _timeout(server, DEFAULT_ADMIN_TIMEOUT_S)
+        _wait(server, "to be there")
 
 
 def _admin_command(

@@ -155,6 +155,10 @@ class Classifier:
         """Returns all that can be asked for, by name, then newest first."""
         return self._repository.descriptions()
 
+    def version_labels(self, name: str) -> Mapping[str, int]:
+        """Returns the version that each label of a model names; only of those that are loaded."""
+        return self._repository.table().labels(name)
+
     def refused(self) -> Mapping[tuple[str, int], str]:
         """Returns the versions that exist and are not served, and why, by name and version."""
         return self._repository.refused()

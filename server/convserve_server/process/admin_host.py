@@ -3,8 +3,8 @@
     python -m convserve_server.process.admin_host SOCKET
 
 SOCKET is the number of a stream socket to the supervisor, whose first message is the settings; see
-process/messages.py. Its end, or SIGTERM, says that the process should stop. It is no worker, so
-that an operator is answered while all workers are busy.
+process/messages.py. Its end, or SIGTERM, says that the process should stop. No worker does
+this, so an operator is answered while all of them are busy.
 """
 
 import logging

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,7 @@ class Scanner:
         self._wanted: set[Path] = set()
         # Files that cannot be read, and why, as was reported.
         self._unread: dict[Path, str] = {}
+        self._ignored: set[str] = set()
         self._looked = False
         self._news = threading.Event()
         self._stop = threading.Event()
@@ -103,6 +104,7 @@ class Scanner:
         if self._folder.is_empty and not self._looked:
             log.info("no models in %s yet; waiting for the first", self._folder.path)
         self._looked = True
+        self._name_ignored(listing.ignored)
         unknown = set(listing.unreadable)
         files = {path for versions in listing.bundles.values() for path in versions.values()}
         self._wanted = (self._wanted | interest.unread) & files
@@ -115,6 +117,16 @@ class Scanner:
                 digests[path], sizes[path] = read
         self._digests.keep(files)
         self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown)))
+
+    def _name_ignored(self, entries: Collection[str]) -> None:
+        """Logs, once, which files of other servers change nothing here."""
+        for entry in sorted({*entries} - self._ignored):
+            log.warning(
+                "%s is Triton's and is ignored: what holds for a model is in a table [models.NAME] "
+                "of the file of settings",
+                entry,
+            )
+        self._ignored = {*entries}
 
     def _read(self, path: Path) -> tuple[str, int] | None:
         """Returns digest and size of a file; None, and logs why once, if it cannot be read."""

@@ -1,5 +1,6 @@
 """Which versions should be served: by the models folder, the operator's policies and requests."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Scan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Wishes:
         #: The versions that an operator has asked for, of models that are loaded only then.
         self.asked: dict[str, set[int]] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        # Those that were logged, of versions that are not served.
+        self._without_effect: dict[str, dict[str, int]] = {}
 
     def on_scan(self, scan: Scan) -> None:
         """Notes what is in the folder."""
@@ -126,6 +131,8 @@ class Wishes:
         models, loading = [], []
         for name, wish in wanted.items():
             chosen = self._served(name, wish, table.versions(name), prepared)
+            if not wish.unread and chosen.keys() == wish.bundles.keys():
+                self._name_labels_without_effect(name, chosen)
             if chosen:
                 newest_first = tuple(chosen[version] for version in sorted(chosen, reverse=True))
                 labels = sorted(self.labels(name).items())
@@ -135,6 +142,17 @@ class Wishes:
                 loading.append(name)
         following = Table(0, tuple(models), (), tuple(loading))
         return replace(following, refused=self.refused(following))
+
+    def _name_labels_without_effect(self, name: str, served: Collection[int]) -> None:
+        """Logs, once, the labels of versions that are not served, when nothing is being loaded."""
+        before = self._without_effect.get(name, {})
+        now = {label: v for label, v in self.labels(name).items() if v not in served}
+        for label, version in now.items():
+            if before.get(label) != version:
+                log.warning(
+                    "label %s of %s has no effect: version %d is not served", label, name, version
+                )
+        self._without_effect[name] = now
 
     def _served(
         self, name: str, wish: Wish, served: Mapping[int, Bundle], prepared: Collection[Bundle]

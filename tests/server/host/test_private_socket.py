@@ -13,7 +13,7 @@ from convserve_server.host.private_socket import MOST_BYTES, PrivateSocket
 
 
 class Listener:
-    """Listens where it is told, and shows what was there at that moment."""
+    """Listens on a path, and shows what was there at that moment."""
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)

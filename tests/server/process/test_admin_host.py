@@ -53,7 +53,7 @@ class Host:
         assert self.slot.channel is not None
         end = time.monotonic() + PATIENCE_S
         while True:
-            # The heartbeat alone is no answer.
+            # A heartbeat alone does not count.
             assert select.select([self.slot.channel], [], [], end - time.monotonic())[0]
             received = self.slot.channel.receive()
             assert received is not None

@@ -438,6 +438,32 @@ def test_labels_name_versions_that_are_served() -> None:
     assert server.plane.table.labels("mnist") == {"stable": 1, "canary": 2}
 
 
+def test_label_of_a_version_that_is_not_served_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = FakeServer(mnist=ModelPolicy(versions=2, labels={"stable": 1, "next": 3}))
+
+    def named() -> list[str]:
+        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        caplog.clear()
+        return found
+
+    server.put("mnist/1", "mnist/2")
+    server.scan()
+    # Not while something is being loaded.
+    assert named() == []
+    server.settle()
+    assert named() == ["label next of mnist has no effect: version 3 is not served"]
+    server.scan()
+    server.settle()
+    assert named() == []
+    server.put("mnist/3")
+    server.scan()
+    server.settle()
+    assert server.plane.table.labels("mnist") == {"next": 3}
+    assert named() == ["label stable of mnist has no effect: version 1 is not served"]
+
+
 def test_changed_policy_changes_what_is_served(server: FakeServer) -> None:
     server.put("mnist/2")
     server.scan()
