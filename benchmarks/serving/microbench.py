@@ -12,7 +12,7 @@ import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -90,6 +90,10 @@ class _OneModel(Repository):
 
     def submit(self, work: Work) -> None:
         work.start(self._model)
+
+    def versions(self, name: str) -> Mapping[int, ModelVersion]:
+        del name
+        return {self._model.version: self._model}
 
 
 class _UnsentCall(Call):
@@ -216,7 +220,6 @@ def _refused(repository: Repository, questions: Questions, repeats: int) -> Stag
     batcher = Batcher(run, max_batch=64, max_queue=4096, times=times)
     model = dataclasses.replace(loaded, batcher=batcher)
     served = _OneModel(model)
-    served.loaded = {model.name: {model.version: model}}
     decoding = DecodePool(1, 4096, 2**28)
     router = Router([ConvserveV1(Classifier(served, decoding, 256), 2**26)])
     payload = questions.request(0, 1).SerializeToString()
