@@ -46,7 +46,15 @@ PAGES = [
     "examples/README.md",
     *(
         f"docs/{name}.md"
-        for name in ("training", "lecture", "photographs", "errors", "deploy", "extending")
+        for name in (
+            "training",
+            "lecture",
+            "photographs",
+            "errors",
+            "deploy",
+            "models",
+            "extending",
+        )
     ),
 ]
 BLOCK_S = 600.0
@@ -222,7 +230,7 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
 
 
 def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:
-    assert {page for page, _ in RUN} == {"README.md", "docs/training.md"}
+    assert {page for page, _ in RUN} == {"README.md", "docs/training.md", "docs/models.md"}
     assert len(RUN) > 10
     assert len(NOT_RUN) > 10
 

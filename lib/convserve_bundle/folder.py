@@ -17,6 +17,10 @@ from convserve_bundle.contract import (
 )
 from convserve_bundle.errors import BundleError, MissingBundleError
 
+#: Triton's policy of a model, in the model's folder.
+#: Source: https://github.com/triton-inference-server/server/blob/main/docs/user_guide/model_configuration.md
+TRITON_FILE = "config.pbtxt"
+
 
 @dataclass
 class Listing:
@@ -28,6 +32,8 @@ class Listing:
     problems: dict[str, str] = field(default_factory=dict)
     #: Those of the problems that cannot be read at present: nothing is known about them.
     unreadable: set[str] = field(default_factory=set)
+    #: Files beside models that another server would read, as "NAME/config.pbtxt".
+    ignored: set[str] = field(default_factory=set)
 
     def knows(self, name: str, version: int) -> bool:
         """Returns whether a version is known to exist or not: unreadable entries may hide it."""
@@ -119,6 +125,8 @@ def _list_model(folder: Path, model: Path, listing: Listing) -> None:
         if version.name.startswith("."):
             continue
         entry = f"{model.name}/{version.name}"
+        if version.name == TRITON_FILE:
+            listing.ignored.add(entry)
         try:
             if not _is_folder(version):
                 continue

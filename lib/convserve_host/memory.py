@@ -3,7 +3,7 @@
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.current,
 memory.stat, memory.events),
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.limit_in_bytes,
-memory.usage_in_bytes, memory.stat, memory.oom_control), proc_meminfo(5).
+memory.usage_in_bytes, memory.stat, memory.oom_control), proc_meminfo(5), proc_pid_status(5).
 """
 
 import math
@@ -14,6 +14,7 @@ from pathlib import Path
 from convserve_host import cgroups
 
 MEMINFO = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 
 #: cgroup v1 writes "no limit" as the largest value of its counters, a little below 2**63.
 _NO_LIMIT = 2**60
@@ -60,6 +61,12 @@ def _left(cgroup: cgroups.Cgroup) -> int:
     # Of version 1 the second number counts the cgroups below as well, as the usage does.
     files = max(map(int, _INACTIVE_FILE.findall(cgroup.read("memory.stat"))), default=0)
     return max(0, int(limit) - max(0, int(used or 0) - files))
+
+
+def own_bytes() -> int:
+    """Returns the memory of this process that belongs to no file; 0 where that is not known."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB$", cgroups.read(_STATUS), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def oom_kills() -> int | None:

@@ -224,14 +224,19 @@ def test_version_and_top_k_reach_the_server(
 def test_label_reaches_the_server_in_place_of_a_version(
     connect: Connect, server: ScriptedServer, digits: npt.NDArray[np.uint8]
 ) -> None:
+    asked: list[classifier_pb2.ClassifyRequest] = []
+
+    def note(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        asked.append(request)
+        return answer(request)
+
+    server.answer = note
     client = connect()
     client.classify(digits[:2], label="stable")
     client.classify_images([b"file"], label="stable")
     list(client.stream([digits[0]], label="stable"))
-    for request in server.requests:
-        assert request.version_label == "stable"
-        assert not request.HasField("version")
-    assert len(server.requests) == 3
+    assert [request.version_label for request in asked] == ["stable"] * 3
+    assert not any(request.HasField("version") for request in asked)
 
 
 def test_label_beside_a_version_is_refused_before_anything_is_sent(

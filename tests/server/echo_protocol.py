@@ -10,8 +10,8 @@ import numpy as np
 
 from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.classifier import Classifier
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import InvalidRequest, ServeError
-from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import (
     Call,
@@ -47,6 +47,13 @@ class Shapes:
         images = np.frombuffer(self._data, np.uint8).reshape(-1, *model.image_shape)
         self._shape = images.shape
         return images
+
+    @property
+    def size(self) -> int:
+        return len(self._data)
+
+    def queued(self) -> None:
+        self._data = b""
 
     def finish(self, outcome: Outcome) -> None:
         if isinstance(outcome, Answer):

@@ -12,6 +12,7 @@ from convserve.arguments import validate_text
 from convserve.channel import open_channel
 from convserve.command.columns import columns
 from convserve.command.json_output import json_objects
+from convserve.command.waiting import Wait
 from convserve.deadline import Deadline
 from convserve.error_mapping import translated
 from convserve.errors import ServerUnavailable
@@ -27,13 +28,17 @@ def admin(arguments: argparse.Namespace) -> int:
         ConvserveError: It cannot be done, or the server gave no answer.
     """
     server = f"unix:{validate_text('--socket', arguments.socket)}"
-    deadline = Deadline.after(arguments.timeout)
-    try:
+
+    def ask() -> Sequence[admin_pb2.VersionStatus]:
+        deadline = Deadline.after(arguments.timeout)
         with (
             open_channel(server, grpc.insecure_channel) as channel,
             translated(server, deadline, lambda: 0),
         ):
-            versions = _act(admin_pb2_grpc.AdminStub(channel), arguments, deadline)
+            return _act(admin_pb2_grpc.AdminStub(channel), arguments, deadline)
+
+    try:
+        versions = Wait(arguments.wait, server).call(ask, absent=(ServerUnavailable,))
     except ServerUnavailable as error:
         error.add_note(
             "is the server running with --admin-socket, by the same user? Others cannot open it"

@@ -178,7 +178,6 @@ def _add_models(commands: _Commands[ArgumentParser]) -> None:
         "models",
         _models,
         "Lists the models that the server has loaded.",
-        "convserve models",
         "convserve models --server gpu1:50051 --format jsonl",
         "convserve models --watch",
     )
@@ -287,6 +286,7 @@ def _add_admin(commands: _Commands[ArgumentParser]) -> None:
         )
         # Loading may need a minute.
         _timeout(server, DEFAULT_ADMIN_TIMEOUT_S)
+        _wait(server, "to be there")
 
 
 def _admin_command(

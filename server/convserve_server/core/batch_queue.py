@@ -85,8 +85,8 @@ class BatchQueue:
         self._queue: FairQueue[BatchRequest] = FairQueue(max_queue, batch_share=batch_share)
         #: When the batches that run should be done.
         self._ends: list[float] = []
-        #: When the last one was done.
-        self._last_end = -math.inf
+        #: When the last batch was done, time.monotonic().
+        self.last_end = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -243,7 +243,7 @@ class BatchQueue:
             faulty: its time says nothing.
         """
         self._ends.remove(batch.end)
-        self._last_end = now
+        self.last_end = now
         if not faulty:
             self._times.note(batch.images, now - batch.started)
 
@@ -281,7 +281,7 @@ class BatchQueue:
 
     def _is_stale(self, now: float) -> bool:
         """Returns whether the times have not been compared with a batch for long."""
-        return not self._ends and now - self._last_end >= _STALE_S
+        return not self._ends and now - self.last_end >= _STALE_S
 
     def _full(self, why: str) -> QueueFull:
         wait_s = self._times.of_images(self._queue.waiting, self.max_batch)

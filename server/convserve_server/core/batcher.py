@@ -104,6 +104,11 @@ class Batcher:
         """Longest time that a request may wait, s; 0: as long as its deadline allows."""
         return self._queue.max_wait_s
 
+    def was_used(self, since: float) -> bool:
+        """Returns whether there was work at time.monotonic() since, or later."""
+        queue = self._queue
+        return bool(queue.waiting or queue.running) or queue.last_end >= since
+
     @property
     def waiting(self) -> int:
         """Images in the queue."""

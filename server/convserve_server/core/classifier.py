@@ -5,10 +5,11 @@ from typing import Protocol
 
 from convserve_server.core.batch_request import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
-from convserve_server.core.errors import QueueFull
+from convserve_server.core.descriptions import ModelDescription
+from convserve_server.core.errors import QueueFull, ServeError
 from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
+from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 from convserve_server.engines.base import Pixels
 
@@ -27,6 +28,13 @@ class PixelsAnswer(Protocol):
         Raises:
             InvalidRequest: if they are not what the model expects.
         """
+
+    @property
+    def size(self) -> int:
+        """Bytes of what the images are made of."""
+
+    def queued(self) -> None:
+        """Lets go of that: the images are queued."""
 
     def finish(self, outcome: Outcome) -> None:
         """Answers with the rows of the images, or the error; on any thread, must not block."""
@@ -144,8 +152,12 @@ class Classifier:
         return refusal
 
     def models(self) -> list[ModelDescription]:
-        """Returns all that is loaded, by name, then newest first."""
-        return [model.description for model in self._repository.models()]
+        """Returns all that can be asked for, by name, then newest first."""
+        return self._repository.descriptions()
+
+    def version_labels(self, name: str) -> Mapping[str, int]:
+        """Returns the version that each label of a model names; only of those that are loaded."""
+        return self._repository.table().labels(name)
 
     def refused(self) -> Mapping[tuple[str, int], str]:
         """Returns the versions that exist and are not served, and why, by name and version."""
@@ -157,8 +169,8 @@ class _PixelsCall(Work):
 
     __slots__ = (
         "_answer",
+        "_cancelled",
         "_connection",
-        "_deadline",
         "_idle_caller",
         "_priority",
         "_queued",
@@ -176,9 +188,9 @@ class _PixelsCall(Work):
         idle_caller: bool,
         repository: Repository,
     ) -> None:
-        super().__init__(model, version)
+        super().__init__(model, version, deadline)
         self._answer = answer
-        self._deadline = deadline
+        self._cancelled = False
         self._connection = connection
         self._priority = priority
         self._idle_caller = idle_caller
@@ -188,15 +200,29 @@ class _PixelsCall(Work):
     def start(self, model: ModelVersion) -> None:
         request = BatchRequest(
             self._answer.pixels(model.description),
-            self._deadline,
+            self.deadline,
             self._answer.finish,
             self._connection,
             model.priority if self._priority is None else self._priority,
         )
         if self._repository.enqueue(self, model, request, idle_caller=self._idle_caller):
             self._queued = model, request
+            self._answer.queued()
+            # If it has waited for its model, the caller may have left before the last line but one.
+            if self._cancelled:
+                model.cancel(request)
+
+    @property
+    def size(self) -> int:
+        return self._answer.size
+
+    def fail(self, error: ServeError) -> None:
+        self._answer.finish(error)
 
     def cancel(self) -> None:
+        self._cancelled = True
         if self._queued is not None:
             model, request = self._queued
             model.cancel(request)
+        else:
+            self._repository.forget(self)

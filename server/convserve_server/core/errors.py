@@ -153,6 +153,21 @@ class ModelLoading(NotReady):
         self.retry_after_s = retry_after_s
 
 
+class ModelIdle(ModelLoading):
+    """The model is loaded again now that a call asks for it.
+
+    Args:
+        name: of the model.
+        load_s: that loading it took the last time.
+    """
+
+    def __init__(self, name: str, load_s: float) -> None:
+        super().__init__(
+            f"model {name} was unloaded, since nobody asked for it, and is loaded again", load_s
+        )
+        self.load_s = load_s
+
+
 class Draining(NotReady):
     """The server is stopping."""
 

@@ -10,9 +10,10 @@ import numpy as np
 from convserve_imaging.errors import PictureError
 from convserve_server.core.batch_request import Answer, BatchRequest, Outcome
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import BadImage, InternalFault, ServeError
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice
+from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 
 
@@ -60,7 +61,6 @@ class ImageFilesCall(Work):
         "_answer",
         "_cancelled",
         "_connection",
-        "_deadline",
         "_decoding",
         "_files",
         "_lock",
@@ -81,9 +81,8 @@ class ImageFilesCall(Work):
         repository: Repository,
         decoding: DecodePool,
     ) -> None:
-        super().__init__(model, version)
+        super().__init__(model, version, deadline)
         self._files = files
-        self._deadline = deadline
         self._connection = connection
         self._priority = priority
         self._answer = answer
@@ -115,7 +114,7 @@ class ImageFilesCall(Work):
                 self._answer.finish(InternalFault("queueing decoded images", error))
 
         job = DecodeJob(
-            self._files, model.decode, self._deadline, decoded, self._connection, priority
+            self._files, model.decode, self.deadline, decoded, self._connection, priority
         )
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(job))
@@ -125,11 +124,22 @@ class ImageFilesCall(Work):
             self._undo = _nothing
             raise
 
+    @property
+    def size(self) -> int:
+        """See Work.size."""
+        return sum(map(len, self._files))
+
+    def fail(self, error: ServeError) -> None:
+        """See Work.fail."""
+        self._answer.finish(error)
+
     def cancel(self) -> None:
         """Does no more work on the call."""
         with self._lock:
             self._cancelled = True
         self._undo()
+        if self._undo is _nothing:
+            self._repository.forget(self)
 
     def _enqueue(
         self, model: ModelVersion, outcome: Decoded | ServeError, began: float, priority: Priority
@@ -153,7 +163,7 @@ class ImageFilesCall(Work):
             self._answer.finish(Answer(rows, 0.0, 0.0))
             return
         request = BatchRequest(
-            _stack(images), self._deadline, self._answer.finish, self._connection, priority
+            _stack(images), self.deadline, self._answer.finish, self._connection, priority
         )
         if model.batcher.max_wait_s:
             request.start_by = began + model.batcher.max_wait_s

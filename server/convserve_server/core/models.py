@@ -6,35 +6,10 @@ from dataclasses import dataclass
 from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batcher import Batcher
 from convserve_server.core.decode_pool import Decode
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ServeError
 from convserve_server.core.jobs import Priority
 from convserve_server.engines.base import Engine
-
-
-@dataclass(frozen=True, eq=False)
-class ModelDescription:
-    """What a caller may know of a version; light, so that others may keep it.
-
-    Attributes:
-        name: of the model.
-        version: of the model.
-        labels: of its classes, in the order of the probabilities.
-        image_shape: one image, (H, W, C).
-        classes: how many, K.
-        provider: name of the execution provider.
-        manifest: a serialized convserve Manifest.
-    """
-
-    name: str
-    version: int
-    labels: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    classes: int
-    provider: str
-    manifest: bytes
-
-    def __str__(self) -> str:
-        return f"{self.name}/{self.version}"
 
 
 @dataclass(frozen=True, eq=False)

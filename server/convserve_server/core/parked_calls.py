@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
-from convserve_server.core.errors import ModelLoading, QueueFull, ServeError
+from convserve_server.core.errors import ModelIdle, QueueFull
 
 #: Added to the time that loading took the last time, as a share of it: machines are not always as
 #: quick, s for s.
@@ -20,8 +20,9 @@ class Parkable(Protocol):
     #: time.monotonic() after which nobody waits for the answer, or None.
     deadline: float | None
 
-    def fail(self, error: ServeError) -> None:
-        """Answers the call with an error."""
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
 
 
 P = TypeVar("P", bound=Parkable)
@@ -32,24 +33,24 @@ class ParkedCalls(Generic[P]):
 
     Args:
         wake: called with the name of a model when the first call for it is parked, or refused.
-        most: calls of one model that may be parked; more are refused.
     """
 
-    def __init__(self, wake: Callable[[str], None], most: int) -> None:
+    def __init__(self, wake: Callable[[str], None]) -> None:
         self._wake = wake
-        self._most = most
         self._parked: dict[str, list[P]] = {}
         self._lock = threading.Lock()
 
-    def park(self, work: P, load_s: float) -> None:
+    def park(self, work: P, load_s: float, most: int, most_bytes: int) -> None:
         """Keeps a call until its model is loaded, and asks for that.
 
         Args:
             work: of the call.
             load_s: that loading took the last time.
+            most: calls of the model that may be parked; more are refused.
+            most_bytes: that these may hold; a single one may hold more.
 
         Raises:
-            ModelLoading: if its deadline would pass before; the model is loaded all the same, so a
+            ModelIdle: if its deadline would pass before; the model is loaded all the same, so a
                 later call may be answered.
             QueueFull: if too many are parked.
         """
@@ -58,21 +59,25 @@ class ParkedCalls(Generic[P]):
         with self._lock:
             first = work.model not in self._parked
             calls = self._parked.setdefault(work.model, [])
-            full = len(calls) >= self._most
+            held = sum(one.size for one in calls)
+            full = len(calls) >= most or (held > 0 and held + work.size > most_bytes)
             if not too_late and not full:
                 calls.append(work)
         if first:
             self._wake(work.model)
         if too_late:
-            raise ModelLoading(
-                f"model {work.model} was unloaded, since nobody asked for it, and is loaded again",
-                retry_after_s=expected_s,
-            )
+            raise ModelIdle(work.model, expected_s)
         if full:
             raise QueueFull(
-                f"{len(calls)} calls wait for model {work.model} to be loaded, the limit",
+                f"{len(calls)} calls wait for model {work.model} to be loaded: expected at most "
+                f"{most} of {most_bytes} bytes",
                 retry_after_s=expected_s,
             )
+
+    def names(self) -> frozenset[str]:
+        """Returns the models for which there are calls."""
+        with self._lock:
+            return frozenset(self._parked)
 
     def take(self, names: Collection[str]) -> list[P]:
         """Returns the calls for these models, which can begin now."""
@@ -85,9 +90,3 @@ class ParkedCalls(Generic[P]):
             calls = self._parked.get(work.model)
             if calls is not None and work in calls:
                 calls.remove(work)
-
-    def fail(self, reasons: Mapping[str, str]) -> None:
-        """Answers the calls for models that cannot be loaded, by name, with the reason of each."""
-        for name, reason in reasons.items():
-            for work in self.take([name]):
-                work.fail(ModelLoading(f"model {name} cannot be loaded again: {reason}"))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from convserve_bundle.errors import BundleError
+from convserve_host.memory import own_bytes
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.digests import Digests
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import Bundle
@@ -27,8 +29,7 @@ class Preparer:
     Args:
         load: makes a model of a file.
         repository: that holds it.
-        prepared: called with a version that is loaded and warm, and the seconds that its batches
-            take, by their size.
+        prepared: called with a version that is loaded and warm, and what was found out by that.
         failed: called with a version that cannot be served, and why.
     """
 
@@ -36,7 +37,7 @@ class Preparer:
         self,
         load: Load,
         repository: Repository,
-        prepared: Callable[[Bundle, Mapping[int, float]], None],
+        prepared: Callable[[Bundle, Findings], None],
         failed: Callable[[Bundle, str], None],
     ) -> None:
         self._load = load
@@ -74,9 +75,11 @@ class Preparer:
     def _prepare(self, bundle: Bundle, path: Path, batch_s: Mapping[int, float]) -> None:
         try:
             self._check(bundle, path)
+            before = own_bytes()
             loaded = self._load(bundle.name, path, batch_s)
             self._check(bundle, path)
-            self._repository.hold(bundle, loaded)
+            description = self._repository.hold(bundle, loaded)
+            memory_bytes = max(0, own_bytes() - before)
         except (BundleError, EngineError) as error:
             reason = str(error)
             log.error("%s is not served: %s", bundle, error)
@@ -84,7 +87,7 @@ class Preparer:
             reason = f"{type(error).__name__}: {error}"
             log.exception("%s is not served", bundle)
         else:
-            self._prepared(bundle, loaded.batch_s)
+            self._prepared(bundle, Findings(description, loaded.batch_s, memory_bytes))
             return
         self._failed(bundle, reason)
 

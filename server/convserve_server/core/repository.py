@@ -3,18 +3,29 @@
 import logging
 import math
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher, Unloading
 from convserve_server.core.decoders import make_decoder
-from convserve_server.core.errors import ModelLoading, NotFound, listed, quoted
+from convserve_server.core.descriptions import ModelDescription
+from convserve_server.core.errors import (
+    InternalFault,
+    ModelIdle,
+    ModelLoading,
+    NotFound,
+    ServeError,
+    listed,
+    quoted,
+)
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion, VersionChoice, Versions
-from convserve_server.core.tables import Bundle, Table
+from convserve_server.core.models import ModelVersion, VersionChoice, Versions
+from convserve_server.core.parked_calls import ParkedCalls
+from convserve_server.core.tables import Bundle, IdleModel, Table
 from convserve_server.engines.base import LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
@@ -53,20 +64,27 @@ class ModelLimits:
 
 
 class Work(ABC):
-    """The work of one call on a model, which may have to begin again.
+    """The work of one call on a model, which may have to wait for it, or to begin again.
 
     Attributes:
         model: name of the model that the call asks for.
         version: that it asks for, or a label; None for the newest.
+        deadline: time.monotonic() after which nobody waits for the answer, or None.
         restarted: whether it has begun again, because its version was unloaded on the way.
     """
 
-    __slots__ = ("model", "restarted", "version")
+    __slots__ = ("deadline", "model", "restarted", "version")
 
-    def __init__(self, model: str, version: VersionChoice) -> None:
+    def __init__(self, model: str, version: VersionChoice, deadline: float | None) -> None:
         self.model = model
         self.version = version
+        self.deadline = deadline
         self.restarted = False
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Bytes that it holds until it begins."""
 
     @abstractmethod
     def start(self, model: ModelVersion) -> None:
@@ -76,15 +94,20 @@ class Work(ABC):
             ServeError: if the call cannot be served.
         """
 
+    @abstractmethod
+    def fail(self, error: ServeError) -> None:
+        """Answers the call with an error; for work that has waited."""
+
 
 class _View:
     """A table with what is loaded of it; replaced as a whole, so that readers need no lock."""
 
-    __slots__ = ("loaded", "newest", "table")
+    __slots__ = ("idle", "loaded", "newest", "table")
 
     def __init__(self, table: Table, loaded: Versions) -> None:
         self.table = table
         self.loaded = loaded
+        self.idle = {model.name: model for model in table.idle}
         # What answers calls that ask for no version, by the name of the model.
         self.newest = {
             model.name: loaded[model.name][model.versions[0].version] for model in table.models
@@ -105,6 +128,7 @@ class Repository:
         on_change: called with the names of all models that are served when these have changed.
         retired: called with a version that was unloaded when it has answered all it had accepted.
         observer: of batchers.
+        wake: called with the name of a model that is idle when a call asks for it.
     """
 
     def __init__(
@@ -114,6 +138,7 @@ class Repository:
         on_change: Callable[[frozenset[str]], None] = lambda names: None,
         retired: Callable[[Bundle], None] = lambda bundle: None,
         observer: Observer = NO_OBSERVER,
+        wake: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._limits = limits
         self._switch = switch
@@ -129,12 +154,16 @@ class Repository:
         self._arrived: list[ModelVersion] = []
         self._leaving: list[ModelVersion] = []
         self._names: frozenset[str] = frozenset()
+        self._parked: ParkedCalls[Work] = ParkedCalls(wake)
+        # When used() was last called.
+        self._asked = time.monotonic()
         self._lock = threading.Lock()
 
     def get(self, name: str, version: VersionChoice) -> ModelVersion:
         """Returns the version of a model that is asked for, or its newest.
 
         Raises:
+            ModelIdle: if it is loaded only when a call asks for it.
             ModelLoading: if the model is being loaded.
             NotFound: if there is none; says what there is.
         """
@@ -146,15 +175,13 @@ class Repository:
             if version is None:
                 return view.newest[name]
             if isinstance(version, str):
-                version = _labelled(view.table, name, version)
+                version = _find_label(name, view.table.labels(name), version)
             if version in versions:
                 return versions[version]
-            there = listed([str(number) for number in sorted(versions)])
-            raise NotFound(
-                "version",
-                f"{name}/{version}",
-                f"model {name} has no version {version}; loaded: {there}",
-            )
+            raise _no_version(name, version, versions)
+        if name in view.idle:
+            _check_idle(view.idle[name], version)
+            raise ModelIdle(name, view.idle[name].load_s)
         if name in view.table.loading:
             raise ModelLoading(f"model {name} is being loaded")
         there = listed(sorted(view.loaded))
@@ -173,12 +200,34 @@ class Repository:
         return self._view.table
 
     def submit(self, work: Work) -> None:
-        """Begins the work of a call on the version that it asks for.
+        """Begins the work of a call on the version that it asks for, or when that is loaded.
 
         Raises:
             ServeError: if there is no such version, or the call cannot be served.
         """
-        work.start(self.get(work.model, work.version))
+        try:
+            model = self.get(work.model, work.version)
+        except ModelIdle as idle:
+            limits = self._limits(work.model)
+            self._parked.park(work, idle.load_s, limits.max_queue, limits.max_queue_bytes)
+            # It may have been loaded meanwhile, and whoever begins what is parked have passed by.
+            if work.model not in self._view.idle:
+                self._begin_parked()
+        else:
+            work.start(model)
+
+    def forget(self, work: Work) -> None:
+        """Drops work that waits for its model, as nobody waits for the answer."""
+        self._parked.forget(work)
+
+    def used(self) -> tuple[str, ...]:
+        """Returns the names of the models that calls have used since it was last called."""
+        since, self._asked = self._asked, time.monotonic()
+        return tuple(
+            name
+            for name, versions in self._view.loaded.items()
+            if any(model.batcher.was_used(since) for model in versions.values())
+        )
 
     def enqueue(
         self,
@@ -230,8 +279,14 @@ class Repository:
             for number in sorted(versions, reverse=True)
         ]
 
-    def hold(self, bundle: Bundle, loaded: LoadedModel) -> None:
-        """Keeps a version until a table has it.
+    def descriptions(self) -> list[ModelDescription]:
+        """Returns what is known of all that can be asked for, by name, then newest first."""
+        there = [model.description for model in self.models()]
+        there += [version for model in self._view.table.idle for version in model.versions]
+        return sorted(there, key=lambda one: (one.name, -one.version))
+
+    def hold(self, bundle: Bundle, loaded: LoadedModel) -> ModelDescription:
+        """Keeps a version until a table has it; returns what callers may know of it.
 
         Args:
             bundle: that was loaded.
@@ -240,6 +295,7 @@ class Repository:
         model = self._make_version(bundle, loaded)
         with self._lock:
             self._held[bundle] = model
+        return model.description
 
     def drop(self, bundle: Bundle) -> None:
         """Gives up a version that is held and will be in no table."""
@@ -267,7 +323,8 @@ class Repository:
             self._apply()
             arrived, self._arrived = self._arrived, []
             leaving, self._leaving = self._leaving, []
-            names, self._names = self._names, frozenset(self._view.loaded)
+            names = self._names
+            self._names = frozenset(self._view.loaded) | self._view.idle.keys()
         for model in arrived:
             log.info(
                 "%s is served by %s, batches of up to %d, a queue of up to %d images",
@@ -276,6 +333,7 @@ class Repository:
             )  # fmt: skip
         if names != self._names:
             self._on_change(self._names)
+        self._begin_parked()
         for model in leaving:
             self._unload(model)
 
@@ -288,6 +346,17 @@ class Repository:
         for model in models:
             if not model.batcher.join(timeout_s):
                 log.warning("%s: still busy at the end", model.description)
+
+    def _begin_parked(self) -> None:
+        """Begins, or refuses, the work that waits for models that are no longer idle."""
+        view = self._view
+        for work in self._parked.take(self._parked.names() - view.idle.keys()):
+            try:
+                self.submit(work)
+            except ServeError as error:
+                work.fail(error)
+            except Exception as error:  # noqa: BLE001 - it is this caller's answer, the others go on
+                work.fail(InternalFault(f"a call for {work.model}", error))
 
     def _change(self) -> None:
         with self._lock:
@@ -323,12 +392,16 @@ class Repository:
         model.batcher.close()
         log.info("%s is unloaded", model.description)
         threading.Thread(
-            target=self._report_retired, args=(model,), name=f"unload {model.name}", daemon=True
+            target=self._report_retired, args=([model],), name=f"unload {model.name}", daemon=True
         ).start()
 
-    def _report_retired(self, model: ModelVersion) -> None:
+    def _report_retired(self, models: list[ModelVersion]) -> None:
+        # Taken out of the list, which the thread keeps: the memory is to be free when that is said.
+        model = models.pop()
+        bundle = _bundle(model)
         model.batcher.join()
-        self._retired(_bundle(model))
+        del model
+        self._retired(bundle)
 
     def _make_version(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)
@@ -365,13 +438,33 @@ def _bundle(model: ModelVersion) -> Bundle:
     return Bundle(model.name, model.version, model.digest)
 
 
-def _labelled(table: Table, name: str, label: str) -> int:
+def _check_idle(model: IdleModel, version: VersionChoice) -> None:
+    """Refuses a call for a version that a model does not have even when it is loaded.
+
+    Raises:
+        NotFound: says which there are.
+    """
+    if isinstance(version, str):
+        _find_label(model.name, model.labels, version)
+    elif version is not None and version not in [one.version for one in model.versions]:
+        raise _no_version(model.name, version, [one.version for one in model.versions])
+
+
+def _no_version(name: str, version: VersionChoice, there: Collection[int]) -> NotFound:
+    return NotFound(
+        "version",
+        f"{name}/{version}",
+        f"model {name} has no version {version}; loaded: "
+        f"{listed([str(number) for number in sorted(there)])}",
+    )
+
+
+def _find_label(name: str, labels: Mapping[str, int], label: str) -> int:
     """Returns the version of a model that has a label.
 
     Raises:
         NotFound: if none has it; says which labels there are.
     """
-    labels = table.labels(name)
     if label in labels:
         return labels[label]
     raise NotFound(

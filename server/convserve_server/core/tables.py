@@ -7,6 +7,8 @@ number is written to memory that they share; see Repository.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from convserve_server.core.descriptions import ModelDescription
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -42,6 +44,23 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
+class IdleModel:
+    """A model that is unloaded until a call asks for it.
+
+    Attributes:
+        name: of the model.
+        versions: at least one, newest first; the first one answers calls that ask for none.
+        labels: the version that each label names; only versions that are here.
+        load_s: that loading them took the last time.
+    """
+
+    name: str
+    versions: tuple[ModelDescription, ...]
+    labels: Mapping[str, int]
+    load_s: float
+
+
+@dataclass(frozen=True)
 class Refusal:
     """A version that is in the models folder and cannot be served.
 
@@ -65,12 +84,14 @@ class Table:
         models: by name.
         refused: by name, then newest first.
         loading: names of models that are not served yet and of which a version is being loaded.
+        idle: models that are loaded when a call asks for them, by name.
     """
 
     generation: int = 0
     models: tuple[ServedModel, ...] = ()
     refused: tuple[Refusal, ...] = ()
     loading: tuple[str, ...] = ()
+    idle: tuple[IdleModel, ...] = ()
 
     @property
     def bundles(self) -> frozenset[Bundle]:

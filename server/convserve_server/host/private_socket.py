@@ -32,6 +32,9 @@ class PrivateSocket:
 
     def __init__(self, path: Path, bind: Callable[[str], object]) -> None:
         self._path = path.absolute()
+        if len(os.fsencode(self._path)) > MOST_BYTES:
+            problem = f"expected a path of at most {MOST_BYTES} bytes"
+            raise OSError(errno.ENAMETOOLONG, problem, str(self._path))
         with _locked(self._path.parent):
             _check_free(self._path)
             with _private_folder(self._path.parent) as folder:

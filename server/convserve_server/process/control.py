@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import Bundle
@@ -15,6 +16,7 @@ from convserve_server.process.messages import (
     Failed,
     Joins,
     Listen,
+    Loading,
     Message,
     Prepare,
     Prepared,
@@ -23,6 +25,7 @@ from convserve_server.process.messages import (
     SetLogLevel,
     Stage,
     Staged,
+    Wanted,
     one_line,
 )
 
@@ -39,14 +42,17 @@ class Control(Protocol):
     def attach(self, repository: Repository, preparer: Preparer) -> None:
         """Begins: the worker can load models."""
 
-    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
-        """Hears that a bundle is loaded and warm, and the seconds that its batches take."""
+    def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
+        """Hears that a bundle is loaded and warm, and what was found out by that."""
 
     def on_failed(self, bundle: Bundle, reason: str) -> None:
         """Hears that a bundle cannot be served."""
 
     def on_retired(self, bundle: Bundle) -> None:
         """Hears that a bundle is unloaded."""
+
+    def on_wanted(self, name: str) -> None:
+        """Hears that a call waits for a model that is idle."""
 
     def wait_to_listen(self, stop: threading.Event) -> bool:
         """Waits until the worker may accept calls; returns False if it was stopped before."""
@@ -75,11 +81,12 @@ class RemoteControl:
         """See Control.attach."""
         self._repository, self._preparer = repository, preparer
         self._link.on_message = self._on_message
+        self._link.used = repository.used
         self._link.send(Joins())
 
-    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+    def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
         """See Control.on_prepared."""
-        self._link.send(Prepared(bundle, batch_s))
+        self._link.send(Prepared(bundle, findings))
 
     def on_failed(self, bundle: Bundle, reason: str) -> None:
         """See Control.on_failed."""
@@ -88,6 +95,10 @@ class RemoteControl:
     def on_retired(self, bundle: Bundle) -> None:
         """See Control.on_retired."""
         self._link.send(Retired(bundle))
+
+    def on_wanted(self, name: str) -> None:
+        """See Control.on_wanted."""
+        self._link.send(Wanted(name))
 
     def wait_to_listen(self, stop: threading.Event) -> bool:
         """See Control.wait_to_listen."""
@@ -107,6 +118,7 @@ class RemoteControl:
     def _on_message(self, message: Message) -> None:
         """Does what the supervisor says, on the thread that reads: nothing here takes long."""
         if isinstance(message, Prepare):
+            self._link.send(Loading(message.bundle))
             self._preparer.prepare(message.bundle, Path(message.path), message.batch_s)
         elif isinstance(message, Stage):
             if self._repository.stage(message.table):

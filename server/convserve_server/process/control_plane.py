@@ -12,16 +12,19 @@ calls: no call meets a worker that lacks what others serve.
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator
 from dataclasses import replace
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
+from convserve_server.process.idle import IdleModels
 from convserve_server.process.members import Member
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Listen, Prepare, Retire, Stage
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Interest, Scan
-from convserve_server.process.times import TimesByBundle, TimesInMemory
+from convserve_server.process.times import TimesByBundle
 from convserve_server.process.wishes import Wish, Wishes
 
 log = logging.getLogger(__name__)
@@ -41,8 +44,9 @@ class ControlPlane:
         policy: What the operator wants of a model, by its name.
         send: Sends a worker a message.
         write: Writes the number of the table that counts to the memory that all workers share.
-        read_soon: Called when there is something to scan for; see interest.
         times: Keeps the times of batches.
+        read_soon: Called when there is something to scan for; see interest.
+        memory: Says whether there is memory for a bundle; None: there always is.
     """
 
     def __init__(
@@ -50,15 +54,22 @@ class ControlPlane:
         policy: Callable[[str], ModelPolicy],
         send: Callable[[Hashable, ToMember], None],
         write: Callable[[int], None],
+        times: TimesByBundle,
         read_soon: Callable[[], None] = lambda: None,
-        times: TimesByBundle | None = None,
+        memory: MemoryCheck | None = None,
     ) -> None:
         self._send = send
         self._write = write
         self._read_soon = read_soon
-        self._times = TimesInMemory() if times is None else times
+        self._times = times
+        self._memory = memory
+        # Bundles for which there was no memory, and the bytes by which a worker grew with them; 0
+        # if none has loaded them.
+        self._too_large: dict[Bundle, int] = {}
         self._refusals = Refusals()
         self.wishes = Wishes(policy, self._refusals)
+        #: Models that nobody asks for.
+        self.idle = IdleModels()
         self.members: dict[Hashable, Member] = {}
         #: The table that counts. Empty if no worker serves.
         self.table = Table()
@@ -91,17 +102,22 @@ class ControlPlane:
         self.members[key] = Member(key)
         self.advance(now)
 
-    def on_prepared(
-        self, key: Hashable, bundle: Bundle, batch_s: Mapping[int, float], now: float
-    ) -> None:
+    def on_loading(self, key: Hashable, bundle: Bundle, now: float) -> None:
+        """Notes that a worker begins to load what it was sent."""
+        self.members[key].loading[bundle] = now
+
+    def on_prepared(self, key: Hashable, bundle: Bundle, findings: Findings, now: float) -> None:
         """Notes that a worker has loaded what it was sent."""
         member = self.members[key]
+        load_s = now - member.preparing.get(bundle, now)
+        self.idle.on_loaded(bundle, findings.description, load_s)
         self._end_loading(member, bundle, now)
         member.prepared.add(bundle)
+        if not self._times.get(bundle):
+            self._times.put(bundle, findings.batch_s)
         if bundle.digest not in self._good:
             self._good.add(bundle.digest)
-            if batch_s:
-                self._times.put(bundle, batch_s)
+            self._check_memory(bundle, findings.memory_bytes)
         self.advance(now)
 
     def on_failed(self, key: Hashable, bundle: Bundle, reason: str, now: float) -> None:
@@ -116,6 +132,15 @@ class ControlPlane:
             member.failed[bundle] = now
         else:
             self._refusals.refuse(bundle, reason)
+        self.advance(now)
+
+    def on_used(self, names: Collection[str], now: float) -> None:
+        """Notes that calls have asked for models."""
+        self.idle.on_used(names, now)
+
+    def on_wanted(self, name: str, now: float) -> None:
+        """Notes that a call waits for a model that is idle."""
+        self.idle.wake(name, now)
         self.advance(now)
 
     def on_staged(self, key: Hashable, generation: int, now: float) -> None:
@@ -153,8 +178,8 @@ class ControlPlane:
         self._waiting.discard(key)
         # What others serve is not to blame; and of several, one may be innocent.
         promised = self._promised()
-        blamed = [bundle for bundle in member.preparing if bundle not in promised]
-        known = explained and len(member.preparing) == 1
+        blamed = [bundle for bundle in member.loading if bundle not in promised]
+        known = explained and len(member.loading) == 1
         refused = self._refusals.ended(blamed, how, known=known)
         if not self._admitted():
             # Nobody serves, so nothing is promised: the workers begin anew.
@@ -182,16 +207,15 @@ class ControlPlane:
         return [
             key
             for key, member in self.members.items()
-            if member.sent != member.staged
-            and not member.preparing
-            and now - member.since > limit_s
+            if member.sent != member.staged and not member.loading and now - member.since > limit_s
         ]
 
     # What follows
 
     def advance(self, now: float) -> None:
         """Does all that can be done; also called now and then, since some of it waits for time."""
-        self._wish()
+        self._try_too_large()
+        self._wish(now)
         self._prepare(now)
         self._retire()
         if self._next is None:
@@ -209,8 +233,19 @@ class ControlPlane:
         for wish in self._wanted.values():
             yield from wish.bundles.values()
 
-    def _wish(self) -> None:
-        self._wanted = self.wishes.all(self.table)
+    def wants(self, name: str, version: int) -> bool:
+        """Returns whether a version should be served."""
+        wish = self._wanted.get(name)
+        path = self.wishes.files(name).get(version)
+        return wish is not None and (version in wish.bundles or path in wish.unread)
+
+    def _wish(self, now: float) -> None:
+        self._wanted = self.idle.without(
+            self.wishes.all(self.table),
+            self.table,
+            lambda name: self.wishes.policy(name).unload_after_s,
+            now,
+        )
         unread = frozenset(path for wish in self._wanted.values() for path in wish.unread)
         served = frozenset(model.name for model in self.table.models)
         before, self.interest = self.interest, Interest(served, unread)
@@ -222,17 +257,25 @@ class ControlPlane:
 
         A bundle that is new goes to a worker that accepts no calls yet, if there is one.
         """
-        for member in self.members.values():
-            for bundle in (*_in_order(self.table), *_in_order(self._next)):
-                self._begin_loading(member, bundle, now)
-        free = sorted(self.members.values(), key=lambda one: one.admitted)
+        for member in self._free(now):
+            served = (*_in_order(self.table), *_in_order(self._next))
+            any(self._begin_loading(member, bundle, now) for bundle in served)
+        free = sorted(self._free(now), key=lambda one: one.admitted)
         for bundle in self.wanted():
-            if bundle.digest not in self._good and not self._is_tried(bundle):
+            if free and bundle.digest not in self._good and not self._is_tried(bundle):
+                if self._memory and (
+                    why := self._memory.refusal_of_first(self.wishes.file_bytes(bundle))
+                ):
+                    self._refuse_too_large(bundle, 0, why)
+                    continue
                 any(self._begin_loading(member, bundle, now) for member in free)
-        for member in self.members.values():
-            for bundle in self.wanted():
-                if bundle.digest in self._good:
-                    self._begin_loading(member, bundle, now)
+        for member in self._free(now):
+            good = (bundle for bundle in self.wanted() if bundle.digest in self._good)
+            any(self._begin_loading(member, bundle, now) for bundle in good)
+
+    def _free(self, now: float) -> list[Member]:
+        """Returns the workers that can begin to load something."""
+        return [one for one in self.members.values() if one.may_load(now, PATIENCE_S)]
 
     def _begin_loading(self, member: Member, bundle: Bundle, now: float) -> bool:
         path = self.wishes.file(bundle)
@@ -251,8 +294,44 @@ class ControlPlane:
 
     def _end_loading(self, member: Member, bundle: Bundle, now: float) -> None:
         member.preparing.pop(bundle, None)
+        member.loading.pop(bundle, None)
         member.failed.pop(bundle, None)
         member.since = now
+
+    def _check_memory(self, bundle: Bundle, loaded_bytes: int) -> None:
+        """Refuses a bundle that one worker has loaded if there is no memory for the others."""
+        others = sum(
+            bundle not in member.prepared and not member.leaving for member in self.members.values()
+        )
+        file_bytes = self.wishes.file_bytes(bundle)
+        if self._memory and (
+            why := self._memory.refusal_of_others(file_bytes, loaded_bytes, others)
+        ):
+            self._good.discard(bundle.digest)
+            self._refuse_too_large(bundle, loaded_bytes, why)
+
+    def _refuse_too_large(self, bundle: Bundle, loaded_bytes: int, why: str) -> None:
+        if bundle not in self._too_large:
+            log.error("%s is not served: %s", bundle, why)
+        self._too_large[bundle] = loaded_bytes
+        self._refusals.refuse(bundle, why)
+
+    def _try_too_large(self) -> None:
+        """Allows bundles again for which there is memory by now, in all workers at once."""
+        for bundle, loaded_bytes in list(self._too_large.items()):
+            file_bytes = self.wishes.file_bytes(bundle)
+            there = self.wishes.file(bundle) is not None
+            if (
+                there
+                and self._memory is not None
+                and (
+                    self._memory.refusal_of_first(file_bytes)
+                    or self._memory.refusal_of_others(file_bytes, loaded_bytes, len(self.members))
+                )
+            ):
+                continue
+            del self._too_large[bundle]
+            self._refusals.forgive(bundle.digest)
 
     def _is_tried(self, bundle: Bundle) -> bool:
         return any(
@@ -283,6 +362,7 @@ class ControlPlane:
             return
         prepared = set.intersection(*(member.prepared for member in members))
         table = self.wishes.table(self._wanted, self.table, prepared)
+        table = replace(table, idle=self.idle.models(table))
         if all(member.admitted for member in members) and table.says_the_same(self.table):
             return
         self._generation += 1

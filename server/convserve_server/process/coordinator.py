@@ -9,21 +9,26 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from convserve_server.core.tables import Bundle
 from convserve_server.host.processors import processors
 from convserve_server.host.shared_memory import shared_number
 from convserve_server.process.control_plane import ControlPlane, ToMember
 from convserve_server.process.members import Member
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import (
+    AdminRequest,
+    Alive,
     Failed,
     Joins,
+    Loading,
     Message,
-    Prepare,
     Prepared,
     Retired,
     Staged,
+    Wanted,
 )
+from convserve_server.process.operations import Operations
 from convserve_server.process.policies import policy_of
+from convserve_server.process.remote_administration import follow
 from convserve_server.process.scan import Scan, Scanner
 from convserve_server.process.slot import Slot
 from convserve_server.process.time_store import TimeStore
@@ -31,6 +36,9 @@ from convserve_server.process.times import StoredTimes
 from convserve_server.settings.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: How often to see what has become due by itself, s.
+_ADVANCE_S = 0.25
 
 
 class Coordinator:
@@ -54,6 +62,7 @@ class Coordinator:
         self._switch = shared_number(switch)
         self._send_to = send
         self._wake = wake
+        self._advanced = 0.0
         self._scans: queue.SimpleQueue[Scan | None] = queue.SimpleQueue()
         folder = settings.models.state_dir
         store = TimeStore(Path(folder) if folder else None, processors())
@@ -62,9 +71,11 @@ class Coordinator:
             partial(policy_of, settings),
             self._send,
             self._write,
-            lambda: self._scanner.scan_now(),
             self._times,
+            lambda: self._scanner.scan_now(),
+            memory=MemoryCheck(),
         )
+        self._operations = Operations(self.plane, settings.models.load_timeout_s)
         self._scanner = Scanner(
             Path(settings.models.folder), lambda: self.plane.interest, self._on_scan
         )
@@ -76,19 +87,32 @@ class Coordinator:
     def on_settings(self, settings: Settings) -> None:
         """Does as these settings say, as far as they concern what is served."""
         self._settings = self._times.settings = settings
+        self._operations.load_timeout_s = settings.models.load_timeout_s
         self._scanner.interval_s = settings.models.scan_s
         self._scanner.scan_now()
         self.plane.on_policies(partial(policy_of, settings), time.monotonic())
 
     def on_message(self, slot: Slot, message: Message) -> None:
-        """Notes what a worker says."""
+        """Notes what a worker says, and does what an operator asks."""
         now = time.monotonic()
-        if isinstance(message, Joins):
+        if isinstance(message, AdminRequest):
+            follow(message, self._operations, partial(self._send_to, slot))
+        elif isinstance(message, Joins):
             self.plane.on_join(slot, now)
+        elif isinstance(message, Loading):
+            log.debug(
+                "worker %d loads %s", slot.number, message.bundle,
+                extra={"worker": slot.number, "pid": slot.process and slot.process.pid},
+            )  # fmt: skip
+            self.plane.on_loading(slot, message.bundle, now)
         elif isinstance(message, Prepared):
-            self.plane.on_prepared(slot, message.bundle, message.batch_s, now)
+            self.plane.on_prepared(slot, message.bundle, message.findings, now)
         elif isinstance(message, Failed):
             self.plane.on_failed(slot, message.bundle, message.reason, now)
+        elif isinstance(message, Alive):
+            self.plane.on_used(message.used, now)
+        elif isinstance(message, Wanted):
+            self.plane.on_wanted(message.name, now)
         elif isinstance(message, Staged):
             self.plane.on_staged(slot, message.generation, now)
         elif isinstance(message, Retired):
@@ -122,7 +146,14 @@ class Coordinator:
         now = time.monotonic()
         while not self._scans.empty():
             self.plane.on_scan(self._scans.get(), now)
-        self.plane.advance(now)
+        # Not with each message: workers are many, and so are their heartbeats.
+        if now - self._advanced >= _ADVANCE_S:
+            self._advanced = now
+            self.plane.advance(now)
+
+    def stop(self) -> None:
+        """Ends what operators have asked for: the server stops."""
+        self._operations.close()
 
     def excuse(self, late_s: float) -> None:
         """Does not count time against workers in which we could not read their messages."""
@@ -133,10 +164,10 @@ class Coordinator:
         member, models = self._member(slot), self._settings.models
         if member is None:
             return ""
-        for bundle, since in member.preparing.items():
+        for bundle, since in member.loading.items():
             if now - since > models.load_timeout_s:
                 # The others that it loads are not to blame.
-                member.preparing = {bundle: now}
+                member.loading = {bundle: now}
                 return f"did not finish loading {bundle} in {models.load_timeout_s:g} s"
         limit_s = self._settings.process.heartbeat_s
         if slot in self.plane.late(now, limit_s):
@@ -146,7 +177,7 @@ class Coordinator:
     def is_loading(self, slot: Slot) -> bool:
         """Returns whether a worker loads a bundle: libraries may block all of it meanwhile."""
         member = self._member(slot)
-        return member is not None and bool(member.preparing)
+        return member is not None and bool(member.loading)
 
     def is_lacking(self, slot: Slot) -> bool:
         """Returns whether a worker cannot load what others serve, and so accepts no calls."""
@@ -164,13 +195,4 @@ class Coordinator:
         self._switch[0] = number
 
     def _send(self, key: Hashable, message: ToMember) -> None:
-        slot = cast("Slot", key)
-        if isinstance(message, Prepare):
-            self._log_loading(slot, message.bundle)
-        self._send_to(slot, message)
-
-    def _log_loading(self, slot: Slot, bundle: Bundle) -> None:
-        log.debug(
-            "worker %d loads %s", slot.number, bundle,
-            extra={"worker": slot.number, "pid": slot.process and slot.process.pid},
-        )  # fmt: skip
+        self._send_to(cast("Slot", key), message)

@@ -26,6 +26,8 @@ class SupervisorLink:
         self._writing = threading.Lock()
         #: Called with each message, on the reading thread. Set it before anything asks for some.
         self.on_message: Callable[[Message], None] = lambda message: None
+        #: Returns the names of models that calls have asked for since it was last called.
+        self.used: Callable[[], tuple[str, ...]] = tuple
 
     def start(self, heartbeat_s: float) -> None:
         """Reads from now on, and sends a heartbeat several times in heartbeat_s."""
@@ -46,7 +48,7 @@ class SupervisorLink:
         return True
 
     def _beat(self, interval_s: float) -> None:
-        while self.send(Alive()):
+        while self.send(Alive(self.used())):
             time.sleep(interval_s)
 
     def _read(self) -> None:

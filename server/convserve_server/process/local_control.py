@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import Bundle
 from convserve_server.process.control_plane import PATIENCE_S, ControlPlane, ToMember
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Prepare, Retire, Stage
 from convserve_server.process.scan import Scan, Scanner
 
@@ -19,6 +21,17 @@ log = logging.getLogger(__name__)
 
 #: The only worker.
 _SELF = 1
+
+
+class _NoTimes:
+    """See TimesByBundle."""
+
+    def get(self, bundle: Bundle) -> Mapping[int, float]:
+        del bundle
+        return {}
+
+    def put(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+        pass
 
 
 class LocalControl:
@@ -37,9 +50,12 @@ class LocalControl:
         self.switch = [0]
         self._folder = folder
         self._scan_s = scan_s
-        self._plane = ControlPlane(policy, self._send, self._write)
+        # It measures each version itself.
+        self._plane = ControlPlane(
+            policy, self._send, self._write, _NoTimes(), memory=MemoryCheck()
+        )
         self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
-        # What other threads have to tell the plane; told by the thread that has the lock.
+        # What the plane is to hear of other threads; the thread that has the lock passes it on.
         self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._listen = threading.Event()
@@ -52,9 +68,9 @@ class LocalControl:
         with self._lock:
             self._plane.on_join(_SELF, time.monotonic())
 
-    def on_prepared(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
+    def on_prepared(self, bundle: Bundle, findings: Findings) -> None:
         """See Control.on_prepared."""
-        self._inbox.put(lambda now: self._plane.on_prepared(_SELF, bundle, batch_s, now))
+        self._inbox.put(lambda now: self._plane.on_prepared(_SELF, bundle, findings, now))
 
     def on_failed(self, bundle: Bundle, reason: str) -> None:
         """See Control.on_failed."""
@@ -63,6 +79,10 @@ class LocalControl:
     def on_retired(self, bundle: Bundle) -> None:
         """See Control.on_retired."""
         self._inbox.put(lambda _: self._plane.on_retired(_SELF, bundle))
+
+    def on_wanted(self, name: str) -> None:
+        """See Control.on_wanted."""
+        self._inbox.put(lambda now: self._plane.on_wanted(name, now))
 
     def wait_to_listen(self, stop: threading.Event) -> bool:
         """See Control.wait_to_listen."""
@@ -75,6 +95,7 @@ class LocalControl:
         """Looks at the folder, and waits until what is new is served, but not for ever."""
         with self._lock:
             end = time.monotonic() + PATIENCE_S
+            self._plane.on_used(self._repository.used(), time.monotonic())
             self._scanner.scan()
             while True:
                 while self._plane.interest.unread:

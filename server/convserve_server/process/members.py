@@ -14,7 +14,8 @@ class Member:
         key: By which the control plane and its owner name it.
         admitted: It may accept calls, so it has to change tables with the others.
         leaving: It finishes what it has accepted, and is asked for nothing more.
-        preparing: What it loads, and since when.
+        preparing: What it was sent to load, and when.
+        loading: What of it it has begun to load, and when.
         prepared: What it has loaded.
         retiring: What it unloads.
         failed: What it could not load although others serve it, and when.
@@ -28,6 +29,7 @@ class Member:
     admitted: bool = False
     leaving: bool = False
     preparing: dict[Bundle, float] = field(default_factory=dict)
+    loading: dict[Bundle, float] = field(default_factory=dict)
     prepared: set[Bundle] = field(default_factory=set)
     retiring: set[Bundle] = field(default_factory=set)
     failed: dict[Bundle, float] = field(default_factory=dict)
@@ -46,3 +48,4 @@ class Member:
         """Does not count time against it in which its messages could not be read."""
         self.since += late_s
         self.preparing = {bundle: since + late_s for bundle, since in self.preparing.items()}
+        self.loading = {bundle: since + late_s for bundle, since in self.loading.items()}

@@ -4,12 +4,14 @@ They go over a stream socket that both have from the start of the process, one J
 The first line to a worker is its spec; see worker_spec.py.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from convserve_server.core.descriptions import Findings
 from convserve_server.core.tables import Bundle, Table
 
 #: Exit status of a worker that would fail again in the same way (EX_CONFIG of sysexits.h).
@@ -24,7 +26,13 @@ MAX_REASON_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Alive:
-    """The worker runs; sent several times in each heartbeat_s."""
+    """The worker runs; sent several times in each heartbeat_s.
+
+    Attributes:
+        used: Names of models that calls have asked for since the last one.
+    """
+
+    used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,16 +41,23 @@ class Joins:
 
 
 @dataclass(frozen=True)
+class Loading:
+    """The worker begins to load a bundle that it was to prepare; what follows may be its fault."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A bundle is loaded and warm.
 
     Attributes:
         bundle: That was to be loaded.
-        batch_s: Seconds that its batches take, by their size in images; empty if not measured.
+        findings: What was found out by loading it.
     """
 
     bundle: Bundle
-    batch_s: Mapping[int, float]
+    findings: Findings
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,13 @@ class Failed:
 
     bundle: Bundle
     reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A call waits for a model that is idle."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +106,7 @@ class CannotStart:
 
 @dataclass(frozen=True)
 class Prepare:
-    """Load a bundle and warm it up; answered by Prepared or Failed.
+    """Load a bundle and warm it up; answered by Loading, and then by Prepared or Failed.
 
     Attributes:
         bundle: To be loaded.
@@ -186,8 +208,10 @@ class AdminReply:
 Message = (
     Alive
     | Joins
+    | Loading
     | Prepared
     | Failed
+    | Wanted
     | Staged
     | Retired
     | Ready
@@ -235,6 +259,8 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -247,6 +273,8 @@ def _typed(type_: Any, value: Any) -> Any:
     if is_dataclass(type_):
         hints = get_type_hints(type_)
         return type_(**{name: _typed(hints.get(name), each) for name, each in value.items()})  # type: ignore[operator]
+    if type_ is bytes:
+        return base64.b64decode(value, validate=True)
     origin, parts = get_origin(type_), get_args(type_)
     if origin is tuple:
         return tuple(_typed(parts[0], each) for each in value)

@@ -31,6 +31,10 @@ class Refusals:
         """Notes that a bundle cannot be served."""
         self._reasons[bundle.digest] = reason
 
+    def forgive(self, digest: str) -> None:
+        """Forgets that a file was refused: the cause is gone."""
+        self._reasons.pop(digest, None)
+
     def ended(self, bundles: Sequence[Bundle], how: str, *, known: bool) -> list[Bundle]:
         """Notes that a worker has died or was killed while it loaded bundles.
 

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,13 @@ class Scan:
     Attributes:
         files: Of versions, by name and version.
         digests: SHA-256 of files, of those that were to be read.
+        sizes: Of the same files, bytes.
         unknown: Entries that cannot be read at present, as "NAME" or "NAME/VERSION".
     """
 
     files: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
     digests: Mapping[Path, str] = field(default_factory=dict)
+    sizes: Mapping[Path, int] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
 
     def knows(self, name: str, version: int) -> bool:
@@ -67,6 +69,7 @@ class Scanner:
         self._wanted: set[Path] = set()
         # Files that cannot be read, and why, as was reported.
         self._unread: dict[Path, str] = {}
+        self._ignored: set[str] = set()
         self._looked = False
         self._news = threading.Event()
         self._stop = threading.Event()
@@ -101,23 +104,34 @@ class Scanner:
         if self._folder.is_empty and not self._looked:
             log.info("no models in %s yet; waiting for the first", self._folder.path)
         self._looked = True
+        self._name_ignored(listing.ignored)
         unknown = set(listing.unreadable)
         files = {path for versions in listing.bundles.values() for path in versions.values()}
         self._wanted = (self._wanted | interest.unread) & files
-        digests = {}
+        digests, sizes = {}, {}
         for path in sorted(self._wanted):
-            digest = self._read(path)
-            if digest is None:
+            read = self._read(path)
+            if read is None:
                 unknown.add(f"{path.parent.parent.name}/{path.parent.name}")
             else:
-                digests[path] = digest
+                digests[path], sizes[path] = read
         self._digests.keep(files)
-        self._report(Scan(listing.bundles, digests, frozenset(unknown)))
+        self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown)))
 
-    def _read(self, path: Path) -> str | None:
-        """Returns the digest of a file; None, and logs why once, if it cannot be read."""
+    def _name_ignored(self, entries: Collection[str]) -> None:
+        """Logs, once, which files of other servers change nothing here."""
+        for entry in sorted({*entries} - self._ignored):
+            log.warning(
+                "%s is Triton's and is ignored: what holds for a model is in a table [models.NAME] "
+                "of the file of settings",
+                entry,
+            )
+        self._ignored = {*entries}
+
+    def _read(self, path: Path) -> tuple[str, int] | None:
+        """Returns digest and size of a file; None, and logs why once, if it cannot be read."""
         try:
-            digest = self._digests.read(path)
+            digest, size = self._digests.read(path), path.stat().st_size
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror or error}"
             if self._unread.get(path) != problem:
@@ -125,7 +139,7 @@ class Scanner:
             self._unread[path] = problem
             return None
         self._unread.pop(path, None)
-        return digest
+        return digest, size
 
     def _loop(self) -> None:
         while not self._stop.is_set():

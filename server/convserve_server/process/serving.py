@@ -12,6 +12,8 @@ from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.jobs import Priority
 from convserve_server.core.preparer import Load, Preparer
 from convserve_server.core.repository import ModelLimits, Repository
+from convserve_server.core.tables import Bundle
+from convserve_server.host import heap
 from convserve_server.process.control import Control
 from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
@@ -65,7 +67,12 @@ class Worker:
             )
         self.control = control
         self.repository = Repository(
-            self._limits, control.switch, self._report, control.on_retired, observer
+            self._limits,
+            control.switch,
+            self._report,
+            self._on_retired,
+            observer,
+            control.on_wanted,
         )
         self._preparer = Preparer(load, self.repository, control.on_prepared, control.on_failed)
         self._decoding = DecodePool(
@@ -89,6 +96,11 @@ class Worker:
             observer,
         )
         self._started = False
+
+    def _on_retired(self, bundle: Bundle) -> None:
+        """Gives back the memory of a version that is unloaded, and reports it."""
+        heap.trim()
+        self.control.on_retired(bundle)
 
     def _limits(self, name: str) -> ModelLimits:
         settings, model = self._settings, self._settings.for_model(name)

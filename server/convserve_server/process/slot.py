@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from convserve_server.process.channel import Channel
 
-#: The module that a worker runs.
+#: The modules that processes run: of a worker, and of the one that answers operators.
 WORKER = "convserve_server.process.worker"
+ADMIN_HOST = "convserve_server.process.admin_host"
 
 #: From the start of a process to its first message: Python and the libraries are being read, s.
 START_S = 120.0
@@ -43,7 +44,7 @@ class Slot:
     oom_kills: int = 0
     #: The worker accepts calls.
     ready: bool = False
-    #: It is to end, and another one has its place.
+    #: It is to end, and another one replaces it.
     leaving: bool = False
     #: It has sent a message.
     spoke: bool = False
@@ -56,9 +57,14 @@ class Slot:
     due: float = field(default_factory=time.monotonic)
 
     @property
+    def is_worker(self) -> bool:
+        """Whether it loads and serves models."""
+        return self.module == WORKER
+
+    @property
     def name(self) -> str:
         """What the log calls it."""
-        return f"worker {self.number}" if self.module == WORKER else self.module.rpartition(".")[2]
+        return f"worker {self.number}" if self.is_worker else "the administration's process"
 
     def launch(
         self, first: bytes, descriptors: Sequence[int], environment: Mapping[str, str]

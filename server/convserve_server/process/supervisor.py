@@ -32,10 +32,10 @@ from convserve_server.process.messages import (
     Ready,
     SetLogLevel,
 )
-from convserve_server.process.reload import Changes, compare, merged
+from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
-from convserve_server.process.slot import WORKER, Slot
-from convserve_server.process.worker_spec import WorkerSpec, encode_spec
+from convserve_server.process.slot import ADMIN_HOST, Slot
+from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 
@@ -77,10 +77,14 @@ class Supervisor:
         self._make_plan = make_plan
         self._plan = make_plan(given)
         self._settings = self._plan.settings
+        # What was given and planned before SIGHUP.
+        self._before = given, self._plan
         self._reread = reread
         # What was read again, or why it cannot be used; put there by a thread: files may hang.
         self._read_again: queue.SimpleQueue[Settings | SettingError] = queue.SimpleQueue()
         self._slots = [Slot(number) for number in range(1, self._settings.process.workers + 1)]
+        if self._settings.listen.admin_socket:
+            self._slots.append(Slot(0, ADMIN_HOST))
         self._roll = RollingRestart(self._slots, self._replace)
         self._exit_reasons = ExitReasons(self._plan.memory)
         self._selector = selectors.DefaultSelector()
@@ -145,7 +149,11 @@ class Supervisor:
             threading.Thread(target=self._read_settings, name="settings", daemon=True).start()
         self._roll.advance()
         if (reason := self._roll.failed()) is not None:
-            log.error("restarting the workers is given up, the others go on: %s", reason)
+            log.error(
+                "restarting the workers is given up, the settings before hold again: %s",
+                reason,
+            )
+            self._use(*self._before)
         if self._announced and not self._roll.active and not self._read_again.empty():
             self._change_settings(self._read_again.get())
 
@@ -168,17 +176,19 @@ class Supervisor:
             log.error("SIGHUP: the settings stay as they are: %s", error)
             return
         log.info("SIGHUP: the settings were read again; %s", changes)
-        self._given, self._plan, self._settings = given, plan, plan.settings
-        self._apply(changes)
+        self._before = self._given, self._plan
+        self._use(given, plan)
+        if changes.restart:
+            self._roll.begin()
 
-    def _apply(self, changes: Changes) -> None:
+    def _use(self, given: Settings, plan: ResourcePlan) -> None:
+        """Follows settings, as far as that needs no other workers."""
+        self._given, self._plan, self._settings = given, plan, plan.settings
         level = self._settings.log.log_level
         logging.getLogger().setLevel(level.upper())
         for slot in self._running():
             self._send(slot, SetLogLevel(level))
         self._coordinator.on_settings(self._settings)
-        if changes.restart:
-            self._roll.begin()
 
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""
@@ -202,15 +212,18 @@ class Supervisor:
         try:
             # What a user has set is kept.
             environment = self._plan.malloc_variables() | os.environ
-            inherited = (self._engine_activity, self._switch)
-            slot.launch(encode_spec(self._spec(slot)), inherited, environment)
+            if slot.is_worker:
+                inherited = (self._engine_activity, self._switch)
+                slot.launch(encode_spec(self._spec(slot)), inherited, environment)
+            else:
+                slot.launch(encode_settings(self._settings), (), environment)
         except (OSError, MemoryError) as error:
             slot.failures += 1
             self._put_off(slot, f"{slot.name} cannot be started: {error}")
             return
         assert slot.process is not None
         assert slot.channel is not None
-        if self._plan.cpus:
+        if self._plan.cpus and slot.is_worker:
             # It has one thread yet; those that it starts inherit this. If it is gone already, the
             # end of its socket shows that.
             with contextlib.suppress(ProcessLookupError):
@@ -361,6 +374,7 @@ class Supervisor:
 
     def _drain(self) -> int:
         log.info("%s: stopping", signal.Signals(self._stop_signals()[0]).name)
+        self._coordinator.stop()
         self._end(kill=False)
         end = time.monotonic() + self._settings.process.grace_s + _KILL_AFTER_S
         forced = False
@@ -386,7 +400,7 @@ class Supervisor:
                 slot.process.terminate()
 
     def _workers(self) -> list[Slot]:
-        return [slot for slot in self._slots if slot.module == WORKER]
+        return [slot for slot in self._slots if slot.is_worker]
 
     def _running(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]

@@ -18,34 +18,17 @@ class TimesByBundle(Protocol):
         """Keeps what was measured."""
 
 
-class TimesInMemory:
-    """Keeps them as long as the server runs, by the digest of the file."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, Mapping[int, float]] = {}
-
-    def get(self, bundle: Bundle) -> Mapping[int, float]:
-        """See TimesByBundle.get."""
-        return self._known.get(bundle.digest, {})
-
-    def put(self, bundle: Bundle, batch_s: Mapping[int, float]) -> None:
-        """See TimesByBundle.put."""
-        self._known[bundle.digest] = batch_s
-
-
 class StoredTimes:
-    """Keeps them in a store, by the file and by how its engine is built.
+    """Keeps them in a store, by what they depend on.
 
     Args:
-        store: that keeps them.
-        settings: of the server, with sizes chosen.
-
-    Attributes:
-        settings: may be replaced by others.
+        store: That keeps them.
+        settings: With sizes chosen; may be replaced.
     """
 
     def __init__(self, store: TimeStore, settings: Settings) -> None:
         self._store = store
+        #: By which models are loaded.
         self.settings = settings
 
     def get(self, bundle: Bundle) -> Mapping[int, float]:

@@ -1,5 +1,6 @@
 """Which versions should be served: by the models folder, the operator's policies and requests."""
 
+import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Scan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Wishes:
         #: The versions that an operator has asked for, of models that are loaded only then.
         self.asked: dict[str, set[int]] = {}
         self._labels: dict[str, dict[str, int]] = {}
+        # Those that were logged, of versions that are not served.
+        self._without_effect: dict[str, dict[str, int]] = {}
 
     def on_scan(self, scan: Scan) -> None:
         """Notes what is in the folder."""
@@ -84,17 +89,31 @@ class Wishes:
         """Returns the file of a bundle; None if it is not there, or is another one now."""
         if self.scan is None:
             return None
-        path = self.scan.files.get(bundle.name, {}).get(bundle.version)
+        path = self.files(bundle.name).get(bundle.version)
         return path if path and self.scan.digests.get(path) == bundle.digest else None
+
+    def file_bytes(self, bundle: Bundle) -> int:
+        """Returns the size of the file of a bundle; 0 if it is not there."""
+        path = self.file(bundle)
+        return 0 if self.scan is None or path is None else self.scan.sizes.get(path, 0)
+
+    def files(self, name: str) -> Mapping[int, Path]:
+        """Returns the versions of a model that are in the folder."""
+        return {} if self.scan is None else self.scan.files.get(name, {})
+
+    def reason(self, name: str, version: int) -> str | None:
+        """Returns why a version in the folder is refused; None if it is not."""
+        path = self.files(name).get(version)
+        digest = "" if path is None or self.scan is None else self.scan.digests.get(path, "")
+        return self._refusals.reason(digest)
 
     def refused(self, table: Table) -> tuple[Refusal, ...]:
         """Returns what is in the folder, cannot be served, and is not in a table."""
         found = []
-        scan = self.scan or Scan()
-        for name, files in sorted(scan.files.items()):
+        for name in sorted(self.scan.files if self.scan else {}):
             served = table.versions(name)
-            for version in sorted(files, reverse=True):
-                reason = self._refusals.reason(scan.digests.get(files[version], ""))
+            for version in sorted(self.files(name), reverse=True):
+                reason = self.reason(name, version)
                 if reason is not None and version not in served:
                     found.append(Refusal(name, version, reason))
         return tuple(found)
@@ -112,6 +131,8 @@ class Wishes:
         models, loading = [], []
         for name, wish in wanted.items():
             chosen = self._served(name, wish, table.versions(name), prepared)
+            if not wish.unread and chosen.keys() == wish.bundles.keys():
+                self._name_labels_without_effect(name, chosen)
             if chosen:
                 newest_first = tuple(chosen[version] for version in sorted(chosen, reverse=True))
                 labels = sorted(self.labels(name).items())
@@ -121,6 +142,17 @@ class Wishes:
                 loading.append(name)
         following = Table(0, tuple(models), (), tuple(loading))
         return replace(following, refused=self.refused(following))
+
+    def _name_labels_without_effect(self, name: str, served: Collection[int]) -> None:
+        """Logs, once, the labels of versions that are not served, when nothing is being loaded."""
+        before = self._without_effect.get(name, {})
+        now = {label: v for label, v in self.labels(name).items() if v not in served}
+        for label, version in now.items():
+            if before.get(label) != version:
+                log.warning(
+                    "label %s of %s has no effect: version %d is not served", label, name, version
+                )
+        self._without_effect[name] = now
 
     def _served(
         self, name: str, wish: Wish, served: Mapping[int, Bundle], prepared: Collection[Bundle]
@@ -137,7 +169,7 @@ class Wishes:
         return {version: there[version] for version in chosen}
 
     def _of(self, name: str, served: Mapping[int, Bundle]) -> Wish:
-        there = {} if self.scan is None else self.scan.files.get(name, {})
+        there = self.files(name)
         control = self._policy(name).control
         usable: dict[int, Bundle | Path] = {}
         for version, path in there.items():

@@ -38,6 +38,12 @@ class Listen(Section):
         low=0.0,
         high=86400.0,
     )
+    admin_socket: str = setting(
+        "",
+        "Unix socket for `convserve admin`, which only the user of the server may open; none: no "
+        "administration",
+        metavar="PATH",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

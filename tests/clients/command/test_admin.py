@@ -199,6 +199,16 @@ def test_socket_that_is_not_there_says_what_to_look_at(socket: Path, capsys: Cap
     )
 
 
+def test_wait_is_for_a_server_that_is_not_there_yet(socket: Path, capsys: Capture) -> None:
+    servers: list[AdminServer] = []
+    start = threading.Timer(0.5, lambda: servers.append(AdminServer(socket)))
+    start.start()
+    assert main(["admin", "list", "--socket", str(socket), "--wait", str(PATIENCE_S)]) == 0
+    start.join(PATIENCE_S)
+    servers[0].stop()
+    assert f"waiting for unix:{socket}" in capsys.readouterr().err
+
+
 def test_path_may_be_relative(
     admin_server: AdminServer, socket: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

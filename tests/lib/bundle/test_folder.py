@@ -127,6 +127,15 @@ def test_entry_without_a_model_file_is_not_named(name: str, tmp_path: Path) -> N
     assert list_bundles(tmp_path).problems == {}
 
 
+def test_file_of_another_server_beside_a_model_is_ignored_by_name(tmp_path: Path) -> None:
+    for name in ("mnist/1/model.onnx", "mnist/config.pbtxt", "mnist/1/config.pbtxt", "notes.txt"):
+        put(tmp_path, name)
+    listing = list_bundles(tmp_path)
+    assert listing.ignored == {"mnist/config.pbtxt"}
+    assert listing.problems == {}
+    assert list(listing.bundles) == ["mnist"]
+
+
 def test_fifo_and_loops_are_named_and_hide_nothing(tmp_path: Path) -> None:
     good = write_bundle(tmp_path, "mnist", 1)
     (tmp_path / "mnist/2").mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve_host.memory import available_bytes, cgroup_limit, memory_limit, oom_kills
+from convserve_host.memory import available_bytes, cgroup_limit, memory_limit, oom_kills, own_bytes
 from tests.lib.host.made_up import machine
 
 MIB = 2**20
@@ -182,3 +182,10 @@ def test_kernel_that_does_not_count_kills_says_none(tmp_path: Path) -> None:
 def test_this_machine_has_some() -> None:
     assert 0 < memory_limit() < math.inf
     assert (oom_kills() or 0) >= 0
+
+
+def test_own_bytes_grow_with_what_is_allocated() -> None:
+    before = own_bytes()
+    held = bytearray(b"x" * (64 * MIB))
+    assert own_bytes() - before > 32 * MIB
+    del held

@@ -21,10 +21,11 @@ from convserve_imaging.photos import decode
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import BatchRequest, Outcome
 from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import QueueFull, ServeError
 from convserve_server.core.image_files_call import ImageFilesCall
 from convserve_server.core.jobs import Priority
-from convserve_server.core.models import ModelDescription, ModelVersion
+from convserve_server.core.models import ModelVersion
 from convserve_server.core.repository import Repository, Work
 from convserve_server.process.local_control import LocalControl
 from tests.bundles import PHOTO_SHAPE

@@ -19,7 +19,14 @@ from convserve_bundle.contract import MANIFEST_KEY
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.digests import Digests
-from convserve_server.core.errors import Cancelled, NotFound, NotReady, QueueFull, ServeError
+from convserve_server.core.errors import (
+    Cancelled,
+    ModelIdle,
+    NotFound,
+    NotReady,
+    QueueFull,
+    ServeError,
+)
 from convserve_server.core.models import ModelVersion
 from convserve_server.core.policies import ModelPolicy, VersionPolicy
 from convserve_server.core.preparer import Preparer
@@ -165,18 +172,20 @@ class Served:
         limits: ModelLimits,
         versions: VersionPolicy,
         load_engine: Callable[[Path], Engine],
+        unload_after_s: float = 0.0,
     ) -> None:
         def load(name: str, path: Path, batch_s: Mapping[int, float]) -> LoadedModel:
             assert name == path.parent.parent.name
             return load_bundle(path, load_engine, batch_s)
 
-        policy = ModelPolicy(versions=versions)
+        policy = ModelPolicy(versions=versions, unload_after_s=unload_after_s)
         self.control = LocalControl(models.folder, lambda name: policy, scan_s=0.001)
         self.repository = Repository(
             lambda name: limits,
             self.control.switch,
             lambda names: models.changes.append(set(names)),
             self.control.on_retired,
+            wake=self.control.on_wanted,
         )
         preparer = Preparer(load, self.repository, self.control.on_prepared, self.control.on_failed)
         self.control.attach(self.repository, preparer)
@@ -217,12 +226,14 @@ def make(models: Models) -> Iterator[Make]:
         load_engine: Callable[[Path], Engine] = models.load,
         max_queue: int = 100,
         max_queue_bytes: int = 1 << 30,
+        unload_after_s: float = 0.0,
     ) -> Served:
         repository = Served(
             models,
             dataclasses.replace(LIMITS, max_queue=max_queue, max_queue_bytes=max_queue_bytes),
             versions,
             load_engine,
+            unload_after_s,
         )
         made.append(repository)
         return repository
@@ -245,9 +256,10 @@ class Kept:
 
     def __init__(self) -> None:
         self._outcome: queue.SimpleQueue[Answer | ServeError] = queue.SimpleQueue()
+        self.put = self._outcome.put
 
     def request_of(self, count: int) -> BatchRequest:
-        return BatchRequest(np.zeros((count, *SHAPE), np.uint8), None, self._outcome.put)
+        return BatchRequest(np.zeros((count, *SHAPE), np.uint8), None, self.put)
 
     def outcome(self) -> Answer | ServeError:
         return self._outcome.get(timeout=PATIENCE_S)
@@ -272,7 +284,7 @@ class LateWork(Work):
     """Work on a model of which the version may be unloaded meanwhile."""
 
     def __init__(self, repository: Repository) -> None:
-        super().__init__("mnist", None)
+        super().__init__("mnist", None, None)
         self.kept = Kept()
         self.started_on: list[ModelVersion] = []
         #: Whether the request was queued, of each start, the last one first.
@@ -282,6 +294,13 @@ class LateWork(Work):
     def start(self, model: ModelVersion) -> None:
         self.started_on.append(model)
         self.queued.append(self._repository.enqueue(self, model, self.kept.request_of(1)))
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def fail(self, error: ServeError) -> None:
+        self.kept.put(error)
 
 
 def loaded(repository: Served) -> list[str]:
@@ -1067,3 +1086,70 @@ def test_labels_are_those_of_the_table(models: Models) -> None:
     with pytest.raises(NotFound, match="model mnist has no version with the label 'canary'"):
         repository.get("mnist", "canary")
     repository.close(PATIENCE_S)
+
+
+# Models that nobody asks for
+
+
+def test_model_that_nobody_asks_for_is_unloaded_and_loaded_again_at_the_next_call(
+    make: Make, models: Models
+) -> None:
+    repository = make(unload_after_s=0.01)
+    models.put("mnist/1")
+    repository.scan()
+    first = repository.get("mnist", None)
+    scan_until(repository, [])
+    assert first.batcher.join(PATIENCE_S)
+    # It is still there for who lists and for health.
+    assert [str(one) for one in repository.repository.descriptions()] == ["mnist/1"]
+    assert models.changes[-1] == {"mnist"}
+    with pytest.raises(ModelIdle):
+        repository.get("mnist", None)
+    work = LateWork(repository.repository)
+    repository.repository.submit(work)
+    assert work.started_on == []
+    repository.wait_for_news(PATIENCE_S)
+    scan_until(repository, ["mnist/1"])
+    assert work.kept.answered_by() == 1
+    assert work.started_on != [first]
+
+
+def test_call_for_what_an_idle_model_does_not_have_wakes_nothing(
+    make: Make, models: Models
+) -> None:
+    repository = make(unload_after_s=0.01)
+    models.put("mnist/1")
+    repository.scan()
+    scan_until(repository, [])
+    with pytest.raises(NotFound, match="has no version 2; loaded: 1"):
+        repository.get("mnist", 2)
+    with pytest.raises(NotFound, match="no version with the label 'stable'"):
+        repository.get("mnist", "stable")
+
+
+def test_calls_that_wait_end_when_the_model_is_removed(make: Make, models: Models) -> None:
+    repository = make(unload_after_s=0.01)
+    models.put("mnist/1")
+    repository.scan()
+    scan_until(repository, [])
+    work = LateWork(repository.repository)
+    repository.repository.submit(work)
+    models.remove("mnist/1")
+    repository.scan()
+    outcome = work.kept.outcome()
+    assert isinstance(outcome, NotFound)
+
+
+def test_call_that_is_forgotten_does_not_begin(make: Make, models: Models) -> None:
+    repository = make(unload_after_s=0.01)
+    models.put("mnist/1")
+    repository.scan()
+    scan_until(repository, [])
+    gone, stays = LateWork(repository.repository), LateWork(repository.repository)
+    for work in (gone, stays):
+        repository.repository.submit(work)
+    repository.repository.forget(gone)
+    repository.wait_for_news(PATIENCE_S)
+    scan_until(repository, ["mnist/1"])
+    assert stays.kept.answered_by() == 1
+    assert gone.started_on == []

@@ -13,7 +13,7 @@ from convserve_server.host.private_socket import MOST_BYTES, PrivateSocket
 
 
 class Listener:
-    """Listens where it is told, and shows what was there at that moment."""
+    """Listens on a path, and shows what was there at that moment."""
 
     def __init__(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -142,6 +142,8 @@ def test_path_of_the_greatest_length_works(tmp_path: Path, listen: Listen) -> No
     assert len(os.fsencode(path)) == MOST_BYTES
     listen(path)
     assert can_connect(path)
+    with pytest.raises(OSError, match=f"expected a path of at most {MOST_BYTES} bytes"):
+        listen(Path(f"{path}n"))
     # The longest folder is that of a name of one letter.
     short = path / "n"
     path.unlink()

@@ -4,9 +4,11 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
+from convserve_server.core.descriptions import Findings, ModelDescription
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
 from convserve_server.process.control_plane import ControlPlane, ToMember
+from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Prepare, Retire, Stage
 from convserve_server.process.scan import Scan
 
@@ -31,13 +33,13 @@ class FakeWorker:
         self._server = server
         self.key = key
         self.inbox: deque[ToMember] = deque()
-        #: What it has been told to load.
+        #: What it was sent to load.
         self.loading: list[Prepare] = []
         self.loaded: set[Bundle] = set()
         self.table = Table()
         self.listens = False
         self._staged: Table | None = None
-        # What the table before had, until it is told to unload it.
+        # What the table before had, until it is to unload it.
         self._gone: frozenset[Bundle] = frozenset()
 
     def read(self) -> None:
@@ -46,6 +48,7 @@ class FakeWorker:
         plane, now = self._server.plane, self._server.now
         if isinstance(message, Prepare):
             self.loading.append(message)
+            plane.on_loading(self.key, message.bundle, now)
         elif isinstance(message, Stage):
             self._apply()
             missing = message.table.bundles - self.loaded
@@ -66,11 +69,15 @@ class FakeWorker:
         else:
             self.listens = True
 
-    def finish(self, batch_s: Mapping[int, float] | None = None, *, at: int = 0) -> None:
+    def finish(
+        self, batch_s: Mapping[int, float] | None = None, *, at: int = 0, memory_bytes: int = 0
+    ) -> None:
         """Finish what it has been loading for longest, or another one."""
         one = self.loading.pop(at).bundle
         self.loaded.add(one)
-        self._server.plane.on_prepared(self.key, one, batch_s or {}, self._server.now)
+        description = ModelDescription(one.name, one.version, ("a", "b"), (2, 2, 1), 2, "CPU", b"")
+        findings = Findings(description, batch_s or {}, memory_bytes)
+        self._server.plane.on_prepared(self.key, one, findings, self._server.now)
 
     def fail(self, reason: str = "is garbage") -> None:
         """Fail with what it has been loading for longest."""
@@ -91,6 +98,19 @@ class FakeWorker:
             self.table, self._staged = self._staged, None
 
 
+class FakeTimes:
+    """Keeps times by digest."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Mapping[int, float]] = {}
+
+    def get(self, one: Bundle) -> Mapping[int, float]:
+        return self._known.get(one.digest, {})
+
+    def put(self, one: Bundle, batch_s: Mapping[int, float]) -> None:
+        self._known[one.digest] = batch_s
+
+
 class FakeServer:
     """A control plane with workers, a folder and the shared number."""
 
@@ -102,7 +122,14 @@ class FakeServer:
         self.policies = policies
         self.scans_asked = 0
         self.workers: dict[Hashable, FakeWorker] = {}
-        self.plane = ControlPlane(self.policy, self._send, self._write, self._read_soon)
+        #: Bytes that all processes may still use.
+        self.available = 2**40
+        #: Size of each file.
+        self.file_bytes = 100
+        memory = MemoryCheck(lambda: self.available, kept_bytes=0)
+        self.plane = ControlPlane(
+            self.policy, self._send, self._write, FakeTimes(), self._read_soon, memory
+        )
         for key in range(1, workers + 1):
             self.start(key)
 
@@ -149,7 +176,8 @@ class FakeServer:
             known = self.plane.wishes.scan and path in self.plane.wishes.scan.digests
             if path in wanted or known:
                 digests[path] = one.digest
-        return Scan(files, digests, self.unknown)
+        sizes = dict.fromkeys(digests, self.file_bytes)
+        return Scan(files, digests, sizes, self.unknown)
 
     def settle(self) -> None:
         """Let all workers do all that they can; loading always works."""

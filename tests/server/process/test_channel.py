@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from convserve_server.core.descriptions import Findings, ModelDescription
 from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
 from convserve_server.process.channel import Channel
 from convserve_server.process.link import SupervisorLink
@@ -20,6 +21,7 @@ from convserve_server.process.messages import (
     Failed,
     Joins,
     Listen,
+    Loading,
     Message,
     Prepare,
     Prepared,
@@ -30,6 +32,7 @@ from convserve_server.process.messages import (
     Stage,
     Staged,
     Status,
+    Wanted,
     decode,
     encode,
     one_line,
@@ -43,10 +46,17 @@ TABLE = Table(
     (Refusal("cats", 2, "is garbage"),),
     ("dogs",),
 )
+FINDINGS = Findings(
+    ModelDescription("mnist", 1, ("a", "b"), (2, 3, 1), 2, "CPU", b"\x00\xff{"),
+    {1: 0.25, 64: 1.5},
+    123,
+)
 ALL: tuple[Message, ...] = (
-    Alive(),
+    Alive(("mnist",)),
+    Wanted("mnist"),
     Joins(),
-    Prepared(BUNDLE, {1: 0.25, 64: 1.5}),
+    Loading(BUNDLE),
+    Prepared(BUNDLE, FINDINGS),
     Failed(BUNDLE, "is garbage"),
     Staged(3),
     Retired(BUNDLE),
@@ -67,7 +77,18 @@ ALL: tuple[Message, ...] = (
 def test_message_comes_back_as_it_was_and_is_one_line(message: Message) -> None:
     line = encode(message)
     assert line.count(b"\n") == 1
-    assert decode(line) == message
+    decoded = decode(line)
+    # Descriptions are compared by what they hold, not as objects.
+    assert (type(decoded), encode(decoded)) == (type(message), line)
+    assert isinstance(message, Prepared) or decoded == message
+
+
+def test_bytes_and_tuples_of_a_message_keep_their_types() -> None:
+    decoded = decode(encode(Prepared(BUNDLE, FINDINGS)))
+    assert isinstance(decoded, Prepared)
+    description = decoded.findings.description
+    assert (description.manifest, description.image_shape) == (b"\x00\xff{", (2, 3, 1))
+    assert decoded.findings.batch_s == {1: 0.25, 64: 1.5}
 
 
 def test_every_message_is_among_them() -> None:

@@ -294,6 +294,17 @@ def test_file_that_ends_its_worker_is_refused_under_every_name(
     assert {one.name for one in server.plane.table.refused} == {"copy", "mnist"}
 
 
+def test_file_that_a_hanging_worker_has_not_begun_to_load_is_not_to_blame(
+    server: FakeServer,
+) -> None:
+    server.put("mnist/2")
+    server.scan()
+    assert sent(server, 1) == [Prepare]
+    assert server.kill(1, "gave no sign of life", explained=True) == []
+    server.settle()
+    assert server.served() == ["mnist/2"]
+
+
 def test_file_whose_worker_was_killed_by_hand_has_one_more_chance(server: FakeServer) -> None:
     server.put("mnist/2")
     server.scan()
@@ -400,7 +411,7 @@ def test_leaving_worker_changes_no_more_and_nobody_else_does_before_it_has_left(
     assert server.workers[2].answer() == 2
 
 
-def test_worker_is_told_to_listen_once(server: FakeServer) -> None:
+def test_worker_is_sent_listen_once(server: FakeServer) -> None:
     server.put("mnist/2")
     server.scan()
     server.read_all()
@@ -425,6 +436,32 @@ def test_labels_name_versions_that_are_served() -> None:
     server.scan()
     server.settle()
     assert server.plane.table.labels("mnist") == {"stable": 1, "canary": 2}
+
+
+def test_label_of_a_version_that_is_not_served_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = FakeServer(mnist=ModelPolicy(versions=2, labels={"stable": 1, "next": 3}))
+
+    def named() -> list[str]:
+        found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        caplog.clear()
+        return found
+
+    server.put("mnist/1", "mnist/2")
+    server.scan()
+    # Not while something is being loaded.
+    assert named() == []
+    server.settle()
+    assert named() == ["label next of mnist has no effect: version 3 is not served"]
+    server.scan()
+    server.settle()
+    assert named() == []
+    server.put("mnist/3")
+    server.scan()
+    server.settle()
+    assert server.plane.table.labels("mnist") == {"next": 3}
+    assert named() == ["label stable of mnist has no effect: version 1 is not served"]
 
 
 def test_changed_policy_changes_what_is_served(server: FakeServer) -> None:
@@ -459,3 +496,164 @@ def test_explicit_control_loads_nothing_by_itself() -> None:
     server.scan()
     server.settle()
     assert server.served() == ["cats/1"]
+
+
+# Memory
+
+
+def test_file_that_does_not_fit_is_loaded_by_nobody_and_named_and_others_go_on(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.available = 199
+    server.put("big/1")
+    server.scan()
+    server.wait(1)
+    inbox = [message for worker in server.workers.values() for message in worker.inbox]
+    assert not any(isinstance(message, Prepare) for message in inbox)
+    server.settle()
+    assert server.served() == ["mnist/1"]
+    (refusal,) = server.plane.table.refused
+    assert (refusal.name, refusal.version) == ("big", 1)
+    assert "to load a model file of" in refusal.reason
+    assert sum("big/1 is not served: memory" in line for line in caplog.messages) == 1
+
+
+def test_version_that_fits_one_worker_only_is_unloaded_there_before_others_load_it(
+    server: FakeServer,
+) -> None:
+    server.available = 1000
+    server.put("big/1")
+    server.scan()
+    server.read_all()
+    (first,) = (worker for worker in server.workers.values() if worker.loading)
+    server.available = 300
+    first.finish(memory_bytes=700)
+    server.wait(1)
+    other = next(worker for worker in server.workers.values() if worker is not first)
+    assert not any(isinstance(message, Prepare) for message in other.inbox)
+    server.settle()
+    assert bundle("big/1") not in first.loaded
+    assert server.served() == ["mnist/1"]
+    assert "for 1 more worker" in server.plane.table.refused[0].reason
+
+
+def test_version_that_did_not_fit_is_loaded_when_there_is_memory_for_all(
+    server: FakeServer,
+) -> None:
+    server.put("big/1")
+    server.scan()
+    server.read_all()
+    server.available = 300
+    (first,) = (worker for worker in server.workers.values() if worker.loading)
+    first.finish(memory_bytes=700)
+    server.settle()
+    # What the first worker gives back is not enough for two: it would be loaded again and again.
+    server.available = 1000
+    server.wait(1)
+    server.settle()
+    assert server.served() == ["mnist/1"]
+    server.available = 1600
+    server.wait(1)
+    server.settle()
+    assert sorted(server.served()) == ["big/1", "mnist/1"]
+    assert server.plane.table.refused == ()
+
+
+# Models that nobody asks for
+
+
+def idle_server() -> FakeServer:
+    """Two workers that serve mnist/1 and cats/1; mnist is unloaded after 10 s without a call."""
+    server = FakeServer(mnist=ModelPolicy(unload_after_s=10.0, labels={"stable": 1}))
+    server.put("mnist/1", "cats/1")
+    server.scan()
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    return server
+
+
+def rest(server: FakeServer) -> None:
+    server.wait(11)
+    server.settle()
+
+
+def test_model_that_nobody_asks_for_is_unloaded_everywhere_and_stays_in_the_table_as_idle() -> None:
+    server = idle_server()
+    server.wait(9)
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    server.wait(2)
+    server.settle()
+    assert server.served() == ["cats/1"]
+    (idle,) = server.plane.table.idle
+    assert (idle.name, [one.version for one in idle.versions]) == ("mnist", [1])
+    assert idle.labels == {"stable": 1}
+    assert all(worker.loaded == {bundle("cats/1")} for worker in server.workers.values())
+
+
+def test_model_that_is_used_stays() -> None:
+    server = idle_server()
+    for _ in range(5):
+        server.wait(9)
+        server.plane.on_used(("mnist",), server.now)
+        server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+
+
+def test_idle_model_is_loaded_by_all_at_once_when_it_is_wanted_and_idle_until_then() -> None:
+    server = idle_server()
+    rest(server)
+    server.plane.on_wanted("mnist", server.now)
+    server.read_all()
+    assert [len(worker.loading) for worker in server.workers.values()] == [1, 1]
+    assert [one.name for one in server.plane.table.idle] == ["mnist"]
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    assert server.plane.table.idle == ()
+    rest(server)
+    assert server.served() == ["cats/1"]
+
+
+def test_worker_that_starts_while_a_model_is_idle_does_not_load_it() -> None:
+    server = idle_server()
+    rest(server)
+    server.kill(1)
+    worker = server.start(3)
+    server.settle()
+    assert worker.listens
+    assert worker.loaded == {bundle("cats/1")}
+    assert [one.name for one in worker.table.idle] == ["mnist"]
+
+
+def test_new_version_of_an_idle_model_is_loaded() -> None:
+    server = idle_server()
+    rest(server)
+    server.put("mnist/2")
+    server.scan()
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/2"]
+    rest(server)
+    assert [one.version for one in server.plane.table.idle[0].versions] == [2]
+
+
+def test_idle_model_that_is_removed_is_gone() -> None:
+    server = idle_server()
+    rest(server)
+    del server.files["mnist/1"]
+    server.scan()
+    server.settle()
+    assert server.plane.table.idle == ()
+    assert server.served() == ["cats/1"]
+
+
+def test_idle_model_that_cannot_be_loaded_again_is_refused_and_no_longer_idle() -> None:
+    server = idle_server()
+    rest(server)
+    server.plane.on_wanted("mnist", server.now)
+    server.read_all()
+    server.workers[1].fail("no memory")
+    server.settle()
+    server.wait(1)
+    server.settle()
+    assert server.plane.table.idle == ()
+    assert server.plane.table.refused == (Refusal("mnist", 1, "no memory"),)

@@ -12,8 +12,8 @@ from convserve_imaging.errors import DamagedPictureError
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.batcher import Batcher
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import BadImage, ServeError
-from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.protocols.base import Call, Caller, Failure
 from convserve_server.protocols.convserve_v1.answers import FilesReply

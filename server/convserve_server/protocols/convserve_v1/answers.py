@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import Answer, Outcome
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import InternalFault, ServeError
-from convserve_server.core.models import ModelDescription
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.convserve_v1.requests import check_top_k, read_pixels
@@ -146,8 +146,13 @@ class PixelsReply(_Reply):
         self._model = model
         return images
 
-    def forget_request(self) -> None:
-        """Lets go of the request, once its images are queued."""
+    @property
+    def size(self) -> int:
+        """See PixelsAnswer.size."""
+        return 0 if self._request is None else len(self._request.pixels.data)
+
+    def queued(self) -> None:
+        """See PixelsAnswer.queued."""
         self._request = None
 
 

@@ -4,8 +4,9 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from convserve_protos import classifier_pb2 as pb
+from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import InvalidRequest
-from convserve_server.core.models import ModelDescription, VersionChoice
+from convserve_server.core.models import VersionChoice
 from convserve_server.engines.base import Pixels
 
 _MAX_ID_BYTES = 128

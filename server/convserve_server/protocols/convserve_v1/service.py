@@ -114,7 +114,6 @@ class ConvserveV1:
             priority=priority,
             idle_caller=call.idle_caller,
         )
-        reply.forget_request()
 
     def _submit_files(
         self,
@@ -144,13 +143,19 @@ class ConvserveV1:
         """Serves ListModels: what is loaded, and what is refused."""
         parse(pb.ListModelsRequest(), call.payload)
         response = pb.ListModelsResponse()
+        named = ""
         for model in self._classifier.models():
+            labels = self._classifier.version_labels(model.name)
             response.models.add(
                 name=model.name,
                 version=model.version,
                 manifest=Manifest.FromString(model.manifest),
                 execution_provider=model.provider,
+                version_labels=sorted(one for one in labels if labels[one] == model.version),
+                # The newest one comes first.
+                default=model.name != named,
             )
+            named = model.name
         for (name, version), reason in sorted(
             self._classifier.refused().items(), key=lambda item: (item[0][0], -item[0][1])
         ):
