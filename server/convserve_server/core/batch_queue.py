@@ -87,6 +87,8 @@ class BatchQueue:
         self.max_queue = max_queue
         self.max_wait_s = max_wait_s
         self._times = times
+        #: Seconds of a batch that is full; 0 while not known.
+        self._whole_s = times.seconds(max_batch)
         self._max_delay_s = max_delay_s
         self._parallel = parallel
         self._name = name
@@ -122,8 +124,14 @@ class BatchQueue:
         if queue.waiting and (why := queue.refusal(request)):
             return self._full(why)
         deadline = request.deadline
-        if deadline is None and not self.max_wait_s:
-            return None
+        if not self.max_wait_s:
+            if deadline is None:
+                return None
+            if request.count == 1 and request.priority is _INTERACTIVE:
+                # By far the most frequent case: there is time even if all that waits comes before.
+                most_s = (2 + queue.waiting // self.max_batch) * self._whole_s
+                if now + most_s < deadline:
+                    return None
         return self.time_refusal(request.connection, request.priority, request.count, deadline, now)
 
     def refusal_of_any(
@@ -174,11 +182,6 @@ class BatchQueue:
         if not self._times.known:
             return None
         left_s = math.inf if deadline is None else deadline - now
-        if count == 1 and priority is _INTERACTIVE:
-            # The most frequent case by far: there is time even if all that waits comes before it.
-            most_s = (2 + self._queue.waiting // self.max_batch) * self.seconds(self.max_batch)
-            if most_s < left_s and (not self.max_wait_s or most_s < self.max_wait_s):
-                return None
         if left_s <= 0.0 or self._is_stale(now):
             return None
         forecast = self.forecast(connection, priority, count, now)
@@ -286,6 +289,7 @@ class BatchQueue:
         self.last_end = now
         if not faulty:
             self._times.note(batch.images, now - batch.started)
+            self._whole_s = self._times.seconds(self.max_batch)
 
     def finish(self, request: BatchRequest) -> bool:
         """Turns a request to FINISHED; returns False if it was."""

@@ -29,6 +29,7 @@ def busy(
     model = "colours" if photos else "mnist"
     batcher = served.worker.repository.get(model, None).batcher
     batcher._queue._times = BatchTimes({1: BATCH_S, 2: BATCH_S})
+    batcher._queue._whole_s = BATCH_S
     served.engine.hold()
     running = served.classify(request_of(model, 0))
     served.engine.wait_entered()
