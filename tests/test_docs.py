@@ -54,7 +54,7 @@ def test_index_names_every_page() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["overview", "request", "bundle"])
+@pytest.mark.parametrize("name", ["overview", "request", "bundle", "overload"])
 def test_drawing_has_a_title_and_colours_for_light_and_dark(name: str) -> None:
     file = ROOT / "docs" / "drawings" / f"{name}.svg"
     root = ElementTree.parse(file).getroot()

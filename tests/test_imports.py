@@ -212,6 +212,18 @@ def test_core_brings_neither_grpc_nor_protobuf_nor_onnxruntime() -> None:
     assert done.stdout.strip() == ""
 
 
+def test_supervisor_brings_nothing_heavy() -> None:
+    program = """if True:
+        import sys
+        import convserve_server.process.supervisor
+        print(*sorted({"google", "grpc", "numpy", "onnxruntime", "uvloop"} & set(sys.modules)))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
 def test_client_library_knows_neither_its_command_nor_the_load_generator() -> None:
     package = ROOT / "clients/convserve"
     for file in package.glob("*.py"):

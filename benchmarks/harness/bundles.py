@@ -1,5 +1,6 @@
 """The models that are measured."""
 
+import shutil
 from pathlib import Path
 from typing import Self
 
@@ -62,6 +63,12 @@ class Bundle:
             f"{where}: expected a model of photographs, got {got}; "
             "run convserve-train fit photos or make demo first"
         )
+
+    def copy_to(self, models: Path) -> "Bundle":
+        """A copy of the model file as version 1, for servers that are to have no other model."""
+        folder = models / self.model / "1"
+        folder.mkdir(parents=True)
+        return Bundle(Path(shutil.copy(self.file, folder / self.file.name)))
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What ONNX Runtime answers: float32 [N, K] for uint8 [N, H, W, C]."""

@@ -1,16 +1,19 @@
 """A generator of its own process: calls with a deadline, at a rate; prints what came as JSON.
 
 It drives `convserve bench`'s HTTP/2 client, whose command has no use for what only a benchmark
-knows: how many images the engine computed meanwhile.
+knows: how many images the engine computed meanwhile, and how much processor time the server used.
 """
 
 import argparse
 import gc
 import json
 import math
+import sys
 from dataclasses import replace
 
 from benchmarks.harness.batch_count import computed
+from benchmarks.harness.processes import process_tree
+from convserve import ConvserveError
 from convserve_bench.generator import Calls, Generator
 from convserve_bench.load import Load
 from convserve_bench.tally import Tally
@@ -35,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument("--seconds", type=float, required=True)
     result.add_argument("--warm-up", type=float, required=True)
     result.add_argument("--count", required=True)
+    result.add_argument("--root", type=int, required=True)
     result.set_defaults(timeout=_PATIENCE_S, wait=0.0, model_version=None, pixels=False, seed=0)
     return result
 
@@ -64,11 +68,11 @@ def main() -> None:
     tally = Tally(workload.images, workload.least_reply_bytes, load.timeout_s)
     calls = _with_deadline(workload, load.timeout_s)
     generator = Generator(load, calls, tally, lambda *_: None)
-    before = computed(arguments.count)
+    before, cpu_before_s = computed(arguments.count), sum(process_tree(arguments.root).values())
     gc.collect()
     gc.disable()  # A collection would be a stall of ours.
     generator.run()
-    after = computed(arguments.count)
+    after, cpu_after_s = computed(arguments.count), sum(process_tree(arguments.root).values())
     schedule = generator.schedule
     lost, reason = generator.lost
     print(
@@ -84,6 +88,7 @@ def main() -> None:
                 "late": schedule.late + schedule.waited + generator.unsent if schedule else 0,
                 "computed": after.images - before.images,
                 "in_time": tally.in_time * workload.images,
+                "server_cpu_s": cpu_after_s - cpu_before_s,
                 "batches": after.batches - before.batches,
                 "lost": lost,
                 "lost_reason": reason,
@@ -95,4 +100,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConvserveError as error:
+        sys.exit(f"{error}")

@@ -10,8 +10,9 @@ threads, the GIL.
 import argparse
 import dataclasses
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -29,6 +30,7 @@ from benchmarks.harness.command import (
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
 from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
@@ -47,6 +49,8 @@ from convserve_server.protocols.router import Router
 _PACKAGES = ("convserve", "numpy", "onnxruntime", "protobuf")
 _BATCHES = ((1, 1), (16, 1), (64, 1), (1, 64))
 _LIMITS = ModelLimits(64, 4096, 2**28, 0.0, 2**26, 2**28)
+#: Of calls that are refused, s.
+_DEADLINE_S = 0.1
 #: Of one repetition, s; the least of several counts.
 _SPAN_S = 0.05
 
@@ -87,6 +91,10 @@ class _OneModel(Repository):
     def submit(self, work: Work) -> None:
         work.start(self._model)
 
+    def versions(self, name: str) -> Mapping[int, ModelVersion]:
+        del name
+        return {self._model.version: self._model}
+
 
 class _UnsentCall(Call):
     """A call whose answer is forgotten."""
@@ -101,6 +109,18 @@ class _UnsentCall(Call):
 
     def send_failure(self, failure: Failure) -> None:
         raise AssertionError(failure)
+
+
+class _RefusedCall(_UnsentCall):
+    """A call whose refusal is forgotten."""
+
+    __slots__ = ()
+
+    def send(self, payload: bytes) -> None:
+        raise AssertionError("expected a refusal, got an answer")
+
+    def send_failure(self, failure: Failure) -> None:
+        pass
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,12 +157,14 @@ def run(arguments: argparse.Namespace) -> None:
             for calls, images in _BATCHES
             for stage in _stages(repository, questions, calls, images, arguments.repeats)
         ]
+        refused = _refused(repository, questions, arguments.repeats)
     finally:
         repository.close(1.0)
     on = machine(_PACKAGES)
     details = (f"{bundle.model}/{bundle.version}", f"least of {arguments.repeats}")
-    print(heading(on, "one thread", details), _table(stages), sep="\n\n")
-    write_json(arguments.json, on, {"model": bundle.model}, stages=stages)
+    about = f"A call that is refused, for it has too little time: {refused.us_a_call:.1f} µs."
+    print(heading(on, "one thread", details), _table(stages), about, sep="\n\n")
+    write_json(arguments.json, on, {"model": bundle.model}, stages=[*stages, refused])
 
 
 def _stages(
@@ -181,6 +203,43 @@ def _stages(
         "answer: serialize, hand to the transport": answered,
     }
     return [Stage(name, calls, images, 1e6 * cost / calls) for name, cost in costs.items()]
+
+
+def _refused(repository: Repository, questions: Questions, repeats: int) -> Stage:
+    """What a call costs that is refused while others are, from the transport and back to it."""
+    ended = threading.Event()
+
+    loaded = repository.get(questions.model, None)
+
+    def run(images: Sequence[Pixels]) -> Probabilities:
+        ended.wait()
+        return np.zeros((sum(map(len, images)), loaded.engine.classes), np.float32)
+
+    # A batch of a minute runs, and more wait than can be done within the deadline.
+    times = BatchTimes({1: 0.001, 64: 60.0})
+    batcher = Batcher(run, max_batch=64, max_queue=4096, times=times)
+    model = dataclasses.replace(loaded, batcher=batcher)
+    served = _OneModel(model)
+    decoding = DecodePool(1, 4096, 2**28)
+    router = Router([ConvserveV1(Classifier(served, decoding, 256), 2**26)])
+    payload = questions.request(0, 1).SerializeToString()
+    pixels = np.asarray(questions.images)[:1]
+    waiting = [BatchRequest(pixels, None, lambda _: None, "peer") for _ in range(256)]
+    for request in waiting:
+        batcher.submit(request)
+    try:
+
+        def once() -> None:
+            deadline = time.monotonic() + _DEADLINE_S
+            router.handle(_RefusedCall(CLASSIFY, payload, deadline, "peer"))
+
+        return Stage("a call that is refused", 1, 1, 1e6 * _least_s(once, repeats))
+    finally:
+        for request in waiting:
+            batcher.cancel(request)
+        ended.set()
+        batcher.close()
+        decoding.close()
 
 
 def _engine(engine: Engine, pieces: Sequence[Pixels], repeats: int) -> tuple[float, float]:

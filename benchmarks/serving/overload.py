@@ -7,7 +7,8 @@
 Open loop: calls are due at equal distances, at a multiple of the most that the server answers, and
 each has a deadline. The server has one CPU and one worker, the generator another CPU. The most that
 the server answers is measured in the same arrangement, by callers that wait for their answers,
-before and after the points; the mean is 100 %.
+twice before the points and once after them; the largest is 100 %. Where other work shares the
+machine, the good answers for each second of the server's processor time say more.
 
 Photographs are JPEG files, one a call; once from the generator and once from the library's asyncio
 client, which tries refused calls again as it does for its users. Of the images that the engine
@@ -169,26 +170,31 @@ class Arrangement:
             )  # fmt: skip
             with reported(self._server, ", starting"):
                 stack.enter_context(self._server)
-            first = self._most()
-            measured = [(load, self._drive(load * first)) for load in self._arguments.loads]
-            last = self._most()
-        capacity = (first + last) / 2
-        tell(f"{self._name}: {first:.0f} calls/s at most before, {last:.0f} after")
-        for load, result in measured:
-            yield self._point(load * first / capacity, capacity, result)
+            # Other work on the machine can only make it less.
+            most = [self._most(), self._most()]
+            before = max(each["good_per_s"] for each in most)
+            rates = [load * before for load in self._arguments.loads]
+            measured = [self._drive(rate) for rate in rates]
+            most.append(self._most())
+        capacity = max(before, most[-1]["good_per_s"])
+        found = ", ".join(f"{each['good_per_s']:.0f}" for each in most)
+        tell(f"{self._name}: at most {found} calls/s, the last after the points")
+        a_cpu_second = _sum(most, "in_time") / _sum(most, "server_cpu_s")
+        for rate, result in zip(rates, measured, strict=True):
+            yield self._point(rate, capacity, a_cpu_second, result)
 
     @property
     def _name(self) -> str:
         return f"{self._workload.name}, {self._front}, {self._source.name}"
 
-    def _most(self) -> float:
+    def _most(self) -> dict[str, Any]:
         """Calls/s of callers that wait for their answers, the same for each way of sending."""
         workload = self._workload
         flags = [f"--deadline={_LONG_S}", f"--callers={workload.callers}"]
-        rate: float = self._run("open_loop", Source.today(), flags)["good_per_s"]
-        if not rate:
+        result = self._run("open_loop", Source.today(), flags)
+        if not result["good"]:
             raise BenchmarkError(f"{self._name}: no call was answered\n{self._server.output()}")
-        return rate
+        return result
 
     def _drive(self, rate: float) -> dict[str, Any]:
         before = self._memory_mib()
@@ -212,6 +218,7 @@ class Arrangement:
             *self._generators_cpu, str(source.python), "-m", f"benchmarks.harness.{module}",
             f"--server={self._server.address}", f"--model={self._bundle.model}",
             f"--connections={_CONNECTIONS}", f"--count={self._count.path}",
+            f"--root={self._server.root()}",
             f"--seconds={arguments.seconds}", f"--warm-up={self._warm_up_s}", *flags,
             *([f"--images={images}"] if images > 1 else []),
             *([f"--pictures={self._pictures}"] if self._pictures else []),
@@ -231,7 +238,9 @@ class Arrangement:
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
-    def _point(self, load: float, capacity: float, result: dict[str, Any]) -> Point:
+    def _point(
+        self, rate: float, capacity: float, a_cpu_second: float, result: dict[str, Any]
+    ) -> Point:
         failures = dict(result["failures"])
         counted = max(1, result["good"] + sum(failures.values()))
         shares = {name: number / counted for name, number in failures.items()}
@@ -241,8 +250,9 @@ class Arrangement:
             server=f"{self._front}, {self._source.name}",
             deadline_ms=self._deadline_s * 1e3,
             capacity=capacity,
-            load=load,
+            load=rate / capacity,
             good=result["good_per_s"] / capacity,
+            good_a_cpu_second=result["in_time"] / max(0.01, result["server_cpu_s"]) / a_cpu_second,
             refused=shares.pop("RESOURCE_EXHAUSTED", 0.0),
             expired=shares.pop("DEADLINE_EXCEEDED", 0.0),
             others=shares,
@@ -256,6 +266,10 @@ class Arrangement:
             memory_mib=result["memory_mib"],
             generator_cpu=result["cpu_share"],
         )
+
+
+def _sum(results: Sequence[dict[str, Any]], name: str) -> float:
+    return float(sum(result[name] for result in results))
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -53,7 +53,8 @@ def _drawn(points: Sequence[Point], kind: str, shade: int = 0) -> bytes:
 
     workloads = list(dict.fromkeys(point.workload for point in points))
     # Those of today first, so that they have the same colours with and without another revision.
-    servers = sorted(dict.fromkeys(point.server for point in points), key=_is_earlier)
+    servers = sorted({point.server for point in points}, reverse=True)
+    servers.sort(key=_is_earlier)
     rows = -(-len(workloads) // _COLUMNS)
     colours = {
         server: _COLOURS[number % len(_COLOURS)][shade] for number, server in enumerate(servers)

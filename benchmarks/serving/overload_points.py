@@ -47,6 +47,8 @@ class Point:
         capacity: the most that the server answers, calls/s.
         load: calls due, as a multiple of that.
         good: answered within the deadline, as a share of it.
+        good_a_cpu_second: answered in time for each second of the server's processor time, as a
+            share of what it is at most: what `good` would be on a machine without other work.
         refused: RESOURCE_EXHAUSTED, as a share of the calls that were due.
         expired: DEADLINE_EXCEEDED, likewise, by the server or by the client.
         others: every other error, likewise, by its name.
@@ -67,6 +69,7 @@ class Point:
     capacity: float
     load: float
     good: float
+    good_a_cpu_second: float
     refused: float
     expired: float
     others: dict[str, float]
@@ -89,8 +92,9 @@ class Point:
 def markdown(points: Sequence[Point]) -> str:
     """The table."""
     header = (
-        "sent", "server", "at most, calls/s", "load", "good, % of that", "refused %", "expired %",
-        "other errors %", "computed too late %", "p50 ms", "p99 ms", "tries", "MiB",
+        "sent", "server", "at most, calls/s", "load", "good, % of that", "a CPU second, %",
+        "refused %", "expired %", "other errors %", "computed too late %",
+        "p50 ms", "p99 ms", "tries", "MiB",
     )  # fmt: skip
     lines = [
         (
@@ -99,7 +103,8 @@ def markdown(points: Sequence[Point]) -> str:
             f"{point.capacity:.0f}",
             f"{point.load:.2g}"
             + ("" if point.reached else f" (not reached, {point.late:.0%} late)"),
-            f"{point.good:.0%}".rstrip("%"),
+            f"{point.good * 100:.0f}",
+            f"{point.good_a_cpu_second * 100:.0f}",
             f"{point.refused * 100:.1f}",
             f"{point.expired * 100:.1f}",
             ", ".join(f"{name} {share * 100:.1f}" for name, share in point.others.items()) or "0",

@@ -9,8 +9,8 @@ newer version had come over any of the connections.
 """
 
 import argparse
-import math
-import shutil
+import contextlib
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from benchmarks.harness.answers import Questions
 from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.command import (
-    BenchmarkError,
     add_models_option,
     execute,
     new_parser,
@@ -31,25 +30,25 @@ from benchmarks.harness.command import (
     whole,
 )
 from benchmarks.harness.meter import Subject, reported, running
+from benchmarks.harness.reloading import (
+    AFTER_S,
+    SWITCH_S,
+    USUAL_S,
+    AllPublished,
+    Answers,
+    Publisher,
+    stepped_back,
+)
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.servers import ours
 from benchmarks.harness.table import grid
-from convserve_bench.generator import Calls, Generator, clock
+from convserve_bench.generator import Calls, Generator
 from convserve_bench.load import Load
-from convserve_bench.outcomes import OK, Ended
-from convserve_bench.tally import Tally
 from convserve_bench.transport import Address
-from convserve_protos import classifier_pb2 as pb
 
 _PACKAGES = ("convserve", "onnxruntime", "pygrpc-native")
 _CONNECTIONS = 16
 _TIMEOUT_S = 30.0
-#: Callers are at their usual pace before the first version is published, and between two, s.
-_USUAL_S = 2.0
-#: After the last answer of the version before, what it held is freed, s.
-_AFTER_S = 0.5
-#: A server that has not switched by then does not, s.
-_SWITCH_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -98,82 +97,6 @@ class Result:
     ratio: float
 
 
-class Answers(Tally):
-    """Keeps of every call when it began and ended, and which version answered.
-
-    Attributes:
-        rows: seconds of begin and end, and the version; 0 for a failure.
-        newest: newest version that has answered.
-        last_of: when each version last answered.
-    """
-
-    def __init__(self, least_reply_bytes: int) -> None:
-        super().__init__(1, least_reply_bytes)
-        self.rows: list[tuple[float, float, int]] = []
-        self.last_of: dict[int, float] = {}
-
-    @property
-    def newest(self) -> int:
-        """The newest version that has answered; 0 before any has."""
-        return max(self.last_of, default=0)
-
-    def add(self, ended: Sequence[Ended], now_s: float) -> None:
-        """See Tally.add."""
-        super().add(ended, now_s)
-        for started_s, status, reply in ended:
-            version = pb.ClassifyResponse.FromString(reply).version if status is OK else 0
-            self.rows.append((started_s, now_s, version))
-            self.last_of[version] = now_s
-
-
-class Publisher:
-    """Publishes version after version, each some time after all callers have had the one before.
-
-    Args:
-        folder: of the model, with version 1 in it.
-        reloads: versions to publish after it.
-        answers: what the callers had.
-    """
-
-    def __init__(self, folder: Path, reloads: int, answers: Answers) -> None:
-        self._folder = folder
-        self._answers = answers
-        # Made beforehand: only the renaming takes place among the calls.
-        for version in range(2, reloads + 2):
-            shutil.copytree(folder / "1", folder / f".{version}")
-        self._last = reloads + 1
-        self._due_s = math.inf
-        #: When each was published, and when the last answer of the one before came.
-        self.windows: list[tuple[float, float]] = []
-        self._published_s: list[float] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether all callers have had the last version for some time."""
-        return len(self.windows) == self._last - 1
-
-    def __call__(self, _seconds: float, _tally: Tally) -> None:
-        """Publishes if it is time; called each tick."""
-        now_s = clock()
-        if self._due_s == math.inf:
-            self._due_s = now_s + _USUAL_S
-        if len(self._published_s) > len(self.windows):
-            self._look_for_the_switch(now_s)
-        elif now_s >= self._due_s and not self.done:
-            version = len(self._published_s) + 2
-            self._published_s.append(clock())
-            (self._folder / f".{version}").rename(self._folder / f"{version}")
-
-    def _look_for_the_switch(self, now_s: float) -> None:
-        version, published_s = len(self._published_s) + 1, self._published_s[-1]
-        last_s = max((at for one, at in self._answers.last_of.items() if one < version), default=0)
-        if self._answers.newest == version and now_s > last_s + _AFTER_S:
-            self.windows.append((published_s, last_s))
-            self._due_s = now_s + _USUAL_S
-        elif now_s > published_s + _SWITCH_S:
-            raise BenchmarkError(f"version {version} is not served after {_SWITCH_S:g} s")
-
-
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.serving.reload", __doc__)
     add_models_option(result)
@@ -218,117 +141,79 @@ def run(arguments: argparse.Namespace) -> None:
 def _measure(
     bundle: Bundle, workers: int, arguments: argparse.Namespace
 ) -> tuple[Answers, list[tuple[float, float]]]:
-    with tempfile.TemporaryDirectory(prefix="convserve-reload-") as folder:
-        versions = Path(folder, bundle.model)
-        (versions / "1").mkdir(parents=True)
-        file = Path(shutil.copy(bundle.file, versions / "1" / bundle.file.name))
-        copied = Bundle(file)
+    """Every answer, and the window of each reload in seconds of the generator's clock."""
+    with tempfile.TemporaryDirectory(prefix="convserve-models-") as models:
+        copied = bundle.copy_to(Path(models))
         questions = Questions.of_pixels(copied, 1)
-        server = ours(file, f"--workers {workers} {arguments.flags}".strip())[-1]
-        subject = Subject(server, questions)
+        server = ours(copied.file, f"--workers {workers} {arguments.flags}".strip())[-1]
         answers = Answers(questions.least_reply_bytes(1))
-        publisher = Publisher(versions, arguments.reloads, answers)
-        with running([subject]), reported(server, ""):
+        publisher = Publisher(copied.file.parents[1], arguments.reloads, answers)
+        load = Load(
+            callers=arguments.callers,
+            connections=_CONNECTIONS,
+            seconds=arguments.reloads * (SWITCH_S + 2 * USUAL_S),
+            warm_up_s=0.0,
+            timeout_s=_TIMEOUT_S,
+        )
+        with running([Subject(server, questions)]), reported(server, ", reloading"):
             questions.check(server.address)
-            generator = Generator(
-                Load(
-                    callers=arguments.callers,
-                    connections=_CONNECTIONS,
-                    seconds=arguments.reloads * (_SWITCH_S + 2 * _USUAL_S),
-                    warm_up_s=0.0,
-                    timeout_s=_TIMEOUT_S,
-                ),
-                _calls(server.address, questions),
-                answers,
-                _until_done(publisher),
-            )
-            try:
-                generator.run()
-            except _DoneError:
-                pass
-            except BenchmarkError as error:
-                raise BenchmarkError(f"{error}\n{server.output()}") from error
-            tell(server.output())
+            calls = _calls(server.address, questions)
+            with contextlib.suppress(AllPublished):
+                Generator(load, calls, answers, publisher).run()
     return answers, publisher.windows
-
-
-class _DoneError(Exception):
-    pass
-
-
-def _until_done(publisher: Publisher):  # type: ignore
-    def watch(seconds: float, tally: Tally) -> None:
-        publisher(seconds, tally)
-        if publisher.done and clock() > publisher.windows[-1][1] + _AFTER_S + _USUAL_S:
-            raise _DoneError
-
-    return watch
 
 
 def _calls(address: str, questions: Questions) -> Calls:
     host, _, port = address.partition(":")
-    body, _, path, content_type = questions.call(0, 1)
+    call = questions.call(0, 1)
     fields = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
-        (b":path", path.encode()),
+        (b":path", call.path.encode()),
         (b":authority", address.encode()),
         (b"te", b"trailers"),
-        (b"content-type", content_type.encode()),
+        (b"content-type", call.content_type.encode()),
     ]
-    import socket
-
-    message = b"\0" + len(body).to_bytes(4, "big") + body
+    message = b"\0" + len(call.body).to_bytes(4, "big") + call.body
     return Calls(Address(socket.AF_INET, (host, int(port))), fields, [message])
 
 
 def _evaluate(
     answers: Answers, windows: Sequence[tuple[float, float]], workers: int
 ) -> tuple[list[Reload], Result]:
-    rows = np.array(answers.rows, np.float64)
-    began, ended, version = rows.T
+    began, ended, version = np.array(answers.rows, np.float64).T
     latency_ms = (ended - began) * 1e3
-    inside = np.zeros(len(rows), bool)
+    inside = np.zeros(len(ended), bool)
     reloads = []
     for published_s, last_s in windows:
-        window = (ended >= published_s) & (began <= last_s + _AFTER_S)
+        window = (ended >= published_s) & (began <= last_s + AFTER_S)
         inside |= window
-        p99 = float(np.percentile(latency_ms[window], 99))
         reloads.append(
             Reload(
-                workers,
-                last_s - published_s,
-                int(window.sum()),
-                p99,
-                latency_ms[window].max().item(),
+                workers=workers,
+                seconds=last_s - published_s,
+                calls=int(window.sum()),
+                p99_ms=_p99(latency_ms[window]),
+                slowest_ms=float(latency_ms[window].max()),
             )
         )
-        tell(str(reloads[-1]))
-    usual = float(np.percentile(latency_ms[~inside], 99))
-    p99 = float(np.percentile(latency_ms[inside], 99))
+    usual_ms, p99_ms = _p99(latency_ms[~inside]), _p99(latency_ms[inside])
     result = Result(
         workers=workers,
         reloads=len(windows),
-        calls=len(rows),
+        calls=len(ended),
         failed=int((version == 0).sum()),
-        stepped_back=_stepped_back(began, ended, version),
-        usual_p99_ms=usual,
-        p99_ms=p99,
+        stepped_back=stepped_back(began, ended, version),
+        usual_p99_ms=usual_ms,
+        p99_ms=p99_ms,
         worst_p99_ms=max(one.p99_ms for one in reloads),
-        ratio=p99 / usual,
+        ratio=p99_ms / usual_ms,
     )
     return reloads, result
 
 
-def _stepped_back(
-    began: NDArray[np.float64], ended: NDArray[np.float64], version: NDArray[np.float64]
-) -> int:
-    """How many answers are of an older version than one that came before the call began."""
-    order = np.argsort(ended, kind="stable")
-    newest = np.maximum.accumulate(version[order])
-    before = np.searchsorted(ended[order], began, side="left") - 1
-    seen = np.where(before >= 0, newest[np.maximum(before, 0)], 0)
-    return int(((version < seen) & (version > 0)).sum())
+def _p99(latency_ms: NDArray[np.float64]) -> float:
+    return float(np.percentile(latency_ms, 99))
 
 
 def _table(results: Sequence[Result]) -> str:

@@ -16,7 +16,7 @@ from convserve.async_stream import AsyncStream
 from convserve.call_set import CallSet
 from convserve.calls import version_choice
 from convserve.channel import open_channel
-from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs, Wait
+from convserve.core import ClientCore
 from convserve.deadline import Deadline
 from convserve.encoded import File
 from convserve.errors import Cancelled, ConvserveError, OtherEventLoop
@@ -26,6 +26,7 @@ from convserve.pending_requests import Item, Outcome
 from convserve.replies import Reply
 from convserve.results import Classification
 from convserve.settings import Priority
+from convserve.steps import BlockingWork, Flow, Step, Stubs, Wait
 from convserve_protos import classifier_pb2
 
 T = TypeVar("T")
@@ -142,7 +143,12 @@ class AsyncClient(ClientCore):
         deadline = self._deadline(timeout)
         metadata = self._metadata(priority)
         pending = await self._run(self._pending_requests(model, asked, top_k, deadline))
-        stream = AsyncStream(items, pending, self._settings.max_in_flight)
+        stream = AsyncStream(
+            items,
+            pending,
+            lambda refused: self._run(self._again(refused, metadata)),
+            self._settings.max_in_flight,
+        )
         with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(),

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+)
 from typing import TYPE_CHECKING
 
 from convserve import forks
 from convserve.errors import Cancelled
-from convserve.pending_requests import Item, Outcome, PendingRequests, iterator_of
+from convserve.pending_requests import Item, Outcome, PendingRequests, Refused, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -33,10 +40,20 @@ class AsyncStream:
         self,
         items: Iterable[Item] | AsyncIterable[Item],
         pending: PendingRequests,
+        again: Callable[[Refused], Awaitable[Outcome | Refused]],
         max_in_flight: int,
     ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            items: Of the caller.
+            pending: Numbers and matches the requests.
+            again: Makes a request that was refused again, once.
+            max_in_flight: Requests without an outcome at one time.
+        """
         self._items = _async_iterator(items)
         self._pending = pending
+        self._again = again
         self._slots = asyncio.Semaphore(max_in_flight)
         self._events: asyncio.Queue[tuple[int, Outcome] | Exception | None] = asyncio.Queue()
 
@@ -87,14 +104,34 @@ class AsyncStream:
                 await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, call: Call) -> None:
+        retrying: list[asyncio.Task[None]] = []
         try:
             async for response in call:
-                self._events.put_nowait(self._pending.match(response))
+                index, outcome = self._pending.match(response)
+                if isinstance(outcome, Refused):
+                    retrying = [task for task in retrying if not task.done()]
+                    retrying.append(asyncio.create_task(self._retry(index, outcome)))
+                else:
+                    self._events.put_nowait((index, outcome))
+            await asyncio.gather(*retrying)
             self._events.put_nowait(_END)
         except asyncio.CancelledError:
             # Either nobody reads any more, or the channel was closed and the reader must know.
             self._events.put_nowait(Cancelled("the stream was cancelled"))
             raise
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's task
+            self._events.put_nowait(error)
+        finally:
+            for task in retrying:
+                task.cancel()
+
+    async def _retry(self, index: int, refused: Refused) -> None:
+        try:
+            outcome: Outcome | Refused = refused
+            while isinstance(outcome, Refused):
+                await asyncio.sleep(outcome.pause_s)
+                outcome = await self._again(outcome)
+            self._events.put_nowait((index, outcome))
         except Exception as error:  # noqa: BLE001 - raised again in the caller's task
             self._events.put_nowait(error)
 

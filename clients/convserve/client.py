@@ -16,7 +16,7 @@ from convserve import forks
 from convserve.call_set import CallSet
 from convserve.calls import version_choice
 from convserve.channel import open_channel
-from convserve.core import BlockingWork, ClientCore, Flow, Step, Stubs, Wait
+from convserve.core import ClientCore
 from convserve.deadline import Deadline
 from convserve.encoded import File
 from convserve.errors import ConvserveError
@@ -26,6 +26,7 @@ from convserve.pending_requests import Item, Outcome
 from convserve.replies import Reply
 from convserve.results import Classification
 from convserve.settings import Priority
+from convserve.steps import BlockingWork, Flow, Step, Stubs, Wait
 from convserve.stream import Stream
 from convserve_protos import classifier_pb2
 
@@ -150,8 +151,9 @@ class Client(ClientCore):
         """Classifies images of any iterable over one stream, and yields the answers as they finish.
 
         At most max_in_flight items have been read and not yet given back, so memory stays flat.
-        The items are read in another thread, so a slow source holds up no answer. Calls on a
-        stream are not tried again. A loop that is left early leaves the stream open until close()
+        The items are read in another thread, so a slow source holds up no answer. What a busy
+        server refuses is tried again as classify does, one by one; a stream that is lost is not.
+        A loop that is left early leaves the stream open until close()
         of what this returns, or until nothing refers to it; it keeps no process from ending.
 
         Args:
@@ -178,7 +180,12 @@ class Client(ClientCore):
         deadline = self._deadline(timeout)
         metadata = self._metadata(priority)
         pending = self._run(self._pending_requests(model, asked, top_k, deadline))
-        stream = Stream(items, pending, self._settings.max_in_flight)
+        stream = Stream(
+            items,
+            pending,
+            lambda refused: self._run(self._again(refused, metadata)),
+            self._settings.max_in_flight,
+        )
         with self._calling(deadline, pending.largest_bytes):
             call = self._stubs().classifier.StreamClassify(
                 stream.requests(),

@@ -1,21 +1,19 @@
 """The decisions of a call, without I/O: what to ask, what came of it, and what the caller gets.
 
-What a client does is a flow: a generator that yields one step after the other and returns the
-answer. A client performs each step with its own I/O, sends what came of it into the flow, or throws
-the error into it. `Client` does so with threads, `AsyncClient` with an event loop; neither decides
-anything.
+What a client does is a flow of steps (steps.py). `Client` performs them with threads, `AsyncClient`
+with an event loop; neither decides anything.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy.typing as npt
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from convserve.arguments import validate_seconds, validate_text
 from convserve.background import BackgroundCheck
@@ -35,7 +33,7 @@ from convserve.errors import ClientClosed, ConvserveError, ModelNotFound
 from convserve.health import Health, health_from_error, read_health
 from convserve.model_choice import ModelChoice
 from convserve.models import ModelInfo, RefusedVersion, find_model, read_models, read_refused
-from convserve.pending_requests import PendingRequests
+from convserve.pending_requests import Outcome, PendingRequests, Refused
 from convserve.pillow_pictures import has_pictures
 from convserve.replies import read_replies
 from convserve.results import Classification
@@ -53,61 +51,8 @@ from convserve.settings import (
     default_server,
     validate_priority,
 )
-from convserve_protos import classifier_pb2, classifier_pb2_grpc
-
-T = TypeVar("T")
-
-
-class Stubs:
-    """The services of a server, over a channel of either kind."""
-
-    def __init__(self, channel: Any) -> None:
-        # Whether a method returns its reply or an awaitable of it, only the channel decides.
-        self.classifier: Any = classifier_pb2_grpc.ClassifierStub(channel)
-        self.health: Any = health_pb2_grpc.HealthStub(channel)
-
-
-@dataclass(frozen=True, slots=True)
-class UnaryCall:
-    """A step: make one call; its reply is sent into the flow.
-
-    Attributes:
-        method: Finds the method of the stubs.
-        request: The message.
-        deadline: That of the call.
-        metadata: Sent beside the message.
-    """
-
-    method: Callable[[Stubs], Any]
-    request: Any
-    deadline: Deadline
-    metadata: Metadata = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A step: wait before the next one; the client may be closed meanwhile, which ends the wait.
-
-    Attributes:
-        seconds: How long.
-    """
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class BlockingWork:
-    """A step: run a function that reads files or encodes pictures; its result is sent.
-
-    Attributes:
-        run: The function.
-    """
-
-    run: Callable[[], object]
-
-
-Step: TypeAlias = UnaryCall | CallSet | Wait | BlockingWork
-Flow: TypeAlias = Generator[Step, Any, T]
+from convserve.steps import BlockingWork, Flow, UnaryCall, Wait
+from convserve_protos import classifier_pb2
 
 
 class ClientCore(ABC):
@@ -232,6 +177,17 @@ class ClientCore(ABC):
                 return named
 
         return PendingRequests(options_for, self._settings, deadline.timeout_s)
+
+    def _again(self, refused: Refused, metadata: Metadata) -> Flow[Outcome | Refused]:
+        """Makes a request of a stream again as a call, once; returns what it came to."""
+        request, deadline = refused.request, refused.deadline
+        try:
+            reply = yield UnaryCall(
+                lambda stubs: stubs.classifier.Classify, request, deadline, metadata
+            )
+            return refused.answered(reply)
+        except ConvserveError as error:
+            return refused.failed(error)
 
     def _models(self, deadline: Deadline) -> Flow[list[ModelInfo]]:
         return read_models((yield from self._tried(_list_models(deadline))))

@@ -13,6 +13,7 @@ import grpc
 import numpy.typing as npt
 
 from convserve.calls import ClassifyOptions, Images, split, split_images
+from convserve.deadline import Deadline
 from convserve.encoded import File, is_encoded
 from convserve.error_mapping import error_from_status
 from convserve.errors import (
@@ -24,6 +25,7 @@ from convserve.errors import (
 )
 from convserve.replies import read_replies
 from convserve.results import Classification
+from convserve.retries import Tries
 from convserve.settings import Settings
 from convserve_protos import classifier_pb2
 
@@ -48,10 +50,54 @@ Outcome = Classification | ConvserveError
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
+    request: classifier_pb2.ClassifyRequest
     options: ClassifyOptions
     count: int
     size: int
     moment_s: float
+
+
+class Refused:
+    """A request of a stream that a busy server refused, to be made again as a call of its own.
+
+    Not over the stream: its requests are drawn by a thread that may wait for the caller's items.
+
+    Attributes:
+        request: The message.
+        deadline: That of its answer.
+        pause_s: When it is due, in seconds from the refusal.
+    """
+
+    def __init__(
+        self, sent: _Sent, deadline: Deadline, tries: Tries, error: ConvserveError
+    ) -> None:
+        """Notes the first refusal.
+
+        Raises:
+            ConvserveError: There is no other try.
+        """
+        self.request = sent.request
+        self.deadline = deadline
+        self.pause_s = tries.pause_s(error)
+        self._sent = sent
+        self._tries = tries
+
+    def answered(self, reply: classifier_pb2.ClassifyResponse) -> Outcome:
+        """Returns what the caller gets for the reply to another try.
+
+        Raises:
+            UnexpectedReply: It does not fit the request.
+        """
+        sent = self._sent
+        return read_replies([reply], [sent.count], sent.options, self.deadline.spent_us())
+
+    def failed(self, error: ConvserveError) -> Outcome | Refused:
+        """Returns what the caller gets for another try that failed, or this again for one more."""
+        try:
+            self.pause_s = self._tries.pause_s(error)
+        except ConvserveError as last:
+            return last
+        return self
 
 
 class PendingRequests:
@@ -91,11 +137,15 @@ class PendingRequests:
         size = request.ByteSize()
         with self._lock:
             self._largest_bytes = max(self._largest_bytes, size)
-            self._open[request.id] = _Sent(options, len(images), size, time.monotonic())
+            self._open[request.id] = _Sent(request, options, len(images), size, time.monotonic())
         return classifier_pb2.StreamClassifyRequest(request=request)
 
-    def match(self, response: classifier_pb2.StreamClassifyResponse) -> tuple[int, Outcome]:
+    def match(
+        self, response: classifier_pb2.StreamClassifyResponse
+    ) -> tuple[int, Outcome | Refused]:
         """Returns the number of the images that an answer belongs to, and the outcome.
+
+        A request that is to be made again is no longer under way here.
 
         Raises:
             UnexpectedReply: It answers nothing that is under way, or does not fit the request.
@@ -106,7 +156,14 @@ class PendingRequests:
             raise UnexpectedReply(f"an answer came for id {response.id!r}, which is not under way")
         index = int(response.id)
         if response.WhichOneof("outcome") == "error":
-            return index, error_from_status(response.error, lambda: sent.size)
+            error = error_from_status(response.error, lambda: sent.size)
+            deadline = Deadline(self._timeout_s, sent.moment_s + self._timeout_s)
+            try:
+                return index, Refused(
+                    sent, deadline, Tries(deadline, self._settings.max_tries), error
+                )
+            except ConvserveError as last:
+                return index, last
         total_us = round((time.monotonic() - sent.moment_s) * 1e6)
         return index, read_replies([response.response], [sent.count], sent.options, total_us)
 

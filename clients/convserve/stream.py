@@ -6,11 +6,11 @@ import itertools
 import queue
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from convserve import forks
-from convserve.pending_requests import Item, Outcome, PendingRequests, iterator_of
+from convserve.pending_requests import Item, Outcome, PendingRequests, Refused, iterator_of
 from convserve_protos import classifier_pb2
 
 if TYPE_CHECKING:
@@ -48,13 +48,29 @@ class Stream:
     """One bidirectional stream between the caller's items and the caller's loop.
 
     Three threads meet here: grpc's own one draws requests(), one of ours reads the answers, and the
-    caller takes both sides' events from one queue, so that it can give up at a deadline. The first
-    two are daemons: a stream that was left open keeps no process from ending.
+    caller takes both sides' events from one queue, so that it can give up at a deadline. Each
+    request that is to be made again has a thread for that. All but the caller's are daemons: a
+    stream that was left open keeps no process from ending.
     """
 
-    def __init__(self, items: Iterable[Item], pending: PendingRequests, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        items: Iterable[Item],
+        pending: PendingRequests,
+        again: Callable[[Refused], Outcome | Refused],
+        max_in_flight: int,
+    ) -> None:
+        """Starts nothing yet.
+
+        Args:
+            items: Of the caller.
+            pending: Numbers and matches the requests.
+            again: Makes a request that was refused again, once.
+            max_in_flight: Requests without an outcome at one time.
+        """
         self._items = items
         self._pending = pending
+        self._again = again
         self._slots = threading.Semaphore(max_in_flight)
         self._stopped = threading.Event()
         self._drawing = _Drawing()
@@ -151,9 +167,36 @@ class Stream:
         ended.wait(_ENDING_S)
 
     def _read(self, call: _CallIterator[classifier_pb2.StreamClassifyResponse]) -> None:
+        retrying: list[threading.Thread] = []
         try:
             for response in call:
-                self._events.put(self._pending.match(response))
+                index, outcome = self._pending.match(response)
+                if not isinstance(outcome, Refused):
+                    self._events.put((index, outcome))
+                    continue
+                retrying = [thread for thread in retrying if thread.is_alive()]
+                retrying.append(
+                    threading.Thread(
+                        target=self._retry,
+                        args=(index, outcome),
+                        name="convserve-retry",
+                        daemon=True,
+                    )
+                )
+                retrying[-1].start()
+            for thread in retrying:
+                thread.join()
             self._events.put(_END)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            self._events.put(error)
+
+    def _retry(self, index: int, refused: Refused) -> None:
+        try:
+            outcome: Outcome | Refused = refused
+            while isinstance(outcome, Refused):
+                if self._stopped.wait(outcome.pause_s):
+                    return
+                outcome = self._again(outcome)
+            self._events.put((index, outcome))
         except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
             self._events.put(error)

@@ -8,8 +8,9 @@ import pytest
 
 from convserve import ModelNotFound, ServerBusy
 from convserve.call_set import CallSet
-from convserve.core import BlockingWork, ClientCore, UnaryCall
+from convserve.core import ClientCore
 from convserve.results import Classification
+from convserve.steps import BlockingWork, UnaryCall
 from convserve_protos import classifier_pb2
 from tests.clients.scripted_server import answer, expected_label, model
 

@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2
 from convserve import (
     Cancelled,
     CannotMeetDeadline,
+    Classification,
     ClientClosed,
     ConvserveError,
     DeadlineExceeded,
@@ -54,6 +55,11 @@ def after(seconds: float) -> error_details_pb2.RetryInfo:
 
 def reason(name: str) -> error_details_pb2.ErrorInfo:
     return error_details_pb2.ErrorInfo(domain="convserve", reason=name)
+
+
+def label(outcome: Classification | ConvserveError) -> str:
+    assert isinstance(outcome, Classification)
+    return outcome.label
 
 
 def refusal(
@@ -167,6 +173,57 @@ def test_list_of_models_is_asked_for_again(connect: Connect, server: ScriptedSer
     server.before_list = lambda: next(refusals, None)
     assert [model.name for model in connect().models()] == ["mnist"]
     assert server.lists == 3
+
+
+def test_refused_items_of_a_stream_are_tried_again_as_calls(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(2, refusal)
+    outcomes = dict(connect().stream(iter(digits[:20]), priority="batch"))
+    assert {number: label(outcome) for number, outcome in outcomes.items()} == {
+        number: expected_label(digit) for number, digit in enumerate(digits[:20])
+    }
+    assert len(server.requests) == 40  # The first try was on the stream.
+    assert set(map(str, server.metadata)) == {"{'convserve-priority': 'batch'}"}
+
+
+def test_item_of_a_stream_that_had_its_tries_yields_the_refusal(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    refuse = failing_first(9, refusal)
+    server.answer = lambda request: (
+        refuse(request) if request.pixels.data == digits[1].tobytes() else answer(request)
+    )
+    outcomes = dict(connect(max_tries=3).stream(iter(digits[:4])))
+    assert sorted(outcomes) == [0, 1, 2, 3]
+    refused = outcomes.pop(1)
+    assert isinstance(refused, ServerBusy)
+    assert refused.message == "refused; tried 3 times"
+    assert all(isinstance(outcome, Classification) for outcome in outcomes.values())
+    assert len(server.requests) == 2
+
+
+def test_item_of_a_stream_that_cannot_meet_its_deadline_is_not_tried_again(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(9, lambda: refusal(why="CANNOT_MEET_DEADLINE"))
+    ((_, outcome),) = connect().stream([digits[0]])
+    assert isinstance(outcome, CannotMeetDeadline)
+    assert len(server.requests) == 0
+
+
+def test_stream_that_is_left_tries_nothing_again(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    refuse = failing_first(9, lambda: refusal(seconds=PATIENCE_S / 2))
+    server.answer = lambda request: (
+        refuse(request) if request.pixels.data == digits[0].tobytes() else answer(request)
+    )
+    outcomes = connect().stream(iter(digits[:2]))
+    assert next(outcomes)[0] == 1
+    outcomes.close()  # type: ignore[attr-defined]
+    assert server.streams_ended.acquire(timeout=PATIENCE_S)
+    assert len(server.requests) == 0
 
 
 def test_closing_a_client_ends_a_wait(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from convserve import Client, ServerUnavailable
+from convserve import Client, Health, ServerUnavailable
 from tests.bundles import SHAPE
 from tests.system.conftest import WAIT_S, StartServer
 
@@ -35,7 +35,7 @@ def test_idle_model_answers_all_calls_that_come_at_once(
     server.wait_for("mnist/1 is unloaded")
     with clients(address, 8) as callers:
         assert [(model.name, model.version) for model in callers[0].models()] == [("mnist", 1)]
-        assert callers[0].health("mnist").is_serving
+        assert callers[0].health("mnist") is Health.SERVING
         sizes: list[int] = []
         threads = [
             threading.Thread(target=lambda one=one: sizes.append(len(one.classify(IMAGES))))

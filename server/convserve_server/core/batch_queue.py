@@ -49,6 +49,14 @@ class Batch(NamedTuple):
     end: float
 
 
+_WAITING, _RUNNING, _INTERACTIVE = JobState.WAITING, JobState.RUNNING, Priority.INTERACTIVE
+
+#: How often something had left the queue, and how much waited; when a request would be done then,
+#: time.monotonic(); and how long it would take on an idle engine, s.
+_Done = tuple[tuple[int, int], float, float]
+_NOTHING_DONE: _Done = ((-1, 0), 0.0, 0.0)
+
+
 class BatchQueue:
     """Decides for one engine.
 
@@ -79,12 +87,19 @@ class BatchQueue:
         self.max_queue = max_queue
         self.max_wait_s = max_wait_s
         self._times = times
+        #: Seconds of a batch that is full; 0 while not known.
+        self._whole_s = times.seconds(max_batch)
         self._max_delay_s = max_delay_s
         self._parallel = parallel
         self._name = name
         self._queue: FairQueue[BatchRequest] = FairQueue(max_queue, batch_share=batch_share)
         #: When the batches that run should be done.
         self._ends: list[float] = []
+        #: How often something left the queue; and for the connections of each priority that asked
+        #: since: see _Done.
+        self._changes = 0
+        self._asked = False
+        self._done: tuple[dict[Hashable, _Done], ...] = tuple({} for _ in Priority)
         #: When the last batch was done, time.monotonic().
         self.last_end = -math.inf
 
@@ -103,22 +118,49 @@ class BatchQueue:
         return self._times.seconds(count)
 
     def refusal(self, request: BatchRequest, now: float) -> QueueFull | None:
-        """Returns why a request cannot be served: no room for it, or no time."""
+        """Returns why a request cannot be served: no space for it, or no time."""
         queue = self._queue
         # Nothing that waits is the most frequent case, and never a reason to refuse.
         if queue.waiting and (why := queue.refusal(request)):
             return self._full(why)
         deadline = request.deadline
-        if deadline is None and not self.max_wait_s:
-            return None
+        if not self.max_wait_s:
+            if deadline is None:
+                return None
+            if request.count == 1 and request.priority is _INTERACTIVE:
+                # By far the most frequent case: there is time even if all that waits comes before.
+                most_s = (2 + queue.waiting // self.max_batch) * self._whole_s
+                if now + most_s < deadline:
+                    return None
         return self.time_refusal(request.connection, request.priority, request.count, deadline, now)
 
-    def full(self) -> QueueFull | None:
-        """Returns why not even one image has room, or None if it has."""
-        waiting = self._queue.waiting
-        if waiting < self.max_queue:
+    def refusal_of_any(
+        self, connection: Hashable, priority: Priority, deadline: float | None, now: float
+    ) -> QueueFull | None:
+        """Returns why any request would be refused, even of one image; None if it might not be.
+
+        Needs no lock: what waits may have changed a moment later, as before any call. Until a batch
+        is formed or a request leaves, nobody is done sooner than when this was asked before.
+        """
+        queue = self._queue
+        if not queue.waiting:
             return None
-        return self._full(f"{waiting} images wait, the limit is {self.max_queue}")
+        if queue.waiting >= self.max_queue:
+            return self._full(f"{queue.waiting} images wait, the limit is {self.max_queue}")
+        if deadline is None or self.max_wait_s:
+            return self.time_refusal(connection, priority, 1, deadline, now)
+        changes = self._changes, queue.waiting
+        known, end, own_s = self._done[priority].get(connection, _NOTHING_DONE)
+        if known != changes and (known[0] != changes[0] or end < deadline):
+            if not self._times.known or self._is_stale(now):
+                return None
+            forecast = self.forecast(connection, priority, 1, now)
+            end, own_s = now + forecast.end_s, forecast.own_s
+            self._done[priority][connection] = changes, end, own_s
+            self._asked = True
+        if not now < deadline <= end:
+            return None
+        return cannot_meet(self._name, deadline - now, end - now, own_s)
 
     def time_refusal(
         self,
@@ -140,15 +182,11 @@ class BatchQueue:
         if not self._times.known:
             return None
         left_s = math.inf if deadline is None else deadline - now
-        whole_s = self._times.seconds(self.max_batch)
-        most_s = (2 + (self._queue.waiting + count) // self.max_batch) * whole_s
-        if most_s < left_s and (not self.max_wait_s or most_s < self.max_wait_s):
-            return None  # even if all that waits were served before it
         if left_s <= 0.0 or self._is_stale(now):
             return None
         forecast = self.forecast(connection, priority, count, now)
         if forecast.end_s >= left_s:
-            return cannot_meet(self._name, left_s, forecast)
+            return cannot_meet(self._name, left_s, forecast.end_s, forecast.own_s)
         if self.max_wait_s and forecast.start_s > self.max_wait_s:
             return waits_too_long(f"of {self._name}", forecast.start_s, self.max_wait_s)
         return None
@@ -203,7 +241,7 @@ class BatchQueue:
         end_s = max(wait_s + own_s, engine.end_s)
         start_s = max(wait_s, engine.start_s)
         if job.deadline is not None and now < job.deadline <= now + end_s:
-            return cannot_meet(self._name, job.deadline - now, Forecast(start_s, end_s, own_s))
+            return cannot_meet(self._name, job.deadline - now, end_s, own_s)
         if self.max_wait_s and start_s > self.max_wait_s:
             return waits_too_long(f"of {self._name}", start_s, self.max_wait_s)
         return None
@@ -221,18 +259,23 @@ class BatchQueue:
             the batch, if there is any.
         """
         batch_s = None if self._is_stale(now) else self.needed_s
+        self._left()
         dropped, taken = self._queue.take(self.max_batch, now, batch_s)
         errors = [(request, self._dropped(request, now)) for request in dropped]
         if not taken:
             return errors, None
-        slices = [(one, at, one.pixels[at : one.taken]) for one, at in taken]
-        return errors, self._started(slices, now)
+        count = 0
+        slices: list[Slice] = []
+        for one, at in taken:
+            count += one.taken - at
+            slices.append((one, at, one.pixels[at : one.taken]))
+        return errors, self._started(slices, count, now)
 
     def run_alone(self, request: BatchRequest, now: float) -> Batch:
         """Returns the batch of a request that does not wait; it runs from now on."""
         request.taken = request.count
-        request.state = JobState.RUNNING
-        return self._started([(request, 0, request.pixels)], now)
+        request.state = _RUNNING
+        return self._started([(request, 0, request.pixels)], request.count, now)
 
     def ended(self, batch: Batch, now: float, *, faulty: bool = False) -> None:
         """Notes that a batch is done.
@@ -246,9 +289,12 @@ class BatchQueue:
         self.last_end = now
         if not faulty:
             self._times.note(batch.images, now - batch.started)
+            self._whole_s = self._times.seconds(self.max_batch)
 
     def finish(self, request: BatchRequest) -> bool:
         """Turns a request to FINISHED; returns False if it was."""
+        if request.state is _WAITING:
+            self._left()
         return self._queue.finish(request)
 
     def window_s(self, now: float) -> float | None:
@@ -263,14 +309,21 @@ class BatchQueue:
         needed_s = self._times.seconds(waiting) * (1.0 + _EARLY) + _EARLY_S
         begin = math.inf
         for job in self._queue:
-            if job.state is JobState.WAITING:
+            if job.state is _WAITING:
                 begin = min(begin, job.arrived + self._max_delay_s)
                 if job.deadline is not None:
                     begin = min(begin, job.deadline - needed_s)
         return max(0.0, begin - now)
 
-    def _started(self, slices: list[Slice], now: float) -> Batch:
-        count = sum(len(pixels) for _, _, pixels in slices)
+    def _left(self) -> None:
+        """Notes that what waits is getting less."""
+        self._changes += 1
+        if self._asked:
+            self._asked = False
+            for done in self._done:
+                done.clear()
+
+    def _started(self, slices: list[Slice], count: int, now: float) -> Batch:
         batch = Batch(slices, count, now, now + self._times.seconds(count))
         self._ends.append(batch.end)
         return batch

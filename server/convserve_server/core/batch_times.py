@@ -13,8 +13,11 @@ _WEIGHT = 0.1
 #: One batch counts as at most so many times slower than expected: a pause of the machine moves a
 #: time by a fifth, and a lasting slowdown by ten times is learnt in 13 batches.
 _MOST_RATIO = 3.0
-#: A batch that is faster than this part of what was expected is no accident, and counts at once.
+#: A batch that is faster than this part of what was expected counts at once: nothing makes an
+#: engine faster than it is.
 _FAST_RATIO = 0.5
+#: One batch makes no time shorter than this part of it; and no measurement is shorter than this, s.
+_LEAST_RATIO, _LEAST_S = 0.01, 1e-7
 #: Twice as many images take so many times as long at the most, whatever was measured.
 _MOST_GROWTH = 2.5
 #: Batches that a model without a measurement runs before its times are used. The least of each size
@@ -83,28 +86,49 @@ class BatchTimes:
             if self._noted >= _FIRST_BATCHES:
                 self._at = _at_powers(self._first)
             return
-        expected = self.seconds(count)
-        ratio = seconds / expected if expected > 0.0 else _MOST_RATIO
-        weight = _WEIGHT if ratio > _FAST_RATIO else 1.0
-        change = weight * (min(_MOST_RATIO, ratio) - 1.0)
+        at = self._at
         bits = min(count.bit_length(), _MOST_BITS) - 1
         least = 1 << bits
-        part = (count - least) / least
-        at = self._at
-        at[bits] *= 1.0 + change * (1.0 - part)
-        at[bits + 1] *= 1.0 + change * part
+        if count == least:
+            near = bits
+            at[bits] += self._change(at[bits], seconds) * at[bits]
+        else:
+            # The time of this size is between those of two, and moves as much as they do together.
+            part = (count - least) / least
+            near = bits if part < 0.5 else bits + 1
+            below, above = at[bits], at[bits + 1]
+            expected = below + (above - below) * part
+            change = self._change(expected, seconds)
+            change *= expected / ((1.0 - part) ** 2 * below + part**2 * above)
+            at[bits] = below * max(_LEAST_RATIO, 1.0 + change * (1.0 - part))
+            at[bits + 1] = above * max(_LEAST_RATIO, 1.0 + change * part)
         # What is seen of one size bounds the others, which may not have been seen for long.
-        near = bits if part < 0.5 else bits + 1
         for index in range(near - 1, -1, -1):
-            bounded = min(max(at[index], at[index + 1] / _MOST_GROWTH), at[index + 1])
-            if bounded == at[index]:
+            larger = at[index + 1]
+            if at[index] > larger:
+                at[index] = larger
+            elif at[index] * _MOST_GROWTH < larger:
+                at[index] = larger / _MOST_GROWTH
+            else:
                 break
-            at[index] = bounded
         for index in range(near + 1, len(at)):
-            bounded = min(max(at[index], at[index - 1]), at[index - 1] * _MOST_GROWTH)
-            if bounded == at[index]:
+            smaller = at[index - 1]
+            if at[index] < smaller:
+                at[index] = smaller
+            elif at[index] > smaller * _MOST_GROWTH:
+                at[index] = smaller * _MOST_GROWTH
+            else:
                 break
-            at[index] = bounded
+
+    @staticmethod
+    def _change(expected: float, seconds: float) -> float:
+        """Returns by which part of it a time moves, for what one batch took."""
+        ratio = seconds / expected
+        if ratio > _MOST_RATIO:
+            return _WEIGHT * (_MOST_RATIO - 1.0)
+        if ratio < _FAST_RATIO:
+            return max(_LEAST_RATIO, ratio) - 1.0
+        return _WEIGHT * (ratio - 1.0)
 
 
 def _at_powers(measured: Mapping[int, float]) -> list[float]:
@@ -114,8 +138,8 @@ def _at_powers(measured: Mapping[int, float]) -> list[float]:
     Above the largest one they go on as they rose before it; from one size alone nobody can tell how
     they rise, and they stay as they are, which is no more than they take either.
     """
-    points = sorted({0: 0.0, **measured}.items())
-    times = list(itertools.accumulate((seconds for _, seconds in points), max))
+    points = [(0, 0.0), *sorted(measured.items())]
+    times = [0.0, *itertools.accumulate((max(s, _LEAST_S) for _, s in points[1:]), max)]
     sizes = [size for size, _ in points]
     slope = 0.0
     if len(points) > 2:

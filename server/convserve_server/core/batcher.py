@@ -157,24 +157,11 @@ class Batcher:
                 self._running_inline = False
                 self._changed.notify()
 
-    def refusal(
+    def refusal_of_any(
         self, connection: Hashable, priority: Priority, deadline: float | None, now: float
     ) -> QueueFull | None:
-        """Returns why the queue would refuse any request, however small; None if it might not.
-
-        Without the lock, so for a call that is refused in any case: what waits may change meanwhile
-        as it does before a call comes.
-
-        Args:
-            connection: by which the call came.
-            priority: of the call.
-            deadline: of the call, time.monotonic(); None: without.
-            now: time.monotonic().
-        """
-        queue = self._queue
-        if not queue.waiting:
-            return None
-        return queue.full() or queue.time_refusal(connection, priority, 1, deadline, now)
+        """See BatchQueue.refusal_of_any."""
+        return self._queue.refusal_of_any(connection, priority, deadline, now)
 
     def later_refusal(
         self, job: Job[Any], wait_s: float, before_s: float, coming: int

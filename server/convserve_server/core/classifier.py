@@ -146,7 +146,7 @@ class Classifier:
         refusal = None
         for version in self._repository.versions(model).values():
             own = version.priority if priority is None else priority
-            refusal = version.batcher.refusal(connection, own, deadline, now)
+            refusal = version.batcher.refusal_of_any(connection, own, deadline, now)
             if refusal is None:
                 return None
         return refusal

@@ -1,23 +1,17 @@
 """A bounded queue: interactive jobs before batch ones, and in each class equal shares.
 
-Within a class, a connection whose next part costs much waits until the others have been given as
-much: many cheap parts pass an expensive one, and a new connection has no advantage by being new.
-Where all parts cost the same, connections take turns.
+Within a class connections have equal shares (turns.py).
 
 Batch jobs are served when no interactive one waits. Besides, while both wait, batch jobs are owed a
 share of what is served, and are served first as soon as they are owed a part.
-
-Source: Golestani, "A self-clocked fair queueing scheme for broadband applications" (INFOCOM 1994).
 """
 
-import heapq
-import itertools
 import math
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, TypeVar
 
 from convserve_server.core.jobs import Job, JobState, Priority
+from convserve_server.core.turns import Line, Turns
 
 J = TypeVar("J", bound=Job[Any])
 
@@ -29,46 +23,6 @@ _WEIGHT = 0.05
 
 _WAITING, _RUNNING, _FINISHED = JobState.WAITING, JobState.RUNNING, JobState.FINISHED
 _INTERACTIVE, _BATCH = Priority.INTERACTIVE, Priority.BATCH
-
-
-class _Line(Generic[J]):
-    """The jobs of one connection in one class.
-
-    Attributes:
-        waiting: parts that wait.
-        cost: of them, where costs are counted.
-    """
-
-    __slots__ = ("connection", "cost", "jobs", "waiting")
-
-    def __init__(self, connection: Hashable, job: J) -> None:
-        self.connection = connection
-        self.jobs: deque[J] = deque((job,))
-        self.waiting = 0
-        self.cost = 0.0
-
-
-class _Class(Generic[J]):
-    """The jobs of one priority.
-
-    Attributes:
-        lines: of the connections that have jobs, finished or not.
-        ends: when the next part of each connection would end if all were served at once, on the
-            clock of the one in service; a number that breaks ties by arrival; the line.
-        waiting: parts that wait.
-        cost: of them, where costs are counted.
-        backlogged: lines that shared the last take, if parts were left over; else 0.
-    """
-
-    __slots__ = ("backlogged", "clock", "cost", "ends", "lines", "waiting")
-
-    def __init__(self) -> None:
-        self.backlogged = 0
-        self.lines: dict[Hashable, _Line[J]] = {}
-        self.ends: list[tuple[float, int, _Line[J]]] = []
-        self.clock = 0.0
-        self.waiting = 0
-        self.cost = 0.0
 
 
 class FairQueue(Generic[J]):
@@ -102,9 +56,8 @@ class FairQueue(Generic[J]):
         self._last_most = 1
         #: The share that batch jobs got lately while they waited.
         self._batch_got = 1.0
-        self._classes: tuple[_Class[J], _Class[J]] = (_Class(), _Class())
+        self._classes: tuple[Turns[J], Turns[J]] = (Turns(), Turns())
         self._interactive, self._batch = self._classes
-        self._numbers = itertools.count()
         #: Parts that wait, and bytes of jobs that are not finished.
         self.waiting = 0
         self.bytes = 0
@@ -164,7 +117,7 @@ class FairQueue(Generic[J]):
         if not self.waiting:
             return 0.0
         own_class = self._classes[priority]
-        one_by_one = not cost and count * len(own_class.lines) > self._last_most
+        one_by_one = count > 1 and count * len(own_class.lines) > self._last_most and not cost
         other_class = self._classes[1 - priority]
         line = own_class.lines.get(connection)
         if cost:
@@ -188,13 +141,7 @@ class FairQueue(Generic[J]):
         job.state = _WAITING
         count = job.count
         one = self._classes[job.priority]
-        line = one.lines.get(job.connection)
-        if line is None:
-            line = one.lines[job.connection] = _Line(job.connection, job)
-            end = one.clock + job.cost(0, 1)
-            heapq.heappush(one.ends, (end, next(self._numbers), line))
-        else:
-            line.jobs.append(job)
+        line = one.append(job)
         self.waiting += count
         one.waiting += count
         line.waiting += count
@@ -211,8 +158,8 @@ class FairQueue(Generic[J]):
         """Takes the next parts out of the queue.
 
         Jobs that cannot be done in time are dropped: those whose deadline would pass before the
-        parts that are taken are done, or before all that is left of the job; those that have not
-        begun by Job.start_by. If nothing else is left, those are taken that can be done with few
+        parts that leave now are done, or before all that is left of the job; those that have not
+        begun by Job.start_by. If nothing else is left, those leave that can be done with few
         others beside them.
 
         Args:
@@ -231,8 +178,9 @@ class FairQueue(Generic[J]):
         interactive, batch = self._interactive, self._batch
         self._last_most = most
         left = target = min(most, self.waiting)
-        end = now if batch_s is None or not left else now + batch_s(left)
-        tight: list[tuple[J, _Line[J]]] = []
+        # When what is taken should be done; found out when the first one has a deadline.
+        end = 0.0
+        tight: list[tuple[J, Line[J]]] = []
         competing = (len(interactive.lines), len(batch.lines))
         shares = (most // (len(interactive.lines) or 1) or 1, most // (len(batch.lines) or 1) or 1)
         batch_waits = batch.waiting > 0
@@ -253,10 +201,12 @@ class FairQueue(Generic[J]):
             turn, _, line = one.ends[0]
             job = line.jobs[0]
             if job.state is _FINISHED:
-                self._skip(one)
+                one.skip()
                 continue
             rest = job.count - job.taken
             deadline = job.deadline
+            if deadline is not None and not end:
+                end = now if batch_s is None else now + batch_s(target)
             if deadline is not None and (
                 deadline <= end
                 or (
@@ -270,12 +220,12 @@ class FairQueue(Generic[J]):
                 else:
                     self._drop(job, line)
                     dropped.append(job)
-                self._skip(one)
+                one.skip()
                 continue
             if job.start_by <= now and not job.taken:
                 self._drop(job, line)
                 dropped.append(job)
-                self._skip(one)
+                one.skip()
                 continue
             at = job.taken
             count = 1 if both and one is batch else min(rest, left, shares[one is batch])
@@ -292,10 +242,11 @@ class FairQueue(Generic[J]):
                 self._owed += job.cost(at, count) * self._owed_each
             if count == rest:
                 job.state = _RUNNING
-                self._next(one, last)
+                one.next(last)
             else:
-                ahead = last + job.cost(job.taken, 1)
-                heapq.heapreplace(one.ends, (ahead, next(self._numbers), line))
+                one.again(last + job.cost(job.taken, 1))
+        if not batch.lines:
+            self._owed = 0.0
         if batch_waits and first:
             self._batch_got += _WEIGHT * (batch_taken / (target - left) - self._batch_got)
         if tight:
@@ -305,8 +256,8 @@ class FairQueue(Generic[J]):
                 if job not in first:
                     self._drop(job, line)
                     dropped.append(job)
-        for one, number in zip(self._classes, competing, strict=True):
-            one.backlogged = number if one.waiting else 0
+        interactive.backlogged = competing[0] if interactive.waiting else 0
+        batch.backlogged = competing[1] if batch_waits and batch.waiting else 0
         return dropped, list(first.items())
 
     def finish(self, job: J) -> bool:
@@ -324,7 +275,7 @@ class FairQueue(Generic[J]):
             job.state = _FINISHED
         return True
 
-    def _drop(self, job: J, line: _Line[J]) -> None:
+    def _drop(self, job: J, line: Line[J]) -> None:
         """Turns a job that waits to FINISHED."""
         self._forget(job, job.count - job.taken, self._classes[job.priority], line)
         self.bytes -= job.size
@@ -333,14 +284,12 @@ class FairQueue(Generic[J]):
     def clear(self) -> None:
         """Forgets all jobs, which must be finished."""
         for one in self._classes:
-            one.lines.clear()
-            one.ends.clear()
-            one.backlogged = 0
+            one.clear()
         self._owed = 0.0
 
     def _take_tight(
         self,
-        jobs: list[tuple[J, _Line[J]]],
+        jobs: list[tuple[J, Line[J]]],
         most: int,
         now: float,
         batch_s: Callable[[int], float],
@@ -371,7 +320,7 @@ class FairQueue(Generic[J]):
                     costs[connection] = costs.get(connection, 0.0) + line.cost
         return costs[job.connection] > self._max_cost / len(costs)
 
-    def _forget(self, job: J, count: int, one: _Class[J], line: _Line[J]) -> None:
+    def _forget(self, job: J, count: int, one: Turns[J], line: Line[J]) -> None:
         """Counts parts as waiting no more."""
         self.waiting -= count
         one.waiting -= count
@@ -383,37 +332,3 @@ class FairQueue(Generic[J]):
         self.cost = self.cost - cost if self.waiting else 0.0
         one.cost = one.cost - cost if one.waiting else 0.0
         line.cost = line.cost - cost if line.waiting else 0.0
-
-    def _next(self, one: _Class[J], since: float) -> None:
-        """Removes the first job of the connection whose turn it is.
-
-        Args:
-            one: its class.
-            since: when the job that is removed ends, on the class's clock.
-        """
-        line = one.ends[0][2]
-        line.jobs.popleft()
-        if line.jobs:
-            job = line.jobs[0]
-            end = since + job.cost(job.taken, 1) if job.taken < job.count else since
-            heapq.heapreplace(one.ends, (end, next(self._numbers), line))
-        else:
-            self._remove(one)
-
-    def _skip(self, one: _Class[J]) -> None:
-        """Removes the job whose turn it is, which is not served; the next one has its turn."""
-        turn, number, line = one.ends[0]
-        gone = line.jobs.popleft()
-        if line.jobs:
-            job = line.jobs[0]
-            end = turn - gone.cost(gone.taken, 1) + job.cost(job.taken, 1)
-            heapq.heapreplace(one.ends, (end, number, line))
-        else:
-            self._remove(one)
-
-    def _remove(self, one: _Class[J]) -> None:
-        """Removes the connection whose turn it is, which has no more jobs."""
-        _, _, line = heapq.heappop(one.ends)
-        del one.lines[line.connection]
-        if one is self._batch and not one.lines:
-            self._owed = 0.0

@@ -29,21 +29,22 @@ def coarse_ms(seconds: float) -> int:
     ms = math.ceil(seconds * 1000 - 1e-6)
     if ms < 100:
         return max(1, ms)
-    step = int(10 ** (len(str(ms)) - 2))
-    return -(-ms // step) * step
+    step = 10 if ms < 1000 else int(10 ** (len(str(ms)) - 2))
+    return ms + -ms % step
 
 
-def cannot_meet(name: str, left_s: float, forecast: Forecast) -> CannotMeetDeadline:
+def cannot_meet(name: str, left_s: float, end_s: float, own_s: float) -> CannotMeetDeadline:
     """Returns the error of a call that has less time than it needs.
 
     Args:
         name: of the model.
         left_s: until its deadline.
-        forecast: of it.
+        end_s: until its answer.
+        own_s: until its answer, if nothing else were there.
     """
-    needed_ms, left_ms = coarse_ms(forecast.end_s), coarse_ms(left_s)
-    later_s = max(1, needed_ms - left_ms) / 1000 if forecast.own_s < left_s else None
-    return CannotMeetDeadline(_deadline_text(name, needed_ms, left_ms), later_s)
+    return CannotMeetDeadline(
+        *_deadline_text(name, coarse_ms(end_s), coarse_ms(left_s), own_s < left_s)
+    )
 
 
 def waits_too_long(name: str, wait_s: float, max_wait_s: float) -> QueueFull:
@@ -54,19 +55,21 @@ def waits_too_long(name: str, wait_s: float, max_wait_s: float) -> QueueFull:
         wait_s: of the call.
         max_wait_s: see settings.
     """
-    wait_ms = coarse_ms(wait_s)
-    later_s = max(0.001, wait_ms / 1000 - max_wait_s)
-    return QueueFull(_wait_text(name, wait_ms, max_wait_s), later_s)
+    return QueueFull(*_wait_text(name, coarse_ms(wait_s), max_wait_s))
 
 
 @lru_cache(maxsize=1024)
-def _deadline_text(name: str, needed_ms: int, left_ms: int) -> str:
-    return f"deadline: expected at least {needed_ms} ms for {name}, got {left_ms} ms"
+def _deadline_text(
+    name: str, needed_ms: int, left_ms: int, possible: bool
+) -> tuple[str, float | None]:
+    """Returns the message, and after how many seconds to try again with a new call."""
+    later_s = max(1, needed_ms - left_ms) / 1000 if possible else None
+    return f"deadline: expected at least {needed_ms} ms for {name}, got {left_ms} ms", later_s
 
 
 @lru_cache(maxsize=1024)
-def _wait_text(name: str, wait_ms: int, max_wait_s: float) -> str:
-    return (
-        f"the queue {name} is full: a wait of {wait_ms} ms exceeds max_wait_ms of "
-        f"{max_wait_s * 1000:g}"
-    )
+def _wait_text(name: str, wait_ms: int, max_wait_s: float) -> tuple[str, float]:
+    """Returns the message, and after how many seconds to try again."""
+    most_ms = max_wait_s * 1000
+    message = f"the queue {name} is full: a wait of {wait_ms} ms exceeds max_wait_ms of {most_ms:g}"
+    return message, max(1, wait_ms - most_ms) / 1000

@@ -15,16 +15,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-#: A batch that takes so long is worth while, s.
+#: A batch that takes so long, on one thread, is worth while, s.
 _ENOUGH_S = 0.0025
 #: Beyond, one that is _STEP times as large must save so much of the cost of an image.
 _GAIN = 0.15
 #: Between the sizes that we choose from.
 _STEP = 4
 
-#: No larger size is run after one that takes so long and saves nothing, by the least of a few runs:
-#: twice as long as is enough, since all of them may be disturbed, s.
-_NO_MORE_S, _FIRST_RUNS = 2 * _ENOUGH_S, 3
+#: No larger size is run after one that takes so long and saves nothing: twice as long as is enough,
+#: by the least of a few runs, and of a few more to be sure.
+_NO_MORE_S, _FIRST_RUNS, _MORE_RUNS = 2 * _ENOUGH_S, 3, 5
 #: Nor one that would take so many times longer than may be, by the time of the size before.
 _LONGER = 1.5
 #: Further runs: so many of each size at least; then until for so long none took less by so much
@@ -59,19 +59,20 @@ class BatchSizes:
     pause: Callable[[float], None] = lambda _: None
 
     def largest(self, batch_s: Mapping[int, float]) -> int:
+        """Returns the size of the largest batch by a table that was measured; see measure."""
+        return self.max_batch if self.chosen else min(self.max_batch, max(batch_s))
+
+    def worthwhile(self, batch_s: Mapping[int, float]) -> int:
         """Returns the size beyond which batches are not worth while.
 
         Args:
-            batch_s: seconds by size, images; with size 1.
+            batch_s: seconds by size, images, of an engine with one thread; with size 1.
         """
-        if self.chosen:
-            return self.max_batch
         found = 1
         for size in _steps(self.max_batch):
             if size not in batch_s or batch_s[size] > self.longest_s:
                 break
-            saves = batch_s[size] / size <= (1 - _GAIN) * batch_s[found] / found
-            if batch_s[found] >= _ENOUGH_S and not saves:
+            if batch_s[found] >= _ENOUGH_S and not _saves(batch_s, found, size):
                 break
             found = size
         return found
@@ -82,7 +83,7 @@ class BatchSizes:
         sizes: Iterable[int],
         seconds: Callable[[Callable[[], object]], float],
     ) -> dict[int, float]:
-        """Returns how long batches take, s, by size.
+        """Returns how long batches take, s, by size, up to the largest that is worth while.
 
         Looks from the smallest up and, unless the largest was chosen, not much further than is
         worth while: what a large batch takes of memory stays with the engine.
@@ -105,9 +106,10 @@ class BatchSizes:
                 break
             measure(size)  # allocates
             table[size] = min(measure(size) for _ in range(_FIRST_RUNS))
-            saves = size == last or table[size] / size <= (1 - _GAIN) * table[last] / last
-            if not self.chosen and table[size] >= _NO_MORE_S and not saves:
-                break
+            if self._is_beyond(table, last, size):
+                table[size] = min(table[size], *(measure(size) for _ in range(_MORE_RUNS)))
+                if self._is_beyond(table, last, size):
+                    break
         runs, spent_s = dict.fromkeys(table, 0), dict.fromkeys(table, 0.0)
         unchanged_s = 0.0
         while min(runs.values()) < _LEAST_RUNS or (
@@ -120,7 +122,17 @@ class BatchSizes:
             spent_s[size] += run_s
             unchanged_s = 0.0 if run_s < (1 - _STEADY) * table[size] else unchanged_s + run_s
             table[size] = min(table[size], run_s)
-        return table
+        most = self.max_batch if self.chosen else self.worthwhile(table)
+        return {size: least_s for size, least_s in table.items() if size <= most}
+
+    def _is_beyond(self, batch_s: Mapping[int, float], last: int, size: int) -> bool:
+        """Returns whether sizes above this one, which follows the last, are not worth a look."""
+        long = batch_s[size] >= _NO_MORE_S
+        return long and not self.chosen and last < size and not _saves(batch_s, last, size)
+
+
+def _saves(batch_s: Mapping[int, float], size: int, larger: int) -> bool:
+    return batch_s[larger] / larger <= (1 - _GAIN) * batch_s[size] / size
 
 
 def _steps(max_batch: int) -> Iterator[int]:

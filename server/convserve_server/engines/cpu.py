@@ -1,5 +1,6 @@
 """The engine for CPUs."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,8 @@ class CpuEngine(SessionEngine):
         activity: of the engines of all workers, if there are others.
         many_threads: makes a session with more threads, which an expensive model (1 ms or more per
             image) uses while the other engines are idle.
+        one_thread: makes a session with one thread, if session has more: by its processor time the
+            largest batch is chosen, since what several threads do together depends on neighbours.
     """
 
     def __init__(
@@ -60,11 +63,13 @@ class CpuEngine(SessionEngine):
         sizes: BatchSizes,
         activity: EngineActivity | None = None,
         many_threads: Callable[[], Any] = lambda: None,
+        one_thread: Callable[[], Any] | None = None,
     ) -> None:
         super().__init__(session, provider, sizes.max_batch)
         self._sizes = sizes
         self._activity = activity
         self._make_many_threads = many_threads
+        self._one_thread = one_thread
         self._many_threads = session
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
@@ -89,10 +94,8 @@ class CpuEngine(SessionEngine):
         def run(count: int) -> None:
             self._run(self._session, np.repeat(image, count, axis=0))
 
-        if 1 not in batch_s:
-            threads = self._session.get_session_options().intra_op_num_threads
-            seconds = seconds_of_thread if threads == 1 else seconds_passed
-            batch_s = self._sizes.measure(run, bucket_sizes(self._sizes.max_batch), seconds)
+        if not batch_s:
+            batch_s = self._measure(image)
         self.max_batch = self._sizes.largest(batch_s)
         if self._activity is not None and batch_s[1] > _EXPENSIVE_S:
             self._many_threads = self._make_many_threads()
@@ -101,3 +104,18 @@ class CpuEngine(SessionEngine):
             if self._many_threads is not self._session:
                 self._run(self._many_threads, np.repeat(image, size, axis=0))
         return batch_s
+
+    def _measure(self, image: Pixels) -> Mapping[int, float]:
+        """Returns the seconds of batches by size, up to the largest that is worth while."""
+
+        def runner(session: Any) -> Callable[[int], object]:
+            return lambda count: self._run(session, np.repeat(image, count, axis=0))
+
+        buckets = bucket_sizes(self._sizes.max_batch)
+        if self._session.get_session_options().intra_op_num_threads == 1:
+            return self._sizes.measure(runner(self._session), buckets, seconds_of_thread)
+        if self._one_thread is None or self._sizes.chosen:
+            return self._sizes.measure(runner(self._session), buckets, seconds_passed)
+        alone = self._sizes.measure(runner(self._one_thread()), buckets, seconds_of_thread)
+        sizes = dataclasses.replace(self._sizes, max_batch=max(alone), chosen=True)
+        return sizes.measure(runner(self._session), [*alone], seconds_passed)

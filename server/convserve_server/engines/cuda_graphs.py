@@ -74,7 +74,7 @@ class CudaGraphEngine(SessionEngine):
         first, *others = self._buffer_sets
         warm: list[int] = []
         fitting = self._fitting(first, warm)
-        if 1 not in batch_s:
+        if not batch_s:
             batch_s = self._sizes.measure(
                 lambda rows: first.run([self._nothing(rows)]), fitting, seconds_passed
             )

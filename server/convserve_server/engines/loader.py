@@ -168,10 +168,11 @@ def load_engine(
     )
     if provider == CUDA:
         return CudaGraphEngine(session, provider, sizes, cuda_memory())
+    one_thread = partial(_session, model, CPU, dataclasses.replace(options, threads=1))
     if allowance is None:
-        return CpuEngine(session, provider, sizes)
+        return CpuEngine(session, provider, sizes, one_thread=one_thread)
     many_threads = partial(_many_threads_session, model, options, allowance)
-    return CpuEngine(session, provider, sizes, allowance.activity, many_threads)
+    return CpuEngine(session, provider, sizes, allowance.activity, many_threads, one_thread)
 
 
 def _precision(model: Path) -> Precision.ValueType:

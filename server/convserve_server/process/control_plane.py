@@ -233,6 +233,12 @@ class ControlPlane:
         for wish in self._wanted.values():
             yield from wish.bundles.values()
 
+    def wants(self, name: str, version: int) -> bool:
+        """Returns whether a version should be served."""
+        wish = self._wanted.get(name)
+        path = self.wishes.files(name).get(version)
+        return wish is not None and (version in wish.bundles or path in wish.unread)
+
     def _wish(self, now: float) -> None:
         self._wanted = self.idle.without(
             self.wishes.all(self.table),
@@ -251,22 +257,25 @@ class ControlPlane:
 
         A bundle that is new goes to a worker that accepts no calls yet, if there is one.
         """
-        for member in self.members.values():
-            for bundle in (*_in_order(self.table), *_in_order(self._next)):
-                self._begin_loading(member, bundle, now)
-        free = sorted(self.members.values(), key=lambda one: one.admitted)
+        for member in self._free(now):
+            served = (*_in_order(self.table), *_in_order(self._next))
+            any(self._begin_loading(member, bundle, now) for bundle in served)
+        free = sorted(self._free(now), key=lambda one: one.admitted)
         for bundle in self.wanted():
-            if bundle.digest not in self._good and not self._is_tried(bundle):
+            if free and bundle.digest not in self._good and not self._is_tried(bundle):
                 if self._memory and (
                     why := self._memory.refusal_of_first(self.wishes.file_bytes(bundle))
                 ):
                     self._refuse_too_large(bundle, 0, why)
                     continue
                 any(self._begin_loading(member, bundle, now) for member in free)
-        for member in self.members.values():
-            for bundle in self.wanted():
-                if bundle.digest in self._good:
-                    self._begin_loading(member, bundle, now)
+        for member in self._free(now):
+            good = (bundle for bundle in self.wanted() if bundle.digest in self._good)
+            any(self._begin_loading(member, bundle, now) for bundle in good)
+
+    def _free(self, now: float) -> list[Member]:
+        """Returns the workers that can begin to load something."""
+        return [one for one in self.members.values() if one.may_load(now, PATIENCE_S)]
 
     def _begin_loading(self, member: Member, bundle: Bundle, now: float) -> bool:
         path = self.wishes.file(bundle)

@@ -37,6 +37,9 @@ from convserve_server.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: How often to see what has become due by itself, s.
+_ADVANCE_S = 0.25
+
 
 class Coordinator:
     """Tells the control plane what happens, and does what it says.
@@ -59,6 +62,7 @@ class Coordinator:
         self._switch = shared_number(switch)
         self._send_to = send
         self._wake = wake
+        self._advanced = 0.0
         self._scans: queue.SimpleQueue[Scan | None] = queue.SimpleQueue()
         folder = settings.models.state_dir
         store = TimeStore(Path(folder) if folder else None, processors())
@@ -142,7 +146,10 @@ class Coordinator:
         now = time.monotonic()
         while not self._scans.empty():
             self.plane.on_scan(self._scans.get(), now)
-        self.plane.advance(now)
+        # Not with each message: workers are many, and so are their heartbeats.
+        if now - self._advanced >= _ADVANCE_S:
+            self._advanced = now
+            self.plane.advance(now)
 
     def stop(self) -> None:
         """Ends what operators have asked for: the server stops."""

@@ -55,7 +55,7 @@ class LocalControl:
             policy, self._send, self._write, _NoTimes(), memory=MemoryCheck()
         )
         self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
-        # What other threads have to tell the plane; told by the thread that has the lock.
+        # What the plane is to hear of other threads; the thread that has the lock passes it on.
         self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()
         self._lock = threading.RLock()
         self._listen = threading.Event()

@@ -45,17 +45,24 @@ class Operations:
     Args:
         plane: That decides.
         load_timeout_s: Longest time to load a version in one worker.
+        clock: That the plane has its times from.
     """
 
-    def __init__(self, plane: ControlPlane, load_timeout_s: float) -> None:
+    def __init__(
+        self,
+        plane: ControlPlane,
+        load_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._plane = plane
+        self._clock = clock
         self.load_timeout_s = load_timeout_s
         self._operations: list[_Operation] = []
         plane.after = self._check
 
     def load(self, name: str, version: int | None, done: Done) -> None:
         """See Administration.load."""
-        plane, now = self._plane, time.monotonic()
+        plane, now = self._plane, self._clock()
         wishes = plane.wishes
         try:
             self._check_explicit(name)
@@ -84,7 +91,7 @@ class Operations:
 
     def unload(self, name: str, version: int | None, done: Done) -> None:
         """See Administration.unload."""
-        plane, now = self._plane, time.monotonic()
+        plane, now = self._plane, self._clock()
         served = plane.table.versions(name)
         asked = plane.wishes.asked.get(name, set())
         try:
@@ -106,7 +113,7 @@ class Operations:
 
     def set_label(self, name: str, label: str, version: int | None, done: Done) -> None:
         """See Administration.set_label."""
-        plane, now = self._plane, time.monotonic()
+        plane, now = self._plane, self._clock()
         served = plane.table.versions(name)
         if not served:
             done(_not_found(name, None, "served", served))
@@ -184,7 +191,7 @@ class Operations:
 
     def _statuses_of(self, name: str) -> Iterator[VersionStatus]:
         table, wishes = self._plane.table, self._plane.wishes
-        served, loading = table.versions(name), {str(one) for one in self._plane.wanted()}
+        served = table.versions(name)
         retiring = {bundle.version for bundle in self._retiring() if bundle.name == name}
         idle = {bundle.version for bundle in self._plane.idle.bundles() if bundle.name == name}
         for number in sorted({*served, *wishes.files(name), *retiring}, reverse=True):
@@ -198,7 +205,7 @@ class Operations:
                 yield VersionStatus(name, number, VersionState.IDLE, "", labels, default)
             elif reason:
                 yield VersionStatus(name, number, VersionState.REFUSED, reason)
-            elif f"{name}/{number}" in loading:
+            elif self._plane.wants(name, number):
                 yield VersionStatus(name, number, VersionState.LOADING)
             elif number in retiring:
                 yield VersionStatus(name, number, VersionState.RETIRING)

@@ -44,7 +44,7 @@ class RollingRestart:
         if self._new is None:
             return
         if self._old is not None and self._old.process is None and not self._old.leaving:
-            # It has ended by itself; its successor has its place.
+            # It has ended by itself; its successor replaces it.
             self._forget_old()
         if self._new.ready and self._old is not None and not self._old.leaving:
             self._old.leaving = True
@@ -58,10 +58,9 @@ class RollingRestart:
         new = self._new
         if new is None or new.process is not None or new.failures < MOST_FAILURES:
             return None
-        if self._old is None:
-            return None  # nobody else has its place
-        self.slots.remove(new)
-        self._new, self._left = None, []
+        if self._old is not None:
+            self.slots.remove(new)
+        self._old, self._new, self._left = None, None, []
         return new.refusal or "it does not start; the lines above say why"
 
     def _forget_old(self) -> None:

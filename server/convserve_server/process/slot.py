@@ -44,7 +44,7 @@ class Slot:
     oom_kills: int = 0
     #: The worker accepts calls.
     ready: bool = False
-    #: It is to end, and another one has its place.
+    #: It is to end, and another one replaces it.
     leaving: bool = False
     #: It has sent a message.
     spoke: bool = False

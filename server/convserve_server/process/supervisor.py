@@ -32,7 +32,7 @@ from convserve_server.process.messages import (
     Ready,
     SetLogLevel,
 )
-from convserve_server.process.reload import Changes, compare, merged
+from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
 from convserve_server.process.slot import ADMIN_HOST, Slot
 from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
@@ -77,6 +77,8 @@ class Supervisor:
         self._make_plan = make_plan
         self._plan = make_plan(given)
         self._settings = self._plan.settings
+        # What was given and planned before SIGHUP.
+        self._before = given, self._plan
         self._reread = reread
         # What was read again, or why it cannot be used; put there by a thread: files may hang.
         self._read_again: queue.SimpleQueue[Settings | SettingError] = queue.SimpleQueue()
@@ -147,7 +149,11 @@ class Supervisor:
             threading.Thread(target=self._read_settings, name="settings", daemon=True).start()
         self._roll.advance()
         if (reason := self._roll.failed()) is not None:
-            log.error("restarting the workers is given up, the others go on: %s", reason)
+            log.error(
+                "restarting the workers is given up, the settings before hold again: %s",
+                reason,
+            )
+            self._use(*self._before)
         if self._announced and not self._roll.active and not self._read_again.empty():
             self._change_settings(self._read_again.get())
 
@@ -170,17 +176,19 @@ class Supervisor:
             log.error("SIGHUP: the settings stay as they are: %s", error)
             return
         log.info("SIGHUP: the settings were read again; %s", changes)
-        self._given, self._plan, self._settings = given, plan, plan.settings
-        self._apply(changes)
+        self._before = self._given, self._plan
+        self._use(given, plan)
+        if changes.restart:
+            self._roll.begin()
 
-    def _apply(self, changes: Changes) -> None:
+    def _use(self, given: Settings, plan: ResourcePlan) -> None:
+        """Follows settings, as far as that needs no other workers."""
+        self._given, self._plan, self._settings = given, plan, plan.settings
         level = self._settings.log.log_level
         logging.getLogger().setLevel(level.upper())
         for slot in self._running():
             self._send(slot, SetLogLevel(level))
         self._coordinator.on_settings(self._settings)
-        if changes.restart:
-            self._roll.begin()
 
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""

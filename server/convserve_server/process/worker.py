@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,12 @@ _KILL_AFTER_S = 5.0
 #: Longest time until a signal is handled, s.
 _SIGNAL_S = 0.2
 
+#: A model that is loaded while others are served leaves them so many times the time that each of
+#: its runs takes: they then hardly wait longer.
+_PAUSE = 3.0
+#: Others are being served for so long after a call was answered, s.
+_BUSY_S = 0.2
+
 #: How often to look whether file descriptors are left, s.
 _LOOK_S = 1.0
 
@@ -54,9 +60,16 @@ class ModelLoader:
 
     Args:
         spec: of this worker.
+
+    Attributes:
+        answered: returns how many calls the worker has answered: while it answers some, it loads in
+            small steps.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
+        self.answered: Callable[[], int] = lambda: 0
+        self._seen = 0
+        self._busy_until = 0.0
         self._spec = spec
         # One view of the file for all engines: it counts how many of them are at work.
         self._activity = (
@@ -85,10 +98,18 @@ class ModelLoader:
             model.max_batch,
             self._spec.batch_s,
             settings.engine.max_device_bytes,
+            pause=self._pause,
         )
         return load_bundle(
             path, partial(load_engine, options=options, allowance=self.allowance(name)), batch_s
         )
+
+    def _pause(self, spent_s: float) -> None:
+        answered, now = self.answered(), time.monotonic()
+        if answered != self._seen:
+            self._seen, self._busy_until = answered, now + _BUSY_S
+        if now < self._busy_until:
+            time.sleep(_PAUSE * spent_s)
 
     def allowance(self, name: str) -> ThreadAllowance | None:
         """Returns what the engine of a model may use beyond its own threads; None for no more."""
@@ -122,7 +143,9 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         provider = choose_provider(settings.engine.device)
         transport = make_transport(settings, spec.port)
         control = RemoteControl(link, shared_number(spec.switch))
-        worker = Worker(settings, [transport], ModelLoader(spec).load, control)
+        loader = ModelLoader(spec)
+        worker = Worker(settings, [transport], loader.load, control)
+        loader.answered = worker.answered
         if not worker.start(stop):
             return 0
     except (EngineError, ImportError) as error:

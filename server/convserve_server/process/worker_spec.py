@@ -127,7 +127,7 @@ def receive_line(connection: socket.socket) -> bytes:
 
 
 def encode_settings(settings: Settings) -> bytes:
-    """Returns settings as one line of JSON, the first message to a process that is no worker."""
+    """Returns settings as one line of JSON, the first message to any other process."""
     return json.dumps(dataclasses.asdict(settings)).encode() + b"\n"
 
 

@@ -29,7 +29,7 @@ class Observer:
         """
 
     def expired(self, stage: str, images: int) -> None:
-        """The deadline of a call passed in a queue.
+        """A call left a queue: its deadline passed there, or would have before its answer.
 
         Args:
             stage: "decode" or "batch".

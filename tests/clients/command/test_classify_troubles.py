@@ -102,6 +102,32 @@ def test_server_that_stays_busy_is_reported(server: ScriptedServer, capsys: Capt
     assert len(server.requests) > 3
 
 
+def test_file_that_cannot_be_answered_in_time_is_not_sent_again(
+    server: ScriptedServer, capsys: Capture
+) -> None:
+    soon = error_details_pb2.RetryInfo()
+    soon.retry_delay.FromMilliseconds(1)
+    why = error_details_pb2.ErrorInfo(domain="convserve", reason="CANNOT_MEET_DEADLINE")
+
+    def refuse(_: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
+        raise Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "too late", [why, soon])
+
+    server.answer = refuse
+    assert main(["classify", "--format", "jsonl", "photos/00.jpg"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error == {
+        "code": "RESOURCE_EXHAUSTED",
+        "reason": "cannot-meet-deadline",
+        "message": "too late",
+    }
+    assert len(server.requests) == 1
+
+
+def test_priority_of_the_command_is_sent_with_each_call(server: ScriptedServer) -> None:
+    assert main(["classify", "--format", "jsonl", "--priority", "batch", "photos"]) == 0
+    assert list(server.metadata) == [{"convserve-priority": "batch"}] * FILES
+
+
 def test_request_that_the_server_refuses_for_all_files_is_one_line(
     server: ScriptedServer, capsys: Capture
 ) -> None:

@@ -73,6 +73,7 @@ class Simulation:
         slowdown: how many times as long a batch takes that begins at a time.
         steps: arrivals and batches that were played.
         seconds: that were played; busy_s: of them, that the engine ran, all runs together.
+        early: requests that could be refused before they are parsed.
         longest_wait_s: of a request, until its first batch.
         images_possible: in the time that batches ran, had they all been full.
     """
@@ -92,6 +93,7 @@ class Simulation:
         self.steps = 0
         self.seconds = 0.0
         self.longest_wait_s = 0.0
+        self.early = 0
         self.busy_s = 0.0
         self.images_possible = 0.0
         self.tallies = [Tally() for _ in self.sources]
@@ -176,7 +178,12 @@ class Simulation:
             _PIXELS[: source.images], deadline, done, f"connection {number}", source.priority
         )
         request.arrived = self.now
-        if self.queue.refusal(request, self.now) is not None:
+        early = self.queue.refusal_of_any(request.connection, request.priority, deadline, self.now)
+        refusal = self.queue.refusal(request, self.now)
+        # What is refused before it is parsed would be refused in any case.
+        assert early is None or refusal is not None
+        self.early += early is not None
+        if refusal is not None:
             tally.refused += source.images
             return
         self._accepted += 1

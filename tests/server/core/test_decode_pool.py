@@ -12,8 +12,14 @@ import pytest
 
 from convserve_imaging.errors import DamagedPictureError
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
-from convserve_server.core.errors import DeadlinePassed, InternalFault, QueueFull, ServeError
-from convserve_server.core.jobs import Job
+from convserve_server.core.errors import (
+    CannotMeetDeadline,
+    DeadlinePassed,
+    InternalFault,
+    QueueFull,
+    ServeError,
+)
+from convserve_server.core.jobs import Job, Priority
 from tests.pngs import header
 
 WAIT_S = 60.0
@@ -387,3 +393,116 @@ def test_cheap_images_of_one_connection_pass_expensive_ones_of_many(start: Start
     held.gate.set()
     assert isinstance(outcomes.get(timeout=WAIT_S), Decoded)
     assert [held.entered.get(timeout=WAIT_S) for _ in range(30)] == [b"x"] * 30
+
+
+# Time
+
+
+def busy_pool(start: Start, *data: bytes) -> tuple[DecodePool, Held, DecodeJob]:
+    """A pool whose only thread is at a file, with others waiting, as of one connection."""
+    pool, held = start(), Held()
+    job, _ = job_of(b"first", *data, decode=held, connection="much")
+    pool.submit(job)
+    held.entered.get(timeout=WAIT_S)
+    return pool, held, job
+
+
+def test_engine_is_asked_with_the_time_that_decoding_takes(start: Start) -> None:
+    pool, held, _ = busy_pool(start, b"b", b"c")
+    engine = Engine()
+    job, _ = job_of(b"d", b"e", decode=held, deadline=time.monotonic() + WAIT_S)
+    pool.submit(job, engine)
+    [(wait_s, own_s, coming)] = engine.asked
+    # No more than fair shares of what the other connection sent; all cost the same.
+    assert wait_s == pytest.approx(job.cost(0, 2))
+    assert own_s == pytest.approx(job.cost(0, 2))
+    assert coming == 2
+    held.gate.set()
+
+
+def test_job_for_which_there_is_no_time_is_refused_and_not_decoded(start: Start) -> None:
+    pool, held, _ = busy_pool(start)
+    job, outcomes = job_of(b"late", decode=held, deadline=time.monotonic() + WAIT_S)
+    error = CannotMeetDeadline("too late", None)
+    with pytest.raises(CannotMeetDeadline):
+        pool.submit(job, Engine(error=error))
+    held.gate.set()
+    after, done = job_of(b"after")
+    pool.submit(after)
+    assert isinstance(done.get(timeout=WAIT_S), Decoded)
+    assert outcomes.empty()
+    assert held.entered.empty()
+
+
+def test_job_that_has_no_time_left_for_the_engine_is_not_decoded(start: Start) -> None:
+    pool, held, _ = busy_pool(start)
+    # The engine alone needs longer than there is, which it has found out since.
+    job, outcomes = job_of(b"late", decode=held, deadline=time.monotonic() + WAIT_S)
+    pool.submit(job, Engine(image_s=2 * WAIT_S))
+    held.gate.set()
+    outcome = outcomes.get(timeout=WAIT_S)
+    assert isinstance(outcome, DeadlinePassed)
+    assert str(outcome) == "the deadline would have passed before the answer"
+    assert held.entered.empty()
+
+
+def test_job_that_has_waited_as_long_as_it_may_is_not_decoded(start: Start) -> None:
+    pool, held, _ = busy_pool(start)
+    job, outcomes = job_of(b"late", decode=held)
+    pool.submit(job, Engine(max_wait_s=0.001))
+    while time.monotonic() < job.start_by:
+        pass
+    held.gate.set()
+    outcome = outcomes.get(timeout=WAIT_S)
+    assert isinstance(outcome, QueueFull)
+    assert "for decoding is full: a wait of " in str(outcome)
+    assert held.entered.empty()
+
+
+def test_interactive_files_pass_batch_ones(start: Start) -> None:
+    pool, held, _ = busy_pool(start)
+    for name, priority in ((b"b1", Priority.BATCH), (b"i1", Priority.INTERACTIVE)):
+        job = DecodeJob([name], held, None, lambda _: None, "x", priority)
+        pool.submit(job)
+    held.gate.set()
+    assert [held.entered.get(timeout=WAIT_S) for _ in range(2)] == [b"i1", b"b1"]
+
+
+def test_how_much_longer_files_take_than_estimated_is_learnt(start: Start) -> None:
+    pool = start()
+    for _ in range(200):
+        with pool._changed:
+            pool._note(0.001, 0.004)
+    assert pool._factor == pytest.approx(4.0, rel=0.01)
+    with pool._changed:
+        pool._note(0.001, 100.0)
+    assert pool._factor < 6.0
+
+
+@pytest.mark.parametrize("end", ["decoded", "cancelled", "refused", "fault", "expired"])
+def test_images_that_are_on_their_way_are_counted_until_they_are_not(
+    start: Start, end: str
+) -> None:
+    pool, held, first = busy_pool(start)
+    deadline = time.monotonic() + (0.001 if end == "expired" else WAIT_S)
+
+    def faulty(_: bytes) -> Pixels:
+        raise ZeroDivisionError
+
+    decode = faulty if end == "fault" else image_of
+    job, outcomes = job_of(b"b", b"c", decode=decode, deadline=deadline)
+    if end == "refused":
+        with pytest.raises(QueueFull):
+            pool.submit(job, Engine(waiting=999))
+    else:
+        pool.submit(job)
+        assert pool._coming[decode] == 2
+    if end == "cancelled":
+        pool.cancel(job)
+        pool.cancel(job)
+    while end == "expired" and time.monotonic() < deadline:
+        pass
+    held.gate.set()
+    if end in ("decoded", "fault", "expired"):
+        outcomes.get(timeout=WAIT_S)
+    assert decode not in pool._coming

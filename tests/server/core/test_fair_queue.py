@@ -7,7 +7,7 @@ import pytest
 
 from convserve_server.core.errors import ServeError
 from convserve_server.core.fair_queue import FairQueue
-from convserve_server.core.jobs import Job, JobState
+from convserve_server.core.jobs import Job, JobState, Priority
 
 NOW = 1000.0
 
@@ -22,8 +22,9 @@ class Item(Job[None]):
         connection: str = "",
         deadline: float | None = None,
         size: int = 0,
+        priority: Priority = Priority.INTERACTIVE,
     ) -> None:
-        super().__init__(len(costs), size, deadline, self._keep, connection or name)
+        super().__init__(len(costs), size, deadline, self._keep, connection or name, priority)
         self.name = name
         self.costs = costs
         self.outcomes: list[None | ServeError] = []
@@ -163,3 +164,105 @@ def test_taken_parts_wait_no_more(max_cost: float) -> None:
 def test_no_cost_is_counted_without_a_limit_for_it() -> None:
     queue = queue_of(Item("a", 5.0), max_cost=math.inf)
     assert queue.cost == 0.0
+
+
+def batch_item(name: str, *costs: float, connection: str = "") -> Item:
+    return Item(name, *costs, connection=connection, priority=Priority.BATCH)
+
+
+def test_batch_jobs_come_after_all_interactive_ones_but_for_their_share() -> None:
+    items = [
+        *(batch_item(f"b{n}", 1.0, connection="x") for n in range(4)),
+        *(Item(f"i{n}", 1.0, connection="x") for n in range(9)),
+    ]
+    names = order(queue_of(*items, batch_share=0.25))
+    assert names == ["i0", "i1", "i2", "b0", "i3", "i4", "i5", "b1", "i6", "i7", "i8", "b2", "b3"]
+
+
+@pytest.mark.parametrize(("share", "first"), [(0.0, "iiiiiiiiii"), (1.0, "ibbbbbbbbb")])
+def test_share_of_none_and_of_all(share: float, first: str) -> None:
+    items = [Item("i", 1.0, connection=str(n)) for n in range(20)]
+    items += [batch_item("b", 1.0, connection=str(n)) for n in range(20)]
+    assert "".join(order(queue_of(*items, batch_share=share)))[:10] == first
+
+
+def test_share_is_of_what_is_served_not_of_parts() -> None:
+    items = [Item("i", 1.0, connection="x") for _ in range(40)]
+    items += [batch_item("b", 5.0, connection="x") for _ in range(5)]
+    names = order(queue_of(*items, batch_share=0.5, max_cost=1000.0))
+    assert 4 <= names[:24].count("b") <= 5
+    assert names.index("b") >= 4
+
+
+def test_what_interactive_jobs_left_is_not_owed_again() -> None:
+    queue = queue_of(*[batch_item(f"b{n}", 1.0, connection="x") for n in range(40)])
+    for number in range(5):
+        queue.append(Item(f"i{number}", 1.0, connection="y"))
+        _, taken = queue.take(4, NOW)
+        assert [item.name[0] for item, _ in taken] == ["i", "b", "b", "b"]
+    for number in range(9):
+        queue.append(Item(f"late {number}", 1.0, connection="y"))
+    _, taken = queue.take(9, NOW)
+    assert [item.name[0] for item, _ in taken].count("l") >= 8
+
+
+def test_connections_of_a_class_take_turns_whatever_the_other_class_sends() -> None:
+    items = [batch_item(name, 1.0, connection=name[0]) for name in ("a1", "a2", "a3", "c1")]
+    items += [Item(name, 1.0, connection=name[0]) for name in ("a4", "a5", "d1")]
+    names = order(queue_of(*items, batch_share=0.0))
+    assert names == ["a4", "d1", "a5", "a1", "c1", "a2", "a3"]
+
+
+def test_dropped_job_costs_its_connection_no_turn() -> None:
+    late = [Item(f"a{n}", 1.0, connection="a", deadline=NOW) for n in range(5)]
+    good = Item("a", 1.0, connection="a", deadline=NOW + 1)
+    others = [Item(f"b{n}", 1.0, connection="b") for n in range(5)]
+    dropped, taken = queue_of(*late, good, *others).take(2, NOW)
+    assert dropped == late
+    assert [item.name for item, _ in taken] == ["a", "b0"]
+
+
+def test_job_that_would_be_late_with_the_whole_batch_gives_its_slot_to_another() -> None:
+    tight = Item("tight", 1.0, deadline=NOW + 3)
+    others = [Item(str(n), 1.0, deadline=NOW + 9) for n in range(8)]
+    dropped, taken = queue_of(tight, *others).take(4, NOW, float)
+    assert dropped == [tight]
+    assert [item.name for item, _ in taken] == ["0", "1", "2", "3"]
+
+
+def test_jobs_that_all_have_time_only_for_a_small_batch_make_one() -> None:
+    items = [Item(str(n), 1.0, deadline=NOW + 2.5) for n in range(8)]
+    dropped, taken = queue_of(*items).take(4, NOW, float)
+    assert [item.name for item, _ in taken] == ["0", "1"]
+    assert {item.state for item, _ in taken} == {JobState.RUNNING}
+    assert all(item.state is JobState.FINISHED for item in dropped)
+    assert len(dropped) == 6
+
+
+def test_job_of_several_batches_is_dropped_when_the_rest_cannot_be_done() -> None:
+    large = Item("large", *[1.0] * 10, deadline=NOW + 9)
+    assert queue_of(large).take(4, NOW, float)[0] == [large]
+    begun = Item("begun", *[1.0] * 10, deadline=NOW + 11)
+    queue = queue_of(begun)
+    assert queue.take(4, NOW, float) == ([], [(begun, 0)])
+    assert queue.take(4, NOW + 6, float) == ([begun], [])
+
+
+def test_job_that_has_not_begun_in_its_time_is_dropped_and_one_that_has_goes_on() -> None:
+    slow, begun = Item("slow", 1.0), Item("begun", 1.0, 1.0)
+    slow.start_by = begun.start_by = NOW
+    queue = queue_of(begun)
+    assert queue.take(1, NOW - 1) == ([], [(begun, 0)])
+    queue.append(slow)
+    dropped, taken = queue.take(2, NOW)
+    assert (dropped, [item for item, _ in taken]) == ([slow], [begun])
+
+
+@pytest.mark.parametrize(
+    ("connection", "count", "ahead"), [("a", 1, 14), ("b", 1, 7), ("new", 1, 2), ("new", 4, 8)]
+)
+def test_what_is_ahead_is_no_more_than_fair_shares_allow(
+    connection: str, count: int, ahead: int
+) -> None:
+    queue = queue_of(Item("a", *[1.0] * 11), Item("b", *[1.0] * 3))
+    assert queue.ahead(connection, Priority.INTERACTIVE, count) == ahead

@@ -231,6 +231,37 @@ def test_cpu_engine_warm_up_ends_with_the_largest_and_the_smallest(session: Any)
     assert set(recording.sizes) <= {1, 2, 4, 8}
 
 
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
+def test_warm_up_that_is_given_times_measures_none_and_goes_by_them(
+    make: MakeEngine, session: Any
+) -> None:
+    recording = RecordingSession(session)
+    engine = make(recording, CPU, 16)
+    times = {1: 1e-4, 2: 2e-4, 4: 4e-4}
+    assert engine.warm_up(times) == times
+    assert engine.max_batch == 4
+    assert max(recording.sizes) == 4
+    # Buckets are warmed up twice in each of two sets.
+    assert len(recording.sizes) <= 2 * 2 * len(times)
+
+
+@pytest.mark.parametrize("make", [on_cpu, with_graphs])
+def test_warm_up_returns_the_times_up_to_the_largest_batch(make: MakeEngine, session: Any) -> None:
+    engine = make(session, CPU, 16)
+    times = engine.warm_up()
+    assert max(times) == engine.max_batch
+    assert min(times) == 1
+    assert min(times.values()) > 0
+
+
+def test_largest_batch_of_several_threads_is_chosen_on_one(session: Any) -> None:
+    alone, several = RecordingSession(session), RecordingSession(session)
+    engine = CpuEngine(several, CPU, BatchSizes(64), one_thread=lambda: alone)
+    times = engine.warm_up()
+    assert max(alone.sizes) >= engine.max_batch == max(times) == max(several.sizes)
+    assert min(several.sizes.count(size) for size in times) >= 5
+
+
 def test_graph_engine_runs_the_smallest_bucket_that_holds_the_batch(session: Any) -> None:
     recording = RecordingSession(session)
     engine = with_graphs(recording, CPU, 12)

@@ -33,13 +33,13 @@ class FakeWorker:
         self._server = server
         self.key = key
         self.inbox: deque[ToMember] = deque()
-        #: What it has been told to load.
+        #: What it was sent to load.
         self.loading: list[Prepare] = []
         self.loaded: set[Bundle] = set()
         self.table = Table()
         self.listens = False
         self._staged: Table | None = None
-        # What the table before had, until it is told to unload it.
+        # What the table before had, until it is to unload it.
         self._gone: frozenset[Bundle] = frozenset()
 
     def read(self) -> None:

@@ -411,7 +411,7 @@ def test_leaving_worker_changes_no_more_and_nobody_else_does_before_it_has_left(
     assert server.workers[2].answer() == 2
 
 
-def test_worker_is_told_to_listen_once(server: FakeServer) -> None:
+def test_worker_is_sent_listen_once(server: FakeServer) -> None:
     server.put("mnist/2")
     server.scan()
     server.read_all()

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
+from convserve_server.core.tables import Bundle
 from convserve_server.process.time_store import _MOST, FILE, TimesKey, TimeStore
+from convserve_server.process.times import StoredTimes
+from convserve_server.settings.settings import Settings, make_settings
 
 KEY = TimesKey("a" * 64, "cpu", 1, 0)
 TABLE = {1: 0.0002, 4: 0.0003, 16: 0.001}
@@ -101,8 +104,9 @@ def test_content_that_is_changed_in_nothing_is_read(
         (changed(digest=5), "tables: expected a digest"),
         (changed(batch_s=[]), "tables: expected tables of times"),
         (changed(batch_s={}), "tables: expected a digest"),
+        (changed(batch_s={"2": 0.5}), "tables: expected a digest"),
         (changed(batch_s={"one": 0.5}), "tables: expected tables of times"),
-        (changed(batch_s={"0": 0.5}), "batch_s: expected seconds by size, got 0.5 for 0"),
+        (changed(batch_s={"1": 0.5, "0": 0.5}), "batch_s: expected seconds by size, got 0.5 for 0"),
         (changed(batch_s={"1": -0.5}), "batch_s: expected seconds"),
         (changed(batch_s={"1": float("nan")}), "batch_s: expected seconds"),
         (changed(batch_s={"1": "fast"}), "batch_s: expected seconds"),
@@ -167,3 +171,17 @@ def test_read_only_folder_is_named_and_what_is_there_is_read(
     [line] = complaints(caplog)
     assert "cannot be written: Read-only file system" in line
     assert TimeStore(tmp_path, MACHINE).get(KEY) == TABLE
+
+
+def test_times_of_a_bundle_are_those_of_its_file_with_the_settings_of_its_model() -> None:
+    def settings(max_batch: int) -> Settings:
+        return make_settings({"mnist": {"max_batch": max_batch}}, models="here", engine_threads=1)
+
+    times = StoredTimes(TimeStore(), settings(0))
+    times.put(Bundle("mnist", 1, "a" * 64), TABLE)
+    # Another version, or another model, of the same file.
+    assert times.get(Bundle("mnist", 2, "a" * 64)) == TABLE
+    assert times.get(Bundle("copy", 1, "a" * 64)) == TABLE
+    assert times.get(Bundle("mnist", 1, "b" * 64)) == {}
+    times.settings = settings(8)
+    assert times.get(Bundle("mnist", 1, "a" * 64)) == {}

@@ -23,7 +23,7 @@ from convserve_server.protocols.priority import priority_of
 SERVICE = "convserve.v1.Classifier"
 CLASSIFY = f"/{SERVICE}/Classify"
 
-#: After a call was refused because there was no room or no time, s.
+#: After a call was refused because there was no space or no time, s.
 _WARY_S = 1.0
 
 #: Of a version that is refused, bytes.
