@@ -256,3 +256,21 @@ def test_policy_of_another_server_is_named_once_and_ignored(
         until(lambda: client.classify(digit_of(3)).version == 2, "version 2")
     assert server.terminate() == 0
     assert len([entry for entry in server.log if "config.pbtxt" in entry["message"]]) == 1
+
+
+def test_idle_model_keeps_its_labels_and_answers_by_them(
+    start_server: StartServer, models: Path, tmp_path: Path
+) -> None:
+    write_bundle(models, version=2)
+    one = Operated(
+        start_server,
+        tmp_path,
+        "versions = 2\nunload_after_s = 1\n[models.mnist]\nlabels = {stable = 1}\n",
+    )
+    until(lambda: one.states() == {2: "idle", 1: "idle"}, "idle")
+    assert [one.versions()[number]["labels"] for number in (2, 1)] == [[], ["stable"]]
+    with Client(one.address, timeout=WAIT_S) as client:
+        listed = {each.version: each for each in client.models()}
+        assert listed[1].version_labels == ("stable",)
+        assert client.classify(digit_of(3), model="mnist", label="stable").version == 1
+    assert one.server.terminate() == 0

@@ -156,7 +156,7 @@ class Classifier:
         return self._repository.descriptions()
 
     def version_labels(self, name: str) -> Mapping[str, int]:
-        """Returns the version that each label of a model names; only of those that are loaded."""
+        """Returns the version that each label of a model names; only of models()."""
         return self._repository.table().labels(name)
 
     def refused(self) -> Mapping[tuple[str, int], str]:

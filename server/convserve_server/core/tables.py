@@ -106,8 +106,8 @@ class Table:
         return {}
 
     def labels(self, name: str) -> Mapping[str, int]:
-        """Returns the version that each label of a model names."""
-        for model in self.models:
+        """Returns the version that each label of a model names, also of one that is idle."""
+        for model in (*self.models, *self.idle):
             if model.name == name:
                 return model.labels
         return {}

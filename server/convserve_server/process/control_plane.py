@@ -362,6 +362,7 @@ class ControlPlane:
             return
         prepared = set.intersection(*(member.prepared for member in members))
         table = self.wishes.table(self._wanted, self.table, prepared)
+        table = self.idle.whole(table, self._wanted)
         table = replace(table, idle=self.idle.models(table))
         if all(member.admitted for member in members) and table.says_the_same(self.table):
             return

@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convserve_server.core.descriptions import ModelDescription
-from convserve_server.core.tables import Bundle, IdleModel, Table
+from convserve_server.core.tables import Bundle, IdleModel, ServedModel, Table
 from convserve_server.process.wishes import Wish
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,21 @@ class IdleModels:
             if name not in self._idle or self._idle[name].woken:
                 kept[name] = wish
         return kept
+
+    def whole(self, table: Table, wanted: Mapping[str, Wish]) -> Table:
+        """Returns a table without models that are loaded again and of which a version still lacks.
+
+        The calls that wait for them may ask for any of these versions.
+        """
+
+        def is_whole(model: ServedModel) -> bool:
+            idle, wish = self._idle.get(model.name), wanted.get(model.name)
+            if idle is None or wish is None:
+                return True
+            # Not those that were removed or refused meanwhile.
+            return idle.bundles & frozenset(wish.bundles.values()) <= frozenset(model.versions)
+
+        return replace(table, models=tuple(filter(is_whole, table.models)))
 
     def models(self, served: Table) -> tuple[IdleModel, ...]:
         """Returns the models that are idle, by name, but for those that a table serves."""

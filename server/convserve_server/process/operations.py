@@ -201,7 +201,8 @@ class Operations:
                 default = number == max(served)
                 yield VersionStatus(name, number, VersionState.SERVED, "", labels, default)
             elif number in idle:
-                yield VersionStatus(name, number, VersionState.IDLE)
+                default = number == max(idle)
+                yield VersionStatus(name, number, VersionState.IDLE, "", labels, default)
             elif reason:
                 yield VersionStatus(name, number, VersionState.REFUSED, reason)
             elif self._plane.wants(name, number):

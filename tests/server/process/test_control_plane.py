@@ -614,6 +614,26 @@ def test_idle_model_is_loaded_by_all_at_once_when_it_is_wanted_and_idle_until_th
     assert server.served() == ["cats/1"]
 
 
+def test_idle_model_of_several_versions_is_idle_until_all_of_them_are_loaded() -> None:
+    policy = ModelPolicy(versions=2, unload_after_s=10.0, labels={"stable": 1})
+    server = FakeServer(mnist=policy)
+    server.put("mnist/1", "mnist/2")
+    server.scan()
+    server.settle()
+    rest(server)
+    assert server.served() == []
+    server.plane.on_wanted("mnist", server.now)
+    # A call that waits may ask for any of them, by its number or label.
+    while server.served() != ["mnist/2", "mnist/1"]:
+        assert [len(one.versions) for one in server.plane.table.idle] == [2]
+        assert server.served() == []
+        server.read_all()
+        for worker in server.workers.values():
+            if worker.loading:
+                worker.finish()
+    assert server.plane.table.labels("mnist") == {"stable": 1}
+
+
 def test_worker_that_starts_while_a_model_is_idle_does_not_load_it() -> None:
     server = idle_server()
     rest(server)

@@ -31,13 +31,18 @@ class Pair:
     """Both ends: what operators are answered by, and the supervisor of a test."""
 
     def __init__(self) -> None:
-        theirs, self.ours = socket.socketpair()
-        self.link = SupervisorLink(theirs, lambda: self.remote.close())
+        self._theirs, self.ours = socket.socketpair()
+        self._ended = threading.Event()
+        self.link = SupervisorLink(self._theirs, self._on_end)
         self.remote = RemoteAdministration(self.link)
         self.fake = FakeAdministration()
         self.link.start(PATIENCE_S)
         self._thread = threading.Thread(target=self._supervise)
         self._thread.start()
+
+    def _on_end(self) -> None:
+        self.remote.close()
+        self._ended.set()
 
     def _supervise(self) -> None:
         with self.ours.makefile("rb") as lines:
@@ -55,7 +60,9 @@ class Pair:
         """The supervisor is gone."""
         self.ours.shutdown(socket.SHUT_RDWR)
         self._thread.join(PATIENCE_S)
+        assert self._ended.wait(PATIENCE_S)
         self.ours.close()
+        self._theirs.close()
 
 
 @pytest.fixture
