@@ -159,7 +159,7 @@ def _decode_table(table: Any) -> tuple[TimesKey, Mapping[int, float]]:
         raise ValueError(f"tables: expected tables of times, got another thing: {error}") from error
     fields = dataclasses.astuple(key)
     if [type(value) for value in fields] != [str, str, int, int] or 1 not in batch_s:
-        raise ValueError(f"tables: expected a digest, device, threads and sizes from 1, got {fields}")
+        raise ValueError(f"tables: expected a digest, device, threads and sizes, got {fields}")
     for size, s in batch_s.items():
         if size < 1 or type(s) is not float or not 0.0 < s < math.inf:
             raise ValueError(f"batch_s: expected seconds by size, got {s!r} for {size}")
