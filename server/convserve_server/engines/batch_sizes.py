@@ -1,6 +1,6 @@
 """The sizes of batches: how long each takes, and the largest that is worth while.
 
-What a batch costs beside the engine's run, about 0.15 ms of threads that wake each other, is
+What a batch costs beside the engine's run, 0.1 to 0.3 ms of threads that wake each other, is
 hardly seen in one that takes 2.5 ms. Beyond that, larger batches are worth while only where the
 engine itself saves by them, and make everybody wait longer.
 
