@@ -178,7 +178,7 @@ class FairQueue(Generic[J]):
         interactive, batch = self._interactive, self._batch
         self._last_most = most
         left = target = min(most, self.waiting)
-        # When what is taken should be done; found out when the first one has a deadline.
+        # When what leaves now should be done; found out when the first one has a deadline.
         end = 0.0
         tight: list[tuple[J, Line[J]]] = []
         competing = (len(interactive.lines), len(batch.lines))
