@@ -107,7 +107,8 @@ class Table:
 
     def labels(self, name: str) -> Mapping[str, int]:
         """Returns the version that each label of a model names, also of one that is idle."""
-        for model in (*self.models, *self.idle):
+        models: tuple[ServedModel | IdleModel, ...] = (*self.models, *self.idle)
+        for model in models:
             if model.name == name:
                 return model.labels
         return {}
