@@ -4,17 +4,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from convserve import Client, Health, ServerUnavailable
+from convserve.calls import ClassifyOptions
+from convserve.deadline import Deadline
+from convserve.error_mapping import error_from_rpc
+from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from tests.bundles import SHAPE, write_bundle
 from tests.system.conftest import WAIT_S, ServerProcess, StartServer
 
 IMAGES = np.zeros((2, *SHAPE), np.uint8)
 #: All are loaded again at once, which takes a multiple of what one takes.
-VERSIONS = 16
+VERSIONS = 32
 
 
 @contextmanager
@@ -69,10 +75,16 @@ def test_call_that_cannot_wait_is_refused_with_a_time_to_come_back_and_then_answ
         write_bundle(models, version=version)
     server = start_server("--workers", "2", "--versions", "all", "--unload-after-s", "1")
     address = wait_until_idle(server)
-    with Client(address, model="mnist", timeout=WAIT_S) as client:
-        client.models()  # connected
+    # The channel of our own library makes the call again until its deadline.
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = ClassifierStub(channel)
+        request = ClassifyOptions("mnist", None, None).request(IMAGES)
+        grpc.channel_ready_future(channel).result(WAIT_S)
         # Long for a refusal, and less than loading so many versions takes.
-        with pytest.raises(ServerUnavailable, match="is loaded again") as refused:
-            client.classify(IMAGES, timeout=1.0)
-        assert refused.value.retry_after_s is not None
-        assert len(client.classify(IMAGES)) == 2
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Classify(request, timeout=0.5)
+        error = error_from_rpc(refused.value, address, Deadline.after(WAIT_S))
+        assert isinstance(error, ServerUnavailable)
+        assert "is loaded again" in str(error)
+        assert error.retry_after_s is not None
+        assert len(stub.Classify(request, timeout=WAIT_S).results) == 2
