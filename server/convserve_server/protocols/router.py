@@ -108,6 +108,8 @@ class Router:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the transport
             call.fail(to_failure(InternalFault(call.method, error)))
         call.payload = b""
+        if call not in self._open:
+            call.on_cancel = None  # set after the answer; see Call._end
 
     async def handle_stream(self, stream: Stream) -> None:
         """Serves a stream until it ends.
