@@ -141,9 +141,13 @@ class NativeTransport:
         if kind != EVENT_CALL or payload is None or details is None:
             self._left(number)
             return
+        metadata, peer, remaining = details
+        deadline = None if remaining is None else now + remaining
         try:
-            metadata, peer, remaining = details
-            deadline = None if remaining is None else now + remaining
+            if deadline is not None and deadline <= time.monotonic():
+                # The library has answered it, or its client has given it up: that costs no more.
+                self._router.missed(self._methods[method])
+                return
             call = _NativeCall(
                 self, number, self._methods[method], payload, deadline, peer, metadata, idle_caller
             )
