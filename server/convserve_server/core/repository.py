@@ -396,7 +396,7 @@ class Repository:
         ).start()
 
     def _report_retired(self, models: list[ModelVersion]) -> None:
-        # Taken out of the list, which the thread keeps: memory is free before that is reported.
+        # Taken out of the list, which the thread keeps: the memory is free when it is reported.
         model = models.pop()
         bundle = _bundle(model)
         model.batcher.join()

@@ -108,10 +108,7 @@ class Table:
     def labels(self, name: str) -> Mapping[str, int]:
         """Returns the version that each label of a model names, also of one that is idle."""
         models: tuple[ServedModel | IdleModel, ...] = (*self.models, *self.idle)
-        for model in models:
-            if model.name == name:
-                return model.labels
-        return {}
+        return next((model.labels for model in models if model.name == name), {})
 
     def says_the_same(self, other: "Table") -> bool:
         """Returns whether the tables differ in nothing but their numbers."""

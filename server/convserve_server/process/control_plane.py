@@ -25,6 +25,7 @@ from convserve_server.process.messages import Commit, Listen, Prepare, Retire, S
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Interest, Scan
 from convserve_server.process.times import TimesByBundle
+from convserve_server.process.too_large import TooLarge
 from convserve_server.process.wishes import Wish, Wishes
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class ControlPlane:
         write: Writes the number of the table that counts to the memory that all workers share.
         times: Keeps the times of batches.
         read_soon: Called when there is something to scan for; see interest.
-        memory: Says whether there is memory for a bundle; None: there always is.
+        memory: Says whether there is memory for a bundle.
     """
 
     def __init__(
@@ -62,12 +63,9 @@ class ControlPlane:
         self._write = write
         self._read_soon = read_soon
         self._times = times
-        self._memory = memory
-        # Bundles for which there was no memory, and the bytes by which a worker grew with them; 0
-        # if none has loaded them.
-        self._too_large: dict[Bundle, int] = {}
         self._refusals = Refusals()
         self.wishes = Wishes(policy, self._refusals)
+        self._too_large = TooLarge(memory or MemoryCheck(), self.wishes, self._refusals)
         #: Models that nobody asks for.
         self.idle = IdleModels()
         self.members: dict[Hashable, Member] = {}
@@ -117,7 +115,11 @@ class ControlPlane:
             self._times.put(bundle, findings.batch_s)
         if bundle.digest not in self._good:
             self._good.add(bundle.digest)
-            self._check_memory(bundle, findings.memory_bytes)
+            others = sum(
+                not one.leaving and bundle not in one.prepared for one in self.members.values()
+            )
+            if self._too_large.refuse_others(bundle, findings.memory_bytes, others):
+                self._good.discard(bundle.digest)
         self.advance(now)
 
     def on_failed(self, key: Hashable, bundle: Bundle, reason: str, now: float) -> None:
@@ -214,7 +216,7 @@ class ControlPlane:
 
     def advance(self, now: float) -> None:
         """Does all that can be done; also called now and then, since some of it waits for time."""
-        self._try_too_large()
+        self._too_large.try_again(len(self.members))
         self._wish(now)
         self._prepare(now)
         self._retire()
@@ -261,13 +263,9 @@ class ControlPlane:
             served = (*_in_order(self.table), *_in_order(self._next))
             any(self._begin_loading(member, bundle, now) for bundle in served)
         free = sorted(self._free(now), key=lambda one: one.admitted)
-        for bundle in self.wanted():
-            if free and bundle.digest not in self._good and not self._is_tried(bundle):
-                if self._memory and (
-                    why := self._memory.refusal_of_first(self.wishes.file_bytes(bundle))
-                ):
-                    self._refuse_too_large(bundle, 0, why)
-                    continue
+        new = [one for one in self.wanted() if free and one.digest not in self._good]
+        for bundle in new:
+            if not self._is_tried(bundle) and not self._too_large.refuse_first(bundle):
                 any(self._begin_loading(member, bundle, now) for member in free)
         for member in self._free(now):
             good = (bundle for bundle in self.wanted() if bundle.digest in self._good)
@@ -297,41 +295,6 @@ class ControlPlane:
         member.loading.pop(bundle, None)
         member.failed.pop(bundle, None)
         member.since = now
-
-    def _check_memory(self, bundle: Bundle, loaded_bytes: int) -> None:
-        """Refuses a bundle that one worker has loaded if there is no memory for the others."""
-        others = sum(
-            bundle not in member.prepared and not member.leaving for member in self.members.values()
-        )
-        file_bytes = self.wishes.file_bytes(bundle)
-        if self._memory and (
-            why := self._memory.refusal_of_others(file_bytes, loaded_bytes, others)
-        ):
-            self._good.discard(bundle.digest)
-            self._refuse_too_large(bundle, loaded_bytes, why)
-
-    def _refuse_too_large(self, bundle: Bundle, loaded_bytes: int, why: str) -> None:
-        if bundle not in self._too_large:
-            log.error("%s is not served: %s", bundle, why)
-        self._too_large[bundle] = loaded_bytes
-        self._refusals.refuse(bundle, why)
-
-    def _try_too_large(self) -> None:
-        """Allows bundles again for which there is memory by now, in all workers at once."""
-        for bundle, loaded_bytes in list(self._too_large.items()):
-            file_bytes = self.wishes.file_bytes(bundle)
-            there = self.wishes.file(bundle) is not None
-            if (
-                there
-                and self._memory is not None
-                and (
-                    self._memory.refusal_of_first(file_bytes)
-                    or self._memory.refusal_of_others(file_bytes, loaded_bytes, len(self.members))
-                )
-            ):
-                continue
-            del self._too_large[bundle]
-            self._refusals.forgive(bundle.digest)
 
     def _is_tried(self, bundle: Bundle) -> bool:
         return any(

@@ -112,8 +112,15 @@ class LocalControl:
             event = self._inbox.get(timeout=timeout_s)
         except queue.Empty:
             return
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            # Another thread scans, and waits for this.
+            self._inbox.put(event)
+            with self._lock:
+                return
+        try:
             event(time.monotonic())
+        finally:
+            self._lock.release()
 
     def watch(self) -> None:
         """See Control.watch."""

@@ -179,6 +179,9 @@ class Call(ABC):
                 self._end(failure, answered=False)
 
     def _end(self, failure: Failure | None, *, answered: bool) -> None:
+        # It leads to the model, and that back here: a circle, which would hold a version that is
+        # unloaded until the next garbage collection.
+        self.on_cancel = None
         try:
             if self._on_end is not None:
                 self._on_end(failure)

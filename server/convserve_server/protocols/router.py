@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from convserve_server.core.errors import (
+    DeadlinePassed,
     Draining,
     InternalFault,
     MessageTooLarge,
@@ -108,6 +109,12 @@ class Router:
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the transport
             call.fail(to_failure(InternalFault(call.method, error)))
         call.payload = b""
+        if call not in self._open:
+            call.on_cancel = None  # set after the answer; see Call._end
+
+    def missed(self, method: str) -> None:
+        """Notes a call whose deadline passed before its transport could hand it over."""
+        self._observer.refused(method, DeadlinePassed.reason)
 
     async def handle_stream(self, stream: Stream) -> None:
         """Serves a stream until it ends.

@@ -34,8 +34,11 @@ log = logging.getLogger(__name__)
 #: Whether Unix sockets may have names without files; see unix(7).
 ABSTRACT = sys.platform == "linux"
 
-#: Events handled in one trip; more wait in Rust.
-_MAX_EVENTS = 64
+#: Events fetched in one trip; more wait in Rust. A trip gives the GIL away, and beside a busy
+#: engine it comes back milliseconds later: few trips must be enough for all that come.
+_MAX_EVENTS = 4096
+#: A trip with more events is late: what came last has the most time left, and is served first.
+_LATE_EVENTS = 64
 #: From handing an answer over to its last byte being with the kernel, generously, s.
 _SETTLE_S = 0.1
 
@@ -101,26 +104,67 @@ class NativeTransport:
 
     def _receive(self) -> None:
         while (events := self.front.recv_batch_details(_MAX_EVENTS)) is not None:
+            now = time.monotonic()
+            idle_caller = self._idle_caller.next_call(others=bool(self.open) or len(events) > 1)
             # Each leaves the list before it is handled: what it brought need not stay in memory
             # while the others are, let alone until more come.
-            idle_caller = self._idle_caller.next_call(others=bool(self.open) or len(events) > 1)
-            events.reverse()
-            while events:
-                self._handle(events.pop(), idle_caller)
+            if len(events) <= _LATE_EVENTS:
+                events.reverse()
+                while events:
+                    self._handle(events.pop(), now, idle_caller)
+            else:
+                self._handle_late(events, now)
 
-    def _handle(self, event: "DetailedEvent", idle_caller: bool) -> None:
+    def _handle_late(self, events: "list[DetailedEvent]", now: float) -> None:
+        """Handles events that waited: first who left, then the calls, the last one first.
+
+        Calls may be answered in any order. In the order in which they came each would have less
+        time left than the next, and under overload all would be late.
+        """
+        left = {event[1] for event in events if event[0] != EVENT_CALL}
+        for number in left:
+            self._left(number)
+        while events:
+            event = events.pop()
+            if event[0] == EVENT_CALL and event[1] not in left:
+                self._handle(event, now, idle_caller=False)
+
+    def _handle(self, event: "DetailedEvent", now: float, idle_caller: bool) -> None:
+        """Hands a call to the router, or ends one.
+
+        Args:
+            event: of the library.
+            now: time.monotonic() at which it was fetched.
+            idle_caller: see Call.
+        """
         kind, number, method, payload, _, details = event
+        if kind != EVENT_CALL or payload is None or details is None:
+            self._left(number)
+            return
+        metadata, peer, remaining = details
+        deadline = None if remaining is None else now + remaining
         try:
-            if kind != EVENT_CALL or payload is None or details is None:
-                call = self.open.pop(number, None)
-                if call is not None:
-                    call.cancel()
+            if deadline is not None and deadline <= time.monotonic():
+                # The library has answered it, or its client has given it up: that costs no more.
+                self._router.missed(self._methods[method])
                 return
-            call = _NativeCall(self, number, self._methods[method], payload, details, idle_caller)
+            call = _NativeCall(
+                self, number, self._methods[method], payload, deadline, peer, metadata, idle_caller
+            )
             self.open[number] = call
             self._router.handle(call)
         except Exception:
             # Whatever it was, the calls after this one must be served.
+            log.exception("handling an event failed")
+
+    def _left(self, number: int) -> None:
+        """Ends the work on a call: its client has gone away, or its deadline has passed."""
+        call = self.open.pop(number, None)
+        if call is None:
+            return
+        try:
+            call.cancel()
+        except Exception:
             log.exception("handling an event failed")
 
 
@@ -135,12 +179,13 @@ class _NativeCall(Call):
         number: int,
         method: str,
         payload: bytes,
-        details: tuple[Metadata, str, float | None],
+        deadline: float | None,
+        peer: str,
+        metadata: Metadata,
         idle_caller: bool,
     ) -> None:
-        self._metadata, peer, remaining = details
-        deadline = None if remaining is None else time.monotonic() + remaining
         super().__init__(method, payload, deadline, peer, idle_caller)
+        self._metadata = metadata
         self._transport = transport
         self._number = number
 
