@@ -230,6 +230,11 @@ class ControlPlane:
         self._let_join(now)
         self.after(now)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker has yet to load a version, or the next table, that it was sent."""
+        return self._next is not None or any(one.preparing for one in self.members.values())
+
     def wanted(self) -> Iterator[Bundle]:
         """Yields what should be served, by name, then newest first."""
         for wish in self._wanted.values():
