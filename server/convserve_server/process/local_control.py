@@ -95,7 +95,7 @@ class LocalControl:
         """Looks at the folder, and waits until what is new is served, but not for ever."""
         with self._lock:
             end = time.monotonic() + PATIENCE_S
-            self._plane.on_used(self._repository.used(), time.monotonic())
+            self._plane.on_used(_SELF, self._repository.used(), time.monotonic())
             self._scanner.scan()
             while True:
                 while self._plane.interest.unread:
