@@ -141,6 +141,22 @@ def print_table(rounds: list[Round]) -> None:
     print(grid(header, rows, {"server"}))
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = new_parser("benchmarks.robustness.reload_memory", __doc__ or "")
+    add_models_option(parser)
+    parser.add_argument(
+        "--rounds", type=whole(1), default=50, metavar="N", help="of each server [default: 50]"
+    )
+    parser.add_argument(
+        "--fronts", nargs="+", choices=FRONTS, default=["native"], help="[default: native]"
+    )
+    parser.add_argument(
+        "--against", nargs="*", default=[], metavar="REVISION", help="of this repository, as well"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
+    return parser
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Measures each front."""
     names = sorted(list_bundles(arguments.models).bundles)
@@ -165,22 +181,5 @@ def run(arguments: argparse.Namespace) -> None:
         write_json(arguments.json, on, {"rounds": arguments.rounds}, memory=rounds)
 
 
-def main() -> int:
-    """Runs the command; returns its exit status."""
-    parser = new_parser("benchmarks.robustness.reload_memory", __doc__ or "")
-    add_models_option(parser)
-    parser.add_argument(
-        "--rounds", type=whole(1), default=50, metavar="N", help="of each server [default: 50]"
-    )
-    parser.add_argument(
-        "--fronts", nargs="+", choices=FRONTS, default=["native"], help="[default: native]"
-    )
-    parser.add_argument(
-        "--against", nargs="*", default=[], metavar="REVISION", help="of this repository, as well"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    return execute(parser, run)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(execute(_parser(), run))

@@ -71,7 +71,7 @@ def copy(tmp_path: Path) -> Path:
 
 def test_every_import_of_a_proto_file_is_in_the_folder() -> None:
     files = sorted((ROOT / "protos").rglob("*.proto"))
-    assert len(files) == 3
+    assert len(files) == 4
     imported = {
         name
         for file in files

@@ -53,6 +53,17 @@ class ServerProcess:
                 return entry
         raise AssertionError(f"ended without {text!r}: {self.log}")
 
+    def wait_for_each(self, *texts: str) -> list[dict[str, Any]]:
+        """Wait for a log entry with each of some texts, in whatever order; returns the entries."""
+        found: dict[str, dict[str, Any]] = {}
+        while found.keys() != set(texts):
+            entry = self._lines.get(timeout=WAIT_S)
+            assert entry is not None, f"ended without one of {texts}: {self.log}"
+            for text in texts:
+                if text in entry["message"]:
+                    found.setdefault(text, entry)
+        return [found[text] for text in texts]
+
     def wait_until_serving(self) -> str:
         """Wait until all workers serve; returns the address."""
         address: str = self.wait_for("listening on")["address"]

@@ -3,15 +3,24 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
 from convserve import Client, Health, ServerUnavailable
-from tests.bundles import SHAPE
-from tests.system.conftest import WAIT_S, StartServer
+from convserve.calls import ClassifyOptions
+from convserve.deadline import Deadline
+from convserve.error_mapping import error_from_rpc
+from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from tests.bundles import SHAPE, write_bundle
+from tests.system.conftest import WAIT_S, ServerProcess, StartServer
 
 IMAGES = np.zeros((2, *SHAPE), np.uint8)
+#: All are loaded again at once, which takes a multiple of what one takes.
+VERSIONS = 32
 
 
 @contextmanager
@@ -25,14 +34,22 @@ def clients(address: str, count: int) -> Iterator[list[Client]]:
             client.close()
 
 
+def wait_until_idle(server: ServerProcess) -> str:
+    """Waits until mnist was unloaded by a server that has just begun; returns the address."""
+    # A slow machine makes a model idle before the last worker listens.
+    listening, *_ = server.wait_for_each(
+        "listening on", "mnist is unloaded until a call asks for it", "mnist/1 is unloaded"
+    )
+    address: str = listening["address"]
+    return address
+
+
 @pytest.mark.parametrize("front", ["grpcio", "native"])
 def test_idle_model_answers_all_calls_that_come_at_once(
     start_server: StartServer, front: str
 ) -> None:
     server = start_server("--front", front, "--workers", "2", "--unload-after-s", "1")
-    address = server.wait_until_serving()
-    server.wait_for("mnist is unloaded until a call asks for it")
-    server.wait_for("mnist/1 is unloaded")
+    address = wait_until_idle(server)
     with clients(address, 8) as callers:
         assert [(model.name, model.version) for model in callers[0].models()] == [("mnist", 1)]
         assert callers[0].health("mnist") is Health.SERVING
@@ -51,16 +68,23 @@ def test_idle_model_answers_all_calls_that_come_at_once(
     assert server.terminate() == 0
 
 
-def test_call_that_cannot_wait_is_told_when_to_come_back_and_then_answered(
-    start_server: StartServer,
+def test_call_that_cannot_wait_is_refused_with_a_time_to_come_back_and_then_answered(
+    start_server: StartServer, models: Path
 ) -> None:
-    server = start_server("--workers", "2", "--unload-after-s", "1")
-    address = server.wait_until_serving()
-    server.wait_for("mnist is unloaded until a call asks for it")
-    server.wait_for("mnist/1 is unloaded")
-    with Client(address, model="mnist", timeout=WAIT_S) as client:
-        client.models()  # connected
-        with pytest.raises(ServerUnavailable, match="is loaded again") as refused:
-            client.classify(IMAGES, timeout=0.01)
-        assert refused.value.retry_after_s is not None
-        assert len(client.classify(IMAGES)) == 2
+    for version in range(2, VERSIONS + 1):
+        write_bundle(models, version=version)
+    server = start_server("--workers", "2", "--versions", "all", "--unload-after-s", "1")
+    address = wait_until_idle(server)
+    # The channel of our own library makes the call again until its deadline.
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = ClassifierStub(channel)
+        request = ClassifyOptions("mnist", None, None).request(IMAGES)
+        grpc.channel_ready_future(channel).result(WAIT_S)
+        # Long for a refusal, and less than loading so many versions takes.
+        with pytest.raises(grpc.RpcError) as refused:
+            stub.Classify(request, timeout=0.5)
+        error = error_from_rpc(refused.value, address, Deadline.after(WAIT_S))
+        assert isinstance(error, ServerUnavailable)
+        assert "is loaded again" in str(error)
+        assert error.retry_after_s is not None
+        assert len(stub.Classify(request, timeout=WAIT_S).results) == 2

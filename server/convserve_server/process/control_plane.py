@@ -97,7 +97,7 @@ class ControlPlane:
 
     def on_join(self, key: Hashable, now: float) -> None:
         """Notes a worker that can load models."""
-        self.members[key] = Member(key)
+        self.members[key] = Member(key, heard=now)
         self.advance(now)
 
     def on_loading(self, key: Hashable, bundle: Bundle, now: float) -> None:
@@ -136,8 +136,10 @@ class ControlPlane:
             self._refusals.refuse(bundle, reason)
         self.advance(now)
 
-    def on_used(self, names: Collection[str], now: float) -> None:
-        """Notes that calls have asked for models."""
+    def on_used(self, key: Hashable, names: Collection[str], now: float) -> None:
+        """Notes that calls have asked a worker for these models since it last reported, or none."""
+        if key in self.members:
+            self.members[key].heard = now
         self.idle.on_used(names, now)
 
     def on_wanted(self, name: str, now: float) -> None:
@@ -230,6 +232,11 @@ class ControlPlane:
         self._let_join(now)
         self.after(now)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a worker has yet to load a version, or the next table, that it was sent."""
+        return self._next is not None or any(one.preparing for one in self.members.values())
+
     def wanted(self) -> Iterator[Bundle]:
         """Yields what should be served, by name, then newest first."""
         for wish in self._wanted.values():
@@ -247,6 +254,8 @@ class ControlPlane:
             self.table,
             lambda name: self.wishes.policy(name).unload_after_s,
             now,
+            # Calls since then are not known yet.
+            min((member.heard for member in self.members.values()), default=now),
         )
         unread = frozenset(path for wish in self._wanted.values() for path in wish.unread)
         served = frozenset(model.name for model in self.table.models)

@@ -110,7 +110,7 @@ class Coordinator:
         elif isinstance(message, Failed):
             self.plane.on_failed(slot, message.bundle, message.reason, now)
         elif isinstance(message, Alive):
-            self.plane.on_used(message.used, now)
+            self.plane.on_used(slot, message.used, now)
         elif isinstance(message, Wanted):
             self.plane.on_wanted(message.name, now)
         elif isinstance(message, Staged):

@@ -66,6 +66,7 @@ class IdleModels:
         table: Table,
         unload_after_s: Callable[[str], float],
         now: float,
+        heard: float,
     ) -> dict[str, Wish]:
         """Returns what should be served, without what is idle.
 
@@ -74,6 +75,7 @@ class IdleModels:
             table: That is served.
             unload_after_s: Until a model that nobody asks for is idle; 0: never.
             now: The time.
+            heard: Up to when all calls are known.
         """
         for name in self._idle.keys() - wanted.keys():
             del self._idle[name]
@@ -85,7 +87,7 @@ class IdleModels:
             idle = self._idle.get(name)
             if idle is None:
                 if after_s and served == bundles and not wish.unread:
-                    self._let_rest(name, wish, table, after_s, now)
+                    self._let_rest(name, wish, table, after_s, now, heard)
             elif (idle.woken and (served or not bundles)) or not (bundles or wish.unread):
                 del self._idle[name]
             elif not after_s or bundles != idle.bundles or wish.unread:
@@ -115,10 +117,12 @@ class IdleModels:
         names = {model.name for model in served.models}
         return tuple(idle.model for name, idle in sorted(self._idle.items()) if name not in names)
 
-    def _let_rest(self, name: str, wish: Wish, table: Table, after_s: float, now: float) -> None:
+    def _let_rest(
+        self, name: str, wish: Wish, table: Table, after_s: float, now: float, heard: float
+    ) -> None:
         """Makes a model idle if nobody has asked for it for so long, and all of it is known."""
         known = all(one in self._descriptions for one in wish.bundles.values())
-        if not wish.bundles or not known or now - self._used.setdefault(name, now) < after_s:
+        if not wish.bundles or not known or heard - self._used.setdefault(name, now) < after_s:
             return
         newest_first = [wish.bundles[version] for version in sorted(wish.bundles, reverse=True)]
         model = IdleModel(

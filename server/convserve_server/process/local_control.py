@@ -95,13 +95,14 @@ class LocalControl:
         """Looks at the folder, and waits until what is new is served, but not for ever."""
         with self._lock:
             end = time.monotonic() + PATIENCE_S
-            self._plane.on_used(self._repository.used(), time.monotonic())
+            self._plane.on_used(_SELF, self._repository.used(), time.monotonic())
             self._scanner.scan()
             while True:
                 while self._plane.interest.unread:
                     self._scanner.scan()
                 left = end - time.monotonic()
-                if left <= 0 or not (self._is_busy() or not self._inbox.empty()):
+                # What is not in the inbox may be in the hands of another thread, in wait().
+                if left <= 0 or not (self._plane.is_busy or not self._inbox.empty()):
                     break
                 self.wait(left)
             self._plane.advance(time.monotonic())
@@ -134,9 +135,6 @@ class LocalControl:
         if self._thread is not None:
             self._thread.join(timeout_s)
         self._preparer.close(timeout_s)
-
-    def _is_busy(self) -> bool:
-        return any(member.preparing for member in self._plane.members.values())
 
     def _loop(self) -> None:
         while not self._stop.is_set():

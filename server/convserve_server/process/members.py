@@ -12,6 +12,7 @@ class Member:
 
     Attributes:
         key: By which the control plane and its owner name it.
+        heard: When it last reported which models calls have used.
         admitted: It may accept calls, so it has to change tables with the others.
         leaving: It finishes what it has accepted, and is asked for nothing more.
         preparing: What it was sent to load, and when.
@@ -26,6 +27,7 @@ class Member:
     """
 
     key: Hashable
+    heard: float = 0.0
     admitted: bool = False
     leaving: bool = False
     preparing: dict[Bundle, float] = field(default_factory=dict)

@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 #: Whether Unix sockets may have names without files; see unix(7).
 ABSTRACT = sys.platform == "linux"
 
-#: Events fetched in one trip; more wait in Rust. A trip gives the GIL away, and beside a busy engine
-#: it comes back milliseconds later: few trips must be enough for all that come.
+#: Events fetched in one trip; more wait in Rust. A trip gives the GIL away, and beside a busy
+#: engine it comes back milliseconds later: few trips must be enough for all that come.
 _MAX_EVENTS = 4096
 #: A trip with more events is late: what came last has the most time left, and is served first.
 _LATE_EVENTS = 64

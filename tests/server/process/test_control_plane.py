@@ -572,17 +572,27 @@ def idle_server() -> FakeServer:
     return server
 
 
+def report(server: FakeServer, *names: str) -> None:
+    """Every worker reports which models calls have used."""
+    for key in server.workers:
+        server.plane.on_used(key, names, server.now)
+    server.plane.advance(server.now)
+
+
 def rest(server: FakeServer) -> None:
     server.wait(11)
+    report(server)
     server.settle()
 
 
 def test_model_that_nobody_asks_for_is_unloaded_everywhere_and_stays_in_the_table_as_idle() -> None:
     server = idle_server()
     server.wait(9)
+    report(server)
     server.settle()
     assert server.served() == ["cats/1", "mnist/1"]
     server.wait(2)
+    report(server)
     server.settle()
     assert server.served() == ["cats/1"]
     (idle,) = server.plane.table.idle
@@ -595,9 +605,21 @@ def test_model_that_is_used_stays() -> None:
     server = idle_server()
     for _ in range(5):
         server.wait(9)
-        server.plane.on_used(("mnist",), server.now)
+        report(server, "mnist")
         server.settle()
     assert server.served() == ["cats/1", "mnist/1"]
+
+
+def test_model_stays_while_a_worker_has_not_reported_what_calls_have_used() -> None:
+    server = idle_server()
+    server.wait(15)
+    server.plane.on_used(1, (), server.now)
+    server.plane.advance(server.now)
+    server.settle()
+    assert server.served() == ["cats/1", "mnist/1"]
+    report(server)
+    server.settle()
+    assert server.served() == ["cats/1"]
 
 
 def test_idle_model_is_loaded_by_all_at_once_when_it_is_wanted_and_idle_until_then() -> None:
