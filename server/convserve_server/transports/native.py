@@ -214,7 +214,7 @@ class _NativeCall(Call):
         )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _sendable(trailers: Metadata) -> list[tuple[str, str | bytes]]:
     """Returns what of a failure's trailers can be sent.
 
