@@ -25,12 +25,25 @@ class Forecast(NamedTuple):
 
 
 def coarse_ms(seconds: float) -> int:
-    """Returns a time in ms, at least 1, rounded up to two digits."""
+    """Returns a time in ms, at least 1, rounded up to one of few numbers; see _step."""
     ms = math.ceil(seconds * 1000 - 1e-6)
-    if ms < 100:
-        return max(1, ms)
-    step = 10 if ms < 1000 else int(10 ** (len(str(ms)) - 2))
-    return ms + -ms % step
+    return max(1, ms + -ms % _step(ms))
+
+
+@lru_cache(maxsize=1024)
+def _step(ms: int) -> int:
+    """Returns to multiples of what a time is rounded: of two digits, or less.
+
+    Within a second fewer, so that the texts with two such times are some hundreds, and all of them
+    are kept.
+    """
+    if ms < 10:
+        return 1
+    tens = int(10 ** (len(str(ms)) - 1))
+    if ms > 1000:
+        return tens // 10
+    first = ms // tens
+    return tens // 5 if first < 2 else tens // 2 if first < 5 else tens
 
 
 def cannot_meet(name: str, left_s: float, end_s: float, own_s: float) -> CannotMeetDeadline:

@@ -18,6 +18,7 @@ from convserve_server.protocols.base import Call, Caller, Failure, Stream, heade
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
+from convserve_server.transports.margin import AnswerMargin
 
 _MAX_PENDING = 2**20
 _NEVER_MS = 2**31 - 1
@@ -54,6 +55,7 @@ class GrpcioTransport:
         self._server: grpc.aio.Server
         self._closing: asyncio.Event
         self._idle_caller = IdleCallerDetector()
+        self._margin = AnswerMargin()
         # Calls and streams, until their last byte is with the kernel.
         self._open = 0
         self._idle: asyncio.Event
@@ -149,7 +151,9 @@ class GrpcioTransport:
             idle_caller = self._idle_caller.next_call(others=bool(self._open))
             self._count(context)
             waiting: asyncio.Future[bytes | Failure] = self._loop.create_future()
-            call = _GrpcioCall(self._loop, self._thread, waiting, path, payload, context)
+            left_s = context.time_remaining()
+            deadline = None if left_s is None else self._margin.deadline(time.monotonic(), left_s)
+            call = _GrpcioCall(self._loop, self._thread, waiting, path, payload, deadline, context)
             call.idle_caller = idle_caller
             # The exception of abort() and the context hold each other, and by it this frame, until
             # the next garbage collection.
@@ -158,11 +162,15 @@ class GrpcioTransport:
             try:
                 outcome = await waiting
             except asyncio.CancelledError:
+                if deadline is not None and (now := time.monotonic()) >= deadline:
+                    self._margin.note(call.arrived, deadline, now, gone=True)
                 call.cancel()
                 raise
             if isinstance(outcome, Failure):
                 del call
                 await _abort(context, outcome)
+            elif deadline is not None:
+                self._margin.note(call.arrived, deadline, time.monotonic(), gone=False)
             return outcome  # type: ignore[return-value]  # abort raises
 
         return grpc.unary_unary_rpc_method_handler(handle)
@@ -199,9 +207,10 @@ class _GrpcioCall(Call):
         waiting: "asyncio.Future[bytes | Failure]",
         method: str,
         payload: bytes,
+        deadline: float | None,
         context: Any,
     ) -> None:
-        super().__init__(method, payload, _deadline(context), context.peer())
+        super().__init__(method, payload, deadline, context.peer())
         self._loop = loop
         self._thread = thread
         self._waiting = waiting

@@ -25,6 +25,7 @@ from convserve_server.protocols.grpc_errors import PUSHBACK
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
 from convserve_server.transports.grpcio import GrpcioTransport
+from convserve_server.transports.margin import AnswerMargin
 
 if TYPE_CHECKING:
     from pygrpc_native._native import DetailedEvent
@@ -65,6 +66,8 @@ class NativeTransport:
         # one instruction.
         self.open: dict[int, _NativeCall] = {}
         self._idle_caller = IdleCallerDetector()
+        #: See there.
+        self.margin = AnswerMargin()
         self._router: Router
         self._methods: tuple[str, ...]
         #: The library's own.
@@ -142,10 +145,10 @@ class NativeTransport:
             self._left(number)
             return
         metadata, peer, remaining = details
-        deadline = None if remaining is None else now + remaining
+        deadline = None if remaining is None else self.margin.deadline(now, remaining)
         try:
             if deadline is not None and deadline <= time.monotonic():
-                # The library has answered it, or its client has given it up: that costs no more.
+                # The library answers it, or its client has given it up: that costs no more.
                 self._router.missed(self._methods[method])
                 return
             call = _NativeCall(
@@ -163,6 +166,8 @@ class NativeTransport:
         if call is None:
             return
         try:
+            if call.deadline is not None and (now := time.monotonic()) >= call.deadline:
+                self.margin.note(call.arrived, call.deadline, now, gone=True)
             call.cancel()
         except Exception:
             log.exception("handling an event failed")
@@ -196,8 +201,11 @@ class _NativeCall(Call):
         return header_in(self._metadata, name)
 
     def send(self, payload: bytes) -> None:
-        self._transport.open.pop(self._number, None)
-        self._transport.front.respond(self._number, payload)
+        transport, deadline = self._transport, self.deadline
+        transport.open.pop(self._number, None)
+        sent = transport.front.respond(self._number, payload)
+        if deadline is not None:
+            transport.margin.note(self.arrived, deadline, time.monotonic(), gone=not sent)
 
     def send_failure(self, failure: Failure) -> None:
         self._transport.open.pop(self._number, None)
@@ -206,7 +214,7 @@ class _NativeCall(Call):
         )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _sendable(trailers: Metadata) -> list[tuple[str, str | bytes]]:
     """Returns what of a failure's trailers can be sent.
 

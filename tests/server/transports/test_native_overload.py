@@ -1,0 +1,153 @@
+"""What the native transport does with calls that waited before it could fetch them."""
+
+from typing import Any
+
+import pytest
+from pygrpc_native import EVENT_CALL, EVENT_CANCEL
+
+from convserve_server.core.errors import DeadlinePassed
+from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
+from convserve_server.protocols.grpc_errors import to_failure
+from convserve_server.protocols.router import Router
+from convserve_server.telemetry.observer import Observer
+from convserve_server.transports.base import TransportOptions
+from convserve_server.transports.margin import AnswerMargin
+from convserve_server.transports.native import NativeTransport
+
+METHOD = "/test.Test/Call"
+
+Event = tuple[int, int, int, bytes | None, None, tuple[tuple[()], str, float | None] | None]
+
+
+def call_event(number: int, left_s: float | None = 60.0) -> Event:
+    return EVENT_CALL, number, 0, str(number).encode(), None, ((), "peer", left_s)
+
+
+def left_event(number: int) -> Event:
+    return EVENT_CANCEL, number, 0, None, None, None
+
+
+class Service:
+    """Keeps its calls open, and notes them by what they sent."""
+
+    name = "test.Test"
+
+    def __init__(self) -> None:
+        self.handled: list[int] = []
+        self.cancelled: list[int] = []
+
+    def unary(self) -> dict[str, UnaryHandler]:
+        return {"Call": self._handle}
+
+    def streams(self) -> dict[str, StreamHandler]:
+        return {}
+
+    def failure(self, error: Any) -> Failure:
+        return to_failure(error)
+
+    def drain(self) -> None:
+        pass
+
+    def _handle(self, call: Call) -> None:
+        number = int(call.payload)
+        self.handled.append(number)
+        call.on_cancel = lambda: self.cancelled.append(number)
+
+
+class Refused(Observer):
+    """Notes why calls were refused."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def refused(self, method: str, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+class Front:
+    """Stands for the library's: gives lists of events, then says that it is closed."""
+
+    def __init__(self, trips: list[list[Event]]) -> None:
+        self._trips = trips
+
+    def recv_batch_details(self, max_events: int) -> list[Event] | None:
+        del max_events
+        return self._trips.pop(0) if self._trips else None
+
+
+def receive(*trips: list[Event]) -> tuple[Service, Refused, NativeTransport]:
+    """Has a transport receive lists of events, each of one trip."""
+    service, refused = Service(), Refused()
+    transport = NativeTransport(TransportOptions("127.0.0.1", 0, 2**20, 60, 0.0, False))
+    transport._router = Router([service], observer=refused)
+    transport._methods = (METHOD,)
+    transport.front = Front(list(trips))  # type: ignore[assignment]
+    transport._receive()
+    return service, refused, transport
+
+
+def test_few_calls_are_handled_in_their_order() -> None:
+    service, _, _ = receive([call_event(1), call_event(2)], [call_event(3)])
+    assert service.handled == [1, 2, 3]
+
+
+def test_of_many_calls_that_waited_the_last_is_handled_first() -> None:
+    service, _, _ = receive([call_event(number) for number in range(200)], [call_event(200)])
+    assert service.handled == [*range(199, -1, -1), 200]
+
+
+@pytest.mark.parametrize("others", [0, 200])
+def test_call_whose_deadline_has_passed_is_not_handled(others: int) -> None:
+    more = [call_event(100 + number, None) for number in range(others)]
+    service, refused, transport = receive([call_event(1, 0.0), call_event(2), *more])
+    assert sorted(service.handled) == [2, *range(100, 100 + others)]
+    assert refused.reasons == [DeadlinePassed.reason]
+    assert 1 not in transport.open
+
+
+def test_call_that_left_while_it_waited_is_not_handled() -> None:
+    many = [call_event(number) for number in range(200)]
+    service, _, transport = receive([*many, left_event(7)])
+    assert 7 not in service.handled
+    assert len(service.handled) == len(transport.open) == 199
+    assert service.cancelled == []
+
+
+@pytest.mark.parametrize("others", [0, 200])
+def test_call_that_leaves_is_cancelled(others: int) -> None:
+    more = [call_event(100 + number) for number in range(others)]
+    service, _, transport = receive([call_event(1), call_event(2)], [*more, left_event(1)])
+    assert service.cancelled == [1]
+    assert 1 not in transport.open
+    assert 2 in transport.open
+
+
+def test_call_is_planned_to_be_answered_before_its_deadline() -> None:
+    _, _, transport = receive([call_event(1, 60.0)])
+    transport.margin.seconds = 5.0
+    transport.front = Front([[call_event(2, 60.0)]])  # type: ignore[assignment]
+    transport._receive()
+    first, second = transport.open[1].deadline, transport.open[2].deadline
+    assert first is not None
+    assert second is not None
+    assert second < first
+
+
+def test_deadlines_that_pass_raise_the_margin() -> None:
+    _, _, transport = receive([call_event(number) for number in range(64)])
+    before = transport.margin.seconds
+    for call in transport.open.values():
+        assert call.deadline is not None
+        call.deadline -= 120.0
+        call.arrived -= 120.0
+    transport.front = Front([[left_event(number) for number in range(64)]])  # type: ignore[assignment]
+    transport._receive()
+    assert not transport.open
+    assert transport.margin.seconds > before
+
+
+def test_callers_that_give_up_early_do_not_raise_the_margin() -> None:
+    gone = [left_event(number) for number in range(64)]
+    _, _, transport = receive([call_event(number) for number in range(64)], gone)
+    assert not transport.open
+    assert transport.margin.seconds == AnswerMargin().seconds
