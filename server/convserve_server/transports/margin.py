@@ -10,7 +10,7 @@ after their deadlines, and shrinks while none do.
 #: Shortest margin, s: what two programs on one machine need to exchange an answer.
 _LEAST_S = 0.001
 #: Of the time that a call has left, the largest part that the margin takes.
-_MOST_SHARE = 0.3
+_MOST_SHARE = 0.1
 #: Late answers, as a share of all, beyond which the margin grows. The fewest answers that tell.
 _LATE_SHARE = 0.01
 _FEWEST = 32

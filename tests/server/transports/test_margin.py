@@ -24,15 +24,15 @@ def play(margin: AnswerMargin, delay_s: float, calls: int, now: float = 1.0) -> 
 
 def test_margin_grows_until_answers_are_in_time() -> None:
     margin = AnswerMargin()
-    late, _ = play(margin, 0.010, 2000)
+    late, _ = play(margin, 0.006, 2000)
     assert late == 0
-    assert 0.010 < margin.seconds < 0.020
+    assert 0.006 < margin.seconds < 0.012
 
 
 def test_margin_shrinks_when_answers_are_in_time_without() -> None:
     margin = AnswerMargin()
     least = margin.seconds
-    _, now = play(margin, 0.010, 2000)
+    _, now = play(margin, 0.006, 2000)
     play(margin, 0.0, 10_000, now)
     assert margin.seconds == pytest.approx(least)
 
