@@ -166,7 +166,9 @@ class Operations:
             if outcome is True:
                 operation.done(None)
             elif outcome is False:
-                operation.done(NotReady("it takes too long; it goes on"))
+                operation.done(
+                    NotReady("not done within the time limit; the server goes on with it")
+                )
             else:
                 operation.done(outcome)
 
