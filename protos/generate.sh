@@ -11,5 +11,7 @@ PATH="$(dirname "$python"):$PATH"
 "$python" -m grpc_tools.protoc -I "$here" \
   --python_out="$out" --grpc_python_out="$out" --mypy_out="$out" --mypy_grpc_out="$out" \
   "$here"/convserve_protos/*.proto 2> >(grep -v "^Writing mypy" >&2)
-# bundle.proto has no service
-rm -f "$out"/convserve_protos/bundle_pb2_grpc.py "$out"/convserve_protos/bundle_pb2_grpc.pyi
+# bundle.proto has no service, and the server answers that of open_inference.proto without stubs.
+for name in bundle open_inference; do
+  rm -f "$out/convserve_protos/${name}_pb2_grpc.py" "$out/convserve_protos/${name}_pb2_grpc.pyi"
+done

@@ -38,6 +38,7 @@ class ClassifyRequest(_message.Message):
     PIXELS_FIELD_NUMBER: _builtins.int
     ENCODED_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
+    RETURN_PIXELS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Chosen by the caller and repeated in the response and in the log; at most 128 bytes."""
     model: _builtins.str
@@ -50,6 +51,8 @@ class ClassifyRequest(_message.Message):
     """Only the k most probable classes of each image, 1 to the number of classes; absent: the
     probabilities of all classes in the order of the labels.
     """
+    return_pixels: _builtins.bool
+    """Whether each prediction should hold the pixels that the model has seen; for files."""
     @_builtins.property
     def pixels(self) -> Global___Pixels:
         """As pixels, ready for the model."""
@@ -68,10 +71,11 @@ class ClassifyRequest(_message.Message):
         pixels: Global___Pixels | None = ...,
         encoded: Global___EncodedImages | None = ...,
         top_k: _builtins.int | None = ...,
+        return_pixels: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "input", b"input", "pixels", b"pixels", "top_k", b"top_k", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "id", b"id", "input", b"input", "model", b"model", "pixels", b"pixels", "top_k", b"top_k", "version", b"version", "version_label", b"version_label"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_top_k", b"_top_k", "_version", b"_version", "encoded", b"encoded", "id", b"id", "input", b"input", "model", b"model", "pixels", b"pixels", "return_pixels", b"return_pixels", "top_k", b"top_k", "version", b"version", "version_label", b"version_label"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
     _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
@@ -244,6 +248,9 @@ class Prediction(_message.Message):
 
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    PIXELS_FIELD_NUMBER: _builtins.int
+    pixels: _builtins.bytes
+    """With return_pixels, for a file: uint8 [height, width, channels] as the model's InputSpec has it."""
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Probabilities, 0 to 1. Without top_k: one for each label, in their order, sum 1. With top_k: the
@@ -259,10 +266,11 @@ class Prediction(_message.Message):
         *,
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         classes: _abc.Iterable[_builtins.int] | None = ...,
+        pixels: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "pixels", b"pixels", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

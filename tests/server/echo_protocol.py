@@ -38,7 +38,7 @@ class Shapes:
         self._data = data
         self._shape: tuple[int, ...] = ()
 
-    def pixels(self, model: ModelDescription) -> Pixels:
+    def inputs(self, model: ModelDescription) -> Pixels:
         size = int(np.prod(model.image_shape))
         if not self._data or len(self._data) % size:
             raise InvalidRequest(
@@ -57,7 +57,7 @@ class Shapes:
 
     def finish(self, outcome: Outcome) -> None:
         if isinstance(outcome, Answer):
-            shapes = {"images": self._shape, "rows": outcome.probabilities.shape}
+            shapes = {"images": self._shape, "rows": outcome.rows.shape}
             self._call.reply(json.dumps(shapes).encode())
         else:
             self._call.fail(to_failure(outcome))
@@ -85,7 +85,7 @@ class Echo:
 
     def _shapes(self, call: Call) -> None:
         name, _, data = call.payload.partition(b"\0")
-        call.on_cancel = self._classifier.submit_pixels(
+        call.on_cancel = self._classifier.submit(
             name.decode(),
             None,
             Shapes(call, data),

@@ -126,7 +126,7 @@ class Caller:
         return outcome
 
     def rows(self) -> list[list[float]]:
-        rows: list[list[float]] = self.answer().probabilities.tolist()
+        rows: list[list[float]] = self.answer().rows.tolist()
         return rows
 
     def own_rows(self) -> list[list[float]]:

@@ -3,22 +3,30 @@
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
+import numpy as np
+
 from convserve_server.core.errors import ServeError
 from convserve_server.core.jobs import Job, Priority
-from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.engines.base import Outputs, Pixels, Probabilities
 
 
 class Answer(NamedTuple):
     """What the engine made of a request."""
 
-    #: float32 [n, K], one row an image.
-    probabilities: Probabilities
+    #: One row an image: of a bundle float32 [n, K].
+    outputs: Outputs
     #: Seconds from arrival to the start of the last batch that the request was in.
     queue_s: float
     #: Seconds in the engine, over all batches that the request was in.
     compute_s: float
-    #: Whether some of the probabilities are not finite.
+    #: Whether some of the rows of a bundle are not finite.
     damaged: bool = False
+
+    @property
+    def rows(self) -> Probabilities:
+        """What a bundle gave, float32 [n, K]."""
+        assert isinstance(self.outputs, np.ndarray)
+        return self.outputs
 
 
 #: What becomes of a request.

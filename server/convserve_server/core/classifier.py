@@ -11,17 +11,20 @@ from convserve_server.core.image_files_call import FilesAnswer, ImageFilesCall
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
-from convserve_server.engines.base import Pixels
+from convserve_server.engines.base import Inputs
 
 #: Ends work that nobody waits for; its outcome may still be handed over.
 Cancel = Callable[[], None]
 
 
-class PixelsAnswer(Protocol):
-    """What a protocol gives for a call with pixels, and does with its outcome."""
+class InputsAnswer(Protocol):
+    """What a protocol gives for a call with pixels or tensors, and does with its outcome."""
 
-    def pixels(self, model: ModelDescription) -> Pixels:
-        """Returns the images for the version that will answer, uint8 [N, H, W, C]; N at least 1.
+    def inputs(self, model: ModelDescription) -> Inputs:
+        """Returns the inputs for the version that will answer, of N rows, at least 1.
+
+        Of a bundle these are images, uint8 [N, H, W, C]; of another model tensors in the order of
+        its signature, with the types and shapes that it states.
 
         Called once more if that version is unloaded on the way.
 
@@ -54,23 +57,23 @@ class Classifier:
         self._decoding = decoding
         self.max_images = max_images
 
-    def submit_pixels(
+    def submit(
         self,
         model: str,
         version: VersionChoice,
-        answer: PixelsAnswer,
+        answer: InputsAnswer,
         *,
         deadline: float | None = None,
         connection: Hashable = "",
         priority: Priority | None = None,
         idle_caller: bool = False,
     ) -> Cancel:
-        """Classifies images that are pixels already.
+        """Runs a model on inputs that need no decoding.
 
         Args:
             model: its name.
             version: of the model, or a label; None for the newest.
-            answer: gives the images; its finish is called later unless this raises.
+            answer: gives the inputs; its finish is called later unless this raises.
             deadline: time.monotonic() after which nobody waits for the answer, or None.
             connection: by which the call came; connections share batches equally.
             priority: of the call; None: that of the model.
@@ -165,7 +168,7 @@ class Classifier:
 
 
 class _PixelsCall(Work):
-    """A call with pixels; see Classifier.submit_pixels."""
+    """A call with pixels; see Classifier.submit."""
 
     __slots__ = (
         "_answer",
@@ -181,7 +184,7 @@ class _PixelsCall(Work):
         self,
         model: str,
         version: VersionChoice,
-        answer: PixelsAnswer,
+        answer: InputsAnswer,
         deadline: float | None,
         connection: Hashable,
         priority: Priority | None,
@@ -199,7 +202,7 @@ class _PixelsCall(Work):
 
     def start(self, model: ModelVersion) -> None:
         request = BatchRequest(
-            self._answer.pixels(model.description),
+            self._answer.inputs(model.description),
             self.deadline,
             self._answer.finish,
             self._connection,

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from convserve_bundle.contract import INPUT, OUTPUT
+from convserve_server.engines.signatures import OPEN, Signature, TensorSpec
+
 
 @dataclass(frozen=True, eq=False)
 class ModelDescription:
@@ -11,11 +14,13 @@ class ModelDescription:
     Attributes:
         name: of the model.
         version: of the model.
-        labels: of its classes, in the order of the probabilities.
-        image_shape: one image, (H, W, C).
-        classes: how many, K.
+        labels: of its classes, in the order of the probabilities; of a bundle.
+        image_shape: one image, (H, W, C); of a bundle.
+        classes: how many, K; of a bundle.
         provider: name of the execution provider.
-        manifest: a serialized convserve Manifest.
+        manifest: a serialized convserve Manifest; empty if it is no bundle, but another ONNX file.
+        signature: its inputs and outputs.
+        max_batch: maximum batch size, rows; 1 if it is not batched.
     """
 
     name: str
@@ -25,9 +30,30 @@ class ModelDescription:
     classes: int
     provider: str
     manifest: bytes
+    signature: Signature
+    max_batch: int
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether it classifies images, as its manifest says."""
+        return bool(self.manifest)
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"
+
+
+def signature_of_images(image_shape: tuple[int, int, int], classes: int) -> Signature:
+    """Returns the signature of a bundle.
+
+    Args:
+        image_shape: one image, (H, W, C).
+        classes: how many, K.
+    """
+    return Signature(
+        (TensorSpec(INPUT, "UINT8", (OPEN, *image_shape)),),
+        (TensorSpec(OUTPUT, "FP32", (OPEN, classes)),),
+        batched=True,
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher, Unloading
 from convserve_server.core.decoders import make_decoder
-from convserve_server.core.descriptions import ModelDescription
+from convserve_server.core.descriptions import ModelDescription, signature_of_images
 from convserve_server.core.errors import (
     InternalFault,
     ModelIdle,
@@ -430,6 +430,8 @@ class Repository:
             engine.classes,
             engine.provider,
             loaded.manifest,
+            signature_of_images(engine.image_shape, engine.classes),
+            max_batch,
         )
         return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
 

@@ -8,11 +8,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from convserve_server.engines.tensors import Tensors
+
 #: Execution providers of ONNX Runtime.
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]
+
+#: What a request brings, and what it gets: of bundles bare arrays, of other models tensors. Both
+#: have rows, and can be cut into slices of them.
+Inputs = Pixels | Tensors
+Outputs = Probabilities | Tensors
 
 #: The times of batches where there are none.
 NOT_MEASURED: Mapping[int, float] = MappingProxyType({})

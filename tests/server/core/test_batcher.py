@@ -399,7 +399,7 @@ def test_rows_of_different_width_are_internal_and_the_thread_goes_on(
     assert isinstance(fault, InternalFault)
     assert fault.id in caplog.text
     batcher.submit(next_.request)
-    assert next_.answer().probabilities.shape == (1, 4)
+    assert next_.answer().rows.shape == (1, 4)
     batcher.close()
     assert batcher.join(PATIENCE_S)
 

@@ -81,7 +81,7 @@ def _any_cost_is_short() -> object:
 
 def values_of(outcome: Answer | ServeError) -> list[float]:
     assert isinstance(outcome, Answer), outcome
-    return [float(value) for value in outcome.probabilities[:, 0]]
+    return [float(value) for value in outcome.rows[:, 0]]
 
 
 def test_lone_request_runs_on_the_submitting_thread() -> None:

@@ -302,7 +302,7 @@ class Play:
         if isinstance(outcome, Answer):
             assert sent.entered == len(sent.request.pixels)
             assert not sent.hit_by_fault
-            np.testing.assert_array_equal(outcome.probabilities, rows_of(sent.request.pixels))
+            np.testing.assert_array_equal(outcome.rows, rows_of(sent.request.pixels))
         elif isinstance(outcome, Cancelled):
             assert sent.cancelled
         elif isinstance(outcome, DeadlinePassed):

@@ -268,7 +268,7 @@ class Kept:
         """The version that answered."""
         outcome = self.outcome()
         assert isinstance(outcome, Answer), outcome
-        return round(100 * float(outcome.probabilities[0, 0]))
+        return round(100 * float(outcome.rows[0, 0]))
 
 
 class Caller(Kept):
@@ -472,7 +472,7 @@ def test_real_bundle_is_loaded_and_answers(make: Make, models: Models) -> None:
     model.batcher.submit(BatchRequest(images, None, outcome.put))
     answer = outcome.get(timeout=PATIENCE_S)
     assert isinstance(answer, Answer)
-    assert answer.probabilities.argmax(axis=1).tolist() == [3, 1, 4, 1, 5, 9]
+    assert answer.rows.argmax(axis=1).tolist() == [3, 1, 4, 1, 5, 9]
 
 
 # A new version

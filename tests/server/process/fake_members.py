@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
-from convserve_server.core.descriptions import Findings, ModelDescription
+from convserve_server.core.descriptions import Findings, ModelDescription, signature_of_images
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
 from convserve_server.process.control_plane import ControlPlane, ToMember
@@ -75,7 +75,10 @@ class FakeWorker:
         """Finish what it has been loading for longest, or another one."""
         one = self.loading.pop(at).bundle
         self.loaded.add(one)
-        description = ModelDescription(one.name, one.version, ("a", "b"), (2, 2, 1), 2, "CPU", b"")
+        description = ModelDescription(
+            one.name, one.version, ("a", "b"), (2, 2, 1), 2, "CPU", b"",
+            signature_of_images((2, 2, 1), 2), 64,
+        )  # fmt: skip
         findings = Findings(description, batch_s or {}, memory_bytes)
         self._server.plane.on_prepared(self.key, one, findings, self._server.now)
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from convserve_server.core.descriptions import Findings, ModelDescription
+from convserve_server.core.descriptions import Findings, ModelDescription, signature_of_images
 from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
 from convserve_server.process.channel import Channel
 from convserve_server.process.link import SupervisorLink
@@ -47,7 +47,17 @@ TABLE = Table(
     ("dogs",),
 )
 FINDINGS = Findings(
-    ModelDescription("mnist", 1, ("a", "b"), (2, 3, 1), 2, "CPU", b"\x00\xff{"),
+    ModelDescription(
+        "mnist",
+        1,
+        ("a", "b"),
+        (2, 3, 1),
+        2,
+        "CPU",
+        b"\x00\xff{",
+        signature_of_images((2, 3, 1), 2),
+        64,
+    ),  # fmt: skip
     {1: 0.25, 64: 1.5},
     123,
 )

@@ -12,7 +12,7 @@ from convserve_imaging.errors import DamagedPictureError
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.batcher import Batcher
-from convserve_server.core.descriptions import ModelDescription
+from convserve_server.core.descriptions import ModelDescription, signature_of_images
 from convserve_server.core.errors import BadImage, ServeError
 from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.protocols.base import Call, Caller, Failure
@@ -44,8 +44,9 @@ def batcher(request: pytest.FixtureRequest) -> Iterator[Batcher]:
 
 
 MODEL = ModelDescription(
-    "digits", 1, ("a", "b", "c"), (1, 1, 1), 3, "FakeExecutionProvider", manifest=b""
-)
+    "digits", 1, ("a", "b", "c"), (1, 1, 1), 3, "FakeExecutionProvider", b"",
+    signature_of_images((1, 1, 1), 3), 64,
+)  # fmt: skip
 
 
 class OpenCall(Call):

@@ -49,7 +49,7 @@ class _Reply:
         self._model = model
 
     def finish(self, outcome: Outcome) -> None:
-        """See PixelsAnswer.finish."""
+        """See InputsAnswer.finish."""
         try:
             if isinstance(outcome, Answer):
                 payload = self._serialize(outcome)
@@ -71,7 +71,7 @@ class _Reply:
         """
         if answer.damaged:
             answer = self._without_damaged(answer)
-        rows = answer.probabilities
+        rows = answer.rows
         response = pb.ClassifyResponse(
             id=self._request_id,
             timings=pb.Timings(
@@ -101,14 +101,15 @@ class _Reply:
         """Puts a fault of ours in place of each row that is not finite."""
         cause = ArithmeticError("probabilities: expected finite numbers, got others")
         fault = InternalFault("running the model", cause)
-        good = np.asarray(np.isfinite(answer.probabilities).all(axis=1))
+        rows = answer.rows
+        good = np.asarray(np.isfinite(rows).all(axis=1))
         count = len(good) + len(self._failures)
         if count == 1:
             raise fault
         indices = [index for index in range(count) if index not in self._failures]
         faults = {index: fault for index, fine in zip(indices, good, strict=True) if not fine}
         self._failures = {**self._failures, **faults}
-        return answer._replace(probabilities=answer.probabilities[good], damaged=False)
+        return answer._replace(outputs=rows[good], damaged=False)
 
     def _add_prediction(self, response: pb.ClassifyResponse) -> pb.Prediction:
         """Adds a result for the next image that has a row, and those before it that failed."""
@@ -122,7 +123,7 @@ class _Reply:
 
 
 class PixelsReply(_Reply):
-    """See PixelsAnswer.
+    """See InputsAnswer.
 
     Args:
         call: to be answered.
@@ -137,8 +138,8 @@ class PixelsReply(_Reply):
         self._request: pb.ClassifyRequest | None = request
         self._max_images = max_images
 
-    def pixels(self, model: ModelDescription) -> Pixels:
-        """See PixelsAnswer.pixels."""
+    def inputs(self, model: ModelDescription) -> Pixels:
+        """See InputsAnswer.inputs."""
         assert self._request is not None
         images = read_pixels(self._request, model, self._max_images)
         if self._top_k is not None:
@@ -148,11 +149,11 @@ class PixelsReply(_Reply):
 
     @property
     def size(self) -> int:
-        """See PixelsAnswer.size."""
+        """See InputsAnswer.size."""
         return 0 if self._request is None else len(self._request.pixels.data)
 
     def queued(self) -> None:
-        """See PixelsAnswer.queued."""
+        """See InputsAnswer.queued."""
         self._request = None
 
 

@@ -105,7 +105,7 @@ class ConvserveV1:
             self._submit_files(call, request, version, priority)
             return
         reply = PixelsReply(call, request, self._classifier.max_images)
-        call.on_cancel = self._classifier.submit_pixels(
+        call.on_cancel = self._classifier.submit(
             request.model,
             version,
             reply,
