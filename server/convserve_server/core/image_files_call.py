@@ -29,11 +29,18 @@ class FilesAnswer(Protocol):
             ServeError: if that version cannot answer the call.
         """
 
-    def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
+    def decoded(
+        self,
+        failures: Mapping[int, ServeError],
+        images: Mapping[int, Pixels],
+        wait_s: float,
+        decode_s: float,
+    ) -> None:
         """Notes what became of the files; called before finish().
 
         Args:
             failures: of the files that have no row, by their index.
+            images: of the others, by their index: uint8 [H, W, C] as the model sees them.
             wait_s: before decoding, seconds.
             decode_s: that decoding took, seconds.
         """
@@ -156,14 +163,22 @@ class ImageFilesCall(Work):
         if failures and len(outcome.images) == 1:
             self._answer.finish(failures[0])
             return
-        self._answer.decoded(failures, outcome.wait_s, outcome.decode_s)
-        images = [image for image in outcome.images if not isinstance(image, PictureError)]
+        images = {
+            index: image
+            for index, image in enumerate(outcome.images)
+            if not isinstance(image, PictureError)
+        }
+        self._answer.decoded(failures, images, outcome.wait_s, outcome.decode_s)
         if not images:
             rows = np.empty((0, model.description.classes), np.float32)
             self._answer.finish(Answer(rows, 0.0, 0.0))
             return
         request = BatchRequest(
-            _stack(images), self.deadline, self._answer.finish, self._connection, priority
+            _stack(list(images.values())),
+            self.deadline,
+            self._answer.finish,
+            self._connection,
+            priority,
         )
         if model.batcher.max_wait_s:
             request.start_by = began + model.batcher.max_wait_s

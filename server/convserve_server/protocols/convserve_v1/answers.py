@@ -29,7 +29,16 @@ class _Reply:
         top_k: only so many classes of each image, or None for all.
     """
 
-    __slots__ = ("_call", "_decode_s", "_failures", "_model", "_request_id", "_top_k", "_wait_s")
+    __slots__ = (
+        "_call",
+        "_decode_s",
+        "_failures",
+        "_images",
+        "_model",
+        "_request_id",
+        "_top_k",
+        "_wait_s",
+    )
 
     _model: ModelDescription
 
@@ -39,6 +48,8 @@ class _Reply:
         self._top_k = top_k
         # Images that have no row, by their index; what was done before the batcher, seconds.
         self._failures = _NO_FAILURES
+        # Those that have a row, by their index, if their pixels go into the answer.
+        self._images: Mapping[int, Pixels] | None = None
         self._wait_s = 0.0
         self._decode_s = 0.0
 
@@ -82,7 +93,7 @@ class _Reply:
         )
         # What is the same in all responses is serialized once: protobuf merges what follows.
         header = _header(self._model)
-        if self._top_k is None and not self._failures:
+        if self._top_k is None and not self._failures and self._images is None:
             return header + results_of(rows) + response.SerializeToString()
         if self._top_k is None:
             for row in rows.tolist():
@@ -114,7 +125,11 @@ class _Reply:
     def _add_prediction(self, response: pb.ClassifyResponse) -> pb.Prediction:
         """Adds a result for the next image that has a row, and those before it that failed."""
         self._add_failures(response)
-        return response.results.add().prediction
+        index = len(response.results)
+        prediction = response.results.add().prediction
+        if self._images is not None:
+            prediction.pixels = self._images[index].tobytes()
+        return prediction
 
     def _add_failures(self, response: pb.ClassifyResponse) -> None:
         """Adds the results of the images that come next and failed."""
@@ -158,13 +173,30 @@ class PixelsReply(_Reply):
 
 
 class FilesReply(_Reply):
-    """See FilesAnswer."""
+    """See FilesAnswer.
 
-    __slots__ = ()
+    Args:
+        call: to be answered.
+        request: of the call, with images as files.
+    """
 
-    def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
+    __slots__ = ("_return_pixels",)
+
+    def __init__(self, call: Call, request: pb.ClassifyRequest) -> None:
+        super().__init__(call, request.id, request.top_k if request.HasField("top_k") else None)
+        self._return_pixels = request.return_pixels
+
+    def decoded(
+        self,
+        failures: Mapping[int, ServeError],
+        images: Mapping[int, Pixels],
+        wait_s: float,
+        decode_s: float,
+    ) -> None:
         """See FilesAnswer.decoded."""
         self._failures = failures
+        if self._return_pixels:
+            self._images = images
         self._wait_s = wait_s
         self._decode_s = decode_s
 

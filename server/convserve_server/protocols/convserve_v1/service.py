@@ -104,6 +104,8 @@ class ConvserveV1:
         if request.HasField("encoded"):
             self._submit_files(call, request, version, priority)
             return
+        if request.return_pixels and request.HasField("pixels"):
+            raise InvalidRequest("return_pixels", "expected files, got pixels")
         reply = PixelsReply(call, request, self._classifier.max_images)
         call.on_cancel = self._classifier.submit(
             request.model,
@@ -128,7 +130,7 @@ class ConvserveV1:
                 "encoded.images",
                 f"expected 1 to {self._classifier.max_images}, got {len(files)}",
             )
-        reply = FilesReply(call, request.id, request.top_k if request.HasField("top_k") else None)
+        reply = FilesReply(call, request)
         call.on_cancel = self._classifier.submit_files(
             request.model,
             version,
