@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def open_client(serve: Serve, folder: Path) -> Iterator[Open]:
     clients: list[HttpClient] = []
 
-    def open_(**settings: object) -> HttpClient:
+    def open_(**settings: Any) -> HttpClient:
         clients.append(HttpClient(serve(http=True, **settings).http_port))
         return clients[-1]
 
