@@ -176,7 +176,7 @@ class GrpcServer:
         return response
 
 
-def _asked(channel: grpc.Channel, path: str) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
+def _asked(channel: grpc.Channel, path: str) -> "grpc.UnaryUnaryMultiCallable[bytes, bytes]":
     return channel.unary_unary(path)
 
 
