@@ -11,7 +11,7 @@ from convserve_imaging.errors import PictureError
 from convserve_server.core.batch_request import Answer, BatchRequest, Outcome
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
 from convserve_server.core.descriptions import ModelDescription
-from convserve_server.core.errors import BadImage, InternalFault, ServeError
+from convserve_server.core.errors import BadImage, InternalFault, NotABundle, ServeError
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
@@ -29,13 +29,23 @@ class FilesAnswer(Protocol):
             ServeError: if that version cannot answer the call.
         """
 
-    def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
+    def decoded(
+        self,
+        failures: Mapping[int, ServeError],
+        images: Mapping[int, Pixels],
+        wait_s: float,
+        decode_s: float,
+    ) -> None:
         """Notes what became of the files; called before finish().
 
         Args:
             failures: of the files that have no row, by their index.
+            images: of the others, by their index: uint8 [H, W, C] as the model sees them.
             wait_s: before decoding, seconds.
             decode_s: that decoding took, seconds.
+
+        Raises:
+            ServeError: if the call is to end with it, and nothing is to be computed.
         """
 
     def finish(self, outcome: Outcome) -> None:
@@ -100,6 +110,9 @@ class ImageFilesCall(Work):
         Raises:
             ServeError: if the queue is full, or the version cannot answer the call.
         """
+        decode = model.decode
+        if decode is None:
+            raise NotABundle(model.name)
         self._answer.begin(model.description)
         began = time.monotonic()
         priority = model.priority if self._priority is None else self._priority
@@ -113,9 +126,7 @@ class ImageFilesCall(Work):
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
                 self._answer.finish(InternalFault("queueing decoded images", error))
 
-        job = DecodeJob(
-            self._files, model.decode, self.deadline, decoded, self._connection, priority
-        )
+        job = DecodeJob(self._files, decode, self.deadline, decoded, self._connection, priority)
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(job))
         try:
@@ -156,14 +167,22 @@ class ImageFilesCall(Work):
         if failures and len(outcome.images) == 1:
             self._answer.finish(failures[0])
             return
-        self._answer.decoded(failures, outcome.wait_s, outcome.decode_s)
-        images = [image for image in outcome.images if not isinstance(image, PictureError)]
+        images = {
+            index: image
+            for index, image in enumerate(outcome.images)
+            if not isinstance(image, PictureError)
+        }
+        self._answer.decoded(failures, images, outcome.wait_s, outcome.decode_s)
         if not images:
             rows = np.empty((0, model.description.classes), np.float32)
             self._answer.finish(Answer(rows, 0.0, 0.0))
             return
         request = BatchRequest(
-            _stack(images), self.deadline, self._answer.finish, self._connection, priority
+            _stack(list(images.values())),
+            self.deadline,
+            self._answer.finish,
+            self._connection,
+            priority,
         )
         if model.batcher.max_wait_s:
             request.start_by = began + model.batcher.max_wait_s

@@ -20,8 +20,11 @@ from convserve_server.process.policies import policy_of
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
+from convserve_server.protocols.open_inference.service import SERVICE as OPEN_INFERENCE
+from convserve_server.protocols.open_inference.service import OpenInference
 from convserve_server.protocols.reflection import make_reflection
 from convserve_server.protocols.router import Router
+from convserve_server.protocols.streams import StreamBudget
 from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 from convserve_server.transports.base import Transport, TransportOptions
@@ -83,9 +86,11 @@ class Worker:
             observer=observer,
         )
         classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
+        budget = StreamBudget(settings.limits.max_stream_bytes)
         self._health = Health()
         served: list[Service] = [
-            ConvserveV1(classifier, settings.limits.max_stream_bytes),
+            ConvserveV1(classifier, budget),
+            OpenInference(classifier, budget),
             self._health,
             *(make(classifier) for make in services),
         ]
@@ -175,7 +180,7 @@ class Worker:
         """Reports to health which models are served; the repository calls it at every change."""
         if not self._started:
             return
-        for service in ("", SERVICE):
+        for service in ("", SERVICE, OPEN_INFERENCE):
             self._health.set(service, bool(names))
         for name in names:
             self._health.set(name, True)

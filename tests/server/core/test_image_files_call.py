@@ -20,7 +20,7 @@ from convserve_imaging.digits import centre
 from convserve_imaging.photos import decode
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import BatchRequest, Outcome
-from convserve_server.core.decode_pool import DecodePool
+from convserve_server.core.decode_pool import DecodePool, Pixels
 from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import QueueFull, ServeError
 from convserve_server.core.image_files_call import ImageFilesCall
@@ -54,6 +54,7 @@ class HeldDecoder:
 
     def __init__(self, served: Served) -> None:
         model = served.worker.repository.get("colours", None)
+        assert model.decode is not None
         self._decode = model.decode
         self.entered: queue.Queue[bytes] = queue.Queue()
         self.gate = threading.Event()
@@ -127,6 +128,39 @@ def test_top_k_with_a_broken_image(serve: Serve, front: str) -> None:
     assert outcomes == ["error", "prediction", "error", "prediction"]
     found = [list(result.prediction.classes) for result in response.results]
     assert found == [[], [1], [], [2]]
+
+
+@pytest.mark.parametrize("fields", [{}, {"top_k": 2}], ids=["all classes", "top 2"])
+def test_pixels_that_the_model_has_seen_are_in_the_answer(
+    serve: Serve, front: str, fields: dict[str, object]
+) -> None:
+    served = serve(front, photos=True)
+    files = [jpeg_of("green", (90, 300)), b"no", jpeg_of("blue")]
+    request = request_of(*files, return_pixels=True, **fields)
+    unary = served.classify(request).result()
+    outgoing = iter([pb.StreamClassifyRequest(request=request)])
+    (streamed,) = served.stub.StreamClassify(outgoing, timeout=WAIT_S)
+    for response in (unary, streamed.response):
+        good, bad, other = response.results
+        assert good.prediction.pixels == decode(files[0], HEIGHT, WIDTH).tobytes()
+        assert bad.WhichOneof("outcome") == "error"
+        assert other.prediction.pixels == decode(files[2], HEIGHT, WIDTH).tobytes()
+        assert len(good.prediction.probabilities) == fields.get("top_k", 3)
+
+
+def test_pixels_are_not_in_an_answer_that_need_not_have_them(serve: Serve, front: str) -> None:
+    response = serve(front, photos=True).classify(request_of(jpeg_of("red"), b"no")).result()
+    assert response.results[0].prediction.pixels == b""
+
+
+def test_pixels_of_pixels_are_refused(serve: Serve, front: str) -> None:
+    pixels = pb.Pixels(count=1, height=28, width=28, channels=1, data=bytes(28 * 28))
+    request = pb.ClassifyRequest(model="mnist", pixels=pixels, return_pixels=True)
+    error = failure(serve(front).classify(request).result)
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details() == "return_pixels: expected files, got pixels"
+    (violation,) = detail(error, error_details_pb2.BadRequest).field_violations
+    assert violation.field == "return_pixels"
 
 
 def test_all_broken_of_several_are_answered_without_the_engine(serve: Serve, front: str) -> None:
@@ -280,6 +314,7 @@ def test_deadline_that_passes_in_the_decode_queue_costs_no_decoding(serve: Serve
 def test_fault_of_the_decoder_is_internal_and_hits_only_its_call(serve: Serve, front: str) -> None:
     served = serve(front, photos=True)
     model = served.worker.repository.get("colours", None)
+    assert model.decode is not None
     whole: Callable[[bytes], object] = model.decode
 
     def faulty(data: bytes) -> object:
@@ -369,7 +404,13 @@ class MadeUp:
     def begin(self, model: ModelDescription) -> None:
         assert model.classes == 3
 
-    def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
+    def decoded(
+        self,
+        failures: Mapping[int, ServeError],
+        images: Mapping[int, Pixels],
+        wait_s: float,
+        decode_s: float,
+    ) -> None:
         assert not failures
 
     def finish(self, outcome: Outcome) -> None:

@@ -1,5 +1,6 @@
 """A row that is not finite is a fault of ours for that image, and never an answer."""
 
+import itertools
 import logging
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,13 +80,18 @@ def classify(
     pixels: Sequence[int],
     top_k: int | None = None,
     failures: Mapping[int, ServeError] | None = None,
+    *,
+    return_pixels: bool = False,
 ) -> pb.ClassifyResponse | Failure:
     """The answer to images of one pixel each."""
     call = OpenCall()
-    reply = FilesReply(call, "7", top_k)
+    failures = failures or {}
+    request = pb.ClassifyRequest(id="7", top_k=top_k, return_pixels=return_pixels)
+    reply = FilesReply(call, request)
     reply.begin(MODEL)
-    reply.decoded(failures or {}, 0.0, 0.0)
     images = np.array(pixels, np.uint8).reshape(-1, 1, 1, 1)
+    indices = (index for index in itertools.count() if index not in failures)
+    reply.decoded(failures, dict(zip(indices, images, strict=False)), 0.0, 0.0)
     batcher.submit(BatchRequest(images, None, reply.finish))
     answer = call.answers.get(timeout=PATIENCE_S)
     return answer if isinstance(answer, Failure) else pb.ClassifyResponse.FromString(answer)
@@ -133,6 +139,17 @@ def test_images_that_were_refused_before_keep_their_index_and_reason(batcher: Ba
     bad = BadImage(1, DamagedPictureError("the JPEG is damaged"))
     response = classify(batcher, [10, 253, 30], failures={1: bad})
     assert outcomes(response) == [10, -code_pb2.INVALID_ARGUMENT, -code_pb2.INTERNAL, 30]
+
+
+@pytest.mark.parametrize("top_k", [None, 1])
+def test_pixels_are_those_of_their_row_whatever_failed_beside_it(
+    batcher: Batcher, top_k: int | None
+) -> None:
+    bad = BadImage(0, DamagedPictureError("the JPEG is damaged"))
+    response = classify(batcher, [10, 253, 30], top_k, {0: bad}, return_pixels=True)
+    assert isinstance(response, pb.ClassifyResponse)
+    pixels = [result.prediction.pixels for result in response.results]
+    assert pixels == [b"", bytes([10]), b"", bytes([30])]
 
 
 def test_those_who_share_a_batch_with_a_damaged_row_get_theirs() -> None:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.descriptions import ModelDescription
-from convserve_server.core.errors import InternalFault, ServeError
+from convserve_server.core.errors import ServeError
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.convserve_v1.requests import check_top_k, read_pixels
 from convserve_server.protocols.convserve_v1.rows import results_of
-from convserve_server.protocols.grpc_errors import to_failure, to_status
+from convserve_server.protocols.grpc_errors import to_status
+from convserve_server.protocols.outcomes import answer_call, damaged_rows
 
 _NO_FAILURES: Mapping[int, ServeError] = MappingProxyType({})
 
@@ -29,7 +30,16 @@ class _Reply:
         top_k: only so many classes of each image, or None for all.
     """
 
-    __slots__ = ("_call", "_decode_s", "_failures", "_model", "_request_id", "_top_k", "_wait_s")
+    __slots__ = (
+        "_call",
+        "_decode_s",
+        "_failures",
+        "_images",
+        "_model",
+        "_request_id",
+        "_top_k",
+        "_wait_s",
+    )
 
     _model: ModelDescription
 
@@ -39,6 +49,8 @@ class _Reply:
         self._top_k = top_k
         # Images that have no row, by their index; what was done before the batcher, seconds.
         self._failures = _NO_FAILURES
+        # Those that have a row, by their index, if their pixels go into the answer.
+        self._images: Mapping[int, Pixels] | None = None
         self._wait_s = 0.0
         self._decode_s = 0.0
 
@@ -50,18 +62,7 @@ class _Reply:
 
     def finish(self, outcome: Outcome) -> None:
         """See InputsAnswer.finish."""
-        try:
-            if isinstance(outcome, Answer):
-                payload = self._serialize(outcome)
-            else:
-                self._call.fail(to_failure(outcome))
-                return
-        except ServeError as error:
-            self._call.fail(to_failure(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
-            self._call.fail(to_failure(InternalFault("building the response", error)))
-        else:
-            self._call.reply(payload)
+        answer_call(self._call, outcome, self._serialize)
 
     def _serialize(self, answer: Answer) -> bytes:
         """Returns the response.
@@ -82,7 +83,7 @@ class _Reply:
         )
         # What is the same in all responses is serialized once: protobuf merges what follows.
         header = _header(self._model)
-        if self._top_k is None and not self._failures:
+        if self._top_k is None and not self._failures and self._images is None:
             return header + results_of(rows) + response.SerializeToString()
         if self._top_k is None:
             for row in rows.tolist():
@@ -99,8 +100,7 @@ class _Reply:
 
     def _without_damaged(self, answer: Answer) -> Answer:
         """Puts a fault of ours in place of each row that is not finite."""
-        cause = ArithmeticError("probabilities: expected finite numbers, got others")
-        fault = InternalFault("running the model", cause)
+        fault = damaged_rows()
         rows = answer.rows
         good = np.asarray(np.isfinite(rows).all(axis=1))
         count = len(good) + len(self._failures)
@@ -114,7 +114,11 @@ class _Reply:
     def _add_prediction(self, response: pb.ClassifyResponse) -> pb.Prediction:
         """Adds a result for the next image that has a row, and those before it that failed."""
         self._add_failures(response)
-        return response.results.add().prediction
+        index = len(response.results)
+        prediction = response.results.add().prediction
+        if self._images is not None:
+            prediction.pixels = self._images[index].tobytes()
+        return prediction
 
     def _add_failures(self, response: pb.ClassifyResponse) -> None:
         """Adds the results of the images that come next and failed."""
@@ -158,13 +162,30 @@ class PixelsReply(_Reply):
 
 
 class FilesReply(_Reply):
-    """See FilesAnswer."""
+    """See FilesAnswer.
 
-    __slots__ = ()
+    Args:
+        call: to be answered.
+        request: of the call, with images as files.
+    """
 
-    def decoded(self, failures: Mapping[int, ServeError], wait_s: float, decode_s: float) -> None:
+    __slots__ = ("_return_pixels",)
+
+    def __init__(self, call: Call, request: pb.ClassifyRequest) -> None:
+        super().__init__(call, request.id, request.top_k if request.HasField("top_k") else None)
+        self._return_pixels = request.return_pixels
+
+    def decoded(
+        self,
+        failures: Mapping[int, ServeError],
+        images: Mapping[int, Pixels],
+        wait_s: float,
+        decode_s: float,
+    ) -> None:
         """See FilesAnswer.decoded."""
         self._failures = failures
+        if self._return_pixels:
+            self._images = images
         self._wait_s = wait_s
         self._decode_s = decode_s
 
