@@ -2,8 +2,10 @@
 
     ServeError
     ├── InvalidRequest    a field of the request is not what was expected
-    │   └── BadImage      which file of the request, and why
+    │   ├── BadImage      which file of the request, and why
+    │   └── NotABundle    the model classifies no images
     ├── NotFound          no such model or version; says what exists
+    ├── PermissionDenied  the server does not allow it to this caller
     ├── FailedPrecondition  what an operator asks for is valid and cannot be done as things are
     ├── NotReady          the model is being loaded, or the server is draining; retry after
     ├── Unimplemented     no such method; says what exists
@@ -76,12 +78,30 @@ class BadImage(InvalidRequest):
     Args:
         index: of the file in the request, from 0.
         error: why.
+        field: of the request that holds the files.
     """
 
-    def __init__(self, index: int, error: PictureError) -> None:
-        super().__init__(f"encoded.images[{index}]", str(error))
+    def __init__(self, index: int, error: PictureError, field: str = "encoded.images") -> None:
+        super().__init__(f"{field}[{index}]", str(error))
+        self.index = index
+        self.error = error
         # The form that error_details.proto asks for.
         self.reason = error.reason.upper().replace("-", "_")
+
+
+class NotABundle(InvalidRequest):
+    """The model is an ONNX file that classifies no images.
+
+    Args:
+        model: its name.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            "model",
+            f"expected a bundle, which classifies images, got {quoted(model)}, another ONNX file; "
+            "ask it by Open Inference",
+        )
 
 
 class NotFound(ServeError):
@@ -99,6 +119,12 @@ class NotFound(ServeError):
         super().__init__(message)
         self.kind = kind
         self.name = name
+
+
+class PermissionDenied(ServeError):
+    """The server does not allow it to this caller."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class FailedPrecondition(ServeError):

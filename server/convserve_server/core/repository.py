@@ -26,7 +26,7 @@ from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice, Versions
 from convserve_server.core.parked_calls import ParkedCalls
 from convserve_server.core.tables import Bundle, IdleModel, Table
-from convserve_server.engines.base import LoadedModel
+from convserve_server.engines.base import Loaded, LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class ModelLimits:
 
     Attributes:
         max_batch: maximum batch size, images; 0: what the engine chose.
-        max_queue: images that may wait.
-        max_queue_bytes: of pixels that may wait.
+        max_queue: images, or rows of tensors, that may wait.
+        max_queue_bytes: of pixels, or tensors, that may wait.
         max_delay_s: maximum batching delay.
         max_pixels: of a file, by its header.
         max_decoder_bytes: that decoding a file may take.
@@ -180,12 +180,27 @@ class Repository:
                 return versions[version]
             raise _no_version(name, version, versions)
         if name in view.idle:
-            _check_idle(view.idle[name], version)
+            _find_idle(view.idle[name], version)
             raise ModelIdle(name, view.idle[name].load_s)
         if name in view.table.loading:
             raise ModelLoading(f"model {name} is being loaded")
         there = listed(sorted(view.loaded))
         raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
+
+    def describe(self, name: str, version: VersionChoice) -> ModelDescription:
+        """Returns what is known of the version that would answer a call, also of one that is idle.
+
+        Raises:
+            ModelLoading, NotFound: see get.
+        """
+        while True:
+            try:
+                return self.get(name, version).description
+            except ModelIdle:
+                idle = self._view.idle.get(name)
+            # If there is none, the model was loaded meanwhile.
+            if idle is not None:
+                return _find_idle(idle, version)
 
     def versions(self, name: str) -> Mapping[int, ModelVersion]:
         """Returns the versions of a model that are served, by their numbers."""
@@ -285,7 +300,7 @@ class Repository:
         there += [version for model in self._view.table.idle for version in model.versions]
         return sorted(there, key=lambda one: (one.name, -one.version))
 
-    def hold(self, bundle: Bundle, loaded: LoadedModel) -> ModelDescription:
+    def hold(self, bundle: Bundle, loaded: Loaded) -> ModelDescription:
         """Keeps a version until a table has it; returns what callers may know of it.
 
         Args:
@@ -403,13 +418,26 @@ class Repository:
         del model
         self._retired(bundle)
 
-    def _make_version(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
+    def _make_version(self, bundle: Bundle, loaded: Loaded) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)
         max_batch = min(limits.max_batch or engine.max_batch, engine.max_batch)
+        decode = None
+        if isinstance(loaded, LoadedModel):
+            shape, classes = loaded.engine.image_shape, loaded.engine.classes
+            labels, manifest = loaded.labels, loaded.manifest
+            signature = signature_of_images(shape, classes)
+            max_queue, max_bytes = limits.queue_images(math.prod(shape), max_batch), math.inf
+            decode = make_decoder(
+                loaded.decoding, shape, limits.max_pixels, limits.max_decoder_bytes
+            )
+        else:
+            shape, classes, labels, manifest = (0, 0, 0), 0, (), b""
+            signature = loaded.engine.signature
+            max_queue, max_bytes = max(max_batch, limits.max_queue), limits.max_queue_bytes
         batcher = Batcher(
             engine.run,
             max_batch=max_batch,
-            max_queue=limits.queue_images(math.prod(engine.image_shape), max_batch),
+            max_queue=max_queue,
             max_delay_s=limits.max_delay_s,
             max_wait_s=limits.max_wait_s,
             batch_share=limits.batch_share,
@@ -418,19 +446,18 @@ class Repository:
             parallel=engine.parallel,
             observer=self._observer,
             model=str(bundle),
-        )
-        decode = make_decoder(
-            loaded.decoding, engine.image_shape, limits.max_pixels, limits.max_decoder_bytes
+            tensors=decode is None,
+            max_bytes=max_bytes,
         )
         description = ModelDescription(
             bundle.name,
             bundle.version,
-            loaded.labels,
-            engine.image_shape,
-            engine.classes,
+            labels,
+            shape,
+            classes,
             engine.provider,
-            loaded.manifest,
-            signature_of_images(engine.image_shape, engine.classes),
+            manifest,
+            signature,
             max_batch,
         )
         return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
@@ -440,16 +467,20 @@ def _bundle(model: ModelVersion) -> Bundle:
     return Bundle(model.name, model.version, model.digest)
 
 
-def _check_idle(model: IdleModel, version: VersionChoice) -> None:
-    """Refuses a call for a version that a model does not have even when it is loaded.
+def _find_idle(model: IdleModel, version: VersionChoice) -> ModelDescription:
+    """Returns the version of an idle model that a call asks for.
 
     Raises:
-        NotFound: says which there are.
+        NotFound: if it does not have it even when it is loaded; says which there are.
     """
+    if version is None:
+        return model.versions[0]
     if isinstance(version, str):
-        _find_label(model.name, model.labels, version)
-    elif version is not None and version not in [one.version for one in model.versions]:
-        raise _no_version(model.name, version, [one.version for one in model.versions])
+        version = _find_label(model.name, model.labels, version)
+    for one in model.versions:
+        if one.version == version:
+            return one
+    raise _no_version(model.name, version, [one.version for one in model.versions])
 
 
 def _no_version(name: str, version: VersionChoice, there: Collection[int]) -> NotFound:

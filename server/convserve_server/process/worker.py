@@ -14,18 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
-from convserve_server.engines.base import NOT_MEASURED, EngineError, LoadedModel
-from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.base import NOT_MEASURED, EngineError, Loaded
+from convserve_server.engines.bundles import load_model
 from convserve_server.engines.cpu import ThreadAllowance
-from convserve_server.engines.loader import (
-    EngineOptions,
-    check_installation,
-    choose_provider,
-    load_engine,
-)
+from convserve_server.engines.loader import EngineOptions, check_installation, choose_provider
 from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
@@ -34,8 +28,9 @@ from convserve_server.logs import configure_logging
 from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
-from convserve_server.process.serving import Worker, make_transport
+from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
+from convserve_server.transports.base import Transport
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +73,7 @@ class ModelLoader:
             else None
         )
 
-    def load(
-        self, name: str, path: Path, batch_s: Mapping[int, float] = NOT_MEASURED
-    ) -> LoadedModel:
+    def load(self, name: str, path: Path, batch_s: Mapping[int, float] = NOT_MEASURED) -> Loaded:
         """Loads a version of a model.
 
         Args:
@@ -89,7 +82,7 @@ class ModelLoader:
             batch_s: seconds by size of batch, if they are known; otherwise they are measured.
 
         Raises:
-            BundleError, EngineError: see load_bundle.
+            BundleError, EngineError, OSError: see load_model.
         """
         settings, model = self._spec.settings, self._spec.settings.for_model(name)
         options = EngineOptions(
@@ -100,9 +93,7 @@ class ModelLoader:
             settings.engine.max_device_bytes,
             pause=self._pause,
         )
-        return load_bundle(
-            path, partial(load_engine, options=options, allowance=self.allowance(name)), batch_s
-        )
+        return load_model(path, options, self.allowance(name), batch_s)
 
     def _pause(self, spent_s: float) -> None:
         answered, now = self.answered(), time.monotonic()
@@ -141,10 +132,12 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     try:
         check_installation()
         provider = choose_provider(settings.engine.device)
-        transport = make_transport(settings, spec.port)
+        transports: list[Transport] = [make_transport(settings, spec.port)]
+        if spec.http_port:
+            transports.append(make_http_transport(settings, spec.http_port))
         control = RemoteControl(link, shared_number(spec.switch))
         loader = ModelLoader(spec)
-        worker = Worker(settings, [transport], loader.load, control)
+        worker = Worker(settings, transports, loader.load, control)
         loader.answered = worker.answered
         if not worker.start(stop):
             return 0
