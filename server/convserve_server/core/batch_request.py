@@ -45,7 +45,7 @@ class BatchRequest(Job[Answer]):
         priority: of the call.
     """
 
-    __slots__ = ("compute_s", "damaged", "pixels", "returned", "slices")
+    __slots__ = ("began", "compute_s", "damaged", "pixels", "returned", "slices")
 
     def __init__(
         self,
@@ -57,6 +57,8 @@ class BatchRequest(Job[Answer]):
     ) -> None:
         super().__init__(len(pixels), 0, deadline, done, connection, priority)
         self.pixels = pixels
+        #: When the core had the call, time.monotonic(): before its files were decoded.
+        self.began = self.arrived
         self.compute_s = 0.0
         #: Whether a row that has come back is not finite.
         self.damaged = False
