@@ -109,7 +109,8 @@ class Caller:
     ) -> None:
         self.outcomes: list[Answer | ServeError] = []
         self._answered = threading.Event()
-        self.request = BatchRequest(images_of(number, count), deadline, self._done, name)
+        self.images = images_of(number, count)
+        self.request = BatchRequest(self.images, deadline, self._done, name)
 
     def _done(self, outcome: Answer | ServeError) -> None:
         self.outcomes.append(outcome)
@@ -130,7 +131,7 @@ class Caller:
         return rows
 
     def own_rows(self) -> list[list[float]]:
-        rows: list[list[float]] = rows_of(self.request.pixels).tolist()
+        rows: list[list[float]] = rows_of(self.images).tolist()
         return rows
 
 

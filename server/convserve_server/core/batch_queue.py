@@ -34,11 +34,11 @@ _EARLY = 0.5
 
 
 class Batch(NamedTuple):
-    """Images that the engine runs together.
+    """Rows that the engine runs together.
 
     Attributes:
         slices: of the requests.
-        images: how many.
+        images: how many rows.
         started: time.monotonic().
         end: time.monotonic() at which it should be done.
     """
@@ -69,6 +69,8 @@ class BatchQueue:
         batch_share: of the engine, for batch calls; see FairQueue.
         parallel: batches that the engine runs at the same time.
         name: of the model, in messages.
+        tensors: whether requests hold tensors, whose sizes may differ.
+        max_bytes: of requests with tensors that are not finished.
     """
 
     def __init__(
@@ -82,6 +84,8 @@ class BatchQueue:
         batch_share: float = 0.1,
         parallel: int = 1,
         name: str = "",
+        tensors: bool = False,
+        max_bytes: float = math.inf,
     ) -> None:
         self.max_batch = max_batch
         self.max_queue = max_queue
@@ -92,7 +96,9 @@ class BatchQueue:
         self._max_delay_s = max_delay_s
         self._parallel = parallel
         self._name = name
-        self._queue: FairQueue[BatchRequest] = FairQueue(max_queue, batch_share=batch_share)
+        self._queue: FairQueue[BatchRequest] = FairQueue(
+            max_queue, max_bytes, batch_share=batch_share, keyed=tensors
+        )
         #: When the batches that run should be done.
         self._ends: list[float] = []
         #: How often something left the queue; and for the connections of each priority that asked
@@ -268,14 +274,18 @@ class BatchQueue:
         slices: list[Slice] = []
         for one, at in taken:
             count += one.taken - at
-            slices.append((one, at, one.pixels[at : one.taken]))
+            slices.append((one, at, one.inputs[at : one.taken]))
         return errors, self._started(slices, count, now)
 
     def run_alone(self, request: BatchRequest, now: float) -> Batch:
         """Returns the batch of a request that does not wait; it runs from now on."""
         request.taken = request.count
         request.state = _RUNNING
-        return self._started([(request, 0, request.pixels)], request.count, now)
+        return self._started([(request, 0, request.inputs)], request.count, now)
+
+    def run_again(self, slice_: Slice, now: float) -> Batch:
+        """Returns the batch of one slice of a batch that has ended; it runs from now on."""
+        return self._started([slice_], len(slice_[2]), now)
 
     def ended(self, batch: Batch, now: float, *, faulty: bool = False) -> None:
         """Notes that a batch is done.

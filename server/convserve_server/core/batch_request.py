@@ -1,4 +1,4 @@
-"""Images of one call on their way through a batcher, and what becomes of them."""
+"""Rows of one call on their way through a batcher, and what becomes of them."""
 
 from collections.abc import Callable, Hashable
 from typing import NamedTuple
@@ -7,7 +7,8 @@ import numpy as np
 
 from convserve_server.core.errors import ServeError
 from convserve_server.core.jobs import Job, Priority
-from convserve_server.engines.base import Outputs, Pixels, Probabilities
+from convserve_server.engines.base import Inputs, Outputs, Probabilities
+from convserve_server.engines.tensors import Tensors
 
 
 class Answer(NamedTuple):
@@ -34,10 +35,12 @@ Outcome = Answer | ServeError
 
 
 class BatchRequest(Job[Answer]):
-    """Images of one call on their way through the batcher.
+    """Rows of one call on their way through the batcher.
+
+    Tensors share a batch only with others whose sizes are the same but for the first.
 
     Args:
-        pixels: uint8 [n, H, W, C], n at least 1.
+        inputs: of a bundle images, uint8 [n, H, W, C]; of another model tensors; n at least 1.
         deadline: time.monotonic() after which nobody waits for the answer, or None.
         done: called once with the outcome, on the batcher's thread or the one that cancels; must
             not block.
@@ -45,28 +48,32 @@ class BatchRequest(Job[Answer]):
         priority: of the call.
     """
 
-    __slots__ = ("began", "compute_s", "damaged", "pixels", "returned", "slices")
+    __slots__ = ("began", "compute_s", "damaged", "inputs", "returned", "slices")
 
     def __init__(
         self,
-        pixels: Pixels,
+        inputs: Inputs,
         deadline: float | None,
         done: Callable[[Outcome], None],
         connection: Hashable = "",
         priority: Priority = Priority.INTERACTIVE,
     ) -> None:
-        super().__init__(len(pixels), 0, deadline, done, connection, priority)
-        self.pixels = pixels
+        tensors = inputs if isinstance(inputs, Tensors) else None
+        size = 0 if tensors is None else tensors.nbytes
+        super().__init__(len(inputs), size, deadline, done, connection, priority)
+        if tensors is not None:
+            self.key = tensors.sizes
+        self.inputs = inputs
         #: When the core had the call, time.monotonic(): before its files were decoded.
         self.began = self.arrived
         self.compute_s = 0.0
         #: Whether a row that has come back is not finite.
         self.damaged = False
-        #: Images whose rows have come back.
+        #: Rows that have come back.
         self.returned = 0
-        #: Rows of a request that was in several batches, by its first image in each.
-        self.slices: dict[int, Probabilities] = {}
+        #: What came back of a request that was in several batches, by its first row in each.
+        self.slices: dict[int, Outputs] = {}
 
 
-#: Images of a request in a batch: the index of the first in the request; uint8 [n, H, W, C].
-Slice = tuple[BatchRequest, int, Pixels]
+#: Rows of a request in a batch: the index of the first in the request; and the rows.
+Slice = tuple[BatchRequest, int, Inputs]

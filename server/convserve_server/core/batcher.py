@@ -18,9 +18,18 @@ import numpy as np
 from convserve_server.core.batch_queue import Batch, BatchQueue
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.batch_times import BatchTimes
-from convserve_server.core.errors import Cancelled, InternalFault, NotReady, QueueFull, ServeError
-from convserve_server.core.jobs import Job, Priority
-from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.core.errors import (
+    Cancelled,
+    InternalFault,
+    InvalidRequest,
+    NotReady,
+    QueueFull,
+    ServeError,
+    fitting,
+)
+from convserve_server.core.jobs import Job, JobState, Priority
+from convserve_server.engines.base import InputsRefused, Outputs, Pixels, Probabilities
+from convserve_server.engines.tensors import Tensors
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 _NO_PIXELS: Pixels = np.empty((0, 1, 1, 1), np.uint8)
@@ -37,9 +46,10 @@ class Batcher:
     """Feeds one engine.
 
     Args:
-        run: runs a batch given in slices uint8 [n, H, W, C]; returns float32 [sum of n, K].
-        max_batch: maximum batch size, images.
-        max_queue: most images waiting; more are refused.
+        run: runs a batch given in slices, and returns as many rows; see Engine.run and
+            TensorEngine.run.
+        max_batch: maximum batch size, rows.
+        max_queue: most rows waiting; more are refused.
         max_delay_s: maximum batching delay: how long the oldest request waits for a fuller batch.
         max_wait_s: longest time that a request may wait; 0: as long as its deadline allows.
         batch_share: of the engine, for batch calls; see FairQueue.
@@ -48,11 +58,13 @@ class Batcher:
         parallel: batches that the engine runs at the same time.
         observer: of requests and batches.
         model: as "NAME/VERSION", for the observer.
+        tensors: whether requests hold tensors, of a model that is no bundle.
+        max_bytes: of requests with tensors that are not finished; more are refused.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Pixels]], Probabilities],
+        run: Callable[[Sequence[Any]], Outputs],
         *,
         max_batch: int,
         max_queue: int,
@@ -64,6 +76,8 @@ class Batcher:
         parallel: int = 1,
         observer: Observer = NO_OBSERVER,
         model: str = "",
+        tensors: bool = False,
+        max_bytes: float = math.inf,
     ) -> None:
         self._run = run
         self._name = name
@@ -85,7 +99,10 @@ class Batcher:
             batch_share=batch_share,
             parallel=parallel,
             name=name,
+            tensors=tensors,
+            max_bytes=max_bytes,
         )
+        self._tensors = tensors
         self._closed = False
         # Whether a thread that submits runs a batch.
         self._running_inline = False
@@ -192,8 +209,8 @@ class Batcher:
         with self._changed:
             if not self._queue.finish(request):
                 return
-            # The queue meets it later; its pixels need not stay until then.
-            request.pixels = _NO_PIXELS
+            # The queue meets it later; its inputs need not stay until then.
+            request.inputs = _NO_PIXELS
         if reason is not None:
             self._observe_failure(request, reason)
         request.finish(reason or Cancelled("cancelled by the caller"))
@@ -246,16 +263,12 @@ class Batcher:
         """Runs a batch and answers the requests that are complete with it."""
         slices, count, started, _ = batch
         try:
-            rows = self._run([pixels for _, _, pixels in slices])
+            rows = self._run([inputs for _, _, inputs in slices])
             if len(rows) != count:
-                raise RuntimeError(f"the engine gave {len(rows)} rows for {count} images")
-            damaged = _is_damaged(rows)
+                raise RuntimeError(f"the engine gave {len(rows)} rows for {count}")
+            damaged = not isinstance(rows, Tensors) and _is_damaged(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is these callers' answer
-            with self._changed:
-                self._queue.ended(batch, time.monotonic(), faulty=True)
-            fault = InternalFault(self._name, error)
-            for request, _, _ in slices:
-                self.cancel(request, fault)
+            self._fail(batch, error)
             return
         now = time.monotonic()
         compute_s = now - started
@@ -264,9 +277,9 @@ class Batcher:
         requests, arrived, began = 0, 0.0, 0.0
         with self._changed:
             queue.ended(batch, now)
-            for request, _, pixels in slices:
+            for request, _, inputs in slices:
                 # Those that were cut are not complete by their rows in this batch alone.
-                whole = request.count == len(pixels) and queue.finish(request)
+                whole = request.count == len(inputs) and queue.finish(request)
                 complete.append(whole)
                 if whole:
                     requests += 1
@@ -284,20 +297,47 @@ class Batcher:
         if self._report_due:
             self._report_refusals()
         first = 0
-        for (request, at, pixels), whole in zip(slices, complete, strict=True):
-            own = rows[first : first + len(pixels)]
-            first += len(pixels)
+        for (request, at, inputs), whole in zip(slices, complete, strict=True):
+            own = rows[first : first + len(inputs)]
+            first += len(inputs)
             # Of those who share the batch only who has such rows himself.
-            if damaged and _is_damaged(own):
+            if damaged and not isinstance(own, Tensors) and _is_damaged(own):
                 request.damaged = True
             if whole:
                 queue_s = started - request.arrived
                 request.finish(Answer(own, queue_s, compute_s, request.damaged))
-            elif request.count > len(pixels):
+            elif request.count > len(inputs):
                 self._put_together(request, at, own, started, compute_s)
 
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        """Answers the requests of a batch that failed.
+
+        Values of one caller may be what the model cannot compute: of tensors that share a batch,
+        those of each request are run again, by themselves.
+        """
+        again = self._tensors and len(batch.slices) > 1
+        for slice_ in batch.slices if again else ():
+            with self._changed:
+                if slice_[0].state is JobState.FINISHED:
+                    continue
+                one = self._queue.run_again(slice_, time.monotonic())
+            self._execute(one)
+        # Not before: nobody should find the engine free between two of them.
+        with self._changed:
+            self._queue.ended(batch, time.monotonic(), faulty=True)
+        if again:
+            return
+        reason: ServeError
+        if isinstance(error, InputsRefused):
+            problem = f"expected values that the model can compute, got {error}"
+            reason = InvalidRequest("inputs", fitting(problem))
+        else:
+            reason = InternalFault(self._name, error)
+        for request, _, _ in batch.slices:
+            self.cancel(request, reason)
+
     def _put_together(
-        self, request: BatchRequest, at: int, rows: Probabilities, started: float, compute_s: float
+        self, request: BatchRequest, at: int, rows: Outputs, started: float, compute_s: float
     ) -> None:
         """Adds rows of a request that was cut; batches may end in another order than they began."""
         with self._changed:
@@ -307,7 +347,7 @@ class Batcher:
             if request.returned < request.count:
                 return
         try:
-            whole = np.concatenate([request.slices[at] for at in sorted(request.slices)])
+            whole = _joined([request.slices[at] for at in sorted(request.slices)])
         except Exception as error:  # noqa: BLE001 - it is this caller's answer, the others go on
             self.cancel(request, InternalFault(self._name, error))
             return
@@ -330,6 +370,14 @@ class Batcher:
             # This was one number more.
             self._reported += refused + 1
         self._observer.turned_away(self.model, refused)
+
+
+def _joined(parts: Sequence[Any]) -> Outputs:
+    """Returns what came back of a request, in one piece."""
+    if isinstance(parts[0], Tensors):
+        return Tensors.joined(parts)
+    whole: Probabilities = np.concatenate(parts)
+    return whole
 
 
 def _is_damaged(rows: Probabilities) -> bool:

@@ -2,7 +2,8 @@
 
     ServeError
     ├── InvalidRequest    a field of the request is not what was expected
-    │   └── BadImage      which file of the request, and why
+    │   ├── BadImage      which file of the request, and why
+    │   └── NotABundle    the model classifies no images
     ├── NotFound          no such model or version; says what exists
     ├── FailedPrecondition  what an operator asks for is valid and cannot be done as things are
     ├── NotReady          the model is being loaded, or the server is draining; retry after
@@ -82,6 +83,21 @@ class BadImage(InvalidRequest):
         super().__init__(f"encoded.images[{index}]", str(error))
         # The form that error_details.proto asks for.
         self.reason = error.reason.upper().replace("-", "_")
+
+
+class NotABundle(InvalidRequest):
+    """The model is an ONNX file that classifies no images.
+
+    Args:
+        model: its name.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            "model",
+            f"expected a bundle, which classifies images, got {quoted(model)}, another ONNX file; "
+            "ask it by Open Inference",
+        )
 
 
 class NotFound(ServeError):

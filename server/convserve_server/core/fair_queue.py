@@ -2,6 +2,9 @@
 
 Within a class connections have equal shares (turns.py).
 
+In a queue with keys, what leaves together has the key of the job whose turn is first. The others
+keep their turns, so that the first of them decides the next time.
+
 Batch jobs are served when no interactive one waits. Besides, while both wait, batch jobs are owed a
 share of what is served, and are served first as soon as they are owed a part.
 """
@@ -24,6 +27,9 @@ _WEIGHT = 0.05
 _WAITING, _RUNNING, _FINISHED = JobState.WAITING, JobState.RUNNING, JobState.FINISHED
 _INTERACTIVE, _BATCH = Priority.INTERACTIVE, Priority.BATCH
 
+#: The key of what leaves while no job has decided it.
+_ANY = object()
+
 
 class FairQueue(Generic[J]):
     """First come, first served among the jobs of one connection and class. Not thread-safe.
@@ -36,6 +42,7 @@ class FairQueue(Generic[J]):
         max_cost: of the parts that wait, in the unit of Job.cost. Beyond it only those are refused
             that would have more waiting than their share of it.
         batch_share: of what is served, that batch jobs get at least while they wait; 0 to 1.
+        keyed: whether jobs have keys; see Job.key.
     """
 
     def __init__(
@@ -44,12 +51,15 @@ class FairQueue(Generic[J]):
         max_bytes: float = math.inf,
         max_cost: float = math.inf,
         batch_share: float = 0.1,
+        keyed: bool = False,
     ) -> None:
         self._max_waiting = max_waiting
         self._max_bytes = max_bytes
         self._max_cost = max_cost
         self._counts_cost = math.isfinite(max_cost)
         self._batch_share = batch_share
+        #: Parts that wait, by their key; None in a queue without keys.
+        self._by_key: dict[Hashable, int] | None = {} if keyed else None
         #: What batch jobs are owed for each unit of cost that interactive ones are given.
         self._owed_each = batch_share / (1.0 - batch_share) if batch_share < 1.0 else math.inf
         self._owed = 0.0
@@ -146,6 +156,8 @@ class FairQueue(Generic[J]):
         one.waiting += count
         line.waiting += count
         self.bytes += job.size
+        if self._by_key is not None:
+            self._by_key[job.key] = self._by_key.get(job.key, 0) + count
         if self._counts_cost:
             cost = job.cost(0, count)
             self.cost += cost
@@ -185,6 +197,9 @@ class FairQueue(Generic[J]):
         shares = (most // (len(interactive.lines) or 1) or 1, most // (len(batch.lines) or 1) or 1)
         batch_waits = batch.waiting > 0
         batch_taken = 0
+        by_key = self._by_key
+        key: Hashable = _ANY
+        aside: list[tuple[Turns[J], tuple[float, int, Line[J]]]] = []
         while left:
             both = False
             if not batch.ends:
@@ -203,8 +218,16 @@ class FairQueue(Generic[J]):
             if job.state is _FINISHED:
                 one.skip()
                 continue
+            if by_key is not None and key is not _ANY and job.key != key:
+                most_of_job = 1 if both and one is batch else min(left, shares[one is batch])
+                if not one.bring(key, most_of_job):
+                    aside.append((one, one.set_aside()))
+                continue
             rest = job.count - job.taken
             deadline = job.deadline
+            if by_key is not None and key is _ANY:
+                left = target = min(most, by_key[job.key])
+                end = 0.0
             if deadline is not None and not end:
                 end = now if batch_s is None else now + batch_s(target)
             if deadline is not None and (
@@ -216,6 +239,7 @@ class FairQueue(Generic[J]):
                 )
             ):
                 if deadline > now:
+                    key = job.key
                     tight.append((job, line))
                 else:
                     self._drop(job, line)
@@ -230,6 +254,7 @@ class FairQueue(Generic[J]):
             at = job.taken
             count = 1 if both and one is batch else min(rest, left, shares[one is batch])
             first.setdefault(job, at)
+            key = job.key
             left -= count
             self._forget(job, count, one, line)
             job.taken = at + count
@@ -245,6 +270,8 @@ class FairQueue(Generic[J]):
                 one.next(last)
             else:
                 one.again(last + job.cost(job.taken, 1))
+        for one, kept in aside:
+            one.put_back(kept)
         if not batch.lines:
             self._owed = 0.0
         if batch_waits and first:
@@ -325,6 +352,10 @@ class FairQueue(Generic[J]):
         self.waiting -= count
         one.waiting -= count
         line.waiting -= count
+        if self._by_key is not None:
+            self._by_key[job.key] -= count
+            if not self._by_key[job.key]:
+                del self._by_key[job.key]
         if not self._counts_cost:
             return
         cost = job.cost(job.taken, count)

@@ -11,7 +11,7 @@ from convserve_imaging.errors import PictureError
 from convserve_server.core.batch_request import Answer, BatchRequest, Outcome
 from convserve_server.core.decode_pool import Decoded, DecodeJob, DecodePool, Pixels
 from convserve_server.core.descriptions import ModelDescription
-from convserve_server.core.errors import BadImage, InternalFault, ServeError
+from convserve_server.core.errors import BadImage, InternalFault, NotABundle, ServeError
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
@@ -107,6 +107,9 @@ class ImageFilesCall(Work):
         Raises:
             ServeError: if the queue is full, or the version cannot answer the call.
         """
+        decode = model.decode
+        if decode is None:
+            raise NotABundle(model.name)
         self._answer.begin(model.description)
         began = time.monotonic()
         priority = model.priority if self._priority is None else self._priority
@@ -124,9 +127,7 @@ class ImageFilesCall(Work):
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
                 self._fail(model, InternalFault("queueing decoded images", error), began)
 
-        job = DecodeJob(
-            self._files, model.decode, self.deadline, decoded, self._connection, priority
-        )
+        job = DecodeJob(self._files, decode, self.deadline, decoded, self._connection, priority)
         # Staged first: once submitted, the next stage may come at any time.
         self._stage(lambda: self._decoding.cancel(job))
         try:

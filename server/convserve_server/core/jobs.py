@@ -52,6 +52,7 @@ class Job(Generic[R]):
         priority: of the call.
 
     Attributes:
+        key: jobs whose keys differ never leave the queue together; only in a queue with keys.
         start_by: time.monotonic() by which its first part must have left the queue; else it is not
             worked on.
     """
@@ -62,6 +63,7 @@ class Job(Generic[R]):
         "connection",
         "count",
         "deadline",
+        "key",
         "priority",
         "size",
         "start_by",
@@ -83,6 +85,7 @@ class Job(Generic[R]):
         self.deadline = deadline
         self.connection = connection
         self.priority = priority
+        self.key: Hashable = None
         self.start_by = math.inf
         self._done = done
         self.arrived = time.monotonic()

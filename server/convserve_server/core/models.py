@@ -9,7 +9,7 @@ from convserve_server.core.decode_pool import Decode
 from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ServeError
 from convserve_server.core.jobs import Priority
-from convserve_server.engines.base import Engine
+from convserve_server.engines.base import Engine, TensorEngine
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,18 +18,18 @@ class ModelVersion:
 
     Attributes:
         description: for callers.
-        digest: SHA-256 of its file, hexadecimal.
+        digest: SHA-256 of its files, hexadecimal; see Content.
         engine: that runs it.
         batcher: its queue.
-        decode: makes of a file the pixels of an image.
+        decode: makes of a file the pixels of an image; None if it is no bundle.
         priority: of calls that do not say theirs.
     """
 
     description: ModelDescription
     digest: str
-    engine: Engine
+    engine: Engine | TensorEngine
     batcher: Batcher
-    decode: Decode
+    decode: Decode | None
     priority: Priority = Priority.INTERACTIVE
 
     @property

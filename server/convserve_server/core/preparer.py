@@ -12,13 +12,13 @@ from convserve_server.core.descriptions import Findings
 from convserve_server.core.digests import Digests
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import Bundle
-from convserve_server.engines.base import EngineError, LoadedModel
+from convserve_server.engines.base import EngineError, Loaded
 
 log = logging.getLogger(__name__)
 
 #: Makes a warm and checked model of a model's name, its file, and the seconds that its batches
-#: take by their size, if they are known; raises EngineError or BundleError.
-Load = Callable[[str, Path, Mapping[int, float]], LoadedModel]
+#: take by their size, if they are known; raises EngineError, BundleError or OSError.
+Load = Callable[[str, Path, Mapping[int, float]], Loaded]
 
 
 class Preparer:
@@ -80,7 +80,7 @@ class Preparer:
             self._check(bundle, path)
             description = self._repository.hold(bundle, loaded)
             memory_bytes = max(0, own_bytes() - before)
-        except (BundleError, EngineError) as error:
+        except (BundleError, EngineError, OSError) as error:
             reason = str(error)
             log.error("%s is not served: %s", bundle, error)
         except Exception as error:
@@ -93,5 +93,5 @@ class Preparer:
 
     def _check(self, bundle: Bundle, path: Path) -> None:
         """Refuses a file that is not the one that was to be loaded."""
-        if self._digests.read(path) != bundle.digest:
+        if self._digests.read(path).digest != bundle.digest:
             raise BundleError(f"{path} changed while it was loaded")

@@ -26,7 +26,7 @@ from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice, Versions
 from convserve_server.core.parked_calls import ParkedCalls
 from convserve_server.core.tables import Bundle, IdleModel, Table
-from convserve_server.engines.base import LoadedModel
+from convserve_server.engines.base import Loaded, LoadedModel
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ class ModelLimits:
 
     Attributes:
         max_batch: maximum batch size, images; 0: what the engine chose.
-        max_queue: images that may wait.
-        max_queue_bytes: of pixels that may wait.
+        max_queue: images, or rows of tensors, that may wait.
+        max_queue_bytes: of pixels, or tensors, that may wait.
         max_delay_s: maximum batching delay.
         max_pixels: of a file, by its header.
         max_decoder_bytes: that decoding a file may take.
@@ -298,7 +298,7 @@ class Repository:
         there += [version for model in self._view.table.idle for version in model.versions]
         return sorted(there, key=lambda one: (one.name, -one.version))
 
-    def hold(self, bundle: Bundle, loaded: LoadedModel) -> ModelDescription:
+    def hold(self, bundle: Bundle, loaded: Loaded) -> ModelDescription:
         """Keeps a version until a table has it; returns what callers may know of it.
 
         Args:
@@ -417,13 +417,26 @@ class Repository:
         del model
         self._retired(bundle)
 
-    def _make_version(self, bundle: Bundle, loaded: LoadedModel) -> ModelVersion:
+    def _make_version(self, bundle: Bundle, loaded: Loaded) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)
         max_batch = min(limits.max_batch or engine.max_batch, engine.max_batch)
+        decode = None
+        if isinstance(loaded, LoadedModel):
+            shape, classes = loaded.engine.image_shape, loaded.engine.classes
+            labels, manifest = loaded.labels, loaded.manifest
+            signature = signature_of_images(shape, classes)
+            max_queue, max_bytes = limits.queue_images(math.prod(shape), max_batch), math.inf
+            decode = make_decoder(
+                loaded.decoding, shape, limits.max_pixels, limits.max_decoder_bytes
+            )
+        else:
+            shape, classes, labels, manifest = (0, 0, 0), 0, (), b""
+            signature = loaded.engine.signature
+            max_queue, max_bytes = max(max_batch, limits.max_queue), limits.max_queue_bytes
         batcher = Batcher(
             engine.run,
             max_batch=max_batch,
-            max_queue=limits.queue_images(math.prod(engine.image_shape), max_batch),
+            max_queue=max_queue,
             max_delay_s=limits.max_delay_s,
             max_wait_s=limits.max_wait_s,
             batch_share=limits.batch_share,
@@ -432,19 +445,18 @@ class Repository:
             parallel=engine.parallel,
             observer=self.observer,
             model=str(bundle),
-        )
-        decode = make_decoder(
-            loaded.decoding, engine.image_shape, limits.max_pixels, limits.max_decoder_bytes
+            tensors=decode is None,
+            max_bytes=max_bytes,
         )
         description = ModelDescription(
             bundle.name,
             bundle.version,
-            loaded.labels,
-            engine.image_shape,
-            engine.classes,
+            labels,
+            shape,
+            classes,
             engine.provider,
-            loaded.manifest,
-            signature_of_images(engine.image_shape, engine.classes),
+            manifest,
+            signature,
             max_batch,
         )
         return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)

@@ -17,7 +17,7 @@ class Bundle:
     Attributes:
         name: of the model.
         version: of the model.
-        digest: SHA-256 of the model file, hexadecimal.
+        digest: SHA-256 of its files, hexadecimal; see Content.
     """
 
     name: str

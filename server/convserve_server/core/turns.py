@@ -77,6 +77,34 @@ class Turns(Generic[J]):
         """
         heapq.heapreplace(self.ends, (end, next(self._numbers), self.ends[0][2]))
 
+    def bring(self, key: Hashable, most: int) -> bool:
+        """Lets the next job with a key pass the others of the connection whose turn it is.
+
+        Only one that can be served as a whole: after it the first job is the first one again, and
+        so waits for its turn, not for all jobs that may pass it.
+
+        Args:
+            key: of the job; see Job.key.
+            most: parts that can be served.
+
+        Returns: whether there is such a job.
+        """
+        jobs = self.ends[0][2].jobs
+        for index, job in enumerate(jobs):
+            if job.key == key and job.count - job.taken <= most:
+                del jobs[index]
+                jobs.appendleft(job)
+                return True
+        return False
+
+    def set_aside(self) -> tuple[float, int, Line[J]]:
+        """Removes the connection whose turn it is until put_back(); returns its turn."""
+        return heapq.heappop(self.ends)
+
+    def put_back(self, turn: tuple[float, int, Line[J]]) -> None:
+        """Lets a connection that was set aside have its turn again."""
+        heapq.heappush(self.ends, turn)
+
     def next(self, since: float) -> None:
         """Removes the job whose turn it is, which is served.
 

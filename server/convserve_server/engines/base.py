@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from convserve_server.engines.signatures import Signature
 from convserve_server.engines.tensors import Tensors
 
 #: Execution providers of ONNX Runtime.
@@ -29,8 +30,12 @@ class EngineError(Exception):
     """The model or the device cannot be used as asked; str() says why and what to do."""
 
 
+class InputsRefused(Exception):
+    """The model cannot compute the values that it was given; str() says why."""
+
+
 class Engine(Protocol):
-    """What runs a model.
+    """What runs a bundle.
 
     Attributes:
         provider: name of the execution provider.
@@ -65,9 +70,40 @@ class Engine(Protocol):
         """
 
 
+class TensorEngine(Protocol):
+    """What runs a model that is no bundle.
+
+    Attributes:
+        provider: name of the execution provider.
+        signature: inputs and outputs; final after warm_up().
+        max_batch: maximum batch size, rows; 1 if the model is not batched.
+        parallel: batches that run() accepts at the same time, from several threads.
+    """
+
+    provider: str
+    signature: Signature
+    max_batch: int
+    parallel: int
+
+    def run(self, parts: Sequence[Tensors]) -> Tensors:
+        """Runs a batch, given as slices, max_batch rows at the most; if not batched, one request.
+
+        Returns: the outputs, in the order of the signature, with as many rows.
+
+        Raises:
+            InputsRefused: the model cannot compute these values.
+        """
+
+    def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
+        """Finds out whether rows are independent, and chooses max_batch; see Engine.warm_up.
+
+        Returns: batch_s, or what was measured; empty where the sizes of requests may vary.
+        """
+
+
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is warm and whose outputs were checked.
+    """A bundle that is warm and whose outputs were checked.
 
     Attributes:
         engine: that runs it.
@@ -83,3 +119,19 @@ class LoadedModel:
     decoding: str
     manifest: bytes
     batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)
+
+
+@dataclass(frozen=True)
+class LoadedTensorModel:
+    """A model that is no bundle, and is warm.
+
+    Attributes:
+        engine: that runs it.
+        batch_s: see LoadedModel.
+    """
+
+    engine: TensorEngine
+    batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)
+
+
+Loaded = LoadedModel | LoadedTensorModel

@@ -10,10 +10,13 @@ not decide. Between neighbouring sizes an image's cost changes by less than the 
 four times apart, and time and gain are compared with bounds that most nets are far from.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
 
 #: A batch that takes so long, on one thread, is worth while, s.
 _ENOUGH_S = 0.0025
@@ -129,6 +132,24 @@ class BatchSizes:
         """Returns whether sizes above this one, which follows the last, are not worth a look."""
         long = batch_s[size] >= _NO_MORE_S
         return long and not self.chosen and last < size and not _saves(batch_s, last, size)
+
+
+def fitting_sizes(run: Callable[[int], object], sizes: Iterable[int]) -> Iterator[int]:
+    """Yields sizes of batches, each after a run of it, as long as they fit a device's memory.
+
+    Args:
+        run: runs a batch of so many images.
+        sizes: in ascending order, from 1.
+    """
+    for size in sizes:
+        try:
+            run(size)
+        except Exception as error:
+            if size == 1 or "memory" not in str(error).lower():
+                raise
+            log.warning("batches of %d do not fit the device's memory: %s", size, error)
+            return
+        yield size
 
 
 def _saves(batch_s: Mapping[int, float], size: int, larger: int) -> bool:

@@ -1,11 +1,51 @@
-"""From the file of a bundle to a model that may be served."""
+"""From the file of a model to a model that may be served."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
+from convserve_bundle import external_data
+from convserve_bundle.contract import MANIFEST_KEY
 from convserve_bundle.manifest import check_manifest
-from convserve_server.engines.base import NOT_MEASURED, Engine, LoadedModel
+from convserve_bundle.onnx_metadata import read_metadata
+from convserve_server.engines.base import (
+    NOT_MEASURED,
+    Engine,
+    Loaded,
+    LoadedModel,
+    LoadedTensorModel,
+)
+from convserve_server.engines.cpu import ThreadAllowance
+from convserve_server.engines.loader import EngineOptions, load_engine, load_tensor_engine
 from convserve_server.engines.output_check import check_outputs, probes
+
+
+def load_model(
+    path: Path,
+    options: EngineOptions,
+    allowance: ThreadAllowance | None = None,
+    batch_s: Mapping[int, float] = NOT_MEASURED,
+) -> Loaded:
+    """Loads and warms up a bundle, which is checked, or any other ONNX file.
+
+    Args:
+        path: of the model file.
+        options: see loader.load_engine.
+        allowance: see loader.load_engine.
+        batch_s: seconds by size of batch, if they are known; see Engine.warm_up.
+
+    Raises:
+        BundleError: the file is no ONNX file, has data outside its folder, or is a bundle that does
+            not fit its manifest.
+        EngineError: the file is not a usable model, or the device cannot be had.
+        OSError: the file cannot be read.
+    """
+    external_data.check(path)
+    if MANIFEST_KEY in read_metadata(path):
+        load = partial(load_engine, options=options, allowance=allowance)
+        return load_bundle(path, load, batch_s)
+    engine = load_tensor_engine(path, options, allowance)
+    return LoadedTensorModel(engine, engine.warm_up(batch_s))
 
 
 def load_bundle(
@@ -13,7 +53,7 @@ def load_bundle(
     load_engine: Callable[[Path], Engine],
     batch_s: Mapping[int, float] = NOT_MEASURED,
 ) -> LoadedModel:
-    """Loads, checks and warms up a model.
+    """Loads, checks and warms up a bundle.
 
     Args:
         path: of the model file.

@@ -1,22 +1,34 @@
-"""The engine for CPUs."""
+"""Engines without graphs: those for CPUs, and for what CUDA cannot capture."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from convserve_bundle.contract import INPUT, OUTPUT
-from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
+from convserve_server.engines.base import (
+    CPU,
+    NOT_MEASURED,
+    Inputs,
+    Outputs,
+    Pixels,
+    Probabilities,
+)
 from convserve_server.engines.batch_sizes import (
     BatchSizes,
     bucket_sizes,
+    fitting_sizes,
     seconds_of_thread,
     seconds_passed,
 )
 from convserve_server.engines.session import SessionEngine
 from convserve_server.host.engine_activity import EngineActivity
+
+I = TypeVar("I", bound=Inputs)  # noqa: E741 - inputs
+O = TypeVar("O", bound=Outputs)  # noqa: E741 - outputs
 
 #: Time of a single image from which a model is expensive: more threads are worth waking, s.
 _EXPENSIVE_S = 0.001
@@ -40,10 +52,11 @@ class ThreadAllowance:
     activity: EngineActivity
 
 
-class CpuEngine(SessionEngine):
+class AnySizeEngine(ABC, Generic[I, O]):
     """Runs batches of any size: on the CPU a new shape costs nothing, padding does.
 
-    Large images gain next to nothing from batches on a CPU, and small batches save memory.
+    Large images gain next to nothing from batches on a CPU, and small batches save memory. On CUDA
+    it serves what cannot have graphs.
 
     Args:
         session: of ONNX Runtime.
@@ -65,16 +78,30 @@ class CpuEngine(SessionEngine):
         many_threads: Callable[[], Any] = lambda: None,
         one_thread: Callable[[], Any] | None = None,
     ) -> None:
-        super().__init__(session, provider, sizes.max_batch)
+        self._session = session
+        self.provider = provider
+        self.max_batch = sizes.max_batch
         self._sizes = sizes
         self._activity = activity
         self._make_many_threads = many_threads
         self._one_thread = one_thread
         self._many_threads = session
 
-    def run(self, images: Sequence[Pixels]) -> Probabilities:
+    @abstractmethod
+    def _joined(self, parts: Sequence[I]) -> I:
+        """Returns the slices of a batch in one piece."""
+
+    @abstractmethod
+    def _run(self, session: Any, batch: I) -> O:
+        """Returns what a session makes of a batch."""
+
+    @abstractmethod
+    def _sample(self, rows: int) -> I:
+        """Returns a batch to measure with, and to warm up."""
+
+    def run(self, parts: Sequence[I]) -> O:
         """See Engine.run."""
-        batch = images[0] if len(images) == 1 else np.concatenate(images)
+        batch = parts[0] if len(parts) == 1 else self._joined(parts)
         if self._activity is None:
             return self._run(self._session, batch)
         only_one = self._activity.begin()
@@ -83,35 +110,39 @@ class CpuEngine(SessionEngine):
         finally:
             self._activity.end()
 
-    def _run(self, session: Any, batch: Pixels) -> Probabilities:
-        output: Probabilities = session.run([OUTPUT], {INPUT: batch})[0]
-        return output
-
     def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         """Chooses the largest batch, runs that to size the arena; see Engine.warm_up."""
-        image = np.zeros((1, *self.image_shape), np.uint8)
-
-        def run(count: int) -> None:
-            self._run(self._session, np.repeat(image, count, axis=0))
-
         if not batch_s:
-            batch_s = self._measure(image)
-        self.max_batch = self._sizes.largest(batch_s)
-        if self._activity is not None and batch_s[1] > _EXPENSIVE_S:
-            self._many_threads = self._make_many_threads()
-        for size in (self.max_batch, 1):
-            run(size)
-            if self._many_threads is not self._session:
-                self._run(self._many_threads, np.repeat(image, size, axis=0))
+            batch_s = self._measure()
+        # On a device there may be no memory for a size that was chosen.
+        self.max_batch = min(self._sizes.largest(batch_s), max(batch_s))
+        self._warm_up_threads((self.max_batch, 1), batch_s[1])
         return batch_s
 
-    def _measure(self, image: Pixels) -> Mapping[int, float]:
+    def _warm_up_threads(self, sizes: Iterable[int], single_s: float) -> None:
+        """Runs batches with each session that requests may meet.
+
+        Args:
+            sizes: of the batches, rows.
+            single_s: that a batch of one row takes, s.
+        """
+        if self._activity is not None and single_s > _EXPENSIVE_S:
+            self._many_threads = self._make_many_threads()
+        for size in sizes:
+            self._run(self._session, self._sample(size))
+            if self._many_threads is not self._session:
+                self._run(self._many_threads, self._sample(size))
+
+    def _measure(self) -> Mapping[int, float]:
         """Returns the seconds of batches by size, up to the largest that is worth while."""
 
         def runner(session: Any) -> Callable[[int], object]:
-            return lambda count: self._run(session, np.repeat(image, count, axis=0))
+            return lambda count: self._run(session, self._sample(count))
 
-        buckets = bucket_sizes(self._sizes.max_batch)
+        buckets: Iterable[int] = bucket_sizes(self._sizes.max_batch)
+        if self.provider != CPU:
+            run = runner(self._session)
+            return self._sizes.measure(run, fitting_sizes(run, buckets), seconds_passed)
         if self._session.get_session_options().intra_op_num_threads == 1:
             return self._sizes.measure(runner(self._session), buckets, seconds_of_thread)
         if self._one_thread is None or self._sizes.chosen:
@@ -119,3 +150,30 @@ class CpuEngine(SessionEngine):
         alone = self._sizes.measure(runner(self._one_thread()), buckets, seconds_of_thread)
         sizes = dataclasses.replace(self._sizes, max_batch=max(alone), chosen=True)
         return sizes.measure(runner(self._session), [*alone], seconds_passed)
+
+
+class CpuEngine(SessionEngine, AnySizeEngine[Pixels, Probabilities]):
+    """Runs a bundle in batches of any size; see AnySizeEngine."""
+
+    def __init__(
+        self,
+        session: Any,
+        provider: str,
+        sizes: BatchSizes,
+        activity: EngineActivity | None = None,
+        many_threads: Callable[[], Any] = lambda: None,
+        one_thread: Callable[[], Any] | None = None,
+    ) -> None:
+        AnySizeEngine.__init__(self, session, provider, sizes, activity, many_threads, one_thread)
+        SessionEngine.__init__(self, session, provider, sizes.max_batch)
+
+    def _joined(self, parts: Sequence[Pixels]) -> Pixels:
+        batch: Pixels = np.concatenate(parts)
+        return batch
+
+    def _run(self, session: Any, batch: Pixels) -> Probabilities:
+        output: Probabilities = session.run([OUTPUT], {INPUT: batch})[0]
+        return output
+
+    def _sample(self, rows: int) -> Pixels:
+        return np.zeros((rows, *self.image_shape), np.uint8)

@@ -14,7 +14,12 @@ import onnxruntime as ort
 
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
-from convserve_server.engines.batch_sizes import BatchSizes, bucket_sizes, seconds_passed
+from convserve_server.engines.batch_sizes import (
+    BatchSizes,
+    bucket_sizes,
+    fitting_sizes,
+    seconds_passed,
+)
 from convserve_server.engines.device_memory import DeviceMemory
 from convserve_server.engines.session import SessionEngine
 
@@ -94,14 +99,7 @@ class CudaGraphEngine(SessionEngine):
 
     def _fitting(self, buffers: "_BufferSet", warm: list[int]) -> Iterator[int]:
         """Warms up bucket after bucket, as long as they fit the memory, and yields each."""
-        for rows in buffers.sizes:
-            try:
-                buffers.warm_up(rows)
-            except Exception as error:
-                if rows == 1 or "memory" not in str(error).lower():
-                    raise
-                log.warning("batches of %d do not fit the device's memory: %s", rows, error)
-                return
+        for rows in fitting_sizes(buffers.warm_up, buffers.sizes):
             warm.append(rows)
             yield rows
 

@@ -17,18 +17,24 @@ from typing import Any
 import onnxruntime as ort
 
 from convserve_bundle.manifest import read_manifest
+from convserve_bundle.onnx_metadata import read_metadata
 from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
-from convserve_server.engines.base import CPU, CUDA, Engine, EngineError
+from convserve_server.engines.any_onnx import AnyOnnxEngine
+from convserve_server.engines.base import CPU, CUDA, Engine, EngineError, TensorEngine
 from convserve_server.engines.batch_sizes import BatchSizes
 from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import cuda_memory
+from convserve_server.host.engine_activity import EngineActivity
 
 log = logging.getLogger(__name__)
 
 #: Maximum batch size where nothing else is asked for, images. Beyond, caches on the CPU lose more
 #: than batching saves, and buffers on the device grow for nothing.
 _MAX_BATCH = {CPU: 64, CUDA: 1024}
+
+#: Levels of ONNX Runtime's log.
+_ERROR, _FATAL = 3, 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class EngineOptions:
             load_engine).
         pause: called while an engine is warmed up, after each run that is measured, with its
             seconds.
+        graphs: whether CUDA captures graphs.
+        quiet: whether ONNX Runtime logs no errors: those of a model that is no bundle are its
+            callers', who have them as answers.
     """
 
     device: str = "auto"
@@ -55,6 +64,8 @@ class EngineOptions:
     device_bytes: int = 0
     tensor_float_32: bool = False
     pause: Callable[[float], None] = lambda _: None
+    graphs: bool = True
+    quiet: bool = False
 
 
 def check_installation() -> None:
@@ -152,33 +163,123 @@ def load_engine(
             provider = CPU
         tensor_float_32 = precision == PRECISION_TENSOR_FLOAT_32
         options = dataclasses.replace(options, tensor_float_32=tensor_float_32)
-    try:
-        session = _session(model, provider, options)
-    except EngineError:
-        if options.device == "cuda" or provider == CPU:
-            raise
-        log.warning("CUDA cannot be used, falling back to the CPU", exc_info=True)
-        provider = CPU
-        session = _session(model, provider, options)
-    sizes = BatchSizes(
-        options.max_batch or _MAX_BATCH[provider],
-        chosen=options.max_batch > 0,
-        longest_s=math.inf if provider == CUDA else options.batch_s,
-        pause=options.pause,
-    )
+    made = _Sessions(model, options, allowance)
     if provider == CUDA:
-        return CudaGraphEngine(session, provider, sizes, cuda_memory())
-    one_thread = partial(_session, model, CPU, dataclasses.replace(options, threads=1))
-    if allowance is None:
-        return CpuEngine(session, provider, sizes, one_thread=one_thread)
-    many_threads = partial(_many_threads_session, model, options, allowance)
-    return CpuEngine(session, provider, sizes, allowance.activity, many_threads, one_thread)
+        try:
+            session = made.session(CUDA, graphs=True)
+        except EngineError as error:
+            without = made.without_graphs(error)
+            if without is not None:
+                return CpuEngine(without, CUDA, made.sizes(CUDA))
+        else:
+            return CudaGraphEngine(session, CUDA, made.sizes(CUDA), cuda_memory())
+    return CpuEngine(made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+
+
+def load_tensor_engine(
+    model: Path, options: EngineOptions, allowance: ThreadAllowance | None = None
+) -> TensorEngine:
+    """Returns an engine for a model file that is no bundle, not yet warm.
+
+    Args:
+        model: the file.
+        options: how it is built.
+        allowance: of more threads on the CPU than its own; None if there are no other workers.
+
+    Raises:
+        EngineError: if the file is not a model that can be served, or the device cannot be had.
+    """
+    provider = choose_provider(options.device)
+    made = _Sessions(model, dataclasses.replace(options, quiet=True), allowance)
+    name = str(model)
+    if provider == CUDA:
+        try:
+            session = made.session(CUDA)
+        except EngineError as error:
+            made.check_fallback(error)
+        else:
+            return AnyOnnxEngine(name, session, CUDA, made.sizes(CUDA))
+    return AnyOnnxEngine(name, made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
 
 
 def _precision(model: Path) -> Precision.ValueType:
-    """Returns the precision of a bundle; read on the CPU, before the device has a session."""
-    metadata = _session(model, CPU, EngineOptions()).get_modelmeta().custom_metadata_map
+    """Returns the precision of a bundle."""
+    try:
+        metadata = read_metadata(model)
+    except OSError as error:
+        raise EngineError(f"{model}: {error.strerror or error}") from error
     return read_manifest(metadata).precision
+
+
+@dataclass(frozen=True)
+class _Sessions:
+    """Makes the sessions of one model file.
+
+    Attributes:
+        model: the file.
+        options: how they are built.
+        allowance: of more threads on the CPU than its own.
+    """
+
+    model: Path
+    options: EngineOptions
+    allowance: ThreadAllowance | None
+
+    def session(self, provider: str, *, graphs: bool = False) -> Any:
+        """Returns a session; on CUDA with graphs, or without.
+
+        Raises:
+            EngineError: see load_engine.
+        """
+        options = dataclasses.replace(self.options, graphs=graphs)
+        return _session(self.model, provider, options)
+
+    def without_graphs(self, error: EngineError) -> Any:
+        """Returns a session on CUDA for what cannot have graphs; None to use the CPU.
+
+        Args:
+            error: why there is none with graphs.
+
+        Raises:
+            EngineError: if there is none either, and the CPU may not be used.
+        """
+        try:
+            session = self.session(CUDA)
+        except EngineError as other:
+            self.check_fallback(other)
+            return None
+        log.warning(
+            "%s is served without CUDA graphs, which need all of its nodes on the device: %s",
+            self.model, error,
+        )  # fmt: skip
+        return session
+
+    def check_fallback(self, error: EngineError) -> None:
+        """Raises an error of CUDA again, unless the CPU may be used in its stead."""
+        if self.options.device == "cuda":
+            raise error
+        log.warning("CUDA cannot be used, falling back to the CPU", exc_info=error)
+
+    def sizes(self, provider: str) -> BatchSizes:
+        """Returns how the largest batch is chosen."""
+        options = self.options
+        return BatchSizes(
+            options.max_batch or _MAX_BATCH[provider],
+            chosen=options.max_batch > 0,
+            longest_s=math.inf if provider == CUDA else options.batch_s,
+            pause=options.pause,
+        )
+
+    def of_threads(
+        self,
+    ) -> tuple[EngineActivity | None, Callable[[], Any], Callable[[], Any]]:
+        """Returns the last arguments of AnySizeEngine, on the CPU."""
+        options = self.options
+        one_thread = partial(_session, self.model, CPU, dataclasses.replace(options, threads=1))
+        if self.allowance is None:
+            return None, lambda: None, one_thread
+        many_threads = partial(_many_threads_session, self.model, options, self.allowance)
+        return self.allowance.activity, many_threads, one_thread
 
 
 def _many_threads_session(model: Path, options: EngineOptions, allowance: ThreadAllowance) -> Any:
@@ -196,7 +297,7 @@ def _many_threads_session(model: Path, options: EngineOptions, allowance: Thread
 
 def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
     settings = ort.SessionOptions()
-    settings.log_severity_level = 3
+    settings.log_severity_level = _FATAL if options.quiet else _ERROR
     settings.intra_op_num_threads = options.threads
     settings.inter_op_num_threads = 1
     # Threads that spin while idle take the CPU from the transport, and from a container's quota.
@@ -227,7 +328,7 @@ def _provider_options(provider: str, options: EngineOptions) -> dict[str, str]:
         # As fast as an exhaustive search for these nets, and each shape starts sooner.
         "cudnn_conv_algo_search": "HEURISTIC",
         # With this a model of which a node would fall to the CPU does not load.
-        "enable_cuda_graph": "1",
+        "enable_cuda_graph": str(int(options.graphs)),
         # A bundle was checked against Keras in its precision: no TensorFloat-32 for others.
         "use_tf32": str(int(options.tensor_float_32)),
         # No more than is asked for: by default the arena doubles.

@@ -60,6 +60,11 @@ class Tensors:
         return cls(arrays, sum(part.count for part in parts))
 
     @property
+    def sizes(self) -> tuple[tuple[int, ...], ...]:
+        """The sizes of each array but the first: what must be equal to join them with others."""
+        return tuple(array.shape[1:] for array in self.arrays)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays; of BYTES those of the references."""
         return sum(array.nbytes for array in self.arrays)

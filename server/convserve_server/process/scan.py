@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convserve_server.core.digests import Digests
+from convserve_server.core.digests import Content, Digests
 from convserve_server.core.models_folder import ModelsFolder
 
 log = logging.getLogger(__name__)
@@ -18,8 +18,8 @@ class Scan:
 
     Attributes:
         files: Of versions, by name and version.
-        digests: SHA-256 of files, of those that were to be read.
-        sizes: Of the same files, bytes.
+        digests: Of versions by their model files, of those that were to be read; see Content.
+        sizes: Of the same versions, bytes.
         unknown: Entries that cannot be read at present, as "NAME" or "NAME/VERSION".
     """
 
@@ -114,7 +114,7 @@ class Scanner:
             if read is None:
                 unknown.add(f"{path.parent.parent.name}/{path.parent.name}")
             else:
-                digests[path], sizes[path] = read
+                digests[path], sizes[path] = read.digest, read.size
         self._digests.keep(files)
         self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown)))
 
@@ -128,10 +128,10 @@ class Scanner:
             )
         self._ignored = {*entries}
 
-    def _read(self, path: Path) -> tuple[str, int] | None:
-        """Returns digest and size of a file; None, and logs why once, if it cannot be read."""
+    def _read(self, path: Path) -> Content | None:
+        """Returns what a version holds; None, and logs why once, if it cannot be read."""
         try:
-            digest, size = self._digests.read(path), path.stat().st_size
+            content = self._digests.read(path)
         except OSError as error:
             problem = f"{path} cannot be read: {error.strerror or error}"
             if self._unread.get(path) != problem:
@@ -139,7 +139,7 @@ class Scanner:
             self._unread[path] = problem
             return None
         self._unread.pop(path, None)
-        return digest, size
+        return content
 
     def _loop(self) -> None:
         while not self._stop.is_set():

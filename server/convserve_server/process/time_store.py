@@ -36,7 +36,7 @@ class TimesKey:
     """What the times of batches depend on, beside the machine.
 
     Attributes:
-        digest: SHA-256 of the model file, hexadecimal.
+        digest: SHA-256 of the version's files, hexadecimal; see Content.
         device: as set: auto, cpu or cuda.
         engine_threads: of the engine on the CPU.
         max_batch: as set; 0 if the server chooses.

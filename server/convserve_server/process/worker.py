@@ -14,18 +14,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
-from convserve_server.engines.base import NOT_MEASURED, EngineError, LoadedModel
-from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.base import NOT_MEASURED, EngineError, Loaded
+from convserve_server.engines.bundles import load_model
 from convserve_server.engines.cpu import ThreadAllowance
-from convserve_server.engines.loader import (
-    EngineOptions,
-    check_installation,
-    choose_provider,
-    load_engine,
-)
+from convserve_server.engines.loader import EngineOptions, check_installation, choose_provider
 from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
@@ -79,9 +73,7 @@ class ModelLoader:
             else None
         )
 
-    def load(
-        self, name: str, path: Path, batch_s: Mapping[int, float] = NOT_MEASURED
-    ) -> LoadedModel:
+    def load(self, name: str, path: Path, batch_s: Mapping[int, float] = NOT_MEASURED) -> Loaded:
         """Loads a version of a model.
 
         Args:
@@ -90,7 +82,7 @@ class ModelLoader:
             batch_s: seconds by size of batch, if they are known; otherwise they are measured.
 
         Raises:
-            BundleError, EngineError: see load_bundle.
+            BundleError, EngineError, OSError: see load_model.
         """
         settings, model = self._spec.settings, self._spec.settings.for_model(name)
         options = EngineOptions(
@@ -101,9 +93,7 @@ class ModelLoader:
             settings.engine.max_device_bytes,
             pause=self._pause,
         )
-        return load_bundle(
-            path, partial(load_engine, options=options, allowance=self.allowance(name)), batch_s
-        )
+        return load_model(path, options, self.allowance(name), batch_s)
 
     def _pause(self, spent_s: float) -> None:
         answered, now = self.answered(), time.monotonic()

@@ -379,7 +379,7 @@ def test_wrong_row_count_is_internal_with_an_id_in_the_log(
     fault = caller.outcome()
     assert isinstance(fault, InternalFault)
     assert fault.id in caplog.text
-    assert f"the engine gave {3 - missing} rows for 3 images" in caplog.text
+    assert f"the engine gave {3 - missing} rows for 3" in caplog.text
     batcher.close()
     assert batcher.join(PATIENCE_S)
 

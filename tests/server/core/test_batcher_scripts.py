@@ -113,7 +113,7 @@ class Sent:
     @property
     def waiting(self) -> int:
         """Images that should be in the queue."""
-        return 0 if self.outcomes else len(self.request.pixels) - self.entered
+        return 0 if self.outcomes else len(self.request.inputs) - self.entered
 
 
 class Play:
@@ -300,9 +300,11 @@ class Play:
         sent.outcomes.append(outcome)
         event(type(outcome).__name__)
         if isinstance(outcome, Answer):
-            assert sent.entered == len(sent.request.pixels)
+            inputs = sent.request.inputs
+            assert isinstance(inputs, np.ndarray)
+            assert sent.entered == len(inputs)
             assert not sent.hit_by_fault
-            np.testing.assert_array_equal(outcome.rows, rows_of(sent.request.pixels))
+            np.testing.assert_array_equal(outcome.rows, rows_of(inputs))
         elif isinstance(outcome, Cancelled):
             assert sent.cancelled
         elif isinstance(outcome, DeadlinePassed):

@@ -55,6 +55,7 @@ class HeldDecoder:
 
     def __init__(self, served: Served) -> None:
         model = served.worker.repository.get("colours", None)
+        assert model.decode is not None
         self._decode = model.decode
         self.entered: queue.Queue[bytes] = queue.Queue()
         self.gate = threading.Event()
@@ -314,6 +315,7 @@ def test_deadline_that_passes_in_the_decode_queue_costs_no_decoding(serve: Serve
 def test_fault_of_the_decoder_is_internal_and_hits_only_its_call(serve: Serve, front: str) -> None:
     served = serve(front, photos=True)
     model = served.worker.repository.get("colours", None)
+    assert model.decode is not None
     whole: Callable[[bytes], object] = model.decode
 
     def faulty(data: bytes) -> object:

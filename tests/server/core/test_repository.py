@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.batch_request import Answer, BatchRequest
-from convserve_server.core.digests import Digests
+from convserve_server.core.digests import Content, Digests
 from convserve_server.core.errors import (
     Cancelled,
     ModelIdle,
@@ -774,7 +774,7 @@ def test_file_that_cannot_be_read_is_named_once_and_tried_again(
     read = Digests.read
     broken = True
 
-    def fail(digests: Digests, path: Path) -> str:
+    def fail(digests: Digests, path: Path) -> Content:
         if broken and "mnist" in str(path):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return read(digests, path)

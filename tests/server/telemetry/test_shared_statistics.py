@@ -157,7 +157,7 @@ def test_successor_goes_on_in_the_slot_of_a_process_that_was_killed(memory: Memo
     assert only(reader).batches == 2 * 69 + 1
 
 
-def test_versions_beyond_the_rows_are_counted_together_and_said_once(
+def test_versions_beyond_the_rows_are_counted_together_and_logged_once(
     memory: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     counts = memory.slot(0)

@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError, Message
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.descriptions import ModelDescription
-from convserve_server.core.errors import InvalidRequest
+from convserve_server.core.errors import InvalidRequest, NotABundle
 from convserve_server.core.models import VersionChoice
 from convserve_server.engines.base import Pixels
 
@@ -100,6 +100,8 @@ def read_pixels(request: pb.ClassifyRequest, model: ModelDescription, max_images
     """
     if not request.HasField("pixels"):
         raise InvalidRequest("input", "expected pixels or encoded images, got neither")
+    if not model.is_bundle:
+        raise NotABundle(model.name)
     pixels = request.pixels
     shape = height, width, channels = model.image_shape
     given = (pixels.height, pixels.width, pixels.channels)

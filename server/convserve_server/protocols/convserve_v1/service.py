@@ -147,6 +147,8 @@ class ConvserveV1:
         response = pb.ListModelsResponse()
         named = ""
         for model in self._classifier.models():
+            if not model.is_bundle:
+                continue
             labels = self._classifier.version_labels(model.name)
             response.models.add(
                 name=model.name,
