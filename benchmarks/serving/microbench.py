@@ -45,6 +45,7 @@ from convserve_server.process.local_control import LocalControl
 from convserve_server.protocols.base import Call, Caller, Failure
 from convserve_server.protocols.convserve_v1.service import ConvserveV1
 from convserve_server.protocols.router import Router
+from convserve_server.protocols.streams import StreamBudget
 
 _PACKAGES = ("convserve", "numpy", "onnxruntime", "protobuf")
 _BATCHES = ((1, 1), (16, 1), (64, 1), (1, 64))
@@ -176,7 +177,7 @@ def _stages(
     batcher = _KeepingBatcher()
     model = dataclasses.replace(loaded, batcher=cast("Batcher", batcher))
     classifier = Classifier(_OneModel(model), decoding, 256)
-    router = Router([ConvserveV1(classifier, 2**26)])
+    router = Router([ConvserveV1(classifier, StreamBudget(2**26))])
     engine = cast("Engine", loaded.engine)
     pieces = [np.asarray(questions.images)[:images]] * calls
     rows = engine.run(pieces)
@@ -222,7 +223,7 @@ def _refused(repository: Repository, questions: Questions, repeats: int) -> Stag
     model = dataclasses.replace(loaded, batcher=batcher)
     served = _OneModel(model)
     decoding = DecodePool(1, 4096, 2**28)
-    router = Router([ConvserveV1(Classifier(served, decoding, 256), 2**26)])
+    router = Router([ConvserveV1(Classifier(served, decoding, 256), StreamBudget(2**26))])
     payload = questions.request(0, 1).SerializeToString()
     pixels = np.asarray(questions.images)[:1]
     waiting = [BatchRequest(pixels, None, lambda _: None, "peer") for _ in range(256)]

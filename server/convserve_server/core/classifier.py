@@ -154,6 +154,19 @@ class Classifier:
                 return None
         return refusal
 
+    def describe(self, name: str, version: VersionChoice) -> ModelDescription:
+        """Returns what is known of the version that would answer a call.
+
+        Args:
+            name: of the model.
+            version: of the model, or a label; None for the one that answers by default.
+
+        Raises:
+            NotFound: if there is none; says what there is.
+            ModelLoading: if the model is being loaded.
+        """
+        return self._repository.describe(name, version)
+
     def models(self) -> list[ModelDescription]:
         """Returns all that can be asked for, by name, then newest first."""
         return self._repository.descriptions()

@@ -18,7 +18,7 @@ class ModelDescription:
         image_shape: one image, (H, W, C); of a bundle.
         classes: how many, K; of a bundle.
         provider: name of the execution provider.
-        manifest: a serialized convserve Manifest; empty if it is another ONNX file than a bundle.
+        manifest: a serialized convserve Manifest; empty if it is another ONNX file.
         signature: its inputs and outputs.
         max_batch: maximum batch size, rows; 1 if it is not batched.
     """

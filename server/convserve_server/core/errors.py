@@ -5,6 +5,7 @@
     │   ├── BadImage      which file of the request, and why
     │   └── NotABundle    the model classifies no images
     ├── NotFound          no such model or version; says what exists
+    ├── PermissionDenied  the server does not allow it to this caller
     ├── FailedPrecondition  what an operator asks for is valid and cannot be done as things are
     ├── NotReady          the model is being loaded, or the server is draining; retry after
     ├── Unimplemented     no such method; says what exists
@@ -77,10 +78,13 @@ class BadImage(InvalidRequest):
     Args:
         index: of the file in the request, from 0.
         error: why.
+        field: of the request that holds the files.
     """
 
-    def __init__(self, index: int, error: PictureError) -> None:
-        super().__init__(f"encoded.images[{index}]", str(error))
+    def __init__(self, index: int, error: PictureError, field: str = "encoded.images") -> None:
+        super().__init__(f"{field}[{index}]", str(error))
+        self.index = index
+        self.error = error
         # The form that error_details.proto asks for.
         self.reason = error.reason.upper().replace("-", "_")
 
@@ -115,6 +119,12 @@ class NotFound(ServeError):
         super().__init__(message)
         self.kind = kind
         self.name = name
+
+
+class PermissionDenied(ServeError):
+    """The server does not allow it to this caller."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class FailedPrecondition(ServeError):

@@ -43,6 +43,9 @@ class FilesAnswer(Protocol):
             images: of the others, by their index: uint8 [H, W, C] as the model sees them.
             wait_s: before decoding, seconds.
             decode_s: that decoding took, seconds.
+
+        Raises:
+            ServeError: if the call is to end with it, and nothing is to be computed.
         """
 
     def finish(self, outcome: Outcome) -> None:

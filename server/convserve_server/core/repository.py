@@ -180,12 +180,27 @@ class Repository:
                 return versions[version]
             raise _no_version(name, version, versions)
         if name in view.idle:
-            _check_idle(view.idle[name], version)
+            _find_idle(view.idle[name], version)
             raise ModelIdle(name, view.idle[name].load_s)
         if name in view.table.loading:
             raise ModelLoading(f"model {name} is being loaded")
         there = listed(sorted(view.loaded))
         raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
+
+    def describe(self, name: str, version: VersionChoice) -> ModelDescription:
+        """Returns what is known of the version that would answer a call, also of one that is idle.
+
+        Raises:
+            ModelLoading, NotFound: see get.
+        """
+        while True:
+            try:
+                return self.get(name, version).description
+            except ModelIdle:
+                idle = self._view.idle.get(name)
+            # If there is none, the model was loaded meanwhile.
+            if idle is not None:
+                return _find_idle(idle, version)
 
     def versions(self, name: str) -> Mapping[int, ModelVersion]:
         """Returns the versions of a model that are served, by their numbers."""
@@ -452,16 +467,20 @@ def _bundle(model: ModelVersion) -> Bundle:
     return Bundle(model.name, model.version, model.digest)
 
 
-def _check_idle(model: IdleModel, version: VersionChoice) -> None:
-    """Refuses a call for a version that a model does not have even when it is loaded.
+def _find_idle(model: IdleModel, version: VersionChoice) -> ModelDescription:
+    """Returns the version of an idle model that a call asks for.
 
     Raises:
-        NotFound: says which there are.
+        NotFound: if it does not have it even when it is loaded; says which there are.
     """
+    if version is None:
+        return model.versions[0]
     if isinstance(version, str):
-        _find_label(model.name, model.labels, version)
-    elif version is not None and version not in [one.version for one in model.versions]:
-        raise _no_version(model.name, version, [one.version for one in model.versions])
+        version = _find_label(model.name, model.labels, version)
+    for one in model.versions:
+        if one.version == version:
+            return one
+    raise _no_version(model.name, version, [one.version for one in model.versions])
 
 
 def _no_version(name: str, version: VersionChoice, there: Collection[int]) -> NotFound:

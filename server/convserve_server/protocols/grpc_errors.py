@@ -2,6 +2,7 @@
 
     InvalidRequest, BadImage  INVALID_ARGUMENT    BadRequest; of a file also ErrorInfo
     NotFound                  NOT_FOUND           ResourceInfo
+    PermissionDenied          PERMISSION_DENIED   ErrorInfo
     FailedPrecondition        FAILED_PRECONDITION ErrorInfo
     NotReady                  UNAVAILABLE         ErrorInfo, RetryInfo
     Unimplemented             UNIMPLEMENTED
@@ -40,6 +41,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 _CODES: dict[type[ServeError], int] = {
     errors.InvalidRequest: code_pb2.INVALID_ARGUMENT,
     errors.NotFound: code_pb2.NOT_FOUND,
+    errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
     errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     errors.NotReady: code_pb2.UNAVAILABLE,
     errors.Unimplemented: code_pb2.UNIMPLEMENTED,

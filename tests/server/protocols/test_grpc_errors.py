@@ -24,6 +24,7 @@ from convserve_server.core.errors import (
     NotExplicit,
     NotFound,
     NotReady,
+    PermissionDenied,
     QueueFull,
     ServeError,
     Unimplemented,
@@ -42,6 +43,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 KINDS: list[tuple[ServeError, int, str, str | None]] = [
     (InvalidRequest("top_k", "is 0"), code_pb2.INVALID_ARGUMENT, "top_k: is 0", None),
     (NotFound("model", "cats", "no model 'cats'"), code_pb2.NOT_FOUND, "no model 'cats'", None),
+    (PermissionDenied("not you"), code_pb2.PERMISSION_DENIED, "not you", None),
     (FailedPrecondition("not so"), code_pb2.FAILED_PRECONDITION, "not so", None),
     (Unimplemented("no method"), code_pb2.UNIMPLEMENTED, "no method", None),
     (NotReady("loading"), code_pb2.UNAVAILABLE, "loading", "1000"),

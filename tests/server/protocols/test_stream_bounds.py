@@ -11,7 +11,7 @@ import pytest
 from benchmarks.harness.http2_frames import Setting, call_fields, message, open_window
 from benchmarks.harness.raw_http2 import RawConnection, Timeout
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.protocols.convserve_v1 import streams
+from convserve_server.protocols import streams
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
 from tests.server.protocols.test_streams import Outgoing
@@ -22,7 +22,7 @@ STREAM = "/convserve.v1.Classifier/StreamClassify"
 SHUT: dict[int, int] = {Setting.INITIAL_WINDOW_SIZE: 0}
 
 
-def handler_of(served: Served) -> streams.ClassifyStreams:
+def handler_of(served: Served) -> streams.RequestStreams:
     service = served.worker._router._services[SERVICE]
     assert isinstance(service, ConvserveV1)
     return service._streams

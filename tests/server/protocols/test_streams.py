@@ -179,6 +179,7 @@ def test_health_list_says_what_is_known(serve: Serve, front: str) -> None:
     assert {name: answer.status for name, answer in reply.statuses.items()} == {
         "": SERVING,
         "convserve.v1.Classifier": SERVING,
+        "inference.GRPCInferenceService": SERVING,
         "mnist": SERVING,
     }
 
@@ -186,7 +187,7 @@ def test_health_list_says_what_is_known(serve: Serve, front: str) -> None:
 def test_health_list_of_too_many_services_is_refused(serve: Serve, front: str) -> None:
     served = serve(front)
     stub = health_pb2_grpc.HealthStub(served.channel)
-    for number in range(98):
+    for number in range(97):
         served.worker._health.set(f"model-{number}", True)
     error = failure(lambda: stub.List(health_pb2.HealthListRequest(), timeout=WAIT_S))
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.descriptions import ModelDescription
-from convserve_server.core.errors import InternalFault, ServeError
+from convserve_server.core.errors import ServeError
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.convserve_v1.requests import check_top_k, read_pixels
 from convserve_server.protocols.convserve_v1.rows import results_of
-from convserve_server.protocols.grpc_errors import to_failure, to_status
+from convserve_server.protocols.grpc_errors import to_status
+from convserve_server.protocols.outcomes import answer_call, damaged_rows
 
 _NO_FAILURES: Mapping[int, ServeError] = MappingProxyType({})
 
@@ -61,18 +62,7 @@ class _Reply:
 
     def finish(self, outcome: Outcome) -> None:
         """See InputsAnswer.finish."""
-        try:
-            if isinstance(outcome, Answer):
-                payload = self._serialize(outcome)
-            else:
-                self._call.fail(to_failure(outcome))
-                return
-        except ServeError as error:
-            self._call.fail(to_failure(error))
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
-            self._call.fail(to_failure(InternalFault("building the response", error)))
-        else:
-            self._call.reply(payload)
+        answer_call(self._call, outcome, self._serialize)
 
     def _serialize(self, answer: Answer) -> bytes:
         """Returns the response.
@@ -110,8 +100,7 @@ class _Reply:
 
     def _without_damaged(self, answer: Answer) -> Answer:
         """Puts a fault of ours in place of each row that is not finite."""
-        cause = ArithmeticError("probabilities: expected finite numbers, got others")
-        fault = InternalFault("running the model", cause)
+        fault = damaged_rows()
         rows = answer.rows
         good = np.asarray(np.isfinite(rows).all(axis=1))
         count = len(good) + len(self._failures)

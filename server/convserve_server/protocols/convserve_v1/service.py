@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.classifier import Classifier
-from convserve_server.core.errors import InvalidRequest, QueueFull, ServeError, fitting
+from convserve_server.core.errors import InvalidRequest, ServeError, fitting
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import VersionChoice
 from convserve_server.protocols import grpc_errors
@@ -17,14 +17,13 @@ from convserve_server.protocols.convserve_v1.requests import (
     parse,
     version_choice,
 )
-from convserve_server.protocols.convserve_v1.streams import ClassifyStreams
+from convserve_server.protocols.convserve_v1.stream_messages import ClassifyMessages
+from convserve_server.protocols.early_refusal import EarlyRefusal
 from convserve_server.protocols.priority import priority_of
+from convserve_server.protocols.streams import RequestStreams, StreamBudget
 
 SERVICE = "convserve.v1.Classifier"
 CLASSIFY = f"/{SERVICE}/Classify"
-
-#: After a call was refused because there was no space or no time, s.
-_WARY_S = 1.0
 
 #: Of a version that is refused, bytes.
 _MAX_REASON = 1000
@@ -35,21 +34,19 @@ class ConvserveV1:
 
     Args:
         classifier: the core.
-        max_stream_bytes: that all streams may hold together: requests without an answer, answers
-            that are not read.
+        budget: what streams may hold: requests without an answer, answers that are not read.
     """
 
     name = SERVICE
 
-    def __init__(self, classifier: Classifier, max_stream_bytes: int) -> None:
+    def __init__(self, classifier: Classifier, budget: StreamBudget) -> None:
         self._classifier = classifier
-        # Until then each call is asked about before it is parsed: others were refused just now.
-        self._wary_until = 0.0
-        self._streams = ClassifyStreams(CLASSIFY, max_stream_bytes)
+        self._calls = EarlyRefusal(classifier, named_model, priority_of, self._submit)
+        self._streams = RequestStreams(CLASSIFY, ClassifyMessages(), budget)
 
     def unary(self) -> Mapping[str, UnaryHandler]:
         """See Service.unary."""
-        return {"Classify": self._classify, "ListModels": self._list_models}
+        return {"Classify": self._calls.handle, "ListModels": self._list_models}
 
     def streams(self) -> Mapping[str, StreamHandler]:
         """See Service.streams."""
@@ -63,39 +60,13 @@ class ConvserveV1:
         """See Service.drain."""
         self._streams.stop()
 
-    def _classify(self, call: Call) -> None:
+    def _submit(self, call: Call) -> None:
         """Serves Classify: checks the request, queues its images; the answer follows.
 
         Raises:
             InvalidRequest: with the field, what was expected and what it was.
             NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
         """
-        if call.arrived < self._wary_until:
-            self._refuse_early(call)
-        try:
-            self._submit(call)
-        except QueueFull:
-            self._wary_until = call.arrived + _WARY_S
-            raise
-
-    def _refuse_early(self, call: Call) -> None:
-        """Refuses a call that would be refused in any case, before it is parsed.
-
-        Raises:
-            QueueFull: see there.
-        """
-        model = named_model(call.payload)
-        if model is None:
-            return
-        refusal = self._classifier.refusal(
-            model, call.connection, priority_of(call), call.deadline, call.arrived
-        )
-        if refusal is not None:
-            self._wary_until = call.arrived + _WARY_S
-            raise refusal
-
-    def _submit(self, call: Call) -> None:
-        """Checks a request and queues its images."""
         request = pb.ClassifyRequest()
         parse(request, call.payload)
         check_id(request)

@@ -1,4 +1,4 @@
-"""StreamClassify: many requests in flight on one stream, each passed through Classify by itself.
+"""Streams of many requests, each passed through a unary method by itself.
 
 A stream holds a request from when it is read until its answer is written, which is when the client
 can receive it. While a stream holds as much as it may, nothing more is read from it, and so
@@ -14,13 +14,13 @@ IEEE/ACM Transactions on Networking 6 (1998).
 import asyncio
 import threading
 from collections import deque
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import AnswersUnread, InvalidRequest
 from convserve_server.protocols.base import Call, Failure, Stream
-from convserve_server.protocols.grpc_errors import failure_status, to_failure
+from convserve_server.protocols.grpc_errors import to_failure
 
 #: Requests that one stream holds at most.
 MAX_HELD = 1024
@@ -54,28 +54,60 @@ class StreamBudget:
             self.free -= size
 
 
-class ClassifyStreams:
-    """The handler of StreamClassify.
+class StreamMessages(Protocol):
+    """What the messages of a stream are.
+
+    Attributes:
+        request_name: full name of what a client sends.
+        in_order: whether answers come in the order of their requests, as a client expects that
+            cannot tell which request an answer is for. If not, they come as they are ready, and
+            each request in flight needs an id of its own.
+    """
+
+    request_name: str
+    in_order: bool
+
+    def request(self, payload: bytes) -> tuple[str, bytes]:
+        """Returns the id of a message that was read, and the request of the unary method in it.
+
+        Raises:
+            DecodeError: if it is no such message.
+        """
+
+    def answer(self, request_id: str, outcome: bytes | Failure) -> bytes:
+        """Returns the message that answers a request.
+
+        Args:
+            request_id: of the request.
+            outcome: what the unary method has answered.
+        """
+
+
+class RequestStreams:
+    """The handler of a streaming method.
 
     Args:
-        classify: path of the unary method that answers each request.
-        max_bytes: that all streams may hold together.
+        method: path of the unary method that answers each request.
+        messages: of the streams.
+        budget: shared with all other streams of the worker.
         patience_s: a client that reads no answer for so long gets no more of them.
         stopping_patience_s: likewise once the server stops.
     """
 
     def __init__(
         self,
-        classify: str,
-        max_bytes: int,
+        method: str,
+        messages: StreamMessages,
+        budget: StreamBudget,
         patience_s: float = PATIENCE_S,
         stopping_patience_s: float = STOPPING_PATIENCE_S,
     ) -> None:
-        self._classify = classify
-        self._budget = StreamBudget(max_bytes)
+        self._method = method
+        self._messages = messages
+        self._budget = budget
         self._patience_s = patience_s
         self._stopping_patience_s = stopping_patience_s
-        self._open: set[_ClassifyStream] = set()
+        self._open: set[_RequestStream] = set()
         self._stopping = False
         self._lock = threading.Lock()
 
@@ -92,19 +124,21 @@ class ClassifyStreams:
                 stream.loop.call_soon_threadsafe(stream.stop, self._patience_s)
 
     async def handle(self, transport: Stream) -> None:
-        """Serves one stream: bytes of StreamClassifyRequest in, of StreamClassifyResponse out.
+        """Serves one stream.
 
         Args:
             transport: reads and writes.
 
         Raises:
             AnswersUnread: if the client reads no answer for patience_s.
-            InvalidRequest: if a message is not a StreamClassifyRequest.
+            InvalidRequest: if a message is none of those that are expected.
             CancelledError: if the client goes away.
         """
         # At once: some clients wait for them before they send anything.
         await transport.open()
-        stream = _ClassifyStream(transport, self._classify, self._budget, self._patience_s)
+        stream = _RequestStream(
+            transport, self._method, self._messages, self._budget, self._patience_s
+        )
         with self._lock:
             self._open.add(stream)
             if self._stopping:
@@ -125,20 +159,25 @@ class ClassifyStreams:
         if garbage is not None:
             raise InvalidRequest(
                 "request",
-                "expected a convserve.v1.StreamClassifyRequest, "
-                f"got {garbage} bytes that are not one",
+                f"expected a {self._messages.request_name}, got {garbage} bytes that are not one",
             )
 
 
-class _ClassifyStream:
+class _RequestStream:
     """One stream: a task that reads, within the budget, and one that writes the answers."""
 
     def __init__(
-        self, transport: Stream, classify: str, budget: StreamBudget, patience_s: float
+        self,
+        transport: Stream,
+        method: str,
+        messages: StreamMessages,
+        budget: StreamBudget,
+        patience_s: float,
     ) -> None:
         self.loop = transport.loop
         self._transport = transport
-        self._classify_path = classify
+        self._method = method
+        self._messages = messages
         self._budget = budget
         #: How long an answer may wait to be read, s.
         self.patience_s = patience_s
@@ -147,9 +186,15 @@ class _ClassifyStream:
         #: Requests that are held, and their bytes or, once there are any, those of their answers.
         self._count = 0
         self._bytes = 0
-        #: Calls by the ids of their requests.
-        self._in_flight: dict[str, Call | None] = {}
-        #: Answers that are not written yet, the oldest first.
+        #: Calls by the ids of their requests or, where answers come in order, by the number of the
+        #: request.
+        self._in_flight: dict[str | int, Call | None] = {}
+        #: Requests that were read.
+        self._requests = 0
+        #: Where answers come in order, the number of the next one, and those that wait for it.
+        self._next = 0
+        self._early: dict[int, bytes] = {}
+        #: Answers that may be written, the oldest first.
         self._answers: deque[bytes] = deque()
         #: Set when there may be something to write, and when more may be read.
         self._answered = asyncio.Event()
@@ -160,7 +205,7 @@ class _ClassifyStream:
         self._reader.add_done_callback(lambda _: self._answered.set())
 
     def stop(self, patience_s: float) -> None:
-        """Classifies no more of what is sent, and waits no longer than this for a reader.
+        """Answers no more of what is sent, and waits no longer than this for a reader.
 
         The task that reads is left alone: to go on after a read that was given up is not possible.
         """
@@ -178,8 +223,8 @@ class _ClassifyStream:
     async def serve(self) -> int | None:
         """Writes answers until nothing more is read and all that was read is answered.
 
-        Returns: where a message that is not a StreamClassifyRequest ended the stream, its size: it
-            has no id to answer to.
+        Returns: where a message that is not a request ended the stream, its size: it has no id to
+            answer to.
 
         Raises:
             TimeoutError: if the client reads no answer for patience_s.
@@ -218,6 +263,7 @@ class _ClassifyStream:
         """Holds nothing any more; ends the calls that are not answered."""
         unanswered = [call for call in self._in_flight.values() if call is not None]
         self._in_flight.clear()
+        self._early.clear()
         self._answers.clear()
         self._hold(-self._count, -self._bytes)
         for call in unanswered:
@@ -234,51 +280,50 @@ class _ClassifyStream:
                 return None
             if self._stopped or self._discarding:
                 continue
-            message = pb.StreamClassifyRequest()
             try:
-                message.ParseFromString(payload)
+                request_id, request = self._messages.request(payload)
             except DecodeError:
                 return len(payload)
             self._hold(1, len(payload) + REQUEST_BYTES)
-            self._classify(message.request, len(payload))
+            self._begin(request_id, request, len(payload))
 
     def _is_full(self) -> bool:
         """Returns whether no more requests may be held."""
         too_many = self._count >= MAX_HELD or self._bytes >= self._budget.free
         return bool(self._count) and too_many
 
-    def _classify(self, request: pb.ClassifyRequest, size: int) -> None:
+    def _begin(self, request_id: str, request: bytes, size: int) -> None:
         """Begins a call for a request, which counts with so many bytes until it is answered."""
-        request_id = request.id
+        number, self._requests = self._requests, self._requests + 1
+        key = number if self._messages.in_order else request_id
 
         def done(outcome: bytes | Failure) -> None:
             # Unless the stream was released while the answer was on its way.
-            if request_id in self._in_flight:
-                del self._in_flight[request_id]
-                self._answer(request_id, outcome, size)
+            if key in self._in_flight:
+                del self._in_flight[key]
+                self._answer(number, request_id, outcome, size)
 
-        if request_id in self._in_flight:
+        if key in self._in_flight:
             error = InvalidRequest(
                 "request.id",
                 f"expected one that is not in flight on this stream, got {request_id!r}",
             )
-            self._answer(request_id, to_failure(error), size)
+            self._answer(number, request_id, to_failure(error), size)
         else:
-            self._in_flight[request_id] = None
-            self._in_flight[request_id] = self._transport.inner_call(
-                self._classify_path, request.SerializeToString(), done
-            )
+            self._in_flight[key] = None
+            self._in_flight[key] = self._transport.inner_call(self._method, request, done)
 
-    def _answer(self, request_id: str, outcome: bytes | Failure, size: int) -> None:
+    def _answer(self, number: int, request_id: str, outcome: bytes | Failure, size: int) -> None:
         """Queues the answer to a request, which counts from now on in the request's stead."""
-        response = pb.StreamClassifyResponse(id=request_id)
-        if isinstance(outcome, Failure):
-            response.error.CopyFrom(failure_status(outcome))
-        else:
-            response.response.ParseFromString(outcome)
-        answer = response.SerializeToString()
+        answer = self._messages.answer(request_id, outcome)
         self._hold(0, len(answer) - size)
-        self._answers.append(answer)
+        if self._messages.in_order:
+            self._early[number] = answer
+            while self._next in self._early:
+                self._answers.append(self._early.pop(self._next))
+                self._next += 1
+        else:
+            self._answers.append(answer)
         self._answered.set()
 
     def _hold(self, count: int, size: int) -> None:
