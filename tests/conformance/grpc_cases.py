@@ -537,6 +537,11 @@ def statistics_count(server: GrpcServer) -> None:
     expect(rows >= 3, "inference_count", "three more or above", f"{rows} more")
     expect(after.execution_count > before.execution_count, "execution_count",
            f"above {before.execution_count}", after.execution_count)  # fmt: skip
+    stats = after.inference_stats
+    counts = [each.count for each in (stats.compute_input, stats.compute_infer,
+                                      stats.compute_output)]  # fmt: skip
+    expect(len(set(counts)) == 1, "counts of compute_input, compute_infer and compute_output",
+           "one number", counts)  # fmt: skip
 
 
 def _statistics(server: GrpcServer, name: str) -> Any:
