@@ -134,7 +134,7 @@ def test_pictures_are_bytes_and_classes_can_be_asked_for(client: HttpClient) -> 
     assert reply.json["field"] == "inputs[0].data[0]"
 
 
-#: What is asked; then what is said.
+#: What is asked; then the message of its error.
 GOOD = [0] * 784
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "inputs: expected in the request, got none"),

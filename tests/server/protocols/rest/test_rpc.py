@@ -129,7 +129,7 @@ WRONG: list[tuple[str, dict[str, str], bytes, str | int, str]] = [
 ]  # fmt: skip
 
 
-def test_what_is_wrong_is_said_in_the_protocol_of_the_caller(serve: Serve) -> None:
+def test_what_is_wrong_is_an_error_of_the_callers_protocol(serve: Serve) -> None:
     with HttpClient(serve(http=True, max_message_bytes=2**16).http_port) as client:
         for path, headers, body, code, message in WRONG:
             reply = client.ask("POST", path, body, headers)
