@@ -21,11 +21,13 @@ from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
-from convserve_server.process.serving import Worker, make_transport
+from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
 from convserve_server.protocols.router import Router
+from convserve_server.settings.kinds import Value
 from convserve_server.settings.settings import make_settings
 from convserve_server.transports.base import Transport
+from convserve_server.transports.http import HttpTransport
 from tests.bundles import (
     CLASSES,
     COLOURS,
@@ -158,6 +160,9 @@ class Served:
     models: Path
     channel: grpc.Channel
     stub: ClassifierStub
+    #: Of HTTP, if it is served.
+    http: HttpTransport | None
+    http_port: int
 
     def classify(self, request: pb.ClassifyRequest, timeout_s: float | None = WAIT_S) -> Any:
         """Send a request; returns the future of the response at once."""
@@ -172,6 +177,8 @@ class Serve(Protocol):
         photos: bool = False,
         interceptors: Sequence[Interceptor] = (),
         services: Sequence[Callable[[Classifier], Service]] = (),
+        http: bool = False,
+        by_model: Mapping[str, Mapping[str, Value]] | None = None,
         **settings: object,
     ) -> Served: ...
 
@@ -200,18 +207,22 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         photos: bool = False,
         interceptors: Sequence[Interceptor] = (),
         services: Sequence[Callable[[Classifier], Service]] = (),
+        http: bool = False,
+        by_model: Mapping[str, Mapping[str, Value]] | None = None,
         **settings: object,
     ) -> Served:
         models = tmp_path / "models"
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
         given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
-        chosen = plan_resources(make_settings(**given), cpus=1).settings  # type: ignore[arg-type]
+        chosen = plan_resources(make_settings(by_model, **given), cpus=1).settings  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_transport(chosen, 0))
+        http_transports = [make_http_transport(chosen, 0)] if http else []
+        http_keepers = [PortKeeper(each) for each in http_transports]
         worker = Worker(
             chosen,
-            [keeper],
+            [keeper, *http_keepers],
             lambda _, path, __: load_bundle(path, lambda _: engine),
             interceptors=interceptors,
             services=services,
@@ -229,7 +240,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         worker.stop = stop_once  # type: ignore[method-assign]
         ends.extend([channel.close, worker.close, stop_once, engine.release])
         return Served(
-            worker, engine, f"127.0.0.1:{keeper.port}", models, channel, ClassifierStub(channel)
+            worker,
+            engine,
+            f"127.0.0.1:{keeper.port}",
+            models,
+            channel,
+            ClassifierStub(channel),
+            http_transports[0] if http else None,
+            http_keepers[0].port if http else 0,
         )
 
     yield start

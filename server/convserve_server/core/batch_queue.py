@@ -22,7 +22,7 @@ from convserve_server.core.errors import (
 )
 from convserve_server.core.fair_queue import FairQueue
 from convserve_server.core.jobs import Job, JobState, Priority
-from convserve_server.core.refusals import Forecast, cannot_meet, coarse_ms, waits_too_long
+from convserve_server.core.refusals import USED, Forecast, cannot_meet, coarse_ms, waits_too_long
 
 #: Where the engine has run nothing for so long, s, its times may be wrong: nobody is refused by
 #: them until it has run a batch.
@@ -51,10 +51,10 @@ class Batch(NamedTuple):
 
 _WAITING, _RUNNING, _INTERACTIVE = JobState.WAITING, JobState.RUNNING, Priority.INTERACTIVE
 
-#: How often something had left the queue, and how much waited; when a request would be done then,
-#: time.monotonic(); and how long it would take on an idle engine, s.
-_Done = tuple[tuple[int, int], float, float]
-_NOTHING_DONE: _Done = ((-1, 0), 0.0, 0.0)
+#: How often something had left the queue, and how much waited; time.monotonic(); and when a request
+#: would have been served then.
+_Asked = tuple[tuple[int, int], float, Forecast]
+_NOTHING_ASKED: _Asked = ((-1, 0), 0.0, Forecast(0.0, 0.0, 0.0, 0.0))
 
 
 class BatchQueue:
@@ -102,10 +102,10 @@ class BatchQueue:
         #: When the batches that run should be done.
         self._ends: list[float] = []
         #: How often something left the queue; and for the connections of each priority that asked
-        #: since: see _Done.
+        #: since: see _Asked.
         self._changes = 0
-        self._asked = False
-        self._done: tuple[dict[Hashable, _Done], ...] = tuple({} for _ in Priority)
+        self._was_asked = False
+        self._asked: tuple[dict[Hashable, _Asked], ...] = tuple({} for _ in Priority)
         #: When the last batch was done, time.monotonic().
         self.last_end = -math.inf
 
@@ -135,7 +135,8 @@ class BatchQueue:
                 return None
             if request.count == 1 and request.priority is _INTERACTIVE:
                 # By far the most frequent case: there is time even if all that waits comes before.
-                most_s = (2 + queue.waiting // self.max_batch) * self._whole_s
+                batches = 1 + queue.waiting // self.max_batch
+                most_s = (1 + batches / USED) * self._whole_s
                 if now + most_s < deadline:
                     return None
         return self.time_refusal(request.connection, request.priority, request.count, deadline, now)
@@ -156,17 +157,19 @@ class BatchQueue:
         if deadline is None or self.max_wait_s:
             return self.time_refusal(connection, priority, 1, deadline, now)
         changes = self._changes, queue.waiting
-        known, end, own_s = self._done[priority].get(connection, _NOTHING_DONE)
-        if known != changes and (known[0] != changes[0] or end < deadline):
+        left_s = deadline - now
+        known, at, forecast = self._asked[priority].get(connection, _NOTHING_ASKED)
+        needed_s = forecast.needed_s(now - at)
+        if known != changes and (known[0] != changes[0] or needed_s < left_s):
             if not self._times.known or self._is_stale(now):
                 return None
             forecast = self.forecast(connection, priority, 1, now)
-            end, own_s = now + forecast.end_s, forecast.own_s
-            self._done[priority][connection] = changes, end, own_s
-            self._asked = True
-        if not now < deadline <= end:
+            needed_s = forecast.needed_s()
+            self._asked[priority][connection] = changes, now, forecast
+            self._was_asked = True
+        if not 0.0 < left_s <= needed_s:
             return None
-        return cannot_meet(self._name, deadline - now, end - now, own_s)
+        return cannot_meet(self._name, left_s, needed_s, forecast.own_s)
 
     def time_refusal(
         self,
@@ -191,8 +194,8 @@ class BatchQueue:
         if left_s <= 0.0 or self._is_stale(now):
             return None
         forecast = self.forecast(connection, priority, count, now)
-        if forecast.end_s >= left_s:
-            return cannot_meet(self._name, left_s, forecast.end_s, forecast.own_s)
+        if (needed_s := forecast.needed_s()) >= left_s:
+            return cannot_meet(self._name, left_s, needed_s, forecast.own_s)
         if self.max_wait_s and forecast.start_s > self.max_wait_s:
             return waits_too_long(f"of {self._name}", forecast.start_s, self.max_wait_s)
         return None
@@ -221,12 +224,18 @@ class BatchQueue:
         if len(self._ends) >= self._parallel:
             free_s = max(0.0, min(self._ends) - now)
         if ahead + count <= whole:
-            return Forecast(free_s, free_s + times.seconds(max(1, int(ahead + count))), own_s)
+            end_s = free_s + times.seconds(max(1, int(ahead + count)))
+            return Forecast(free_s, end_s, own_s, free_s)
         # The last batch is as full as the others: more come while it waits.
         whole_s = times.seconds(whole)
         turn_s = whole_s / self._parallel
         last = (ahead + count - 1) // whole
-        return Forecast(free_s + ahead // whole * turn_s, free_s + last * turn_s + whole_s, own_s)
+        return Forecast(
+            free_s + ahead // whole * turn_s,
+            free_s + last * turn_s + whole_s,
+            own_s,
+            free_s + min(ahead, coming + self._queue.waiting) // whole * turn_s,
+        )
 
     def later_refusal(
         self, job: Job[Any], wait_s: float, before_s: float, coming: int, now: float
@@ -240,16 +249,20 @@ class BatchQueue:
             coming: images that will be queued before it.
             now: time.monotonic().
         """
-        engine = Forecast(0.0, 0.0, 0.0)
+        engine = Forecast(0.0, 0.0, 0.0, 0.0)
         if self._times.known and not self._is_stale(now):
             engine = self.forecast(job.connection, job.priority, job.count, now, coming)
         own_s = before_s + engine.own_s
-        end_s = max(wait_s + own_s, engine.end_s)
-        start_s = max(wait_s, engine.start_s)
-        if job.deadline is not None and now < job.deadline <= now + end_s:
-            return cannot_meet(self._name, job.deadline - now, end_s, own_s)
-        if self.max_wait_s and start_s > self.max_wait_s:
-            return waits_too_long(f"of {self._name}", start_s, self.max_wait_s)
+        whole = Forecast(
+            max(wait_s, engine.start_s),
+            max(wait_s + own_s, engine.end_s),
+            own_s,
+            max(wait_s, engine.backlog_s),
+        )
+        if job.deadline is not None and now < job.deadline <= now + whole.needed_s():
+            return cannot_meet(self._name, job.deadline - now, whole.needed_s(), own_s)
+        if self.max_wait_s and whole.start_s > self.max_wait_s:
+            return waits_too_long(f"of {self._name}", whole.start_s, self.max_wait_s)
         return None
 
     def append(self, request: BatchRequest) -> None:
@@ -328,10 +341,10 @@ class BatchQueue:
     def _left(self) -> None:
         """Notes that what waits is getting less."""
         self._changes += 1
-        if self._asked:
-            self._asked = False
-            for done in self._done:
-                done.clear()
+        if self._was_asked:
+            self._was_asked = False
+            for asked in self._asked:
+                asked.clear()
 
     def _started(self, slices: list[Slice], count: int, now: float) -> Batch:
         batch = Batch(slices, count, now, now + self._times.seconds(count))

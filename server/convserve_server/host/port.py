@@ -12,8 +12,13 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def reserve_port(host: str, port: int) -> socket.socket:
+def reserve_port(host: str, port: int, flag: str = "--port") -> socket.socket:
     """Returns a socket that holds the port for our workers, and does not listen.
+
+    Args:
+        host: To listen on.
+        port: To listen on; 0 for a free one.
+        flag: By which a user chooses it.
 
     Raises:
         StartError: The port is in use, or the address is not ours.
@@ -35,6 +40,6 @@ def reserve_port(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise StartError(
             f"cannot listen on {address(host, port)}: {error.strerror}; "
-            "choose another with --host and --port (0: any free one)"
+            f"choose another with --host and {flag}{' (0: any free one)' * (flag == '--port')}"
         ) from error
     return holder

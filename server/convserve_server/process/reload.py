@@ -8,7 +8,17 @@ from convserve_server.settings.settings import Settings
 #: Only a server that starts looks at these. The port is held, the processes are counted, and every
 #: process writes its log in the same form.
 _FIXED = frozenset(
-    {"host", "port", "front", "workers", "models", "state_dir", "admin_socket", "log_format"}
+    {
+        "host",
+        "port",
+        "http_port",
+        "front",
+        "workers",
+        "models",
+        "state_dir",
+        "admin_socket",
+        "log_format",
+    }
 )
 
 #: These the supervisor follows at once, with or without a table [models.NAME].

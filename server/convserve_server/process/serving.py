@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
@@ -28,6 +29,9 @@ from convserve_server.protocols.streams import StreamBudget
 from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 from convserve_server.transports.base import Transport, TransportOptions
+
+if TYPE_CHECKING:
+    from convserve_server.transports.http import HttpTransport
 
 log = logging.getLogger(__name__)
 
@@ -196,14 +200,7 @@ def make_transport(settings: Settings, port: int) -> Transport:
         settings: with sizes chosen.
         port: to listen on.
     """
-    options = TransportOptions(
-        host=settings.listen.host,
-        port=port,
-        max_message_bytes=settings.limits.max_message_bytes,
-        keepalive_s=settings.listen.keepalive_s,
-        max_connection_age_s=settings.listen.max_connection_age_s,
-        reuse_port=True,
-    )
+    options = _options(settings, port)
     # Imported when asked for: the other one may not be installed, and costs memory.
     if settings.listen.front == "native":
         from convserve_server.transports.native import NativeTransport
@@ -212,3 +209,43 @@ def make_transport(settings: Settings, port: int) -> Transport:
     from convserve_server.transports.grpcio import GrpcioTransport
 
     return GrpcioTransport(options)
+
+
+def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
+    """Returns the transport of HTTP.
+
+    Args:
+        settings: with sizes chosen.
+        port: to listen on.
+
+    Raises:
+        OSError: if the files of the page cannot be read.
+    """
+    # Imported when asked for, as above.
+    from convserve_server.protocols.rest.messages import RestOptions
+    from convserve_server.protocols.rest.pages import read_pages, web_folder
+    from convserve_server.transports.http import HttpTransport
+
+    rest = RestOptions(
+        max_message_bytes=settings.limits.max_message_bytes,
+        max_images=settings.limits.max_images,
+        origins=frozenset(filter(None, settings.listen.http_origins.split(","))),
+        pages=read_pages(web_folder()),
+    )
+    return HttpTransport(
+        _options(settings, port),
+        rest,
+        settings.listen.http_max_connections,
+        settings.limits.max_stream_bytes,
+    )
+
+
+def _options(settings: Settings, port: int) -> TransportOptions:
+    return TransportOptions(
+        host=settings.listen.host,
+        port=port,
+        max_message_bytes=settings.limits.max_message_bytes,
+        keepalive_s=settings.listen.keepalive_s,
+        max_connection_age_s=settings.listen.max_connection_age_s,
+        reuse_port=True,
+    )

@@ -90,7 +90,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = [] if signals is None else signals
         self._announced = False
-        self._port = 0
+        self._port = self._http_port = 0
         self._engine_activity = self._switch = -1
         # When we last read the workers' messages.
         self._awake = 0.0
@@ -104,8 +104,12 @@ class Supervisor:
             StartError: The port cannot be had, or no worker starts.
         """
         listen = self._settings.listen
-        with reserve_port(listen.host, listen.port) as holder:
+        with contextlib.ExitStack() as holders:
+            holder = holders.enter_context(reserve_port(listen.host, listen.port))
             self._port = holder.getsockname()[1]
+            if listen.http_port:
+                holders.enter_context(reserve_port(listen.host, listen.http_port, "--http-port"))
+                self._http_port = listen.http_port
             self._engine_activity = engine_activity.create(self._settings.process.workers)
             self._switch = shared_memory.create_number("convserve-switch")
             self._watch_signals()
@@ -236,6 +240,7 @@ class Supervisor:
         return WorkerSpec(
             number=slot.number,
             port=self._port,
+            http_port=self._http_port,
             settings=self._settings,
             cpus=self._plan.cpus,
             many_threads=self._plan.many_threads,
@@ -267,6 +272,12 @@ class Supervisor:
             return
         self._announced = True
         listening = address(self._settings.listen.host, self._port)
+        if self._http_port:
+            http = address(self._settings.listen.host, self._http_port)
+            log.info(
+                "HTTP on http://%s", http,
+                extra={"http_address": http, "http_port": self._http_port},
+            )  # fmt: skip
         log.info(
             "listening on %s: front %s, %d workers with %d engine threads each, models in %s",
             listening, self._settings.listen.front, self._settings.process.workers,

@@ -28,8 +28,9 @@ from convserve_server.logs import configure_logging
 from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
-from convserve_server.process.serving import Worker, make_transport
+from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
+from convserve_server.transports.base import Transport
 
 log = logging.getLogger(__name__)
 
@@ -131,10 +132,12 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     try:
         check_installation()
         provider = choose_provider(settings.engine.device)
-        transport = make_transport(settings, spec.port)
+        transports: list[Transport] = [make_transport(settings, spec.port)]
+        if spec.http_port:
+            transports.append(make_http_transport(settings, spec.http_port))
         control = RemoteControl(link, shared_number(spec.switch))
         loader = ModelLoader(spec)
-        worker = Worker(settings, [transport], loader.load, control)
+        worker = Worker(settings, transports, loader.load, control)
         loader.answered = worker.answered
         if not worker.start(stop):
             return 0

@@ -23,6 +23,7 @@ class WorkerSpec:
     Attributes:
         number: Of the worker, from 1.
         port: To listen on, shared with the other workers.
+        http_port: The same for HTTP; 0 for none.
         settings: With sizes chosen; see host/resources.py.
         cpus: That all workers are kept on, one each; empty if the system chooses.
         many_threads: Of an engine while the engines of all other workers are idle.
@@ -39,6 +40,7 @@ class WorkerSpec:
 
     number: int
     port: int
+    http_port: int
     settings: Settings
     cpus: tuple[int, ...]
     many_threads: int
@@ -53,6 +55,7 @@ class WorkerSpec:
         for name, value, low, high in (
             ("number", self.number, 1, workers),
             ("port", self.port, 1, 65535),
+            ("http_port", self.http_port, 0, 65535),
             ("many_threads", self.many_threads, 1, None),
             ("engine_activity", self.engine_activity, 0, None),
             ("switch", self.switch, 0, None),

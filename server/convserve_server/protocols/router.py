@@ -71,6 +71,8 @@ class Router:
         self._numbers = itertools.count()
         self._asked = itertools.count()
         self._refusing = False
+        #: Whether the server stops: connections should end once their calls are answered.
+        self.draining = False
         #: When the last call came in, time.monotonic().
         self._last_call = 0.0
         # Set from when somebody waits for calls to end; until then nobody is notified.
@@ -145,6 +147,7 @@ class Router:
 
     def drain(self) -> None:
         """Lets services end their streams; calls are still answered."""
+        self.draining = True
         for service in self._services.values():
             service.drain()
 

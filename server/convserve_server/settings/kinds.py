@@ -1,9 +1,12 @@
 """Values of settings that are more than one number or one text: how they are read and checked."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from convserve_bundle.contract import LABEL_RULE, is_name, is_version
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+")
 
 #: A value of a setting; tuples and mappings are of the kinds below.
 Value = int | float | str | tuple[int, ...] | Mapping[str, int]
@@ -81,6 +84,26 @@ class Versions(Kind):
         ):
             return tuple(value)
         raise WrongValue(f"expected {self.expected}", value)
+
+
+class Origins(Kind):
+    """Origins of web pages, separated by commas; "*" for any; empty for none.
+
+    Source: RFC 6454, section 6.2.
+    """
+
+    expected = "origins as https://example.org, separated by commas, or *"
+    words = ("*",)
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if not isinstance(value, str):
+            raise WrongValue(f"expected {self.expected}", value)
+        origins = [each.strip() for each in value.split(",")] if value else []
+        for origin in origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise WrongValue(f"expected {self.expected}", origin)
+        return ",".join(origins)
 
 
 class Labels(Kind):

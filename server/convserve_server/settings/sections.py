@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from convserve_server.settings.kinds import Labels, Versions
+from convserve_server.settings.kinds import Labels, Origins, Versions
 from convserve_server.settings.setting import Section, Setting, setting
 
 
@@ -23,9 +23,31 @@ class Listen(Section):
         "auto: native where it is installed and can do all that is asked for",
         choices=("auto", "grpcio", "native"),
     )
+    http_port: int = setting(
+        0,
+        "port for HTTP: REST, Open Inference, Connect, and a page for browsers; 0: none",
+        metavar="PORT",
+        low=0,
+        high=65535,
+    )
+    http_origins: str = setting(
+        "",
+        "origins whose pages may call over HTTP, beside the server's own page, as "
+        "https://example.org,https://example.com; *: any",
+        metavar="ORIGINS",
+        kind=Origins(),
+    )
+    http_max_connections: int = setting(
+        1024,
+        "most connections over HTTP at a time for each worker; more are refused",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+    )
     keepalive_s: int = setting(
         60,
-        "ping a silent connection after this; closed after 20 s without an answer",
+        "ping a silent connection after this; closed after 20 s without an answer; over HTTP it is "
+        "closed after this",
         metavar="S",
         low=10,
         high=7200,

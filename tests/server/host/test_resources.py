@@ -167,6 +167,7 @@ def test_worker_has_allowance_for_more_threads_only_beside_others(
     spec = WorkerSpec(
         number=workers,
         port=1,
+        http_port=0,
         settings=make_settings(models="m", workers=workers, engine_threads=engine_threads),
         cpus=tuple(range(workers)),
         many_threads=threads,

@@ -20,6 +20,7 @@ from convserve_server.settings.settings import make_settings
 GIVEN: dict[str, Any] = {
     "number": 2,
     "port": 50051,
+    "http_port": 0,
     "settings": make_settings(
         {
             "mnist": {"max_batch": 3, "max_delay_ms": 1.5, "versions": (3, 5)},
@@ -55,6 +56,7 @@ def test_spec_comes_back_as_it_was_and_is_one_line() -> None:
         ("number", "1", "number: expected a whole number from 1 to 2, got '1'"),
         ("port", 0, "port: expected a whole number from 1 to 65535, got 0"),
         ("port", True, "port: expected a whole number from 1 to 65535, got True"),
+        ("http_port", -1, "http_port: expected a whole number from 0 to 65535, got -1"),
         ("many_threads", 0, "many_threads: expected a whole number 1 or more, got 0"),
         ("engine_activity", -1, "engine_activity: expected a whole number 0 or more, got -1"),
         ("switch", -1, "switch: expected a whole number 0 or more, got -1"),

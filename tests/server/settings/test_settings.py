@@ -347,3 +347,9 @@ def test_settings_are_read_without_libraries_that_are_slow_to_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
     assert done.stdout == b"set()\n"
+
+
+@pytest.mark.parametrize("value", ["example.org", "https://a/path", "https://A.example", " ,", 3])
+def test_origin_that_is_not_one_is_refused(value: object) -> None:
+    with pytest.raises(SettingError, match=r"http_origins: expected origins as https://"):
+        make_settings(models="m", http_origins=value)  # type: ignore[arg-type]

@@ -36,6 +36,8 @@ def two_values(field: Setting) -> tuple[Any, Any]:
         return first, second
     if field.name == "versions":
         return 3, "all"
+    if field.name == "http_origins":
+        return "https://a.example,http://b.example:8080", "*"
     if field.type is str:
         return "here", "there"
     return field.type(field.low), field.type(field.high)

@@ -1,0 +1,324 @@
+"""HTTP/1.1 for the protocols of protocols/rest: an event loop on a thread of its own.
+
+Beside the transport of gRPC, in the same worker: a call costs no second hop. httptools parses,
+connections are in http_connection.py, and what requests mean is in protocols/rest.
+"""
+
+import asyncio
+import contextlib
+import math
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import uvloop
+
+from convserve_server.core.errors import DeadlinePassed
+from convserve_server.host.port import address
+from convserve_server.protocols.base import Call, Caller, Failure
+from convserve_server.protocols.grpc_errors import to_failure
+from convserve_server.protocols.rest.app import RestApp
+from convserve_server.protocols.rest.messages import (
+    HttpAnswer,
+    HttpRequest,
+    Operation,
+    RestOptions,
+)
+from convserve_server.protocols.router import Router
+from convserve_server.transports.base import IdleCallerDetector, TransportOptions
+from convserve_server.transports.http_connection import HttpConnection
+from convserve_server.transports.margin import AnswerMargin
+
+#: How often to look for clients that are late, s.
+_LOOK_S = 0.5
+
+_BACKLOG = 1024
+
+_TOO_LATE = to_failure(DeadlinePassed("the deadline passed before the answer"))
+
+
+class HttpTransport:
+    """See Transport.
+
+    Args:
+        options: what to listen on, and the limits.
+        rest: of the protocols.
+        max_connections: at a time; others are answered with 503.
+        max_body_bytes: of all bodies together that are being received.
+    """
+
+    name = "http"
+
+    def __init__(
+        self,
+        options: TransportOptions,
+        rest: RestOptions,
+        max_connections: int = 1024,
+        max_body_bytes: int = 2**26,
+    ) -> None:
+        self._options = options
+        self._rest = rest
+        self._max_connections = max_connections
+        self.max_message_bytes = options.max_message_bytes
+        self.max_body_bytes = max(max_body_bytes, 2 * options.max_message_bytes)
+        self.body_bytes = 0
+        self.keepalive_s = float(options.keepalive_s)
+        self.max_connection_age_s = options.max_connection_age_s
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._started = threading.Event()
+        self._failure: OSError | None = None
+        self._port = 0
+        self._ending = False
+        self._connections: set[HttpConnection] = set()
+        # The call of each request that is being answered.
+        self._calls: dict[HttpConnection, _HttpCall] = {}
+        # Outcomes that come on other threads, until the loop has them; one wake for many.
+        self._outcomes: deque[tuple[_HttpCall, bytes | Failure]] = deque()
+        self._woken = False
+        self._looking = False
+        self._idle_caller = IdleCallerDetector()
+        self._margin = AnswerMargin()
+        # Set by start(), and by the thread before it reports that it has started.
+        self._router: Router
+        self._app: RestApp
+        self._loop: asyncio.AbstractEventLoop
+        self._server: asyncio.Server
+        self._closing: asyncio.Event
+        self._empty: asyncio.Event
+
+    def start(self, router: Router) -> int:
+        """See Transport.start."""
+        self._router = router
+        self._app = RestApp(self._rest)
+        self._thread.start()
+        self._started.wait()
+        if self._failure is not None:
+            self._thread.join()
+            where = address(self._options.host, self._options.port)
+            raise OSError(f"cannot listen on {where}: {self._failure}") from self._failure
+        return self._port
+
+    def flush(self, timeout_s: float) -> None:
+        """See Transport.flush; connections end, each with its last answer."""
+
+        async def ended() -> None:
+            self._ending = True
+            self._server.close()
+            for connection in list(self._connections):
+                connection.end()
+            if self._connections:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._empty.wait(), timeout_s)
+
+        asyncio.run_coroutine_threadsafe(ended(), self._loop).result()
+
+    def close(self) -> None:
+        """See Transport.close."""
+        self._loop.call_soon_threadsafe(self._closing.set)
+        self._thread.join()
+
+    @property
+    def draining(self) -> bool:
+        """See Owner."""
+        return self._router.draining or self._ending
+
+    # The thread
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+            self._closing = asyncio.Event()
+            self._empty = asyncio.Event()
+            listener = _listen(self._options)
+            self._port = listener.getsockname()[1]
+            self._server = await self._loop.create_server(
+                lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG
+            )
+        except OSError as error:
+            self._failure = error
+            return
+        finally:
+            self._started.set()
+        await self._closing.wait()
+        self._server.close()
+        for connection in list(self._connections):
+            connection.abort()
+        if self._connections:
+            await self._empty.wait()
+
+    # What connections ask
+
+    def connected(self, connection: HttpConnection) -> bool:
+        """See Owner."""
+        self._connections.add(connection)
+        self._empty.clear()
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(_LOOK_S, self._look)
+        return len(self._connections) <= self._max_connections
+
+    def disconnected(self, connection: HttpConnection) -> None:
+        """See Owner."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._empty.set()
+
+    def begin(self, connection: HttpConnection, request: HttpRequest) -> None:
+        """See Owner."""
+        self._go_on(connection, request, self._app.handle(request), math.inf)
+
+    def abandoned(self, connection: HttpConnection) -> None:
+        """See Owner."""
+        call = self._calls.pop(connection, None)
+        if call is not None:
+            if call.deadline is not None and (now := time.monotonic()) >= call.deadline:
+                self._margin.note(call.arrived, call.deadline, now, gone=True)
+            call.over()
+            call.cancel()
+
+    def _go_on(
+        self,
+        connection: HttpConnection,
+        request: HttpRequest,
+        step: HttpAnswer | Operation,
+        until: float,
+    ) -> None:
+        """Answers a request, or makes the call that does.
+
+        Args:
+            connection: by which the request came.
+            request: that is to be answered.
+            step: what to do.
+            until: time.monotonic() at which the client stops waiting, if an earlier call said so.
+        """
+        if isinstance(step, HttpAnswer):
+            connection.answer(self._app.finish(request, step))
+            return
+        now = time.monotonic()
+        if step.timeout_s is not None:
+            until = min(until, now + step.timeout_s)
+        deadline = None if math.isinf(until) else self._margin.deadline(now, until - now)
+        idle_caller = self._idle_caller.next_call(others=bool(self._calls))
+        call = _HttpCall(self.settle, connection, request, step, deadline, until, idle_caller)
+        self._calls[connection] = call
+        request.body = b""
+        if deadline is not None:
+            call.timer = self._loop.call_at(
+                self._loop.time() + until - now, self._on_deadline, call
+            )
+        self._router.handle(call)
+
+    def settle(self, call: "_HttpCall", outcome: bytes | Failure) -> None:
+        """Answers the request of a call; on any thread."""
+        if threading.current_thread() is self._thread:
+            self._settle(call, outcome)
+            return
+        self._outcomes.append((call, outcome))
+        # Whoever clears it looks for outcomes afterwards, so each is seen.
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._settle_all)
+
+    def _settle_all(self) -> None:
+        self._woken = False
+        while self._outcomes:
+            self._settle(*self._outcomes.popleft())
+
+    def _settle(self, call: "_HttpCall", outcome: bytes | Failure) -> None:
+        connection = call.http_connection
+        if self._calls.get(connection) is not call:
+            return  # Its client has gone, or its time was over.
+        del self._calls[connection]
+        call.over()
+        if call.deadline is not None:
+            self._margin.note(call.arrived, call.deadline, time.monotonic(), gone=False)
+        step = self._app.outcome(call.request, call.operation, outcome)
+        self._go_on(connection, call.request, step, call.until)
+
+    def _on_deadline(self, call: "_HttpCall") -> None:
+        """Answers a call whose client waits no longer, or hardly."""
+        connection = call.http_connection
+        if self._calls.get(connection) is call:
+            self.abandoned(connection)
+            step = self._app.outcome(call.request, call.operation, _TOO_LATE)
+            self._go_on(connection, call.request, step, call.until)
+
+    def _look(self) -> None:
+        """Looks for clients that are late, as long as there are any."""
+        now = time.monotonic()
+        for connection in [each for each in self._connections if each.due <= now]:
+            connection.overdue()
+        self._looking = bool(self._connections)
+        if self._looking:
+            self._loop.call_later(_LOOK_S, self._look)
+
+
+class _HttpCall(Call):
+    """A call that answers the request of a connection."""
+
+    __slots__ = ("_settle", "http_connection", "operation", "request", "timer", "until")
+
+    def __init__(
+        self,
+        settle: "Callable[[_HttpCall, bytes | Failure], None]",
+        connection: HttpConnection,
+        request: HttpRequest,
+        operation: Operation,
+        deadline: float | None,
+        until: float,
+        idle_caller: bool,
+    ) -> None:
+        super().__init__(
+            operation.method, operation.payload, deadline, connection.peer, idle_caller
+        )
+        self._settle = settle
+        self.http_connection = connection
+        self.request = request
+        self.operation = operation
+        self.until = until
+        self.timer: asyncio.TimerHandle | None = None
+
+    def over(self) -> None:
+        """Ends the wait for the deadline."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def caller(self) -> Caller:
+        return Caller(self.connection, tuple(self.request.headers.items()))
+
+    def header(self, name: str) -> str | None:
+        return self.request.headers.get(name)
+
+    def send(self, payload: bytes) -> None:
+        self._settle(self, payload)
+
+    def send_failure(self, failure: Failure) -> None:
+        self._settle(self, failure)
+
+
+def _listen(options: TransportOptions) -> socket.socket:
+    """Returns a socket that is bound.
+
+    Raises:
+        OSError: if it cannot be.
+    """
+    family, _, _, _, name = socket.getaddrinfo(
+        options.host, options.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if options.reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(name)
+    except OSError:
+        listener.close()
+        raise
+    return listener
