@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compose lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-web test-compose lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
@@ -22,6 +22,10 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 
 test: lint protos-check ## everything that CI checks
 	@$(MAKE) $(beside) $(units) types
+
+test-web: environment ## the page for browsers in Chromium, if there is one, on a server of this checkout
+	@locks/environment.sh .venv-web locks/web.txt
+	.venv-web/bin/pytest $(slowest) tests/web
 
 test-compose: environment ## the images and docker-compose.yml on a container engine, if there is one
 	$(bin)/pytest -m compose tests/compose
@@ -73,6 +77,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-protos .venv-web .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,3 +20,4 @@ lock dev.txt ../pyproject.toml --extra bench --extra serve --extra train --extra
 lock build.txt --group ../pyproject.toml:build
 lock protos.txt protos.in
 lock mnist.txt mnist.in --no-deps
+lock web.txt web.in

@@ -46,6 +46,8 @@ from convserve_server.protocols.base import Call, Caller, Failure
 from convserve_server.protocols.convserve_v1.service import ConvserveV1
 from convserve_server.protocols.router import Router
 from convserve_server.protocols.streams import StreamBudget
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+from convserve_server.telemetry.shared_statistics import SharedStatistics
 
 _PACKAGES = ("convserve", "numpy", "onnxruntime", "protobuf")
 _BATCHES = ((1, 1), (16, 1), (64, 1), (1, 64))
@@ -178,7 +180,7 @@ def _stages(
     model = dataclasses.replace(loaded, batcher=cast("Batcher", batcher))
     classifier = Classifier(_OneModel(model), decoding, 256)
     router = Router([ConvserveV1(classifier, StreamBudget(2**26))])
-    engine = loaded.engine
+    engine = cast("Engine", loaded.engine)
     pieces = [np.asarray(questions.images)[:images]] * calls
     rows = engine.run(pieces)
 
@@ -196,9 +198,11 @@ def _stages(
     answered = _least_s(begin_and_answer, repeats) - taken
     decoding.close()
     run, gather = _engine(engine, pieces, repeats)
+    counted = _counting(calls, images, repeats)
     costs = {
         "request: parse, check, pixels without a copy": taken,
         "batch: queue, lock, form, give out rows": _batching(pieces, rows, repeats),
+        "statistics: count the batch": counted,
         "engine: gather the pixels": gather,
         "engine: one run of ONNX Runtime": run,
         "answer: serialize, hand to the transport": answered,
@@ -211,10 +215,11 @@ def _refused(repository: Repository, questions: Questions, repeats: int) -> Stag
     ended = threading.Event()
 
     loaded = repository.get(questions.model, None)
+    classes = loaded.description.classes
 
     def run(images: Sequence[Pixels]) -> Probabilities:
         ended.wait()
-        return np.zeros((sum(map(len, images)), loaded.engine.classes), np.float32)
+        return np.zeros((sum(map(len, images)), classes), np.float32)
 
     # A batch of a minute runs, and more wait than can be done within the deadline.
     times = BatchTimes({1: 0.001, 64: 60.0})
@@ -270,6 +275,18 @@ def _batching(pieces: Sequence[Pixels], rows: Probabilities, repeats: int) -> fl
         batcher.close()
 
 
+def _counting(calls: int, images: int, repeats: int) -> float:
+    """What it costs to count a batch of so many calls, beside an observer that does nothing."""
+
+    def taken(observer: Observer) -> float:
+        def once() -> None:
+            observer.batch("mnist/1", calls * images, 0.001, calls, 0.001, 0.002, 1.0)
+
+        return _least_s(once, repeats)
+
+    return taken(SharedStatistics()) - taken(NO_OBSERVER)
+
+
 def _least_s(action: Callable[[], object], repeats: int) -> float:
     """Seconds of an action, the least of several means."""
     action()
@@ -289,7 +306,7 @@ def _table(stages: Sequence[Stage]) -> str:
     cases = list(dict.fromkeys((stage.calls, stage.images) for stage in stages))
     names = list(dict.fromkeys(stage.name for stage in stages))
     found = {(stage.name, stage.calls, stage.images): stage.us_a_call for stage in stages}
-    lines = [[name, *(f"{found[name, *case]:.1f}" for case in cases)] for name in names]
+    lines = [[name, *(f"{found[name, *case]:.2f}" for case in cases)] for name in names]
     sums = [sum(found[name, *case] for name in names) for case in cases]
     lines.append(["together", *(f"{total:.1f}" for total in sums)])
     header = [

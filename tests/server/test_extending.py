@@ -40,8 +40,18 @@ class Counts(Observer):
         assert seconds > 0
         self.counts[f"finished {method} {reason}"] += 1
 
-    def batch(self, model: str, images: int, seconds: float) -> None:
-        assert seconds > 0
+    def batch(
+        self,
+        model: str,
+        images: int,
+        seconds: float,
+        requests: int,
+        queue_s: float,
+        whole_s: float,
+        ended: float,
+        /,
+    ) -> None:
+        assert 0 < seconds < whole_s
         self.counts[f"run {model}"] += images
 
 

@@ -68,6 +68,13 @@ def test_wheel_puts_only_names_of_ours_into_site_packages(wheel: Path) -> None:
     assert all(name.startswith("convserve") for name in names), names
 
 
+def test_wheel_has_the_page_where_the_server_looks_for_it(wheel: Path) -> None:
+    page = {f"convserve_server/web/{file.name}" for file in (ROOT / "clients" / "web").iterdir()}
+    with zipfile.ZipFile(wheel) as archive:
+        assert page
+        assert page <= set(archive.namelist())
+
+
 def test_client_alone_needs_no_tensorflow_and_no_onnxruntime(
     client_python: Path, start_server: StartServer
 ) -> None:

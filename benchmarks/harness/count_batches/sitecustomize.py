@@ -29,11 +29,11 @@ def _count(path: str) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(self._observer, name)
 
-        def batch(self, model: str, images: int, seconds: float) -> None:
+        def batch(self, model: str, images: int, *more: float) -> None:
             counts[0] += 1
             counts[1] += images
             struct.pack_into("=qq", shared, 0, *counts)
-            self._observer.batch(model, images, seconds)  # type: ignore[attr-defined]
+            self._observer.batch(model, images, *more)  # type: ignore[attr-defined]
 
     def counting(self: object, *arguments: object, **named: object) -> None:
         named["observer"] = Counting(named.get("observer", NO_OBSERVER))

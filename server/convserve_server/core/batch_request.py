@@ -48,7 +48,7 @@ class BatchRequest(Job[Answer]):
         priority: of the call.
     """
 
-    __slots__ = ("compute_s", "damaged", "inputs", "returned", "slices")
+    __slots__ = ("began", "compute_s", "damaged", "inputs", "returned", "slices")
 
     def __init__(
         self,
@@ -64,6 +64,8 @@ class BatchRequest(Job[Answer]):
         if tensors is not None:
             self.key = tensors.sizes
         self.inputs = inputs
+        #: When the core had the call, time.monotonic(): before its files were decoded.
+        self.began = self.arrived
         self.compute_s = 0.0
         #: Whether a row that has come back is not finite.
         self.damaged = False

@@ -6,6 +6,7 @@ leaves of its share goes to the others. Every request that was accepted is answe
 with its rows, or an error. Who is refused, and what makes a batch, is in batch_queue.py.
 """
 
+import itertools
 import math
 import threading
 import time
@@ -57,7 +58,7 @@ class Batcher:
         parallel: batches that the engine runs at the same time.
         observer: of requests and batches.
         model: as "NAME/VERSION", for the observer.
-        tensors: whether requests hold tensors, of a model that is no bundle.
+        tensors: whether requests hold tensors, of a model that is not a bundle.
         max_bytes: of requests with tensors that are not finished; more are refused.
     """
 
@@ -81,7 +82,13 @@ class Batcher:
         self._run = run
         self._name = name
         self._observer = observer
-        self._model = model
+        #: As "NAME/VERSION".
+        self.model = model
+        # Calls that were refused before they were queued, and how many of them the observer has
+        # heard of. Any thread refuses; next() of a count is atomic and costs less than a lock.
+        self._refused = itertools.count()
+        self._reported = 0
+        self._report_due = False
         self._delays = max_delay_s > 0.0
         self._queue = BatchQueue(
             times if times is not None else BatchTimes({}),
@@ -167,7 +174,7 @@ class Batcher:
             else:
                 queue.append(request)
                 self._changed.notify()
-        self._observer.queued(self._model, request.count)
+        self._observer.queued(self.model, request.count)
         if inline is not None:
             self._execute(inline)
             with self._changed:
@@ -179,6 +186,11 @@ class Batcher:
     ) -> QueueFull | None:
         """See BatchQueue.refusal_of_any."""
         return self._queue.refusal_of_any(connection, priority, deadline, now)
+
+    def note_refusal(self) -> None:
+        """Counts a call that was refused by refusal_of_any; observers hear of it with a batch."""
+        next(self._refused)
+        self._report_due = True
 
     def later_refusal(
         self, job: Job[Any], wait_s: float, before_s: float, coming: int
@@ -199,6 +211,8 @@ class Batcher:
                 return
             # The queue meets it later; its inputs need not stay until then.
             request.inputs = _NO_PIXELS
+        if reason is not None:
+            self._observe_failure(request, reason)
         request.finish(reason or Cancelled("cancelled by the caller"))
 
     def close(self) -> None:
@@ -234,6 +248,7 @@ class Batcher:
                     self._changed.notify()
             for request, error in dropped:
                 self._observer.expired("batch", request.count)
+                self._observe_failure(request, error)
                 request.finish(error)
             if batch is not None:
                 self._execute(batch)
@@ -258,14 +273,29 @@ class Batcher:
         now = time.monotonic()
         compute_s = now - started
         queue = self._queue
+        complete: list[bool] = []
+        requests, arrived, began = 0, 0.0, 0.0
         with self._changed:
             queue.ended(batch, now)
-            # Those that were cut are not complete by their rows in this batch alone.
-            complete = [
-                request.count == len(inputs) and queue.finish(request)
-                for request, _, inputs in slices
-            ]
-        self._observer.batch(self._model, count, compute_s)
+            for request, _, inputs in slices:
+                # Those that were cut are not complete by their rows in this batch alone.
+                whole = request.count == len(inputs) and queue.finish(request)
+                complete.append(whole)
+                if whole:
+                    requests += 1
+                    arrived += request.arrived
+                    began += request.began
+        self._observer.batch(
+            self.model,
+            count,
+            compute_s,
+            requests,
+            requests * started - arrived,
+            requests * now - began,
+            now,
+        )
+        if self._report_due:
+            self._report_refusals()
         first = 0
         for (request, at, inputs), whole in zip(slices, complete, strict=True):
             own = rows[first : first + len(inputs)]
@@ -325,7 +355,21 @@ class Batcher:
             if not self._queue.finish(request):
                 return
         queue_s = started - request.arrived
+        whole_s = time.monotonic() - request.began
+        self._observer.joined(self.model, queue_s, request.compute_s, whole_s)
         request.finish(Answer(whole, queue_s, request.compute_s, request.damaged))
+
+    def _observe_failure(self, request: BatchRequest, error: ServeError) -> None:
+        self._observer.failed(self.model, error.reason, time.monotonic() - request.began)
+
+    def _report_refusals(self) -> None:
+        """Lets the observer hear of the calls that were refused since the last time."""
+        with self._changed:
+            self._report_due = False
+            refused = next(self._refused) - self._reported
+            # This was one number more.
+            self._reported += refused + 1
+        self._observer.turned_away(self.model, refused)
 
 
 def _joined(parts: Sequence[Any]) -> Outputs:

@@ -147,11 +147,15 @@ class Classifier:
             now: time.monotonic().
         """
         refusal = None
-        for version in self._repository.versions(model).values():
+        versions = self._repository.versions(model).values()
+        for version in versions:
             own = version.priority if priority is None else priority
             refusal = version.batcher.refusal_of_any(connection, own, deadline, now)
             if refusal is None:
                 return None
+        if refusal is not None:
+            # Which version the call asks for is not known; most ask for the newest, the first one.
+            next(iter(versions)).batcher.note_refusal()
         return refusal
 
     def describe(self, name: str, version: VersionChoice) -> ModelDescription:

@@ -124,7 +124,7 @@ class DecodePool:
         max_work_s: most time of a thread that what waits may cost, s. Beyond that only those are
             refused who would have more waiting than their share of it.
         batch_share: of the threads' time, that batch calls get at least; see FairQueue.
-        observer: of the files that are decoded.
+        observer: of the files that are not decoded in time.
     """
 
     def __init__(
@@ -303,6 +303,4 @@ class DecodePool:
             job.finish(InternalFault("decoding an image", fault))
             return
         images = [image for image in job.images if image is not None]
-        decoded = Decoded(images, job.started - job.arrived, now - job.started)
-        self._observer.decoded(job.count, decoded.wait_s, decoded.decode_s)
-        job.finish(decoded)
+        job.finish(Decoded(images, job.started - job.arrived, now - job.started))

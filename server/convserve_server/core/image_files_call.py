@@ -119,12 +119,16 @@ class ImageFilesCall(Work):
 
         def decoded(outcome: Decoded | ServeError) -> None:
             self._undo = _nothing
+            again = self.restarted
             try:
                 self._enqueue(model, outcome, began, priority)
             except ServeError as error:
-                self._answer.finish(error)
+                if self.restarted == again:
+                    self._fail(model, error, began)
+                else:  # it has begun again on a successor, which has reported it
+                    self._answer.finish(error)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
-                self._answer.finish(InternalFault("queueing decoded images", error))
+                self._fail(model, InternalFault("queueing decoded images", error), began)
 
         job = DecodeJob(self._files, decode, self.deadline, decoded, self._connection, priority)
         # Staged first: once submitted, the next stage may come at any time.
@@ -157,15 +161,18 @@ class ImageFilesCall(Work):
     ) -> None:
         """Queues what was decoded; answers what was not."""
         if isinstance(outcome, ServeError):
-            self._answer.finish(outcome)
+            self._fail(model, outcome, began)
             return
+        self._repository.observer.decoded(
+            model.batcher.model, len(outcome.images), outcome.wait_s, outcome.decode_s
+        )
         failures = {
             index: BadImage(index, image)
             for index, image in enumerate(outcome.images)
             if isinstance(image, PictureError)
         }
         if failures and len(outcome.images) == 1:
-            self._answer.finish(failures[0])
+            self._fail(model, failures[0], began)
             return
         images = {
             index: image
@@ -174,6 +181,7 @@ class ImageFilesCall(Work):
         }
         self._answer.decoded(failures, images, outcome.wait_s, outcome.decode_s)
         if not images:
+            self._report(model, failures[0], began)
             rows = np.empty((0, model.description.classes), np.float32)
             self._answer.finish(Answer(rows, 0.0, 0.0))
             return
@@ -184,6 +192,7 @@ class ImageFilesCall(Work):
             self._connection,
             priority,
         )
+        request.began = began
         if model.batcher.max_wait_s:
             request.start_by = began + model.batcher.max_wait_s
         # If it begins again, the files are decoded again: the successor of the version may expect
@@ -192,6 +201,16 @@ class ImageFilesCall(Work):
             # They are not needed any more, and may be a hundred times the size of the pixels.
             self._files = ()
             self._stage(lambda: model.cancel(request))
+
+    def _fail(self, model: ModelVersion, error: ServeError, began: float) -> None:
+        self._report(model, error, began)
+        self._answer.finish(error)
+
+    def _report(self, model: ModelVersion, error: ServeError, began: float) -> None:
+        """Lets the observer hear that the call ends in an error."""
+        self._repository.observer.failed(
+            model.batcher.model, error.reason, time.monotonic() - began
+        )
 
     def _stage(self, undo: Callable[[], None]) -> None:
         """Keeps how the work is undone from now on; undoes it if the caller has left already."""

@@ -127,7 +127,10 @@ class Repository:
         switch: the number of the table that counts, at index 0.
         on_change: called with the names of all models that are served when these have changed.
         retired: called with a version that was unloaded when it has answered all it had accepted.
-        observer: of batchers.
+        observer: of versions and their batchers.
+
+    Attributes:
+        observer: the same.
         wake: called with the name of a model that is idle when a call asks for it.
     """
 
@@ -144,7 +147,7 @@ class Repository:
         self._switch = switch
         self._on_change = on_change
         self._retired = retired
-        self._observer = observer
+        self.observer = observer
         self._generation = switch[0]
         self._view = _View(Table(), {})
         self._staged: Table | None = None
@@ -229,7 +232,17 @@ class Repository:
             if work.model not in self._view.idle:
                 self._begin_parked()
         else:
+            self._start(work, model)
+
+    def _start(self, work: Work, model: ModelVersion) -> None:
+        again = work.restarted
+        try:
             work.start(model)
+        except ServeError as error:
+            # Where it has begun again on a successor, that one has reported it.
+            if work.restarted == again:
+                self.observer.failed(model.batcher.model, error.reason, 0.0)
+            raise
 
     def forget(self, work: Work) -> None:
         """Drops work that waits for its model, as nobody waits for the answer."""
@@ -308,6 +321,7 @@ class Repository:
             loaded: what came of it.
         """
         model = self._make_version(bundle, loaded)
+        self.observer.loaded(str(bundle))
         with self._lock:
             self._held[bundle] = model
         return model.description
@@ -444,7 +458,7 @@ class Repository:
             times=BatchTimes(loaded.batch_s),
             name=f"model {bundle}",
             parallel=engine.parallel,
-            observer=self._observer,
+            observer=self.observer,
             model=str(bundle),
             tensors=decode is None,
             max_bytes=max_bytes,

@@ -1,4 +1,4 @@
-"""The engine for ONNX files that are no bundles: any number of inputs and outputs, any shapes.
+"""The engine for ONNX files that are not bundles: any number of inputs and outputs, any shapes.
 
 Source: https://onnxruntime.ai/docs/api/python/api_summary.html (NodeArg: name, type, shape).
 """
@@ -52,7 +52,7 @@ _RELATIVE, _ABSOLUTE = 1e-2, 1e-3
 
 #: What ONNX Runtime puts before the reason.
 _BEFORE_REASON = re.compile(r"^.*(Status Message: |\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : )", re.S)
-#: Faults of a device are no fault of the values.
+#: Faults of a device are not those of the values.
 _OF_DEVICE = re.compile(r"\b(CUDA|CUBLAS|CUDNN)[ _](failure|error)", re.IGNORECASE)
 
 

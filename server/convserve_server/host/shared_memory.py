@@ -12,7 +12,7 @@ _NUMBER = 8
 
 
 def create(name: str, size: int) -> int:
-    """Returns the descriptor of a new file of zeros.
+    """Returns the descriptor of a new file of zeros, which has no memory where nobody has written.
 
     Args:
         name: that the system shows for it.
@@ -26,7 +26,7 @@ def create(name: str, size: int) -> int:
     else:  # macOS
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.write(descriptor, bytes(size))
+    os.ftruncate(descriptor, size)
     return descriptor
 
 
@@ -40,4 +40,9 @@ def shared_number(descriptor: int) -> "memoryview[int]":
 
     It is aligned, so the processor writes it at once, and whoever reads it sees it before or after.
     """
-    return memoryview(mmap.mmap(descriptor, _NUMBER)).cast("Q")
+    return memoryview(shared(descriptor)).cast("Q")
+
+
+def shared(descriptor: int) -> mmap.mmap:
+    """Returns the memory of a file, all of it, as all who have mapped it see it."""
+    return mmap.mmap(descriptor, 0)

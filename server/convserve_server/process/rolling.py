@@ -37,7 +37,8 @@ class RollingRestart:
         """Does the next step if the one before is over. Called again and again."""
         if self._new is None and self._left:
             self._old = self._left.pop(0)
-            self._new = Slot(self._old.number)
+            # Both count for a while.
+            self._new = Slot(self._old.number, bank=1 - self._old.bank)
             self.slots.append(self._new)
             if self._old.process is None:  # about to be started again, as it was
                 self._forget_old()

@@ -27,7 +27,8 @@ from convserve_server.protocols.reflection import make_reflection
 from convserve_server.protocols.router import Router
 from convserve_server.protocols.streams import StreamBudget
 from convserve_server.settings.settings import Settings
-from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer, Observers
+from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.base import Transport, TransportOptions
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Worker:
         control: decides what is served; None: this process, by its models folder.
         services: beside ours, health and reflection; each is given the core.
         interceptors: wrap the handlers of all methods; the first is the outermost.
-        observer: of the core and the router.
+        observer: of the core and the router, beside the statistics.
+        statistics: where this worker counts; None: for itself.
     """
 
     def __init__(
@@ -64,8 +66,14 @@ class Worker:
         services: Sequence[Callable[[Classifier], Service]] = (),
         interceptors: Sequence[Interceptor] = (),
         observer: Observer = NO_OBSERVER,
+        statistics: SharedStatistics | None = None,
     ) -> None:
         self._settings = settings
+        self.statistics = SharedStatistics() if statistics is None else statistics
+        # One alone costs less than several.
+        observer = (
+            self.statistics if observer is NO_OBSERVER else Observers([self.statistics, observer])
+        )
         self._transports = transports
         self._served: frozenset[str] = frozenset()
         if control is None:
@@ -94,7 +102,7 @@ class Worker:
         self._health = Health()
         served: list[Service] = [
             ConvserveV1(classifier, budget),
-            OpenInference(classifier, budget),
+            OpenInference(classifier, budget, self.statistics),
             self._health,
             *(make(classifier) for make in services),
         ]

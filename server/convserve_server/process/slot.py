@@ -29,10 +29,13 @@ class Slot:
     Attributes:
         number: Of the worker, from 1; 0 for a process that is none.
         module: That the process runs, with the number of its socket as the argument.
+        bank: In which of the worker's two slots the process counts; see
+            telemetry/shared_statistics.py.
     """
 
     number: int
     module: str = WORKER
+    bank: int = 0
     process: subprocess.Popen[bytes] | None = None
     channel: Channel | None = None
     #: Why the worker cannot start, in its own words.

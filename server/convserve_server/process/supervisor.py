@@ -38,6 +38,7 @@ from convserve_server.process.slot import ADMIN_HOST, Slot
 from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
+from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER, statistics_bytes
 
 #: Reads the settings again, as when the server started; raises SettingError.
 Reread = Callable[[], Settings]
@@ -91,7 +92,7 @@ class Supervisor:
         self._signals: list[int] = [] if signals is None else signals
         self._announced = False
         self._port = self._http_port = 0
-        self._engine_activity = self._switch = -1
+        self._engine_activity = self._switch = self._statistics = -1
         # When we last read the workers' messages.
         self._awake = 0.0
 
@@ -112,6 +113,9 @@ class Supervisor:
                 self._http_port = listen.http_port
             self._engine_activity = engine_activity.create(self._settings.process.workers)
             self._switch = shared_memory.create_number("convserve-switch")
+            self._statistics = shared_memory.create(
+                "convserve-statistics", statistics_bytes(self._settings.process.workers)
+            )
             self._watch_signals()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             self._coordinator.start()
@@ -217,7 +221,7 @@ class Supervisor:
             # What a user has set is kept.
             environment = self._plan.malloc_variables() | os.environ
             if slot.is_worker:
-                inherited = (self._engine_activity, self._switch)
+                inherited = (self._engine_activity, self._switch, self._statistics)
                 slot.launch(encode_spec(self._spec(slot)), inherited, environment)
             else:
                 slot.launch(encode_settings(self._settings), (), environment)
@@ -248,6 +252,8 @@ class Supervisor:
             batch_s=self._plan.batch_s,
             engine_activity=self._engine_activity,
             switch=self._switch,
+            statistics=self._statistics,
+            statistics_slot=(slot.number - 1) * SLOTS_OF_WORKER + slot.bank,
         )
 
     def _put_off(self, slot: Slot, what: str) -> None:

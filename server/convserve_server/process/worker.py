@@ -23,13 +23,14 @@ from convserve_server.engines.loader import EngineOptions, check_installation, c
 from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
-from convserve_server.host.shared_memory import shared_number
+from convserve_server.host.shared_memory import shared, shared_number
 from convserve_server.logs import configure_logging
 from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
 from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
+from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.base import Transport
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,8 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
             transports.append(make_http_transport(settings, spec.http_port))
         control = RemoteControl(link, shared_number(spec.switch))
         loader = ModelLoader(spec)
-        worker = Worker(settings, transports, loader.load, control)
+        statistics = SharedStatistics(shared(spec.statistics), spec.statistics_slot)
+        worker = Worker(settings, transports, loader.load, control, statistics=statistics)
         loader.answered = worker.answered
         if not worker.start(stop):
             return 0

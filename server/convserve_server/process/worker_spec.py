@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convserve_server.settings.settings import SECTIONS, Settings
+from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER
 
 _CHUNK = 65536
 
@@ -33,6 +34,9 @@ class WorkerSpec:
             host/engine_activity.py.
         switch: Descriptor of the file with the number of the table that counts; see
             core/repository.py.
+        statistics: Descriptor of the file with the counts of all workers; see
+            telemetry/shared_statistics.py.
+        statistics_slot: In which this worker counts, and no other one.
 
     Raises:
         ValueError: When it is made, a value is of another type or out of range.
@@ -48,6 +52,8 @@ class WorkerSpec:
     batch_s: float
     engine_activity: int
     switch: int
+    statistics: int
+    statistics_slot: int
 
     def __post_init__(self) -> None:
         """Checks every value; the settings have checked theirs."""
@@ -59,6 +65,8 @@ class WorkerSpec:
             ("many_threads", self.many_threads, 1, None),
             ("engine_activity", self.engine_activity, 0, None),
             ("switch", self.switch, 0, None),
+            ("statistics", self.statistics, 0, None),
+            ("statistics_slot", self.statistics_slot, 0, workers * SLOTS_OF_WORKER - 1),
             *(("cpus", cpu, 0, None) for cpu in self.cpus),
         ):
             _check_number(name, value, int, low, high)

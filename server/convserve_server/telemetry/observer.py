@@ -10,6 +10,13 @@ from collections.abc import Sequence
 class Observer:
     """Does nothing with any event: what there is where nobody wants to know."""
 
+    def loaded(self, model: str) -> None:
+        """A model version is loaded, and may be served from now on.
+
+        Args:
+            model: as "NAME/VERSION".
+        """
+
     def queued(self, model: str, images: int) -> None:
         """Images of one call were accepted into the queue of a model version.
 
@@ -36,19 +43,63 @@ class Observer:
             images: of the call.
         """
 
-    def batch(self, model: str, images: int, seconds: float) -> None:
-        """The engine of a model version has run a batch.
+    def batch(
+        self,
+        model: str,
+        images: int,
+        seconds: float,
+        requests: int,
+        queue_s: float,
+        whole_s: float,
+        ended: float,
+        /,
+    ) -> None:
+        """The engine of a model version has run a batch; requests are answered after this.
 
         Args:
             model: as "NAME/VERSION".
             images: in the batch.
             seconds: that it took.
+            requests: that were in this batch alone, and are answered.
+            queue_s: that these waited for the engine, their sum.
+            whole_s: that these were in the core, decoding included, their sum.
+            ended: time.monotonic().
         """
 
-    def decoded(self, images: int, wait_s: float, decode_s: float) -> None:
+    def joined(self, model: str, queue_s: float, compute_s: float, whole_s: float) -> None:
+        """A request that was in several batches is answered after this.
+
+        Args:
+            model: as "NAME/VERSION".
+            queue_s: that it waited for the engine, until the last of them.
+            compute_s: in the engine, over all of them.
+            whole_s: that it was in the core, decoding included.
+        """
+
+    def turned_away(self, model: str, requests: int) -> None:
+        """Requests were refused before they were parsed, since this was last called.
+
+        Called with the next batch, since they are many; for each of them there is also refused().
+
+        Args:
+            model: one of which a version was asked for, as "NAME/VERSION".
+            requests: how many.
+        """
+
+    def failed(self, model: str, reason: str, seconds: float) -> None:
+        """A request for a model version ends in an error after this; not if its caller has gone.
+
+        Args:
+            model: as "NAME/VERSION".
+            reason: see ServeError.reason.
+            seconds: that it was in the core; 0 if it was refused at once.
+        """
+
+    def decoded(self, model: str, images: int, wait_s: float, decode_s: float) -> None:
         """The files of one call are pixels, or known not to be.
 
         Args:
+            model: that is to have them, as "NAME/VERSION".
             images: files of the call.
             wait_s: from their arrival to the start of the first one.
             decode_s: from there to the end of the last one.
@@ -74,6 +125,11 @@ class Observers(Observer):
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
 
+    def loaded(self, model: str) -> None:
+        """See Observer.loaded."""
+        for one in self._observers:
+            one.loaded(model)
+
     def queued(self, model: str, images: int) -> None:
         """See Observer.queued."""
         for one in self._observers:
@@ -89,15 +145,40 @@ class Observers(Observer):
         for one in self._observers:
             one.expired(stage, images)
 
-    def batch(self, model: str, images: int, seconds: float) -> None:
+    def batch(
+        self,
+        model: str,
+        images: int,
+        seconds: float,
+        requests: int,
+        queue_s: float,
+        whole_s: float,
+        ended: float,
+        /,
+    ) -> None:
         """See Observer.batch."""
         for one in self._observers:
-            one.batch(model, images, seconds)
+            one.batch(model, images, seconds, requests, queue_s, whole_s, ended)
 
-    def decoded(self, images: int, wait_s: float, decode_s: float) -> None:
+    def joined(self, model: str, queue_s: float, compute_s: float, whole_s: float) -> None:
+        """See Observer.joined."""
+        for one in self._observers:
+            one.joined(model, queue_s, compute_s, whole_s)
+
+    def turned_away(self, model: str, requests: int) -> None:
+        """See Observer.turned_away."""
+        for one in self._observers:
+            one.turned_away(model, requests)
+
+    def failed(self, model: str, reason: str, seconds: float) -> None:
+        """See Observer.failed."""
+        for one in self._observers:
+            one.failed(model, reason, seconds)
+
+    def decoded(self, model: str, images: int, wait_s: float, decode_s: float) -> None:
         """See Observer.decoded."""
         for one in self._observers:
-            one.decoded(images, wait_s, decode_s)
+            one.decoded(model, images, wait_s, decode_s)
 
     def finished(self, method: str, reason: str, seconds: float) -> None:
         """See Observer.finished."""

@@ -23,8 +23,10 @@ class Item(Job[None]):
         deadline: float | None = None,
         size: int = 0,
         priority: Priority = Priority.INTERACTIVE,
+        key: str | None = None,
     ) -> None:
         super().__init__(len(costs), size, deadline, self._keep, connection or name, priority)
+        self.key = key
         self.name = name
         self.costs = costs
         self.outcomes: list[None | ServeError] = []
@@ -266,3 +268,84 @@ def test_what_is_ahead_is_no_more_than_fair_shares_allow(
 ) -> None:
     queue = queue_of(Item("a", *[1.0] * 11), Item("b", *[1.0] * 3))
     assert queue.ahead(connection, Priority.INTERACTIVE, count) == ahead
+
+
+# Keys
+
+
+def batches(queue: FairQueue[Item], most: int) -> list[str]:
+    """Returns the names of the items that leave together, with the index of the first part."""
+    found = []
+    while queue.waiting:
+        _, taken = queue.take(most, NOW)
+        assert len({item.key for item, _ in taken}) == 1
+        found.append(" ".join(f"{item.name}{at or ''}" for item, at in taken))
+    return found
+
+
+def test_what_leaves_together_has_one_key_and_the_others_keep_their_turns() -> None:
+    a, b, c, d = (Item(name, 1.0, key=key) for name, key in zip("abcd", "xyxy", strict=True))
+    queue = queue_of(a, b, c, d, keyed=True)
+    assert batches(queue, 8) == ["a c", "b d"]
+    assert not queue
+
+
+def test_jobs_of_one_connection_pass_those_with_other_keys_and_nobody_starves() -> None:
+    """However many more come, the first of those that were passed decides the next batch."""
+    queue = queue_of(Item("x0", 1.0, connection="c", key="x"), keyed=True)
+    queue.append(Item("y", 1.0, connection="c", key="y"))
+    left = []
+    for number in range(1, 6):
+        queue.append(Item(f"x{number}", 1.0, connection="c", key="x"))
+        _, taken = queue.take(2, NOW)
+        left.append([item.name for item, _ in taken])
+    assert left == [["x0", "x1"], ["y"], ["x2", "x3"], ["x4"], ["x5"]]
+
+
+def test_job_that_would_be_cut_passes_none() -> None:
+    queue = queue_of(
+        Item("x", 1.0, connection="c", key="x"),
+        Item("y", 1.0, connection="c", key="y"),
+        Item("long", 1.0, 1.0, 1.0, connection="c", key="x"),
+        keyed=True,
+    )
+    assert batches(queue, 2) == ["x", "y", "long", "long2"]
+
+
+def test_job_with_parts_left_goes_on_with_others_of_its_key() -> None:
+    queue = queue_of(
+        Item("long", 1.0, 1.0, 1.0, connection="c", key="x"),
+        Item("other", 1.0, connection="d", key="y"),
+        Item("more", 1.0, connection="e", key="x"),
+        keyed=True,
+    )
+    assert batches(queue, 3) == ["long more", "other", "long2"]
+
+
+def test_classes_share_by_key_as_well() -> None:
+    queue = queue_of(
+        Item("i", 1.0, key="x"),
+        Item("b", 1.0, key="y", priority=Priority.BATCH),
+        Item("c", 1.0, key="x", priority=Priority.BATCH),
+        keyed=True,
+    )
+    assert batches(queue, 4) == ["i c", "b"]
+
+
+def test_deadlines_are_compared_with_what_has_the_same_key() -> None:
+    """A batch of all that waits would be too late for the first, one of its key is not."""
+    hurried = Item("hurried", 1.0, deadline=NOW + 1.5, key="x")
+    others = [Item(name, 1.0, key="y") for name in "abc"]
+    queue = queue_of(hurried, *others, keyed=True)
+    dropped, taken = queue.take(8, NOW, float)
+    assert (dropped, [item.name for item, _ in taken]) == ([], ["hurried"])
+
+
+def test_finished_and_expired_jobs_decide_no_key() -> None:
+    gone, late = Item("gone", 1.0, key="x"), Item("late", 1.0, key="y", deadline=NOW - 1)
+    queue = queue_of(gone, late, Item("a", 1.0, key="z"), Item("b", 1.0, key="z"), keyed=True)
+    assert queue.finish(gone)
+    dropped, taken = queue.take(8, NOW)
+    assert [item.name for item in dropped] == ["late"]
+    assert [item.name for item, _ in taken] == ["a", "b"]
+    assert not queue.waiting

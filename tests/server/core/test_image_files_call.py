@@ -28,6 +28,7 @@ from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion
 from convserve_server.core.repository import Repository, Work
 from convserve_server.process.local_control import LocalControl
+from convserve_server.telemetry.observer import NO_OBSERVER
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import jpeg_of
 from tests.server.conftest import WAIT_S, Serve, Served, answers
@@ -394,7 +395,10 @@ class MadeUp:
     """The model, the repository and the answer of a call, made up; counts what it is answered."""
 
     def __init__(self, waiting: int = 0) -> None:
-        self.batcher = SimpleNamespace(waiting=waiting, max_queue=4, max_wait_s=0.0)
+        self.batcher = SimpleNamespace(
+            model="colours/1", waiting=waiting, max_queue=4, max_wait_s=0.0
+        )
+        self.observer = NO_OBSERVER
         self.priority = Priority.INTERACTIVE
         self.description = SimpleNamespace(classes=3)
         self.decode = partial(decode, height=HEIGHT, width=WIDTH)

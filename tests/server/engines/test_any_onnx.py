@@ -1,4 +1,4 @@
-"""ONNX files that are no bundles: what is served and how, and what is refused and why."""
+"""ONNX files that are not bundles: what is served and how, and what is refused and why."""
 
 import logging
 from pathlib import Path

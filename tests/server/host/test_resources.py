@@ -175,6 +175,8 @@ def test_worker_has_allowance_for_more_threads_only_beside_others(
         batch_s=0.06,
         engine_activity=create(workers),
         switch=0,
+        statistics=0,
+        statistics_slot=0,
     )
     allowance = ModelLoader(spec).allowance("mnist")
     assert (allowance is not None) == has_allowance

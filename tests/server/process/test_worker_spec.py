@@ -38,6 +38,8 @@ GIVEN: dict[str, Any] = {
     "batch_s": 0.06,
     "engine_activity": 3,
     "switch": 4,
+    "statistics": 5,
+    "statistics_slot": 1,
 }
 SPEC = WorkerSpec(**GIVEN)
 
@@ -60,6 +62,8 @@ def test_spec_comes_back_as_it_was_and_is_one_line() -> None:
         ("many_threads", 0, "many_threads: expected a whole number 1 or more, got 0"),
         ("engine_activity", -1, "engine_activity: expected a whole number 0 or more, got -1"),
         ("switch", -1, "switch: expected a whole number 0 or more, got -1"),
+        ("statistics", -1, "statistics: expected a whole number 0 or more, got -1"),
+        ("statistics_slot", 4, "statistics_slot: expected a whole number from 0 to 3, got 4"),
         ("batch_s", -0.1, "batch_s: expected a number 0 or more, got -0.1"),
         ("batch_s", float("nan"), "batch_s: expected a number 0 or more, got nan"),
         ("low_memory", 1, "low_memory: expected true or false, got 1"),

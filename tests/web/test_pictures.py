@@ -1,0 +1,75 @@
+"""Pictures that are chosen, dropped or pasted."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.web.conftest import OpenPage
+from tests.web.hands import bring, choose, picture
+
+
+@pytest.mark.parametrize("way", ["choose", "drop", "paste"])
+def test_photograph_is_answered(open_page: OpenPage, way: str) -> None:
+    page = open_page()
+    page.get_by_label("Model").select_option("colours")
+    expect(page.locator("#pad")).to_be_hidden()
+    data = picture(page, "red", "image/jpeg")
+    if way == "choose":
+        choose(page, "red.jpg", "image/jpeg", data)
+    else:
+        bring(page, way, "red.jpg", "image/jpeg", data)
+    expect(page.locator(".best strong")).to_have_text("red")
+    expect(page.get_by_role("img", name="150 × 150 pixels")).to_be_visible()
+    name = "Pasted picture" if way == "paste" else "red.jpg"
+    expect(page.locator("#file-note")).to_have_text(
+        re.compile(rf"^{name}, 60 × 40 pixels, \d+ kB\.$")
+    )
+
+
+@pytest.mark.parametrize("type_", ["image/png", "image/webp"])
+def test_what_the_model_cannot_read_is_sent_as_a_jpeg(open_page: OpenPage, type_: str) -> None:
+    page = open_page()
+    page.get_by_label("Model").select_option("colours")
+    with page.expect_request("**:classify?**") as asked:
+        choose(page, "blue", type_, picture(page, "blue", type_))
+    assert asked.value.headers["content-type"] == "image/jpeg"
+    expect(page.locator(".best strong")).to_have_text("blue")
+    expect(page.locator("#file-note")).to_contain_text("Sent as a JPEG: ")
+
+
+def test_picture_of_a_digit_goes_as_it_is_and_leaves_the_sheet(open_page: OpenPage) -> None:
+    page = open_page()
+    data = picture(page, "white", "image/png")
+    with page.expect_request("**:classify?**") as asked:
+        bring(page, "drop", "white.png", "image/png", data)
+    headers = asked.value.all_headers()
+    assert (headers["content-type"], headers["content-length"]) == ("image/png", str(len(data)))
+    expect(page.locator("#pad")).to_be_hidden()
+    # A blank sheet: the sentence of the server.
+    expect(page.locator(".message.error")).to_have_text(re.compile(r"^body: .*\.$"))
+    spoken = page.locator(".message").inner_text()
+    expect(page.locator("#spoken")).to_have_text(spoken)
+    page.get_by_text("Draw", exact=True).click()
+    expect(page.locator("#pad")).to_be_visible()
+
+
+def test_half_a_jpeg_is_refused_in_the_words_of_the_server(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_label("Model").select_option("colours")
+    whole = picture(page, "green", "image/jpeg", 600, 600)
+    choose(page, "half.jpg", "image/jpeg", whole[: len(whole) // 2])
+    expect(page.locator(".message.error")).to_have_text(re.compile("^body: the JPEG is truncated"))
+    choose(page, "whole.jpg", "image/jpeg", whole)
+    expect(page.locator(".best strong")).to_have_text("green")
+    expect(page.locator(".message")).to_have_text("")
+
+
+def test_file_that_is_not_a_picture_is_not_sent(open_page: OpenPage) -> None:
+    page = open_page()
+    expect(page.locator(".bars li")).to_have_count(10)
+    choose(page, "notes.txt", "text/plain", b"hello")
+    expect(page.locator("#file-note")).to_have_text(
+        "picture: expected a JPEG, a PNG or what else this browser can read, got notes.txt."
+    )
+    expect(page.locator(".best")).to_be_hidden()
