@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import write_bundle
-from tests.conformance.__main__ import NAMES, over_grpc, over_http
+from tests.conformance.__main__ import NAMES, over_grpc
 from tests.conformance.served_models import write_all
 from tests.conformance.suite import Verdict
 from tests.conformance.tensors import DATATYPES

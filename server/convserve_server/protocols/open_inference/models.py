@@ -102,8 +102,8 @@ def config_of(model: ModelDescription, max_rows: int) -> pb.ModelConfig:
 def statistics_of(one: VersionStatistics) -> pb.ModelStatistics:
     """Returns what ModelStatistics answers for a version.
 
-    The three compute counts are one number, as Triton's are: perf_analyzer ends where they differ. So
-    compute_input counts all requests, also those that had nothing to decode.
+    The three compute counts are one number, as Triton's are: perf_analyzer ends where they differ.
+    So compute_input counts all requests, also those that had nothing to decode.
     """
     return pb.ModelStatistics(
         name=one.name,
