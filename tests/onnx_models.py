@@ -1,4 +1,4 @@
-"""Small ONNX files that are no bundles, of many kinds, made without training."""
+"""Small ONNX files that are not bundles, of many kinds, made without training."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -261,7 +261,7 @@ SERVED: dict[str, Callable[[], onnx.ModelProto]] = {
     "on-cpu-alone": on_cpu_alone,
 }
 
-#: Those that cannot be served, and what is said of them.
+#: Those that cannot be served, and the reason.
 REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "text": (text, r"inputs\.x: expected a tensor of .*, got tensor\(string\)"),
     "brain-float": (brain_float, r"inputs\.x: expected a tensor of .*, got tensor\(bfloat16\)"),

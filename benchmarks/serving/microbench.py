@@ -180,7 +180,7 @@ def _stages(
     model = dataclasses.replace(loaded, batcher=cast("Batcher", batcher))
     classifier = Classifier(_OneModel(model), decoding, 256)
     router = Router([ConvserveV1(classifier, StreamBudget(2**26))])
-    engine = loaded.engine
+    engine = cast("Engine", loaded.engine)
     pieces = [np.asarray(questions.images)[:images]] * calls
     rows = engine.run(pieces)
 
@@ -215,10 +215,11 @@ def _refused(repository: Repository, questions: Questions, repeats: int) -> Stag
     ended = threading.Event()
 
     loaded = repository.get(questions.model, None)
+    classes = loaded.description.classes
 
     def run(images: Sequence[Pixels]) -> Probabilities:
         ended.wait()
-        return np.zeros((sum(map(len, images)), loaded.engine.classes), np.float32)
+        return np.zeros((sum(map(len, images)), classes), np.float32)
 
     # A batch of a minute runs, and more wait than can be done within the deadline.
     times = BatchTimes({1: 0.001, 64: 60.0})

@@ -24,7 +24,7 @@ def fields(file: BinaryIO, end: int, most: int) -> Iterator[tuple[int, int, int]
         most: Fields.
 
     Raises:
-        BundleError: It is no message, or has more fields.
+        BundleError: It is not a message, or has more fields.
     """
     for _ in range(most):
         if file.tell() == end:

@@ -1,5 +1,6 @@
 """A worker in this process, with an engine that a test can hold, behind either front."""
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -13,12 +14,16 @@ import pytest
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.errors import BundleError
+from convserve_bundle.onnx_metadata import read_metadata
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.core.classifier import Classifier
-from convserve_server.engines.base import NOT_MEASURED, Pixels, Probabilities
-from convserve_server.engines.bundles import load_bundle
+from convserve_server.engines.base import NOT_MEASURED, Loaded, Pixels, Probabilities
+from convserve_server.engines.bundles import load_bundle, load_model
+from convserve_server.engines.loader import EngineOptions
 from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
 from convserve_server.process.serving import Worker, make_http_transport, make_transport
@@ -152,7 +157,7 @@ class PortKeeper:
 
 @dataclasses.dataclass
 class Served:
-    """A worker that serves "mnist" or "colours" with a HeldEngine."""
+    """A worker that serves "mnist" or "colours" with a HeldEngine, and what else is there."""
 
     worker: Worker
     engine: HeldEngine
@@ -196,6 +201,14 @@ def answers(response: pb.ClassifyResponse) -> list[int]:
     return [int(np.argmax(result.prediction.probabilities)) for result in response.results]
 
 
+def load(path: Path, engine: HeldEngine) -> Loaded:
+    """Load ONNX files that are not bundles with their own engines, all else with the held one."""
+    with contextlib.suppress(BundleError):
+        if MANIFEST_KEY not in read_metadata(path):
+            return load_model(path, EngineOptions("cpu", max_batch=8))
+    return load_bundle(path, lambda _: engine)
+
+
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start workers; all are released and stopped at the end."""
@@ -223,7 +236,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         worker = Worker(
             chosen,
             [keeper, *http_keepers],
-            lambda _, path, __: load_bundle(path, lambda _: engine),
+            lambda _, path, __: load(path, engine),
             interceptors=interceptors,
             services=services,
         )

@@ -58,7 +58,7 @@ class Batcher:
         parallel: batches that the engine runs at the same time.
         observer: of requests and batches.
         model: as "NAME/VERSION", for the observer.
-        tensors: whether requests hold tensors, of a model that is no bundle.
+        tensors: whether requests hold tensors, of a model that is not a bundle.
         max_bytes: of requests with tensors that are not finished; more are refused.
     """
 

@@ -21,7 +21,7 @@ class ModelVersion:
         digest: SHA-256 of its files, hexadecimal; see Content.
         engine: that runs it.
         batcher: its queue.
-        decode: makes of a file the pixels of an image; None if it is no bundle.
+        decode: makes of a file the pixels of an image; None if it is not a bundle.
         priority: of calls that do not say theirs.
     """
 

@@ -71,7 +71,7 @@ class Engine(Protocol):
 
 
 class TensorEngine(Protocol):
-    """What runs a model that is no bundle.
+    """What runs a model that is not a bundle.
 
     Attributes:
         provider: name of the execution provider.
@@ -123,7 +123,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class LoadedTensorModel:
-    """A model that is no bundle, and is warm.
+    """A model that is not a bundle, and is warm.
 
     Attributes:
         engine: that runs it.

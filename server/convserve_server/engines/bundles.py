@@ -35,8 +35,8 @@ def load_model(
         batch_s: seconds by size of batch, if they are known; see Engine.warm_up.
 
     Raises:
-        BundleError: the file is no ONNX file, has data outside its folder, or is a bundle that does
-            not fit its manifest.
+        BundleError: the file is not an ONNX file, has data outside its folder, or is a bundle that
+            does not fit its manifest.
         EngineError: the file is not a usable model, or the device cannot be had.
         OSError: the file cannot be read.
     """

@@ -53,7 +53,7 @@ class EngineOptions:
         pause: called while an engine is warmed up, after each run that is measured, with its
             seconds.
         graphs: whether CUDA captures graphs.
-        quiet: whether ONNX Runtime logs no errors: those of a model that is no bundle are its
+        quiet: whether ONNX Runtime logs no errors: those of a model that is not a bundle are its
             callers', who have them as answers.
     """
 
@@ -179,7 +179,7 @@ def load_engine(
 def load_tensor_engine(
     model: Path, options: EngineOptions, allowance: ThreadAllowance | None = None
 ) -> TensorEngine:
-    """Returns an engine for a model file that is no bundle, not yet warm.
+    """Returns an engine for a model file that is not a bundle, not yet warm.
 
     Args:
         model: the file.

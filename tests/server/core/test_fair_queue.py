@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 
@@ -23,8 +24,10 @@ class Item(Job[None]):
         deadline: float | None = None,
         size: int = 0,
         priority: Priority = Priority.INTERACTIVE,
+        key: str | None = None,
     ) -> None:
         super().__init__(len(costs), size, deadline, self._keep, connection or name, priority)
+        self.key = key
         self.name = name
         self.costs = costs
         self.outcomes: list[None | ServeError] = []
@@ -266,3 +269,124 @@ def test_what_is_ahead_is_no_more_than_fair_shares_allow(
 ) -> None:
     queue = queue_of(Item("a", *[1.0] * 11), Item("b", *[1.0] * 3))
     assert queue.ahead(connection, Priority.INTERACTIVE, count) == ahead
+
+
+# Keys
+
+
+def batches(queue: FairQueue[Item], most: int) -> list[str]:
+    """Returns the names of the items that leave together, with the index of the first part."""
+    found = []
+    while queue.waiting:
+        _, taken = queue.take(most, NOW)
+        assert len({item.key for item, _ in taken}) == 1
+        found.append(" ".join(f"{item.name}{at or ''}" for item, at in taken))
+    return found
+
+
+def test_what_leaves_together_has_one_key_and_the_others_keep_their_turns() -> None:
+    a, b, c, d = (Item(name, 1.0, key=key) for name, key in zip("abcd", "xyxy", strict=True))
+    queue = queue_of(a, b, c, d, keyed=True)
+    assert batches(queue, 8) == ["a c", "b d"]
+    assert not queue
+
+
+def test_jobs_of_one_connection_pass_those_with_other_keys_and_nobody_starves() -> None:
+    """However many more come, the first of those that were passed decides the next batch."""
+    queue = queue_of(Item("x0", 1.0, connection="c", key="x"), keyed=True)
+    queue.append(Item("y", 1.0, connection="c", key="y"))
+    left = []
+    for number in range(1, 6):
+        queue.append(Item(f"x{number}", 1.0, connection="c", key="x"))
+        _, taken = queue.take(2, NOW)
+        left.append([item.name for item, _ in taken])
+    assert left == [["x0", "x1"], ["y"], ["x2", "x3"], ["x4"], ["x5"]]
+
+
+def test_job_that_would_be_cut_passes_none() -> None:
+    queue = queue_of(
+        Item("x", 1.0, connection="c", key="x"),
+        Item("y", 1.0, connection="c", key="y"),
+        Item("long", 1.0, 1.0, 1.0, connection="c", key="x"),
+        keyed=True,
+    )
+    assert batches(queue, 2) == ["x", "y", "long", "long2"]
+
+
+def test_job_with_parts_left_goes_on_with_others_of_its_key() -> None:
+    queue = queue_of(
+        Item("long", 1.0, 1.0, 1.0, connection="c", key="x"),
+        Item("other", 1.0, connection="d", key="y"),
+        Item("more", 1.0, connection="e", key="x"),
+        keyed=True,
+    )
+    assert batches(queue, 3) == ["long more", "other", "long2"]
+
+
+def test_classes_share_by_key_as_well() -> None:
+    queue = queue_of(
+        Item("i", 1.0, key="x"),
+        Item("b", 1.0, key="y", priority=Priority.BATCH),
+        Item("c", 1.0, key="x", priority=Priority.BATCH),
+        keyed=True,
+    )
+    assert batches(queue, 4) == ["i c", "b"]
+
+
+def test_deadlines_are_compared_with_what_has_the_same_key() -> None:
+    """A batch of all that waits would be too late for the first, one of its key is not."""
+    hurried = Item("hurried", 1.0, deadline=NOW + 1.5, key="x")
+    others = [Item(name, 1.0, key="y") for name in "abc"]
+    queue = queue_of(hurried, *others, keyed=True)
+    dropped, taken = queue.take(8, NOW, float)
+    assert (dropped, [item.name for item, _ in taken]) == ([], ["hurried"])
+
+
+def test_finished_and_expired_jobs_decide_no_key() -> None:
+    gone, late = Item("gone", 1.0, key="x"), Item("late", 1.0, key="y", deadline=NOW - 1)
+    queue = queue_of(gone, late, Item("a", 1.0, key="z"), Item("b", 1.0, key="z"), keyed=True)
+    assert queue.finish(gone)
+    dropped, taken = queue.take(8, NOW)
+    assert [item.name for item in dropped] == ["late"]
+    assert [item.name for item, _ in taken] == ["a", "b"]
+    assert not queue.waiting
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_job_leaves_once_and_whole_whatever_comes_between(seed: int) -> None:
+    """Jobs of any size, key, class and connection; some end or expire while they wait."""
+    random = Random(seed)
+    queue = queue_of(keyed=True)
+    parts: dict[str, list[int]] = {}
+    waiting: list[Item] = []
+    ended: set[str] = set()
+    for number in range(300):
+        item = Item(
+            str(number), *[1.0] * random.choice((1, 1, 1, 2, 7)),
+            connection=random.choice("abc"),
+            deadline=random.choice((None, None, NOW - 1, NOW + 3)),
+            priority=random.choice((Priority.INTERACTIVE, Priority.BATCH)),
+            key=random.choice("xyz"),
+        )  # fmt: skip
+        queue.append(item)
+        waiting.append(item)
+        if random.random() < 0.1:
+            gone = random.choice(waiting)
+            if queue.finish(gone):
+                ended.add(gone.name)
+        while random.random() < 0.3 or (number == 299 and queue.waiting):
+            before = {item: item.taken for item in waiting}
+            dropped, taken = queue.take(4, NOW, lambda count: count / 4)
+            assert len({item.key for item, _ in taken}) <= 1
+            assert sum(item.taken - at for item, at in taken) <= 4
+            for item, at in taken:
+                assert at == before[item]
+                parts.setdefault(item.name, []).extend(range(at, item.taken))
+            ended.update(item.name for item in dropped)
+    assert queue.waiting == 0
+    for item in waiting:
+        whole = list(range(item.count))
+        assert parts.get(item.name, []) == (
+            whole if item.name not in ended else whole[: item.taken]
+        )
+        assert item.name in ended or item.state is JobState.RUNNING

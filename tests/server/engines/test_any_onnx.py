@@ -1,4 +1,4 @@
-"""ONNX files that are no bundles: what is served and how, and what is refused and why."""
+"""ONNX files that are not bundles: what is served and how, and what is refused and why."""
 
 import logging
 from pathlib import Path
@@ -252,6 +252,18 @@ def test_values_that_cannot_be_computed_are_the_callers_fault(
     # It is the answer to one call, and no line in the log of the server.
     assert capfd.readouterr().err == ""
     assert run(loaded, [[4]]) == [[[4, -4]]]
+
+
+def test_divisor_of_zero_is_the_callers_fault(tmp_path: Path) -> None:
+    made = onnx_models.build(
+        [onnx.helper.make_node("Div", ["x", "by"], ["y"])],
+        [("x", onnx.TensorProto.INT32, ["N", 1]), ("by", onnx.TensorProto.INT32, ["N", 1])],
+        [("y", onnx.TensorProto.INT32, ["N", 1])],
+    )
+    loaded = load(tmp_path, made)
+    with pytest.raises(InputsRefused, match="Integer division by zero"):
+        run(loaded, [[1]], [[0]])
+    assert run(loaded, [[6]], [[2]]) == [[[3]]]
 
 
 def test_largest_batch_is_limited_where_its_time_is_not_known(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 
 from convserve_server.core.descriptions import Findings, ModelDescription, signature_of_images
-from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
+from convserve_server.core.tables import Bundle, IdleModel, Refusal, ServedModel, Table
+from convserve_server.engines.signatures import OPEN, Signature, TensorSpec
 from convserve_server.process.channel import Channel
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import (
@@ -61,6 +62,15 @@ FINDINGS = Findings(
     {1: 0.25, 64: 1.5},
     123,
 )
+OTHER_MODEL = ModelDescription(
+    "any", 2, (), (0, 0, 0), 0, "CPU", b"",
+    Signature(
+        (TensorSpec("ids", "INT64", (OPEN, OPEN)), TensorSpec("factor", "FP16", ())),
+        (TensorSpec("y", "FP32", (OPEN, 3)),),
+        batched=False,
+    ),
+    1,
+)  # fmt: skip
 ALL: tuple[Message, ...] = (
     Alive(("mnist",)),
     Wanted("mnist"),
@@ -99,6 +109,19 @@ def test_bytes_and_tuples_of_a_message_keep_their_types() -> None:
     description = decoded.findings.description
     assert (description.manifest, description.image_shape) == (b"\x00\xff{", (2, 3, 1))
     assert decoded.findings.batch_s == {1: 0.25, 64: 1.5}
+
+
+def test_signature_comes_back_as_it_was_with_what_is_loaded_and_what_is_idle() -> None:
+    findings = Findings(OTHER_MODEL, {}, 0)
+    decoded = decode(encode(Prepared(BUNDLE, findings)))
+    assert isinstance(decoded, Prepared)
+    assert decoded.findings.description.signature == OTHER_MODEL.signature
+    assert not decoded.findings.description.is_bundle
+    table = Table(4, idle=(IdleModel("any", (OTHER_MODEL,), {"stable": 2}, 0.5),))
+    staged = decode(encode(Stage(table)))
+    assert isinstance(staged, Stage)
+    [model] = staged.table.idle
+    assert model.versions[0].signature == OTHER_MODEL.signature
 
 
 def test_every_message_is_among_them() -> None:
