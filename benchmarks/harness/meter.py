@@ -41,10 +41,24 @@ class RequestSet(Protocol):
 
 
 class Subject(NamedTuple):
-    """A server, and what it is asked: the right answer may depend on how it decodes."""
+    """A server, and what it is asked: the right answer may depend on how it decodes.
+
+    Several may have the same server, which is then asked in several ways.
+
+    Attributes:
+        server: that is measured.
+        questions: that it is asked.
+        title: for the table; empty: the server's name.
+    """
 
     server: ServerProcess
     questions: RequestSet
+    title: str = ""
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return self.title or self.server.name
 
 
 def choose_driver(name: str) -> Driver:
@@ -119,7 +133,7 @@ class Meter:
         calls = len(load.latencies_ms)
         p50, p99 = np.percentile(load.latencies_ms, (50, 99)).tolist()
         return Measurement(
-            server=server.name,
+            server=subject.name,
             cell=cell,
             round=round_,
             calls=calls,
@@ -149,7 +163,7 @@ def running(subjects: Sequence[Subject]) -> Iterator[None]:
         BenchmarkError: with its output, if one does not start.
     """
     with ExitStack() as stack:
-        for server, _ in subjects:
+        for server in dict.fromkeys(subject.server for subject in subjects):
             with reported(server, ", starting"):
                 stack.enter_context(server)
         yield
@@ -184,8 +198,8 @@ def measurements(
         with reported(subject.server, ", before any load"):
             subject.questions.check(subject.server.address)
         warmer.measure(subject, _WARM_UP, 0)
-    tell(f"{len(subjects)} servers warmed up")
+    tell(f"{len({subject.server for subject in subjects})} servers warmed up")
     for round_, cell, subject in interleaved(subjects, cells, rounds):
         one = meter.measure(subject, cell, round_)
-        tell(f"round {round_}, {cell}, {subject.server.name}: {one.calls_per_s:.0f} calls/s")
+        tell(f"round {round_}, {cell}, {subject.name}: {one.calls_per_s:.0f} calls/s")
         yield one

@@ -20,6 +20,7 @@ from typing import Any
 
 from benchmarks.harness.answers import Questions
 from benchmarks.harness.bundles import Bundle
+from benchmarks.harness.client import WireQuestions
 from benchmarks.harness.command import (
     BenchmarkError,
     add_run_options,
@@ -31,7 +32,6 @@ from benchmarks.harness.command import (
 from benchmarks.harness.meter import Meter, choose_driver, rotated
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import Cell
-from benchmarks.peers.client import PeerQuestions
 from benchmarks.peers.environments import Environment, NotInstalled, pinned
 from benchmarks.peers.measurement import Record, measure_server
 from benchmarks.peers.registry import CHOICES, Peer, peers
@@ -118,7 +118,7 @@ def _run(arguments: argparse.Namespace, bundle: Bundle) -> None:
                         pythons[peer.name], bundle.file, Path(scratch), arguments.flags
                     )
                     measure_server(
-                        meter, server, PeerQuestions.of(peer.wire_format, asked), CELLS, record
+                        meter, server, WireQuestions.of(peer.wire_format, asked), CELLS, record
                     )
             except BenchmarkError as error:
                 tell(str(error))

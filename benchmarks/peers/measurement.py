@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from benchmarks.harness.client import Refused, WireQuestions, ask
 from benchmarks.harness.command import BenchmarkError, tell
 from benchmarks.harness.memory import proportional_bytes
 from benchmarks.harness.meter import Meter, Subject, reported
 from benchmarks.harness.processes import ServerFailed, ServerProcess, process_tree
 from benchmarks.harness.table import Cell, Measurement
-from benchmarks.peers.client import PeerQuestions, Refused, ask
 
 _WARM_UP = Cell(16, 1)
 _WARM_UP_S = 2.0
@@ -62,7 +62,7 @@ class Record:
 def measure_server(
     meter: Meter,
     server: ServerProcess,
-    questions: PeerQuestions,
+    questions: WireQuestions,
     cells: Sequence[Cell],
     record: Record,
 ) -> None:
@@ -106,7 +106,7 @@ def _warm_up(meter: Meter, subject: Subject, round_: int) -> None:
 
 
 @contextmanager
-def _answering(server: ServerProcess, questions: PeerQuestions) -> Iterator[float]:
+def _answering(server: ServerProcess, questions: WireQuestions) -> Iterator[float]:
     """Start a server, stop it at the end; gives the seconds to its first answer."""
     started = time.monotonic()
     with reported(server, ", starting"):
@@ -119,7 +119,7 @@ def _answering(server: ServerProcess, questions: PeerQuestions) -> Iterator[floa
         server.__exit__(None, None, None)
 
 
-def _wait_for_answer(server: ServerProcess, questions: PeerQuestions, end: float) -> None:
+def _wait_for_answer(server: ServerProcess, questions: WireQuestions, end: float) -> None:
     """Ask until it answers: some have a port before they have a model.
 
     Raises:
@@ -138,7 +138,7 @@ def _wait_for_answer(server: ServerProcess, questions: PeerQuestions, end: float
             return
 
 
-def _refusal(address: str, questions: PeerQuestions) -> Refusal:
+def _refusal(address: str, questions: WireQuestions) -> Refusal:
     """The answer to one image with a row too few."""
     pixels = np.ascontiguousarray(questions.images[:1, 1:])
     sent = str(list(pixels.shape))

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from benchmarks.harness.processes import ServerProcess
 from benchmarks.harness.servers import BASELINE, naive, ours
-from benchmarks.peers.wire_formats import Base64, Base64Each, ConvserveV1, OpenInference, WireFormat
+from benchmarks.harness.wire_formats import (
+    Base64,
+    Base64Each,
+    ConvserveV1,
+    OpenInference,
+    WireFormat,
+)
 
 _ROOT = Path(__file__).parents[2]
 _SERVERS = Path(__file__).parent / "servers"

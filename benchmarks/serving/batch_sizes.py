@@ -187,8 +187,8 @@ def _compare(
     with running([*subjects.values()]):
         measured = [*measurements(meter, [*subjects.values()], [cell], arguments.rounds)]
     rates, costs = {}, {}
-    for size, (server, _) in subjects.items():
-        group = [one for one in measured if one.server == server.name]
+    for size, subject in subjects.items():
+        group = [one for one in measured if one.server == subject.name]
         rates[size] = cell.images * statistics.median(one.calls_per_s for one in group)
         costs[size] = statistics.median(one.cpu_us_a_call for one in group) / cell.images
     best = max(rates.values())

@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.harness.command import BenchmarkError
+from benchmarks.harness.wire_formats import ConvserveV1
 from benchmarks.peers import __main__ as command
 from benchmarks.peers.environments import Environment, NotInstalled, pinned
 from benchmarks.peers.measurement import Record, Refusal
 from benchmarks.peers.registry import CHOICES, Peer, peers
 from benchmarks.peers.tables import figures, refusals
-from benchmarks.peers.wire_formats import ConvserveV1
 from tests.benchmarks.tables import cells_of, figures_of, tables_of
 from tests.bundles import write_bundle
 

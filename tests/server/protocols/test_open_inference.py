@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,14 +18,17 @@ from convserve_server.core.errors import InternalFault, NotExplicit, NotFound, S
 from convserve_server.core.repository import Repository
 from convserve_server.core.tables import IdleModel, Table
 from convserve_server.engines.signatures import OPEN, TensorSpec
+from convserve_server.engines.tensors import DTYPES
 from convserve_server.protocols.base import Failure
 from convserve_server.protocols.open_inference.service import SERVICE, OpenInference
 from convserve_server.protocols.router import Router
 from convserve_server.protocols.streams import StreamBudget
 from convserve_server.telemetry.statistics import Durations, VersionStatistics
+from tests import onnx_models
 from tests.bundles import CLASSES, SHAPE, digit_of
 from tests.jpegs import jpeg_of
 from tests.server.conftest import WAIT_S, Serve, Served
+from tests.server.engines.test_any_onnx import ANSWERS
 from tests.server.fake_administration import FakeAdministration
 from tests.server.in_process_transport import InProcessTransport
 from tests.server.open_inference_core import MAX_ROWS, FakeCore, bundle, description
@@ -255,8 +259,10 @@ def test_statistics_have_the_fields_of_triton(core: FakeCore) -> None:
     assert stats.success == duration(count=4, ns=400)
     assert stats.fail == duration(count=1, ns=10)
     assert stats.queue == duration(count=4, ns=40)
-    assert stats.compute_input == duration(count=2, ns=20)
+    # perf_analyzer ends where these three counts differ.
+    assert stats.compute_input == duration(count=4, ns=20)
     assert stats.compute_infer == duration(count=4, ns=100)
+    assert stats.compute_output == duration(count=4)
     assert [(size.batch_size, size.compute_infer.ns) for size in one.batch_stats] == [
         (1, 40),
         (4, 60),
@@ -523,3 +529,71 @@ def test_stream_of_open_inference_shares_the_budget(core: FakeCore) -> None:
     requests = [infer_request(1).SerializeToString()] * 20
     assert len(transport.ask_stream(STREAM, requests)) == 20
     assert budget.free == 2**20
+
+
+# --- ONNX files of every kind --------------------------------------------------------------------
+
+
+def call(served: Served, method: str, request: Message, response: type[Message]) -> Any:
+    ask: Any = served.channel.unary_unary(
+        f"/{SERVICE}/{method}", type(request).SerializeToString, response.FromString
+    )
+    return ask(request, timeout=WAIT_S)
+
+
+def test_models_of_every_kind_answer_by_what_their_metadata_state(
+    serve: Serve, tmp_path: Path
+) -> None:
+    for name in ANSWERS:
+        onnx_models.write(tmp_path / "models", name, onnx_models.SERVED[name]())
+    for name, (made, _) in onnx_models.REFUSED.items():
+        onnx_models.write(tmp_path / "models", name, made())
+    served = serve("grpcio")
+    for name, (batched, values, expected) in ANSWERS.items():
+        metadata = call(
+            served, "ModelMetadata", pb.ModelMetadataRequest(name=name), pb.ModelMetadataResponse
+        )
+        arrays = [
+            np.asarray(value, DTYPES[one.datatype])
+            for one, value in zip(metadata.inputs, values, strict=True)
+        ]
+        request = pb.ModelInferRequest(
+            model_name=name, raw_input_contents=[array.tobytes() for array in arrays]
+        )
+        for one, array in zip(metadata.inputs, arrays, strict=True):
+            request.inputs.add(name=one.name, datatype=one.datatype, shape=array.shape)
+        response = infer(served, request)
+        assert [one.name for one in response.outputs] == [one.name for one in metadata.outputs]
+        found = [
+            np.frombuffer(data, DTYPES[one.datatype]).reshape(one.shape).tolist()
+            for one, data in zip(response.outputs, response.raw_output_contents, strict=True)
+        ]
+        assert found == expected, name
+        config = call(
+            served, "ModelConfig", pb.ModelConfigRequest(name=name), pb.ModelConfigResponse
+        ).config
+        assert (config.max_batch_size > 0) is batched
+    listed = call(
+        served, "RepositoryIndex", pb.RepositoryIndexRequest(), pb.RepositoryIndexResponse
+    ).models
+    reasons = {one.name: one.reason for one in listed if one.state == "UNAVAILABLE"}
+    assert set(reasons) == set(onnx_models.REFUSED)
+    assert "tensor(string)" in reasons["text"]
+    counted = call(
+        served, "ModelStatistics", pb.ModelStatisticsRequest(), pb.ModelStatisticsResponse
+    ).model_stats
+    assert {one.name: one.inference_stats.success.count for one in counted} == {
+        name: 1 for name in ANSWERS
+    }
+
+
+def test_values_that_a_model_cannot_compute_are_the_callers(serve: Serve, tmp_path: Path) -> None:
+    onnx_models.write(tmp_path / "models", "embedding", onnx_models.embedding(entries=5))
+    served = serve("grpcio")
+    request = pb.ModelInferRequest(model_name="embedding", raw_input_contents=[b"\7" + b"\0" * 7])
+    request.inputs.add(name="ids", datatype="INT64", shape=[1, 1])
+    with pytest.raises(grpc.RpcError) as caught:
+        infer(served, request)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.details().startswith("inputs: expected values that the model can compute")

@@ -153,17 +153,24 @@ def test_typed_contents_are_the_same_as_raw_ones(core: FakeCore, contents: Any) 
 
 def test_floats_are_rounded_to_the_nearest_whole_number(core: FakeCore) -> None:
     floats = np.zeros((1, *SHAPE), "<f4")
-    floats.flat[:6] = 0.4, 0.6, 254.6, 255.0, 1.5, 2.5
+    floats.flat[:7] = 0.4, 0.6, 254.6, 255.0, 1.5, 2.5, -0.0
     response_to(core, infer(tensor("FP32"), raw=[floats.tobytes()]))
     (images,) = core.inputs
     assert isinstance(images, np.ndarray)
     assert images.dtype == np.uint8
-    assert images.flat[:6].tolist() == [0, 1, 255, 255, 2, 2]
+    assert images.flat[:8].tolist() == [0, 1, 255, 255, 2, 2, 0, 0]
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(-0.25, "-0.25"), (255.5, "255.5"), (np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")],
+    [
+        (-0.25, "-0.25"),
+        (-1e-45, "-1.4013e-45"),
+        (255.5, "255.5"),
+        (np.nan, "nan"),
+        (np.inf, "inf"),
+        (-np.inf, "-inf"),
+    ],
 )
 def test_floats_out_of_range_are_refused(core: FakeCore, value: float, shown: str) -> None:
     floats = np.zeros((1, *SHAPE), "<f4")

@@ -38,6 +38,9 @@ _WIDE = {
     "UINT16": np.dtype(np.uint32),
 }
 
+#: The types of raw elements.
+_LITTLE_ENDIAN = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
+
 #: Before each element of raw BYTES: its length, little-endian.
 _LENGTH_BYTES = 4
 #: Sizes of a shape that are shown.
@@ -82,11 +85,12 @@ def input_order(request: pb.ModelInferRequest, model: ModelDescription) -> Seque
         InvalidRequest: if one is unknown, missing or there twice, or raw contents do not fit.
     """
     specs, given = model.signature.inputs, request.inputs
-    check_raw(request)
     if len(given) == len(specs) == 1 and given[0].name == specs[0].name:
+        _check_raw(request)
         return (0,)
     names = [spec.name for spec in specs]
     positions: dict[str, int] = {}
+    # One more than the model has is unknown or there twice: a request may have any number.
     for index, tensor in enumerate(given):
         field = f"inputs[{index}].name"
         if tensor.name not in names:
@@ -105,18 +109,19 @@ def input_order(request: pb.ModelInferRequest, model: ModelDescription) -> Seque
             "inputs",
             f"expected {listed(names)} for model {model.name}, got {listed(list(positions))}",
         )
+    _check_raw(request)
     return [positions[name] for name in names]
 
 
-def check_raw(request: pb.ModelInferRequest) -> None:
-    """Checks that the contents of a request are all raw or all typed.
+def _check_raw(request: pb.ModelInferRequest) -> None:
+    """Checks that the contents of a request are all raw or all typed, and one for each input.
 
     Raises:
         InvalidRequest: if they are mixed, or raw ones are more or fewer than the inputs; if an
             input is in shared memory.
     """
-    raw = len(request.raw_input_contents)
-    for index, tensor in enumerate(request.inputs):
+    inputs, raw = request.inputs, len(request.raw_input_contents)
+    for index, tensor in enumerate(inputs):
         # First, for such an input has no contents.
         if tensor.parameters:
             refuse_shared_memory(f"inputs[{index}]", tensor.parameters)
@@ -124,10 +129,9 @@ def check_raw(request: pb.ModelInferRequest) -> None:
             raise InvalidRequest(
                 f"inputs[{index}].contents", "expected none beside raw_input_contents, got some"
             )
-    if raw and raw != len(request.inputs):
+    if raw and raw != len(inputs):
         raise InvalidRequest(
-            "raw_input_contents",
-            f"expected one for each of {len(request.inputs)} inputs, got {raw}",
+            "raw_input_contents", f"expected one for each of {len(inputs)} inputs, got {raw}"
         )
 
 
@@ -168,15 +172,16 @@ def checked_shape(
     Raises:
         InvalidRequest: if it is not what a model expects.
     """
-    given, expected = tensor.shape, spec.shape
-    if len(given) == len(expected):
-        shape = tuple(given)
-        if all(has >= 0 and must in (has, OPEN) for has, must in zip(shape, expected, strict=True)):
-            return shape
-        if min(shape, default=0) < 0:
+    shape, expected = tuple(tensor.shape[: len(spec.shape) + 1]), spec.shape
+    if len(shape) != len(expected):
+        raise wrong_shape(index, tensor, f"{list(expected)}", model)
+    for has, must in zip(shape, expected, strict=True):
+        if has < 0:
             # Beside the -1 of what is expected it would look right.
             raise wrong_shape(index, tensor, "no negative sizes", model)
-    raise wrong_shape(index, tensor, f"{list(expected)}", model)
+        if has != must != OPEN:
+            raise wrong_shape(index, tensor, f"{list(expected)}", model)
+    return shape
 
 
 def wrong_shape(
@@ -213,7 +218,7 @@ def elements(
     Nothing is allocated before the message is known to hold as much as the shape states.
 
     Args:
-        request: whose raw contents were checked; see check_raw.
+        request: whose raw contents were checked; see input_order.
         index: of the tensor.
         datatype: of its elements, one of DTYPES.
         shape: its sizes, none negative.
@@ -223,37 +228,42 @@ def elements(
     """
     # Of Python's integers: it may be of any size.
     count = math.prod(shape)
-    dtype = DTYPES[datatype]
-    if not request.raw_input_contents:
+    raw = request.raw_input_contents
+    if not raw:
         return _typed(request.inputs[index], index, datatype, count).reshape(shape)
-    data = request.raw_input_contents[index]
-    field = f"raw_input_contents[{index}]"
+    data = raw[index]
     if datatype == "BYTES":
-        return _array_of(_split(data, count, field)).reshape(shape)
+        return _array_of(_split(data, count, _raw_field(index))).reshape(shape)
+    dtype = _LITTLE_ENDIAN[datatype]
     size = count * dtype.itemsize
     if len(data) != size:
         raise InvalidRequest(
-            field, f"expected {size} bytes for {datatype} {list(shape)}, got {len(data)}"
+            _raw_field(index),
+            f"expected {size} bytes for {datatype} {list(shape)}, got {len(data)}",
         )
-    if datatype == "BOOL":
-        numbers = np.frombuffer(data, np.uint8)
-        if numbers.size and numbers.max() > 1:
-            raise InvalidRequest(field, f"expected bytes 0 or 1 for BOOL, got {numbers.max()}")
-    return np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape)
+    if datatype == "BOOL" and count:
+        most = np.frombuffer(data, np.uint8).max()
+        if most > 1:
+            raise InvalidRequest(_raw_field(index), f"expected bytes 0 or 1 for BOOL, got {most}")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _raw_field(index: int) -> str:
+    return f"raw_input_contents[{index}]"
 
 
 def files_of(request: pb.ModelInferRequest, count: int) -> list[bytes]:
     """Returns the elements of the first tensor, which is of BYTES.
 
     Args:
-        request: whose raw contents were checked; see check_raw.
+        request: whose raw contents were checked; see input_order.
         count: that its shape states.
 
     Raises:
         InvalidRequest: if there are more or fewer.
     """
     if request.raw_input_contents:
-        return _split(request.raw_input_contents[0], count, "raw_input_contents[0]")
+        return _split(request.raw_input_contents[0], count, _raw_field(0))
     return list(_typed_values(request.inputs[0], 0, "BYTES", count))
 
 

@@ -50,8 +50,8 @@ def read_pixels(request: pb.ModelInferRequest, model: ModelDescription, max_imag
     if datatype == "UINT8":
         pixels: Pixels = given
         return pixels
-    # Not a number is in no range.
-    low, high = given.min(), given.max()
+    # Not a number is found by both, and in no range. Half as expensive as min() and max().
+    low, high = given.item(given.argmin()), given.item(given.argmax())
     if not (low >= 0 and high <= _WHITE):
         worst = high if low >= 0 else low
         raise InvalidRequest(

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness import open_inference
 from benchmarks.harness.answers import CLASSIFY, GRPC
-from benchmarks.peers import open_inference
 from convserve_protos import classifier_pb2 as pb
 
 _JSON = "application/json"
@@ -71,9 +71,15 @@ class ConvserveV1:
 
 @dataclass(frozen=True)
 class OpenInference:
-    """The Open Inference Protocol with raw tensors."""
+    """The Open Inference Protocol with raw tensors.
+
+    Args:
+        model: that is asked.
+        datatype: of the pixels, UINT8 or FP32.
+    """
 
     model: str
+    datatype: str = "UINT8"
     title: str = "gRPC, Open Inference, bytes"
     path: str = open_inference.MODEL_INFER
     content_type: str = GRPC
@@ -82,8 +88,9 @@ class OpenInference:
     def body(self, pixels: NDArray[np.uint8]) -> bytes:
         """See WireFormat.body."""
         request = open_inference.ModelInferRequest(model_name=self.model)
-        request.inputs.add(name="pixels", datatype="UINT8", shape=pixels.shape)
-        request.raw_input_contents.append(pixels.tobytes())
+        request.inputs.add(name="pixels", datatype=self.datatype, shape=pixels.shape)
+        sent = pixels if self.datatype == "UINT8" else pixels.astype("<f4")
+        request.raw_input_contents.append(sent.tobytes())
         serialized: bytes = request.SerializeToString()
         return serialized
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.harness import open_inference
 from benchmarks.harness.answers import Questions, WrongAnswer
 from benchmarks.harness.bundles import Bundle
+from benchmarks.harness.client import Refused, WireQuestions, ask
 from benchmarks.harness.h2load import H2loadDriver
 from benchmarks.harness.load import LoadError, OwnDriver, Task
-from benchmarks.peers import open_inference
-from benchmarks.peers.client import PeerQuestions, Refused, ask
-from benchmarks.peers.wire_formats import Base64, Base64Each, OpenInference
+from benchmarks.harness.wire_formats import Base64, Base64Each, OpenInference
 from tests.bundles import SHAPE, write_bundle
 
 needs_h2load = pytest.mark.skipif(not H2loadDriver.is_installed(), reason="h2load not installed")
@@ -72,7 +72,7 @@ def served(bundle: Bundle, callers: set[object] | None = None) -> Iterator[str]:
 
 @pytest.mark.parametrize("wire_format", [Base64("/predict"), Base64Each("/classify")])
 def test_answers_over_http_are_checked(bundle: Bundle, wire_format: Base64 | Base64Each) -> None:
-    questions = PeerQuestions.of(wire_format, Questions.of_pixels(bundle, 6))
+    questions = WireQuestions.of(wire_format, Questions.of_pixels(bundle, 6))
     with served(bundle) as address:
         questions.check(address)
         with pytest.raises(WrongAnswer, match="probabilities differ"):
@@ -86,7 +86,7 @@ def test_answers_over_http_are_checked(bundle: Bundle, wire_format: Base64 | Bas
 
 
 def test_answer_in_another_form_is_wrong(bundle: Bundle) -> None:
-    questions = PeerQuestions.of(Base64("/classify"), Questions.of_pixels(bundle, 1))
+    questions = WireQuestions.of(Base64("/classify"), Questions.of_pixels(bundle, 1))
     with served(bundle) as address, pytest.raises(WrongAnswer):
         questions.check(address)
 
@@ -94,7 +94,7 @@ def test_answer_in_another_form_is_wrong(bundle: Bundle) -> None:
 @needs_h2load
 def test_h2load_keeps_a_connection_for_each_caller(bundle: Bundle) -> None:
     wire_format = Base64("/predict")
-    questions = PeerQuestions.of(wire_format, Questions.of_pixels(bundle, 2))
+    questions = WireQuestions.of(wire_format, Questions.of_pixels(bundle, 2))
     callers = set[object]()
     with served(bundle, callers) as address:
         call = questions.call(0, 2)

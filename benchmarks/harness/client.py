@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.answers import GRPC, Call, Questions, WrongAnswer, compare
-from benchmarks.peers.wire_formats import WireFormat
+from benchmarks.harness.wire_formats import WireFormat
 
 _DEADLINE_S = 30.0
 _CHECKED_SINGLY = 4
@@ -63,7 +63,7 @@ def ask(address: str, wire_format: WireFormat, pixels: NDArray[np.uint8]) -> byt
 
 
 @dataclass(frozen=True)
-class PeerQuestions:
+class WireQuestions:
     """See meter.Asked.
 
     Args:

@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 _FILE = """
-name: "benchmarks/peers/open_inference.proto"
+name: "benchmarks/harness/open_inference.proto"
 package: "inference"
 syntax: "proto3"
 message_type {
