@@ -269,7 +269,8 @@ class Models(Section):
     control: str = setting(
         "poll",
         "what has versions loaded and unloaded: poll: what is in the folder, as it changes; none: "
-        "what is there at the start; explicit: only `convserve admin`, and callers where repository_calls is on",
+        "what is there at the start; explicit: only `convserve admin`, and callers where "
+        "repository_calls is on",
         choices=("poll", "explicit", "none"),
         per_model=True,
     )
