@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web test-compose lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-web test-compose test-open-inference lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
@@ -29,6 +29,12 @@ test-web: environment ## the page for browsers in Chromium, if there is one, on 
 
 test-compose: environment ## the images and docker-compose.yml on a container engine, if there is one
 	$(bin)/pytest -m compose tests/compose
+
+test-open-inference: environment ## clients of others against our server: tritonclient, perf_analyzer
+	@locks/environment.sh .peers/tritonclient-2.73 tests/open_inference/tritonclient-2.73.txt editable
+	@PYTHON="$${PYTHON:-python3.12 python3.11 python3}" \
+		locks/environment.sh .peers/tritonclient-2.41 tests/open_inference/tritonclient-2.41.txt
+	$(bin)/pytest -m foreign $(slowest) tests/open_inference
 
 lint: environment ## style, words, and that version and changelog agree
 	$(bin)/ruff check .

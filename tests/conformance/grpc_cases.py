@@ -1,9 +1,14 @@
 """What is right over gRPC."""
 
+import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
+
+import grpc
+import numpy as np
 
 from tests.conformance import messages
 from tests.conformance.grpc_server import (
@@ -12,6 +17,7 @@ from tests.conformance.grpc_server import (
     Answer,
     GrpcServer,
     check_model,
+    check_output,
     new_channel,
     outputs_of,
     parsed,
@@ -19,6 +25,7 @@ from tests.conformance.grpc_server import (
     refused,
 )
 from tests.conformance.models import (
+    Question,
     adder,
     extreme_question,
     identity_question,
@@ -82,6 +89,11 @@ def cases() -> Iterator[Case[GrpcServer]]:
         ("concurrency", "16 threads, one connection", INFERENCE, one_connection),
         ("concurrency", "16 threads, 16 connections", INFERENCE, many_connections),
         ("concurrency", "good ones beside bad ones", INFERENCE, beside_bad_ones),
+        ("concurrency", "tensors of sizes that differ", INFERENCE, sizes_differ),
+        ("concurrency", "calls that are cancelled", GRPC, cancelled),
+        ("concurrency", "calls without time", GRPC, without_time),
+        ("messages", "compressed by gzip", GRPC, compressed),
+        ("pictures", "PNG, raw and typed", "JPEG and PNG as BYTES", pictures),
         ("extensions", "model configuration", EXTENSIONS, model_config),
         ("extensions", "configuration of an unknown model", EXTENSIONS, unknown_config),
         ("extensions", "statistics count", EXTENSIONS, statistics_count),
@@ -364,12 +376,103 @@ def beside_bad_ones(server: GrpcServer) -> None:
     _together(server, lambda index: None, beside)
 
 
+def sizes_differ(server: GrpcServer) -> None:
+    """What cannot share a batch does not."""
+    model = repeater(server.models, "FP32")
+    if model.inputs[0].shape != (-1, -1):
+        raise NotApplicable(f"{model.name} has a fixed size")
+
+    def question(index: int, turn: int) -> Question:
+        shape = (1 + turn % 2, 1 + (index + turn) % 4)
+        return identity_question(model, np.full(shape, 100 * index + turn, np.float32))
+
+    _together(server, lambda index: None, question=question)
+
+
+def cancelled(server: GrpcServer) -> None:
+    """A caller that goes away harms nobody; fewer than servers regard as an attack."""
+    request = raw_request(sum_question(adder(server.models))).SerializeToString()
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+    ask = server.channel.unary_unary(messages.SERVICE + "ModelInfer")
+    futures = [ask.future(request, timeout=server.limit_s) for _ in range(10)]
+    for future in futures:
+        future.cancel()
+
+
+def without_time(server: GrpcServer) -> None:
+    """A deadline of a tenth of a millisecond: late, refused, or in time; not a fault."""
+    request = raw_request(sum_question(adder(server.models))).SerializeToString()
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+    ask = server.channel.unary_unary(messages.SERVICE + "ModelInfer")
+    for _ in range(20):
+        try:
+            ask(request, timeout=1e-4)
+        except grpc.RpcError as error:
+            name = error.code().name
+            right = ("DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED", "UNAVAILABLE")
+            expect(name in right, "status", " or ".join(right), name)
+
+
+def compressed(server: GrpcServer) -> None:
+    """Read, or refused as a coding that the server does not know."""
+    question = sum_question(adder(server.models))
+    request = raw_request(question).SerializeToString()
+    ask: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+    ask = server.channel.unary_unary(messages.SERVICE + "ModelInfer")
+    try:
+        data = ask(request, timeout=server.limit_s, compression=grpc.Compression.Gzip)
+    except grpc.RpcError as error:
+        name = error.code().name
+        expect(name == "UNIMPLEMENTED", "status", "OK or UNIMPLEMENTED", name)
+        raise NotApplicable("gzip is refused") from error
+    got = outputs_of(parsed(messages.ModelInferResponse, data))
+    for name, right in question.answer.items():
+        check_output(got, name, right)
+
+
+def pictures(server: GrpcServer) -> None:
+    """Two files of PNG: an answer for each, the same whether raw or typed."""
+    if server.pictures is None:
+        raise NotApplicable("no model of pictures is named")
+    model = server.metadata(server.pictures)
+    name = model.inputs[0].name
+    files = np.array([_png(28, 28), _png(40, 30)], object)
+    types = {name: "BYTES", **{each.name: each.datatype for each in model.outputs}}
+    question = Question(model.name, {name: files}, types)
+    answers = [outputs_of(server.check(question, typed=typed)) for typed in (False, True)]
+    for output, array in answers[0].items():
+        expect(len(array) == 2, f"{output}.shape", "2 rows", list(array.shape))
+        check_output(answers[1], output, array)
+
+
+def _png(width: int, height: int) -> bytes:
+    """A grey picture with a diagonal stroke. Source: PNG, 5 and 11."""
+    rows = b"".join(
+        b"\0" + bytes(255 if abs(x - y) < 3 else 0 for x in range(width)) for y in range(height)
+    )
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
 def _together(
     server: GrpcServer,
     channel_of: Callable[[int], Any],
     beside: Callable[[], None] = lambda: None,
+    question: Callable[[int, int], Question] | None = None,
 ) -> None:
-    model = adder(server.models)
+    if question is None:
+        model = adder(server.models)
+
+        def question(index: int, turn: int) -> Question:
+            return sum_question(model, 1 + (index + turn) % 3, 100_000 * index + 1000 * turn)
+
     wrong: list[Violation] = []
     gate = threading.Barrier(CALLERS)
 
@@ -378,10 +481,8 @@ def _together(
         try:
             gate.wait()
             for turn in range(_CALLS):
-                first = 100_000 * index + 1000 * turn
-                question = sum_question(model, 1 + (index + turn) % 3, first)
                 name = f"caller {index}, call {turn}"
-                server.check(question, _with("id", name), channel=channel)
+                server.check(question(index, turn), _with("id", name), channel=channel)
                 beside()
         except Violation as reason:
             wrong.append(reason)
@@ -436,6 +537,11 @@ def statistics_count(server: GrpcServer) -> None:
     expect(rows >= 3, "inference_count", "three more or above", f"{rows} more")
     expect(after.execution_count > before.execution_count, "execution_count",
            f"above {before.execution_count}", after.execution_count)  # fmt: skip
+    stats = after.inference_stats
+    counts = [each.count for each in (stats.compute_input, stats.compute_infer,
+                                      stats.compute_output)]  # fmt: skip
+    expect(len(set(counts)) == 1, "counts of compute_input, compute_infer and compute_output",
+           "one number", counts)  # fmt: skip
 
 
 def _statistics(server: GrpcServer, name: str) -> Any:

@@ -96,10 +96,11 @@ def extreme_question(model: Model) -> Question:
     )
 
 
-def identity_question(model: Model) -> Question:
-    """A question to a model that repeats, with the extreme values of its datatype."""
+def identity_question(model: Model, values: Array | None = None) -> Question:
+    """A question to a model that repeats, with the extreme values of its datatype or others."""
     (given,), (answered,) = model.inputs, model.outputs
-    values = edge_values(given.datatype, some_shape(given))
+    if values is None:
+        values = edge_values(given.datatype, some_shape(given))
     types = {given.name: given.datatype, answered.name: answered.datatype}
     return Question(model.name, {given.name: values}, types, {answered.name: values})
 

@@ -1,9 +1,16 @@
-"""Results as a table, and as JSON."""
+"""Results as tables, and as JSON.
+
+    python -m tests.conformance.report ours.json other.json
+
+compares the results of several servers in a table of Markdown.
+"""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TextIO
 
 from tests.conformance.suite import Result, Verdict
@@ -62,3 +69,34 @@ def to_json(results: Iterable[Result]) -> str:
     return json.dumps(
         [{**asdict(each), "verdict": each.verdict.value} for each in results], indent=1
     )
+
+
+def from_json(text: str) -> list[Result]:
+    """What to_json() has written."""
+    return [Result(**{**each, "verdict": Verdict(each["verdict"])}) for each in json.loads(text)]
+
+
+def compared(results: Sequence[tuple[str, Sequence[Result]]]) -> str:
+    """A table of Markdown: passed / failed of each group, the servers beside each other.
+
+    Args:
+        results: name and results of each server.
+    """
+    tables = {name: {row[:2]: row[2:] for row in rows(each)} for name, each in results}
+    names = list(tables)
+    lines = [
+        f"| front | group | cases | {' | '.join(names)} |",
+        f"| --- | --- | ---: | {' | '.join('---:' for _ in names)} |",
+    ]
+    groups = {key for table in tables.values() for key in table}
+    for front, group in sorted(groups, key=lambda key: (key[0] == "all", key)):
+        counts = [table.get((front, group)) for table in tables.values()]
+        total = max(sum(each) for each in counts if each)
+        cells = [f"{each[0]} / {each[1]}" if each else "" for each in counts]
+        lines.append(f"| {front} | {group} | {total} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    files = [Path(each) for each in sys.argv[1:]]
+    print(compared([(each.stem, from_json(each.read_text())) for each in files]))

@@ -58,8 +58,8 @@ def write_simple(models: Path) -> Path:
 
 
 def write_identity(models: Path, datatype: str) -> Path:
-    """Writes a model that answers what it is given, [batch, 8] of a datatype."""
-    shape: list[str | int | None] = ["batch", 8]
+    """Writes a model that answers what it is given: [batch, size] of FP32, else [batch, 8]."""
+    shape: list[str | int | None] = ["batch", "size" if datatype == "FP32" else 8]
     graph = helper.make_graph(
         [helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"])],
         "identity",

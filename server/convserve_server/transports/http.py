@@ -91,7 +91,7 @@ class HttpTransport:
     def start(self, router: Router) -> int:
         """See Transport.start."""
         self._router = router
-        self._app = RestApp(self._rest)
+        self._app = RestApp(self._rest, router.stream_methods)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:

@@ -259,8 +259,10 @@ def test_statistics_have_the_fields_of_triton(core: FakeCore) -> None:
     assert stats.success == duration(count=4, ns=400)
     assert stats.fail == duration(count=1, ns=10)
     assert stats.queue == duration(count=4, ns=40)
-    assert stats.compute_input == duration(count=2, ns=20)
+    # perf_analyzer ends where these three counts differ.
+    assert stats.compute_input == duration(count=4, ns=20)
     assert stats.compute_infer == duration(count=4, ns=100)
+    assert stats.compute_output == duration(count=4)
     assert [(size.batch_size, size.compute_infer.ns) for size in one.batch_stats] == [
         (1, 40),
         (4, 60),

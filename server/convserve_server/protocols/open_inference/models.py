@@ -100,7 +100,11 @@ def config_of(model: ModelDescription, max_rows: int) -> pb.ModelConfig:
 
 
 def statistics_of(one: VersionStatistics) -> pb.ModelStatistics:
-    """Returns what ModelStatistics answers for a version."""
+    """Returns what ModelStatistics answers for a version.
+
+    The three compute counts are one number, as Triton's are: perf_analyzer ends where they differ.
+    So compute_input counts all requests, also those that had nothing to decode.
+    """
     return pb.ModelStatistics(
         name=one.name,
         version=str(one.version),
@@ -111,7 +115,7 @@ def statistics_of(one: VersionStatistics) -> pb.ModelStatistics:
             success=_duration(one.success),
             fail=_duration(one.fail),
             queue=_duration(one.queue),
-            compute_input=_duration(one.decode),
+            compute_input=pb.StatisticDuration(count=one.compute.count, ns=one.decode.ns),
             compute_infer=_duration(one.compute),
             compute_output=pb.StatisticDuration(count=one.compute.count),
             cache_hit=pb.StatisticDuration(),

@@ -4,7 +4,7 @@ Nothing here raises: what is wrong with a request, and any fault of ours, is its
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from convserve_server.core.errors import listed, quoted
 from convserve_server.protocols.base import Failure
-from convserve_server.protocols.rest import classify
+from convserve_server.protocols.rest import classify, infer, open_inference, rpc
 from convserve_server.protocols.rest.encodings import decoded_body, encoded_answer, too_large
 from convserve_server.protocols.rest.errors import failure_answer, fault_answer, problem_answer
 from convserve_server.protocols.rest.messages import (
@@ -81,8 +81,23 @@ ROUTES = (
     Route("GET", "/v1/models", classify.list_models),
     Route("POST", "/v1/models/{model}:classify", classify.classify),
     Route("POST", "/v1/models/{model}/versions/{version}:classify", classify.classify),
+    Route("GET", "/v2", open_inference.server),
     Route("GET", "/v2/health/live", _live),
     Route("GET", "/v2/health/ready", _ready),
+    Route("GET", "/v2/models/stats", open_inference.statistics),
+    Route("GET", "/v2/models/{model}", open_inference.model),
+    Route("GET", "/v2/models/{model}/versions/{version}", open_inference.model),
+    Route("GET", "/v2/models/{model}/ready", open_inference.ready),
+    Route("GET", "/v2/models/{model}/versions/{version}/ready", open_inference.ready),
+    Route("GET", "/v2/models/{model}/config", open_inference.config),
+    Route("GET", "/v2/models/{model}/versions/{version}/config", open_inference.config),
+    Route("GET", "/v2/models/{model}/stats", open_inference.statistics),
+    Route("GET", "/v2/models/{model}/versions/{version}/stats", open_inference.statistics),
+    Route("POST", "/v2/models/{model}/infer", infer.infer),
+    Route("POST", "/v2/models/{model}/versions/{version}/infer", infer.infer),
+    Route("POST", "/v2/repository/index", open_inference.index),
+    Route("POST", "/v2/repository/models/{model}/load", open_inference.load),
+    Route("POST", "/v2/repository/models/{model}/unload", open_inference.unload),
 )
 
 _PATTERNS = [(re.compile(route.pattern()), route) for route in ROUTES]
@@ -114,10 +129,12 @@ class RestApp:
 
     Args:
         options: see RestOptions.
+        streams: paths of the methods that need gRPC.
     """
 
-    def __init__(self, options: RestOptions) -> None:
+    def __init__(self, options: RestOptions, streams: Iterable[str] = ()) -> None:
         self._options = options
+        self._streams = frozenset(streams)
 
     def handle(self, request: HttpRequest) -> HttpAnswer | Operation:
         """Returns the answer to a request, or the call that gives it."""
@@ -175,6 +192,10 @@ class RestApp:
             return self._options_answer(request)
         verb = "GET" if request.method == "HEAD" else request.method
         found = _routes(request.path)
+        if not found and rpc.is_method(request.path):
+            if verb != "POST":
+                raise _wrong_method(request, ["POST"])
+            return rpc.call(request, self._options.max_message_bytes, self._streams)
         if not found:
             return self._page(request, verb)
         for route, parts in found:
@@ -214,7 +235,8 @@ class RestApp:
 
     def _options_answer(self, request: HttpRequest) -> HttpAnswer:
         """Returns what may be asked of a path, also for a browser's question beforehand."""
-        verbs = {route.verb for route, _ in _routes(request.path)} or {"GET"}
+        verbs = {route.verb for route, _ in _routes(request.path)}
+        verbs = verbs or {"POST" if rpc.is_method(request.path) else "GET"}
         allowed = ", ".join(sorted({*verbs, "OPTIONS", *(("HEAD",) if "GET" in verbs else ())}))
         headers: Fields = (("allow", allowed),)
         if "access-control-request-method" in request.headers:
