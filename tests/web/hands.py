@@ -42,6 +42,31 @@ def draw_with_a_finger(page: "Page", points: list[tuple[float, float]]) -> None:
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
+def press_a_pen(page: "Page", force: float) -> None:
+    """Draws a line with a pen that is pressed so much, 0 to 1."""
+    session = page.context.new_cdp_session(page)
+    for kind, (x, y) in zip(
+        ("mousePressed", "mouseMoved", "mouseReleased"),
+        on_sheet(page, [(0.5, 0.2), (0.5, 0.8), (0.5, 0.8)]),
+        strict=True,
+    ):
+        event = {"type": kind, "x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
+        pen = {"pointerType": "pen", "force": force}
+        session.send("Input.dispatchMouseEvent", {**event, **pen})
+
+
+def ink(page: "Page") -> int:
+    """Returns how many pixels of the sheet are dark."""
+    dark: int = page.locator("#pad").evaluate(
+        """(canvas) => {
+            const { width, height } = canvas;
+            const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+            return data.filter((level, at) => at % 4 === 0 && level < 128).length;
+        }"""
+    )
+    return dark
+
+
 def picture(page: "Page", colour: str, type_: str, width: int = 60, height: int = 40) -> bytes:
     """Returns a file of one colour, made by the browser."""
     url: str = page.evaluate(

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.web.conftest import OpenPage
-from tests.web.hands import SEVEN, draw, draw_with_a_finger, press_and_draw
+from tests.web.hands import SEVEN, draw, draw_with_a_finger, ink, press_a_pen, press_and_draw
 
 PERCENT = re.compile(r"\d+\.\d %")
 
@@ -85,6 +85,15 @@ def test_finger_draws_and_does_not_scroll_the_page(open_page: OpenPage) -> None:
     draw_with_a_finger(page, SEVEN)
     expect(page.locator(".best strong")).to_have_text("7")
     assert page.evaluate("scrollY") == 0
+
+
+def test_pen_draws_wider_where_it_is_pressed(open_page: OpenPage) -> None:
+    page = open_page()
+    press_a_pen(page, 0.2)
+    thin = ink(page)
+    page.get_by_role("button", name="Clear").click()
+    press_a_pen(page, 1.0)
+    assert 0 < 1.5 * thin < ink(page)
 
 
 def _tab_to(page: Page, selector: str) -> None:

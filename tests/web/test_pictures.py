@@ -38,6 +38,20 @@ def test_what_the_model_cannot_read_is_sent_as_a_jpeg(open_page: OpenPage, type_
     expect(page.locator("#file-note")).to_contain_text("Sent as a JPEG: ")
 
 
+def test_what_is_too_large_is_sent_smaller(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_label("Model").select_option("colours")
+    data = picture(page, "red", "image/jpeg", 3000, 10)
+    with page.expect_request("**:classify?**") as asked:
+        choose(page, "large.jpg", "image/jpeg", data + bytes(15_000_000))
+    assert int(asked.value.all_headers()["content-length"]) < len(data) + 100_000
+    expect(page.locator("#file-note")).to_have_text(
+        "large.jpg, 3000 × 10 pixels, 15.0 MB. "
+        "Sent as a JPEG: files of up to 15.0 MB are sent as they are."
+    )
+    expect(page.locator(".best strong")).to_have_text("red")
+
+
 def test_picture_of_a_digit_goes_as_it_is_and_leaves_the_sheet(open_page: OpenPage) -> None:
     page = open_page()
     data = picture(page, "white", "image/png")

@@ -1,7 +1,9 @@
 """Models that are missing or refused, no connection, many classes; light, dark, small and large."""
 
 import json
+import os
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.web.conftest import OpenPage
 from tests.web.hands import SEVEN, draw
+
+#: A folder for pictures of the page at each width, light and dark, for those who want to see it.
+PICTURES = os.environ.get("CONVSERVE_TEST_PICTURES")
 
 #: Elements whose text has less contrast than WCAG 2.2 asks for (1.4.3, AA). Text on the canvas is
 #: not among them: its ground is not that of an element.
@@ -45,6 +50,8 @@ def test_page_fits_and_is_legible(open_page: OpenPage, scheme: str, width: int) 
     draw(page, SEVEN)
     page.get_by_role("button", name="Compare").click()
     expect(page.locator(".best strong")).to_have_text(["7", "7"])
+    if PICTURES:
+        page.screenshot(path=Path(PICTURES) / f"page-{width}-{scheme}.png", full_page=True)
     page.locator("summary").click()
     assert page.evaluate(FAINT) == []
     assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -48,8 +48,13 @@ _MAX_UNMEASURED = 32
 #: Values that rows are tried on: their seed, their scale, and how far results may differ that are
 #: computed together and one by one.
 _SEED, _SCALE = 20_260_102, 0.5
+#: Integers and booleans of two rows, the first that can be computed: 0 is a bad divisor, and 1 is
+#: a bad index into a table of one entry.
+_INTEGERS = ((0, 1), (0, 0), (1, 1))
 _RELATIVE, _ABSOLUTE = 1e-2, 1e-3
 
+#: What ONNX Runtime raises for values that a node cannot compute.
+_OF_VALUES = (ort_errors.InvalidArgument, ort_errors.RuntimeException, ort_errors.Fail)
 #: What ONNX Runtime puts before the reason.
 _BEFORE_REASON = re.compile(r"^.*(Status Message: |\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : )", re.S)
 #: Faults of a device are not those of the values.
@@ -97,7 +102,7 @@ class AnyOnnxEngine(AnySizeEngine[Tensors, Tensors]):
         )
         self._inputs = [one.name for one in self.signature.inputs]
         self._outputs = [one.name for one in self.signature.outputs]
-        self._samples = self._values(varied=True)
+        self._samples = self._values(_INTEGERS[0])
 
     def warm_up(self, batch_s: Mapping[int, float] = NOT_MEASURED) -> Mapping[int, float]:
         """See TensorEngine.warm_up."""
@@ -105,7 +110,7 @@ class AnyOnnxEngine(AnySizeEngine[Tensors, Tensors]):
         if self.signature.batched and rows is not None and not self._are_independent(rows):
             log.info("%s: its rows depend on each other: each request is run by itself", self._path)
             self.signature = dataclasses.replace(self.signature, batched=False)
-            self._samples = self._values(varied=False)
+            self._samples = self._values(_INTEGERS[0])
         if not self.signature.batched:
             self._sizes = dataclasses.replace(self._sizes, max_batch=1, chosen=True)
         if rows is not None and self._is_fixed:
@@ -138,7 +143,7 @@ class AnyOnnxEngine(AnySizeEngine[Tensors, Tensors]):
         feed = dict(zip(self._inputs, batch.arrays, strict=True))
         try:
             found = session.run(self._outputs, feed)
-        except (ort_errors.InvalidArgument, ort_errors.RuntimeException) as error:
+        except _OF_VALUES as error:
             text = str(error)
             if _OF_DEVICE.search(text):
                 raise
@@ -158,11 +163,11 @@ class AnyOnnxEngine(AnySizeEngine[Tensors, Tensors]):
         at = np.arange(rows) % len(self._samples)
         return Tensors(tuple(array[at] for array in self._samples.arrays), rows)
 
-    def _values(self, *, varied: bool) -> Tensors:
+    def _values(self, integers: tuple[int, int]) -> Tensors:
         """Returns two rows, or one request, of small numbers; sizes that are open are 1.
 
         Args:
-            varied: with integers and booleans of 0 in one row and 1 in the other; else all are 0.
+            integers: in the first row, or the only request, and in the second one.
         """
         random = np.random.default_rng(_SEED)
         arrays = []
@@ -175,16 +180,16 @@ class AnyOnnxEngine(AnySizeEngine[Tensors, Tensors]):
             if dtype.kind == "f":
                 values = random.normal(0.0, _SCALE, sizes).astype(dtype)
             else:
-                values = np.zeros(sizes, dtype)
-                if varied and self.signature.batched:
-                    values[1] = 1
+                values = np.full(sizes, integers[0], dtype)
+                if self.signature.batched:
+                    values[1] = integers[1]
             arrays.append(values)
         return Tensors(tuple(arrays), 2 if self.signature.batched else 1)
 
     def _try_out(self) -> list[Tensors] | None:
         """Returns what two rows give one by one, or one request; None if they cannot be run."""
-        for varied in (True, False):
-            self._samples = self._values(varied=varied)
+        for integers in _INTEGERS:
+            self._samples = self._values(integers)
             parts = [self._samples[at : at + 1] for at in range(len(self._samples))]
             try:
                 rows = [self._run(self._session, part) for part in parts]

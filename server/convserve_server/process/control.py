@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from convserve_server.core.administration import Administration
 from convserve_server.core.descriptions import Findings
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import Repository
@@ -17,7 +18,6 @@ from convserve_server.process.messages import (
     Joins,
     Listen,
     Loading,
-    Message,
     Prepare,
     Prepared,
     Retire,
@@ -38,6 +38,10 @@ class Control(Protocol):
     @property
     def switch(self) -> Sequence[int]:
         """The number of the table that counts, at index 0."""
+
+    @property
+    def administration(self) -> Administration:
+        """What changes and lists the models of all workers."""
 
     def attach(self, repository: Repository, preparer: Preparer) -> None:
         """Begins: the worker can load models."""
@@ -70,17 +74,27 @@ class RemoteControl:
     Args:
         link: To the supervisor.
         switch: See Control.
+        administration: See Control.
     """
 
-    def __init__(self, link: SupervisorLink, switch: Sequence[int]) -> None:
+    def __init__(
+        self, link: SupervisorLink, switch: Sequence[int], administration: Administration
+    ) -> None:
         self.switch = switch
+        self.administration = administration
         self._link = link
         self._listen = threading.Event()
 
     def attach(self, repository: Repository, preparer: Preparer) -> None:
         """See Control.attach."""
         self._repository, self._preparer = repository, preparer
-        self._link.on_message = self._on_message
+        link = self._link
+        link.on(Prepare, self._prepare)
+        link.on(Stage, self._stage)
+        link.on(Commit, lambda _: repository.settle())
+        link.on(Retire, lambda message: repository.drop(message.bundle))
+        link.on(SetLogLevel, lambda message: logging.getLogger().setLevel(message.level.upper()))
+        link.on(Listen, lambda _: self._listen.set())
         self._link.used = repository.used
         self._link.send(Joins())
 
@@ -115,22 +129,15 @@ class RemoteControl:
         """See Control.close."""
         self._preparer.close(timeout_s)
 
-    def _on_message(self, message: Message) -> None:
-        """Does what the supervisor says, on the thread that reads: nothing here takes long."""
-        if isinstance(message, Prepare):
-            self._link.send(Loading(message.bundle))
-            self._preparer.prepare(message.bundle, Path(message.path), message.batch_s)
-        elif isinstance(message, Stage):
-            if self._repository.stage(message.table):
-                self._link.send(Staged(message.table.generation))
-            else:
-                # The supervisor replaces a worker that does not answer.
-                log.error("table %d has a version that is not loaded", message.table.generation)
-        elif isinstance(message, Commit):
-            self._repository.settle()
-        elif isinstance(message, Retire):
-            self._repository.drop(message.bundle)
-        elif isinstance(message, SetLogLevel):
-            logging.getLogger().setLevel(message.level.upper())
-        elif isinstance(message, Listen):
-            self._listen.set()
+    # What the supervisor says, on the thread that reads: nothing here takes long.
+
+    def _prepare(self, message: Prepare) -> None:
+        self._link.send(Loading(message.bundle))
+        self._preparer.prepare(message.bundle, Path(message.path), message.batch_s)
+
+    def _stage(self, message: Stage) -> None:
+        if self._repository.stage(message.table):
+            self._link.send(Staged(message.table.generation))
+        else:
+            # The supervisor replaces a worker that does not answer.
+            log.error("table %d has a version that is not loaded", message.table.generation)

@@ -11,10 +11,12 @@ from typing import cast
 
 from convserve_server.host.processors import processors
 from convserve_server.host.shared_memory import shared_number
+from convserve_server.process.channel import Channel
 from convserve_server.process.control_plane import ControlPlane, ToMember
 from convserve_server.process.members import Member
 from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import (
+    AdminReply,
     AdminRequest,
     Alive,
     Failed,
@@ -93,10 +95,10 @@ class Coordinator:
         self.plane.on_policies(partial(policy_of, settings), time.monotonic())
 
     def on_message(self, slot: Slot, message: Message) -> None:
-        """Notes what a worker says, and does what an operator asks."""
+        """Notes what a worker says, and does what is asked of the administration."""
         now = time.monotonic()
         if isinstance(message, AdminRequest):
-            follow(message, self._operations, partial(self._send_to, slot))
+            follow(message, self._operations, partial(self._reply, slot, slot.channel))
         elif isinstance(message, Joins):
             self.plane.on_join(slot, now)
         elif isinstance(message, Loading):
@@ -183,6 +185,11 @@ class Coordinator:
         """Returns whether a worker cannot load what others serve, and so accepts no calls."""
         member = self._member(slot)
         return member is not None and bool(member.lacking)
+
+    def _reply(self, slot: Slot, channel: Channel | None, reply: AdminReply) -> None:
+        """Answers a process unless it has ended: its successor has asked for other things."""
+        if slot.channel is channel:
+            self._send_to(slot, reply)
 
     def _member(self, slot: Slot) -> Member | None:
         return self.plane.members.get(slot)

@@ -6,8 +6,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from convserve_server.process.messages import Alive, Message, decode, encode
+
+M = TypeVar("M", bound=Message)
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +27,19 @@ class SupervisorLink:
         self._socket = connection
         self._on_end = on_end
         self._writing = threading.Lock()
-        #: Called with each message, on the reading thread. Set it before anything asks for some.
-        self.on_message: Callable[[Message], None] = lambda message: None
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {}
         #: Returns the names of models that calls have asked for since it was last called.
         self.used: Callable[[], tuple[str, ...]] = tuple
+
+    def on(self, kind: type[M], handler: Callable[[M], None]) -> None:
+        """Has a function called with each message of a type; those of other types are dropped.
+
+        Args:
+            kind: Of the messages.
+            handler: Called on the reading thread: it must not take long. Set it before anything
+                asks for such messages.
+        """
+        self._handlers[kind] = handler
 
     def start(self, heartbeat_s: float) -> None:
         """Reads from now on, and sends a heartbeat several times in heartbeat_s."""
@@ -55,7 +67,9 @@ class SupervisorLink:
         with self._socket.makefile("rb") as lines, contextlib.suppress(OSError):
             for line in lines:
                 try:
-                    self.on_message(decode(line))
+                    message = decode(line)
+                    if (handler := self._handlers.get(type(message))) is not None:
+                        handler(message)
                 except Exception:
                     # Of a fault of ours; what follows still counts.
                     log.exception("a message of the supervisor cannot be followed")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
+from convserve_server.core.administration import Administration, Done, VersionStatus
 from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.preparer import Preparer
@@ -15,6 +16,7 @@ from convserve_server.core.tables import Bundle
 from convserve_server.process.control_plane import PATIENCE_S, ControlPlane, ToMember
 from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Prepare, Retire, Stage
+from convserve_server.process.operations import Operations
 from convserve_server.process.scan import Scan, Scanner
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,33 @@ class _NoTimes:
         pass
 
 
+class _LocalAdministration:
+    """Operations on another thread's plane; see Administration.
+
+    Args:
+        operations: Of the plane.
+        put: Has a function called with the time on the plane's thread.
+    """
+
+    def __init__(
+        self, operations: Operations, put: Callable[[Callable[[float], object]], None]
+    ) -> None:
+        self._operations = operations
+        self._put = put
+
+    def load(self, name: str, version: int | None, done: Done) -> None:
+        self._put(lambda _: self._operations.load(name, version, done))
+
+    def unload(self, name: str, version: int | None, done: Done) -> None:
+        self._put(lambda _: self._operations.unload(name, version, done))
+
+    def set_label(self, name: str, label: str, version: int | None, done: Done) -> None:
+        self._put(lambda _: self._operations.set_label(name, label, version, done))
+
+    def statuses(self, done: Callable[[list[VersionStatus]], None]) -> None:
+        self._put(lambda _: self._operations.statuses(done))
+
+
 class LocalControl:
     """A control plane with one worker, this process; see Control.
 
@@ -41,10 +70,15 @@ class LocalControl:
         folder: Of models.
         policy: What the operator wants of a model.
         scan_s: How often to look for new versions, once watch() has been called.
+        load_timeout_s: See Operations.
     """
 
     def __init__(
-        self, folder: Path, policy: Callable[[str], ModelPolicy], scan_s: float = 1.0
+        self,
+        folder: Path,
+        policy: Callable[[str], ModelPolicy],
+        scan_s: float = 1.0,
+        load_timeout_s: float = 60.0,
     ) -> None:
         #: The number of the table that counts.
         self.switch = [0]
@@ -57,6 +91,10 @@ class LocalControl:
         self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
         # What the plane is to hear of other threads; the thread that has the lock passes it on.
         self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()
+        #: See Control; its answers come once watch() has been called.
+        self.administration: Administration = _LocalAdministration(
+            Operations(self._plane, load_timeout_s), self._inbox.put
+        )
         self._lock = threading.RLock()
         self._listen = threading.Event()
         self._stop = threading.Event()

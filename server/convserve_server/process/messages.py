@@ -152,7 +152,7 @@ class SetLogLevel:
     level: str
 
 
-# Of the process that answers operators.
+# Of a process that answers operators, or callers who may do as they.
 
 
 @dataclass(frozen=True)

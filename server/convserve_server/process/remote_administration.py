@@ -1,6 +1,7 @@
-"""What an operator may ask, as messages between the process that hears it and the supervisor."""
+"""What an operator may ask, as messages between a process that hears it and the supervisor."""
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable
 from typing import Literal
@@ -22,7 +23,9 @@ from convserve_server.core.errors import (
     ServeError,
 )
 from convserve_server.process.link import SupervisorLink
-from convserve_server.process.messages import AdminReply, AdminRequest, Message, Status, one_line
+from convserve_server.process.messages import AdminReply, AdminRequest, Status, one_line
+
+log = logging.getLogger(__name__)
 
 
 class RemoteAdministration:
@@ -38,7 +41,10 @@ class RemoteAdministration:
         self._waiting: dict[int, Callable[[AdminReply], None]] = {}
         self._lock = threading.Lock()
         self._closed = False
-        link.on_message = self._on_message
+        # Who waits for the next listing, and whether one is on its way.
+        self._listeners: list[Callable[[list[VersionStatus]], None]] = []
+        self._listing = False
+        link.on(AdminReply, self._on_reply)
 
     def load(self, name: str, version: int | None, done: Done) -> None:
         """See Administration.load."""
@@ -53,12 +59,17 @@ class RemoteAdministration:
         self._change("set_label", name, version, done, label)
 
     def statuses(self, done: Callable[[list[VersionStatus]], None]) -> None:
-        """See Administration.statuses."""
+        """See Administration.statuses.
 
-        def on_reply(reply: AdminReply) -> None:
-            done([_to_status(one) for one in reply.statuses])
-
-        self._ask(AdminRequest(next(self._numbers), "statuses"), on_reply)
+        The supervisor is asked by one message at a time, however many ask here; each is answered
+        by a listing that begins after he asked.
+        """
+        with self._lock:
+            self._listeners.append(done)
+            if self._listing:
+                return
+            self._listing = True
+        self._list()
 
     def close(self) -> None:
         """Answers all that waits: the supervisor is gone, or the server stops."""
@@ -67,6 +78,25 @@ class RemoteAdministration:
             waiting, self._waiting = self._waiting, {}
         for number, on_reply in waiting.items():
             on_reply(_closed(number))
+
+    def _list(self) -> None:
+        with self._lock:
+            listeners, self._listeners = self._listeners, []
+            self._listing = bool(listeners)
+        if not listeners:
+            return
+
+        def on_reply(reply: AdminReply) -> None:
+            self._list()
+            statuses = [_to_status(one) for one in reply.statuses]
+            for done in listeners:
+                try:
+                    done(statuses)
+                except Exception:
+                    # A fault of ours in one answer; the others are still sent.
+                    log.exception("answering with a list of versions failed")
+
+        self._ask(AdminRequest(next(self._numbers), "statuses"), on_reply)
 
     def _change(
         self,
@@ -88,12 +118,11 @@ class RemoteAdministration:
                 self._waiting.pop(request.number, None)
             on_reply(_closed(request.number))
 
-    def _on_message(self, message: Message) -> None:
-        if isinstance(message, AdminReply):
-            with self._lock:
-                on_reply = self._waiting.pop(message.number, None)
-            if on_reply is not None:
-                on_reply(message)
+    def _on_reply(self, reply: AdminReply) -> None:
+        with self._lock:
+            on_reply = self._waiting.pop(reply.number, None)
+        if on_reply is not None:
+            on_reply(reply)
 
 
 def follow(

@@ -78,7 +78,10 @@ class Worker:
         self._served: frozenset[str] = frozenset()
         if control is None:
             control = LocalControl(
-                Path(settings.models.folder), partial(policy_of, settings), settings.models.scan_s
+                Path(settings.models.folder),
+                partial(policy_of, settings),
+                settings.models.scan_s,
+                settings.models.load_timeout_s,
             )
         self.control = control
         self.repository = Repository(
@@ -102,7 +105,13 @@ class Worker:
         self._health = Health()
         served: list[Service] = [
             ConvserveV1(classifier, budget),
-            OpenInference(classifier, budget, self.statistics),
+            OpenInference(
+                classifier,
+                budget,
+                self.statistics,
+                control.administration,
+                may_load=settings.listen.repository_calls == "on",
+            ),
             self._health,
             *(make(classifier) for make in services),
         ]

@@ -28,6 +28,7 @@ from convserve_server.logs import configure_logging
 from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
+from convserve_server.process.remote_administration import RemoteAdministration
 from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
 from convserve_server.telemetry.shared_statistics import SharedStatistics
@@ -123,8 +124,14 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     settings = spec.settings
     grace_s = settings.process.grace_s
     stop = threading.Event()
+
+    def on_end() -> None:
+        administration.close()
+        _stop(stop, grace_s)
+
     # The end of the connection also shows its sudden death.
-    link = SupervisorLink(connection, on_end=lambda: _stop(stop, grace_s))
+    link = SupervisorLink(connection, on_end)
+    administration = RemoteAdministration(link)
     link.start(settings.process.heartbeat_s)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # These reach the whole group; the supervisor decides what they mean.
@@ -136,7 +143,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         transports: list[Transport] = [make_transport(settings, spec.port)]
         if spec.http_port:
             transports.append(make_http_transport(settings, spec.http_port))
-        control = RemoteControl(link, shared_number(spec.switch))
+        control = RemoteControl(link, shared_number(spec.switch), administration)
         loader = ModelLoader(spec)
         statistics = SharedStatistics(shared(spec.statistics), spec.statistics_slot)
         worker = Worker(settings, transports, loader.load, control, statistics=statistics)

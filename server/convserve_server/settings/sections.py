@@ -66,6 +66,12 @@ class Listen(Section):
         "administration",
         metavar="PATH",
     )
+    repository_calls: str = setting(
+        "off",
+        "on: callers of Open Inference may load and unload the models whose control is explicit; "
+        "there are no keys, so only where all who reach the port may do that",
+        choices=("off", "on"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +269,8 @@ class Models(Section):
     control: str = setting(
         "poll",
         "what has versions loaded and unloaded: poll: what is in the folder, as it changes; none: "
-        "what is there at the start; explicit: only `convserve admin`",
+        "what is there at the start; explicit: only `convserve admin`, and callers where "
+        "repository_calls is on",
         choices=("poll", "explicit", "none"),
         per_model=True,
     )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 
@@ -349,3 +350,43 @@ def test_finished_and_expired_jobs_decide_no_key() -> None:
     assert [item.name for item in dropped] == ["late"]
     assert [item.name for item, _ in taken] == ["a", "b"]
     assert not queue.waiting
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_job_leaves_once_and_whole_whatever_comes_between(seed: int) -> None:
+    """Jobs of any size, key, class and connection; some end or expire while they wait."""
+    random = Random(seed)
+    queue = queue_of(keyed=True)
+    parts: dict[str, list[int]] = {}
+    waiting: list[Item] = []
+    ended: set[str] = set()
+    for number in range(300):
+        item = Item(
+            str(number), *[1.0] * random.choice((1, 1, 1, 2, 7)),
+            connection=random.choice("abc"),
+            deadline=random.choice((None, None, NOW - 1, NOW + 3)),
+            priority=random.choice((Priority.INTERACTIVE, Priority.BATCH)),
+            key=random.choice("xyz"),
+        )  # fmt: skip
+        queue.append(item)
+        waiting.append(item)
+        if random.random() < 0.1:
+            gone = random.choice(waiting)
+            if queue.finish(gone):
+                ended.add(gone.name)
+        while random.random() < 0.3 or (number == 299 and queue.waiting):
+            before = {item: item.taken for item in waiting}
+            dropped, taken = queue.take(4, NOW, lambda count: count / 4)
+            assert len({item.key for item, _ in taken}) <= 1
+            assert sum(item.taken - at for item, at in taken) <= 4
+            for item, at in taken:
+                assert at == before[item]
+                parts.setdefault(item.name, []).extend(range(at, item.taken))
+            ended.update(item.name for item in dropped)
+    assert queue.waiting == 0
+    for item in waiting:
+        whole = list(range(item.count))
+        assert parts.get(item.name, []) == (
+            whole if item.name not in ended else whole[: item.taken]
+        )
+        assert item.name in ended or item.state is JobState.RUNNING

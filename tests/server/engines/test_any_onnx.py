@@ -254,6 +254,18 @@ def test_values_that_cannot_be_computed_are_the_callers_fault(
     assert run(loaded, [[4]]) == [[[4, -4]]]
 
 
+def test_divisor_of_zero_is_the_callers_fault(tmp_path: Path) -> None:
+    made = onnx_models.build(
+        [onnx.helper.make_node("Div", ["x", "by"], ["y"])],
+        [("x", onnx.TensorProto.INT32, ["N", 1]), ("by", onnx.TensorProto.INT32, ["N", 1])],
+        [("y", onnx.TensorProto.INT32, ["N", 1])],
+    )
+    loaded = load(tmp_path, made)
+    with pytest.raises(InputsRefused, match="Integer division by zero"):
+        run(loaded, [[1]], [[0]])
+    assert run(loaded, [[6]], [[2]]) == [[[3]]]
+
+
 def test_largest_batch_is_limited_where_its_time_is_not_known(tmp_path: Path) -> None:
     options = EngineOptions("cpu")
     assert load(tmp_path, onnx_models.embedding(), options, "free").engine.max_batch == 32

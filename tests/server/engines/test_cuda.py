@@ -1,5 +1,6 @@
 """The CUDA engine on a real device: every answer, whatever came before it and beside it."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,17 +12,30 @@ import onnxruntime as ort
 import pytest
 from google.protobuf import json_format
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, PRECISION_TENSOR_FLOAT_32
-from convserve_server.engines.base import CPU, CUDA, EngineError, Pixels
+from convserve_server.engines.base import (
+    CPU,
+    CUDA,
+    EngineError,
+    InputsRefused,
+    LoadedModel,
+    LoadedTensorModel,
+    Pixels,
+)
 from convserve_server.engines.batch_sizes import bucket_sizes
+from convserve_server.engines.bundles import load_model
+from convserve_server.engines.cpu import CpuEngine
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import cuda_memory
 from convserve_server.engines.loader import EngineOptions, choose_provider, load_engine
+from convserve_server.engines.signatures import OPEN
+from convserve_server.engines.tensors import DTYPES, Tensors
 from convserve_trainer.export import float16, precisions
-from tests.bundles import SHAPE, manifest
+from tests import onnx_models
+from tests.bundles import SHAPE, manifest, model
 from tests.server.convnet import write_convnet
 
 pytestmark = pytest.mark.skipif(
@@ -143,25 +157,81 @@ def test_model_that_does_not_fit_the_limit_of_device_memory_is_refused(file: Pat
         load_engine(file, EngineOptions("cuda", device_bytes=2**16))
 
 
-def test_model_of_which_a_node_would_fall_to_the_cpu_is_refused(tmp_path: Path) -> None:
-    """An operator that ONNX Runtime has for the CPU alone."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["float"], ["rows"], axes=[2, 3], keepdims=0),
-            helper.make_node("Normalizer", ["rows"], ["probabilities"], domain="ai.onnx.ml"),
-        ],
-        "falls-to-the-cpu",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *SHAPE])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", SHAPE[0]])],
+def normalized() -> onnx.ModelProto:
+    """The bundle of digits with a last node that ONNX Runtime has for the CPU alone.
+
+    It divides each row by its sum, which is 1.
+    """
+    made = model({MANIFEST_KEY: json_format.MessageToJson(manifest())})
+    made.graph.node[-1].output[0] = "softmax"
+    made.graph.node.append(
+        helper.make_node(
+            "Normalizer", ["softmax"], ["probabilities"], domain="ai.onnx.ml", norm="L1"
+        )
     )
-    imports = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 1)]
-    net = helper.make_model(graph, opset_imports=imports, ir_version=8)
-    helper.set_model_props(net, {MANIFEST_KEY: json_format.MessageToJson(manifest())})
-    path = tmp_path / "model.onnx"
-    path.write_bytes(net.SerializeToString())
-    with pytest.raises(EngineError, match="model.onnx"):
-        load_engine(path, EngineOptions("cuda"))
+    made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    return made
+
+
+@pytest.mark.parametrize("device", ["cuda", "auto"])
+def test_bundle_of_which_a_node_falls_to_the_cpu_is_served_without_graphs_and_says_so(
+    device: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = onnx_models.write(tmp_path, "mnist", normalized())
+    loaded = load_model(path, EngineOptions(device, max_batch=8))
+    assert isinstance(loaded, LoadedModel)
+    assert isinstance(loaded.engine, CpuEngine)
+    assert loaded.engine.provider == CUDA
+    [record] = [one for one in caplog.records if "without CUDA graphs" in one.getMessage()]
+    assert str(path) in record.getMessage()
+    reference = ort.InferenceSession(str(path), providers=[CPU])
+    for count in (1, 3, 8):
+        pixels = images(count, count)
+        expected = reference.run(["probabilities"], {"pixels": pixels})[0]
+        found = loaded.engine.run([pixels])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=_CLOSE)
+
+
+# Models that are not bundles
+
+
+@pytest.mark.parametrize("name", onnx_models.SERVED)
+def test_any_model_gives_on_the_device_what_it_gives_on_the_cpu(name: str, tmp_path: Path) -> None:
+    """Two inputs, float16, a node that falls to the CPU, a scalar and so on."""
+    path = onnx_models.write(tmp_path, name, onnx_models.SERVED[name]())
+    engines = []
+    for device, provider in (("cuda", CUDA), ("cpu", CPU)):
+        loaded = load_model(path, EngineOptions(device, max_batch=8))
+        assert isinstance(loaded, LoadedTensorModel)
+        assert loaded.engine.provider == provider
+        engines.append(loaded.engine)
+    on_device, on_cpu = engines
+    assert on_device.signature == on_cpu.signature
+    assert on_device.max_batch == on_cpu.max_batch
+    random = np.random.default_rng(0)
+    for count in (1, 3, 8):
+        arrays = []
+        for one in on_cpu.signature.inputs:
+            sizes = [2 if size == OPEN else size for size in one.shape]
+            if on_cpu.signature.batched:
+                sizes[0] = count
+            arrays.append(random.integers(0, 2, sizes).astype(DTYPES[one.datatype]))
+        inputs = Tensors(tuple(arrays), count if on_cpu.signature.batched else 1)
+        found, expected = on_device.run([inputs]), on_cpu.run([inputs])
+        for own, other in zip(found.arrays, expected.arrays, strict=True):
+            assert (own.dtype, own.shape) == (other.dtype, other.shape)
+            np.testing.assert_allclose(own, other, rtol=0, atol=_CLOSE)
+
+
+def test_values_that_the_device_is_given_by_mistake_fail_alone(tmp_path: Path) -> None:
+    """An index beyond the table of an embedding: on a device there may be no error for it."""
+    path = onnx_models.write(tmp_path, "embedding", onnx_models.embedding())
+    loaded = load_model(path, EngineOptions("cuda", max_batch=8))
+    assert isinstance(loaded, LoadedTensorModel)
+    with contextlib.suppress(InputsRefused):
+        loaded.engine.run([Tensors((np.array([[99]]),), 1)])
+    good = loaded.engine.run([Tensors((np.array([[3]]),), 1)])
+    assert good.arrays[0].tolist() == [[3, -3]]
 
 
 def test_device_says_how_much_memory_it_has() -> None:

@@ -28,7 +28,9 @@ from convserve_server.engines.loader import (
     check_installation,
     choose_provider,
     load_engine,
+    load_tensor_engine,
 )
+from tests import onnx_models
 from tests.bundles import model, write_bundle
 
 
@@ -248,6 +250,53 @@ def test_cuda_is_not_asked_for_what_is_no_bundle(
     with pytest.raises(EngineError, match=r"none\.onnx"):
         load_engine(tmp_path / "none.onnx", EngineOptions("cuda"))
     assert cuda.asked == []
+
+
+def without_graphs(monkeypatch: pytest.MonkeyPatch, cuda: AskedCuda) -> None:
+    """Pretend that a node falls to the CPU, so that CUDA refuses sessions with graphs."""
+    whole = cuda._session
+
+    def session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
+        if provider == CUDA and options.graphs and not isinstance(model, bytes):
+            raise EngineError("a node is on the CPU")
+        return whole(model, provider, options)
+
+    monkeypatch.setattr(loader, "_session", session)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_model_that_cannot_have_graphs_is_served_on_cuda_without_and_says_so(
+    device: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cuda = AskedCuda(monkeypatch)
+    without_graphs(monkeypatch, cuda)
+    path = write_bundle(tmp_path)
+    engine = load_engine(path, EngineOptions(device, max_batch=4))
+    assert isinstance(engine, CpuEngine)
+    assert engine.provider == CUDA
+    assert set(engine.warm_up()) == {1, 2, 4}
+    assert [asked["enable_cuda_graph"] for asked in cuda.asked] == ["0"]
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.getMessage() == (
+        f"{path} is served without CUDA graphs, which need all of its nodes on the device: a node "
+        "is on the CPU"
+    )
+
+
+def test_model_that_is_not_a_bundle_is_served_on_cuda_in_float32_without_graphs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = AskedCuda(monkeypatch)
+    path = onnx_models.write(tmp_path, "made", onnx_models.two_inputs())
+    engine = load_tensor_engine(path, EngineOptions("cuda", max_batch=4))
+    assert engine.provider == CUDA
+    assert set(engine.warm_up()) == {1, 2, 4}
+    assert [(asked["enable_cuda_graph"], asked["use_tf32"]) for asked in cuda.asked] == [("0", "0")]
+    assert not caplog.records
 
 
 # Installation

@@ -202,9 +202,10 @@ def test_messages_of_the_supervisor_are_followed_and_its_end_is_noticed() -> Non
     ended = threading.Event()
     followed: queue.SimpleQueue[Message] = queue.SimpleQueue()
     link = SupervisorLink(ours, ended.set)
-    link.on_message = followed.put
+    link.on(Retire, followed.put)
     link.start(heartbeat_s=PATIENCE_S)
-    theirs.sendall(b"nonsense\n" + encode(Retire(BUNDLE)))
+    # One that cannot be read, and one that nobody here wants.
+    theirs.sendall(b"nonsense\n" + encode(Listen()) + encode(Retire(BUNDLE)))
     assert followed.get(timeout=PATIENCE_S) == Retire(BUNDLE)
     theirs.shutdown(socket.SHUT_RDWR)
     assert ended.wait(PATIENCE_S)

@@ -150,6 +150,50 @@ def test_versions_come_back_as_they_were(pair: Pair) -> None:
     assert Answer(pair.remote.statuses).result() == versions
 
 
+def test_listings_are_asked_for_one_at_a_time_and_begin_after_who_asks(pair: Pair) -> None:
+    gate = threading.Event()
+    asked: list[int] = []
+
+    def statuses(done: Callable[[list[VersionStatus]], None]) -> None:
+        asked.append(len(asked))
+        assert gate.wait(PATIENCE_S)
+        done([VersionStatus("mnist", len(asked), VersionState.SERVED)])
+
+    pair.fake.statuses = statuses  # type: ignore[method-assign]
+    first = Answer(pair.remote.statuses)
+    others = [Answer(pair.remote.statuses) for _ in range(5)]
+    gate.set()
+    assert [one.version for one in first.result()] == [1]
+    for other in others:
+        assert [one.version for one in other.result()] == [2]
+    assert len(asked) == 2
+    assert [one.version for one in Answer(pair.remote.statuses).result()] == [3]
+
+
+def test_listing_that_cannot_be_answered_leaves_the_others(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+    pair.fake.versions = [VersionStatus("mnist", 3, VersionState.SERVED)]
+    reply = pair.reply
+
+    def held(message: AdminReply) -> None:
+        assert gate.wait(PATIENCE_S)
+        reply(message)
+
+    pair.reply = held  # type: ignore[method-assign]
+
+    def broken(statuses: list[VersionStatus]) -> None:
+        raise ValueError(f"cannot write {len(statuses)}")
+
+    first = Answer(pair.remote.statuses)
+    pair.remote.statuses(broken)
+    last = Answer(pair.remote.statuses)
+    gate.set()
+    assert first.result() == last.result() == pair.fake.versions
+    assert "cannot write 1" in caplog.text
+
+
 def test_answers_may_come_in_any_order(pair: Pair) -> None:
     pair.fake.held = True
     first = Answer(lambda done: pair.remote.load("mnist", 3, done))
