@@ -55,8 +55,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = folder / "settings.toml"
     settings.write_text(SETTINGS)
     server = ServerProcess(
-        models, "--config", str(settings), "--admin-socket", str(folder / "admin"),
-        "--workers", "2", "--http-port", str(free_port()),
+        models, "--config", str(settings), "--repository-calls", "on", "--workers", "2",
+        "--http-port", str(free_port()),
     )  # fmt: skip
     try:
         http = server.wait_for("HTTP on")["http_address"]
