@@ -75,7 +75,6 @@ def _not_ready(failure: Failure) -> HttpAnswer:
 
 
 def _openapi(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> HttpAnswer:
-    query_of(request, ())
     return HttpAnswer(200, _document())
 
 
