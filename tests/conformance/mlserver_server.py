@@ -1,7 +1,8 @@
 """MLServer with the suite's models, in the environment that benchmarks/peers locks.
 
     python -m tests.conformance.served_models models
-    locks/environment.sh .peers/mlserver-conformance benchmarks/peers/servers/mlserver.txt
+    python3 -m venv .peers/mlserver-conformance
+    .peers/mlserver-conformance/bin/pip install -r benchmarks/peers/servers/mlserver.txt
     PYTHONPATH=. .peers/mlserver-conformance/bin/python -m tests.conformance.mlserver_server models
 
 The runtime is what its documentation shows: decode each input, run the session, encode each output.

@@ -14,6 +14,7 @@ from tests.bundles import write_bundle, write_photo_bundle
 from tests.conformance.served_models import write_simple
 from tests.jpegs import jpeg_of
 from tests.system.conftest import ServerProcess
+from tests.system.test_http import free_port
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".peers"
@@ -54,11 +55,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings = folder / "settings.toml"
     settings.write_text(SETTINGS)
     server = ServerProcess(
-        models, "--config", str(settings), "--admin-socket", str(folder / "admin"),
-        "--workers", "2",
+        models, "--config", str(settings), "--repository-calls", "on", "--workers", "2",
+        "--http-port", str(free_port()),
     )  # fmt: skip
     try:
-        yield Served(server.wait_until_serving(), "", jpeg)
+        http = server.wait_for("HTTP on")["http_address"]
+        yield Served(server.wait_until_serving(), http, jpeg)
     finally:
         server.process.kill()
         server.wait()

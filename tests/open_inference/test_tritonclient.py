@@ -90,6 +90,7 @@ def test_other_ways_to_call(session: tuple[str, Answers]) -> None:
     front, answers = session
     if front == "http":
         assert answers["compressed"] == ALL
+        assert answers["query"] is True  # One that our server does not know.
     if not front.endswith("aio"):
         assert answers["called back"] == ALL
     if front.startswith("grpc"):

@@ -256,6 +256,9 @@ async def over_http(address: str, picture: bytes) -> dict[str, Any]:
             "typed", lambda: client.infer("simple", plain_sums, outputs=wanted), tensors
         )
         await session.note(
+            "query", lambda: client.is_server_live(query_params={"test_1": 1, "test_2": 2})
+        )
+        await session.note(
             "compressed",
             lambda: client.infer(
                 "simple", session.sums(),

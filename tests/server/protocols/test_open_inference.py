@@ -511,6 +511,30 @@ def test_answer_of_a_stream_waits_for_those_before_it(serve: Serve) -> None:
     assert [reply.infer_response.id for reply in replies] == ["slow", "same", "same"]
 
 
+def test_stream_that_is_cancelled_gives_back_what_waits_for_its_turn(serve: Serve) -> None:
+    served = serve("grpcio")
+    service: Any = served.worker._router._services[SERVICE]
+    budget, streams = service._streams._budget, service._streams
+    free = budget.free
+    served.engine.hold()
+    end = threading.Event()
+
+    def requests() -> Any:
+        yield infer_request(4, id="slow")
+        for number in range(50):
+            yield infer_request(5, id=str(number), model_name="no")
+        end.wait(WAIT_S)
+
+    replies = stream(served, requests())
+    until(lambda: served.worker.answered() == 50)
+    assert budget.free < free
+    replies.cancel()
+    until(lambda: not streams._open)
+    assert budget.free == free
+    end.set()
+    served.engine.release()
+
+
 def test_stream_ends_at_what_is_no_request(core: FakeCore) -> None:
     transport = service_of(core)
     good = infer_request(1, id="a").SerializeToString()

@@ -1,5 +1,6 @@
 """From what a model gave to the bytes of a ModelInferResponse; elements are always raw."""
 
+import math
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
@@ -12,7 +13,7 @@ from convserve_protos import open_inference_pb2 as pb
 from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import InvalidRequest, quoted
 from convserve_server.engines.base import Outputs
-from convserve_server.engines.tensors import Tensors
+from convserve_server.engines.tensors import DTYPES, Tensors
 from convserve_server.protocols.open_inference.contents import refuse_shared_memory
 from convserve_server.protocols.open_inference.requests import whole_number
 
@@ -103,6 +104,14 @@ def response_of(
         outputs: of the model; of a bundle one array.
     """
     arrays = outputs.arrays if isinstance(outputs, Tensors) else (outputs,)
+    name = request_id.encode()
+    begin = _ID_KEY + _length(len(name)) + name if name else b""
+    if len(wanted) == 1 and not wanted[0].classes:
+        # By far the most frequent case: all but the elements is known by the shape.
+        position = wanted[0].position
+        array, datatype = arrays[position], model.signature.outputs[position].datatype
+        if datatype != "BYTES":
+            return begin + _before_elements(model, position, array.shape) + _raw(array, datatype)
     heads: list[_Head] = []
     parts: list[bytes] = []
     for position, classes in wanted:
@@ -112,11 +121,15 @@ def response_of(
         heads.append(_Head(position, datatype, array.shape))
         data = _raw(array, datatype)
         parts += (_RAW_KEY, _length(len(data)), data)
-    head = _head(model, tuple(heads))
-    if request_id:
-        name = request_id.encode()
-        head += _ID_KEY + _length(len(name)) + name
-    return b"".join((head, *parts))
+    return b"".join((begin, _head(model, tuple(heads)), *parts))
+
+
+@lru_cache(maxsize=1024)
+def _before_elements(model: ModelDescription, position: int, shape: tuple[int, ...]) -> bytes:
+    """Returns all of a response with one output but its elements, which are not BYTES."""
+    datatype = model.signature.outputs[position].datatype
+    size = math.prod(shape) * DTYPES[datatype].itemsize
+    return _head(model, (_Head(position, datatype, shape),)) + _RAW_KEY + _length(size)
 
 
 @lru_cache(maxsize=1024)

@@ -60,8 +60,8 @@ def read_tensors(request: pb.ModelInferRequest, model: ModelDescription, max_row
     """
     arrays: list[NDArray[Any]] = []
     rows = first = 0
-    for spec, index in zip(model.signature.inputs, input_order(request, model), strict=True):
-        tensor = request.inputs[index]
+    given = matched_inputs(request, model)
+    for spec, (index, tensor) in zip(model.signature.inputs, given, strict=True):
         if tensor.datatype != spec.datatype:
             raise wrong_datatype(index, tensor.datatype, spec.datatype, model)
         shape = checked_shape(index, tensor, spec, model)
@@ -78,16 +78,21 @@ def read_tensors(request: pb.ModelInferRequest, model: ModelDescription, max_row
     return Tensors(tuple(arrays), rows if model.signature.batched else 1)
 
 
-def input_order(request: pb.ModelInferRequest, model: ModelDescription) -> Sequence[int]:
-    """Returns where in a request each input of a model is.
+def matched_inputs(
+    request: pb.ModelInferRequest, model: ModelDescription
+) -> Sequence[tuple[int, _InputTensor]]:
+    """Returns the tensors of a request in the order of the model's inputs, each after its index.
 
     Raises:
         InvalidRequest: if one is unknown, missing or there twice, or raw contents do not fit.
     """
     specs, given = model.signature.inputs, request.inputs
-    if len(given) == len(specs) == 1 and given[0].name == specs[0].name:
-        _check_raw(request)
-        return (0,)
+    if len(given) == len(specs) == 1:
+        # By far the most frequent case.
+        tensor = given[0]
+        if tensor.name == specs[0].name:
+            _check_raw(request, given)
+            return ((0, tensor),)
     names = [spec.name for spec in specs]
     positions: dict[str, int] = {}
     # One more than the model has is unknown or there twice: a request may have any number.
@@ -109,18 +114,18 @@ def input_order(request: pb.ModelInferRequest, model: ModelDescription) -> Seque
             "inputs",
             f"expected {listed(names)} for model {model.name}, got {listed(list(positions))}",
         )
-    _check_raw(request)
-    return [positions[name] for name in names]
+    _check_raw(request, given)
+    return [(positions[name], given[positions[name]]) for name in names]
 
 
-def _check_raw(request: pb.ModelInferRequest) -> None:
+def _check_raw(request: pb.ModelInferRequest, inputs: Sequence[_InputTensor]) -> None:
     """Checks that the contents of a request are all raw or all typed, and one for each input.
 
     Raises:
         InvalidRequest: if they are mixed, or raw ones are more or fewer than the inputs; if an
             input is in shared memory.
     """
-    inputs, raw = request.inputs, len(request.raw_input_contents)
+    raw = len(request.raw_input_contents)
     for index, tensor in enumerate(inputs):
         # First, for such an input has no contents.
         if tensor.parameters:
@@ -218,7 +223,7 @@ def elements(
     Nothing is allocated before the message is known to hold as much as the shape states.
 
     Args:
-        request: whose raw contents were checked; see input_order.
+        request: whose raw contents were checked; see matched_inputs.
         index: of the tensor.
         datatype: of its elements, one of DTYPES.
         shape: its sizes, none negative.
@@ -256,7 +261,7 @@ def files_of(request: pb.ModelInferRequest, count: int) -> list[bytes]:
     """Returns the elements of the first tensor, which is of BYTES.
 
     Args:
-        request: whose raw contents were checked; see input_order.
+        request: whose raw contents were checked; see matched_inputs.
         count: that its shape states.
 
     Raises:

@@ -15,7 +15,7 @@ from convserve_server.protocols.open_inference.contents import (
     checked_shape,
     elements,
     files_of,
-    input_order,
+    matched_inputs,
     wrong_datatype,
     wrong_shape,
 )
@@ -39,8 +39,7 @@ def read_pixels(request: pb.ModelInferRequest, model: ModelDescription, max_imag
     Raises:
         InvalidRequest: if they are not what the model expects.
     """
-    input_order(request, model)
-    tensor = request.inputs[0]
+    ((_, tensor),) = matched_inputs(request, model)
     datatype = tensor.datatype
     if datatype not in ("UINT8", "FP32"):
         raise wrong_datatype(0, datatype, _DATATYPES, model)
@@ -74,8 +73,7 @@ def read_files(
     Raises:
         InvalidRequest: if they are not what the model expects.
     """
-    input_order(request, model)
-    tensor = request.inputs[0]
+    ((_, tensor),) = matched_inputs(request, model)
     shape = tuple(tensor.shape[:3])
     if shape[1:] not in ((), (1,)) or shape[:1] < (0,):
         raise wrong_shape(0, tensor, f"[{OPEN}] or [{OPEN}, 1] of BYTES", model)

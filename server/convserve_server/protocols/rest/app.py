@@ -26,7 +26,7 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.protocols.rest.pages import page_answer
-from convserve_server.protocols.rest.parameters import REQUEST_ID, query_of, timeout_of, unquoted
+from convserve_server.protocols.rest.parameters import REQUEST_ID, timeout_of, unquoted
 
 #: Returns what answers a request; may raise a Problem.
 Handler = Callable[[HttpRequest, Mapping[str, str], RestOptions], HttpAnswer | Operation]
@@ -52,12 +52,10 @@ class Route:
 
 
 def _live(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> HttpAnswer:
-    query_of(request, ())
     return HttpAnswer(200, b'{"live":true}')
 
 
 def _ready(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> Operation:
-    query_of(request, ())
     return Operation(
         "/grpc.health.v1.Health/Check", b"", _ready_answer, _not_ready, timeout_of(request)
     )

@@ -31,7 +31,6 @@ from convserve_server.protocols.rest.messages import (
 from convserve_server.protocols.rest.parameters import (
     REQUEST_ID,
     number_of,
-    query_of,
     timeout_of,
     wrong,
 )
@@ -93,7 +92,6 @@ def infer(request: HttpRequest, parameters: Mapping[str, str], _: RestOptions) -
     Raises:
         Problem: if they are not valid in themselves.
     """
-    query_of(request, ())
     head, rest = _parts(request)
     given = read_json(head, _DECODER)
     call = pb.ModelInferRequest(

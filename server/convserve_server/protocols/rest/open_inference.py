@@ -24,7 +24,7 @@ from convserve_server.protocols.rest.messages import (
     Operation,
     RestOptions,
 )
-from convserve_server.protocols.rest.parameters import query_of, timeout_of
+from convserve_server.protocols.rest.parameters import timeout_of
 
 
 class _Index(msgspec.Struct):
@@ -141,7 +141,6 @@ def _done(_: bytes) -> HttpAnswer:
 def _operation(
     request: HttpRequest, method: str, call: bytes, answer: Callable[[bytes], HttpAnswer]
 ) -> Operation:
-    query_of(request, ())
     return Operation(f"{SERVICE}/{method}", call, answer, failure_answer, timeout_of(request))
 
 
