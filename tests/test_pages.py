@@ -8,7 +8,8 @@ A reader runs `make demo` first. Here small things of the same names replace wha
   is a bundle that was made without training.
 - cats_dogs/, fashion/, shoe.png and the like, which a page names as the reader's own, are drawn.
 - `fit` trains for some steps, `bench` measures for half a second, `--wait` is long: see CHANGED.
-- The server listens on a free port, by the variables CONVSERVE_PORT and CONVSERVE_SERVER.
+- The server listens on a free port, by the variables CONVSERVE_PORT and CONVSERVE_SERVER; for HTTP
+  on another one in place of 8080.
 
 A block that is not run has a comment above it that says why; its commands are at least parsed.
 """
@@ -51,6 +52,7 @@ PAGES = [
             "lecture",
             "photographs",
             "errors",
+            "http",
             "deploy",
             "models",
             "extending",
@@ -179,6 +181,7 @@ class Reader:
         self._left = [block for block in blocks((ROOT / page).read_text()) if block.reason is None]
         lay_out(folder, home)
         self._shell = Shell(folder, home.environment(free_port()))
+        self._http_port = free_port()
 
     def run_through(self, block: Block) -> None:
         """Runs the blocks that come before one, if they were not run yet, and the block."""
@@ -187,6 +190,7 @@ class Reader:
             code = first.code
             for pasted, here in CHANGED:
                 code = re.sub(pasted, here, code)
+            code = code.replace("8080", str(self._http_port))
             print(self._shell.run(replace(first, code=code), BLOCK_S))
         if not self._left:
             self._shell.wait(BLOCK_S)
@@ -230,7 +234,7 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
 
 
 def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:
-    assert {page for page, _ in RUN} == {"README.md", "docs/training.md", "docs/models.md"}
+    assert {page for page, _ in RUN} == {"README.md", "docs/training.md", "docs/http.md", "docs/models.md"}
     assert len(RUN) > 10
     assert len(NOT_RUN) > 10
 

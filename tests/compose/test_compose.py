@@ -50,6 +50,14 @@ def test_server_becomes_healthy_and_logs_json(stack: Stack) -> None:
     assert any("mnist/1 is served" in entry["message"] for entry in stack.entries(server))
 
 
+def test_server_has_a_page_for_browsers_of_this_machine(stack: Stack) -> None:
+    (server,) = stack.containers("server")
+    program = "import urllib.request as u; print(u.urlopen('http://localhost:8080/').read())"
+    page = stack.engine.docker("exec", server, "python", "-c", program)
+    assert "<!doctype html>" in page.lower()
+    assert stack.compose("port", "server", "8080").startswith("127.0.0.1:80")
+
+
 def test_job_that_is_started_again_trains_nothing(stack: Stack) -> None:
     printed = stack.compose("run", "--rm", "client")
     assert right(printed, "right answers")[1] == 10_000

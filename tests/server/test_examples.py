@@ -1,5 +1,6 @@
 """examples/ and protos/ as a stranger has them: copied, with nothing of ours installed."""
 
+import json
 import os
 import re
 import shutil
@@ -63,7 +64,7 @@ def copy(tmp_path: Path) -> Path:
     """A copy of examples/ and of the .proto files, somewhere else."""
     there = tmp_path / "stranger"
     shutil.copytree(
-        ROOT / "examples", there / "examples", ignore=shutil.ignore_patterns("node_modules")
+        ROOT / "examples", there / "examples", ignore=shutil.ignore_patterns("node_modules", "gen")
     )
     shutil.copytree(ROOT / "protos", there / "protos", ignore=shutil.ignore_patterns("*.py*"))
     return there
@@ -71,7 +72,7 @@ def copy(tmp_path: Path) -> Path:
 
 def test_every_import_of_a_proto_file_is_in_the_folder() -> None:
     files = sorted((ROOT / "protos").rglob("*.proto"))
-    assert len(files) == 4
+    assert len(files) == 5
     imported = {
         name
         for file in files
@@ -124,8 +125,48 @@ def test_node_example_prints_the_digit(serve: Serve, copy: Path, tmp_path: Path)
         assert failed.stderr == "NOT_FOUND: no model 'no'; loaded: mnist\n"
 
 
-def test_lock_of_the_node_example_names_no_registry() -> None:
-    assert '"resolved"' not in (ROOT / "examples/node/package-lock.json").read_text()
+@pytest.mark.skipif(shutil.which("npm") is None, reason="needs Node and npm")
+def test_client_of_browsers_prints_the_digit(serve: Serve, copy: Path, tmp_path: Path) -> None:
+    folder = copy / "examples/connect"
+    if not _install(folder, tmp_path / "npm"):
+        pytest.skip("npm cannot reach its registry")
+    run(["npm", "run", "--silent", "generate"], folder)
+    served = serve(http=True)
+    served.engine.strengths = strengths  # type: ignore[method-assign]
+    address = f"http://127.0.0.1:{served.http_port}"
+    for protocol in ("connect", "connect-json", "grpc-web"):
+        command = ["node", "classify.js", "../seven.png", address]
+        assert run([*command, "mnist", protocol], folder) == expected(served)
+        failed = subprocess.run(
+            [*command, "no", protocol],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert failed.returncode == 1
+        assert failed.stderr == "NotFound: no model 'no'; loaded: mnist\n"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_example_prints_the_answer(serve: Serve, copy: Path) -> None:
+    served = serve(http=True)
+    served.engine.strengths = strengths  # type: ignore[method-assign]
+    folder = copy / "examples/curl"
+    command = ["./classify.sh", "../seven.png", f"http://127.0.0.1:{served.http_port}"]
+    (result,) = json.loads(run(command, folder))["results"]
+    assert f"{result['label']} {100 * result['probability']:.1f} %\n" == expected(served)
+    failed = subprocess.run(
+        [*command, "no"], cwd=folder, capture_output=True, text=True, timeout=WAIT_S, check=False
+    )
+    assert failed.returncode == 22
+    assert json.loads(failed.stdout)["got"] == "no"
+
+
+@pytest.mark.parametrize("example", ["node", "connect"])
+def test_lock_of_an_example_names_no_registry(example: str) -> None:
+    assert '"resolved"' not in (ROOT / f"examples/{example}/package-lock.json").read_text()
 
 
 def _install(folder: Path, cache: Path) -> bool:

@@ -6,7 +6,7 @@ Nothing here raises: what is wrong with a request, and any fault of ours, is its
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import msgspec
 from google.rpc import code_pb2
@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from convserve_server.core.errors import listed, quoted
 from convserve_server.protocols.base import Failure
-from convserve_server.protocols.rest import classify, infer, open_inference, rpc
+from convserve_server.protocols.rest import classify, infer, open_inference, openapi, rpc
 from convserve_server.protocols.rest.encodings import decoded_body, encoded_answer, too_large
 from convserve_server.protocols.rest.errors import failure_answer, fault_answer, problem_answer
 from convserve_server.protocols.rest.messages import (
@@ -74,8 +74,20 @@ def _not_ready(failure: Failure) -> HttpAnswer:
     return failure_answer(failure)
 
 
+def _openapi(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> HttpAnswer:
+    query_of(request, ())
+    return HttpAnswer(200, _document())
+
+
+@cache
+def _document() -> bytes:
+    """Returns the description of all paths; made when somebody asks for it."""
+    return msgspec.json.encode(openapi.document())
+
+
 #: All paths but those of pages and of services by their names.
 ROUTES = (
+    Route("GET", "/openapi.json", _openapi),
     Route("GET", "/v1/models", classify.list_models),
     Route("POST", "/v1/models/{model}:classify", classify.classify),
     Route("POST", "/v1/models/{model}/versions/{version}:classify", classify.classify),
