@@ -234,7 +234,12 @@ def test_block_that_is_not_run_has_a_reason_and_real_commands(page: str, block: 
 
 
 def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:
-    assert {page for page, _ in RUN} == {"README.md", "docs/training.md", "docs/http.md", "docs/models.md"}
+    assert {page for page, _ in RUN} == {
+        "README.md",
+        "docs/training.md",
+        "docs/http.md",
+        "docs/models.md",
+    }
     assert len(RUN) > 10
     assert len(NOT_RUN) > 10
 
