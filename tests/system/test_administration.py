@@ -269,8 +269,11 @@ def test_idle_model_keeps_its_labels_and_answers_by_them(
     )
     until(lambda: one.states() == {2: "idle", 1: "idle"}, "idle")
     assert [one.versions()[number]["labels"] for number in (2, 1)] == [[], ["stable"]]
+    one.admin("label mnist next --version 2")
+    assert one.states() == {2: "idle", 1: "idle"}
     with Client(one.address, timeout=WAIT_S) as client:
         listed = {each.version: each for each in client.models()}
         assert listed[1].version_labels == ("stable",)
+        assert listed[2].version_labels == ("next",)
         assert client.classify(digit_of(3), model="mnist", label="stable").version == 1
     assert one.server.terminate() == 0

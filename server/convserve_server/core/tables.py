@@ -105,6 +105,11 @@ class Table:
                 return {bundle.version: bundle for bundle in model.versions}
         return {}
 
+    def callable_versions(self, name: str) -> frozenset[int]:
+        """Returns the versions of a model that calls may ask for, also of one that is idle."""
+        idle = {one.version for model in self.idle if model.name == name for one in model.versions}
+        return frozenset(idle) | self.versions(name).keys()
+
     def labels(self, name: str) -> Mapping[str, int]:
         """Returns the version that each label of a model names, also of one that is idle."""
         models: tuple[ServedModel | IdleModel, ...] = (*self.models, *self.idle)

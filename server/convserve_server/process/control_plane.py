@@ -335,7 +335,7 @@ class ControlPlane:
         prepared = set.intersection(*(member.prepared for member in members))
         table = self.wishes.table(self._wanted, self.table, prepared)
         table = self.idle.whole(table, self._wanted)
-        table = replace(table, idle=self.idle.models(table))
+        table = replace(table, idle=self.idle.models(table, self.wishes.labels))
         if all(member.admitted for member in members) and table.says_the_same(self.table):
             return
         self._generation += 1

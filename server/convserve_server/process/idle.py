@@ -16,7 +16,7 @@ class _Idle:
     """A model that is idle.
 
     Attributes:
-        model: As workers are sent it.
+        model: As workers are sent it, but for its labels, which may move while it is idle.
         bundles: That are loaded when somebody asks for it.
         woken: Whether somebody has; it is idle until they are loaded.
     """
@@ -87,7 +87,7 @@ class IdleModels:
             idle = self._idle.get(name)
             if idle is None:
                 if after_s and served == bundles and not wish.unread:
-                    self._let_rest(name, wish, table, after_s, now, heard)
+                    self._let_rest(name, wish, after_s, now, heard)
             elif (idle.woken and (served or not bundles)) or not (bundles or wish.unread):
                 del self._idle[name]
             elif not after_s or bundles != idle.bundles or wish.unread:
@@ -112,14 +112,23 @@ class IdleModels:
 
         return replace(table, models=tuple(filter(is_whole, table.models)))
 
-    def models(self, served: Table) -> tuple[IdleModel, ...]:
-        """Returns the models that are idle, by name, but for those that a table serves."""
-        names = {model.name for model in served.models}
-        return tuple(idle.model for name, idle in sorted(self._idle.items()) if name not in names)
+    def models(
+        self, served: Table, labels: Callable[[str], Mapping[str, int]]
+    ) -> tuple[IdleModel, ...]:
+        """Returns the models that are idle, by name, but for those that a table serves.
 
-    def _let_rest(
-        self, name: str, wish: Wish, table: Table, after_s: float, now: float, heard: float
-    ) -> None:
+        Args:
+            served: The table.
+            labels: Returns the version that each label of a model names.
+        """
+        names = {model.name for model in served.models}
+        return tuple(
+            _labelled(idle.model, labels(name))
+            for name, idle in sorted(self._idle.items())
+            if name not in names
+        )
+
+    def _let_rest(self, name: str, wish: Wish, after_s: float, now: float, heard: float) -> None:
         """Makes a model idle if nobody has asked for it for so long, and all of it is known."""
         known = all(one in self._descriptions for one in wish.bundles.values())
         if not wish.bundles or not known or heard - self._used.setdefault(name, now) < after_s:
@@ -128,8 +137,14 @@ class IdleModels:
         model = IdleModel(
             name,
             tuple(self._descriptions[one] for one in newest_first),
-            table.labels(name),
+            {},
             sum(self._load_s[one] for one in newest_first),
         )
         self._idle[name] = _Idle(model, frozenset(newest_first))
         log.info("%s is unloaded until a call asks for it: none has for %g s", name, after_s)
+
+
+def _labelled(model: IdleModel, labels: Mapping[str, int]) -> IdleModel:
+    there = {one.version for one in model.versions}
+    kept = {label: version for label, version in sorted(labels.items()) if version in there}
+    return replace(model, labels=kept)

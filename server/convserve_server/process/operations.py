@@ -114,7 +114,7 @@ class Operations:
     def set_label(self, name: str, label: str, version: int | None, done: Done) -> None:
         """See Administration.set_label."""
         plane, now = self._plane, self._clock()
-        served = plane.table.versions(name)
+        served = plane.table.callable_versions(name)
         if not served:
             done(_not_found(name, None, "served", served))
             return
@@ -130,8 +130,9 @@ class Operations:
         def outcome() -> bool | ServeError:
             if labels.get(label) != version or plane.wishes.labels(name) is not labels:
                 return VersionNotServed(f"label {quoted(label)} was moved again meanwhile")
-            if version is not None and version not in plane.table.versions(name):
-                return _not_served(name, label, version, plane.table.versions(name))
+            there = plane.table.callable_versions(name)
+            if version is not None and version not in there:
+                return _not_served(name, label, version, there)
             return plane.table.labels(name).get(label) == version
 
         self._begin(outcome, done, now)

@@ -119,6 +119,32 @@ def test_unload_is_done_when_no_worker_answers_with_it(operated: Operated) -> No
     assert operated.server.served() == ["cats/1"]
 
 
+def test_label_moves_while_a_model_is_idle_and_does_not_wake_it() -> None:
+    server = FakeServer(mnist=ModelPolicy(versions=2, unload_after_s=10.0, labels={"stable": 1}))
+    operations = Operations(server.plane, 60.0, lambda: server.now)
+    server.put("mnist/1", "mnist/2")
+    server.scan()
+    server.settle()
+    server.wait(11)
+    for key in server.workers:
+        server.plane.on_used(key, (), server.now)
+    server.plane.advance(server.now)
+    server.settle()
+    assert [one.name for one in server.plane.table.idle] == ["mnist"]
+    for label, version in (("stable", 2), ("old", 1)):
+        ends = Ends()
+        operations.set_label("mnist", label, version, ends)
+        assert ends.all == []
+        server.settle()
+        assert ends.only() is None
+    ends = Ends()
+    operations.set_label("mnist", "next", 3, ends)
+    assert isinstance(ends.only(), VersionNotServed)
+    assert server.served() == []
+    for worker in server.workers.values():
+        assert worker.table.labels("mnist") == {"old": 1, "stable": 2}
+
+
 def test_label_is_done_when_all_workers_know_it(operated: Operated) -> None:
     operated.load(1)
     operated.settle()

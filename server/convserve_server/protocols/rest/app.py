@@ -74,7 +74,7 @@ def _not_ready(failure: Failure) -> HttpAnswer:
     return failure_answer(failure)
 
 
-def _openapi(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> HttpAnswer:
+def _openapi(_: HttpRequest, __: Mapping[str, str], ___: RestOptions) -> HttpAnswer:
     return HttpAnswer(200, _document())
 
 

@@ -65,7 +65,7 @@ def check(value: Any, schema: dict[str, Any], document: Any, where: str) -> None
     """Check a value against what of JSON Schema the document uses; nothing may be left out."""
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    kinds = {
+    kinds: dict[str, type | tuple[type, ...]] = {
         "object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
         "boolean": bool,
     }  # fmt: skip
