@@ -20,7 +20,7 @@ from tests.conformance.grpc_server import (
     typed_request,
 )
 from tests.conformance.models import adder, identity_question, repeater, sum_question
-from tests.conformance.suite import Case, NotApplicable, Violation, expect
+from tests.conformance.suite import Case, NotApplicable, Violation, changed, expect
 
 #: A few bytes that claim to be a JPEG.
 _NO_PICTURE = b"\xff\xd8\xff\xe0 not a picture"
@@ -314,6 +314,8 @@ def cases() -> Iterator[Case[GrpcServer]]:
         ("messages", "100,000 open groups", GRPC,
          partial(bytes_refused, b"\xfb\x3f" * 100_000, NOT_A_MESSAGE)),
         ("messages", "garbage to ModelMetadata", GRPC, garbage_metadata),
+        ("messages", "300 random changes, raw", GRPC, partial(random_changes, raw_request)),
+        ("messages", "300 random changes, typed", GRPC, partial(random_changes, typed_request)),
         ("methods", "unknown method", GRPC, partial(unknown_method, "NoSuchMethod")),
         ("methods", "unknown service", GRPC,
          partial(unknown_method, "/inference.NoSuchService/ModelInfer")),
@@ -403,6 +405,17 @@ def bytes_refused(data: bytes, codes: Iterable[str], server: GrpcServer) -> None
 def garbage_metadata(server: GrpcServer) -> None:
     """Bytes that are not a request."""
     refused(server.call("ModelMetadata", b"\xff" * 64), NOT_A_MESSAGE)
+
+
+def random_changes(make: Callable[[Any], Any], server: GrpcServer) -> None:
+    """Whatever comes, it is answered or refused; the changes are the same in every run."""
+    good = make(sum_question(adder(server.models), 2)).SerializeToString()
+    for seed in range(300):
+        answer = server.call("ModelInfer", changed(good, seed))
+        if answer.code != "OK":
+            refused(answer, NOT_A_MESSAGE | NOT_DONE | UNKNOWN_NAME)
+        else:
+            outputs_of(parsed(messages.ModelInferResponse, answer.payload))
 
 
 def unknown_method(path: str, server: GrpcServer) -> None:

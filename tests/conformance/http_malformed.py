@@ -29,7 +29,7 @@ from tests.conformance.http_server import (
     refused,
 )
 from tests.conformance.models import adder, sum_question
-from tests.conformance.suite import Case, expect
+from tests.conformance.suite import Case, changed, expect
 
 #: The body, and headers besides the content type.
 Sent = tuple[bytes, dict[str, str]]
@@ -349,6 +349,7 @@ def cases() -> Iterator[Case[HttpServer]]:
          partial(unknown_get, "/v2/models/no-such-model")),
         ("paths", "metadata of an unknown version", METADATA,
          partial(unknown_get, "/v2/models/simple/versions/4242")),
+        ("body", "300 random changes", ERROR, random_changes),
         ("transfer", "another content type", HTTP, another_content_type),
         ("transfer", "no content type", HTTP, no_content_type),
         ("transfer", "gzip that is none", HTTP, partial(coded, "gzip", b"not gzip")),
@@ -388,6 +389,18 @@ def _answers(change: Change, server: HttpServer) -> None:
         expect(isinstance(reply.json(), dict), "body", "an object", reply.body)
     else:
         refused(reply, NOT_DONE | UNKNOWN_NAME)
+
+
+def random_changes(server: HttpServer) -> None:
+    """Whatever comes, it is answered or refused; the changes are the same in every run."""
+    question = sum_question(adder(server.models), 2)
+    good = json.dumps(json_request(question)).encode()
+    for seed in range(300):
+        reply = server.post(question.model, changed(good, seed))
+        if reply.status != 200:
+            refused(reply, NOT_DONE | UNKNOWN_NAME)
+        else:
+            expect(isinstance(reply.json(), dict), "body", "an object", reply.body)
 
 
 def _refuses_binary(sent: Callable[[HttpServer], Sent], server: HttpServer) -> None:

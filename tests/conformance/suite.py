@@ -1,5 +1,6 @@
 """Cases, their verdicts, and the order in which they are run."""
 
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -98,6 +99,25 @@ def run(
             front, case.group, case.name, case.source, case.malformed, verdict, detail,
             time.monotonic() - began,
         )  # fmt: skip
+
+
+def changed(data: bytes, seed: int) -> bytes:
+    """Bytes with one to four changes, which the seed decides: mostly near the beginning."""
+    chance = random.Random(seed)
+    result = bytearray(data)
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        index = chance.randrange(len(result) if chance.random() < 0.3 else min(len(result), 120))
+        kind = chance.randrange(4)
+        if kind == 0:
+            result[index] = chance.randrange(256)
+        elif kind == 1:
+            result[index] ^= 1 << chance.randrange(8)
+        elif kind == 2:
+            del result[index : index + chance.choice((1, 2, 8))]
+        else:
+            result[index:index] = chance.randbytes(chance.choice((1, 2, 9)))
+        result = result or bytearray(1)
+    return bytes(result)
 
 
 def expect(true: bool, field: str, expected: object, got: object) -> None:

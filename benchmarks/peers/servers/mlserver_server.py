@@ -58,7 +58,7 @@ async def serve(model: Path) -> None:
         )
         classifier = ModelSettings(
             name=model.parent.parent.name,
-            implementation="benchmarks.peers.mlserver_server.Runtime",
+            implementation="benchmarks.peers.servers.mlserver_server.Runtime",
             parameters=ModelParameters(uri=str(model)),
             max_batch_size=64,
             max_batch_time=0.001,
