@@ -31,9 +31,9 @@ test-compose: environment ## the images and docker-compose.yml on a container en
 	$(bin)/pytest -m compose tests/compose
 
 test-open-inference: environment ## clients of others against our server: tritonclient, perf_analyzer
-	@locks/environment.sh .peers/tritonclient-2.73 tests/open_inference/tritonclient-2.73.txt editable
+	@locks/environment.sh .peers/tritonclient-2.73 locks/tritonclient-2.73.txt editable
 	@PYTHON="$${PYTHON:-python3.12 python3.11 python3}" \
-		locks/environment.sh .peers/tritonclient-2.41 tests/open_inference/tritonclient-2.41.txt
+		locks/environment.sh .peers/tritonclient-2.41 locks/tritonclient-2.41.txt
 	$(bin)/pytest -m foreign $(slowest) tests/open_inference
 
 lint: environment ## style, words, and that version and changelog agree

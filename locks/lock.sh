@@ -21,3 +21,5 @@ lock build.txt --group ../pyproject.toml:build
 lock protos.txt protos.in
 lock mnist.txt mnist.in --no-deps
 lock web.txt web.in
+lock tritonclient-2.73.txt tritonclient-2.73.in ../pyproject.toml --group ../pyproject.toml:build
+lock tritonclient-2.41.txt tritonclient-2.41.in
