@@ -255,6 +255,21 @@ async def over_http(address: str, picture: bytes) -> dict[str, Any]:
         await session.note(
             "typed", lambda: client.infer("simple", plain_sums, outputs=wanted), tensors
         )
+        # As the public example of `simple` does: of two tensors one binary and one JSON, both ways.
+        mixed = [
+            session.tensor("INPUT0", ONE, "INT32", binary_data=False),
+            session.tensor("INPUT1", OTHER, "INT32", binary_data=True),
+        ]
+        for coding in ("gzip", "deflate"):
+            await session.note(
+                f"mixed, {coding}",
+                lambda coding=coding: client.infer(
+                    "simple", mixed, headers={"test": "1"}, query_params={"test_1": 1},
+                    outputs=[module.InferRequestedOutput("OUTPUT0", binary_data=True), wanted[1]],
+                    request_compression_algorithm=coding, response_compression_algorithm=coding,
+                ),
+                tensors,
+            )  # fmt: skip
         await session.note(
             "query", lambda: client.is_server_live(query_params={"test_1": 1, "test_2": 2})
         )
