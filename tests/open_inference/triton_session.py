@@ -8,6 +8,7 @@ one call gave, or {"error": ...}.
 """
 
 import asyncio
+import functools
 import inspect
 import json
 import queue
@@ -255,6 +256,19 @@ async def over_http(address: str, picture: bytes) -> dict[str, Any]:
         await session.note(
             "typed", lambda: client.infer("simple", plain_sums, outputs=wanted), tensors
         )
+        # As the public example of `simple` does: of two tensors one binary and one JSON, both ways.
+        mixed = [
+            session.tensor("INPUT0", ONE, "INT32", binary_data=False),
+            session.tensor("INPUT1", OTHER, "INT32", binary_data=True),
+        ]
+        outputs = [module.InferRequestedOutput("OUTPUT0", binary_data=True), wanted[1]]
+        for coding in ("gzip", "deflate"):
+            call = functools.partial(
+                client.infer, "simple", mixed, outputs=outputs,
+                headers={"test": "1"}, query_params={"test_1": 1},
+                request_compression_algorithm=coding, response_compression_algorithm=coding,
+            )  # fmt: skip
+            await session.note(f"mixed, {coding}", call, tensors)
         await session.note(
             "query", lambda: client.is_server_live(query_params={"test_1": 1, "test_2": 2})
         )
