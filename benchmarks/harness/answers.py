@@ -42,6 +42,7 @@ class Call(NamedTuple):
     least_reply_bytes: int
     path: str = CLASSIFY
     content_type: str = GRPC
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,10 @@ def ask(address: str, wire_format: WireFormat, pixels: NDArray[np.uint8]) -> byt
     connection = http.client.HTTPConnection(address, timeout=_DEADLINE_S)
     try:
         connection.request(
-            "POST", wire_format.path, body, {"content-type": wire_format.content_type}
+            "POST",
+            wire_format.path,
+            body,
+            {"content-type": wire_format.content_type, **dict(wire_format.headers)},
         )
         response = connection.getresponse()
         answer = response.read()
@@ -89,6 +92,7 @@ class WireQuestions:
             least_reply_bytes=self.wire_format.least_bytes * self.rows[:count].size,
             path=self.wire_format.path,
             content_type=self.wire_format.content_type,
+            headers=self.wire_format.headers,
         )
 
     def check(self, address: str) -> None:

@@ -51,6 +51,7 @@ class H2loadDriver:
                 f"--data={body}",
                 f"--log-file={log}",
                 f"--header=content-type: {task.content_type}",
+                *(f"--header={name}: {value}" for name, value in task.headers),
                 f"http://{task.address}{task.path}",
             ]
             try:

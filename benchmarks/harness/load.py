@@ -34,6 +34,7 @@ class Task:
         seconds: for how long.
         path: the gRPC method, or what the POSTs go to.
         content_type: GRPC, or that of the POSTs, each caller's over a connection of its own.
+        headers: of each call, beside that one.
     """
 
     address: str
@@ -44,6 +45,7 @@ class Task:
     seconds: float
     path: str = CLASSIFY
     content_type: str = GRPC
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

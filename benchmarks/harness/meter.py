@@ -114,6 +114,7 @@ class Meter:
             seconds=self.seconds,
             path=call.path,
             content_type=call.content_type,
+            headers=call.headers,
         )
 
     def measure(self, subject: Subject, cell: Cell, round_: int) -> Measurement:

@@ -31,6 +31,10 @@ class WireFormat(Protocol):
         """GRPC, or that of the POSTs."""
 
     @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Of a POST, beside its content type."""
+
+    @property
     def least_bytes(self) -> int:
         """Size that a probability has in an answer at least."""
 
@@ -53,6 +57,7 @@ class ConvserveV1:
     title: str = "gRPC, convserve.v1, bytes"
     path: str = CLASSIFY
     content_type: str = GRPC
+    headers: tuple[tuple[str, str], ...] = ()
     least_bytes: int = 4
 
     def body(self, pixels: NDArray[np.uint8]) -> bytes:
@@ -83,6 +88,7 @@ class OpenInference:
     title: str = "gRPC, Open Inference, bytes"
     path: str = open_inference.MODEL_INFER
     content_type: str = GRPC
+    headers: tuple[tuple[str, str], ...] = ()
     least_bytes: int = 4
 
     def body(self, pixels: NDArray[np.uint8]) -> bytes:
@@ -102,12 +108,67 @@ class OpenInference:
 
 
 @dataclass(frozen=True)
+class OpenInferenceJson:
+    """The Open Inference Protocol over HTTP, numbers as JSON."""
+
+    path: str
+    title: str = "HTTP/1.1, Open Inference, JSON"
+    content_type: str = _JSON
+    headers: tuple[tuple[str, str], ...] = ()
+    least_bytes: int = 2
+
+    def body(self, pixels: NDArray[np.uint8]) -> bytes:
+        """See WireFormat.body."""
+        return json.dumps({"inputs": [_tensor(pixels, data=pixels.ravel().tolist())]}).encode()
+
+    def rows(self, answer: bytes) -> NDArray[np.float32]:
+        """See WireFormat.rows."""
+        (output,) = json.loads(answer)["outputs"]
+        return np.array(output["data"], np.float32).reshape(output["shape"])
+
+
+#: JSON before binary data, filled up with spaces: its length is the same for any number of images.
+_HEAD_BYTES = 256
+
+
+@dataclass(frozen=True)
+class OpenInferenceBinary:
+    """The Open Inference Protocol over HTTP, bytes behind the JSON."""
+
+    path: str
+    title: str = "HTTP/1.1, Open Inference, bytes"
+    content_type: str = "application/octet-stream"
+    headers: tuple[tuple[str, str], ...] = (("inference-header-content-length", str(_HEAD_BYTES)),)
+    least_bytes: int = 4
+
+    def body(self, pixels: NDArray[np.uint8]) -> bytes:
+        """See WireFormat.body."""
+        size = {"binary_data_size": pixels.nbytes}
+        head = {
+            "inputs": [_tensor(pixels, parameters=size)],
+            "parameters": {"binary_data_output": True},
+        }
+        return json.dumps(head).ljust(_HEAD_BYTES).encode() + pixels.tobytes()
+
+    def rows(self, answer: bytes) -> NDArray[np.float32]:
+        """See WireFormat.rows."""
+        head, end = json.JSONDecoder().raw_decode(answer.decode("latin-1"))
+        (output,) = head["outputs"]
+        return np.frombuffer(answer[end:], "<f4").reshape(output["shape"])
+
+
+def _tensor(pixels: NDArray[np.uint8], **fields: object) -> dict[str, object]:
+    return {"name": "pixels", "datatype": "UINT8", "shape": pixels.shape, **fields}
+
+
+@dataclass(frozen=True)
 class Base64:
     """JSON objects with the shape, and the pixels in base64."""
 
     path: str
     title: str = "HTTP/1.1, JSON with base64"
     content_type: str = _JSON
+    headers: tuple[tuple[str, str], ...] = ()
     least_bytes: int = 2
 
     def body(self, pixels: NDArray[np.uint8]) -> bytes:
@@ -127,6 +188,7 @@ class Base64Each:
     path: str
     title: str = "HTTP/1.1, JSON with base64"
     content_type: str = _JSON
+    headers: tuple[tuple[str, str], ...] = ()
     least_bytes: int = 2
 
     def body(self, pixels: NDArray[np.uint8]) -> bytes:

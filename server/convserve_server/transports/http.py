@@ -78,6 +78,9 @@ class HttpTransport:
         self._outcomes: deque[tuple[_HttpCall, bytes | Failure]] = deque()
         self._woken = False
         self._looking = False
+        # Whether a call was answered since the loop last waited: its answer is not sent yet, and
+        # others that came with it may not be seen yet.
+        self._answered = False
         self._idle_caller = IdleCallerDetector()
         self._margin = AnswerMargin()
         # Set by start(), and by the thread before it reports that it has started.
@@ -204,7 +207,8 @@ class HttpTransport:
         if step.timeout_s is not None:
             until = min(until, now + step.timeout_s)
         deadline = None if math.isinf(until) else self._margin.deadline(now, until - now)
-        idle_caller = self._idle_caller.next_call(others=bool(self._calls))
+        others = self._answered or bool(self._calls)
+        idle_caller = self._idle_caller.next_call(others=others)
         call = _HttpCall(self.settle, connection, request, step, deadline, until, idle_caller)
         self._calls[connection] = call
         request.body = b""
@@ -236,10 +240,16 @@ class HttpTransport:
             return  # Its client has gone, or its time was over.
         del self._calls[connection]
         call.over()
+        if not self._answered:
+            self._answered = True
+            self._loop.call_soon(self._answers_sent)
         if call.deadline is not None:
             self._margin.note(call.arrived, call.deadline, time.monotonic(), gone=False)
         step = self._app.outcome(call.request, call.operation, outcome)
         self._go_on(connection, call.request, step, call.until)
+
+    def _answers_sent(self) -> None:
+        self._answered = False
 
     def _on_deadline(self, call: "_HttpCall") -> None:
         """Answers a call whose client waits no longer, or hardly."""

@@ -13,9 +13,9 @@ from convserve_server.protocols.base import Call
 from convserve_server.protocols.rest import pages
 from convserve_server.protocols.rest.messages import RestOptions
 from convserve_server.transports import http_connection
-from convserve_server.transports.base import TransportOptions
+from convserve_server.transports.base import IDLE_CALLS_IN_A_ROW, TransportOptions
 from convserve_server.transports.http import HttpTransport
-from tests.server.conftest import CallWatch, Serve, Served, answers, request_for
+from tests.server.conftest import WAIT_S, CallWatch, Serve, Served, answers, request_for
 from tests.server.http_client import PNG, HttpClient, Reply, chunked, multipart, request_bytes
 from tests.server.transports.test_conformance import CLASSIFY, until
 from tests.server.transports.test_conformance_departures import waiting
@@ -439,3 +439,39 @@ def test_address_that_is_in_use_says_so(serve: Serve) -> None:
         router = serve().worker._router
         with pytest.raises(OSError, match=r"cannot listen on 127.0.0.1:\d+: .*in use"):
             HttpTransport(options, rest).start(router)
+
+
+def test_requests_that_come_together_are_not_those_of_an_idle_caller(serve: Serve) -> None:
+    marks: list[bool] = []
+    hold_next, held, release = (threading.Event() for _ in range(3))
+
+    def watch(call: Call) -> None:
+        marks.append(call.idle_caller)
+        if hold_next.is_set():
+            # Each of these calls is answered at once, on the thread that reads all connections.
+            hold_next.clear()
+            held.set()
+            assert release.wait(WAIT_S)
+
+    served = serve(
+        http=True, interceptors=[CallWatch("/convserve.v1.Classifier/ListModels", watch)]
+    )
+    with (
+        HttpClient(served.http_port) as first,
+        HttpClient(served.http_port) as second,
+        HttpClient(served.http_port) as third,
+    ):
+        for client in (second, third):
+            assert client.ask("GET", LIVE).status == 200
+        for _ in range(2 * IDLE_CALLS_IN_A_ROW):
+            assert first.ask("GET", "/v1/models").status == 200
+        assert marks[-1]
+        marks.clear()
+        hold_next.set()
+        for client in (first, second, third):
+            client.send(request_bytes("GET", "/v1/models"))
+            assert held.wait(WAIT_S)
+        release.set()
+        for client in (first, second, third):
+            assert client.read().status == 200
+        assert marks == [True, True, False]
