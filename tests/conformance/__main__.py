@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.conformance import (
     grpc_cases,
+    grpc_frames,
     grpc_malformed,
     grpc_streams,
     http_cases,
@@ -27,7 +28,8 @@ _ABOUT = "Checks whether a server keeps to the Open Inference Protocol, version 
 
 def grpc_suite() -> list[Case[GrpcServer]]:
     """All cases over gRPC."""
-    return list(chain(grpc_cases.cases(), grpc_malformed.cases(), grpc_streams.cases()))
+    files = (grpc_cases, grpc_malformed, grpc_frames, grpc_streams)
+    return list(chain.from_iterable(each.cases() for each in files))
 
 
 def http_suite() -> list[Case[HttpServer]]:
