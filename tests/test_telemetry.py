@@ -17,6 +17,7 @@ SWITCH = f"os.environ['{VARIABLE}'] = '1'"
 #: Packages that import ONNX Runtime. The first file of each that Python runs switches it off.
 SWITCHED = {
     "benchmarks": "benchmarks/__init__.py",
+    "conformance": "tests/conformance/__init__.py",
     "convserve_server": "server/convserve_server/__init__.py",
     "convserve_trainer": "trainer/convserve_trainer/__init__.py",
     "tests": "tests/conftest.py",  # pytest imports no package

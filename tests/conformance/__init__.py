@@ -6,3 +6,8 @@ It shares no code with our server: its messages are made from the contract alone
 pool of their own, and it knows a server by its addresses. docs/open-inference-conformance.md says
 which models a server has to have, and what the verdicts mean.
 """
+
+import os
+
+# ONNX Runtime reads it when it is imported, by whatever comes after this.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

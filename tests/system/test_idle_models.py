@@ -82,7 +82,7 @@ def test_call_that_cannot_wait_is_refused_with_a_time_to_come_back_and_then_answ
         grpc.channel_ready_future(channel).result(WAIT_S)
         # Long for a refusal, and less than loading so many versions takes.
         with pytest.raises(grpc.RpcError) as refused:
-            stub.Classify(request, timeout=0.5)
+            stub.Classify(request, timeout=0.2)
         error = error_from_rpc(refused.value, address, Deadline.after(WAIT_S))
         assert isinstance(error, ServerUnavailable)
         assert "is loaded again" in str(error)
