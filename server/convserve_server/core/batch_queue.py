@@ -54,7 +54,7 @@ _WAITING, _RUNNING, _INTERACTIVE = JobState.WAITING, JobState.RUNNING, Priority.
 #: How often something had left the queue, and how much waited; time.monotonic(); and when a request
 #: would have been served then.
 _Asked = tuple[tuple[int, int], float, Forecast]
-_NOTHING_ASKED: _Asked = ((-1, 0), 0.0, Forecast(0.0, 0.0, 0.0, 0.0))
+_NOTHING_ASKED: _Asked = ((-1, 0), 0.0, Forecast(0.0, 0.0, 0.0, 0.0, 0.0))
 
 
 class BatchQueue:
@@ -135,8 +135,8 @@ class BatchQueue:
                 return None
             if request.count == 1 and request.priority is _INTERACTIVE:
                 # By far the most frequent case: there is time even if all that waits comes before.
-                batches = 1 + queue.waiting // self.max_batch
-                most_s = (1 + batches / USED) * self._whole_s
+                batches = queue.waiting // self.max_batch
+                most_s = (2 + batches / USED) * self._whole_s
                 if now + most_s < deadline:
                     return None
         return self.time_refusal(request.connection, request.priority, request.count, deadline, now)
@@ -225,7 +225,7 @@ class BatchQueue:
             free_s = max(0.0, min(self._ends) - now)
         if ahead + count <= whole:
             end_s = free_s + times.seconds(max(1, int(ahead + count)))
-            return Forecast(free_s, end_s, own_s, free_s)
+            return Forecast(free_s, end_s, own_s, free_s, 0.0)
         # The last batch is as full as the others: more come while it waits.
         whole_s = times.seconds(whole)
         turn_s = whole_s / self._parallel
@@ -234,7 +234,8 @@ class BatchQueue:
             free_s + ahead // whole * turn_s,
             free_s + last * turn_s + whole_s,
             own_s,
-            free_s + min(ahead, coming + self._queue.waiting) // whole * turn_s,
+            free_s,
+            min(ahead, coming + self._queue.waiting) // whole * turn_s,
         )
 
     def later_refusal(
@@ -249,7 +250,7 @@ class BatchQueue:
             coming: images that will be queued before it.
             now: time.monotonic().
         """
-        engine = Forecast(0.0, 0.0, 0.0, 0.0)
+        engine = Forecast(0.0, 0.0, 0.0, 0.0, 0.0)
         if self._times.known and not self._is_stale(now):
             engine = self.forecast(job.connection, job.priority, job.count, now, coming)
         own_s = before_s + engine.own_s
@@ -257,7 +258,8 @@ class BatchQueue:
             max(wait_s, engine.start_s),
             max(wait_s + own_s, engine.end_s),
             own_s,
-            max(wait_s, engine.backlog_s),
+            engine.running_s,
+            max(wait_s - engine.running_s, engine.queued_s),
         )
         if job.deadline is not None and now < job.deadline <= now + whole.needed_s():
             return cannot_meet(self._name, job.deadline - now, whole.needed_s(), own_s)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from convserve_server.core.errors import CannotMeetDeadline, QueueFull
 
-#: Of the time that a call could wait, how much may be needed when it comes. The rest is for stalls
-#: of the machine: without it all that waits is late after each of them. An engine that always has
-#: enough to do does no less for it.
+#: Of the time that a call could wait for others that wait, how much may be needed when it comes.
+#: The rest is for stalls of the machine: without it all that waits is late after each of them. An
+#: engine that always has enough to do does no less for it.
 USED = 0.6
 
 
@@ -22,14 +22,16 @@ class Forecast(NamedTuple):
         start_s: begins its first part.
         end_s: its answer.
         own_s: its answer, if nothing else were there.
-        backlog_s: what waits now and is served before it is done; what comes later and is served
-            before it as well is in the others only.
+        running_s: a batch slot is free.
+        queued_s: of what waits now, after that, is served before it. What comes later and is
+            served before it as well is in the others only.
     """
 
     start_s: float
     end_s: float
     own_s: float
-    backlog_s: float
+    running_s: float
+    queued_s: float
 
     def needed_s(self, later_s: float = 0.0) -> float:
         """Returns the least time until its deadline with which it is accepted.
@@ -37,7 +39,7 @@ class Forecast(NamedTuple):
         Args:
             later_s: so long after the forecast was made.
         """
-        return max(self.end_s - later_s, self.own_s + (self.backlog_s - later_s) / USED)
+        return max(self.end_s, self.own_s + self.running_s + self.queued_s / USED) - later_s
 
 
 def coarse_ms(seconds: float) -> int:

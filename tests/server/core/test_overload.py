@@ -47,6 +47,14 @@ def test_nobody_is_refused_at_half_of_the_load(batches: int, parallel: int, imag
         assert tally.refused == tally.dropped == tally.late == 0
 
 
+@pytest.mark.parametrize("load", [1.5, 5.0])
+def test_what_waits_leaves_time_for_stalls_of_the_machine(load: float) -> None:
+    played = Simulation([Source(load / 4, 10 * WHOLE_S)] * 4).play(STEPS)
+    assert played.goodput() >= NEARLY_ALL
+    # The batch that runs, and six tenths of what the deadline leaves beside it and its own batch.
+    assert played.longest_wait_s <= 6.5 * WHOLE_S
+
+
 @pytest.mark.parametrize("load", [1.5, 3.0])
 def test_engine_that_runs_two_batches_at_once_does_all_that_it_can(load: float) -> None:
     assert Simulation([Source(load / 2)] * 2, parallel=2).play(STEPS).goodput() >= NEARLY_ALL

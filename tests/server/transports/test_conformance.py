@@ -221,7 +221,8 @@ def test_unknown_method_is_unimplemented_and_names_what_exists(
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
     assert error.details() == (
         f"no method {method!r}; services: convserve.v1.Classifier, grpc.health.v1.Health, "
-        "grpc.reflection.v1.ServerReflection, grpc.reflection.v1alpha.ServerReflection"
+        "grpc.reflection.v1.ServerReflection, grpc.reflection.v1alpha.ServerReflection, "
+        "inference.GRPCInferenceService"
     )
 
 
