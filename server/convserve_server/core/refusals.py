@@ -12,7 +12,7 @@ from convserve_server.core.errors import CannotMeetDeadline, QueueFull
 #: Of the time that a call could wait for others that wait, how much may be needed when it comes.
 #: The rest is for stalls of the machine: without it all that waits is late after each of them. An
 #: engine that always has enough to do does no less for it.
-USED = 0.6
+USED = 0.5
 
 
 class Forecast(NamedTuple):
