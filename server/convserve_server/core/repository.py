@@ -128,10 +128,10 @@ class Repository:
         on_change: called with the names of all models that are served when these have changed.
         retired: called with a version that was unloaded when it has answered all it had accepted.
         observer: of versions and their batchers.
+        wake: called with the name of a model that is idle when a call asks for it.
 
     Attributes:
         observer: the same.
-        wake: called with the name of a model that is idle when a call asks for it.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from convserve_server.core.administration import (
 from convserve_server.core.errors import InvalidRequest, ServeError, fitting, quoted
 from convserve_server.protocols import grpc_errors
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
-from convserve_server.protocols.convserve_v1.requests import parse
+from convserve_server.protocols.messages import parse
 
 SERVICE = "convserve.v1.Admin"
 

@@ -1,7 +1,6 @@
 """What a request must be, and its images as an array."""
 
 import numpy as np
-from google.protobuf.message import DecodeError, Message
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.descriptions import ModelDescription
@@ -15,21 +14,6 @@ _MAX_ID_BYTES = 128
 _ID_KEY = pb.ClassifyRequest.ID_FIELD_NUMBER << 3 | 2
 _MODEL_KEY = pb.ClassifyRequest.MODEL_FIELD_NUMBER << 3 | 2
 _LONG = 0x80
-
-
-def parse(message: Message, payload: bytes) -> None:
-    """Fills a message.
-
-    Raises:
-        InvalidRequest: if the bytes are not such a message.
-    """
-    try:
-        message.ParseFromString(payload)
-    except DecodeError as error:
-        raise InvalidRequest(
-            "request",
-            f"expected a {message.DESCRIPTOR.full_name}, got {len(payload)} bytes that are not one",
-        ) from error
 
 
 def named_model(payload: bytes) -> str | None:

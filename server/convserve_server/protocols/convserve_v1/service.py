@@ -14,11 +14,11 @@ from convserve_server.protocols.convserve_v1.answers import FilesReply, PixelsRe
 from convserve_server.protocols.convserve_v1.requests import (
     check_id,
     named_model,
-    parse,
     version_choice,
 )
 from convserve_server.protocols.convserve_v1.stream_messages import ClassifyMessages
 from convserve_server.protocols.early_refusal import EarlyRefusal
+from convserve_server.protocols.messages import parse
 from convserve_server.protocols.priority import priority_of
 from convserve_server.protocols.streams import RequestStreams, StreamBudget
 

@@ -10,7 +10,7 @@ from convserve_server.core.errors import BadImage, ServeError
 from convserve_server.core.models import VersionChoice
 from convserve_server.engines.base import Inputs, Pixels
 from convserve_server.protocols.base import Call
-from convserve_server.protocols.convserve_v1.requests import parse
+from convserve_server.protocols.messages import parse
 from convserve_server.protocols.open_inference.answers import (
     Wanted,
     response_of,

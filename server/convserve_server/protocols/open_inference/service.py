@@ -21,8 +21,8 @@ from convserve_server.core.errors import (
 )
 from convserve_server.protocols import grpc_errors
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
-from convserve_server.protocols.convserve_v1.requests import parse
 from convserve_server.protocols.early_refusal import EarlyRefusal
+from convserve_server.protocols.messages import parse
 from convserve_server.protocols.open_inference.infer import Inference
 from convserve_server.protocols.open_inference.models import (
     config_of,
