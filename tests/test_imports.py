@@ -44,6 +44,9 @@ LIBRARIES = {
     "shtab": {"lib"},
     "hpack": {"clients"},
     "simplejpeg": {"lib"},
+    "httptools": {"server"},
+    "msgspec": {"server", "trainer"},
+    "python_multipart": {"server"},
     "cykooz_resizer": {"lib"},
 }
 
@@ -269,3 +272,14 @@ def test_imports_are_seen_inside_functions_too(tmp_path: Path) -> None:
     file = tmp_path / "late.py"
     file.write_text("def late():\n    import tensorflow.keras\n    from grpc import aio\n")
     assert set(imports(file)) == {"tensorflow", "grpc"}
+
+
+def test_only_the_server_imports_the_messages_of_open_inference() -> None:
+    # Other projects' clients have a file of the same package: one process cannot hold two.
+    importers = {
+        file.relative_to(ROOT).parts[0]
+        for folder in ("clients", "lib", "server", "trainer")
+        for file in (ROOT / folder).rglob("*.py")
+        if "open_inference_pb2" in file.read_text()
+    }
+    assert importers == {"server"}
