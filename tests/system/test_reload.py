@@ -92,8 +92,8 @@ def test_setting_of_the_workers_restarts_them_one_by_one_without_a_failed_call(
         assert says.endswith("changed by restarting the workers, one by one: max_queue")
         for _ in range(2):
             one.server.wait_for("a queue of up to 77 images")
-            one.server.wait_for("is replaced")
-            one.server.wait_for("stopped, ")
+            # Of two processes, so in whatever order.
+            one.server.wait_for_each("is replaced", "stopped, ")
         until(lambda: len(one.server.worker_pids()) == 2, "workers")
         assert not before & set(one.server.worker_pids())
         count = answered()
