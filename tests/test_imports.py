@@ -48,6 +48,10 @@ LIBRARIES = {
     "msgspec": {"server", "trainer"},
     "python_multipart": {"server"},
     "cykooz_resizer": {"lib"},
+    "prometheus_client": {"server", "clients"},
+    "opentelemetry": {"server"},
+    "rich": {"clients"},
+    "model_signing": {"lib"},
 }
 
 
@@ -148,6 +152,8 @@ SERVER_LIBRARIES = {
     "grpc_reflection": {"protocols"},
     "pygrpc_native": {"transports"},
     "uvloop": {"transports"},
+    "prometheus_client": {"telemetry"},
+    "opentelemetry": {"telemetry"},
 }
 
 

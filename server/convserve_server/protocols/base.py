@@ -52,10 +52,12 @@ class Caller:
     Attributes:
         peer: address, as "ipv4:127.0.0.1:51234".
         metadata: header fields of the call.
+        identity: whom the client's certificate names, which TLS has verified; empty without one.
     """
 
     peer: str
     metadata: Metadata
+    identity: str = ""
 
 
 class Tracker(Protocol):

@@ -313,6 +313,91 @@ class Log(Section):
     log_format: str = setting(
         "text", "text for people, json for machines", choices=("text", "json")
     )
+    access_log: str = setting(
+        "off",
+        "log a line for each call that fails by a fault, a deadline or a limit, or for all",
+        choices=("off", "errors", "all"),
+    )
+    access_log_share: float = setting(
+        1.0,
+        "share of the calls that end well of which access_log = all logs a line",
+        metavar="SHARE",
+        low=0.0,
+        high=1.0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Security(Section):
+    """Who may call, and how what passes is protected."""
+
+    tls_cert: str = setting(
+        "",
+        "file with the certificate of the server, and those between it and its authority (PEM); "
+        "all ports then speak TLS alone; read again when it changes; none: no TLS",
+        metavar="FILE",
+    )
+    tls_key: str = setting("", "file with the private key of tls_cert (PEM)", metavar="FILE")
+    tls_client_ca: str = setting(
+        "",
+        "file with the authorities that sign the certificates of clients (PEM): mutual TLS; none: "
+        "clients show no certificate",
+        metavar="FILE",
+    )
+    tls_clients: str = setting(
+        "required",
+        "with tls_client_ca: whether each client must show a certificate, or may",
+        choices=("required", "optional"),
+    )
+    keys: str = setting(
+        "",
+        "file of the keys of callers: their names, what they may do, and how often (TOML); read "
+        "again when it changes; none: whoever reaches a port may call",
+        metavar="FILE",
+    )
+    insecure: str = setting(
+        "off",
+        "on: listen without TLS and without keys on an address that other machines reach",
+        choices=("off", "on"),
+    )
+    reflection: str = setting(
+        "on", "whether callers may list services and messages by reflection", choices=("off", "on")
+    )
+    require_signature: str = setting(
+        "",
+        "file with the public key or the certificate (PEM) that must have signed each bundle; one "
+        "that is unsigned, wrongly signed or changed is refused; none: bundles need no signature",
+        metavar="FILE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Telemetry(Section):
+    """What others see of the server: metrics and traces."""
+
+    metrics_port: int = setting(
+        0, "port for metrics, a page for Prometheus; 0: none", metavar="PORT", low=0, high=65535
+    )
+    metrics_host: str = setting(
+        "127.0.0.1", "address for metrics; 0.0.0.0 or :: for all", metavar="ADDRESS"
+    )
+    metrics_key_file: str = setting(
+        "",
+        "file with the key that readers of metrics must send, as a bearer token; none: no key",
+        metavar="FILE",
+    )
+    traces: str = setting(
+        "",
+        "where to send traces by OTLP over gRPC, as http://collector:4317; none: no traces",
+        metavar="URL",
+    )
+    trace_share: float = setting(
+        0.0,
+        "share of the calls without a traceparent that are traced; those with one follow its flag",
+        metavar="SHARE",
+        low=0.0,
+        high=1.0,
+    )
 
 
 #: What makes sense for one model only: keys of [models.NAME], without flag and variable.

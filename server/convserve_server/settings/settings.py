@@ -17,13 +17,15 @@ from convserve_server.settings.sections import (
     Log,
     Models,
     Process,
+    Security,
+    Telemetry,
 )
 from convserve_server.settings.setting import Section, Setting, SettingError, settings_of
 
 #: The sections by their names, in the order of the help.
 SECTIONS: dict[str, type[Section]] = {
     section.__name__.lower(): section
-    for section in (Listen, Process, Limits, Batching, Engine, Models, Log)
+    for section in (Listen, Security, Process, Limits, Batching, Engine, Models, Telemetry, Log)
 }
 
 #: The definition of each setting, by its name.
@@ -82,10 +84,12 @@ class Settings:
 
     models: Models
     listen: Listen = field(default_factory=Listen)
+    security: Security = field(default_factory=Security)
     process: Process = field(default_factory=Process)
     limits: Limits = field(default_factory=Limits)
     batching: Batching = field(default_factory=Batching)
     engine: Engine = field(default_factory=Engine)
+    telemetry: Telemetry = field(default_factory=Telemetry)
     log: Log = field(default_factory=Log)
     by_model: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
