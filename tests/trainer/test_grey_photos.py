@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -73,6 +74,27 @@ def test_net_of_grey_photographs_is_published_and_evaluated_alike(
     assert main(["evaluate", str(models / "data"), "--data", str(folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["correct"], found["total"]) == (manifest.metrics["correct"], 16)
+
+    # As a file was published whose pixels were scaled before their shape changed.
+    made = bundle.read(models / "data")[0]
+    shaping, cast, scaling = made.graph.node[:3]
+    assert [node.op_type for node in made.graph.node[:3]] == ["Reshape", "Cast", "Mul"]
+    pixels, scaled = shaping.input[0], scaling.output[0]
+    cast.input[0], scaling.output[0], shaping.input[0] = pixels, "scaled", "scaled"
+    shaping.output[0] = scaled
+    shaping_first = onnx.NodeProto()
+    shaping_first.CopyFrom(shaping)
+    del made.graph.node[0]
+    made.graph.node.insert(2, shaping_first)
+    file = models / "data" / "1" / "model.onnx"
+    onnx.save(made, file)
+    capsys.readouterr()
+    convert = ["convert", str(models / "data"), "--data", str(folder), "--precision", "float32"]
+    assert main(convert) == 0
+    assert "largest difference between the two 0.0e+00" in capsys.readouterr().out
+    mended, again = bundle.read(models / "data" / "2")
+    assert [node.op_type for node in mended.graph.node[:3]] == ["Reshape", "Cast", "Mul"]
+    assert again.metrics["correct"] == manifest.metrics["correct"]
 
 
 def test_number_of_channels_is_1_or_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

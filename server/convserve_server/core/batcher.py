@@ -179,7 +179,11 @@ class Batcher:
             self._execute(inline)
             with self._changed:
                 self._running_inline = False
-                self._changed.notify()
+                if self._closed:
+                    self._changed.notify_all()
+                elif queue.waiting:
+                    # Else a thread would wake for nothing at each call of an only caller.
+                    self._changed.notify()
 
     def refusal_of_any(
         self, connection: Hashable, priority: Priority, deadline: float | None, now: float

@@ -39,10 +39,14 @@ class Engine:
 class Bench:
     """A batcher whose engine has run once, so that its cost is known."""
 
-    def __init__(self, *, max_batch: int = 4, max_delay_s: float = 0.0) -> None:
+    def __init__(self, *, max_batch: int = 4, max_delay_s: float = 0.0, parallel: int = 1) -> None:
         self.engine = Engine()
         self.batcher = Batcher(
-            self.engine.run, max_batch=max_batch, max_queue=100, max_delay_s=max_delay_s
+            self.engine.run,
+            max_batch=max_batch,
+            max_queue=100,
+            max_delay_s=max_delay_s,
+            parallel=parallel,
         )
         self.ask(0, idle_caller=False)
         self.engine.threads.clear()
@@ -171,8 +175,19 @@ def test_fault_in_a_lone_run_is_internal_and_the_next_is_served() -> None:
     assert values_of(bench.ask(2, idle_caller=True)) == [2]
 
 
-def test_close_during_a_lone_run_ends_after_it() -> None:
+def test_lone_request_wakes_no_thread() -> None:
     bench = Bench()
+    changed = bench.batcher._changed
+    with mock.patch.object(changed, "notify", wraps=changed.notify) as notify:
+        assert values_of(bench.ask(7, idle_caller=True)) == [7]
+        assert notify.mock_calls == []
+        assert values_of(bench.ask(8, idle_caller=False)) == [8]
+        assert notify.mock_calls != []
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_close_during_a_lone_run_ends_after_it(parallel: int) -> None:
+    bench = Bench(parallel=parallel)
     bench.engine.entered = threading.Semaphore(0)
     bench.engine.gate.clear()
     lone = threading.Thread(target=bench.ask, args=(1,), kwargs={"idle_caller": True})

@@ -88,8 +88,8 @@ def test_pixels_go_into_the_first_convolution_as_they_are(quantized: onnx.ModelP
         if node.op_type in ("QuantizeLinear", "DequantizeLinear")
         and constants[node.input[2]].dtype == np.uint8
     ]
-    # Of the pixels, and around what only moves them.
-    assert seen == [(float(np.float32(1 / 255)), 0)] * 3
+    # Nothing else has rounded them on the way.
+    assert set(seen) == {(float(np.float32(1 / 255)), 0)}
 
 
 def test_int8_answers_nearly_as_float32_does(

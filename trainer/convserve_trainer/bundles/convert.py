@@ -23,7 +23,7 @@ from convserve_trainer.bundles.published import PublishTarget
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.evaluation import predict
-from convserve_trainer.export import conversion, precisions
+from convserve_trainer.export import conversion, layout, precisions
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Reference
 
@@ -85,7 +85,9 @@ def convert(
     net = bundle.read(file)[0]
     [earlier] = [entry.value for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     net.ClearField("metadata_props")
+    # As the net was published: that is what must say the same.
     reference = _reference(net, data)
+    layout.reshape_first(net)
     conversion.print_score(reference, data, out)
     candidates = conversion.candidates(net, options, data, manifest.training.seed)
     comparison = conversion.check(candidates, options, data, reference, floor, out)

@@ -8,6 +8,7 @@ import onnx
 
 from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_trainer.errors import ExportError
+from convserve_trainer.export import layout
 
 OPSET = 15  # read by ONNX Runtime 1.10 and later
 IR_VERSION = 8
@@ -27,6 +28,11 @@ def check(model: onnx.ModelProto) -> None:
     shaping = sorted(SHAPE_OPERATORS.intersection(operators(model)))
     if shaping:
         raise ExportError(f"the exported graph still has {', '.join(shaping)}")
+    if spread := layout.spread_over_one(model):
+        raise ExportError(
+            f"the exported graph has {', '.join(spread)} over a last axis of 1, which is slow; its "
+            "change of shape should come first"
+        )
     found = [describe(value) for value in (*model.graph.input, *model.graph.output)]
     inputs, outputs = found[: len(model.graph.input)], found[len(model.graph.input) :]
     if len(inputs) != 1 or not inputs[0].startswith(f"{INPUT}: uint8 [{BATCH_AXIS}, "):

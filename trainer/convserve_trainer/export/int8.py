@@ -129,7 +129,9 @@ def _dequantize_pixels(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]
     begins otherwise is left as it is.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    cast, scaling = graph.node[0], graph.node[1]
+    # Before it there may be a change of shape; see layout.py.
+    at = 1 if graph.node[0].op_type in HANDED_ON else 0
+    cast, scaling = graph.node[at], graph.node[at + 1]
     if (cast.op_type, scaling.op_type) != ("Cast", "Mul") or scaling.input[0] != cast.output[0]:
         return {}
     factor = constants.get(scaling.input[1])
@@ -142,10 +144,10 @@ def _dequantize_pixels(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]
     graph.initializer.append(numpy_helper.from_array(scale, "pixels/scale"))
     graph.initializer.append(numpy_helper.from_array(zero, "pixels/zero"))
     scaled = scaling.output[0]
-    inputs = [INPUT, "pixels/scale", "pixels/zero"]
+    inputs = [cast.input[0], "pixels/scale", "pixels/zero"]
     node = helper.make_node("DequantizeLinear", inputs, [scaled], name="pixels/dequantized")
-    del graph.node[:2]
-    graph.node.insert(0, node)
+    del graph.node[at : at + 2]
+    graph.node.insert(at, node)
     same = {scaled}
     for node in graph.node:
         if node.op_type in HANDED_ON and node.input[0] in same:

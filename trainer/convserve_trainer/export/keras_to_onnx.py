@@ -7,7 +7,7 @@ import onnx
 
 from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_trainer.errors import ExportError
-from convserve_trainer.export import contract, tensorflow_export
+from convserve_trainer.export import contract, layout, tensorflow_export
 
 if TYPE_CHECKING:
     import keras
@@ -35,6 +35,7 @@ def export(model: "keras.Model") -> onnx.ModelProto:
     _rename(graph, graph.output[0].name, OUTPUT)
     for value in (graph.input[0], graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
+    layout.reshape_first(slim)
     contract.tidy(slim, model.name)
     contract.check(slim)
     return slim
