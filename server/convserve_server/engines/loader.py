@@ -19,6 +19,7 @@ import onnxruntime as ort
 from convserve_bundle.manifest import read_manifest
 from convserve_bundle.onnx_metadata import read_metadata
 from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
+from convserve_server.engines import arena
 from convserve_server.engines.any_onnx import AnyOnnxEngine
 from convserve_server.engines.base import CPU, CUDA, Engine, EngineError, TensorEngine
 from convserve_server.engines.batch_sizes import BatchSizes
@@ -111,13 +112,6 @@ def choose_provider(device: str) -> str:
     return CUDA
 
 
-#: A net that does nothing, as ONNX: y = Identity(x), float32 [1], opset 13, IR 8.
-_NOTHING = (
-    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
-    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
-)
-
-
 def _cuda_fault() -> str:
     """Returns why CUDA cannot be used although this onnxruntime has it; empty if it can.
 
@@ -126,7 +120,7 @@ def _cuda_fault() -> str:
     # The CUDA and cuDNN libraries of NVIDIA's packages are not on the loader's path.
     ort.preload_dlls()
     try:
-        _session(_NOTHING, CUDA, EngineOptions())
+        _session(arena.NOTHING, CUDA, EngineOptions())
         cuda_memory()
     except (EngineError, OSError) as error:
         return (
@@ -302,6 +296,8 @@ def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
     settings.inter_op_num_threads = 1
     # Threads that spin while idle take the CPU from the transport, and from a container's quota.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if provider == CPU:
+        arena.use_shared(settings)
     name = "a net that does nothing" if isinstance(model, bytes) else str(model)
     try:
         session = ort.InferenceSession(

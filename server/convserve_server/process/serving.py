@@ -14,6 +14,7 @@ from convserve_server.core.jobs import Priority
 from convserve_server.core.preparer import Load, Preparer
 from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.core.tables import Bundle
+from convserve_server.engines import arena
 from convserve_server.host import heap
 from convserve_server.process.control import Control
 from convserve_server.process.local_control import LocalControl
@@ -125,6 +126,7 @@ class Worker:
 
     def _on_retired(self, bundle: Bundle) -> None:
         """Gives back the memory of a version that is unloaded, and reports it."""
+        arena.shrink()
         heap.trim()
         self.control.on_retired(bundle)
 
