@@ -1,6 +1,7 @@
 """Measures what a server costs before anybody asks: its start, its memory, its idle processor time.
 
     python -m benchmarks.serving.idle --models models --model mnist
+    python -m benchmarks.serving.idle --copies 50 --against main
 
 From the command to the port that it names, which comes when every worker serves; then the memory of
 all its processes, shared pages divided by those who share them, and their processor time while
@@ -10,9 +11,12 @@ nobody asks.
 import argparse
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.command import (
@@ -27,7 +31,8 @@ from benchmarks.harness.memory import proportional_bytes
 from benchmarks.harness.meter import reported, rotated
 from benchmarks.harness.processes import ServerProcess
 from benchmarks.harness.report import heading, machine, write_json
-from benchmarks.harness.servers import naive, ours
+from benchmarks.harness.revisions import Source, checked_out
+from benchmarks.harness.servers import FRONTS, naive, ours, server_of
 from benchmarks.harness.table import grid
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
@@ -63,6 +68,14 @@ def _parser() -> argparse.ArgumentParser:
         "--seconds", type=whole(1), default=10, metavar="S", help="of idling [default: 10]"
     )
     result.add_argument("--flags", default="", metavar="FLAGS", help="more for convserve-serve")
+    result.add_argument(
+        "--copies", type=whole(1), metavar="N",
+        help="ours serve so many models alike [default: the folder as it is]",
+    )  # fmt: skip
+    result.add_argument(
+        "--against", metavar="REV",
+        help="measure this revision of ours, as git names it, instead of a naive server",
+    )  # fmt: skip
     add_run_options(result, rounds=3, measured="server")
     return result
 
@@ -75,16 +88,38 @@ def run(arguments: argparse.Namespace) -> None:
     """
     bundle = Bundle.newest(arguments.models, arguments.model)
     measured: list[Idle] = []
-    for round_ in range(arguments.rounds):
-        servers = [naive(bundle.file), *ours(bundle.file, arguments.flags)]
-        for server in rotated(servers, round_):
-            measured.append(_measure(server, arguments.seconds))
-            tell(f"round {round_ + 1}: {measured[-1]}")
+    with _served(bundle, arguments.copies) as file:
+        for round_ in range(arguments.rounds):
+            servers = _servers(file, arguments.flags, arguments.against)
+            for server in rotated(servers, round_):
+                measured.append(_measure(server, arguments.seconds))
+                tell(f"round {round_ + 1}: {measured[-1]}")
+        models = sum(1 for _ in file.parents[2].glob("*/[0-9]*/model.onnx"))
     on = machine(_PACKAGES)
-    models = sum(1 for _ in arguments.models.glob("*/[0-9]*/model.onnx"))
     details = (f"{models} models loaded by ours", f"rounds: {arguments.rounds}")
     print(heading(on, "everything", details), _table(measured, servers), sep="\n\n")
     write_json(arguments.json, on, {"seconds": arguments.seconds}, idle=measured)
+
+
+@contextmanager
+def _served(bundle: Bundle, copies: int | None) -> Iterator[Path]:
+    """A model file of the folder that ours are to serve."""
+    if copies is None:
+        yield bundle.file
+        return
+    with tempfile.TemporaryDirectory(prefix="convserve-") as folder:
+        for number in range(copies):
+            file = Path(folder, f"{bundle.model}-{number}", "1", bundle.file.name)
+            file.parent.mkdir(parents=True)
+            file.write_bytes(bundle.file.read_bytes())
+        yield file
+
+
+def _servers(file: Path, flags: str, against: str | None) -> list[ServerProcess]:
+    if against is None:
+        return [naive(file), *ours(file, flags)]
+    sources = (checked_out(against), Source.today())
+    return [server_of(source, front, file, flags) for front in FRONTS for source in sources]
 
 
 def _measure(server: ServerProcess, seconds: float) -> Idle:
