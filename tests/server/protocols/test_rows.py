@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.protocols.convserve_v1.rows import results_of
+from convserve_server.protocols.convserve_v1.rows import results_of, timings_of
 
 
 def by_protobuf(rows: np.ndarray) -> bytes:
@@ -37,3 +37,10 @@ def test_lengths_of_every_size(classes: int) -> None:
 def test_rows_that_do_not_lie_together() -> None:
     rows = np.random.default_rng(0).random((6, 20), np.float32)[::2, ::2]
     assert results_of(rows) == by_protobuf(rows)
+
+
+@given(*[st.one_of(st.just(0), st.integers(0, 2**21), st.integers(0, 2**63))] * 3)
+def test_timings_are_what_protobuf_makes_of_them(queue: int, compute: int, decode: int) -> None:
+    timings = pb.Timings(queue_us=queue, compute_us=compute, decode_us=decode)
+    expected = pb.ClassifyResponse(timings=timings).SerializeToString()
+    assert timings_of(queue, compute, decode) == expected

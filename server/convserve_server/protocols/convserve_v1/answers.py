@@ -13,8 +13,12 @@ from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ServeError
 from convserve_server.engines.base import Pixels
 from convserve_server.protocols.base import Call
-from convserve_server.protocols.convserve_v1.requests import check_top_k, read_pixels
-from convserve_server.protocols.convserve_v1.rows import results_of
+from convserve_server.protocols.convserve_v1.requests import (
+    PixelsRequest,
+    check_top_k,
+    read_pixels,
+)
+from convserve_server.protocols.convserve_v1.rows import results_of, timings_of
 from convserve_server.protocols.grpc_errors import to_status
 from convserve_server.protocols.outcomes import answer_call, damaged_rows
 
@@ -73,18 +77,16 @@ class _Reply:
         if answer.damaged:
             answer = self._without_damaged(answer)
         rows = answer.rows
-        response = pb.ClassifyResponse(
-            id=self._request_id,
-            timings=pb.Timings(
-                queue_us=round((self._wait_s + answer.queue_s) * 1e6),
-                compute_us=round(answer.compute_s * 1e6),
-                decode_us=round(self._decode_s * 1e6),
-            ),
-        )
         # What is the same in all responses is serialized once: protobuf merges what follows.
-        header = _header(self._model)
+        header = _header(self._model, self._request_id)
+        timings = timings_of(
+            round((self._wait_s + answer.queue_s) * 1e6),
+            round(answer.compute_s * 1e6),
+            round(self._decode_s * 1e6),
+        )
         if self._top_k is None and not self._failures and self._images is None:
-            return header + results_of(rows) + response.SerializeToString()
+            return b"".join((header, results_of(rows), timings))
+        response = pb.ClassifyResponse()
         if self._top_k is None:
             for row in rows.tolist():
                 self._add_prediction(response).probabilities.extend(row)
@@ -96,7 +98,7 @@ class _Reply:
                 prediction.classes.extend(indices)
                 prediction.probabilities.extend(row)
         self._add_failures(response)
-        return header + response.SerializeToString()
+        return b"".join((header, response.SerializeToString(), timings))
 
     def _without_damaged(self, answer: Answer) -> Answer:
         """Puts a fault of ours in place of each row that is not finite."""
@@ -137,9 +139,9 @@ class PixelsReply(_Reply):
 
     __slots__ = ("_max_images", "_request")
 
-    def __init__(self, call: Call, request: pb.ClassifyRequest, max_images: int) -> None:
-        super().__init__(call, request.id, request.top_k if request.HasField("top_k") else None)
-        self._request: pb.ClassifyRequest | None = request
+    def __init__(self, call: Call, request: PixelsRequest, max_images: int) -> None:
+        super().__init__(call, request.request_id, request.top_k)
+        self._request: PixelsRequest | None = request
         self._max_images = max_images
 
     def inputs(self, model: ModelDescription) -> Pixels:
@@ -154,7 +156,7 @@ class PixelsReply(_Reply):
     @property
     def size(self) -> int:
         """See InputsAnswer.size."""
-        return 0 if self._request is None else len(self._request.pixels.data)
+        return 0 if self._request is None else self._request.size
 
     def queued(self) -> None:
         """See InputsAnswer.queued."""
@@ -190,9 +192,17 @@ class FilesReply(_Reply):
         self._decode_s = decode_s
 
 
+def _header(model: ModelDescription, request_id: str) -> bytes:
+    """Returns the serialized beginning of a response."""
+    of_model = _of_model(model)
+    if not request_id:
+        return of_model
+    return pb.ClassifyResponse(id=request_id).SerializeToString() + of_model
+
+
 @lru_cache(maxsize=256)
-def _header(model: ModelDescription) -> bytes:
-    """Returns the serialized beginning of all responses of a version."""
+def _of_model(model: ModelDescription) -> bytes:
+    """Returns what all responses of a version have."""
     response = pb.ClassifyResponse(model=model.name, version=model.version, labels=model.labels)
     return response.SerializeToString()
 

@@ -1,5 +1,7 @@
 """What a request must be, and its images as an array."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from convserve_protos import classifier_pb2 as pb
@@ -10,10 +12,37 @@ from convserve_server.engines.base import Pixels
 
 _MAX_ID_BYTES = 128
 
+#: See PixelsRequest.
+NO_INPUT = -1
+
 #: The bytes before the fields id and model, and the first byte of a length that has more than one.
 _ID_KEY = pb.ClassifyRequest.ID_FIELD_NUMBER << 3 | 2
 _MODEL_KEY = pb.ClassifyRequest.MODEL_FIELD_NUMBER << 3 | 2
 _LONG = 0x80
+
+
+class PixelsRequest(NamedTuple):
+    """A request with images as pixels, as its bytes have it; nothing of it is checked yet.
+
+    Attributes:
+        request_id: repeated in the answer.
+        model: its name.
+        version: of the model, or a label; None for the newest.
+        top_k: only so many classes of each image; None for all.
+        shape: count, height, width, channels.
+        buffer: bytes in which the pixels lie.
+        at: index of the first.
+        size: how many there are; NO_INPUT: the request has neither pixels nor files.
+    """
+
+    request_id: str
+    model: str
+    version: VersionChoice
+    top_k: int | None
+    shape: tuple[int, int, int, int]
+    buffer: bytes
+    at: int
+    size: int
 
 
 def named_model(payload: bytes) -> str | None:
@@ -71,7 +100,7 @@ def check_top_k(top_k: int, model: ModelDescription) -> None:
         )
 
 
-def read_pixels(request: pb.ClassifyRequest, model: ModelDescription, max_images: int) -> Pixels:
+def read_pixels(request: PixelsRequest, model: ModelDescription, max_images: int) -> Pixels:
     """Returns the images of a request, uint8 [N, H, W, C], a view of its bytes.
 
     Args:
@@ -82,28 +111,25 @@ def read_pixels(request: pb.ClassifyRequest, model: ModelDescription, max_images
     Raises:
         InvalidRequest: if they are not what the model expects.
     """
-    if not request.HasField("pixels"):
+    if request.size == NO_INPUT:
         raise InvalidRequest("input", "expected pixels or encoded images, got neither")
     if not model.is_bundle:
         raise NotABundle(model.name)
-    pixels = request.pixels
+    count, *given = request.shape
     shape = height, width, channels = model.image_shape
-    given = (pixels.height, pixels.width, pixels.channels)
-    if given != shape:
+    if given != [height, width, channels]:
         for field, has, must in zip(("height", "width", "channels"), given, shape, strict=True):
             if has != must:
                 raise InvalidRequest(
                     f"pixels.{field}", f"expected {must} for model {model.name}, got {has}"
                 )
-    count = pixels.count
     if not 1 <= count <= max_images:
         raise InvalidRequest("pixels.count", f"expected 1 to {max_images}, got {count}")
-    data = pixels.data
     size = count * height * width * channels
-    if len(data) != size:
+    if request.size != size:
         raise InvalidRequest(
             "pixels.data",
             f"expected {size} bytes for {count} images of {height} x {width} x {channels}, "
-            f"got {len(data)}",
+            f"got {request.size}",
         )
-    return np.frombuffer(data, np.uint8).reshape(count, height, width, channels)
+    return np.frombuffer(request.buffer, np.uint8, size, request.at).reshape(request.shape)

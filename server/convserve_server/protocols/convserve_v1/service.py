@@ -6,11 +6,10 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.errors import InvalidRequest, ServeError, fitting
-from convserve_server.core.jobs import Priority
-from convserve_server.core.models import VersionChoice
 from convserve_server.protocols import grpc_errors
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
 from convserve_server.protocols.convserve_v1.answers import FilesReply, PixelsReply
+from convserve_server.protocols.convserve_v1.known_requests import KnownRequests, parsed_pixels
 from convserve_server.protocols.convserve_v1.requests import (
     check_id,
     named_model,
@@ -42,6 +41,7 @@ class ConvserveV1:
     def __init__(self, classifier: Classifier, budget: StreamBudget) -> None:
         self._classifier = classifier
         self._calls = EarlyRefusal(classifier, named_model, priority_of, self._submit)
+        self._known = KnownRequests()
         self._streams = RequestStreams(CLASSIFY, ClassifyMessages(), budget)
 
     def unary(self) -> Mapping[str, UnaryHandler]:
@@ -67,34 +67,31 @@ class ConvserveV1:
             InvalidRequest: with the field, what was expected and what it was.
             NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
         """
-        request = pb.ClassifyRequest()
-        parse(request, call.payload)
-        check_id(request)
-        version = version_choice(request)
-        priority = priority_of(call)
-        if request.HasField("encoded"):
-            self._submit_files(call, request, version, priority)
-            return
-        if request.return_pixels and request.HasField("pixels"):
-            raise InvalidRequest("return_pixels", "expected files, got pixels")
-        reply = PixelsReply(call, request, self._classifier.max_images)
+        pixels = self._known.find(call.payload)
+        if pixels is None:
+            request = pb.ClassifyRequest()
+            parse(request, call.payload)
+            if request.HasField("encoded"):
+                self._submit_files(call, request)
+                return
+            if request.return_pixels and request.HasField("pixels"):
+                raise InvalidRequest("return_pixels", "expected files, got pixels")
+            pixels = parsed_pixels(request)
+            self._known.add(call.payload, pixels)
+        reply = PixelsReply(call, pixels, self._classifier.max_images)
         call.on_cancel = self._classifier.submit(
-            request.model,
-            version,
+            pixels.model,
+            pixels.version,
             reply,
             deadline=call.deadline,
             connection=call.connection,
-            priority=priority,
+            priority=priority_of(call),
             idle_caller=call.idle_caller,
         )
 
-    def _submit_files(
-        self,
-        call: Call,
-        request: pb.ClassifyRequest,
-        version: VersionChoice,
-        priority: Priority | None,
-    ) -> None:
+    def _submit_files(self, call: Call, request: pb.ClassifyRequest) -> None:
+        check_id(request)
+        version = version_choice(request)
         files = list(request.encoded.images)
         if not 1 <= len(files) <= self._classifier.max_images:
             raise InvalidRequest(
@@ -109,7 +106,7 @@ class ConvserveV1:
             reply,
             deadline=call.deadline,
             connection=call.connection,
-            priority=priority,
+            priority=priority_of(call),
         )
 
     def _list_models(self, call: Call) -> None:
