@@ -15,11 +15,11 @@ from convserve_server.telemetry.layouts import (
     OTHER,
     PROCESS,
     REASON,
-    SIZE_BUCKETS,
     SIZES,
     TABLES,
     VERSION,
     VERSIONS,
+    size_bucket,
 )
 from convserve_server.telemetry.observer import Observer
 from convserve_server.telemetry.slab import Row, Slab, Table, slab_bytes
@@ -28,11 +28,11 @@ from convserve_server.telemetry.totals import Totals
 
 log = logging.getLogger(__name__)
 
-_ROWS, _REQUESTS, _LAST = map(VERSION.at, ("rows", "requests", "last"))
+_ROWS, _LAST = map(VERSION.at, ("rows", "last"))
 _QUEUE_S, _COMPUTE_S, _WHOLE_S = map(VERSION.at, ("queue_s", "compute_s", "whole_s"))
 _FAILED, _FAILED_S = map(VERSION.at, ("failed", "failed_s"))
 _DECODED, _DECODE_S, _DECODE = map(VERSION.at, ("decoded", "decode_s", "decode"))
-_QUEUE, _COMPUTE, _BATCH_SIZES = map(VERSION.at, ("queue", "compute", "batch_sizes"))
+_QUEUE, _COMPUTE, _OTHER_SIZES = map(VERSION.at, ("queue", "compute", "other_sizes"))
 _WAITING, _WAITING_S = map(VERSION.at, ("waiting", "waiting_s"))
 _AT_SIZES, _BATCHES, _BATCHES_S = map(VERSION.at, ("sizes", "batches", "batches_s"))
 _TIMES, _TIMES_S = map(CALL.at, ("times", "times_s"))
@@ -42,7 +42,6 @@ _IN_FLIGHT, _IN_OTHER = map(PROCESS.at, ("in_flight", "in_other"))
 _EXPIRED = {stage: PROCESS.at(f"expired_{stage}") for stage in ("decode", "batch")}
 
 _OTHER_VERSION = f"{OTHER}/0"
-_LAST_SIZE = SIZE_BUCKETS - 1
 
 #: Slots of each worker. While one is replaced, its successor already counts.
 SLOTS_OF_WORKER = 2
@@ -55,13 +54,14 @@ class _Version:
     """
 
     __slots__ = (
+        "batches",
+        "batches_s",
         "compute",
         "compute_s",
         "counts",
         "name",
         "queue",
         "queue_s",
-        "requests",
         "rows",
         "seconds",
         "sizes",
@@ -71,31 +71,15 @@ class _Version:
     def __init__(self, row: Row) -> None:
         self.name = row.key
         self.counts, self.seconds = row.counts, row.seconds
-        self.rows, self.requests = row.counts[_ROWS], row.counts[_REQUESTS]
-        self.queue_s, self.compute_s = row.seconds[_QUEUE_S], row.seconds[_COMPUTE_S]
-        self.whole_s = row.seconds[_WHOLE_S]
+        self.rows, self.queue_s = row.counts[_ROWS], row.seconds[_QUEUE_S]
+        self.compute_s, self.whole_s = row.seconds[_COMPUTE_S], row.seconds[_WHOLE_S]
         self.queue = list(row.counts[_QUEUE : _QUEUE + BUCKETS])
         self.compute = list(row.counts[_COMPUTE : _COMPUTE + BUCKETS])
+        self.batches = list(row.counts[_BATCHES : _BATCHES + SIZES + 1])
+        self.batches_s = list(row.seconds[_BATCHES_S : _BATCHES_S + SIZES + 1])
         #: The index of each batch size that is counted by itself.
         sizes = itertools.takewhile(bool, row.counts[_AT_SIZES : _AT_SIZES + SIZES])
         self.sizes = {size: index for index, size in enumerate(sizes)}
-
-    def answer(self, requests: int, queue_s: float, compute_s: float, whole_s: float) -> None:
-        """Counts requests that are answered; see Observer.batch."""
-        counts, seconds = self.counts, self.seconds
-        counts[_REQUESTS] = self.requests = self.requests + requests
-        seconds[_QUEUE_S] = self.queue_s = self.queue_s + queue_s
-        seconds[_COMPUTE_S] = self.compute_s = self.compute_s + compute_s
-        seconds[_WHOLE_S] = self.whole_s = self.whole_s + whole_s
-
-    def add_queue(self, bucket: int, requests: int) -> None:
-        """Counts requests in the histogram of the time in the queue."""
-        self.counts[_QUEUE + bucket] = self.queue[bucket] = self.queue[bucket] + requests
-
-    def add_compute(self, seconds: float, requests: int) -> None:
-        """Counts requests in the histogram of the time in the engine."""
-        bucket = bisect_left(BOUNDS, seconds)
-        self.counts[_COMPUTE + bucket] = self.compute[bucket] = self.compute[bucket] + requests
 
     def add_queues(self, started: float, arrived: Sequence[float]) -> None:
         """Counts the requests of a batch in the histogram of the time in the queue.
@@ -106,9 +90,6 @@ class _Version:
             started: when the batch began, time.monotonic().
             arrived: when each request came, at least one.
         """
-        if len(arrived) == 1:
-            self.add_queue(bisect_left(BOUNDS, started - arrived[0]), 1)
-            return
         ordered = sorted(arrived)
         longer = len(ordered)
         last = bisect_left(BOUNDS, started - ordered[0])
@@ -120,12 +101,30 @@ class _Version:
         if longer:
             self.add_queue(last, longer)
 
+    def add_queue(self, bucket: int, requests: int) -> None:
+        """Counts requests in the histogram of the time in the queue."""
+        self.counts[_QUEUE + bucket] = self.queue[bucket] = self.queue[bucket] + requests
+
+    def add_compute(self, seconds: float, requests: int) -> None:
+        """Counts requests in the histogram of the time in the engine."""
+        bucket = bisect_left(BOUNDS, seconds)
+        self.counts[_COMPUTE + bucket] = self.compute[bucket] = self.compute[bucket] + requests
+
+    def answer(self, queue_s: float, compute_s: float, whole_s: float) -> None:
+        """Counts what requests took that are answered, their sums."""
+        seconds = self.seconds
+        seconds[_QUEUE_S] = self.queue_s = self.queue_s + queue_s
+        seconds[_COMPUTE_S] = self.compute_s = self.compute_s + compute_s
+        seconds[_WHOLE_S] = self.whole_s = self.whole_s + whole_s
+
     def index(self, size: int) -> int:
-        """Returns where batches of a size are counted, which is new."""
+        """Returns where batches of a size are counted that has no place of its own yet."""
         index = len(self.sizes)
         if index < SIZES:
             self.sizes[size] = index
             self.counts[_AT_SIZES + index] = size
+        else:
+            self.counts[_OTHER_SIZES + size_bucket(size)] += 1
         return index
 
 
@@ -234,13 +233,15 @@ class SharedStatistics(Observer):
             counts[_ROWS] = row.rows = row.rows + images
             sums[_LAST] = ended
             index = row.sizes[images] if images in row.sizes else row.index(images)
-            counts[_BATCHES + index] += 1
-            sums[_BATCHES_S + index] += seconds
-            counts[_BATCH_SIZES + min(_LAST_SIZE, (images - 1).bit_length())] += 1
+            counts[_BATCHES + index] = row.batches[index] = row.batches[index] + 1
+            sums[_BATCHES_S + index] = row.batches_s[index] = row.batches_s[index] + seconds
             if requests := len(arrived):
                 started = ended - seconds
-                row.answer(requests, requests * started - sum(arrived), requests * seconds, whole_s)
-                row.add_queues(started, arrived)
+                row.answer(requests * started - sum(arrived), requests * seconds, whole_s)
+                if requests == 1:
+                    row.add_queue(bisect_left(BOUNDS, started - arrived[0]), 1)
+                else:
+                    row.add_queues(started, arrived)
                 row.add_compute(seconds, requests)
         finally:
             lock.release()
@@ -249,7 +250,7 @@ class SharedStatistics(Observer):
         """See Observer.joined."""
         with self._lock:
             row = self._counted.get(model) or self._begin(model)
-            row.answer(1, queue_s, compute_s, whole_s)
+            row.answer(queue_s, compute_s, whole_s)
             row.add_queue(bisect_left(BOUNDS, queue_s), 1)
             row.add_compute(compute_s, 1)
 

@@ -14,6 +14,7 @@ from convserve_server.telemetry.layouts import (
     SIZE_BUCKETS,
     SIZES,
     TABLES,
+    size_bucket,
 )
 from convserve_server.telemetry.slab import Layout, Row, Slab
 from convserve_server.telemetry.statistics import Durations, VersionStatistics
@@ -210,17 +211,25 @@ def _version(one: _Sum) -> VersionTotals:
         queue=one.histogram("queue", BUCKETS, one.seconds("queue_s")),
         decode=one.histogram("decode", BUCKETS, one.seconds("decode_s")),
         compute=one.histogram("compute", BUCKETS, one.seconds("compute_s")),
-        batch_images=one.histogram("batch_sizes", SIZE_BUCKETS, images),
+        batch_images=_batch_images(one, images),
         waiting=one.count("waiting"),
         waiting_s=one.seconds("waiting_s"),
     )
+
+
+def _batch_images(one: _Sum, images: int) -> Histogram:
+    """Returns the sizes of batches: of those counted each by itself, and of the others."""
+    counts = list(one.histogram("other_sizes", SIZE_BUCKETS, 0.0).counts)
+    for size, batches in one.by_size().items():
+        counts[size_bucket(size)] += batches.count
+    return Histogram(tuple(counts), images)
 
 
 def _statistics(key: str, one: _Sum, epoch_s: float) -> VersionStatistics:
     name, _, version = key.rpartition("/")
     by_size = one.by_size()
     batches = sum(each.count for each in by_size.values()) + one.count("batches", SIZES)
-    answered, last = one.count("requests"), one.last()
+    answered, last = one.histogram("queue", BUCKETS, 0.0).count, one.last()
     return VersionStatistics(
         name,
         int(version),
