@@ -170,6 +170,8 @@ class Served:
     #: Of HTTP, if it is served.
     http: HttpTransport | None
     http_port: int
+    #: Before a front that is "guarded".
+    guard: GuardThread | None = None
 
     def classify(self, request: pb.ClassifyRequest, timeout_s: float | None = WAIT_S) -> Any:
         """Send a request; returns the future of the response at once."""
@@ -248,6 +250,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         )
         worker.start()
         port = keeper.port
+        guard = None
         if guarded:
             guard = GuardThread(chosen, field, keeper.port)
             port = guard.port
@@ -272,6 +275,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             ClassifierStub(channel),
             http_transports[0] if http else None,
             http_keepers[0].port if http else 0,
+            guard,
         )
 
     yield start

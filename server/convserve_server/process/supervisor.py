@@ -321,6 +321,8 @@ class Supervisor:
                 "HTTP on http://%s", http,
                 extra={"http_address": http, "http_port": self._http_port},
             )  # fmt: skip
+        if self._guards:
+            log.info("guards before the workers: %d, %s", self._guards, _tls(self._settings))
         log.info(
             "listening on %s: front %s, %d workers with %d engine threads each, models in %s",
             listening, self._settings.listen.front, self._settings.process.workers,
@@ -462,6 +464,16 @@ class Supervisor:
 
     def _running(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]
+
+
+def _tls(settings: Settings) -> str:
+    """Returns what to log of the TLS of a server."""
+    security = settings.security
+    if not security.tls_cert:
+        return "no TLS"
+    if not security.tls_client_ca:
+        return "TLS"
+    return f"mutual TLS, certificates of clients {security.tls_clients}"
 
 
 def watch_signals(received: list[int]) -> None:

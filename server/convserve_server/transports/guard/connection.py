@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 #: Bytes that wait for a client that does not read, beyond which it is given up. What workers send
 #: waits for it in the workers; this is what a client makes us send, as answers to refused calls.
 _MOST_UNREAD = 2**20
+#: Seconds for a client to read what was sent last.
+_END_LOOKS = 5
 #: Until a client has to show that it speaks HTTP/2, s.
 PREFACE_S = 10.0
 
@@ -39,6 +41,7 @@ class ClientConnection(asyncio.Protocol):
         self._guard = guard
         self._worker: asyncio.Transport | None = None
         self._over = False
+        self._looks_left = _END_LOOKS
         self.port = 0
         self.made = time.monotonic()
         self._oldest_s = guard.new_age()
@@ -96,10 +99,10 @@ class ClientConnection(asyncio.Protocol):
 
     def leave(self) -> None:
         """Ends it once its calls are answered, and asks the client to begin no more."""
-        if self._worker is None:
-            self._end()
-        else:
+        if self._worker is not None:
             self.exchange.leave()
+        elif self._connecting is None:
+            self._end()
 
     def look(self, now: float, *, end_slow: bool) -> None:
         """See Exchange.look; also ends it if it has not begun in time, or is old.
@@ -109,7 +112,11 @@ class ClientConnection(asyncio.Protocol):
             end_slow: see there.
         """
         age_s = now - self.made
-        if not self.exchange.begun and age_s > PREFACE_S:
+        if self._over:
+            self._looks_left -= 1
+            if self._looks_left < 0:
+                self._transport.abort()
+        elif not self.exchange.begun and (age_s > PREFACE_S or self._guard.leaving):
             self._end()
         elif self._worker is not None:
             self.exchange.look(end_slow=end_slow)
@@ -168,6 +175,7 @@ class ClientConnection(asyncio.Protocol):
     def on_worker_lost(self) -> None:
         """Ends it, as its worker has: what it has sent is still passed on."""
         if not self._over:
+            self.exchange.end()
             self._end()
 
     def pause_reading(self) -> None:

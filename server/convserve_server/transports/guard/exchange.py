@@ -47,10 +47,10 @@ _MAX_HEADER_FRAMES = 4
 _MAX_REFUSED = 4096
 #: Frames that ask for work and bring none, as PING: of a client so many at once, and a second.
 _BURST, _FRAMES_A_SECOND = 10_000, 2_000
-#: Seconds for a client to answer it.
-_LEAVE_LOOKS = 20
 #: By which we know the answer to a PING of ours.
 _OUR_PING = b"convserv"
+#: Seconds for a client to answer it; after that, for calls that it had begun before.
+_LEAVE_LOOKS, _LAST_LOOKS = 20, 2
 
 _NO_MEMORY = (
     "requests that are not whole yet hold as much memory as they may, and this one most; send "
@@ -111,8 +111,10 @@ class Exchange:
         self._greeted = False
         self._ours: list[bytes] = []
         self._preface_seen = False
-        self._leaving = self._left = False
+        self._leaving = self._heard = False
         self._looks_left = _LEAVE_LOOKS
+        #: Whether the client was asked to begin no more calls, and has none left.
+        self.ended = False
 
     # From the client
 
@@ -270,8 +272,9 @@ class Exchange:
         """Returns whether a PING answers ours: then the client knows that we leave."""
         if not (self._leaving and flags & ACK and payload == _OUR_PING):
             return False
-        self._left = True
-        self._ours.append(frames.goaway(last=self._last_stream))
+        if not self._heard:
+            self._heard = True
+            self._looks_left = _LAST_LOOKS
         return True
 
     def _spend(self) -> None:
@@ -379,10 +382,8 @@ class Exchange:
                 last asked for.
         """
         self._allowance = min(_BURST, self._allowance + _FRAMES_A_SECOND)
-        if self._leaving and not self._left:
-            self._looks_left -= 1
-            self._left = not self._looks_left
-            self._flush()
+        if self._leaving:
+            self._go_on_leaving()
         if not end_slow:
             return
         for stream, state in list(self.streams.items()):
@@ -396,26 +397,38 @@ class Exchange:
     # The connection's end
 
     def leave(self) -> None:
-        """Asks the client to begin no more calls; see `ended`."""
+        """Asks the client to begin no more calls; see `ended`.
+
+        Those that it has begun by then are answered, and those that it begins before it has read
+        this. It closes the connection after them, or we do.
+        """
         if not self._leaving:
             self._leaving = True
             self._ours += (frames.goaway(), frames.ping(_OUR_PING))
             self._fill_gap()
             self._flush()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the client was asked to begin no more calls, knows it, and has no call left."""
-        return self._left and not self.streams
+    def _go_on_leaving(self) -> None:
+        """Ends it when the client has known it for a while, or never shows that it does."""
+        self._looks_left -= 1
+        if self._looks_left <= 0 and not self.streams:
+            self.end()
+            self.ended = True
+            self._flush()
 
     @property
     def begun(self) -> bool:
         """Whether the client has shown that it speaks HTTP/2."""
         return self._preface_seen
 
-    def end(self, fault: ProtocolFault) -> None:
-        """Tells the client why its connection ends, if the worker's frames allow it."""
-        self._ours = [frames.goaway(fault.code, self._last_stream, str(fault))]
+    def end(self, fault: ProtocolFault | None = None) -> None:
+        """Says that the connection ends, and after which call, if the worker's frames allow it.
+
+        Args:
+            fault: of the client; None if there is none.
+        """
+        code, why = (fault.code, str(fault)) if fault else (Code.NO_ERROR, "")
+        self._ours = [frames.goaway(code, self._last_stream, why)]
         self._fill_gap()
 
     def close(self) -> None:

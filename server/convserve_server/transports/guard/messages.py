@@ -13,7 +13,7 @@ from convserve_server.core.errors import MessageTooLarge, ServeError
 PREFIX = 5
 #: A message may grow to so many bytes when it is unzipped, and beyond that to so many times its
 #: size. The densest that deflate can do is 1,032 times; pictures and their pixels are below 20.
-_FREE_BYTES, _MOST_TIMES = 65536, 64
+_FREE_BYTES, _MOST_TIMES = 2**18, 64
 #: For zlib: gzip or deflate, as the data says of itself.
 _ANY_HEADER = 47
 #: Bytes that have to come between two looks.
