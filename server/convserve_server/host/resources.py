@@ -20,8 +20,8 @@ The rest is a worker's memory for requests, at least REQUEST_BYTES:
 - a sixteenth for what all streams hold together, 4 to 64 MiB: requests that are not answered, and
   answers that their clients do not read;
 - an eighth is the largest message, 8 to 16 MiB;
-- an eighth, 16 to 256 MiB, is for requests that are not whole yet, where guards count them, and
-  half of it for those of one connection;
+- a quarter, 32 to 256 MiB, is for calls that are received or not answered, where guards count
+  them, and half of it for those of one connection;
 - the rest is for messages that are being received, and for batches.
 
 With less than _PLENTY_BYTES to spare, malloc is asked to keep nothing, and batches are shorter.
@@ -59,8 +59,9 @@ _LEAST_DECODER, _MOST_DECODER = 16 * MIB, 256 * MIB
 _LEAST_MESSAGE, _MOST_MESSAGE = 8 * MIB, 16 * MIB
 _LEAST_QUEUE, _MOST_QUEUE = 4 * MIB, 256 * MIB
 _LEAST_STREAMS, _MOST_STREAMS = 4 * MIB, 64 * MIB
-#: The least is two of the least messages.
-_LEAST_RECEIVED, _MOST_RECEIVED = 16 * MIB, 256 * MIB
+_LEAST_RECEIVED, _MOST_RECEIVED = 32 * MIB, 256 * MIB
+#: Beside the largest message, for other calls of a connection.
+_CALLS = 4 * MIB
 
 #: What a worker has beyond WORKER_BYTES where nothing need be saved.
 _PLENTY_BYTES = 512 * MIB
@@ -155,7 +156,7 @@ def plan_resources(
     queue = _within(spare / 16, _LEAST_QUEUE, _MOST_QUEUE)
     most = given.limits.max_message_bytes or message
     received = given.limits.max_received_bytes or max(
-        2 * most, _within(spare / 8, _LEAST_RECEIVED, _MOST_RECEIVED)
+        2 * (most + _CALLS), _within(spare / 4, _LEAST_RECEIVED, _MOST_RECEIVED)
     )
     settings = given.replace(
         workers=workers,
@@ -166,7 +167,7 @@ def plan_resources(
         max_queue_bytes=given.batching.max_queue_bytes or queue,
         max_stream_bytes=given.limits.max_stream_bytes or streams,
         max_received_bytes=received,
-        max_connection_bytes=given.limits.max_connection_bytes or max(most, received // 2),
+        max_connection_bytes=given.limits.max_connection_bytes or max(most + _CALLS, received // 2),
     )
     return ResourcePlan(
         settings=settings,

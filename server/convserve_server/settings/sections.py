@@ -160,9 +160,9 @@ class Limits(Section):
     )
     max_received_bytes: int = setting(
         0,
-        "bytes of requests that are not whole yet, of all connections of each worker, on the "
-        "native front with TLS or where other machines reach it; beyond them the largest is "
-        "refused; 0: 16 to 256 MiB, by the memory",
+        "bytes that calls of all connections may hold in each worker, requests that are not whole "
+        "yet, and 16 KiB for each call; beyond them the connection that holds most loses calls; "
+        "native front with TLS or where other machines reach it; 0: 32 to 256 MiB, by the memory",
         metavar="BYTES",
         low=0,
         high=2**33,

@@ -71,8 +71,8 @@ def connected(
 ) -> Iterator[grpc.Channel]:
     credentials = grpc.ssl_channel_credentials(
         ca.read_bytes(),
-        client and client.key.read_bytes(),
-        client and client.cert.read_bytes(),
+        client.key.read_bytes() if client else None,
+        client.cert.read_bytes() if client else None,
     )
     options = [("grpc.ssl_target_name_override", name), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.secure_channel(served.address, credentials, options) as channel:
@@ -91,7 +91,7 @@ def ask_on_a_stream(channel: grpc.Channel) -> None:
 def test_caller_is_the_client_and_not_the_guard(serve: Serve) -> None:
     callers = Callers()
     served = serve("guarded", interceptors=[callers])
-    forged = [("guard-0", "ipv4:192.0.2.1:1 admin"), ("mine", "yes")]
+    forged = (("guard-0", "ipv4:192.0.2.1:1 admin"), ("mine", "yes"))
     stub = ClassifierStub(served.channel)
     stub.Classify(request_for(1), timeout=WAIT_S, metadata=forged)
     list(stub.StreamClassify(iter([]), timeout=WAIT_S, metadata=forged))

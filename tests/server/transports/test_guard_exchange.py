@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from collections.abc import Callable
 
 import pytest
 from hpack import Decoder, Encoder
@@ -26,6 +27,8 @@ from convserve_server.transports.guard.frames import ProtocolFault
 from convserve_server.transports.guard.memory import RequestMemory
 
 LIMIT = 4096
+#: What an open call counts, bytes.
+CALL = 2**14
 NAME = "guard-0123"
 FIELD = caller_field.encode(NAME, "ipv4:192.0.2.1:5", "spiffe://é/x")
 GREETING = settings_frame({})
@@ -65,7 +68,7 @@ class Watched:
         found = {}
         for kind, _, stream, payload in parsed(self.to_client):
             if kind == Kind.HEADERS:
-                found[stream] = dict(Decoder().decode(payload))["grpc-status"]
+                found[stream] = dict(fields_in(payload))["grpc-status"]
         return found
 
     def kinds(self, of: str) -> list[tuple[int, int]]:
@@ -93,7 +96,7 @@ def data(stream: int, payload: bytes, flags: int = Flag.END_STREAM) -> bytes:
     return frame(Kind.DATA, flags, stream, payload)
 
 
-def with_field(block: bytes) -> list[tuple[str, str]]:
+def fields_in(block: bytes) -> list[tuple[str, str]]:
     return [(str(name), str(value)) for name, value in Decoder().decode(block)]
 
 
@@ -121,7 +124,7 @@ def chunks_of(whole: bytes, cuts: list[int]) -> list[bytes]:
 
 @given(st.lists(CALLS, max_size=6), st.lists(st.integers(0, 10**6), max_size=12))
 def test_valid_calls_pass_unchanged_but_for_the_field_however_they_are_cut(
-    calls: list, cuts: list[int]
+    calls: list[Callable[[int], bytes]], cuts: list[int]
 ) -> None:
     sent = b"".join(make(1 + 2 * index) for index, make in enumerate(calls))
     watched = Watched(greeted=False)
@@ -134,7 +137,8 @@ def test_valid_calls_pass_unchanged_but_for_the_field_however_they_are_cut(
     ]
     assert parsed(watched.to_worker[len(PREFACE) :]) == expected
     assert watched.to_client == GREETING
-    assert watched.memory.held == watched.exchange.held == 0
+    open_calls = len(watched.exchange.streams) * CALL
+    assert watched.memory.held == watched.exchange.held == open_calls
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=12), st.integers(0, 70_000))
@@ -219,7 +223,7 @@ def test_each_call_gets_the_field_as_its_last(sent: list[bytes]) -> None:
     assert found[-1][1] & Flag.END_HEADERS
     assert not any(flags & Flag.END_HEADERS for _, flags, _, _ in found[:-1])
     assert all(len(payload) <= 16384 for _, _, _, payload in found)
-    assert with_field(FIELD) == [(NAME, "ipv4:192.0.2.1:5 spiffe%3A%2F%2F%C3%A9%2Fx")]
+    assert fields_in(FIELD) == [(NAME, "ipv4:192.0.2.1:5 spiffe%3A%2F%2F%C3%A9%2Fx")]
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 20])
@@ -241,7 +245,7 @@ def test_refused_call_is_answered_in_the_words_of_grpcio() -> None:
     watched = Watched()
     watched.client(headers(1), data(1, message(bytes(LIMIT + 1))))
     (_, flags, _, block), *rest = parsed(watched.to_client)
-    fields = dict(with_field(block))
+    fields = dict(fields_in(block))
     assert fields[":status"] == "200"
     assert fields["grpc-message"] == "SERVER: Received message larger than max (4097 vs. 4096)"
     assert fields["grpc-retry-pushback-ms"] == "-1"
@@ -260,9 +264,9 @@ def test_several_messages_that_a_server_has_to_keep_are_together_as_large_as_one
 def test_stream_that_the_server_has_answered_may_go_on_for_ever() -> None:
     watched = Watched()
     watched.client(headers(1), data(1, message(bytes(1000)), 0))
-    assert watched.memory.held == 1005
+    assert watched.memory.held == CALL + 1005
     watched.worker(frame(Kind.HEADERS, Flag.END_HEADERS, 1, b"\x88"))
-    assert watched.memory.held == 0
+    assert watched.memory.held == CALL
     for _ in range(20):
         watched.client(data(1, message(bytes(1000)), 0))
     assert watched.kinds("to_client") == [(Kind.HEADERS, 1)], "no refusal"
@@ -291,7 +295,7 @@ def test_compressed_message_over_the_limit_never_is_whole_at_the_worker(body: by
 
 
 def test_connection_that_holds_most_loses_its_largest_request() -> None:
-    memory = RequestMemory(most=3000, most_of_one=2500)
+    memory = RequestMemory(most=4 * CALL + 3000, most_of_one=3 * CALL + 2500)
     small, large = Watched(memory), Watched(memory)
     small.client(headers(1), data(1, message(bytes(900), size=1000), 0))
     large.client(headers(1), data(1, message(bytes(200), size=1000), 0))
@@ -301,10 +305,29 @@ def test_connection_that_holds_most_loses_its_largest_request() -> None:
     assert large.statuses() == {3: "8"}
     assert (Kind.RST_STREAM, 3) in large.kinds("to_worker")
     assert not small.to_client
-    assert memory.held == small.exchange.held + large.exchange.held < 3000
+    assert memory.held == small.exchange.held + large.exchange.held < 3000 + 4 * CALL
     large.client(headers(5), data(5, message(bytes(2000), size=3000), 0))
     large.client(headers(7), data(7, message(bytes(600), size=3000), 0))
     assert large.statuses() == {3: "8", 5: "8"}, "more than one connection may"
+
+
+def test_calls_without_messages_and_answers_not_read_count_too() -> None:
+    memory = RequestMemory(most=100 * CALL, most_of_one=60 * CALL)
+    other, attacker, second = Watched(memory), Watched(memory), Watched(memory)
+    other.client(headers(1) + data(1, message(b"x")))
+    attacker.client(b"".join(headers(1 + 2 * number) for number in range(200)))
+    assert attacker.exchange.held == 60 * CALL
+    assert len(attacker.statuses()) == 140
+    second.client(b"".join(headers(n) + data(n, message(b"x")) for n in range(1, 160, 2)))
+    resets = [p for kind, _, _, p in parsed(second.to_client) if kind == Kind.RST_STREAM]
+    assert len(resets) >= 20
+    assert {*resets} == {struct.pack(">I", Code.ENHANCE_YOUR_CALM)}, "an answer may have begun"
+    assert memory.held <= 100 * CALL
+    assert not other.to_client
+    for one in (other, attacker, second):
+        one.exchange.close()
+    assert memory.held == 0
+    assert not memory.holders
 
 
 def test_request_that_does_not_get_on_is_ended() -> None:
@@ -314,7 +337,7 @@ def test_request_that_does_not_get_on_is_ended() -> None:
     for _ in range(2):
         watched.exchange.look(end_slow=True)
     assert watched.statuses() == {1: "4", 3: "4"}
-    assert watched.memory.held == 0
+    assert watched.memory.held == CALL, "of the one that is whole"
     watched.client(headers(7))
     watched.client(data(7, message(bytes(2000), size=4000), 0))
     watched.exchange.look(end_slow=True)

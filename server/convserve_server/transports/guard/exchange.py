@@ -58,6 +58,12 @@ _NO_MEMORY = (
 )
 _TOO_SLOW = "the request is not whole, and hardly any byte of it came for 10 s"
 
+#: Memory that a call holds beside its messages, bytes: its header fields, or an answer not read.
+_CALL_BYTES = 2**14
+#: Header fields of answers to refused calls.
+_ANSWERS: dict[tuple[type[ServeError], str], bytes] = {}
+_MAX_ANSWERS = 256
+
 #: What is known of a stream: True: its request is whole, or answered; False: only header fields
 #: have come; else what has come of its messages.
 _State = Request | bool
@@ -95,6 +101,9 @@ class Exchange:
         self.to_client: list[bytes | memoryview] = []
         self.held = 0
         self.streams: dict[int, _State] = {}
+        # Of them, those of which messages have come, and not all.
+        self._requests: dict[int, Request] = {}
+        self._charged = 0
         self._refused: dict[int, None] = {}
         self._last_stream = 0
         # From the client: the beginning of a frame; the stream whose header fields go on.
@@ -175,6 +184,7 @@ class Exchange:
             out.append(view[start:at])
         if at < end:
             self._rest = data[at:]
+        self._charge()
         if self._ours:
             self._fill_gap()
 
@@ -252,7 +262,7 @@ class Exchange:
         if state is None or state is True:
             return True  # of a request that was answered, or by mistake: the worker sees to it
         if state is False:
-            state = self.streams[stream] = Request()
+            state = self._new_request(stream)
         data = _without_padding(payload) if flags & PADDED else payload
         if error := state.take(data, self._max_message_bytes):
             self._refuse(stream, error, whole=bool(ends))
@@ -300,9 +310,8 @@ class Exchange:
             kind = size_kind & 0xFF
             if kind <= HEADERS:  # or DATA
                 if flags & END_STREAM:
-                    state = streams.pop(stream, None)
-                    if isinstance(state, Request):
-                        self._release(state)
+                    if isinstance(streams.pop(stream, None), Request):
+                        self._release(stream)
                 elif kind == HEADERS and streams.get(stream) is not True:
                     self._whole(stream)
                 if kind == HEADERS:
@@ -320,6 +329,7 @@ class Exchange:
         self._to_come = at - end
         if data:
             self.to_client.append(data)
+        self._charge()
         if self._ours:
             self._fill_gap()
 
@@ -333,46 +343,60 @@ class Exchange:
 
     def _whole(self, stream: int) -> None:
         """Notes that a request is whole, or that its answer has begun."""
-        state = self.streams.get(stream)
-        if state is None:
-            return
-        self.streams[stream] = True
-        if isinstance(state, Request):
-            self._release(state)
+        if stream in self.streams:
+            self.streams[stream] = True
+            self._release(stream)
 
     def _forget(self, stream: int) -> None:
-        state = self.streams.pop(stream, None)
-        if isinstance(state, Request):
-            self._release(state)
+        self.streams.pop(stream, None)
+        self._release(stream)
 
-    def _release(self, request: Request) -> None:
-        held, request.held = request.held, 0
-        self._memory.add(self, -held)
+    def _new_request(self, stream: int) -> Request:
+        request = self.streams[stream] = self._requests[stream] = Request()
+        return request
+
+    def _release(self, stream: int) -> None:
+        request = self._requests.pop(stream, None)
+        if request is not None:
+            self._memory.add(self, -request.held)
+
+    def _charge(self) -> None:
+        """Counts what the calls hold beside their messages."""
+        calls = len(self.streams) * _CALL_BYTES
+        size, self._charged = calls - self._charged, calls
+        self._memory.add(self, size)
 
     def _refuse(self, stream: int, error: ServeError, *, whole: bool = False) -> None:
         """Answers a call whose request is not whole, or just became it."""
         self._forget(stream)
         self.to_worker.append(frames.reset(stream, Code.CANCEL))
-        self._ours.append(frames.refusal(stream, to_failure(error)))
+        self._ours.append(frames.answer(stream, _fields_of(error)))
         if not whole:
             self._ours.append(frames.reset(stream, Code.NO_ERROR))
             self._refused[stream] = None
             if len(self._refused) > _MAX_REFUSED:
                 del self._refused[next(iter(self._refused))]
 
-    def refuse_largest(self) -> None:
+    def refuse_largest(self) -> bool:
         """See Holder."""
-        requests = self._unfinished()
-        if requests:
-            stream = max(requests, key=lambda one: requests[one].held)
+        if self._requests:
+            stream = max(self._requests, key=lambda one: self._requests[one].held)
             self._refuse(stream, NoMemoryForRequest(_NO_MEMORY))
-            self._fill_gap()
-            self._flush()
-
-    def _unfinished(self) -> dict[int, Request]:
-        return {
-            stream: state for stream, state in self.streams.items() if isinstance(state, Request)
-        }
+        elif self.streams:
+            stream = next(reversed(self.streams))
+            if self.streams[stream] is False:
+                self._refuse(stream, NoMemoryForRequest(_NO_MEMORY))
+            else:
+                # Its answer may have begun: gRPC's clients make RESOURCE_EXHAUSTED of this.
+                self._forget(stream)
+                self.to_worker.append(frames.reset(stream, Code.CANCEL))
+                self._ours.append(frames.reset(stream, Code.ENHANCE_YOUR_CALM))
+        else:
+            return False
+        self._charge()
+        self._fill_gap()
+        self._flush()
+        return True
 
     def look(self, *, end_slow: bool) -> None:
         """Called every second.
@@ -388,9 +412,10 @@ class Exchange:
             return
         for stream, state in list(self.streams.items()):
             if state is False:
-                self.streams[stream] = state = Request()
+                state = self._new_request(stream)
             if isinstance(state, Request) and state.is_slow():
                 self._refuse(stream, RequestTooSlow(_TOO_SLOW))
+        self._charge()
         self._fill_gap()
         self._flush()
 
@@ -433,9 +458,20 @@ class Exchange:
 
     def close(self) -> None:
         """Gives back the memory of all requests."""
+        self.streams.clear()
+        self._requests.clear()
         self._memory.add(self, -self.held)
         self._memory.holders.discard(self)
-        self.streams.clear()
+
+
+def _fields_of(error: ServeError) -> bytes:
+    """Returns the header fields of an answer, made once: who attacks makes many alike."""
+    key = type(error), str(error)
+    if key not in _ANSWERS:
+        if len(_ANSWERS) >= _MAX_ANSWERS:
+            _ANSWERS.clear()
+        _ANSWERS[key] = frames.fields_of(to_failure(error))
+    return _ANSWERS[key]
 
 
 def _is_whole(data: bytes, at: int, size: int) -> bool:

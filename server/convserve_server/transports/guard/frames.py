@@ -85,10 +85,15 @@ def goaway(code: Code = Code.NO_ERROR, last: int = LAST_STREAM, why: str = "") -
     return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + why.encode())
 
 
-def refusal(stream: int, failure: Failure) -> bytes:
-    """Returns the answer to a call that failed: header fields alone.
+def answer(stream: int, fields: bytes) -> bytes:
+    """Returns the answer to a call that failed: header fields alone."""
+    return frame(HEADERS, END_HEADERS | END_STREAM, stream, fields)
 
-    No field goes into the table of fields that both ends keep, which is the server's own.
+
+def fields_of(failure: Failure) -> bytes:
+    """Returns the header fields of the answer to a call that failed.
+
+    None of them goes into the table of fields that both ends keep, which is the worker's own.
     """
     fields: Metadata = (
         ("content-type", "application/grpc"),
@@ -96,8 +101,7 @@ def refusal(stream: int, failure: Failure) -> bytes:
         ("grpc-message", quote(failure.message, safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~")),
         *failure.trailers,
     )
-    block = _STATUS_200 + b"".join(literal(name, value) for name, value in fields)
-    return frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
+    return _STATUS_200 + b"".join(literal(name, value) for name, value in fields)
 
 
 def literal(name: str, value: str | bytes, *, secret: bool = False) -> bytes:

@@ -1,26 +1,29 @@
-"""How many bytes of requests that are not whole yet are in the memory of the workers."""
+"""How much memory of the workers the calls of clients hold."""
 
 from typing import Protocol
+
+#: Calls that a connection loses before another one may hold most.
+_AT_A_TIME = 64
 
 
 class Holder(Protocol):
     """A connection whose requests hold memory.
 
     Attributes:
-        held: bytes of its requests that are not whole yet.
+        held: bytes.
     """
 
     held: int
 
-    def refuse_largest(self) -> None:
-        """Refuses the largest of its requests that are not whole yet."""
+    def refuse_largest(self) -> bool:
+        """Ends the call that holds most, or the newest; returns False if there is none."""
 
 
 class RequestMemory:
     """What all connections of a process hold together.
 
-    Where that is too much, the connection that holds most loses its largest request: a caller of
-    small requests is never the one.
+    Where that is too much, the connection that holds most loses calls: one that has few of them is
+    never the one.
 
     Args:
         most: bytes, over all connections.
@@ -41,8 +44,15 @@ class RequestMemory:
         """Notes that a connection holds so many bytes more, or less if it is negative."""
         holder.held += size
         self.held += size
-        if size > 0:
-            if holder.held > self._most_of_one:
-                holder.refuse_largest()
-            if self.held > self._most:
-                max(self.holders, key=lambda one: one.held).refuse_largest()
+        if size <= 0:
+            return
+        while holder.held > self._most_of_one and holder.refuse_largest():
+            pass
+        while self.held > self._most:
+            largest = max(self.holders, key=lambda one: one.held)
+            for _ in range(_AT_A_TIME):
+                if self.held <= self._most or not largest.refuse_largest():
+                    break
+            else:
+                continue
+            break
