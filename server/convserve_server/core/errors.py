@@ -12,6 +12,8 @@
     ├── QueueFull         nothing was computed; retry after
     │   └── CannotMeetDeadline  the same, for there is no time for it; retrying it is pointless
     ├── MessageTooLarge   says the limit; retrying is pointless
+    ├── NoMemoryForRequest  requests that are not whole yet hold too much memory
+    ├── RequestTooSlow    the request does not get whole
     ├── AnswersUnread     the client of a stream does not read
     ├── DeadlinePassed    nothing was computed
     ├── Cancelled         the caller went away
@@ -238,6 +240,19 @@ class MessageTooLarge(ServeError):
     def metadata(self) -> Mapping[str, str]:
         """The limit, bytes."""
         return {"limit_bytes": str(self.limit)}
+
+
+class NoMemoryForRequest(ServeError):
+    """Requests of which not all has come hold as much memory as they may."""
+
+    reason = "NO_MEMORY_FOR_REQUEST"
+    retry_after_s = 1.0
+
+
+class RequestTooSlow(ServeError):
+    """Hardly any byte of a request has come for too long, and it is not whole."""
+
+    reason = "REQUEST_TOO_SLOW"
 
 
 class AnswersUnread(ServeError):

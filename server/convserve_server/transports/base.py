@@ -26,6 +26,8 @@ class TransportOptions:
         max_connection_age_s: at which connections are closed, once their calls are answered; 0:
             never.
         reuse_port: whether the port is shared with other processes.
+        guard_field: header field in which guards tell who calls; calls without it are refused;
+            empty without guards.
     """
 
     host: str
@@ -34,6 +36,7 @@ class TransportOptions:
     keepalive_s: int
     max_connection_age_s: float
     reuse_port: bool
+    guard_field: str = ""
 
 
 class Transport(Protocol):
