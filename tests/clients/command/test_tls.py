@@ -128,6 +128,7 @@ def test_expired_certificate_is_printed(authority: Authority, capsys: Capture) -
     )
 
 
+@pytest.mark.filterwarnings("default::UserWarning")
 def test_key_in_plain_text_to_another_machine_is_a_line(tmp_path: Path, capsys: Capture) -> None:
     key = tmp_path / "key"
     key.write_text("SECRET")
