@@ -35,13 +35,19 @@ class GrpcioTls:
         self._watch.close()
 
     def _load(self) -> None:
-        # grpc says nothing of files that it cannot use, it only refuses connections.
+        contents = self._read()
+        # grpc writes nothing of files that it cannot use, it only refuses connections.
         server_context(self._files, ())
-        cert, key, *authorities = (path.read_bytes() for path in self._files.paths)
+        if self._read() != contents:
+            raise ValueError("they change while they are read; looking again")
+        cert, key, *authorities = contents
         self._configuration = grpc.ssl_server_certificate_configuration(
             [(key, cert)], authorities[0] if authorities else None
         )
         self._is_new = True
+
+    def _read(self) -> list[bytes]:
+        return [path.read_bytes() for path in self._files.paths]
 
     def _changed(self) -> Any:
         """Returns the certificate for a new connection; None for the one of the last."""
