@@ -68,7 +68,7 @@ class Tls:
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except ssl.SSLError as error:
-            why = f"{self.ca}: {error.reason or error}"
+            why = f"{self.ca}: {error.reason or 'not PEM'}"
             raise InvalidRequest.expected("tls_ca", "certificates in PEM", why) from error
         context.set_alpn_protocols(list(alpn))
         if self.cert is not None:
@@ -76,7 +76,9 @@ class Tls:
                 # Without a password an encrypted key would ask the terminal.
                 context.load_cert_chain(self.cert, self.key, password=lambda: b"")
             except ssl.SSLError as error:
-                why = f"{self.cert} and {self.key}: {error.reason or error}"
+                encrypted = b"ENCRYPTED" in (self._read()[2] or b"")
+                why = "the key is encrypted" if encrypted else error.reason or "not PEM"
+                why = f"{self.cert} and {self.key}: {why}"
                 expected = "a certificate and its private key in PEM"
                 raise InvalidRequest.expected("tls_cert, tls_key", expected, why) from error
         return context

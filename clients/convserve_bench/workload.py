@@ -153,7 +153,7 @@ def _least_reply_bytes(model: ModelInfo, images: int) -> int:
 
 
 def _fields(
-    server: str, timeout_s: float, tls: Tls | None, key: CallerKey | None
+    server: str, timeout_s: float, tls: Tls | None = None, key: CallerKey | None = None
 ) -> Sequence[Field]:
     units = (("u", 1e6), ("m", 1e3), ("S", 1.0))
     timeouts = ((math.ceil(timeout_s * scale), unit) for unit, scale in units)

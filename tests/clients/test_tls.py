@@ -298,11 +298,14 @@ def test_file_that_cannot_be_used_is_named(
     one, other = authority.client(), authority.client()
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("not PEM")
+    encrypted = tmp_path / "encrypted.key"
+    encrypted.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
     for options, words in (
         (
             {"tls_ca": tmp_path / "gone"},
             "^tls_ca: expected a file that can be read, got .*/gone: No",
         ),
+        ({"tls_cert": one.cert, "tls_key": encrypted}, "encrypted.key: the key is encrypted$"),
         ({"tls_ca": wrong}, "^tls_ca: expected certificates in PEM, got .*/wrong.pem: "),
         (
             {"tls_cert": one.cert, "tls_key": other.key},

@@ -39,6 +39,9 @@ def test_files_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     one, other = authority.server(), authority.server()
     with pytest.raises(ValueError, match=rf"^tls_cert, tls_key: expected .*, got {one.cert} and"):
         server_context(TlsFiles(cert=one.cert, key=other.key), ())
+    other.key.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    with pytest.raises(ValueError, match=r": the key is encrypted$"):
+        server_context(TlsFiles(cert=one.cert, key=other.key), ())
     other.cert.write_text("nothing")
     with pytest.raises(ValueError, match=rf"^tls_client_ca: expected .*, got {other.cert}: "):
         server_context(TlsFiles(cert=one.cert, key=one.key, client_ca=other.cert), ())
