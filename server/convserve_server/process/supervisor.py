@@ -97,7 +97,6 @@ class Supervisor:
         self._engine_activity = self._switch = self._statistics = -1
         # When we last read the workers' messages.
         self._awake = 0.0
-        self._certificates: CertificateWatch | None = None
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT; a second one kills. SIGHUP reads the settings again.
@@ -120,7 +119,9 @@ class Supervisor:
                 "convserve-statistics", statistics_bytes(self._settings.process.workers)
             )
             self._watch_signals()
-            self._watch_certificates()
+            if (files := tls_files(self._settings)) is not None:
+                # A daemon; the start has just looked.
+                CertificateWatch(files).start()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             self._coordinator.start()
             while not self._stop_signals():
@@ -201,16 +202,6 @@ class Supervisor:
         for slot in self._running():
             self._send(slot, SetLogLevel(level))
         self._coordinator.on_settings(self._settings)
-        self._watch_certificates()
-
-    def _watch_certificates(self) -> None:
-        """Has the log warn of the certificate that the settings name; who read them has looked."""
-        if self._certificates is not None:
-            self._certificates.close()
-        files = tls_files(self._settings)
-        self._certificates = None if files is None else CertificateWatch(files)
-        if self._certificates is not None:
-            self._certificates.start()
 
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""

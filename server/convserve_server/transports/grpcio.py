@@ -30,6 +30,9 @@ _MAX_METADATA = 2**14
 #: A call to an unknown method is read for so long before it is refused, s.
 _HEAR_OUT_S = 1.0
 
+#: For a client to agree on TLS, s; by grpc's default it is two minutes.
+HANDSHAKE_S = 20.0
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -120,6 +123,7 @@ class GrpcioTransport:
 
     def _build(self) -> grpc.aio.Server:
         options = self._options
+        handshake_ms = round(HANDSHAKE_S * 1000)
         age_ms = round(options.max_connection_age_s * 1000) or _NEVER_MS
         server = grpc.aio.server(
             options=[
@@ -141,6 +145,7 @@ class GrpcioTransport:
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.max_connection_age_ms", age_ms),
+                *((("grpc.server_handshake_timeout_ms", handshake_ms),) if self._tls_files else ()),
                 # What clients may do: a ping every ten seconds, also without calls.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ]

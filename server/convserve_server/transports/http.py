@@ -12,7 +12,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import uvloop
 
@@ -33,11 +32,19 @@ from convserve_server.security.tls_reload import ReloadedContext
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.http_connection import HEAD_S, LINGER_S, HttpConnection
 from convserve_server.transports.margin import AnswerMargin
+from convserve_server.transports.tls_acceptor import TlsAcceptor
 
 #: How often to look for clients that are late, s.
 _LOOK_S = 0.5
 
 _BACKLOG = 1024
+
+_PLAIN_BODY = b"this port speaks TLS: use https://\n"
+#: For plain text on a port of TLS.
+_PLAIN = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_PLAIN_BODY), _PLAIN_BODY)
+)
 
 _TOO_LATE = to_failure(DeadlinePassed("the deadline passed before the answer"))
 
@@ -91,7 +98,7 @@ class HttpTransport:
         self._router: Router
         self._app: RestApp
         self._loop: asyncio.AbstractEventLoop
-        self._server: asyncio.Server
+        self._server: asyncio.Server | TlsAcceptor
         self._closing: asyncio.Event
         self._empty: asyncio.Event
 
@@ -144,10 +151,12 @@ class HttpTransport:
             self._empty = asyncio.Event()
             listener = _listen(self._options)
             self._port = listener.getsockname()[1]
-            tls = {} if self._options.tls is None else self._serve_tls(self._options.tls)
-            self._server = await self._loop.create_server(
-                lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG, **tls
-            )
+            if self._options.tls is None:
+                self._server = await self._loop.create_server(
+                    lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG
+                )
+            else:
+                self._server = self._serve_tls(self._options.tls, listener)
         except (OSError, ValueError) as error:
             self._failure = error
             return
@@ -162,14 +171,19 @@ class HttpTransport:
         if self._connections:
             await self._empty.wait()
 
-    def _serve_tls(self, files: TlsFiles) -> dict[str, Any]:
+    def _serve_tls(self, files: TlsFiles, listener: socket.socket) -> TlsAcceptor:
         self._tls = ReloadedContext(files, ("http/1.1",))
         self._tls.start()
-        return {
-            "ssl": self._tls.context,
-            "ssl_handshake_timeout": HEAD_S,
-            "ssl_shutdown_timeout": LINGER_S,
-        }
+        return TlsAcceptor(
+            listener,
+            _BACKLOG,
+            self._tls.context,
+            lambda: HttpConnection(self),
+            most=lambda: max(1, self._max_connections - len(self._connections)),
+            handshake_s=HEAD_S,
+            shutdown_s=LINGER_S,
+            plain_answer=_PLAIN,
+        )
 
     # What connections ask
 

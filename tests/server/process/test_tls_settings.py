@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from convserve_server.main import main
+from convserve_server.process.reload import compare, merged
 from convserve_server.process.tls_settings import check_tls, tls_files
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings, make_settings
@@ -78,3 +79,10 @@ def test_command_checks_the_files_and_warns(
     )
     assert main(flags) == 2
     assert "tls_key: expected a file beside tls_cert, got none" in capsys.readouterr().err
+
+
+def test_running_server_keeps_its_settings_of_tls() -> None:
+    # One worker after the other would change: for a time some would speak TLS, and others not.
+    before, after = settings(), settings(tls_cert="c", tls_key="k", tls_client_ca="a")
+    assert compare(before, after).fixed == ("tls_cert", "tls_client_ca", "tls_key")
+    assert merged(before, after) == before

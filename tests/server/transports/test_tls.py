@@ -177,7 +177,11 @@ def test_plain_text_on_a_port_of_tls_is_closed_and_harms_nobody(
         with socket.create_connection(("localhost", port), WAIT_S) as plain:
             plain.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
             received = b"".join(iter(lambda: _received(plain), b""))
-        assert b"200" not in received
+        if port == served.http_port:
+            assert received.startswith(b"HTTP/1.1 400 ")
+            assert received.endswith(b"\r\n\r\nthis port speaks TLS: use https://\n")
+        else:
+            assert b"HTTP" not in received
     assert classified(served, authority) == [7]
     assert posted(served, context(authority)) == 200
 
@@ -284,3 +288,38 @@ def test_page_of_the_server_itself_may_call_over_https(serve: Serve, authority: 
         answer = web.getresponse()
         assert (answer.status, bool(answer.read())) == (status, True)
     web.close()
+
+
+def test_connections_that_do_not_begin_tls_are_closed(
+    serve: Serve, front: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("convserve_server.transports.http.HEAD_S", 0.2)
+    monkeypatch.setattr("convserve_server.transports.grpcio.HANDSHAKE_S", 0.2)
+    served = serve(front, http=True, **settings(authority.server()))
+    for port in (int(served.address.rpartition(":")[2]), served.http_port):
+        for sent in (b"", b"\x16\x03\x01"):
+            with socket.create_connection(("localhost", port), WAIT_S) as plain:
+                plain.sendall(sent)
+                assert _received(plain) == b""
+    assert posted(served, context(authority)) == 200
+
+
+def test_connections_that_do_not_begin_tls_are_bounded_with_the_others(
+    serve: Serve, authority: Authority
+) -> None:
+    served = serve("grpcio", http=True, http_max_connections=3, **settings(authority.server()))
+    silent = [socket.create_connection(("localhost", served.http_port), WAIT_S) for _ in range(3)]
+    with socket.create_connection(("localhost", served.http_port), WAIT_S) as fourth:
+        assert _received(fourth) == b""
+    for each in silent:
+        each.close()
+    until(lambda: _is_served(lambda: posted(served, context(authority))))
+
+
+def test_connection_in_its_handshake_holds_up_no_stop(serve: Serve, authority: Authority) -> None:
+    served = serve("grpcio", http=True, **settings(authority.server()))
+    with socket.create_connection(("localhost", served.http_port), WAIT_S) as silent:
+        assert posted(served, context(authority)) == 200
+        assert served.worker.stop() == 0
+        assert _received(silent) == b""
+        assert not _is_served(lambda: posted(served, context(authority)))
