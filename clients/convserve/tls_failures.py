@@ -33,7 +33,7 @@ _CAUSES = (
     ("Hostname Verification Check failed|Hostname mismatch|IP address mismatch", "wrong-host"),
     ("unable to get (local )?issuer certificate|self.signed certificate", "unknown-authority"),
     ("WRONG_VERSION_NUMBER|wrong version number|HTTP_REQUEST", "no-tls"),
-    ("handshake failed|CERTIFICATE_VERIFY_FAILED|verification check failed", "other"),
+    ("TSI_PROTOCOL_FAILURE|CERTIFICATE_VERIFY_FAILED|verification check failed", "other"),
 )
 
 _VAGUE = re.compile("Socket closed|Connection reset|Broken pipe|Endpoint closing")
@@ -133,9 +133,11 @@ def _probe(server: str, tls: Tls | None, timeout_s: float) -> str | None:
     if not where or proxy_of(server) is not None:
         return None
     try:
-        context = ssl.create_default_context() if tls is None else tls.context()
         if tls is None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        else:
+            context = tls.context()
         # By TLS 1.3 a client's handshake ends before the server has looked at its certificate.
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         name = (tls.server_name if tls is not None else None) or where[0][0]
