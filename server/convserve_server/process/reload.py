@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from convserve_server.settings.settings import Settings
 
 #: Only a server that starts looks at these. The port is held, the processes are counted, and every
-#: process writes its log in the same form.
+#: process writes its log in the same form. Of workers that share a port, some would speak TLS and
+#: others not; what is in the files of TLS is read again when it changes.
 _FIXED = frozenset(
     {
         "host",
@@ -21,6 +22,10 @@ _FIXED = frozenset(
         "metrics_port",
         "metrics_host",
         "metrics_key_file",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "tls_clients",
     }
 )
 

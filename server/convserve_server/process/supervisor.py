@@ -38,6 +38,7 @@ from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
 from convserve_server.process.server_view import ServerView, statistics_slot
 from convserve_server.process.slot import ADMIN_HOST, GUARD, Slot
+from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import (
     GuardSpec,
     WorkerSpec,
@@ -45,6 +46,7 @@ from convserve_server.process.worker_spec import (
     encode_settings,
     encode_spec,
 )
+from convserve_server.security.certificates import CertificateWatch
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.shared_statistics import statistics_bytes
@@ -130,6 +132,9 @@ class Supervisor:
                 "convserve-statistics", statistics_bytes(self._settings.process.workers)
             )
             self._watch_signals()
+            if (files := tls_files(self._settings)) is not None:
+                # A daemon; the start has just looked.
+                CertificateWatch(files).start()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             totals = Totals(shared_memory.shared(self._statistics))
             self._view = ServerView(self._slots, totals, self._coordinator.models, self._wake)
@@ -324,7 +329,7 @@ class Supervisor:
         if self._http_port:
             http = address(self._settings.listen.host, self._http_port)
             log.info(
-                "HTTP on http://%s", http,
+                "HTTP on http%s://%s", "s" if self._settings.security.tls_cert else "", http,
                 extra={"http_address": http, "http_port": self._http_port},
             )  # fmt: skip
         if self._guards:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from convserve_server.protocols.router import Router
+from convserve_server.security.tls import TlsFiles
 
 #: Calls at a time on one connection; clients hold back the others once they know. No smaller where
 #: memory is: one that has just ended may still count, and its successor is refused (gRPC's own
@@ -28,6 +29,7 @@ class TransportOptions:
         reuse_port: whether the port is shared with other processes.
         guard_field: header field in which guards tell who calls; calls without it are refused;
             empty without guards.
+        tls: the files of TLS; None: without.
     """
 
     host: str
@@ -37,6 +39,7 @@ class TransportOptions:
     max_connection_age_s: float
     reuse_port: bool
     guard_field: str = ""
+    tls: TlsFiles | None = None
 
 
 class Transport(Protocol):

@@ -6,6 +6,7 @@ import pytest
 
 from convserve_server.host.guards import guards_of, is_guarded
 from convserve_server.protocols.convserve_v1.service import CLASSIFY
+from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import make_settings
 from convserve_server.transports import choice as front_choice
 from convserve_server.transports.choice import choose_front
@@ -21,6 +22,15 @@ def test_auto_is_grpcio_where_native_is_not_installed(monkeypatch: pytest.Monkey
     name, why = choose_front(make_settings(models="m"))
     assert name == "grpcio"
     assert "pygrpc-native is not installed" in why
+
+
+def test_grpcio_that_cannot_ask_for_a_certificate_that_may_be_missing_is_refused() -> None:
+    tls = {"tls_cert": "c", "tls_key": "k", "tls_client_ca": "a", "tls_clients": "optional"}
+    with pytest.raises(
+        SettingError, match=r"^tls_clients: expected required, got optional: grpcio"
+    ):
+        choose_front(make_settings(models="m", front="grpcio", **tls))
+    assert choose_front(make_settings(models="m", **tls)) == ("native", "the faster one")
 
 
 @pytest.mark.parametrize("front", ["grpcio", "native"])
