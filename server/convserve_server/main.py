@@ -8,6 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from convserve_server.host.exposure import check_exposure
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         settings = loaded.settings
         check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
+        exposed = check_exposure(settings)
     except SettingError as error:
         print_problem(str(error))
         return 2
@@ -89,8 +91,8 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     for variable in loaded.unknown:
         log.warning(_unknown(variable))
     log.info("front %s, %s", front, why)
-    if exposed := exposure(front, settings.listen.host):
-        log.warning(exposed)
+    for warning in filter(None, (*exposed, exposure(front, settings.listen.host))):
+        log.warning(warning)
     try:
         return supervise(settings.replace(front=front), signals, partial(_read_again, given))
     except StartError as error:

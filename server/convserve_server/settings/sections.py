@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from convserve_server.settings.kinds import Labels, Origins, Versions
+from convserve_server.settings.kinds import Hosts, Labels, Origins, Switch, Versions
 from convserve_server.settings.setting import Section, Setting, setting
 
 
@@ -71,6 +71,13 @@ class Listen(Section):
         "on: callers of Open Inference may load and unload the models whose control is explicit; "
         "there are no keys, so only where all who reach the port may do that",
         choices=("off", "on"),
+    )
+    http_hosts: str = setting(
+        "",
+        "names by which browsers may call the server over HTTP, beside localhost, addresses and "
+        "the name of the machine, as models.example.org,server; *: any, as it is with TLS or keys",
+        metavar="NAMES",
+        kind=Hosts(),
     )
 
 
@@ -355,10 +362,10 @@ class Security(Section):
         "again when it changes; none: whoever reaches a port may call",
         metavar="FILE",
     )
-    insecure: str = setting(
-        "off",
-        "on: listen without TLS and without keys on an address that other machines reach",
-        choices=("off", "on"),
+    insecure: bool = setting(
+        False,
+        "listen on an address that other machines reach although there are neither TLS nor keys",
+        kind=Switch(),
     )
     reflection: str = setting(
         "on", "whether callers may list services and messages by reflection", choices=("off", "on")
