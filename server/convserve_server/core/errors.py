@@ -12,6 +12,7 @@
     ├── QueueFull         nothing was computed; retry after
     │   └── CannotMeetDeadline  the same, for there is no time for it; retrying it is pointless
     ├── MessageTooLarge   says the limit; retrying is pointless
+    │   └── AnswerTooLarge  the same of what would be sent back
     ├── AnswersUnread     the client of a stream does not read
     ├── DeadlinePassed    nothing was computed
     ├── Cancelled         the caller went away
@@ -238,6 +239,12 @@ class MessageTooLarge(ServeError):
     def metadata(self) -> Mapping[str, str]:
         """The limit, bytes."""
         return {"limit_bytes": str(self.limit)}
+
+
+class AnswerTooLarge(MessageTooLarge):
+    """What the model gives for a request is over the limit of an answer."""
+
+    reason = "ANSWER_TOO_LARGE"
 
 
 class AnswersUnread(ServeError):

@@ -112,6 +112,7 @@ class Worker:
                 self.statistics,
                 control.administration,
                 may_load=settings.listen.repository_calls == "on",
+                max_answer_bytes=settings.limits.max_answer_bytes,
             ),
             self._health,
             *(make(classifier) for make in services),

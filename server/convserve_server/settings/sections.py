@@ -157,6 +157,14 @@ class Limits(Section):
         low=0,
         high=2**33,
     )
+    max_answer_bytes: int = setting(
+        0,
+        "largest answer of a model that is not a bundle, of the elements of its outputs; 0: four "
+        "times max_message_bytes",
+        metavar="BYTES",
+        low=0,
+        high=2**31 - 1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
