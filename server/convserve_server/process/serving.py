@@ -283,4 +283,5 @@ def _options(settings: Settings, port: int) -> TransportOptions:
         keepalive_s=settings.listen.keepalive_s,
         max_connection_age_s=settings.listen.max_connection_age_s,
         reuse_port=True,
+        max_streams=settings.limits.max_streams,
     )

@@ -165,6 +165,13 @@ class Limits(Section):
         low=0,
         high=2**31 - 1,
     )
+    max_streams: int = setting(
+        4096,
+        "calls at a time on one connection over gRPC; clients hold back the others once they know",
+        metavar="N",
+        low=16,
+        high=4096,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ class TransportOptions:
         max_connection_age_s: at which connections are closed, once their calls are answered; 0:
             never.
         reuse_port: whether the port is shared with other processes.
+        max_streams: calls at a time on one connection of gRPC.
     """
 
     host: str
@@ -34,6 +35,7 @@ class TransportOptions:
     keepalive_s: int
     max_connection_age_s: float
     reuse_port: bool
+    max_streams: int = MAX_STREAMS
 
 
 class Transport(Protocol):

@@ -191,7 +191,8 @@ class HttpTransport:
 
     def begin(self, connection: HttpConnection, request: HttpRequest) -> None:
         """See Owner."""
-        if len(request.body) <= LARGE_BYTES:
+        # What is compressed may become as large as a body may be.
+        if len(request.body) <= LARGE_BYTES and "content-encoding" not in request.headers:
             self._go_on(connection, request, self._app.handle(request), math.inf)
         else:
             self._in_background(

@@ -33,6 +33,9 @@ _MAX_FIELDS = 100
 _MAX_WAITING = 64
 #: A body that has no more may always be received, bytes.
 SMALL_BODY = 2**16
+#: Each part costs as much as its first thousand bytes. So many may be of any size, others have to
+#: have so many bytes on average.
+_MAX_PARTS, _PART_BYTES = 1024, 64
 #: From the first byte of a request to the end of its head, s.
 HEAD_S = 20.0
 #: For a body, or for reading an answer: so long, and a second more for so many bytes.
@@ -339,6 +342,13 @@ class HttpConnection(asyncio.Protocol):
                 retry_after_s=1.0,
             )
         self._parts.append(body)
+        if len(self._parts) > _MAX_PARTS and self._size < _PART_BYTES * len(self._parts):
+            raise Problem(
+                400,
+                "TOO_MANY_PARTS",
+                f"body: expected parts of {_PART_BYTES} bytes or more on average, got "
+                f"{len(self._parts)} parts of {self._size} bytes together",
+            )
         if self._current is None:
             self.due += len(body) / BYTES_PER_S
 

@@ -206,6 +206,19 @@ def test_body_in_chunks_is_read_up_to_the_limit(serve: Serve) -> None:
         assert client.is_closed()
 
 
+def test_body_of_very_small_parts_is_refused(client: HttpClient) -> None:
+    headers = {"Transfer-Encoding": "chunked"}
+    # A few of any size, and more of a fair one.
+    few = chunked(*[b"a"] * 1024)
+    assert client.ask("POST", URL, few, headers).json["reason"] == "NOT_A_PICTURE"
+    fair = chunked(*[b"a" * 64] * 1100)
+    assert client.ask("POST", URL, fair, headers).json["reason"] == "NOT_A_PICTURE"
+    client.send(request_bytes("POST", URL, b"1\r\na\r\n" * 1025, headers))
+    reply = client.read()
+    assert (reply.status, reply.json["reason"]) == (400, "TOO_MANY_PARTS")
+    assert client.is_closed()
+
+
 def test_bodies_of_all_connections_together_have_a_limit(serve: Serve) -> None:
     served = serve(http=True, max_message_bytes=2**20, max_stream_bytes=1)
     clients = [HttpClient(served.http_port) for _ in range(3)]
@@ -522,7 +535,7 @@ class SlowApp:
         served.http._app.handle = self.handle  # type: ignore[method-assign]
 
     def handle(self, request: HttpRequest) -> HttpAnswer | Operation:
-        if len(request.body) > http.LARGE_BYTES:
+        if len(request.body) > http.LARGE_BYTES or "content-encoding" in request.headers:
             self.entered.set()
             assert self.released.wait(WAIT_S)
         return self._handle(request)
@@ -538,6 +551,16 @@ def test_large_request_holds_up_no_other(served: Served, client: HttpClient) -> 
     app.released.set()
     assert client.read().status in (200, 400)
     assert client_bytes(served) == 0
+
+
+def test_compressed_request_holds_up_no_other(served: Served, client: HttpClient) -> None:
+    app = SlowApp(served)
+    packed = gzip.compress(PNG)
+    client.send(request_bytes("POST", URL, packed, {"Content-Encoding": "gzip"}))
+    assert app.entered.wait(WAIT_S)
+    assert asks(served) == 200
+    app.released.set()
+    assert client.read().status == 200
 
 
 def test_large_request_of_a_client_that_left_is_forgotten(served: Served) -> None:
