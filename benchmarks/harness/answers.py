@@ -56,6 +56,7 @@ class Questions:
         images: uint8 [N, H, W, C], or N files.
         rows: float32 [N, K], the probabilities from ONNX Runtime run directly.
         together: most images in one call of check().
+        authority: certificate (PEM) that signed the server's; empty: the server speaks no TLS.
     """
 
     model: str
@@ -64,6 +65,7 @@ class Questions:
     images: NDArray[np.uint8] | Sequence[bytes]
     rows: NDArray[np.float32]
     together: int
+    authority: bytes = b""
 
     @classmethod
     def of_pixels(cls, bundle: Bundle, images: int, seed: int = 0) -> Self:
@@ -128,7 +130,7 @@ class Questions:
             *((first, self.together) for first in range(0, total, self.together)),
             *((first, 1) for first in range(min(total, _CHECKED_SINGLY))),
         ]
-        with grpc.insecure_channel(address) as channel:
+        with self._channel(address) as channel:
             stub = classifier_pb2_grpc.ClassifierStub(channel)
             for first, count in parts:
                 try:
@@ -136,6 +138,11 @@ class Questions:
                 except grpc.RpcError as error:
                     raise WrongAnswer(f"{error.code().name}: {error.details()}") from error
                 self._compare(reply, self.rows[first : first + count])
+
+    def _channel(self, address: str) -> grpc.Channel:
+        if not self.authority:
+            return grpc.insecure_channel(address)
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(self.authority))
 
     def _compare(self, reply: pb.ClassifyResponse, rows: NDArray[np.float32]) -> None:
         who = (reply.model, reply.version, tuple(reply.labels))

@@ -52,7 +52,7 @@ class H2loadDriver:
                 f"--log-file={log}",
                 f"--header=content-type: {task.content_type}",
                 *(f"--header={name}: {value}" for name, value in task.headers),
-                f"http://{task.address}{task.path}",
+                f"{'https' if task.tls else 'http'}://{task.address}{task.path}",
             ]
             try:
                 done = subprocess.run(

@@ -35,6 +35,7 @@ class Task:
         path: the gRPC method, or what the POSTs go to.
         content_type: GRPC, or that of the POSTs, each caller's over a connection of its own.
         headers: of each call, beside that one.
+        tls: whether the server speaks TLS; its certificate is not checked.
     """
 
     address: str
@@ -46,6 +47,7 @@ class Task:
     path: str = CLASSIFY
     content_type: str = GRPC
     headers: tuple[tuple[str, str], ...] = ()
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ class OwnDriver:
     name = f"own load generator (grpc.aio {grpc.__version__})"
 
     def run(self, task: Task) -> Load:
-        """See Driver.run. Calls over gRPC only."""
-        if task.content_type != GRPC:
-            raise LoadError("calls over HTTP/1.1 need h2load")
+        """See Driver.run. Calls over gRPC only, without TLS."""
+        if task.content_type != GRPC or task.tls:
+            raise LoadError("calls over HTTP/1.1 or TLS need h2load")
         answers = self.answers(task)
         ended_s = np.array([answer.ended_s for answer in answers])
         latencies_s = np.array([answer.latency_s for answer in answers])

@@ -49,11 +49,13 @@ class Subject(NamedTuple):
         server: that is measured.
         questions: that it is asked.
         title: for the table; empty: the server's name.
+        tls: whether the server speaks TLS.
     """
 
     server: ServerProcess
     questions: RequestSet
     title: str = ""
+    tls: bool = False
 
     @property
     def name(self) -> str:
@@ -115,6 +117,7 @@ class Meter:
             path=call.path,
             content_type=call.content_type,
             headers=call.headers,
+            tls=subject.tls,
         )
 
     def measure(self, subject: Subject, cell: Cell, round_: int) -> Measurement:

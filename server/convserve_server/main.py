@@ -16,7 +16,7 @@ from convserve_server.process.supervisor import supervise
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.settings.sources import Loaded, load
-from convserve_server.transports.choice import choose_front, exposure
+from convserve_server.transports.choice import choose_front
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     for variable in loaded.unknown:
         log.warning(_unknown(variable))
     log.info("front %s, %s", front, why)
-    for warning in filter(None, (*exposed, exposure(front, settings.listen.host))):
+    for warning in exposed:
         log.warning(warning)
     try:
         return supervise(settings.replace(front=front), signals, partial(_read_again, given))

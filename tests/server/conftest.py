@@ -25,6 +25,7 @@ from convserve_server.engines.base import NOT_MEASURED, Loaded, Pixels, Probabil
 from convserve_server.engines.bundles import load_bundle, load_model
 from convserve_server.engines.loader import EngineOptions
 from convserve_server.engines.output_check import probes
+from convserve_server.host.guards import new_field
 from convserve_server.host.resources import plan_resources
 from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
@@ -45,6 +46,7 @@ from tests.bundles import (
     write_photo_bundle,
 )
 from tests.recorder import Recorder
+from tests.server.guard_thread import GuardThread
 
 WAIT_S = 60.0
 
@@ -168,6 +170,8 @@ class Served:
     #: Of HTTP, if it is served.
     http: HttpTransport | None
     http_port: int
+    #: Before a front that is "guarded".
+    guard: GuardThread | None = None
 
     def classify(self, request: pb.ClassifyRequest, timeout_s: float | None = WAIT_S) -> Any:
         """Send a request; returns the future of the response at once."""
@@ -227,10 +231,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         models = tmp_path / "models"
         if not models.exists():
             (write_photo_bundle if photos else write_bundle)(models)
+        guarded = front == "guarded"
+        if guarded:
+            front = "native"
         given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
         chosen = plan_resources(make_settings(by_model, **given), cpus=1).settings  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
-        keeper = PortKeeper(make_transport(chosen, 0))
+        field = new_field() if guarded else ""
+        keeper = PortKeeper(make_transport(chosen, 0, field))
         http_transports = [make_http_transport(chosen, 0)] if http else []
         http_keepers = [PortKeeper(each) for each in http_transports]
         worker = Worker(
@@ -241,7 +249,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             services=services,
         )
         worker.start()
-        channel = grpc.insecure_channel(f"127.0.0.1:{keeper.port}")
+        port = keeper.port
+        guard = None
+        if guarded:
+            guard = GuardThread(chosen, field, keeper.port)
+            port = guard.port
+            ends.append(guard.close)
+        channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         stopped: list[int] = []
         stop = worker.stop
 
@@ -255,12 +269,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         return Served(
             worker,
             engine,
-            f"127.0.0.1:{keeper.port}",
+            f"127.0.0.1:{port}",
             models,
             channel,
             ClassifierStub(channel),
             http_transports[0] if http else None,
             http_keepers[0].port if http else 0,
+            guard,
         )
 
     yield start

@@ -13,6 +13,8 @@
     │   └── CannotMeetDeadline  the same, for there is no time for it; retrying it is pointless
     ├── MessageTooLarge   says the limit; retrying is pointless
     │   └── AnswerTooLarge  the same of what would be sent back
+    ├── NoMemoryForRequest  requests that are not whole yet hold too much memory
+    ├── RequestTooSlow    the request does not get whole
     ├── AnswersUnread     the client of a stream does not read
     ├── DeadlinePassed    nothing was computed
     ├── Cancelled         the caller went away
@@ -245,6 +247,19 @@ class AnswerTooLarge(MessageTooLarge):
     """What the model gives for a request is over the limit of an answer."""
 
     reason = "ANSWER_TOO_LARGE"
+
+
+class NoMemoryForRequest(ServeError):
+    """Requests of which not all has come hold as much memory as they may."""
+
+    reason = "NO_MEMORY_FOR_REQUEST"
+    retry_after_s = 1.0
+
+
+class RequestTooSlow(ServeError):
+    """Hardly any byte of a request has come for too long, and it is not whole."""
+
+    reason = "REQUEST_TOO_SLOW"
 
 
 class AnswersUnread(ServeError):

@@ -7,10 +7,10 @@ connection is with one worker. On CUDA the engine needs no CPU, but every worker
 of the models on the device: one for four CPUs, as soon as any model may use CUDA.
 
 Of the memory, the supervisor and the libraries that all share need SHARED_BYTES, and each worker
-at rest WORKER_BYTES. There are only so many workers that each has REQUEST_BYTES beyond. What is
-left, divided by the workers, is what each has to spare. The second session of expensive models,
-_MANY_THREADS_BYTES, is made only where three times that is to spare. The rest is a worker's memory
-for requests, at least REQUEST_BYTES:
+at rest WORKER_BYTES, behind guards GUARD_BYTES more. There are only so many workers that each has
+REQUEST_BYTES beyond. What is left, divided by the workers, is what each has to spare. The second
+session of expensive models, _MANY_THREADS_BYTES, is made only where three times that is to spare.
+The rest is a worker's memory for requests, at least REQUEST_BYTES:
 
 - an eighth for decoders, divided by the decode threads: 16 to 256 MiB for one image file of
   any model. There are no more threads than can have the least;
@@ -20,6 +20,8 @@ for requests, at least REQUEST_BYTES:
 - a sixteenth for what all streams hold together, 4 to 64 MiB: requests that are not answered, and
   answers that their clients do not read;
 - an eighth is the largest message, 8 to 16 MiB; an answer is at most four times as large;
+- a quarter, 32 to 256 MiB, is for calls that are received or not answered, where guards count
+  them, and half of it for those of one connection;
 - the rest is for messages that are being received, and for batches.
 
 With less than _PLENTY_BYTES to spare, malloc is asked to keep nothing, and batches are shorter.
@@ -33,6 +35,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
+from convserve_server.host.guards import is_guarded
 from convserve_server.settings.settings import Settings
 
 MIB = 2**20
@@ -41,6 +44,8 @@ MIB = 2**20
 SHARED_BYTES = 48 * MIB
 #: One worker at rest, with a photo net.
 WORKER_BYTES = 160 * MIB
+#: For each worker behind guards: its part of one of them, with a thousand connections.
+GUARD_BYTES = 32 * MIB
 #: A worker with less beyond that for requests is not worth starting.
 REQUEST_BYTES = 64 * MIB
 #: The second session, with threads on all CPUs.
@@ -56,6 +61,9 @@ _LEAST_QUEUE, _MOST_QUEUE = 4 * MIB, 256 * MIB
 #: The largest answer, of the largest message; and the most that protobuf's clients accept.
 _ANSWERS, _MOST_ANSWER = 4, 2**31 - 1
 _LEAST_STREAMS, _MOST_STREAMS = 4 * MIB, 64 * MIB
+_LEAST_RECEIVED, _MOST_RECEIVED = 32 * MIB, 256 * MIB
+#: Beside the largest message, for other calls of a connection.
+_CALLS = 4 * MIB
 
 #: What a worker has beyond WORKER_BYTES where nothing need be saved.
 _PLENTY_BYTES = 512 * MIB
@@ -129,11 +137,12 @@ def plan_resources(
     # A worker holds every model, so one that may use CUDA counts for all.
     devices = {given.engine.device, *(given.for_model(name).device for name in given.by_model)}
     share = 4 if devices != {"cpu"} and has_cuda_package() else 1
-    fitting = max(1.0, (memory - SHARED_BYTES) / (WORKER_BYTES + REQUEST_BYTES))
+    at_rest = WORKER_BYTES + (GUARD_BYTES if is_guarded(given) else 0)
+    fitting = max(1.0, (memory - SHARED_BYTES) / (at_rest + REQUEST_BYTES))
     workers = given.process.workers or int(min(max(1, int(cpus) // share), fitting))
     threads = max(1, int(cpus) // workers)
     engine_threads = given.engine.engine_threads or threads
-    left = (memory - SHARED_BYTES) / workers - WORKER_BYTES
+    left = (memory - SHARED_BYTES) / workers - at_rest
     many_threads = engine_threads
     if not given.engine.engine_threads and left >= _MANY_THREADS_BYTES + 2 * REQUEST_BYTES:
         many_threads = max(1, min(_MOST_THREADS, int(cpus)))
@@ -147,16 +156,21 @@ def plan_resources(
     message = _within(spare / 8, _LEAST_MESSAGE, _MOST_MESSAGE)
     streams = _within(spare / 16, _LEAST_STREAMS, _MOST_STREAMS)
     queue = _within(spare / 16, _LEAST_QUEUE, _MOST_QUEUE)
+    most = given.limits.max_message_bytes or message
+    received = given.limits.max_received_bytes or max(
+        2 * (most + _CALLS), _within(spare / 4, _LEAST_RECEIVED, _MOST_RECEIVED)
+    )
     settings = given.replace(
         workers=workers,
         engine_threads=engine_threads,
         decode_threads=decode_threads,
-        max_message_bytes=given.limits.max_message_bytes or message,
-        max_answer_bytes=given.limits.max_answer_bytes
-        or min(_ANSWERS * (given.limits.max_message_bytes or message), _MOST_ANSWER),
+        max_message_bytes=most,
+        max_answer_bytes=given.limits.max_answer_bytes or min(_ANSWERS * most, _MOST_ANSWER),
         max_decoder_bytes=given.limits.max_decoder_bytes or decoder,
         max_queue_bytes=given.batching.max_queue_bytes or queue,
         max_stream_bytes=given.limits.max_stream_bytes or streams,
+        max_received_bytes=received,
+        max_connection_bytes=given.limits.max_connection_bytes or max(most + _CALLS, received // 2),
     )
     return ResourcePlan(
         settings=settings,

@@ -91,7 +91,13 @@ class Retired:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker accepts calls."""
+    """The process accepts calls.
+
+    Attributes:
+        port: Of a worker behind guards, on which it does; 0 without them.
+    """
+
+    port: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,13 @@ class Retire:
 @dataclass(frozen=True)
 class Listen:
     """Accept calls."""
+
+
+@dataclass(frozen=True)
+class WorkerPorts:
+    """To a guard: pass clients on to the workers at these ports of this machine alone."""
+
+    ports: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -222,6 +235,7 @@ Message = (
     | Retire
     | Listen
     | SetLogLevel
+    | WorkerPorts
     | AdminRequest
     | AdminReply
 )

@@ -1,4 +1,7 @@
-"""A rolling restart: each worker is replaced by one that is started, and serves, before it goes."""
+"""A rolling restart: each worker is replaced by one that is started, and serves, before it goes.
+
+So are guards, after the workers.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,15 +33,15 @@ class RollingRestart:
         return bool(self._left) or self._new is not None
 
     def begin(self) -> None:
-        """Has each worker that there is replaced."""
-        self._left = [slot for slot in self.slots if slot.is_worker]
+        """Has each worker that there is replaced, and then each guard."""
+        self._left = [slot for slot in self.slots if slot.is_worker or slot.is_guard]
 
     def advance(self) -> None:
         """Does the next step if the one before is over. Called again and again."""
         if self._new is None and self._left:
             self._old = self._left.pop(0)
             # Both count for a while.
-            self._new = Slot(self._old.number, bank=1 - self._old.bank)
+            self._new = Slot(self._old.number, self._old.module, bank=1 - self._old.bank)
             self.slots.append(self._new)
             if self._old.process is None:  # about to be started again, as it was
                 self._forget_old()

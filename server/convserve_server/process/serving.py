@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,6 +125,8 @@ class Worker:
             observer,
         )
         self._started = False
+        #: Of the transports, once they listen.
+        self.ports: list[int] = []
 
     def _reflection(self, services: Sequence[Service]) -> Sequence[Service]:
         if self._settings.security.reflection == "off":
@@ -163,8 +166,7 @@ class Worker:
         self.control.attach(self.repository, self._preparer)
         if not self.control.wait_to_listen(stop or threading.Event()):
             return False
-        for transport in self._transports:
-            transport.start(self._router)
+        self.ports = [transport.start(self._router) for transport in self._transports]
         self._started = True
         self._report(frozenset(model.name for model in self.repository.models()))
         self.control.watch()
@@ -217,14 +219,19 @@ class Worker:
         self._served = names
 
 
-def make_transport(settings: Settings, port: int) -> Transport:
+def make_transport(settings: Settings, port: int, guard_field: str = "") -> Transport:
     """Returns the transport that the settings ask for.
 
     Args:
         settings: with sizes chosen.
         port: to listen on.
+        guard_field: see WorkerSpec; with one it listens for guards, on another port.
     """
     options = _options(settings, port)
+    if guard_field:
+        options = replace(
+            options, host="127.0.0.1", port=0, reuse_port=False, guard_field=guard_field
+        )
     # Imported when asked for: the other one may not be installed, and costs memory.
     if settings.listen.front == "native":
         from convserve_server.transports.native import NativeTransport

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from convserve_server.process.channel import Channel
 
-#: The modules that processes run: of a worker, and of the one that answers operators.
+#: The modules that processes run: of a worker, of the one that answers operators, and of a guard.
 WORKER = "convserve_server.process.worker"
 ADMIN_HOST = "convserve_server.process.admin_host"
+GUARD = "convserve_server.process.guard"
 
 #: From the start of a process to its first message: Python and the libraries are being read, s.
 START_S = 120.0
@@ -27,7 +28,7 @@ class Slot:
     """One process of a server, over all its restarts; most are workers.
 
     Attributes:
-        number: Of the worker, from 1; 0 for a process that is none.
+        number: Of the worker, or of the guard, from 1; 0 for a process that is neither.
         module: That the process runs, with the number of its socket as the argument.
         bank: In which of the worker's two slots the process counts; see
             telemetry/shared_statistics.py.
@@ -47,6 +48,8 @@ class Slot:
     oom_kills: int = 0
     #: The worker accepts calls.
     ready: bool = False
+    #: Of a worker that guards pass clients on to; 0: none.
+    port: int = 0
     #: It is to end, and another one replaces it.
     leaving: bool = False
     #: It has sent a message.
@@ -67,7 +70,14 @@ class Slot:
     @property
     def name(self) -> str:
         """What the log calls it."""
+        if self.is_guard:
+            return f"guard {self.number}"
         return f"worker {self.number}" if self.is_worker else "the administration's process"
+
+    @property
+    def is_guard(self) -> bool:
+        """Whether it passes clients on to workers."""
+        return self.module == GUARD
 
     def launch(
         self, first: bytes, descriptors: Sequence[int], environment: Mapping[str, str]

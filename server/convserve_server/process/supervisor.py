@@ -20,7 +20,7 @@ from functools import partial
 
 from convserve_host.cpus import available_cpus, available_set
 from convserve_host.memory import memory_limit
-from convserve_server.host import descriptors, engine_activity, shared_memory
+from convserve_server.host import descriptors, engine_activity, guards, shared_memory
 from convserve_server.host.exposure import check_exposure
 from convserve_server.host.port import StartError, address, reserve_port
 from convserve_server.host.resources import ResourcePlan, in_mib, plan_resources
@@ -32,11 +32,18 @@ from convserve_server.process.messages import (
     Message,
     Ready,
     SetLogLevel,
+    WorkerPorts,
 )
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
-from convserve_server.process.slot import ADMIN_HOST, Slot
-from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
+from convserve_server.process.slot import ADMIN_HOST, GUARD, Slot
+from convserve_server.process.worker_spec import (
+    GuardSpec,
+    WorkerSpec,
+    encode_guard,
+    encode_settings,
+    encode_spec,
+)
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER, statistics_bytes
@@ -85,6 +92,9 @@ class Supervisor:
         # What was read again, or why it cannot be used; put there by a thread: files may hang.
         self._read_again: queue.SimpleQueue[Settings | SettingError] = queue.SimpleQueue()
         self._slots = [Slot(number) for number in range(1, self._settings.process.workers + 1)]
+        self._guards = guards.guards_of(self._settings)
+        self._guard_field = guards.new_field() if self._guards else ""
+        self._slots += [Slot(number + 1, GUARD) for number in range(self._guards)]
         if self._settings.listen.admin_socket:
             self._slots.append(Slot(0, ADMIN_HOST))
         self._roll = RollingRestart(self._slots, self._replace)
@@ -204,9 +214,11 @@ class Supervisor:
 
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""
-        self._coordinator.on_leaving(slot)
+        if slot.is_worker:
+            self._coordinator.on_leaving(slot)
+            self._tell_guards()
         if slot.process is not None:
-            log.info("worker %d is replaced", slot.number)
+            log.info("%s is replaced", slot.name)
             slot.process.terminate()
 
     # Starting
@@ -227,6 +239,8 @@ class Supervisor:
             if slot.is_worker:
                 inherited = (self._engine_activity, self._switch, self._statistics)
                 slot.launch(encode_spec(self._spec(slot)), inherited, environment)
+            elif slot.is_guard:
+                slot.launch(encode_guard(self._guard_spec()), (), environment)
             else:
                 slot.launch(encode_settings(self._settings), (), environment)
         except (OSError, MemoryError) as error:
@@ -243,6 +257,8 @@ class Supervisor:
         slot.oom_kills = self._exit_reasons.kills()
         self._selector.register(slot.channel, selectors.EVENT_READ, slot)
         self._watch(slot)
+        if slot.is_guard:
+            self._send(slot, self._worker_ports())
 
     def _spec(self, slot: Slot) -> WorkerSpec:
         return WorkerSpec(
@@ -258,7 +274,26 @@ class Supervisor:
             switch=self._switch,
             statistics=self._statistics,
             statistics_slot=(slot.number - 1) * SLOTS_OF_WORKER + slot.bank,
+            guard_field=self._guard_field,
         )
+
+    def _guard_spec(self) -> GuardSpec:
+        return GuardSpec(
+            port=self._port,
+            guards=self._guards,
+            field=self._guard_field,
+            settings=self._settings,
+        )
+
+    def _worker_ports(self) -> WorkerPorts:
+        serving = [slot for slot in self._workers() if slot.ready and not slot.leaving]
+        return WorkerPorts(tuple(slot.port for slot in serving))
+
+    def _tell_guards(self) -> None:
+        """Tells all guards which workers accept clients."""
+        for slot in self._running():
+            if slot.is_guard:
+                self._send(slot, self._worker_ports())
 
     def _put_off(self, slot: Slot, what: str) -> None:
         """Logs what happened, and when the next start is."""
@@ -276,8 +311,10 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Logs once that the server is there: every worker serves, or waits for its models."""
+        serve = any(slot.ready for slot in self._workers())
         if self._announced or not all(
-            slot.ready or self._coordinator.is_lacking(slot) for slot in self._slots
+            slot.ready or self._coordinator.is_lacking(slot) or (slot.is_guard and not serve)
+            for slot in self._slots
         ):
             return
         self._announced = True
@@ -288,6 +325,8 @@ class Supervisor:
                 "HTTP on http://%s", http,
                 extra={"http_address": http, "http_port": self._http_port},
             )  # fmt: skip
+        if self._guards:
+            log.info("guards before the workers: %d, %s", self._guards, _tls(self._settings))
         log.info(
             "listening on %s: front %s, %d workers with %d engine threads each, models in %s",
             listening, self._settings.listen.front, self._settings.process.workers,
@@ -326,7 +365,9 @@ class Supervisor:
         for message in messages:
             slot.heard, slot.spoke = time.monotonic(), True
             if isinstance(message, Ready):
-                slot.ready = True
+                slot.ready, slot.port = True, message.port
+                if slot.is_worker:
+                    self._tell_guards()
             elif isinstance(message, CannotStart):
                 slot.refusal = message.reason
             else:
@@ -373,6 +414,8 @@ class Supervisor:
         status = slot.release()
         lived = time.monotonic() - slot.started
         slot.ready = False
+        if slot.is_worker:
+            self._tell_guards()
         if status is None:
             status = -signal.SIGKILL
             log.error("%s was killed and does not end; it is replaced", slot.name)
@@ -425,6 +468,16 @@ class Supervisor:
 
     def _running(self) -> list[Slot]:
         return [slot for slot in self._slots if slot.process is not None]
+
+
+def _tls(settings: Settings) -> str:
+    """Returns what to log of the TLS of a server."""
+    security = settings.security
+    if not security.tls_cert:
+        return "no TLS"
+    if not security.tls_client_ca:
+        return "TLS"
+    return f"mutual TLS, certificates of clients {security.tls_clients}"
 
 
 def watch_signals(received: list[int]) -> None:

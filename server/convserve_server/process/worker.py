@@ -140,7 +140,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     try:
         check_installation()
         provider = choose_provider(settings.engine.device)
-        transports: list[Transport] = [make_transport(settings, spec.port)]
+        transports: list[Transport] = [make_transport(settings, spec.port, spec.guard_field)]
         if spec.http_port:
             transports.append(make_http_transport(settings, spec.http_port))
         control = RemoteControl(link, shared_number(spec.switch), administration)
@@ -163,7 +163,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     if spec.low_memory:
         trim_from_now_on(stop)
     threading.Thread(target=_watch_descriptors, args=(stop,), daemon=True).start()
-    link.send(Ready())
+    link.send(Ready(worker.ports[0] if spec.guard_field else 0))
     # Again and again: Python runs a handler on this thread, and a signal that comes just before the
     # thread blocks does not wake it.
     while not stop.wait(_SIGNAL_S):

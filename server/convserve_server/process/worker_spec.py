@@ -37,6 +37,7 @@ class WorkerSpec:
         statistics: Descriptor of the file with the counts of all workers; see
             telemetry/shared_statistics.py.
         statistics_slot: In which this worker counts, and no other one.
+        guard_field: Header field in which guards tell who calls, a secret; empty without guards.
 
     Raises:
         ValueError: When it is made, a value is of another type or out of range.
@@ -54,6 +55,7 @@ class WorkerSpec:
     switch: int
     statistics: int
     statistics_slot: int
+    guard_field: str = ""
 
     def __post_init__(self) -> None:
         """Checks every value; the settings have checked theirs."""
@@ -135,6 +137,43 @@ def receive_line(connection: socket.socket) -> bytes:
             raise EOFError("the supervisor is gone")
         line += connection.recv(seen.find(b"\n") + 1 or len(seen))
     return line
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardSpec:
+    """One guard among the others.
+
+    Attributes:
+        port: To listen on, shared with the other guards.
+        guards: How many there are.
+        field: Header field in which workers hear who calls, a secret.
+        settings: With sizes chosen.
+    """
+
+    port: int
+    guards: int
+    field: str
+    settings: Settings
+
+
+def encode_guard(spec: GuardSpec) -> bytes:
+    """Returns a spec as one line of JSON."""
+    return json.dumps(dataclasses.asdict(spec)).encode() + b"\n"
+
+
+def decode_guard(line: bytes) -> GuardSpec:
+    """Returns the spec of a line.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    try:
+        values = json.loads(line)
+        values["settings"] = _settings(values["settings"])
+        return GuardSpec(**values)
+    except (AttributeError, KeyError, TypeError) as error:
+        # Without the line, which holds secrets.
+        raise ValueError(f"guard spec: expected all fields, got others: {error}") from error
 
 
 def encode_settings(settings: Settings) -> bytes:

@@ -10,6 +10,8 @@
     CannotMeetDeadline        RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo: of a call with as much time
     MessageTooLarge           RESOURCE_EXHAUSTED  ErrorInfo
     AnswerTooLarge            RESOURCE_EXHAUSTED  ErrorInfo
+    NoMemoryForRequest        RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
+    RequestTooSlow            DEADLINE_EXCEEDED   ErrorInfo
     AnswersUnread             RESOURCE_EXHAUSTED  ErrorInfo
     DeadlinePassed            DEADLINE_EXCEEDED   ErrorInfo
     Cancelled                 CANCELLED
@@ -48,6 +50,8 @@ _CODES: dict[type[ServeError], int] = {
     errors.Unimplemented: code_pb2.UNIMPLEMENTED,
     errors.QueueFull: code_pb2.RESOURCE_EXHAUSTED,
     errors.MessageTooLarge: code_pb2.RESOURCE_EXHAUSTED,
+    errors.NoMemoryForRequest: code_pb2.RESOURCE_EXHAUSTED,
+    errors.RequestTooSlow: code_pb2.DEADLINE_EXCEEDED,
     errors.AnswersUnread: code_pb2.RESOURCE_EXHAUSTED,
     errors.DeadlinePassed: code_pb2.DEADLINE_EXCEEDED,
     errors.Cancelled: code_pb2.CANCELLED,

@@ -55,7 +55,7 @@ class Listen(Section):
     max_connection_age_s: float = setting(
         0.0,
         "ask clients to connect anew after this, so that a balancer spreads them; calls in flight "
-        "are finished; grpcio front only; 0: never",
+        "are finished; 0: never",
         metavar="S",
         low=0.0,
         high=86400.0,
@@ -171,6 +171,30 @@ class Limits(Section):
         metavar="N",
         low=16,
         high=4096,
+    )
+    max_connections: int = setting(
+        4096,
+        "most connections over gRPC at a time for each worker, on the native front with TLS or "
+        "where other machines reach it; more are refused",
+        metavar="N",
+        low=1,
+        high=1_000_000,
+    )
+    max_received_bytes: int = setting(
+        0,
+        "bytes that calls of all connections may hold in each worker, requests that are not whole "
+        "yet, and 16 KiB for each call; beyond them the connection that holds most loses calls; "
+        "native front with TLS or where other machines reach it; 0: 32 to 256 MiB, by the memory",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
+    )
+    max_connection_bytes: int = setting(
+        0,
+        "the same of one connection; 0: half of max_received_bytes",
+        metavar="BYTES",
+        low=0,
+        high=2**33,
     )
 
 

@@ -27,6 +27,8 @@ class TransportOptions:
             never.
         reuse_port: whether the port is shared with other processes.
         max_streams: calls at a time on one connection of gRPC.
+        guard_field: header field in which guards tell who calls; calls without it are refused;
+            empty without guards.
     """
 
     host: str
@@ -36,6 +38,7 @@ class TransportOptions:
     max_connection_age_s: float
     reuse_port: bool
     max_streams: int = MAX_STREAMS
+    guard_field: str = ""
 
 
 class Transport(Protocol):

@@ -1,9 +1,7 @@
 """Which transport serves, and why."""
 
-import ipaddress
 from importlib.util import find_spec
 
-from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 
 _NATIVE_PACKAGE = "pygrpc_native"
@@ -13,42 +11,9 @@ def choose_front(settings: Settings) -> tuple[str, str]:
     """Chooses the transport for the settings: the fast one where it can do all that is asked.
 
     Returns: its name, grpcio or native, and the reason.
-
-    Raises:
-        SettingError: for the native transport and something that it cannot do.
     """
-    age_s = settings.listen.max_connection_age_s
-    if settings.listen.front == "native" and age_s:
-        raise SettingError(
-            f"front: native closes no connections by their age ({age_s:g} "
-            "s); leave out max_connection_age_s, or use grpcio"
-        )
     if settings.listen.front != "auto":
         return settings.listen.front, "as set"
-    if age_s:
-        return "grpcio", "since connections are to be closed by their age"
     if find_spec(_NATIVE_PACKAGE) is None:
         return "grpcio", "since pygrpc-native is not installed"
     return "native", "the faster one"
-
-
-def exposure(front: str, host: str) -> str:
-    """Returns a warning about a transport that other machines reach; empty if there is none.
-
-    Args:
-        front: its name.
-        host: the address that it listens on, or a name.
-    """
-    if front != "native" or _is_loopback(host):
-        return ""
-    return (
-        f"the native front on {host} reads messages of any size before it refuses them: put a "
-        "proxy before it where callers are not trusted, or use --front grpcio"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,10 +14,11 @@ import grpc.aio
 import uvloop
 
 from convserve_server.host.port import address
-from convserve_server.protocols.base import Call, Caller, Failure, Stream, header_in
+from convserve_server.protocols.base import Call, Caller, Failure, Metadata, Stream, header_in
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
+from convserve_server.transports.guard.caller_field import NO_GUARD, caller_of
 from convserve_server.transports.margin import AnswerMargin
 
 _MAX_PENDING = 2**20
@@ -178,7 +179,11 @@ class GrpcioTransport:
     def _stream(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(_: Any, context: Any) -> None:
             self._count(context)
-            await self._router.handle_stream(_GrpcioStream(path, context, self._router))
+            field = self._options.guard_field
+            caller = caller_of(field, context.peer(), _metadata(context))
+            if field and caller.peer == context.peer():
+                await _abort(context, NO_GUARD)
+            await self._router.handle_stream(_GrpcioStream(path, context, self._router, caller))
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -238,13 +243,14 @@ class _GrpcioCall(Call):
 class _GrpcioStream(Stream):
     """A stream by grpcio's context."""
 
-    def __init__(self, method: str, context: Any, router: Router) -> None:
-        super().__init__(method, _deadline(context), context.peer(), router.handle)
+    def __init__(self, method: str, context: Any, router: Router, caller: Caller) -> None:
+        super().__init__(method, _deadline(context), caller.peer, router.handle)
         self._context = context
+        self._caller = caller
         self._opened = False
 
     def caller(self) -> Caller:
-        return _caller(self._context)
+        return self._caller
 
     async def read(self) -> bytes | None:
         payload: Any = await self._context.read()
@@ -307,7 +313,11 @@ def _deadline(context: Any) -> float | None:
 
 
 def _caller(context: Any) -> Caller:
-    return Caller(context.peer(), tuple(context.invocation_metadata() or ()))
+    return Caller(context.peer(), _metadata(context))
+
+
+def _metadata(context: Any) -> Metadata:
+    return tuple(context.invocation_metadata() or ())
 
 
 def _set_result(waiting: "asyncio.Future[bytes | Failure]", outcome: bytes | Failure) -> None:

@@ -25,6 +25,7 @@ from convserve_server.protocols.grpc_errors import PUSHBACK
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.grpcio import GrpcioTransport
+from convserve_server.transports.guard.caller_field import NO_GUARD, caller_of
 from convserve_server.transports.margin import AnswerMargin
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class NativeTransport:
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
+        #: See TransportOptions.
+        self.guard_field = options.guard_field
         self._folder = "" if ABSTRACT else tempfile.mkdtemp(prefix="convserve-")
         # Who does not know the name cannot guess it.
         name = f"convserve-{secrets.token_hex(16)}" if ABSTRACT else f"{self._folder}/grpcio.sock"
@@ -145,6 +148,9 @@ class NativeTransport:
             self._left(number)
             return
         metadata, peer, remaining = details
+        if self.guard_field and header_in(metadata, self.guard_field) is None:
+            self.front.fail(number, NO_GUARD.code, NO_GUARD.message)
+            return
         deadline = None if remaining is None else self.margin.deadline(now, remaining)
         try:
             if deadline is not None and deadline <= time.monotonic():
@@ -195,7 +201,7 @@ class _NativeCall(Call):
         self._number = number
 
     def caller(self) -> Caller:
-        return Caller(self.connection, self._metadata)
+        return caller_of(self._transport.guard_field, self.connection, self._metadata)
 
     def header(self, name: str) -> str | bytes | None:
         return header_in(self._metadata, name)

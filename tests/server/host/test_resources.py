@@ -47,6 +47,8 @@ def test_much_memory_changes_nothing(memory: float) -> None:
         max_stream_bytes=64 * MIB,
         max_decoder_bytes=256 * MIB,
         max_answer_bytes=64 * MIB,
+        max_received_bytes=256 * MIB,
+        max_connection_bytes=128 * MIB,
     )
     assert plan.many_threads == 2
     assert plan.batch_s == EngineOptions().batch_s
@@ -199,6 +201,8 @@ def test_sizes_given_are_kept() -> None:
         max_stream_bytes=2**33,
         max_decoder_bytes=2**30,
         max_answer_bytes=2**20,
+        max_received_bytes=2**33,
+        max_connection_bytes=2**32,
     )
     assert plan_resources(settings, 2).settings == settings
     assert plan_resources(settings, 2, 64 * MIB).settings == settings

@@ -4,11 +4,11 @@ import time
 
 import pytest
 
+from convserve_server.host.guards import guards_of, is_guarded
 from convserve_server.protocols.convserve_v1.service import CLASSIFY
-from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import make_settings
 from convserve_server.transports import choice as front_choice
-from convserve_server.transports.choice import choose_front, exposure
+from convserve_server.transports.choice import choose_front
 from tests.server.conftest import WAIT_S, CallWatch, Serve, answers, request_for
 
 
@@ -23,40 +23,33 @@ def test_auto_is_grpcio_where_native_is_not_installed(monkeypatch: pytest.Monkey
     assert "pygrpc-native is not installed" in why
 
 
-def test_auto_is_grpcio_where_connections_are_to_age() -> None:
-    name, why = choose_front(make_settings(models="m", max_connection_age_s=60.0))
-    assert name == "grpcio"
-    assert "age" in why
-
-
 @pytest.mark.parametrize("front", ["grpcio", "native"])
 def test_front_that_is_set_is_taken(front: str) -> None:
     assert choose_front(make_settings(models="m", front=front)) == (front, "as set")
 
 
-def test_native_that_cannot_age_connections_is_refused() -> None:
-    with pytest.raises(SettingError, match=r"^front: native closes no .* \(60 s\); .* grpcio$"):
-        choose_front(make_settings(models="m", front="native", max_connection_age_s=60.0))
-
-
 @pytest.mark.parametrize(
-    ("front", "host", "warned"),
+    ("front", "settings", "guarded"),
     [
-        ("native", "0.0.0.0", True),
-        ("native", "::", True),
-        ("native", "10.0.0.7", True),
-        ("native", "server.example", True),
-        ("native", "127.0.0.1", False),
-        ("native", "127.8.8.8", False),
-        ("native", "::1", False),
-        ("native", "localhost", False),
-        ("grpcio", "0.0.0.0", False),
+        ("native", {"host": "0.0.0.0"}, True),
+        ("native", {"host": "::"}, True),
+        ("native", {"host": "10.0.0.7"}, True),
+        ("native", {"host": "server.example"}, True),
+        ("native", {"tls_cert": "a.pem", "tls_key": "a.key"}, True),
+        ("native", {"max_connection_age_s": 60.0}, True),
+        ("native", {}, False),
+        ("native", {"host": "127.8.8.8"}, False),
+        ("native", {"host": "::1"}, False),
+        ("native", {"host": "localhost"}, False),
+        ("grpcio", {"host": "0.0.0.0", "tls_cert": "a.pem", "tls_key": "a.key"}, False),
     ],
 )
-def test_native_front_that_others_reach_is_warned_of(front: str, host: str, warned: bool) -> None:
-    warning = exposure(front, host)
-    assert (host in warning and "--front grpcio" in warning) is warned
-    assert bool(warning) is warned
+def test_native_front_has_guards_where_it_needs_them(
+    front: str, settings: dict[str, str | float], guarded: bool
+) -> None:
+    given = make_settings(models="m", front=front, workers=3, **settings)
+    assert is_guarded(given) is guarded
+    assert guards_of(given) == (2 if guarded else 0)
 
 
 def test_old_connections_are_renewed_and_no_call_fails(serve: Serve) -> None:
