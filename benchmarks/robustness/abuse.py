@@ -3,25 +3,25 @@
     python -m benchmarks.robustness.abuse --models models
     python -m benchmarks.robustness.abuse --against v0.1.0
 
-Each attack meets a new server of one worker, on this machine only. It is sent as far as the server
-accepts it and then held, while another client makes one call after another. A server that uses
-2 GiB is killed, and its row says so.
+Each attack meets a new server of one worker, as one that other machines reach: 0.0.0.0, --insecure.
+It is made by a process on a CPU of its own, sent as far as the server accepts it, and then held.
+Meanwhile another client sends 100 calls a second with a deadline of a second each. A server that
+uses 2 GiB is killed, and its row says so.
 """
 
 import argparse
+import functools
+import socket
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import numpy as np
 
-from benchmarks.harness.answers import CLASSIFY, Questions
+from benchmarks.harness.answers import Questions
 from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.command import BenchmarkError, add_models_option, execute, new_parser, tell
 from benchmarks.harness.memory import MemoryWatch, private_bytes
@@ -31,21 +31,29 @@ from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.revisions import Source, checked_out
 from benchmarks.harness.servers import FRONTS, server_of
 from benchmarks.harness.table import grid
-from benchmarks.robustness.attacks import Attack, attacks
+from benchmarks.robustness.attack import Attack, AttackProcess, own_cpu
+from benchmarks.robustness.attacks import attacks
+from benchmarks.robustness.http_attacks import http_attacks
 from benchmarks.robustness.picture_attacks import Kind, picture_attacks
+from benchmarks.robustness.steady_caller import SteadyCaller, over_grpc, over_http
 from convserve_bundle.folder import list_bundles
 
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native")
 _MIB = 2**20
-_STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
 #: The largest message, as a server accepts it where memory is plenty, bytes.
 _LIMIT = 16 * _MIB
+#: As variables: a revision that does not know one goes on without it.
+_ENVIRON = {
+    "CONVSERVE_HOST": "0.0.0.0",
+    "CONVSERVE_INSECURE": "1",
+    "CONVSERVE_MAX_RECEIVED_BYTES": str(64 * _MIB),
+    "CONVSERVE_MAX_STREAM_BYTES": str(64 * _MIB),
+}
 #: More than this no server may use, bytes.
 _TOO_MUCH = 2**31
 _ANSWERS = "answers to the attacker"
-_LOOK_EVERY_S = 0.02
-#: For a call of the other client.
-_DEADLINE_S = 10.0
+#: For the other client before the attack, s.
+_BEFORE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,15 +66,15 @@ class AttackResult:
         sent_mib: bytes that the attacker sent.
         rest_mib: memory of the server before, that belongs to no file.
         most_mib: the most of it.
+        allowed_mib: that it may be.
         killed: for using too much.
         died: workers that ended by themselves.
         cpu_s: of the server, from the first byte of the attack to its end.
         answers: to the attacker, by status.
-        answered: calls of another client, from the first byte of the attack to its end.
-        failed: calls of it that were not.
+        calls: of another client.
+        answered: of them, within their deadline.
         p99_ms: of those answered; 0 if there are none.
         longest_ms: likewise.
-        calls_per_s: answered.
     """
 
     attack: str
@@ -74,50 +82,15 @@ class AttackResult:
     sent_mib: float
     rest_mib: float
     most_mib: float
+    allowed_mib: float
     killed: bool
     died: int
     cpu_s: float
     answers: dict[str, int]
+    calls: int
     answered: int
-    failed: int
     p99_ms: float
     longest_ms: float
-    calls_per_s: float
-
-
-class OtherClient:
-    """A client that does no harm, with one call after another on a connection of its own."""
-
-    def __init__(self, address: str, request: bytes) -> None:
-        self.latencies_s: list[float] = []
-        self.failed = 0
-        self._address = address
-        self._request = request
-
-    @contextmanager
-    def calling(self) -> Iterator[None]:
-        """Calls until the block ends; the last answer is waited for."""
-        stop = threading.Event()
-        caller = threading.Thread(target=self._ask, args=(stop,))
-        caller.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            caller.join()
-
-    def _ask(self, stop: threading.Event) -> None:
-        with grpc.insecure_channel(self._address) as channel:
-            method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CLASSIFY)
-            while not stop.is_set():
-                started = time.perf_counter()
-                try:
-                    method(self._request, timeout=_DEADLINE_S)
-                except grpc.RpcError:
-                    self.failed += 1
-                    stop.wait(_LOOK_EVERY_S)
-                else:
-                    self.latencies_s.append(time.perf_counter() - started)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     result.add_argument(
         "--only", default="", metavar="TEXT", help="attacks with this in their name [default: all]"
+    )
+    result.add_argument(
+        "--front", action="append", choices=FRONTS, help="only this one; may be repeated"
     )
     result.add_argument(
         "--against", metavar="REV",
@@ -145,8 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         BenchmarkError: if there is no bundle or no such attack, or a server does not start.
     """
     bundle = Bundle.newest(arguments.models, arguments.model)
-    request = Questions.of_pixels(bundle, 1).request(0, 1).SerializeToString()
-    every = [*attacks(_LIMIT), *picture_attacks(_LIMIT, _models(arguments.models))]
+    every = _attacks(_LIMIT, arguments.models)
     chosen = [each for each in every if arguments.only in each.name]
     if not chosen:
         raise BenchmarkError(f"--only: no attack has {arguments.only!r} in its name")
@@ -155,19 +130,31 @@ def run(arguments: argparse.Namespace) -> None:
     sources = [Source.today()]
     if arguments.against is not None:
         sources.insert(0, checked_out(arguments.against))
-    results = [
-        _attacked(
-            attack, front if len(sources) == 1 else f"{front}, {source.name}", server, request
-        )
-        for attack in chosen
-        for front in FRONTS
-        for source in sources
-        for server in [server_of(source, front, bundle.file, flags)]
-    ]
-    about = {"flags": flags, "model": f"{bundle.model}/{bundle.version}"}
-    details = (about["model"], flags, "another client with one call at a time")
+    with own_cpu() as cpus:
+        results = [
+            _attacked(attack, name, (source, front, bundle, flags), cpus)
+            for attack in chosen
+            for front in arguments.front or FRONTS
+            for source in sources
+            for name in [front if len(sources) == 1 else f"{front}, {source.name}"]
+        ]
+    about = {"flags": flags, "model": f"{bundle.model}/{bundle.version}", "variables": _ENVIRON}
+    details = (
+        f"{bundle.model}/{bundle.version}",
+        flags,
+        *(f"{name}={value}" for name, value in _ENVIRON.items()),
+    )
     print(heading(on, "server and clients together", details), _table(results), sep="\n\n")
     write_json(arguments.json, on, about, results=results)
+
+
+def _attacks(limit: int, models: Path) -> list[Attack]:
+    return [*attacks(limit), *picture_attacks(limit, _models(models)), *http_attacks(limit)]
+
+
+def find_attack(limit: int, models: Path, name: str) -> Attack:
+    """Returns the attack of a name; see run()."""
+    return next(each for each in _attacks(limit, models) if each.name == name)
 
 
 def _models(folder: Path) -> dict[Kind, str]:
@@ -178,51 +165,79 @@ def _models(folder: Path) -> dict[Kind, str]:
     return found
 
 
-def _attacked(attack: Attack, front: str, server: ServerProcess, request: bytes) -> AttackResult:
+def _attacked(
+    attack: Attack,
+    name: str,
+    served: tuple[Source, str, Bundle, str],
+    cpus: Collection[int],
+) -> AttackResult:
+    source, front, bundle, flags = served
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        http = f"127.0.0.1:{probe.getsockname()[1]}"
+    flags = f"{flags} --http-port {http.rpartition(':')[2]}"
+    environ = source.environ | _ENVIRON
+    server = server_of(source, front, bundle.file, flags, environ=environ)
     with reported(server, f", {attack.name}"), server:
-        rest = private_bytes(server.root())
-        other, watch = OtherClient(server.address, request), MemoryWatch(server.root(), _TOO_MUCH)
+        questions = Questions.of_pixels(bundle, 1)
+        request = questions.request(0, 1)
+        if attack.port == "http":
+            address = http
+            connect = functools.partial(over_http, http, _http_request(bundle))
+        else:
+            address = server.address
+            connect = functools.partial(over_grpc, address, request.SerializeToString())
+        models = bundle.file.parents[2]
+        attacker = AttackProcess(find_attack, (_LIMIT, models, attack.name), address, cpus)
+        caller, watch = SteadyCaller(connect), MemoryWatch(server.root(), _TOO_MUCH)
         with ExitStack() as stack:
+            stack.enter_context(caller.calling())
+            time.sleep(_BEFORE_S)
+            rest = private_bytes(server.root())
             stack.enter_context(watch.watching())
-            stack.enter_context(other.calling())
             before_s = _cpu_s(server)
-            started = time.perf_counter()
-            attackers = attack.begin(server.address, stack)
-            time.sleep(attack.held_s)
-            if attack.leaves:
-                for each in attackers:
-                    each.close()
-                time.sleep(attack.held_s)
-            took_s = time.perf_counter() - started
+            sent = attacker.make()
             cpu_s = _cpu_s(server) - before_s
-            sent = sum(each.sent_bytes for each in attackers)
-            answers = Counter(
-                _STATUS.get(answer.status, str(answer.status))
-                for each in attackers
-                for answer in [*each.answers.values()]
-                if answer.status is not None
-            )
         died = sum("ended with status" in message for message in server.messages())
-    latencies_ms = np.array(other.latencies_s) * 1e3
+    latencies_ms = np.array(caller.latencies_s) * 1e3
     result = AttackResult(
         attack=attack.name,
-        server=front,
-        sent_mib=sent / _MIB,
+        server=name,
+        sent_mib=sent.size / _MIB,
         rest_mib=rest / _MIB,
         most_mib=watch.most / _MIB,
+        allowed_mib=rest / _MIB + attack.most_mib,
         killed=watch.killed,
         died=0 if watch.killed else died,
         cpu_s=max(0.0, cpu_s),
-        answers=dict(answers),
+        answers=sent.answers,
+        calls=caller.due,
         answered=len(latencies_ms),
-        failed=other.failed,
         p99_ms=float(np.percentile(latencies_ms, 99)) if len(latencies_ms) else 0.0,
         longest_ms=float(latencies_ms.max(initial=0.0)),
-        calls_per_s=len(latencies_ms) / took_s,
     )
-    calls = f"{result.answered} calls in {took_s:.1f} s"
-    tell(f"{attack.name}, {front}: {result.most_mib:.0f} MiB, {calls}")
+    tell(
+        f"{attack.name}, {name}: {result.most_mib:.0f} of {result.allowed_mib:.0f} MiB, "
+        f"{result.answered} of {result.calls} calls answered"
+    )
     return result
+
+
+def _http_request(bundle: Bundle) -> bytes:
+    """A whole request of HTTP, of one image of zeros."""
+    size = bundle.manifest.input
+    shape = [1, size.height, size.width, size.channels]
+    data = bytes(size.height * size.width * size.channels)
+    head = (
+        f'{{"inputs":[{{"name":"pixels","datatype":"UINT8","shape":{shape},'
+        f'"parameters":{{"binary_data_size":{len(data)}}}}}]}}'
+    )
+    lines = (
+        f"POST /v2/models/{bundle.model}/infer HTTP/1.1",
+        "Host: localhost",
+        f"Inference-Header-Content-Length: {len(head)}",
+        f"Content-Length: {len(head) + len(data)}",
+    )
+    return "\r\n".join((*lines, "", head)).encode() + data
 
 
 def _cpu_s(server: ServerProcess) -> float:
@@ -232,9 +247,9 @@ def _cpu_s(server: ServerProcess) -> float:
 
 def _table(results: list[AttackResult]) -> str:
     header = (
-        "attack", "front", "sent MiB", "MiB at rest", "MiB, most", "workers lost",
+        "attack", "front", "sent MiB", "MiB at rest", "MiB, most", "MiB allowed", "workers lost",
         "server CPU s", _ANSWERS,
-        "another client: calls answered", "failed", "calls/s", "p99 ms", "longest ms",
+        "another client: calls", "answered in 1 s, %", "p99 ms", "longest ms",
     )  # fmt: skip
     return grid(header, [list(_cells(one)) for one in results], {"attack", "front", _ANSWERS})
 
@@ -244,12 +259,14 @@ def _cells(one: AttackResult) -> Iterator[str]:
     yield one.server
     yield f"{one.sent_mib:.1f}"
     yield f"{one.rest_mib:.0f}"
-    yield f"{one.most_mib:.0f}{', killed' if one.killed else ''}"
+    over = ", over" * (one.most_mib > one.allowed_mib)
+    yield f"{one.most_mib:.0f}{', killed' if one.killed else over}"
+    yield f"{one.allowed_mib:.0f}"
     yield f"{one.died}"
     yield f"{one.cpu_s:.1f}"
     yield ", ".join(f"{count:,} {name}" for name, count in sorted(one.answers.items())) or "none"
-    yield from map(str, (one.answered, one.failed))
-    yield f"{one.calls_per_s:.0f}"
+    yield f"{one.calls}"
+    yield f"{100 * one.answered / max(1, one.calls):.1f}"
     yield f"{one.p99_ms:.1f}"
     yield f"{one.longest_ms:.0f}"
 

@@ -1,72 +1,107 @@
-"""What a client may send that costs a server more memory than it costs the client to send.
+"""What a client may send over gRPC that costs a server more than it costs the client to send.
 
 Each is bounded by itself: so many connections, streams and bytes, of which nothing is sent twice.
 """
 
-import contextlib
 import functools
-import threading
+import socket
+import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
+
+import grpc
 
 from benchmarks.harness.answers import CLASSIFY
-from benchmarks.harness.http2_frames import Flag, Kind, Setting, call_fields, frame, message, reset
-from benchmarks.harness.raw_http2 import RawConnection, Timeout
+from benchmarks.harness.http2_frames import (
+    PREFACE,
+    Flag,
+    Kind,
+    Setting,
+    call_fields,
+    frame,
+    message,
+    reset,
+)
+from benchmarks.harness.raw_http2 import RawConnection
+from benchmarks.robustness.attack import PATIENCE_S, Attack
 
 _MIB = 2**20
 _STREAM = "/convserve.v1.Classifier/StreamClassify"
 _LIST_MODELS = "/convserve.v1.Classifier/ListModels"
-#: A server that opens no window for so long, or reads nothing, will not, s.
-_PATIENCE_S = 1.0
 #: As many as every front accepts on one connection.
 _STREAMS = 4096
 #: Nothing may be answered on any stream.
 _SHUT = ((Setting.INITIAL_WINDOW_SIZE, 0),)
+_STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
+
+#: What each attack may take, MiB: buffers, and what malloc keeps; with as many bytes of messages
+#: as may be received (64 MiB by the flags of the benchmark), which are copied once they are whole;
+#: and of what is decoded: 256 MiB for one image, and the queue.
+FEW, RECEIVED, DECODED = 64, 192, 512
 
 
-@dataclass(frozen=True)
-class Attack:
-    """What is sent over each of some connections, which then stay open for a while.
+class GrpcAttacker(RawConnection):
+    """See Attacker."""
+
+    def statuses(self) -> list[str]:
+        """See Attacker.statuses."""
+        found = [answer.status for answer in [*self.answers.values()]]
+        return [_STATUS.get(status, str(status)) for status in found if status is not None]
+
+
+class SilentAttacker:
+    """See Attacker; it waits for nothing that the server sends."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self.sent_bytes = 0
+        self._socket = socket.create_connection((host, int(port)), PATIENCE_S)
+
+    def send(self, data: bytes) -> None:
+        """Sends bytes as they are.
+
+        Raises:
+            OSError: if the server has closed the connection, or reads nothing.
+        """
+        self._socket.sendall(data)
+        self.sent_bytes += len(data)
+
+    def statuses(self) -> list[str]:
+        """See Attacker.statuses."""
+        return []
+
+    def close(self) -> None:
+        """See Attacker.close."""
+        self._socket.close()
+
+
+def over_grpc(
+    name: str,
+    connections: int,
+    send: Callable[[Any], None],
+    most_mib: int,
+    *,
+    settings: tuple[tuple[int, int], ...] = (),
+    patience_s: float = PATIENCE_S,
+    **more: Any,
+) -> Attack:
+    """Returns an attack over gRPC.
 
     Args:
-        name: for the table.
-        connections: that do the same at once.
-        send: over one of them; returns when all is sent.
+        name: see Attack.
+        connections: see Attack.
+        send: see Attack.
+        most_mib: see Attack.
         settings: of HTTP/2, sent to the server.
         patience_s: longest wait for the server, as for an answer.
-        prepare: makes what is sent, before there is any connection.
-        held_s: how long the connections then stay open.
-        leaves: whether others are watched for as long again when they have been closed.
+        more: see Attack.
     """
 
-    name: str
-    connections: int
-    send: Callable[[RawConnection], None]
-    settings: tuple[tuple[int, int], ...] = ()
-    patience_s: float = _PATIENCE_S
-    prepare: Callable[[], object] = bytes
-    held_s: float = 1.0
-    leaves: bool = False
+    def open_(address: str) -> GrpcAttacker:
+        return GrpcAttacker(address, dict(settings), patience_s)
 
-    def begin(self, address: str, stack: contextlib.ExitStack) -> list[RawConnection]:
-        """Send everything, as far as the server accepts it; the stack closes the connections."""
-        self.prepare()
-        settings = dict(self.settings)
-        opened = [
-            stack.enter_context(RawConnection(address, settings, self.patience_s))
-            for _ in range(self.connections)
-        ]
-        senders = [threading.Thread(target=self._send, args=(each,)) for each in opened]
-        for sender in senders:
-            sender.start()
-        for sender in senders:
-            sender.join()
-        return opened
-
-    def _send(self, connection: RawConnection) -> None:
-        with contextlib.suppress(OSError, Timeout):
-            self.send(connection)
+    return Attack(name, "grpc", connections, open_, send, most_mib, **more)
 
 
 def attacks(limit: int) -> list[Attack]:
@@ -75,33 +110,35 @@ def attacks(limit: int) -> list[Attack]:
     Args:
         limit: largest message that the server accepts, bytes.
     """
-    partly, parts = _parts(limit - 2**16), 64
+    partly, parts, new = _parts(limit - 2**16), 64, over_grpc
+    zeros: dict[str, Any] = {"prepare": zeros_as_gzip}
+    stream = "one stream of 50,000 empty requests, answers not read, left after 10 s"
+    read: dict[str, Any] = {"settings": _SHUT, "patience_s": 10.0, "held_s": 10.0, "leaves": True}
     return [
-        Attack("none", 1, lambda _: None),
-        Attack("a message of 64 MiB", 1, _message(64 * _MIB)),
-        Attack("a message of 256 MiB", 1, _message(256 * _MIB)),
-        Attack("8 connections, 64 MiB in one message each", 8, _message(64 * _MIB)),
-        Attack(f"{parts} messages just under the limit, unfinished", 1, partly(parts)),
-        Attack(f"the same {parts}, over 8 connections", 8, partly(parts // 8)),
-        Attack("512 MiB of zeros as gzip", 1, _zipped, prepare=_zeros_as_gzip),
-        Attack("8 connections, 512 MiB of zeros as gzip each", 8, _zipped, prepare=_zeros_as_gzip),
-        Attack("4,096 calls that announce 4 GiB", 1, _announced),
-        Attack("8 connections, 4,096 such calls each", 8, _announced),
-        Attack("8 connections, 4,096 calls each, with headers of 14 KiB by numbers", 8, _indexed),
-        Attack("8 connections, 4,096 answers each that are not read", 8, _unread, _SHUT),
-        Attack(
-            "one stream of 50,000 empty requests, answers not read, left after 10 s",
-            1,
-            _stream,
-            _SHUT,
-            10.0,
-            held_s=10.0,
-            leaves=True,
-        ),
-        Attack("1,000,000 pings", 1, _pings),
-        Attack("50,000 calls that are reset at once", 1, _resets),
-        Attack("1,000 connections, nothing sent", 1000, lambda _: None),
-    ]
+        new("none", 1, lambda _: None, FEW),
+        new("a message of 64 MiB", 1, _message(64 * _MIB), RECEIVED),
+        new("a message of 256 MiB", 1, _message(256 * _MIB), RECEIVED),
+        new("8 connections, 64 MiB in one message each", 8, _message(64 * _MIB), RECEIVED),
+        new(f"{parts} messages just under the limit, unfinished", 1, partly(parts), RECEIVED),
+        new(f"the same {parts}, over 8 connections", 8, partly(parts // 8), RECEIVED),
+        new("512 MiB of zeros as gzip", 1, _zipped, RECEIVED, **zeros),
+        new("8 connections, 512 MiB of zeros as gzip each", 8, _zipped, RECEIVED, **zeros),
+        new("4,096 calls that announce 4 GiB", 1, _announced, RECEIVED),
+        new("8 connections, 4,096 such calls each", 8, _announced, RECEIVED),
+        new("1,000 messages of 1 KiB at 20 bytes a second", 1, _slow, RECEIVED),
+        new("8 connections, 4,096 calls each, with headers of 14 KiB by numbers", 8, _indexed, 512),
+        new("8 connections, 4,096 answers each that are not read", 8, _unread, RECEIVED,
+            settings=_SHUT),
+        new(stream, 1, _stream, RECEIVED, **read),
+        new("1,000,000 pings", 1, _pings, FEW),
+        new("1,000,000 empty settings", 1, _settings, FEW),
+        new("1,000,000 empty parts of a message", 1, _empty_data, FEW),
+        new("a head of 64 MiB in 65,536 parts", 1, _continuation, FEW),
+        new("50,000 calls that are reset at once", 1, _resets, FEW),
+        new("1,000 connections, nothing sent", 1000, lambda _: None, 128),
+        Attack("2,000 connections, half of the preface sent", "grpc", 2000, SilentAttacker,
+               _half_preface, 128),
+    ]  # fmt: skip
 
 
 def _start(connection: RawConnection, *more: tuple[str, str]) -> int:
@@ -158,7 +195,7 @@ def _fill(
 
 
 @functools.cache
-def _zeros_as_gzip() -> bytes:
+def zeros_as_gzip() -> bytes:
     """512 MiB of zeros, a thousandth of their size on the way."""
     squeeze = zlib.compressobj(9, wbits=31)
     return b"".join(squeeze.compress(bytes(_MIB)) for _ in range(512)) + squeeze.flush()
@@ -166,7 +203,7 @@ def _zeros_as_gzip() -> bytes:
 
 def _zipped(connection: RawConnection) -> None:
     stream = _start(connection, ("grpc-encoding", "gzip"))
-    connection.data(message(_zeros_as_gzip(), compressed=True), stream, end=True)
+    connection.data(message(zeros_as_gzip(), compressed=True), stream, end=True)
 
 
 def _announced(connection: RawConnection) -> None:
@@ -205,3 +242,37 @@ def _resets(connection: RawConnection) -> None:
     for _ in range(50_000):
         stream = connection.new_stream()
         connection.send(connection.headers(call_fields(CLASSIFY), stream) + reset(stream))
+
+
+def _slow(connection: RawConnection) -> None:
+    """Messages of which a byte comes now and then."""
+    streams = [_start(connection) for _ in range(1000)]
+    for stream in streams:
+        connection.data(message(b"", size=1024), stream)
+    for _ in range(60):
+        for stream in streams:
+            connection.data(b"\0", stream)
+        time.sleep(0.05)
+
+
+def _settings(connection: RawConnection) -> None:
+    for _ in range(1000):
+        connection.send(frame(Kind.SETTINGS) * 1000)
+
+
+def _empty_data(connection: RawConnection) -> None:
+    stream = _start(connection)
+    for _ in range(1000):
+        connection.send(frame(Kind.DATA, stream=stream) * 1000)
+
+
+def _continuation(connection: RawConnection) -> None:
+    """The head of a call that does not end, of fields that are not indexed."""
+    field = b"\0\x01x\x7f\xe9\x06" + b"a" * 1000
+    connection.send(frame(Kind.HEADERS, 0, connection.new_stream(), field))
+    for _ in range(1000):
+        connection.send(frame(Kind.CONTINUATION, 0, 1, field) * 66)
+
+
+def _half_preface(connection: SilentAttacker) -> None:
+    connection.send(PREFACE[:12])

@@ -16,7 +16,8 @@ from benchmarks.harness.expensive_files import (
     png,
 )
 from benchmarks.harness.raw_http2 import RawConnection
-from benchmarks.robustness.attacks import Attack
+from benchmarks.robustness.attack import Attack
+from benchmarks.robustness.attacks import DECODED, over_grpc
 from convserve_protos import bundle_pb2
 from convserve_protos import classifier_pb2 as pb
 
@@ -92,4 +93,4 @@ def _attack(name: str, connections: int, request: Callable[[], bytes], calls: in
         streams = [connection.ask(made(), CLASSIFY) for _ in range(calls)]
         connection.wait(lambda: all(map(connection.is_over, streams)))
 
-    return Attack(name, connections, send, patience_s=_PATIENCE_S, prepare=made)
+    return over_grpc(name, connections, send, DECODED, patience_s=_PATIENCE_S, prepare=made)

@@ -28,7 +28,7 @@ from benchmarks.harness.table import Cell, markdown, rows
 _PACKAGES = ("convserve", "grpcio", "onnxruntime", "pygrpc-native", "uvloop")
 CELLS = (Cell(1, 1), Cell(16, 1), Cell(64, 1), Cell(4, 64))
 #: Reachable by others, so that guards are there.
-_ON_A_NETWORK = "--host 0.0.0.0"
+_ON_A_NETWORK = "--host 0.0.0.0 --insecure"
 
 
 def _parser() -> argparse.ArgumentParser:

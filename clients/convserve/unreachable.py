@@ -35,4 +35,7 @@ def _advice(server: str, reason: str) -> str:
     option = "" if port == DEFAULT_PORT else f" --port {port}"
     if is_local(server):
         return f"; is the server running? Start it: convserve-serve --models models{option}"
-    return f"; is the server running there? Start it: convserve-serve --host 0.0.0.0{option}"
+    return (
+        "; is the server running there? Start it: convserve-serve --models models --host "
+        f"0.0.0.0{option}, with --tls-cert, --keys or --insecure"
+    )

@@ -8,6 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from convserve_server.host.exposure import check_exposure
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
         tls_warnings = check_tls(settings)
+        exposed = check_exposure(settings)
     except SettingError as error:
         print_problem(str(error))
         return 2
@@ -95,6 +97,8 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     log.info("front %s, %s", front, why)
     for line in tls_warnings:
         log.warning(line)
+    for warning in exposed:
+        log.warning(warning)
     try:
         return supervise(settings.replace(front=front), signals, partial(_read_again, given))
     except StartError as error:

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.compose, pytest.mark.timeout(1.5 * MAKE_S)]
 
 SHORT = ("fit", "digits", "--limit", "500", "--epochs", "1", "--min-accuracy", "0")
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
+INSECURE = ("-e", "CONVSERVE_INSECURE=1")
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def last_line(text: str) -> str:
 
 def test_server_without_a_volume_waits_for_a_model(stack: Stack) -> None:
     name = f"{stack.project}-alone"
-    stack.engine.docker("run", "-d", "--name", name, *READ_ONLY, "convserve-server")
+    stack.engine.docker("run", "-d", "--name", name, *READ_ONLY, *INSECURE, "convserve-server")
     try:
         until(
             lambda: "no models in /models yet" in stack.engine.log(name),
@@ -42,6 +43,15 @@ def test_server_without_a_volume_waits_for_a_model(stack: Stack) -> None:
         assert stack.engine.status(name) == 0
     finally:
         stack.engine.docker("rm", "-f", name)
+
+
+def test_server_that_others_reach_wants_protection(stack: Stack) -> None:
+    status, printed = stack.engine.run_alone("convserve-server", options=READ_ONLY)
+    assert status == 2
+    assert last_line(printed) == (
+        "convserve-serve: host: expected TLS (tls_cert), keys (keys) or --insecure for an address "
+        "that other machines reach, got 0.0.0.0"
+    )
 
 
 def test_trainer_without_a_volume(stack: Stack) -> None:
@@ -123,8 +133,9 @@ def test_gpu_file_without_a_gpu(stack: Stack) -> None:
 
 
 def test_server_that_is_to_use_cuda_without_a_gpu(stack: Stack) -> None:
-    options = ["--device", "cuda"]
-    status, printed = stack.engine.run_alone("convserve-server", *options, options=READ_ONLY)
+    status, printed = stack.engine.run_alone(
+        "convserve-server", "--device", "cuda", options=[*READ_ONLY, *INSECURE]
+    )
     assert status == 1
     assert "device cuda" in last_line(printed)
     assert "convserve[gpu]" in last_line(printed)

@@ -96,7 +96,7 @@ def request_bytes(
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
     """Make the bytes of a request."""
-    fields = {"Host": "test", **(headers or {})}
+    fields = {"Host": "localhost", **(headers or {})}
     if body is not None and "Transfer-Encoding" not in fields:
         fields.setdefault("Content-Length", str(len(body)))
     lines = [f"{verb} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]

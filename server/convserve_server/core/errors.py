@@ -12,6 +12,7 @@
     ├── QueueFull         nothing was computed; retry after
     │   └── CannotMeetDeadline  the same, for there is no time for it; retrying it is pointless
     ├── MessageTooLarge   says the limit; retrying is pointless
+    │   └── AnswerTooLarge  the same of what would be sent back
     ├── NoMemoryForRequest  requests that are not whole yet hold too much memory
     ├── RequestTooSlow    the request does not get whole
     ├── AnswersUnread     the client of a stream does not read
@@ -240,6 +241,12 @@ class MessageTooLarge(ServeError):
     def metadata(self) -> Mapping[str, str]:
         """The limit, bytes."""
         return {"limit_bytes": str(self.limit)}
+
+
+class AnswerTooLarge(MessageTooLarge):
+    """What the model gives for a request is over the limit of an answer."""
+
+    reason = "ANSWER_TOO_LARGE"
 
 
 class NoMemoryForRequest(ServeError):

@@ -19,7 +19,7 @@ The rest is a worker's memory for requests, at least REQUEST_BYTES:
   came, as it was read, and as it was decoded;
 - a sixteenth for what all streams hold together, 4 to 64 MiB: requests that are not answered, and
   answers that their clients do not read;
-- an eighth is the largest message, 8 to 16 MiB;
+- an eighth is the largest message, 8 to 16 MiB; an answer is at most four times as large;
 - a quarter, 32 to 256 MiB, is for calls that are received or not answered, where guards count
   them, and half of it for those of one connection;
 - the rest is for messages that are being received, and for batches.
@@ -58,6 +58,8 @@ _LEAST_DECODER, _MOST_DECODER = 16 * MIB, 256 * MIB
 #: The least suffices for what telephones make of 12 megapixels.
 _LEAST_MESSAGE, _MOST_MESSAGE = 8 * MIB, 16 * MIB
 _LEAST_QUEUE, _MOST_QUEUE = 4 * MIB, 256 * MIB
+#: The largest answer, of the largest message; and the most that protobuf's clients accept.
+_ANSWERS, _MOST_ANSWER = 4, 2**31 - 1
 _LEAST_STREAMS, _MOST_STREAMS = 4 * MIB, 64 * MIB
 _LEAST_RECEIVED, _MOST_RECEIVED = 32 * MIB, 256 * MIB
 #: Beside the largest message, for other calls of a connection.
@@ -163,6 +165,7 @@ def plan_resources(
         engine_threads=engine_threads,
         decode_threads=decode_threads,
         max_message_bytes=most,
+        max_answer_bytes=given.limits.max_answer_bytes or min(_ANSWERS * most, _MOST_ANSWER),
         max_decoder_bytes=given.limits.max_decoder_bytes or decoder,
         max_queue_bytes=given.batching.max_queue_bytes or queue,
         max_stream_bytes=given.limits.max_stream_bytes or streams,

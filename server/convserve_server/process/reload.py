@@ -18,6 +18,7 @@ _FIXED = frozenset(
         "models",
         "state_dir",
         "admin_socket",
+        "insecure",
         "log_format",
         "metrics_port",
         "metrics_host",

@@ -1,6 +1,7 @@
 """The parts of a worker wired together: transports, protocols, core."""
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -115,12 +116,13 @@ class Worker:
                 self.statistics,
                 control.administration,
                 may_load=settings.listen.repository_calls == "on",
+                max_answer_bytes=settings.limits.max_answer_bytes,
             ),
             self._health,
             *(make(classifier) for make in services),
         ]
         self._router = Router(
-            [*served, *make_reflection([service.name for service in served])],
+            [*served, *self._reflection(served)],
             interceptors,
             settings.limits.max_message_bytes,
             observer,
@@ -129,6 +131,11 @@ class Worker:
         self._started = False
         #: Of the transports, once they listen.
         self.ports: list[int] = []
+
+    def _reflection(self, services: Sequence[Service]) -> Sequence[Service]:
+        if self._settings.security.reflection == "off":
+            return ()
+        return make_reflection([service.name for service in services])
 
     def _on_retired(self, bundle: Bundle) -> None:
         """Gives back the memory of a version that is unloaded, and reports it."""
@@ -271,6 +278,7 @@ def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
         max_message_bytes=settings.limits.max_message_bytes,
         max_images=settings.limits.max_images,
         origins=frozenset(filter(None, settings.listen.http_origins.split(","))),
+        hosts=_hosts(settings),
         pages=read_pages(web_folder()),
     )
     return HttpTransport(
@@ -279,6 +287,16 @@ def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
         settings.listen.http_max_connections,
         settings.limits.max_stream_bytes,
     )
+
+
+def _hosts(settings: Settings) -> frozenset[str]:
+    """Returns the names by which browsers may call; see protocols/rest/hosts.py."""
+    listen, security = settings.listen, settings.security
+    if security.tls_cert or security.keys:
+        return frozenset({"*"})
+    machine = socket.gethostname().lower()
+    given = filter(None, listen.http_hosts.split(","))
+    return frozenset({machine, machine.partition(".")[0], listen.host.lower(), *given})
 
 
 def _options(settings: Settings, port: int) -> TransportOptions:
@@ -290,4 +308,5 @@ def _options(settings: Settings, port: int) -> TransportOptions:
         max_connection_age_s=settings.listen.max_connection_age_s,
         reuse_port=True,
         tls=tls_files(settings),
+        max_streams=settings.limits.max_streams,
     )

@@ -9,6 +9,7 @@
     QueueFull                 RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
     CannotMeetDeadline        RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo: of a call with as much time
     MessageTooLarge           RESOURCE_EXHAUSTED  ErrorInfo
+    AnswerTooLarge            RESOURCE_EXHAUSTED  ErrorInfo
     NoMemoryForRequest        RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
     RequestTooSlow            DEADLINE_EXCEEDED   ErrorInfo
     AnswersUnread             RESOURCE_EXHAUSTED  ErrorInfo

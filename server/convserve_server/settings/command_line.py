@@ -5,6 +5,7 @@ import textwrap
 from importlib.metadata import version
 
 from convserve_host.arguments import ArgumentParser, add_print_completion
+from convserve_server.settings.kinds import Switch, shown
 from convserve_server.settings.sections import OF_ONE_MODEL
 from convserve_server.settings.setting import Setting
 from convserve_server.settings.settings import PER_MODEL, SECTIONS, SETTINGS
@@ -27,7 +28,7 @@ Only the table of a model may hold {only}."""
 
 _EPILOG = """examples:
   convserve-serve --models models
-  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --host 0.0.0.0 --front grpcio
+  CONVSERVE_MAX_BATCH=32 convserve-serve --models models --http-port 8080
 """
 
 
@@ -58,12 +59,14 @@ def parser() -> argparse.ArgumentParser:
         for name, section in SECTIONS.items()
     }
     for one in SETTINGS.values():
-        groups[one.section].add_argument(
-            one.flag,
-            dest=one.name,
-            metavar=one.metavar or "{" + ",".join(one.choices) + "}",
-            help=_help(one),
-        )
+        group = groups[one.section]
+        if isinstance(one.kind, Switch):
+            group.add_argument(
+                one.flag, dest=one.name, action="store_true", default=None, help=_help(one)
+            )
+            continue
+        metavar = one.metavar or "{" + ",".join(one.choices) + "}"
+        group.add_argument(one.flag, dest=one.name, metavar=metavar, help=_help(one))
     return result
 
 
@@ -84,6 +87,6 @@ def _help(one: Setting) -> str:
     if one.range:
         parts.append(f", {one.range}")
     if one.default != "":
-        parts.append(f" [default: {one.default}]")
+        parts.append(f" [default: {shown(one.default)}]")
     parts.append(f" [env: {variable(one.name)}]")
     return "".join(parts).replace("%", "%%")

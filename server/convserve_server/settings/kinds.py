@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from convserve_bundle.contract import LABEL_RULE, is_name, is_version
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 
-#: A value of a setting; tuples and mappings are of the kinds below.
+#: What a text means for a switch.
+_SWITCHED = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+
+#: A value of a setting; a bool is of a switch, tuples and mappings are of the other kinds below.
 Value = int | float | str | tuple[int, ...] | Mapping[str, int]
 
 
@@ -106,6 +110,43 @@ class Origins(Kind):
         return ",".join(origins)
 
 
+class Hosts(Kind):
+    """Names of hosts without ports, separated by commas; "*" for any; empty for none.
+
+    Source: RFC 1123, section 2.1.
+    """
+
+    expected = "names of hosts as models.example.org, separated by commas, or *"
+    words = ("*",)
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if not isinstance(value, str):
+            raise WrongValue(f"expected {self.expected}", value)
+        names = [each.strip().lower() for each in value.split(",")] if value else []
+        for name in names:
+            if name != "*" and not _HOST.fullmatch(name):
+                raise WrongValue(f"expected {self.expected}", name)
+        return ",".join(names)
+
+
+class Switch(Kind):
+    """On or off: a flag without a value, and a boolean in the file."""
+
+    expected = "true or false, 1 or 0, on or off"
+    words = ("true", "false", "on", "off")
+
+    def read(self, text: str) -> object:
+        """See Kind.read."""
+        return _SWITCHED.get(text.strip().lower(), text)
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if not isinstance(value, bool):
+            raise WrongValue(f"expected {self.expected}", value)
+        return value
+
+
 class Labels(Kind):
     """Labels of a model's versions, each with its version."""
 
@@ -125,6 +166,8 @@ class Labels(Kind):
 
 def shown(value: Value) -> str:
     """Returns a value as the file of settings has it, but for the quotes of a text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, tuple):
         return str(list(value))
     if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from convserve_server.settings.kinds import Labels, Origins, Versions
+from convserve_server.settings.kinds import Hosts, Labels, Origins, Switch, Versions
 from convserve_server.settings.setting import Section, Setting, setting
 
 
@@ -71,6 +71,13 @@ class Listen(Section):
         "on: callers of Open Inference may load and unload the models whose control is explicit; "
         "there are no keys, so only where all who reach the port may do that",
         choices=("off", "on"),
+    )
+    http_hosts: str = setting(
+        "",
+        "names by which browsers may call the server over HTTP, beside localhost, addresses and "
+        "the name of the machine, as models.example.org,server; *: any, as it is with TLS or keys",
+        metavar="NAMES",
+        kind=Hosts(),
     )
 
 
@@ -149,6 +156,21 @@ class Limits(Section):
         metavar="BYTES",
         low=0,
         high=2**33,
+    )
+    max_answer_bytes: int = setting(
+        0,
+        "largest answer of a model that is not a bundle, of the elements of its outputs; 0: four "
+        "times max_message_bytes",
+        metavar="BYTES",
+        low=0,
+        high=2**31 - 1,
+    )
+    max_streams: int = setting(
+        4096,
+        "calls at a time on one connection over gRPC; clients hold back the others once they know",
+        metavar="N",
+        low=16,
+        high=4096,
     )
     max_connections: int = setting(
         4096,
@@ -379,10 +401,10 @@ class Security(Section):
         "again when it changes; none: whoever reaches a port may call",
         metavar="FILE",
     )
-    insecure: str = setting(
-        "off",
-        "on: listen without TLS and without keys on an address that other machines reach",
-        choices=("off", "on"),
+    insecure: bool = setting(
+        False,
+        "listen on an address that other machines reach although there are neither TLS nor keys",
+        kind=Switch(),
     )
     reflection: str = setting(
         "on", "whether callers may list services and messages by reflection", choices=("off", "on")

@@ -27,6 +27,7 @@ class TransportOptions:
         max_connection_age_s: at which connections are closed, once their calls are answered; 0:
             never.
         reuse_port: whether the port is shared with other processes.
+        max_streams: calls at a time on one connection of gRPC.
         guard_field: header field in which guards tell who calls; calls without it are refused;
             empty without guards.
         tls: the files of TLS; None: without.
@@ -38,6 +39,7 @@ class TransportOptions:
     keepalive_s: int
     max_connection_age_s: float
     reuse_port: bool
+    max_streams: int = MAX_STREAMS
     guard_field: str = ""
     tls: TlsFiles | None = None
 

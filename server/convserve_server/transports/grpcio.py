@@ -17,7 +17,7 @@ from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, Stream, header_in
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
-from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
+from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.grpcio_tls import GrpcioTls, identity_in
 from convserve_server.transports.guard.caller_field import NO_GUARD, caller_of
 from convserve_server.transports.margin import AnswerMargin
@@ -130,7 +130,7 @@ class GrpcioTransport:
             options=[
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.max_concurrent_streams", options.max_streams),
                 # One limit: between two, grpc refuses calls at random.
                 ("grpc.max_metadata_size", _MAX_METADATA),
                 ("grpc.absolute_max_metadata_size", _MAX_METADATA),

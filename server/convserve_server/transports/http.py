@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import uvloop
 
@@ -29,6 +30,7 @@ from convserve_server.protocols.rest.messages import (
 from convserve_server.protocols.router import Router
 from convserve_server.security.tls import TlsFiles
 from convserve_server.security.tls_reload import ReloadedContext
+from convserve_server.transports.background import Background
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.http_connection import HEAD_S, LINGER_S, HttpConnection
 from convserve_server.transports.margin import AnswerMargin
@@ -45,6 +47,8 @@ _PLAIN = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_PLAIN_BODY), _PLAIN_BODY)
 )
+#: What is larger is not read, made or compressed on the loop, bytes; others would wait for it.
+LARGE_BYTES = 2**16
 
 _TOO_LATE = to_failure(DeadlinePassed("the deadline passed before the answer"))
 
@@ -92,6 +96,9 @@ class HttpTransport:
         # Whether a call was answered since the loop last waited: its answer is not sent yet, and
         # others that came with it may not be seen yet.
         self._answered = False
+        # Requests of which something large is being made, each with the bytes that count meanwhile.
+        self._large: dict[HttpConnection, tuple[HttpRequest, int]] = {}
+        self._background = Background("http-large")
         self._idle_caller = IdleCallerDetector()
         self._margin = AnswerMargin()
         # Set by start(), and by the thread before it reports that it has started.
@@ -132,6 +139,7 @@ class HttpTransport:
         """See Transport.close."""
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join()
+        self._background.close()
 
     @property
     def draining(self) -> bool:
@@ -194,7 +202,15 @@ class HttpTransport:
         if not self._looking:
             self._looking = True
             self._loop.call_later(_LOOK_S, self._look)
-        return len(self._connections) <= self._max_connections
+        if len(self._connections) <= self._max_connections:
+            return True
+        # The one that has been silent for longest makes room, if no answer is owed to it.
+        others = (each for each in self._connections if each is not connection)
+        silent = min(others, key=lambda each: each.due, default=connection)
+        if silent is connection or math.isinf(silent.due):
+            return False
+        silent.make_room()
+        return True
 
     def disconnected(self, connection: HttpConnection) -> None:
         """See Owner."""
@@ -204,10 +220,60 @@ class HttpTransport:
 
     def begin(self, connection: HttpConnection, request: HttpRequest) -> None:
         """See Owner."""
-        self._go_on(connection, request, self._app.handle(request), math.inf)
+        # What is compressed may become as large as a body may be.
+        if len(request.body) <= LARGE_BYTES and "content-encoding" not in request.headers:
+            self._go_on(connection, request, self._app.handle(request), math.inf)
+        else:
+            self._in_background(
+                connection, request, len(request.body), partial(self._app.handle, request), math.inf
+            )
+
+    def _in_background(
+        self,
+        connection: HttpConnection,
+        request: HttpRequest,
+        size: int,
+        step: Callable[[], HttpAnswer | Operation],
+        until: float,
+    ) -> None:
+        """Finds out what to do next for a request beside the loop, and goes on with that.
+
+        Args:
+            connection: by which the request came.
+            request: that is to be answered.
+            size: of what is read, bytes; they count with the bodies that are being received.
+            step: returns what to do.
+            until: see _go_on.
+        """
+        self._large[connection] = request, size
+        self.body_bytes += size
+
+        def work() -> None:
+            # Its client may have gone.
+            if self._large.get(connection, (None, 0))[0] is not request:
+                return
+            found = step()
+            if isinstance(found, HttpAnswer):
+                found = self._app.finish(request, found)
+            with contextlib.suppress(RuntimeError):  # The loop has ended.
+                self._loop.call_soon_threadsafe(go_on, found)
+
+        def go_on(found: HttpAnswer | Operation) -> None:
+            if self._large.get(connection, (None, 0))[0] is not request:
+                return
+            del self._large[connection]
+            self.body_bytes -= size
+            if isinstance(found, HttpAnswer):
+                connection.answer(found)
+            else:
+                self._go_on(connection, request, found, until)
+
+        self._background.submit(work)
 
     def abandoned(self, connection: HttpConnection) -> None:
         """See Owner."""
+        if connection in self._large:
+            self.body_bytes -= self._large.pop(connection)[1]
         call = self._calls.pop(connection, None)
         if call is not None:
             if call.deadline is not None and (now := time.monotonic()) >= call.deadline:
@@ -231,7 +297,10 @@ class HttpTransport:
             until: time.monotonic() at which the client stops waiting, if an earlier call said so.
         """
         if isinstance(step, HttpAnswer):
-            connection.answer(self._app.finish(request, step))
+            if len(step.body) <= LARGE_BYTES:
+                connection.answer(self._app.finish(request, step))
+            else:
+                self._in_background(connection, request, len(step.body), lambda: step, until)
             return
         now = time.monotonic()
         if step.timeout_s is not None:
@@ -275,8 +344,11 @@ class HttpTransport:
             self._loop.call_soon(self._answers_sent)
         if call.deadline is not None:
             self._margin.note(call.arrived, call.deadline, time.monotonic(), gone=False)
-        step = self._app.outcome(call.request, call.operation, outcome)
-        self._go_on(connection, call.request, step, call.until)
+        step = partial(self._app.outcome, call.request, call.operation, outcome)
+        if isinstance(outcome, Failure) or len(outcome) <= LARGE_BYTES:
+            self._go_on(connection, call.request, step(), call.until)
+        else:
+            self._in_background(connection, call.request, len(outcome), step, call.until)
 
     def _answers_sent(self) -> None:
         self._answered = False

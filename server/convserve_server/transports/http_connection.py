@@ -32,6 +32,11 @@ MAX_HEAD = 2**14
 _MAX_FIELDS = 100
 #: Requests that wait behind one that is not answered; nobody sends more by chance.
 _MAX_WAITING = 64
+#: A body that has no more may always be received, bytes.
+SMALL_BODY = 2**16
+#: Each part costs as much as its first thousand bytes. So many may be of any size, others have to
+#: have so many bytes on average.
+_MAX_PARTS, _PART_BYTES = 1024, 64
 #: From the first byte of a request to the end of its head, s.
 HEAD_S = 20.0
 #: For a body, or for reading an answer: so long, and a second more for so many bytes.
@@ -257,6 +262,12 @@ class HttpConnection(asyncio.Protocol):
         """Closes the connection at once."""
         self._transport.abort()
 
+    def make_room(self) -> None:
+        """Closes the connection at once for another one; no answer is owed to its client."""
+        self._deaf = self._ended = True
+        self.due = math.inf
+        self._transport.abort()
+
     # The parser's callbacks, in their order
 
     def _begin_head(self) -> None:
@@ -326,15 +337,24 @@ class HttpConnection(asyncio.Protocol):
         self._owner.body_bytes += len(body)
         if self._size > self._owner.max_message_bytes:
             raise too_large(self._owner.max_message_bytes, "more")
-        if self._owner.body_bytes > self._owner.max_body_bytes:
+        # As much as is still free, so that some is left for the next, and a little in any case.
+        free = self._owner.max_body_bytes - self._owner.body_bytes
+        if self._size > max(free, SMALL_BODY):
             raise Problem(
                 503,
                 "TOO_MANY_BYTES",
-                f"body: expected at most {self._owner.max_body_bytes} bytes of all requests "
-                "that are being received, got more",
+                f"body: expected no more bytes than are free of the {self._owner.max_body_bytes} "
+                "for all requests that are being received, got more",
                 retry_after_s=1.0,
             )
         self._parts.append(body)
+        if len(self._parts) > _MAX_PARTS and self._size < _PART_BYTES * len(self._parts):
+            raise Problem(
+                400,
+                "TOO_MANY_PARTS",
+                f"body: expected parts of {_PART_BYTES} bytes or more on average, got "
+                f"{len(self._parts)} parts of {self._size} bytes together",
+            )
         if self._current is None:
             self.due += len(body) / BYTES_PER_S
 

@@ -23,7 +23,7 @@ from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
 from convserve_server.protocols.router import Router
-from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
+from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.grpcio import GrpcioTransport
 from convserve_server.transports.guard.caller_field import NO_GUARD, caller_of
 from convserve_server.transports.margin import AnswerMargin
@@ -85,7 +85,7 @@ class NativeTransport:
             [(path, False) for path in self._methods],
             call_details=True,
             keepalive_time_ms=self._options.keepalive_s * 1000,
-            max_concurrent_streams=MAX_STREAMS,
+            max_concurrent_streams=self._options.max_streams,
             reuse_port=self._options.reuse_port,
         )
         self._grpcio.start(router)

@@ -46,6 +46,7 @@ def test_much_memory_changes_nothing(memory: float) -> None:
         max_queue_bytes=256 * MIB,
         max_stream_bytes=64 * MIB,
         max_decoder_bytes=256 * MIB,
+        max_answer_bytes=64 * MIB,
         max_received_bytes=256 * MIB,
         max_connection_bytes=128 * MIB,
     )
@@ -88,6 +89,7 @@ def test_sizes_left_to_us_fit_the_memory(
     assert [size / MIB for size in found] == pytest.approx([message, queue, decoder], abs=0.01)
     # What streams hold is bounded by the same share, and by less where memory is plenty.
     assert limits.max_stream_bytes == min(64 * MIB, sized.batching.max_queue_bytes)
+    assert limits.max_answer_bytes == 4 * limits.max_message_bytes
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64])
@@ -198,6 +200,7 @@ def test_sizes_given_are_kept() -> None:
         max_queue_bytes=2**33,
         max_stream_bytes=2**33,
         max_decoder_bytes=2**30,
+        max_answer_bytes=2**20,
         max_received_bytes=2**33,
         max_connection_bytes=2**32,
     )

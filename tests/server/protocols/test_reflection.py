@@ -112,3 +112,15 @@ def test_bad_reflection_is_refused(
     error = failure(lambda: ask(serve(front), version, payload))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.details() == problem
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_that_is_off_is_not_there(serve: Serve, front: str, version: str) -> None:
+    served = serve(front, reflection="off")
+    method = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    with grpc.insecure_channel(served.address) as channel:
+        call: Any = channel.stream_stream(method)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(call(iter([b""]), timeout=WAIT_S))
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "reflection" not in str(caught.value.details()).partition("services:")[2]

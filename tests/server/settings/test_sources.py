@@ -12,6 +12,7 @@ import pytest
 from convserve_server.host.port import address
 from convserve_server.settings import sources
 from convserve_server.settings.command_line import parser
+from convserve_server.settings.kinds import Switch, shown
 from convserve_server.settings.setting import Setting, SettingError
 from convserve_server.settings.settings import SETTINGS, make_settings
 
@@ -36,6 +37,10 @@ def two_values(field: Setting) -> tuple[Any, Any]:
         return first, second
     if field.name == "versions":
         return 3, "all"
+    if isinstance(field.kind, Switch):
+        return True, False
+    if field.name == "http_hosts":
+        return "models.example,server", "*"
     if field.name == "http_origins":
         return "https://a.example,http://b.example:8080", "*"
     if field.type is str:
@@ -67,7 +72,8 @@ def load(
     if field.name != "models":
         environ["CONVSERVE_MODELS"] = "models"
     if by_flag is not None:
-        arguments += [flag(field), str(by_flag)]
+        # A switch has no value: its flag says that it is on.
+        arguments += [flag(field)] if by_flag is True else [flag(field), str(by_flag)]
     if by_variable is not None:
         environ[variable(field)] = str(by_variable)
     if by_file is not None:
@@ -86,8 +92,9 @@ def test_setting_given_several_times_first_of_flag_variable_file(
 ) -> None:
     first, second = two_values(field)[:: -1 if swap else 1]
     assert first != second
-    assert load(field, tmp_path, by_flag=first, by_variable=second, by_file=second) == first
-    assert load(field, tmp_path, by_flag=first, by_file=second) == first
+    if first is not False:
+        assert load(field, tmp_path, by_flag=first, by_variable=second, by_file=second) == first
+        assert load(field, tmp_path, by_flag=first, by_file=second) == first
     assert load(field, tmp_path, by_variable=first, by_file=second) == first
     value = load(field, tmp_path, by_file=first)
     assert value == first
@@ -241,7 +248,7 @@ def test_word_that_is_no_choice_says_the_choices(field: Setting, tmp_path: Path)
     assert message_of(["--config", file], {}) == f"{file}: {field.name}: {problem}"
 
 
-@for_each(FIELDS)
+@for_each([field for field in FIELDS if not isinstance(field.kind, Switch)])
 @pytest.mark.parametrize("value", [True, False, ["1"]], ids=repr)
 def test_value_of_another_type_in_file_is_refused(
     field: Setting, value: object, tmp_path: Path
@@ -256,6 +263,32 @@ def test_number_for_text_in_file_is_refused(field: Setting, tmp_path: Path) -> N
     file = write_toml(tmp_path, **{"models": "here", field.name: 5})
     message = f"{file}: {field.name}: {expected(field)}, got 5"
     assert message_of(["--config", file], {}) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", True), ("true", True), ("ON", True), ("0", False), ("False", False), ("off", False)],
+)
+def test_switch_is_read_from_a_variable(text: str, value: bool) -> None:
+    environ = {"CONVSERVE_MODELS": "here", "CONVSERVE_INSECURE": text}
+    assert sources.load([], environ).settings.security.insecure is value
+
+
+@pytest.mark.parametrize("value", ["maybe", "", 1, 0, ["on"]])
+def test_switch_that_is_neither_on_nor_off_is_refused(value: object, tmp_path: Path) -> None:
+    file = write_toml(tmp_path, models="here", insecure=value)
+    problem = f"expected true or false, 1 or 0, on or off, got {value!r}"
+    assert message_of(["--config", file], {}) == f"{file}: insecure: {problem}"
+    if isinstance(value, str):
+        environ = {"CONVSERVE_INSECURE": value}
+        assert message_of([], environ) == f"CONVSERVE_INSECURE: {problem}"
+
+
+def test_switch_has_a_flag_without_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sources.load(["--models", "here", "--insecure"], {}).settings.security.insecure
+    with pytest.raises(SystemExit):
+        sources.load(["--models", "here", "--insecure=1"], {})
+    assert "--insecure" in capsys.readouterr().err
 
 
 def test_messages_of_a_few_settings_are_these() -> None:
@@ -353,7 +386,7 @@ def test_help_has_flag_variable_default_range_and_unit(
     assert "[env:" not in entry
     assert field.help in entry
     if field.default != "":
-        assert entry.endswith(f" [default: {field.default}]")
+        assert entry.endswith(f" [default: {shown(field.default)}]")
     if field in NUMBERS:
         assert f", {range_of(field)} " in entry
         assert entry.startswith(field.metavar)

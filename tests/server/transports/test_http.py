@@ -11,8 +11,13 @@ import pytest
 
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.rest import pages
-from convserve_server.protocols.rest.messages import RestOptions
-from convserve_server.transports import http_connection
+from convserve_server.protocols.rest.messages import (
+    HttpAnswer,
+    HttpRequest,
+    Operation,
+    RestOptions,
+)
+from convserve_server.transports import http, http_connection
 from convserve_server.transports.base import IDLE_CALLS_IN_A_ROW, TransportOptions
 from convserve_server.transports.http import HttpTransport
 from tests.server.conftest import WAIT_S, CallWatch, Serve, Served, answers, request_for
@@ -140,7 +145,7 @@ def test_pipeline_without_end_is_refused(served: Served, client: HttpClient) -> 
             b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 2**15, 431, "HEAD_TOO_LARGE", id="no end"
         ),
         pytest.param(
-            b"GET /" + b"a" * 2000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+            b"GET /" + b"a" * 2000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
             414, "PATH_TOO_LONG", id="long path",
         ),
         pytest.param(
@@ -201,17 +206,31 @@ def test_body_in_chunks_is_read_up_to_the_limit(serve: Serve) -> None:
         assert client.is_closed()
 
 
+def test_body_of_very_small_parts_is_refused(client: HttpClient) -> None:
+    headers = {"Transfer-Encoding": "chunked"}
+    # A few of any size, and more of a fair one.
+    few = chunked(*[b"a"] * 1024)
+    assert client.ask("POST", URL, few, headers).json["reason"] == "NOT_A_PICTURE"
+    fair = chunked(*[b"a" * 64] * 1100)
+    assert client.ask("POST", URL, fair, headers).json["reason"] == "NOT_A_PICTURE"
+    client.send(request_bytes("POST", URL, b"1\r\na\r\n" * 1025, headers))
+    reply = client.read()
+    assert (reply.status, reply.json["reason"]) == (400, "TOO_MANY_PARTS")
+    assert client.is_closed()
+
+
 def test_bodies_of_all_connections_together_have_a_limit(serve: Serve) -> None:
     served = serve(http=True, max_message_bytes=2**20, max_stream_bytes=1)
     clients = [HttpClient(served.http_port) for _ in range(3)]
     try:
         head = request_bytes("POST", URL, None, {"Content-Length": str(2**20)})
-        for client in clients[:2]:
-            client.send(head + bytes(2**20 - 1))
-            until(lambda: client_bytes(served) % (2**20 - 1) == 0)
-        until(lambda: client_bytes(served) == 2 * (2**20 - 1))
-        clients[2].send(head + bytes(3))
-        reply = clients[2].read()
+        clients[0].send(head + bytes(2**20 - 1))
+        until(lambda: client_bytes(served) == 2**20 - 1)
+        # As much as is still free: half of what the first has left.
+        clients[1].send(head + bytes(2**19))
+        until(lambda: client_bytes(served) == 2**20 - 1 + 2**19)
+        clients[1].send(bytes(2))
+        reply = clients[1].read()
         assert (reply.status, reply.json["reason"]) == (503, "TOO_MANY_BYTES")
         assert reply.headers["retry-after"] == "1"
         clients[0].send(b"\0")
@@ -221,6 +240,21 @@ def test_bodies_of_all_connections_together_have_a_limit(serve: Serve) -> None:
         for client in clients:
             client.close()
     until(lambda: client_bytes(served) == 0)
+
+
+def test_small_bodies_are_received_whoever_holds_the_rest(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "SMALL_BODY", len(PNG))
+    served = serve(http=True, max_message_bytes=2**20, max_stream_bytes=1)
+    assert served.http is not None
+    # All that there is, and more.
+    served.http.body_bytes = 2**30
+    with HttpClient(served.http_port) as client:
+        assert client.ask("POST", URL, PNG).status == 200
+        reply = client.ask("POST", URL, PNG + b"\0")
+        assert (reply.status, reply.json["reason"]) == (503, "TOO_MANY_BYTES")
+    assert client_bytes(served) == 2**30
 
 
 def client_bytes(served: Served) -> int:
@@ -283,14 +317,28 @@ def test_answer_that_is_not_read_ends_the_connection(
             client.read()
 
 
-def test_one_connection_too_many_is_refused(serve: Serve) -> None:
+def test_connection_that_is_silent_for_longest_makes_room(serve: Serve) -> None:
     served = serve(http=True, http_max_connections=2)
     with HttpClient(served.http_port) as first, HttpClient(served.http_port) as second:
-        assert [client.ask("GET", LIVE).status for client in (first, second)] == [200, 200]
+        assert [client.ask("GET", LIVE).status for client in (first, second, first)] == [200] * 3
+        assert asks(served) == 200
+        assert second.is_closed()
+        assert first.ask("GET", LIVE).status == 200
+
+
+def test_connection_beside_as_many_that_are_being_answered_is_refused(serve: Serve) -> None:
+    served = serve(http=True, http_max_connections=2)
+    release = hold(served)
+    with HttpClient(served.http_port) as first, HttpClient(served.http_port) as second:
+        for client in (first, second):
+            client.send(request_bytes("POST", URL, PNG))
+        until(lambda: waiting(served) == 2)
         with HttpClient(served.http_port) as third:
             reply = third.read()
             assert (reply.status, reply.json["reason"]) == (503, "TOO_MANY_CONNECTIONS")
             assert third.is_closed()
+        release()
+        assert [client.read().status for client in (first, second)] == [200, 200]
         second.close()
         until(lambda: asks(served) == 200)
         assert first.ask("GET", LIVE).status == 200
@@ -475,3 +523,63 @@ def test_requests_that_come_together_are_not_those_of_an_idle_caller(serve: Serv
         for client in (first, second, third):
             assert client.read().status == 200
         assert marks == [True, True, False]
+
+
+class SlowApp:
+    """Holds what is large until a test lets it go; in front of what makes steps of requests."""
+
+    def __init__(self, served: Served) -> None:
+        assert served.http is not None
+        self._handle = served.http._app.handle
+        self.entered, self.released = threading.Event(), threading.Event()
+        served.http._app.handle = self.handle  # type: ignore[method-assign]
+
+    def handle(self, request: HttpRequest) -> HttpAnswer | Operation:
+        if len(request.body) > http.LARGE_BYTES or "content-encoding" in request.headers:
+            self.entered.set()
+            assert self.released.wait(WAIT_S)
+        return self._handle(request)
+
+
+def test_large_request_holds_up_no_other(served: Served, client: HttpClient) -> None:
+    app = SlowApp(served)
+    large = PNG + bytes(http.LARGE_BYTES)
+    client.send(request_bytes("POST", URL, large))
+    assert app.entered.wait(WAIT_S)
+    assert client_bytes(served) == len(large)
+    assert asks(served) == 200
+    app.released.set()
+    assert client.read().status in (200, 400)
+    assert client_bytes(served) == 0
+
+
+def test_compressed_request_holds_up_no_other(served: Served, client: HttpClient) -> None:
+    app = SlowApp(served)
+    packed = gzip.compress(PNG)
+    client.send(request_bytes("POST", URL, packed, {"Content-Encoding": "gzip"}))
+    assert app.entered.wait(WAIT_S)
+    assert asks(served) == 200
+    app.released.set()
+    assert client.read().status == 200
+
+
+def test_large_request_of_a_client_that_left_is_forgotten(served: Served) -> None:
+    app = SlowApp(served)
+    with HttpClient(served.http_port) as client:
+        client.send(request_bytes("POST", URL, PNG + bytes(http.LARGE_BYTES)))
+        assert app.entered.wait(WAIT_S)
+    until(lambda: client_bytes(served) == 0)
+    app.released.set()
+    assert asks(served) == 200
+
+
+def test_large_answer_is_made_beside_the_loop(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "LARGE_BYTES", 10)
+    with HttpClient(serve(http=True).http_port) as client:
+        reply = client.ask("POST", f"{URL}?pixels=true", PNG, {"x-request-id": "one"})
+        assert reply.status == 200
+        assert reply.headers["x-request-id"] == "one"
+        assert reply.json["results"][0]["pixels"]["height"] == 28
+        assert client.ask("GET", "/openapi.json").json["openapi"]

@@ -9,8 +9,10 @@ from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import BadImage, ServeError
 from convserve_server.core.models import VersionChoice
 from convserve_server.engines.base import Inputs, Pixels
+from convserve_server.engines.tensors import Tensors
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.messages import parse
+from convserve_server.protocols.open_inference.answer_sizes import check_outputs, check_rows
 from convserve_server.protocols.open_inference.answers import (
     Wanted,
     response_of,
@@ -36,10 +38,12 @@ class Inference:
 
     Args:
         classifier: the core.
+        max_answer_bytes: of the tensors in an answer.
     """
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, max_answer_bytes: int) -> None:
         self._classifier = classifier
+        self._max_answer_bytes = max_answer_bytes
 
     def submit(self, call: Call) -> None:
         """Checks a request and queues its tensors; the answer follows.
@@ -64,7 +68,7 @@ class Inference:
         call.on_cancel = self._classifier.submit(
             name,
             version,
-            TensorsReply(call, request, self._classifier.max_images),
+            TensorsReply(call, request, self._classifier.max_images, self._max_answer_bytes),
             deadline=wishes.deadline,
             connection=call.connection,
             priority=wishes.priority,
@@ -133,23 +137,35 @@ class TensorsReply(_Reply):
         call: to be answered.
         request: of the call.
         max_rows: most rows in one request.
+        max_answer_bytes: of the tensors in the answer.
     """
 
-    __slots__ = ("_max_rows", "_request", "_size")
+    __slots__ = ("_max_answer_bytes", "_max_rows", "_request", "_size")
 
-    def __init__(self, call: Call, request: pb.ModelInferRequest, max_rows: int) -> None:
+    def __init__(
+        self, call: Call, request: pb.ModelInferRequest, max_rows: int, max_answer_bytes: int
+    ) -> None:
         super().__init__(call, request.id)
         self._request: pb.ModelInferRequest | None = request
         self._size = len(call.payload)
         self._max_rows = max_rows
+        self._max_answer_bytes = max_answer_bytes
 
     def inputs(self, model: ModelDescription) -> Inputs:
         """See InputsAnswer.inputs."""
         assert self._request is not None
         self._model, self._call.model = model, model.key
         self._wanted = wanted_outputs(self._request, model)
-        read = read_pixels if model.is_bundle else read_tensors
-        return read(self._request, model, self._max_rows)
+        if model.is_bundle:
+            return read_pixels(self._request, model, self._max_rows)
+        inputs = read_tensors(self._request, model, self._max_rows)
+        check_rows(model, self._wanted, inputs, self._max_answer_bytes)
+        return inputs
+
+    def _serialize(self, answer: Answer) -> bytes:
+        if isinstance(answer.outputs, Tensors):
+            check_outputs(self._wanted, answer.outputs, self._max_answer_bytes)
+        return super()._serialize(answer)
 
     @property
     def size(self) -> int:

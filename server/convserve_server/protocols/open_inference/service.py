@@ -67,6 +67,7 @@ class OpenInference:
         administration: of all workers; None: nobody can load or unload models, and only what this
             process serves is listed.
         may_load: whether callers may load and unload models, those that are loaded explicitly.
+        max_answer_bytes: of the tensors in an answer.
     """
 
     name = SERVICE
@@ -79,12 +80,13 @@ class OpenInference:
         administration: Administration | None = None,
         *,
         may_load: bool = False,
+        max_answer_bytes: int = 2**26,
     ) -> None:
         self._classifier = classifier
         self._statistics = statistics
         self._administration = administration
         self._may_load = may_load
-        submit = Inference(classifier).submit
+        submit = Inference(classifier, max_answer_bytes).submit
         self._calls = EarlyRefusal(classifier, named_model, most_urgent, submit)
         self._streams = RequestStreams(MODEL_INFER, InferMessages(), budget)
 

@@ -17,6 +17,7 @@ from convserve_server.protocols.base import Failure
 from convserve_server.protocols.rest import classify, infer, open_inference, openapi, rpc
 from convserve_server.protocols.rest.encodings import decoded_body, encoded_answer, too_large
 from convserve_server.protocols.rest.errors import failure_answer, fault_answer, problem_answer
+from convserve_server.protocols.rest.hosts import check_host
 from convserve_server.protocols.rest.messages import (
     Fields,
     HttpAnswer,
@@ -190,6 +191,7 @@ class RestApp:
         return HttpAnswer(answer.status, answer.body, answer.content_type, headers)
 
     def _handle(self, request: HttpRequest) -> HttpAnswer | Operation:
+        check_host(request, self._options.hosts)
         self._check_origin(request)
         if len(request.path) > _MOST_PATH:
             raise Problem(

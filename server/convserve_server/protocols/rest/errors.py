@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 import msgspec
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from convserve_server.core.errors import InternalFault, MessageTooLarge, fitting
+from convserve_server.core.errors import (
+    AnswerTooLarge,
+    InternalFault,
+    MessageTooLarge,
+    fitting,
+)
 from convserve_server.protocols.base import Failure
 from convserve_server.protocols.grpc_errors import failure_status, to_failure
 from convserve_server.protocols.rest.messages import Fields, HttpAnswer, Problem
@@ -58,6 +63,10 @@ _NOT_ONE_DIGIT = frozenset({"BLANK", "NO_DIGIT", "SEVERAL"})
 Rename = Callable[[str], str]
 
 
+#: Retrying is pointless, unlike after 429.
+_TOO_LARGE = frozenset({MessageTooLarge.reason, AnswerTooLarge.reason})
+
+
 def unchanged(text: str) -> str:
     """Returns a text."""
     return text
@@ -70,7 +79,7 @@ def code_of(code: int) -> _Code:
 
 def status_of(failure: Failure) -> int:
     """Returns the status of HTTP for a failure."""
-    return 413 if failure.reason == MessageTooLarge.reason else code_of(failure.code).status
+    return 413 if failure.reason in _TOO_LARGE else code_of(failure.code).status
 
 
 @lru_cache(maxsize=1024)

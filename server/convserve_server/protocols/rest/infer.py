@@ -43,6 +43,9 @@ _BINARY = "application/octet-stream"
 
 _SIZE = "binary_data_size"
 
+#: Of tensors in a request, and of parameters of each.
+_MOST_INPUTS = _MOST_PARAMETERS = 1024
+
 Value = bool | int | float | str
 Parameters = dict[str, Value]
 _Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -94,6 +97,8 @@ def infer(request: HttpRequest, parameters: Mapping[str, str], _: RestOptions) -
     """
     head, rest = _parts(request)
     given = read_json(head, _DECODER)
+    if len(given.inputs) > _MOST_INPUTS:
+        raise wrong(f"inputs: expected at most {_MOST_INPUTS}, got {len(given.inputs)}")
     call = pb.ModelInferRequest(
         model_name=parameters["model"],
         model_version=parameters.get("version", ""),
@@ -158,8 +163,11 @@ def set_parameters(message: Any, given: Parameters, field: str) -> None:
         field: whose they are; empty for the request's own.
 
     Raises:
-        Problem: if a number is too large.
+        Problem: if a number is too large, or there are too many.
     """
+    path = f"{field}.parameters" if field else "parameters"
+    if len(given) > _MOST_PARAMETERS:
+        raise wrong(f"{path}: expected at most {_MOST_PARAMETERS}, got {len(given)}")
     for name, value in given.items():
         if isinstance(value, bool):
             message[name].bool_param = value
@@ -170,7 +178,6 @@ def set_parameters(message: Any, given: Parameters, field: str) -> None:
         elif -(2**63) <= value < 2**63:
             message[name].int64_param = value
         else:
-            path = f"{field}.parameters" if field else "parameters"
             raise wrong(f"{path}.{name}: expected a number of 64 bits, got {value}")
 
 

@@ -16,6 +16,10 @@ _MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 _TYPE = re.compile(r"Expected `(?P<expected>.*?)`(?P<limit>[^,]*)(?:, got `(?P<got>.*)`)?")
 _STEP = re.compile(r"\[(\d+)\]|\.?([^.\[\]]+)")
 
+#: Values of JSON in one request, and elements of one tensor: each is an object of its own for a
+#: while, and takes a hundred times as long as its bytes.
+MOST_VALUES = 2**20
+
 #: Of JSON, for those of msgspec.
 _NAMES = {
     "int": "a whole number",
@@ -36,8 +40,9 @@ def read_json(data: bytes, decoder: "msgspec.json.Decoder[T]", where: str = "bod
         where: the field that it is; paths of what is wrong begin with it, but for "body".
 
     Raises:
-        Problem: if it is not JSON, or not what is expected.
+        Problem: if it is not JSON, or not what is expected, or has too many values.
     """
+    check_values(data, MOST_VALUES)
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
@@ -49,6 +54,25 @@ def read_json(data: bytes, decoder: "msgspec.json.Decoder[T]", where: str = "bod
         elif not data:
             got = "none"
         raise wrong(f"{where}: expected JSON, got {got}") from error
+
+
+def check_values(data: bytes, most: int) -> None:
+    """Refuses JSON of many values before it is read.
+
+    Args:
+        data: the JSON.
+        most: values, at which each comma and each opening bracket counts.
+
+    Raises:
+        Problem: if it has more.
+    """
+    # No value is shorter than two bytes with what is before it.
+    if len(data) > most and sum(map(data.count, (b",", b"[", b"{"))) > most:
+        raise Problem(
+            413,
+            "MESSAGE_TOO_LARGE",
+            f"body: expected at most {most} values as JSON, got more; send tensors as binary data",
+        )
 
 
 def _problem(data: bytes, text: str, where: str) -> Problem:

@@ -16,10 +16,15 @@ from msgspec import Meta
 
 from convserve_server.core.errors import quoted
 from convserve_server.engines.tensors import DTYPES
-from convserve_server.protocols.rest.json_bodies import read_json
+from convserve_server.protocols.rest.json_bodies import MOST_VALUES, read_json
+from convserve_server.protocols.rest.large_arrays import pieces
 from convserve_server.protocols.rest.messages import Problem
 from convserve_server.protocols.rest.parameters import wrong
 
+#: Arrays that are larger are read piece by piece, bytes of JSON.
+LARGE_BYTES = 2**16
+#: Elements that become text at once.
+_PIECE = 2**13
 _LENGTH_BYTES = 4
 _OPENING = re.compile(rb"[\s\[]*")
 
@@ -38,9 +43,11 @@ def raw_elements(data: bytes, datatype: str, shape: list[int], field: str) -> by
     """
     if datatype not in DTYPES:
         raise wrong(f"{field}: expected binary data for {quoted(datatype)}, got JSON")
+    count = math.prod(shape)
+    if len(data) > LARGE_BYTES and datatype != "BYTES" and count:
+        return _large(data, datatype, shape, field)
     opening = _OPENING.match(data)
     depth = 0 if opening is None else opening[0].count(b"[")
-    count = math.prod(shape)
     if depth > 1 and depth != len(shape):
         # Of a tensor without elements the innermost arrays may be missing.
         if depth > len(shape) or count:
@@ -71,13 +78,16 @@ def json_elements(data: bytes, datatype: str, field: str) -> list[Any]:
     if datatype == "BYTES":
         return [_text(each, field) for each in split_elements(data)]
     array = np.frombuffer(data, DTYPES[datatype].newbyteorder("<"))
+    if len(array) > MOST_VALUES:
+        raise _not_in_json(field, f"at most {MOST_VALUES} elements for JSON, got {len(array)}")
     if array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.all():
             raise _not_in_json(field, f"finite numbers for JSON, got {array[~finite][0]}")
         if array.dtype.itemsize < 8:
             # As text and back: the shortest digits that say which number it is.
-            return [float(text) for text in array.astype("U16").tolist()]
+            parts = (array[at : at + _PIECE] for at in range(0, len(array), _PIECE))
+            return [float(text) for part in parts for text in part.astype("U16").tolist()]
     elements: list[Any] = array.tolist()
     return elements
 
@@ -91,6 +101,28 @@ def split_elements(data: bytes) -> list[bytes]:
         at = start + int.from_bytes(data[at:start], "little")
         parts.append(data[start:at])
     return parts
+
+
+def _large(data: bytes, datatype: str, shape: list[int], field: str) -> bytes:
+    """Returns the elements of a large tensor as raw_elements() does.
+
+    Raises:
+        Problem: if they are not of the type or number that the tensor states.
+    """
+    decoder, parts, at = _decoder(datatype, 1), [], 0
+    for piece in pieces(data, shape, field):
+        try:
+            values = decoder.decode(piece)
+        except msgspec.MsgspecError as error:
+            end = at + piece.count(b",")
+            raise wrong(
+                f"{field}: expected values of {datatype}, got another among elements {at} to {end}"
+            ) from error
+        parts.append(_packed(values, datatype, field))
+        at += len(values)
+    if at != math.prod(shape):
+        raise wrong(f"{field}: expected {math.prod(shape)} elements, got {at}")
+    return b"".join(parts)
 
 
 @lru_cache(maxsize=256)

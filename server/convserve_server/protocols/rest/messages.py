@@ -104,9 +104,11 @@ class RestOptions:
         max_images: in one request.
         origins: whose pages may call, beside those of the server itself; "*" for any.
         pages: files that are served, by their path.
+        hosts: names of the server; see hosts.check_host.
     """
 
     max_message_bytes: int
     max_images: int
     origins: frozenset[str] = frozenset()
     pages: Mapping[str, HttpAnswer] = field(default_factory=dict)
+    hosts: frozenset[str] = frozenset()
