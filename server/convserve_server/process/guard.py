@@ -13,8 +13,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Literal, cast
 
 from convserve_server.logs import configure_logging
 from convserve_server.process.link import SupervisorLink
@@ -26,29 +24,16 @@ from convserve_server.process.messages import (
     WorkerPorts,
     one_line,
 )
+from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import GuardSpec, decode_guard, receive_line
 from convserve_server.security.file_watch import FileWatch
-from convserve_server.security.tls import TlsFiles, server_context
-from convserve_server.settings.settings import Settings
+from convserve_server.security.tls import server_context
 from convserve_server.transports.guard.guard import Guard, GuardOptions, new_event_loop
 
 log = logging.getLogger(__name__)
 
 #: Beyond the grace period of the workers, for what they have sent last, s.
 _LAST_S = 1.0
-
-
-def tls_files(settings: Settings) -> TlsFiles | None:
-    """Returns what TLS is made of; None if there is to be none."""
-    security = settings.security
-    if not security.tls_cert:
-        return None
-    return TlsFiles(
-        cert=Path(security.tls_cert),
-        key=Path(security.tls_key),
-        client_ca=Path(security.tls_client_ca) if security.tls_client_ca else None,
-        clients=cast('Literal["required", "optional"]', security.tls_clients),
-    )
 
 
 def guard_options(spec: GuardSpec) -> GuardOptions:

@@ -6,13 +6,14 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
 from convserve_server.host.port import StartError, address
 from convserve_server.process.server_view import ServerView
+from convserve_server.process.tls_settings import tls_files
 from convserve_server.security.file_watch import FileWatch
 from convserve_server.security.secrets import Secret
-from convserve_server.security.tls import TlsFiles, server_context
+from convserve_server.security.tls import server_context
 from convserve_server.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -102,14 +103,7 @@ def _protect(server: "MetricsServer", settings: Settings) -> Iterator[FileWatch]
             server.key = Secret.from_file(path)
 
         yield _followed("metrics_key_file", [path], read_key)
-    security = settings.security
-    if security.tls_cert:
-        files = TlsFiles(
-            cert=Path(security.tls_cert),
-            key=Path(security.tls_key),
-            client_ca=Path(security.tls_client_ca) if security.tls_client_ca else None,
-            clients=cast(Literal["required", "optional"], security.tls_clients),
-        )
+    if (files := tls_files(settings)) is not None:
 
         def read_tls() -> None:
             server.context = server_context(files, ["http/1.1"])
