@@ -73,7 +73,7 @@ def test_each_end_of_a_unary_call(serve: Serve, front: str) -> None:
         (classify(served), CLASSIFY, MNIST, "OK"),
         (classify(served), CLASSIFY, MNIST, "OK"),
         (classify(served, pixels=wrong), CLASSIFY, MNIST, "INVALID_ARGUMENT"),
-        # Names that callers make up are no labels.
+        # No label is a name that a caller makes up.
         (classify(served, model="none"), CLASSIFY, "", "NOT_FOUND"),
         (classify(served, version=7), CLASSIFY, "", "NOT_FOUND"),
         (status(served, CLASSIFY, b"\xff"), CLASSIFY, "", "INVALID_ARGUMENT"),
@@ -177,7 +177,7 @@ def test_calls_that_are_refused_before_they_are_parsed(serve: Serve, front: str)
     waiting = served.classify(request_for(1))
     waits(served, 1)
     for _ in range(5):
-        # The first one is parsed, and the others are not: what follows the model is no request.
+        # The first one is parsed, and the others are not: they need not be valid.
         assert classify(served) == "RESOURCE_EXHAUSTED"
     garbage = pb.ClassifyRequest(model="mnist").SerializeToString() + b"\xff"
     assert status(served, CLASSIFY, garbage) == "RESOURCE_EXHAUSTED"
