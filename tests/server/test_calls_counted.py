@@ -1,6 +1,7 @@
 """Every call is counted exactly once, however it comes and ends."""
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -116,11 +117,13 @@ def test_requests_on_a_stream_and_the_stream_itself(serve: Serve, front: str) ->
         list(call(iter([b"\xff"]), timeout=WAIT_S))
     # One whose caller goes away, with a request that waits.
     served.engine.hold()
-    gone = streamed(endless(request_of(1)), timeout=WAIT_S)
+    over = threading.Event()
+    gone = streamed(endless(request_of(1), over), timeout=WAIT_S)
     served.engine.seen.clear()
     while not served.engine.seen:
         time.sleep(0.005)
     gone.cancel()
+    over.set()
     expected[STREAM, "", "INVALID_ARGUMENT"] = expected[STREAM, "", "CANCELLED"] = 1
     expected[CLASSIFY, MNIST, "CANCELLED"] = 1
     reflection: Any = served.channel.stream_stream(REFLECTION)
@@ -134,10 +137,12 @@ def request_of(number: int, **fields: object) -> pb.StreamClassifyRequest:
     return pb.StreamClassifyRequest(request=request_for(1, id=str(number), **fields))
 
 
-def endless(request: pb.StreamClassifyRequest) -> Iterator[pb.StreamClassifyRequest]:
-    """A client that sends one request and then waits."""
+def endless(
+    request: pb.StreamClassifyRequest, over: threading.Event
+) -> Iterator[pb.StreamClassifyRequest]:
+    """A client that sends one request, and then waits."""
     yield request
-    time.sleep(1.0)
+    over.wait(WAIT_S)
 
 
 def test_calls_whose_callers_leave_or_whose_time_is_over(serve: Serve, front: str) -> None:
