@@ -12,7 +12,6 @@ from convserve_server.host.port import StartError, address
 from convserve_server.process.server_view import ServerView
 from convserve_server.security.file_watch import FileWatch
 from convserve_server.security.secrets import Secret
-from convserve_server.security.tls import TlsFiles, server_context
 from convserve_server.settings.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,6 +103,9 @@ def _protect(server: "MetricsServer", settings: Settings) -> Iterator[FileWatch]
         yield _followed("metrics_key_file", [path], read_key)
     security = settings.security
     if security.tls_cert:
+        # As above: OpenSSL.
+        from convserve_server.security.tls import TlsFiles, server_context
+
         files = TlsFiles(
             cert=Path(security.tls_cert),
             key=Path(security.tls_key),
