@@ -54,7 +54,10 @@ def run(arguments: argparse.Namespace) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
     servers = _servers(arguments, bundle, port)
-    subjects = [Subject(server, Questions.of_pixels(bundle, 1)) for server in servers]
+    questions = Questions.of_pixels(bundle, 1)
+    *alike, read = servers
+    subjects = [Subject(server, questions) for server in alike]
+    subjects.append(Subject(read, questions, f"{_FRONT}, today, its page read each second"))
     with running(subjects), _reader(port):
         measured = list(measurements(meter, subjects, _CELLS, arguments.rounds))
     table = rows(measured, servers[0].name)

@@ -1,6 +1,7 @@
 """Every call is counted exactly once, however it comes and ends."""
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -73,7 +74,7 @@ def test_each_end_of_a_unary_call(serve: Serve, front: str) -> None:
         (classify(served), CLASSIFY, MNIST, "OK"),
         (classify(served), CLASSIFY, MNIST, "OK"),
         (classify(served, pixels=wrong), CLASSIFY, MNIST, "INVALID_ARGUMENT"),
-        # Names that callers make up are no labels.
+        # No label is a name that a caller makes up.
         (classify(served, model="none"), CLASSIFY, "", "NOT_FOUND"),
         (classify(served, version=7), CLASSIFY, "", "NOT_FOUND"),
         (status(served, CLASSIFY, b"\xff"), CLASSIFY, "", "INVALID_ARGUMENT"),
@@ -116,11 +117,13 @@ def test_requests_on_a_stream_and_the_stream_itself(serve: Serve, front: str) ->
         list(call(iter([b"\xff"]), timeout=WAIT_S))
     # One whose caller goes away, with a request that waits.
     served.engine.hold()
-    gone = streamed(endless(request_of(1)), timeout=WAIT_S)
+    over = threading.Event()
+    gone = streamed(endless(request_of(1), over), timeout=WAIT_S)
     served.engine.seen.clear()
     while not served.engine.seen:
         time.sleep(0.005)
     gone.cancel()
+    over.set()
     expected[STREAM, "", "INVALID_ARGUMENT"] = expected[STREAM, "", "CANCELLED"] = 1
     expected[CLASSIFY, MNIST, "CANCELLED"] = 1
     reflection: Any = served.channel.stream_stream(REFLECTION)
@@ -134,10 +137,12 @@ def request_of(number: int, **fields: object) -> pb.StreamClassifyRequest:
     return pb.StreamClassifyRequest(request=request_for(1, id=str(number), **fields))
 
 
-def endless(request: pb.StreamClassifyRequest) -> Iterator[pb.StreamClassifyRequest]:
-    """A client that sends one request and then waits."""
+def endless(
+    request: pb.StreamClassifyRequest, over: threading.Event
+) -> Iterator[pb.StreamClassifyRequest]:
+    """A client that sends one request, and then waits."""
     yield request
-    time.sleep(1.0)
+    over.wait(WAIT_S)
 
 
 def test_calls_whose_callers_leave_or_whose_time_is_over(serve: Serve, front: str) -> None:
@@ -177,7 +182,7 @@ def test_calls_that_are_refused_before_they_are_parsed(serve: Serve, front: str)
     waiting = served.classify(request_for(1))
     waits(served, 1)
     for _ in range(5):
-        # The first one is parsed, and the others are not: what follows the model is no request.
+        # The first one is parsed, and the others are not: they need not be valid.
         assert classify(served) == "RESOURCE_EXHAUSTED"
     garbage = pb.ClassifyRequest(model="mnist").SerializeToString() + b"\xff"
     assert status(served, CLASSIFY, garbage) == "RESOURCE_EXHAUSTED"

@@ -168,7 +168,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     # thread blocks does not wake it.
     while not stop.wait(_SIGNAL_S):
         if settings.telemetry.metrics_port:
-            worker.note_now()
+            _note_now(worker)
     log.info("stopping, at most %g s", grace_s)
     left = worker.stop()
     calls = worker.answered()
@@ -185,6 +185,14 @@ def _stop(stop: threading.Event, grace_s: float) -> None:
     stop.set()
     time.sleep(grace_s + _KILL_AFTER_S)
     os._exit(1)
+
+
+def _note_now(worker: Worker) -> None:
+    """Writes how it is now to the statistics; a fault of ours there must not end the worker."""
+    try:
+        worker.note_now()
+    except Exception:
+        log.exception("what waits cannot be counted")
 
 
 def _watch_descriptors(stop: threading.Event) -> None:

@@ -1,7 +1,6 @@
 """Passes every call of every transport to the handler of its method; knows what is in flight."""
 
 import itertools
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -158,9 +157,9 @@ class Router:
             failure = to_failure(InternalFault(stream.method, error))
         finally:
             now = time.monotonic()
-            code, reason = (
-                (0, "") if failure is None else _status(failure, began, stream.deadline, now)
-            )
+            code, reason = _RESULT
+            if failure is not None:
+                code, reason = _status(failure, began, stream.deadline, now)
             self._observer.finished(stream.method, "", code, reason, now - began)
         if failure is not None:
             await stream.fail(failure)
@@ -233,9 +232,9 @@ class Router:
         if answered:
             next(self._numbers)
         now = time.monotonic()
-        code, reason = (
-            (0, "") if failure is None else _status(failure, call.arrived, call.deadline, now)
-        )
+        code, reason = _RESULT
+        if failure is not None:
+            code, reason = _status(failure, call.arrived, call.deadline, now)
         self._observer.finished(call.method, call.model, code, reason, now - call.arrived)
         self._answering.discard(call)
         if self._watched:
@@ -266,7 +265,7 @@ def _status(
         deadline: of the call, time.monotonic(); None: without.
         now: time.monotonic().
     """
-    left_s = math.inf if failure is not GONE or deadline is None else deadline - now
-    if deadline is not None and left_s <= _EARLY_S + _EARLY * (deadline - arrived):
-        return _TOO_LATE
-    return failure.code, failure.reason
+    if failure is not GONE or deadline is None:
+        return failure.code, failure.reason
+    late = deadline - now <= _EARLY_S + _EARLY * (deadline - arrived)
+    return _TOO_LATE if late else (failure.code, failure.reason)

@@ -66,6 +66,7 @@ class VersionTotals:
 
     Attributes:
         images: that were computed.
+        engine_s: that engines have run batches.
         queue: of requests, waiting for the engine, s.
         decode: of requests, making pixels of files, s.
         compute: of requests, in the engine, s.
@@ -75,6 +76,7 @@ class VersionTotals:
     """
 
     images: int
+    engine_s: float
     queue: Histogram
     decode: Histogram
     compute: Histogram
@@ -111,6 +113,11 @@ class _Sum:
         """Returns the latest time of a batch, time.monotonic(); 0 if there was none."""
         at = self._layout.at("last")
         return max(row.seconds[at] for row in self._rows)
+
+    def engine_s(self) -> float:
+        """Returns the time of all batches, s."""
+        at = self._layout.at("batches_s")
+        return sum(sum(row.seconds[at : at + SIZES + 1]) for row in self._rows)
 
     def by_size(self) -> dict[int, Durations]:
         """Returns the batches by their size, of the sizes that are counted each by itself."""
@@ -208,6 +215,7 @@ def _version(one: _Sum) -> VersionTotals:
     images = one.count("rows")
     return VersionTotals(
         images=images,
+        engine_s=one.engine_s(),
         queue=one.histogram("queue", BUCKETS, one.seconds("queue_s")),
         decode=one.histogram("decode", BUCKETS, one.seconds("decode_s")),
         compute=one.histogram("compute", BUCKETS, one.seconds("compute_s")),

@@ -1,4 +1,4 @@
-"""What the page of metrics is told of a supervisor, and the port that it is on."""
+"""What the page of metrics shows of a supervisor, and the port that it is on."""
 
 import contextlib
 import http.client

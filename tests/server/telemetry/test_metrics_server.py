@@ -34,7 +34,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[MetricsServer]:
 
 
 def ask(
-    server: MetricsServer, path: str = "/metrics", method: str = "GET", **headers: str
+    server: MetricsServer, path: str = "/metrics", method: str = "GET", **headers: str | bytes
 ) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT_S)
     with contextlib.closing(connection):
@@ -98,6 +98,8 @@ def test_key_is_asked_for_before_anything_else(server: MetricsServer) -> None:
     server.key = Secret("another")
     assert ask(server, Authorization="Bearer s3cret")[0] == 401
     assert ask(server, Authorization="Bearer another")[0] == 200
+    server.key = Secret("schlüssel")
+    assert ask(server, Authorization="Bearer schlüssel".encode())[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,17 @@ def test_port_in_use_and_a_foreign_address_are_refused(server: MetricsServer) ->
     for host, port in (("127.0.0.1", server.port), ("192.0.2.1", 0)):
         with pytest.raises(OSError, match="in use|assign"):
             MetricsServer(host, port, render)
+
+
+def test_addresses_of_ipv6_are_listened_on() -> None:
+    try:
+        server = MetricsServer("::1", 0, render)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    server.start()
+    with contextlib.closing(server), socket.create_connection(("::1", server.port)) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert PAGE in ended(connection)
 
 
 def test_close_ends_readers_and_frees_the_port(server: MetricsServer) -> None:
