@@ -138,7 +138,7 @@ def test_valid_calls_pass_unchanged_but_for_the_field_however_they_are_cut(
     assert parsed(watched.to_worker[len(PREFACE) :]) == expected
     assert watched.to_client == GREETING
     open_calls = len(watched.exchange.streams) * CALL
-    assert watched.memory.held == watched.exchange.held == open_calls
+    assert watched.memory.held == watched.exchange._calls.held == open_calls
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=12), st.integers(0, 70_000))
@@ -190,7 +190,7 @@ def test_frames_in_any_order_pass_or_end_the_connection(
         watched.client(*(frame(*each) for each in sent))
     except ProtocolFault:
         return
-    assert watched.exchange.held == watched.memory.held >= 0
+    assert watched.exchange._calls.held == watched.memory.held >= 0
 
 
 def test_client_that_speaks_no_http2_is_refused_at_the_first_wrong_byte() -> None:
@@ -283,7 +283,7 @@ def test_stream_that_the_server_has_answered_may_go_on_for_ever() -> None:
 def test_compressed_message_over_the_limit_never_is_whole_at_the_worker(body: bytes) -> None:
     memory = RequestMemory(2**20, 2**20)
     watched = Watched(memory)
-    watched.exchange._max_message_bytes = 2**20
+    watched.exchange._calls._max_message_bytes = 2**20
     sent = message(body, compressed=True)
     watched.client(headers(1))
     for start in range(0, len(sent), 10_000):
@@ -305,7 +305,7 @@ def test_connection_that_holds_most_loses_its_largest_request() -> None:
     assert large.statuses() == {3: "8"}
     assert (Kind.RST_STREAM, 3) in large.kinds("to_worker")
     assert not small.to_client
-    assert memory.held == small.exchange.held + large.exchange.held < 3000 + 4 * CALL
+    assert memory.held == small.exchange._calls.held + large.exchange._calls.held < 3000 + 4 * CALL
     large.client(headers(5), data(5, message(bytes(2000), size=3000), 0))
     large.client(headers(7), data(7, message(bytes(600), size=3000), 0))
     assert large.statuses() == {3: "8", 5: "8"}, "more than one connection may"
@@ -316,7 +316,7 @@ def test_calls_without_messages_and_answers_not_read_count_too() -> None:
     other, attacker, second = Watched(memory), Watched(memory), Watched(memory)
     other.client(headers(1) + data(1, message(b"x")))
     attacker.client(b"".join(headers(1 + 2 * number) for number in range(200)))
-    assert attacker.exchange.held == 60 * CALL
+    assert attacker.exchange._calls.held == 60 * CALL
     assert len(attacker.statuses()) == 140
     second.client(b"".join(headers(n) + data(n, message(b"x")) for n in range(1, 160, 2)))
     resets = [p for kind, _, _, p in parsed(second.to_client) if kind == Kind.RST_STREAM]

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-import ssl
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -31,14 +30,16 @@ class ClientConnection(asyncio.Protocol):
 
     Args:
         guard: that has accepted it.
+        address: of the client.
 
     Attributes:
         port: of its worker; 0 until it has one.
         made: when it was, time.monotonic().
     """
 
-    def __init__(self, guard: "Guard") -> None:
+    def __init__(self, guard: "Guard", address: tuple[str, int]) -> None:
         self._guard = guard
+        self._peer = caller_field.peer_of(address)
         self._worker: asyncio.Transport | None = None
         self._over = False
         self._looks_left = _END_LOOKS
@@ -52,10 +53,9 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast("asyncio.Transport", transport)
-        peer = caller_field.peer_of(transport.get_extra_info("peername"))
         identity = identity_of(transport.get_extra_info("peercert"))
         options = self._guard.options
-        field = caller_field.encode(options.field, peer, identity)
+        field = caller_field.encode(options.field, self._peer, identity)
         self.exchange = Exchange(field, options.max_message_bytes, self._guard.memory, self.flush)
         self._guard.connections.add(self)
 
@@ -85,15 +85,16 @@ class ClientConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Sends what is to be sent."""
         exchange = self.exchange
+        if self._over:
+            return
         if exchange.to_worker and self._worker is not None:
             self._worker.write(b"".join(exchange.to_worker))
             exchange.to_worker.clear()
         if exchange.to_client:
             self._transport.write(b"".join(exchange.to_client))
             exchange.to_client.clear()
-            if self._transport.get_write_buffer_size() > _MOST_UNREAD and not self._over:
-                self._over = True
-                self._transport.abort()
+            if self._transport.get_write_buffer_size() > _MOST_UNREAD:
+                self.abort()
         if exchange.ended:
             self._end()
 
@@ -221,16 +222,23 @@ class _WorkerConnection(asyncio.Protocol):
 
 
 async def accepted(
-    guard: "Guard", connection: socket.socket, context: ssl.SSLContext | None, handshake_s: float
+    guard: "Guard", connection: socket.socket, address: tuple[str, int], handshake_s: float
 ) -> None:
     """Makes a ClientConnection of a socket.
+
+    Args:
+        guard: that has accepted it.
+        connection: the socket.
+        address: of the client.
+        handshake_s: for TLS.
 
     Raises:
         OSError: the client does not speak TLS as it should, or is gone.
     """
+    context = guard.context
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     await guard.loop.connect_accepted_socket(
-        lambda: ClientConnection(guard),
+        lambda: ClientConnection(guard, address),
         connection,
         ssl=context,
         ssl_handshake_timeout=handshake_s if context else None,

@@ -12,9 +12,8 @@ Most requests of this server come whole in two frames, HEADERS and DATA: they ta
 import struct
 from collections.abc import Callable
 
-from convserve_server.core.errors import NoMemoryForRequest, RequestTooSlow, ServeError
-from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.transports.guard import frames
+from convserve_server.transports.guard.calls import OpenCalls
 from convserve_server.transports.guard.frames import (
     ACK,
     CONTINUATION,
@@ -43,30 +42,12 @@ _SIZE = struct.Struct(">I")
 _TOO_LONG = (MAX_PAYLOAD + 1) << 8
 #: Frames in which the header fields of one call may come: at most 16 KiB are used.
 _MAX_HEADER_FRAMES = 4
-#: Calls refused here whose client may still send: more at a time are not remembered.
-_MAX_REFUSED = 4096
 #: Frames that ask for work and bring none, as PING: of a client so many at once, and a second.
 _BURST, _FRAMES_A_SECOND = 10_000, 2_000
 #: By which we know the answer to a PING of ours.
 _OUR_PING = b"convserv"
 #: Seconds for a client to answer it; after that, for calls that it had begun before.
 _LEAVE_LOOKS, _LAST_LOOKS = 20, 2
-
-_NO_MEMORY = (
-    "requests that are not whole yet hold as much memory as they may, and this one most; send "
-    "fewer large ones at a time"
-)
-_TOO_SLOW = "the request is not whole, and hardly any byte of it came for 10 s"
-
-#: Memory that a call holds beside its messages, bytes: its header fields, or an answer not read.
-_CALL_BYTES = 2**14
-#: Header fields of answers to refused calls.
-_ANSWERS: dict[tuple[type[ServeError], str], bytes] = {}
-_MAX_ANSWERS = 256
-
-#: What is known of a stream: True: its request is whole, or answered; False: only header fields
-#: have come; else what has come of its messages.
-_State = Request | bool
 
 
 class Exchange:
@@ -80,7 +61,6 @@ class Exchange:
 
     Attributes:
         to_worker, to_client: bytes to be sent, which the owner takes out.
-        held: see Holder.
         streams: calls that are not answered, by their stream.
     """
 
@@ -92,19 +72,15 @@ class Exchange:
         flush: Callable[[], None],
     ) -> None:
         self._flush = flush
+        self.to_worker: list[bytes | memoryview] = []
+        self.to_client: list[bytes | memoryview] = []
+        # To the client, once the worker's frames leave a gap.
+        self._ours: list[bytes] = []
+        self._calls = OpenCalls(max_message_bytes, memory, self.to_worker, self._ours, self._send)
+        self.streams = self._calls.streams
         self._field = caller_field
         self._field_size = len(caller_field) << 8
         self._max_message_bytes = max_message_bytes
-        self._memory = memory
-        memory.holders.add(self)
-        self.to_worker: list[bytes | memoryview] = []
-        self.to_client: list[bytes | memoryview] = []
-        self.held = 0
-        self.streams: dict[int, _State] = {}
-        # Of them, those of which messages have come, and not all.
-        self._requests: dict[int, Request] = {}
-        self._charged = 0
-        self._refused: dict[int, None] = {}
         self._last_stream = 0
         # From the client: the beginning of a frame; the stream whose header fields go on.
         self._rest = b""
@@ -113,12 +89,11 @@ class Exchange:
         self._new_call = False
         self._allowance = float(_BURST)
         # To the client: what of a frame is to come, the beginning of a head, whether header fields
-        # go on, whether the worker has sent its first frame, and what waits for a gap.
+        # go on, and whether the worker has sent its first frame.
         self._to_come = 0
         self._head = b""
         self._fields_go_on = False
         self._greeted = False
-        self._ours: list[bytes] = []
         self._preface_seen = False
         self._leaving = self._heard = False
         self._looks_left = _LEAVE_LOOKS
@@ -184,7 +159,7 @@ class Exchange:
             out.append(view[start:at])
         if at < end:
             self._rest = data[at:]
-        self._charge()
+        self._calls.charge()
         if self._ours:
             self._fill_gap()
 
@@ -217,12 +192,8 @@ class Exchange:
         if kind == PING:
             return not self._is_our_ping(flags, payload)
         if kind == RST_STREAM:
-            self._forget(stream)
-            if stream in self._refused:
-                # The worker has had one.
-                del self._refused[stream]
-                return False
-        elif kind == PUSH_PROMISE:
+            return self._calls.reset(stream)
+        if kind == PUSH_PROMISE:
             raise ProtocolFault(Code.PROTOCOL_ERROR, "a push of a client")
         return True
 
@@ -233,7 +204,7 @@ class Exchange:
             self.streams[stream] = flags & END_STREAM == END_STREAM
         elif flags & END_STREAM:
             # They end a request; or are a mistake, which the worker answers.
-            self._whole(stream)
+            self._calls.whole(stream)
         return self._on_fields(HEADERS, flags, stream, payload)
 
     def _on_fields(self, kind: int, flags: int, stream: int, payload: memoryview) -> bool:
@@ -253,30 +224,16 @@ class Exchange:
         return False
 
     def _on_data(self, flags: int, stream: int, payload: memoryview) -> bool:
-        state, ends = self.streams.get(stream), flags & END_STREAM
-        if state is None and stream in self._refused:
-            self._give_back(len(payload))
-            if ends:
-                del self._refused[stream]
-            return False
-        if state is None or state is True:
-            return True  # of a request that was answered, or by mistake: the worker sees to it
-        if state is False:
-            state = self._new_request(stream)
+        ends = flags & END_STREAM == END_STREAM
         data = _without_padding(payload) if flags & PADDED else payload
-        if error := state.take(data, self._max_message_bytes):
-            self._refuse(stream, error, whole=bool(ends))
-        elif ends:
-            self._whole(stream)
-        else:
-            if not data:
-                self._spend()
-            state.held += len(data)
-            self._memory.add(self, len(data))
-        if not ends and stream in self._refused or error:
-            self._give_back(len(payload))
-            return False
-        return True
+        if not data and not ends:
+            self._spend()
+        if self._calls.data(stream, data, ends=ends):
+            return True
+        if payload:
+            # The client may send as much again.
+            self._ours.append(frames.window(len(payload)))
+        return False
 
     def _is_our_ping(self, flags: int, payload: memoryview) -> bool:
         """Returns whether a PING answers ours: then the client knows that we leave."""
@@ -292,11 +249,6 @@ class Exchange:
         if self._allowance < 0:
             raise ProtocolFault(Code.ENHANCE_YOUR_CALM, "too many frames that ask for nothing")
 
-    def _give_back(self, size: int) -> None:
-        """Lets the client send as much again as it sent of a call that was refused."""
-        if size:
-            self._ours.append(frames.window(size))
-
     # From the worker
 
     def from_worker(self, data: bytes) -> None:
@@ -311,13 +263,13 @@ class Exchange:
             if kind <= HEADERS:  # or DATA
                 if flags & END_STREAM:
                     if isinstance(streams.pop(stream, None), Request):
-                        self._release(stream)
+                        self._calls.release(stream)
                 elif kind == HEADERS and streams.get(stream) is not True:
-                    self._whole(stream)
+                    self._calls.whole(stream)
                 if kind == HEADERS:
                     self._fields_go_on = not flags & END_HEADERS
             elif kind == RST_STREAM:
-                self._forget(stream)
+                self._calls.forget(stream)
             elif kind == CONTINUATION:
                 self._fields_go_on = not flags & END_HEADERS
             at += 9 + (size_kind >> 8)
@@ -329,7 +281,7 @@ class Exchange:
         self._to_come = at - end
         if data:
             self.to_client.append(data)
-        self._charge()
+        self._calls.charge()
         if self._ours:
             self._fill_gap()
 
@@ -337,87 +289,25 @@ class Exchange:
         """Sends the client what is ours, if the worker's frames allow it just now."""
         if self._greeted and not (self._to_come or self._fields_go_on):
             self.to_client += self._ours
-            self._ours = []
+            self._ours.clear()
 
-    # Calls that end
-
-    def _whole(self, stream: int) -> None:
-        """Notes that a request is whole, or that its answer has begun."""
-        if stream in self.streams:
-            self.streams[stream] = True
-            self._release(stream)
-
-    def _forget(self, stream: int) -> None:
-        self.streams.pop(stream, None)
-        self._release(stream)
-
-    def _new_request(self, stream: int) -> Request:
-        request = self.streams[stream] = self._requests[stream] = Request()
-        return request
-
-    def _release(self, stream: int) -> None:
-        request = self._requests.pop(stream, None)
-        if request is not None:
-            self._memory.add(self, -request.held)
-
-    def _charge(self) -> None:
-        """Counts what the calls hold beside their messages."""
-        calls = len(self.streams) * _CALL_BYTES
-        size, self._charged = calls - self._charged, calls
-        self._memory.add(self, size)
-
-    def _refuse(self, stream: int, error: ServeError, *, whole: bool = False) -> None:
-        """Answers a call whose request is not whole, or just became it."""
-        self._forget(stream)
-        self.to_worker.append(frames.reset(stream, Code.CANCEL))
-        self._ours.append(frames.answer(stream, _fields_of(error)))
-        if not whole:
-            self._ours.append(frames.reset(stream, Code.NO_ERROR))
-            self._refused[stream] = None
-            if len(self._refused) > _MAX_REFUSED:
-                del self._refused[next(iter(self._refused))]
-
-    def refuse_largest(self) -> bool:
-        """See Holder."""
-        if self._requests:
-            stream = max(self._requests, key=lambda one: self._requests[one].held)
-            self._refuse(stream, NoMemoryForRequest(_NO_MEMORY))
-        elif self.streams:
-            stream = next(reversed(self.streams))
-            if self.streams[stream] is False:
-                self._refuse(stream, NoMemoryForRequest(_NO_MEMORY))
-            else:
-                # Its answer may have begun: gRPC's clients make RESOURCE_EXHAUSTED of this.
-                self._forget(stream)
-                self.to_worker.append(frames.reset(stream, Code.CANCEL))
-                self._ours.append(frames.reset(stream, Code.ENHANCE_YOUR_CALM))
-        else:
-            return False
-        self._charge()
+    def _send(self) -> None:
         self._fill_gap()
         self._flush()
-        return True
 
     def look(self, *, end_slow: bool) -> None:
         """Called every second.
 
         Args:
-            end_slow: whether to refuse the requests that hardly any byte has come of since this was
-                last asked for.
+            end_slow: whether to refuse the requests of which hardly any byte has come since this
+                was last asked for.
         """
         self._allowance = min(_BURST, self._allowance + _FRAMES_A_SECOND)
         if self._leaving:
             self._go_on_leaving()
-        if not end_slow:
-            return
-        for stream, state in list(self.streams.items()):
-            if state is False:
-                state = self._new_request(stream)
-            if isinstance(state, Request) and state.is_slow():
-                self._refuse(stream, RequestTooSlow(_TOO_SLOW))
-        self._charge()
-        self._fill_gap()
-        self._flush()
+        if end_slow:
+            self._calls.refuse_slow()
+            self._send()
 
     # The connection's end
 
@@ -430,8 +320,7 @@ class Exchange:
         if not self._leaving:
             self._leaving = True
             self._ours += (frames.goaway(), frames.ping(_OUR_PING))
-            self._fill_gap()
-            self._flush()
+            self._send()
 
     def _go_on_leaving(self) -> None:
         """Ends it when the client has known it for a while, or never shows that it does."""
@@ -453,25 +342,12 @@ class Exchange:
             fault: of the client; None if there is none.
         """
         code, why = (fault.code, str(fault)) if fault else (Code.NO_ERROR, "")
-        self._ours = [frames.goaway(code, self._last_stream, why)]
+        self._ours.append(frames.goaway(code, self._last_stream, why))
         self._fill_gap()
 
     def close(self) -> None:
-        """Gives back the memory of all requests."""
-        self.streams.clear()
-        self._requests.clear()
-        self._memory.add(self, -self.held)
-        self._memory.holders.discard(self)
-
-
-def _fields_of(error: ServeError) -> bytes:
-    """Returns the header fields of an answer, made once: who attacks makes many alike."""
-    key = type(error), str(error)
-    if key not in _ANSWERS:
-        if len(_ANSWERS) >= _MAX_ANSWERS:
-            _ANSWERS.clear()
-        _ANSWERS[key] = frames.fields_of(to_failure(error))
-    return _ANSWERS[key]
+        """Gives back the memory of all calls."""
+        self._calls.close()
 
 
 def _is_whole(data: bytes, at: int, size: int) -> bool:

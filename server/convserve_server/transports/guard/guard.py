@@ -186,7 +186,7 @@ class Guard:
         assert self._listener is not None
         for _ in range(_ACCEPTS):
             try:
-                client, _ = self._listener.accept()
+                client, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -198,13 +198,13 @@ class Guard:
                 client.close()
                 self._fault("more connections than max_connections")
                 continue
-            task = self.loop.create_task(self._admit(client))
+            task = self.loop.create_task(self._admit(client, address))
             self._admitting.add(task)
             task.add_done_callback(self._admitting.discard)
 
-    async def _admit(self, client: socket.socket) -> None:
+    async def _admit(self, client: socket.socket, address: tuple[str, int]) -> None:
         try:
-            await accepted(self, client, self.context, _HANDSHAKE_S)
+            await accepted(self, client, address, _HANDSHAKE_S)
         except OSError as error:
             client.close()
             self._fault(getattr(error, "reason", "") or str(error) or type(error).__name__)
