@@ -30,6 +30,7 @@ from convserve_server.core.errors import (
 from convserve_server.core.jobs import Job, JobState, Priority
 from convserve_server.engines.base import InputsRefused, Outputs, Pixels, Probabilities
 from convserve_server.engines.tensors import Tensors
+from convserve_server.telemetry.call_notes import BatchNotes, note_batch
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 _NO_PIXELS: Pixels = np.empty((0, 1, 1, 1), np.uint8)
@@ -261,6 +262,13 @@ class Batcher:
 
     def _execute(self, batch: Batch) -> None:
         """Runs a batch and answers the requests that are complete with it."""
+        notes = [request.notes for request, _, _ in batch.slices if request.notes is not None]
+        noted = note_batch(self.model, batch.images, batch.started, notes) if notes else None
+        self._run_batch(batch, noted)
+        if noted is not None:
+            noted.end()
+
+    def _run_batch(self, batch: Batch, noted: BatchNotes | None) -> None:
         slices, count, started, _ = batch
         try:
             rows = self._run([inputs for _, _, inputs in slices])
@@ -268,9 +276,13 @@ class Batcher:
                 raise RuntimeError(f"the engine gave {len(rows)} rows for {count}")
             damaged = not isinstance(rows, Tensors) and _is_damaged(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is these callers' answer
+            if noted is not None:
+                noted.ran, noted.failed = time.monotonic(), True
             self._fail(batch, error)
             return
         now = time.monotonic()
+        if noted is not None:
+            noted.ran = now
         compute_s = now - started
         queue = self._queue
         complete: list[bool] = []

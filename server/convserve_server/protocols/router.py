@@ -24,6 +24,7 @@ from convserve_server.protocols.base import (
     StreamHandler,
     UnaryHandler,
 )
+from convserve_server.protocols.call_follower import TOO_LATE, CallFollower
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 
@@ -35,6 +36,7 @@ class Router:
         interceptors: wrap every handler; the first is the outermost.
         max_message_bytes: of a request; larger ones are refused.
         observer: of calls that are refused, and of how all of them end.
+        follower: for the access log and traces.
     """
 
     def __init__(
@@ -43,10 +45,12 @@ class Router:
         interceptors: Sequence[Interceptor] = (),
         max_message_bytes: int = 2**31,
         observer: Observer = NO_OBSERVER,
+        follower: CallFollower | None = None,
     ) -> None:
         self._services = {service.name: service for service in services}
         self._max_message_bytes = max_message_bytes
         self._observer = observer
+        self._follower = CallFollower() if follower is None else follower
         # Each with what its protocol makes of an error.
         self._unary: dict[str, tuple[UnaryHandler, Callable[[ServeError], Failure]]] = {}
         self._streams: dict[str, tuple[StreamHandler, Callable[[ServeError], Failure]]] = {}
@@ -101,6 +105,8 @@ class Router:
             return
         self._open[call] = True
         call.arrived = self._last_call = time.monotonic()
+        if self._follower.active:
+            self._follower.begin(call)
         try:
             if len(call.payload) > self._max_message_bytes:
                 raise self._too_large(len(call.payload))
@@ -109,7 +115,7 @@ class Router:
             self._observer.refused(call.method, error.reason)
             call.fail(to_failure(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the transport
-            call.fail(to_failure(InternalFault(call.method, error)))
+            call.fail(to_failure(InternalFault(call.method, error, call.request_id())))
         call.payload = b""
         if call not in self._open:
             call.on_cancel = None  # set after the answer; see Call._end
@@ -117,6 +123,8 @@ class Router:
     def missed(self, method: str) -> None:
         """Notes a call whose deadline passed before its transport could hand it over."""
         self._observer.refused(method, DeadlinePassed.reason)
+        if self._follower.active:
+            self._follower.missed(method, TOO_LATE)
 
     async def handle_stream(self, stream: Stream) -> None:
         """Serves a stream until it ends.
@@ -125,14 +133,16 @@ class Router:
             CancelledError: if the client goes away.
         """
         handler, to_failure = self._streams[stream.method]
+        began = time.monotonic()
         try:
             await handler(stream)
         except ServeError as error:
             failure = to_failure(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours, which its client must hear of
-            failure = to_failure(InternalFault(stream.method, error))
+            failure = to_failure(InternalFault(stream.method, error, stream.request_id()))
         else:
             return
+        self._follower.stream_failed(stream, failure, began)
         await stream.fail(failure)
 
     def _unknown(self, method: str) -> Unimplemented:
@@ -143,6 +153,8 @@ class Router:
         """Returns the error of a call to a method that does not exist, which the observer sees."""
         error = self._unknown(method)
         self._observer.refused(method, error.reason)
+        if self._follower.active:
+            self._follower.missed(method, self._unknown_method[1](error))
         return error
 
     def drain(self) -> None:
@@ -197,7 +209,10 @@ class Router:
         if answered:
             next(self._numbers)
         reason = "" if failure is None else failure.reason
-        self._observer.finished(call.method, reason, time.monotonic() - call.arrived)
+        now = time.monotonic()
+        self._observer.finished(call.method, reason, now - call.arrived)
+        if failure is not None or call.notes is not None:
+            self._follower.ended(call, failure, now)
         self._answering.discard(call)
         if self._watched:
             with self._changed:

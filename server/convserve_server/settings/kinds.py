@@ -8,6 +8,8 @@ from convserve_bundle.contract import LABEL_RULE, is_name, is_version
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9.:\[\]-]+")
 
+_COLLECTOR = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?")
+
 #: A value of a setting; tuples and mappings are of the kinds below.
 Value = int | float | str | tuple[int, ...] | Mapping[str, int]
 
@@ -104,6 +106,18 @@ class Origins(Kind):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise WrongValue(f"expected {self.expected}", origin)
         return ",".join(origins)
+
+
+class CollectorUrl(Kind):
+    """Where traces go: http:// or https://, a host and maybe a port; empty for nowhere."""
+
+    expected = "a URL as http://collector:4317 or https://collector:4317"
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if isinstance(value, str) and (not value or _COLLECTOR.fullmatch(value)):
+            return value
+        raise WrongValue(f"expected {self.expected}", value)
 
 
 class Labels(Kind):

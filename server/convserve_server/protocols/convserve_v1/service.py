@@ -86,6 +86,7 @@ class ConvserveV1:
             connection=call.connection,
             priority=priority,
             idle_caller=call.idle_caller,
+            notes=call.notes,
         )
 
     def _submit_files(
@@ -110,6 +111,7 @@ class ConvserveV1:
             deadline=call.deadline,
             connection=call.connection,
             priority=priority,
+            notes=call.notes,
         )
 
     def _list_models(self, call: Call) -> None:

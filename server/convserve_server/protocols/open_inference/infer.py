@@ -69,6 +69,7 @@ class Inference:
             connection=call.connection,
             priority=wishes.priority,
             idle_caller=call.idle_caller,
+            notes=call.notes,
         )
 
     def _submit_files(
@@ -90,6 +91,7 @@ class Inference:
             deadline=wishes.deadline,
             connection=call.connection,
             priority=wishes.priority,
+            notes=call.notes,
         )
 
 
