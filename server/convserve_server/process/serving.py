@@ -210,6 +210,8 @@ class Worker:
         """Closes all connections and unloads all models."""
         for transport in self._transports:
             transport.close()
+        if self.traces is not None:
+            self.traces.close()
         self._decoding.close()
         self.control.close(timeout_s=_FLUSH_S)
         self.repository.close(timeout_s=_FLUSH_S)

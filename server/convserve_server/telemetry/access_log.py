@@ -8,6 +8,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 _log = logging.getLogger("convserve_server.access")
@@ -78,15 +79,22 @@ class AccessLog:
     Args:
         mode: off, errors or all.
         share: of the calls that end well, with all; 0 to 1.
+        clock: returns seconds.
 
     Attributes:
         on: whether any call has one.
     """
 
-    def __init__(self, mode: str = "off", share: float = 1.0) -> None:
+    def __init__(
+        self,
+        mode: str = "off",
+        share: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._allowed = _BURST
-        self._at = self._reported = time.monotonic()
+        self._at = self._reported = clock()
         self._left_out = 0
         self.follow(mode, share)
 
@@ -106,12 +114,12 @@ class AccessLog:
         if failed:
             return self.allows()
         if self._left_out:
-            self._report(time.monotonic())
+            self._report(self._clock())
         return self._share >= 1.0 or random.random() < self._share
 
     def allows(self) -> bool:
         """Returns whether there may be a line of one more call that failed; counts it."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             self._allowed = min(_BURST, self._allowed + _PER_S * (now - self._at))
             self._at = now
@@ -142,6 +150,6 @@ class AccessLog:
         with self._lock:
             if not self._left_out or now < self._reported + _REPORT_S:
                 return
-            self._reported = time.monotonic()
+            self._reported = self._clock()
             left_out, self._left_out = self._left_out, 0
         _log.warning("access log: %d lines of calls that failed were left out", left_out)

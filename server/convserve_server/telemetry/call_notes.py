@@ -112,12 +112,12 @@ class BatchNotes:
         model: as "NAME/VERSION".
         images: in the batch, also those of calls that are not traced.
         started: when it was formed.
+        ran: when the engine was done.
+        failed: whether the engine has failed.
         calls: that are traced, at least one.
 
     Attributes:
-        ran: when the engine was done; 0 before.
         ended: when its calls were answered; 0 before.
-        failed: whether the engine has failed.
         trace_id, span_id: the identity of the batch, whose calls may be parts of many traces.
     """
 
@@ -133,13 +133,22 @@ class BatchNotes:
         "trace_id",
     )
 
-    def __init__(self, model: str, images: int, started: float, calls: Sequence[CallTrace]) -> None:
+    def __init__(
+        self,
+        model: str,
+        images: int,
+        started: float,
+        ran: float,
+        failed: bool,
+        calls: Sequence[CallTrace],
+    ) -> None:
         self.model = model
         self.images = images
         self.started = started
+        self.ran = ran
+        self.failed = failed
         self.calls = calls
-        self.ran = self.ended = 0.0
-        self.failed = False
+        self.ended = 0.0
         self.trace_id, self.span_id = new_trace_id(), new_span_id()
 
     def end(self) -> None:
@@ -149,20 +158,29 @@ class BatchNotes:
 
 
 def note_batch(
-    model: str, images: int, started: float, noted: Sequence[CallNotes]
+    model: str,
+    images: int,
+    started: float,
+    ran: float,
+    noted: Sequence[CallNotes],
+    *,
+    failed: bool = False,
 ) -> BatchNotes | None:
-    """Returns the notes of a batch that is about to run; None if none of its calls is traced.
+    """Returns the notes of a batch that has run; None if none of its calls is traced.
 
     Args:
         model: as "NAME/VERSION".
         images: in the batch.
         started: when it was formed, time.monotonic().
-        noted: what is noted of its calls.
+        ran: when the engine was done, time.monotonic().
+        noted: what is noted of its calls, which are not answered yet.
+        failed: whether the engine has failed.
     """
     traced = [notes for notes in noted if notes.trace is not None]
     if not traced:
         return None
-    batch = BatchNotes(model, images, started, [notes.trace for notes in traced if notes.trace])
+    calls = [notes.trace for notes in traced if notes.trace is not None]
+    batch = BatchNotes(model, images, started, ran, failed, calls)
     for notes in traced:
         notes.batches.append(batch)
     return batch

@@ -158,9 +158,8 @@ def _stages(call: EndedCall) -> Iterator[tuple[str, float, float]]:
     if notes.queued:
         batches = notes.batches
         yield "queue", notes.queued, batches[0].started if batches else call.ended
-        ran = max((batch.ran for batch in batches), default=0.0)
-        if 0.0 < ran <= call.ended:
-            yield "answer", ran, call.ended
+        if batches:
+            yield "answer", batches[-1].ran, call.ended
 
 
 def _call_attributes(call: EndedCall) -> _Attributes:

@@ -30,6 +30,8 @@ from convserve_server.telemetry.trace_parent import Header, Sampler
 
 log = logging.getLogger(__name__)
 
+_SDK = logging.getLogger("opentelemetry")
+
 #: Calls and batches whose spans are sent in one message: of a call there are up to five, and
 #: collectors accept 4 MiB by default.
 _MOST_SENT = 256
@@ -62,7 +64,8 @@ class Tracing:
     """
 
     def __init__(self, url: str, share: float, worker: int = 1) -> None:
-        _follow_sdk(url)
+        self._problems = _Problems(url)
+        _follow_sdk(self._problems)
         # What the variables of the SDK say comes before.
         resource = Resource(
             {
@@ -73,7 +76,8 @@ class Tracing:
                 "convserve.worker": worker,
             }
         ).merge(_from_variables())
-        sender = _Sender(OTLPSpanExporter(url), SpanMaker(resource))
+        self._exporter = OTLPSpanExporter(url)
+        sender = _Sender(self._exporter, SpanMaker(resource), self._problems)
         most = None if OTEL_BSP_MAX_EXPORT_BATCH_SIZE in os.environ else _MOST_SENT
         self._processor = BatchSpanProcessor(sender, max_export_batch_size=most)
         self._sampler = Sampler(share, self._batch_ended)
@@ -95,6 +99,13 @@ class Tracing:
         if thread.is_alive():
             log.warning("traces: the last ones could not be sent within %.1f s", timeout_s)
 
+    def close(self) -> None:
+        """Ends; what has not been sent is lost."""
+        _SDK.removeHandler(self._problems)
+        # First, so that what is being tried again is given up.
+        self._exporter.shutdown()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
+
     def _batch_ended(self, batch: BatchNotes) -> None:
         self._processor.on_end(cast(ReadableSpan, _Ended(batch)))
 
@@ -105,11 +116,13 @@ class _Sender(SpanExporter):
     Args:
         exporter: that sends.
         maker: of spans.
+        problems: that there were.
     """
 
-    def __init__(self, exporter: SpanExporter, maker: SpanMaker) -> None:
+    def __init__(self, exporter: SpanExporter, maker: SpanMaker, problems: "_Problems") -> None:
         self._exporter = exporter
         self._maker = maker
+        self._problems = problems
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """See SpanExporter.export."""
@@ -124,20 +137,20 @@ class _Sender(SpanExporter):
                 made += self._maker.of_call(what, epoch_s)
         result = self._exporter.export(made)
         if result is SpanExportResult.SUCCESS:
-            _PROBLEMS.over()
+            self._problems.over()
         return result
-
-    def shutdown(self) -> None:
-        """See SpanExporter.shutdown."""
-        self._exporter.shutdown()
 
 
 class _Problems(logging.Handler):
-    """Logs what the SDK logs, each message once until traces can be sent again."""
+    """Logs what the SDK logs, each message once until traces can be sent again.
 
-    def __init__(self) -> None:
+    Args:
+        url: of the collector.
+    """
+
+    def __init__(self, url: str) -> None:
         super().__init__(logging.WARNING)
-        self.url = ""
+        self._url = url
         self._seen: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -149,26 +162,20 @@ class _Problems(logging.Handler):
         self._seen.add(kind)
         log.warning(
             "traces for %s are being lost, calls are served as before: %s",
-            self.url, record.getMessage(), exc_info=record.exc_info,
+            self._url, record.getMessage(), exc_info=record.exc_info,
         )  # fmt: skip
 
     def over(self) -> None:
         """Notes that traces are sent."""
         if self._seen:
             self._seen.clear()
-            log.info("traces are sent again to %s", self.url)
+            log.info("traces are sent again to %s", self._url)
 
 
-_PROBLEMS = _Problems()
-
-
-def _follow_sdk(url: str) -> None:
+def _follow_sdk(problems: _Problems) -> None:
     """Has our log say what goes wrong in the SDK, once instead of with each attempt."""
-    _PROBLEMS.url = url
-    theirs = logging.getLogger("opentelemetry")
-    theirs.propagate = False
-    if _PROBLEMS not in theirs.handlers:
-        theirs.addHandler(_PROBLEMS)
+    _SDK.propagate = False
+    _SDK.addHandler(problems)
 
 
 def _from_variables() -> Resource:
