@@ -46,6 +46,9 @@ _QUIET_S = 0.1
 #: Of the grace period, kept to send the last answers, s.
 _FLUSH_S = 1.0
 
+#: At the end, for a collector that does not answer, s; not beyond the grace period.
+_TRACES_S = 5.0
+
 
 class Worker:
     """Wires the parts of a worker together.
@@ -199,7 +202,7 @@ class Worker:
             transport.flush(max(_FLUSH_S, end - time.monotonic()))
         self._access_log.close()
         if self.traces is not None:
-            self.traces.flush(max(_FLUSH_S, end - time.monotonic()))
+            self.traces.flush(min(_TRACES_S, max(_FLUSH_S, end - time.monotonic())))
         return left
 
     def answered(self) -> int:

@@ -18,7 +18,7 @@ _log.setLevel(logging.INFO)
 #: Lines of calls that failed: so many at once, and so many a second. Of 300 bytes each that is
 #: 260 MB a day for each worker at the most.
 _BURST, _PER_S = 100.0, 10.0
-#: How often it is said how many were left out, s.
+#: How often a line says how many were left out, s.
 _REPORT_S = 10.0
 
 
@@ -143,7 +143,7 @@ class AccessLog:
         _log.log(level, "%s", line, extra={k: v for k, v in asdict(line).items() if v != ""})
 
     def close(self) -> None:
-        """Says how many lines were left out since that was last said."""
+        """Says how many lines were left out that no line has counted yet."""
         self._report(float("inf"))
 
     def _report(self, now: float) -> None:

@@ -182,7 +182,7 @@ def _from_variables() -> Resource:
     """Returns what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say."""
     given = Resource.create()
     theirs = dict(given.attributes)
-    # Their default, where nothing is said.
+    # Their default, where the variables have none.
     if str(theirs.get("service.name", "")).startswith("unknown_service"):
         del theirs["service.name"]
     return Resource(theirs, given.schema_url)

@@ -1,5 +1,6 @@
 """Spans of a worker, as a collector receives them."""
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -254,3 +255,14 @@ def test_collector_that_is_away_is_logged_once_and_calls_go_on(
     finally:
         back.close()
     assert lines()[1:] == [f"traces are sent again to http://127.0.0.1:{port}"]
+
+
+def test_collector_that_does_not_answer_holds_up_no_stop(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        served = serve(traces=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        ask(served, SAMPLED).result()
+        served.worker.traces.flush(0.1)  # type: ignore[union-attr]
+        assert "traces: the last ones could not be sent within 0.1 s" in caplog.text
+        served.worker.traces.close()  # type: ignore[union-attr]
