@@ -11,6 +11,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as pb
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as services
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 
+from tests.certificates import Issued
+
 WAIT_S = 60.0
 
 
@@ -37,21 +39,28 @@ class Collector(services.TraceServiceServicer):
 
     Args:
         port: to listen on; 0: a free one.
+        tls: certificate and key; None: no TLS.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: Issued | None = None) -> None:
         self.spans: list[Span] = []
         self.headers: list[Mapping[str, Any]] = []
         self._changed = threading.Condition()
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
         add: Any = services.add_TraceServiceServicer_to_server
         add(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self._scheme = "http" if tls is None else "https"
+        if tls is None:
+            self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        else:
+            pair = tls.key.read_bytes(), tls.cert.read_bytes()
+            credentials = grpc.ssl_server_credentials([pair])
+            self.port = self._server.add_secure_port(f"127.0.0.1:{port}", credentials)
         self._server.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
         with self._changed:

@@ -297,7 +297,7 @@ def make_traces(settings: Settings, worker: int) -> "Tracing | None":
 
     try:
         return Tracing(telemetry.traces, telemetry.trace_share, worker)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise SettingError(
             f"traces: expected valid variables OTEL_*, got others: {error}"
         ) from error

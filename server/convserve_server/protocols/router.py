@@ -101,7 +101,13 @@ class Router:
             # Not counted: they would keep those waiting who wait for the last call.
             refusal = Draining("the server is stopping")
             self._observer.refused(call.method, refusal.reason)
-            call.send_failure(to_failure(refusal))
+            failure = to_failure(refusal)
+            call.arrived = time.monotonic()
+            if self._follower.active:
+                self._follower.begin(call)
+            call.send_failure(failure)
+            if call.notes is not None:
+                self._follower.ended(call, failure, time.monotonic())
             return
         self._open[call] = True
         call.arrived = self._last_call = time.monotonic()

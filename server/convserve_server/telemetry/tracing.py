@@ -11,6 +11,7 @@ OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_SCHEDULE_DELAY and others) have their effect.
 import logging
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +19,11 @@ from importlib.metadata import version
 from typing import cast
 
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.environment_variables import OTEL_BSP_MAX_EXPORT_BATCH_SIZE
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_EXPORT_BATCH_SIZE,
+    OTEL_EXPORTER_OTLP_CERTIFICATE,
+    OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE,
+)
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -31,6 +36,9 @@ from convserve_server.telemetry.trace_parent import Header, Sampler
 log = logging.getLogger(__name__)
 
 _SDK = logging.getLogger("opentelemetry")
+
+#: Variables that name the authorities to trust.
+_AUTHORITIES = frozenset({OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE})
 
 #: Calls and batches whose spans are sent in one message: of a call there are up to five, and
 #: collectors accept 4 MiB by default.
@@ -64,6 +72,8 @@ class Tracing:
     """
 
     def __init__(self, url: str, share: float, worker: int = 1) -> None:
+        if url.startswith("https:"):
+            _trust_system()
         self._problems = _Problems(url)
         _follow_sdk(self._problems)
         # What the variables of the SDK say comes before.
@@ -176,6 +186,19 @@ def _follow_sdk(problems: _Problems) -> None:
     """Has our log say what goes wrong in the SDK, once instead of with each attempt."""
     _SDK.propagate = False
     _SDK.addHandler(problems)
+
+
+def _trust_system() -> None:
+    """Has TLS trust the authorities of the system, where no variable names others.
+
+    gRPC brings its own, and the SDK accepts others by a variable alone.
+    """
+    if _AUTHORITIES.isdisjoint(os.environ):
+        paths = ssl.get_default_verify_paths()
+        for file in (paths.cafile, f"{paths.capath}/ca-certificates.crt"):
+            if file is not None and os.path.isfile(file):
+                os.environ[OTEL_EXPORTER_OTLP_CERTIFICATE] = file
+                return
 
 
 def _from_variables() -> Resource:

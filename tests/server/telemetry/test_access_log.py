@@ -148,6 +148,17 @@ def test_nothing_is_logged_while_it_is_off_and_follows_at_once(serve: Serve, lin
     assert [one["request_id"] for one in lines.calls()] == ["order-66"]
 
 
+def test_call_to_a_server_that_stops_has_a_line(serve: Serve, front: str, lines: Lines) -> None:
+    served = serve(front, access_log="errors", lame_duck_s=0.0)
+    ask(served).result()
+    served.worker.stop()
+    assert ask(served, ID).code() is grpc.StatusCode.UNAVAILABLE
+    until(lambda: bool(lines.calls()))
+    (one,) = lines.calls()
+    assert (one["code"], one["reason"]) == ("UNAVAILABLE", "DRAINING")
+    assert one["request_id"] == "order-66"
+
+
 def test_share_is_of_calls_that_end_well() -> None:
     log = AccessLog("all", 0.25)
     kept = sum(log.wants(failed=False) for _ in range(10_000))

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -11,6 +12,7 @@ import pytest
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import PermissionDenied
 from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
+from tests.certificates import Authority
 from tests.collector import Collector, Span
 from tests.server.conftest import WAIT_S, Serve, Served, request_for
 from tests.server.http_client import PNG, HttpClient
@@ -266,3 +268,23 @@ def test_collector_that_does_not_answer_holds_up_no_stop(
         served.worker.traces.flush(0.1)  # type: ignore[union-attr]
         assert "traces: the last ones could not be sent within 0.1 s" in caplog.text
         served.worker.traces.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_collector_with_tls_is_checked_by_the_systems_authorities(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    variable = "OTEL_EXPORTER_OTLP_CERTIFICATE"
+    monkeypatch.setenv(variable, "")
+    monkeypatch.delenv(variable)
+    monkeypatch.setenv("SSL_CERT_FILE", str((authority if known else other).ca))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60" if known else "0.2")
+    collector = Collector(tls=authority.server())
+    try:
+        served = serve(traces=collector.url)
+        ask(served, SAMPLED).result()
+        served.worker.traces.flush(WAIT_S)  # type: ignore[union-attr]
+        assert len(calls_in(collector.spans)) == known
+    finally:
+        collector.close()
