@@ -3,6 +3,7 @@
 It is the outermost of all: it sees also those that an interceptor, or the router itself, refuses.
 """
 
+import logging
 import time
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from convserve_server.protocols.request_ids import new_id
 from convserve_server.telemetry.access_log import AccessLine, AccessLog
 from convserve_server.telemetry.call_notes import CallNotes, CallTrace, EndedCall
 from convserve_server.telemetry.trace_parent import Header
+
+log = logging.getLogger(__name__)
 
 #: Statuses of calls that a fault of ours, a deadline or a limit has ended.
 _FAILED = frozenset(
@@ -80,6 +83,13 @@ class CallFollower:
             failure: that it ended with; None for a result.
             now: time.monotonic().
         """
+        try:
+            self._ended(call, failure, now)
+        except Exception:
+            # The call is answered, and whoever waits for its end must not wait for ever.
+            log.exception("following a call failed")
+
+    def _ended(self, call: Call, failure: Failure | None, now: float) -> None:
         notes, known = call.notes, True
         if notes is None:
             # Its caller may look for it by an id of its own, which the log must have beside that of

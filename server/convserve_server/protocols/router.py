@@ -111,9 +111,9 @@ class Router:
             return
         self._open[call] = True
         call.arrived = self._last_call = time.monotonic()
-        if self._follower.active:
-            self._follower.begin(call)
         try:
+            if self._follower.active:
+                self._follower.begin(call)
             if len(call.payload) > self._max_message_bytes:
                 raise self._too_large(len(call.payload))
             handler(call)

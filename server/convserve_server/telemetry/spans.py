@@ -77,14 +77,12 @@ class SpanMaker:
             parent,
             self._resource,
             _call_attributes(call),
-            (),
-            links,
-            SpanKind.SERVER,
-            None,
-            _ERROR if call.code in _FAULTS else _OK,
-            _ns(call.arrived, epoch_s),
-            _ns(call.ended, epoch_s),
-            _SCOPE,
+            links=links,
+            kind=SpanKind.SERVER,
+            status=_ERROR if call.code in _FAULTS else _OK,
+            start_time=_ns(call.arrived, epoch_s),
+            end_time=_ns(call.ended, epoch_s),
+            instrumentation_scope=_SCOPE,
         )
         for name, began, ended in _stages(call):
             yield self._within(own, name, began, ended, epoch_s)
@@ -109,14 +107,11 @@ class SpanMaker:
             None,
             self._resource,
             attributes,
-            (),
-            [Link(_of(call)) for call in batch.calls[:_MOST_LINKS]],
-            SpanKind.INTERNAL,
-            None,
-            status,
-            _ns(batch.started, epoch_s),
-            _ns(batch.ended, epoch_s),
-            _SCOPE,
+            links=[Link(_of(call)) for call in batch.calls[:_MOST_LINKS]],
+            status=status,
+            start_time=_ns(batch.started, epoch_s),
+            end_time=_ns(batch.ended, epoch_s),
+            instrumentation_scope=_SCOPE,
         )
         yield self._within(own, "run", batch.started, batch.ran, epoch_s, status)
 
@@ -136,14 +131,10 @@ class SpanMaker:
             parent,
             self._resource,
             {},
-            (),
-            (),
-            SpanKind.INTERNAL,
-            None,
-            status,
-            _ns(began, epoch_s),
-            _ns(ended, epoch_s),
-            _SCOPE,
+            status=status,
+            start_time=_ns(began, epoch_s),
+            end_time=_ns(ended, epoch_s),
+            instrumentation_scope=_SCOPE,
         )
 
 
