@@ -21,6 +21,9 @@ from convserve_server.transports.choice import choose_front
 
 log = logging.getLogger(__name__)
 
+#: What is needed for traces.
+_TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
+
 
 def missing_packages(front: str, http: bool = False, metrics: bool = False) -> list[str]:
     """Returns what the workers import and a plain installation, the client, does not have.
@@ -60,6 +63,29 @@ def check_folder(models: Path) -> None:
         )
 
 
+def check_traces(url: str) -> None:
+    """Refuses traces where what sends them is not installed.
+
+    Args:
+        url: of the collector; empty for no traces.
+
+    Raises:
+        SettingError: Saying what to do.
+    """
+    if url and any(map(_is_missing, _TRACING)):
+        raise SettingError(
+            "traces: expected OpenTelemetry to be installed, got a server without it; run: "
+            "pip install 'convserve[tracing]'"
+        )
+
+
+def _is_missing(package: str) -> bool:
+    try:
+        return find_spec(package) is None
+    except ModuleNotFoundError:  # One that it is within.
+        return True
+
+
 def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
     """Serves until stopped.
 
@@ -79,6 +105,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         front, why = choose_front(settings)
         tls_warnings = check_tls(settings)
         exposed = check_exposure(settings)
+        check_traces(settings.telemetry.traces)
     except SettingError as error:
         print_problem(str(error))
         return 2
@@ -120,6 +147,7 @@ def _read_again(arguments: Sequence[str]) -> Settings:
     settings = load(arguments).settings
     for line in check_tls(settings):
         log.warning(line)
+    check_traces(settings.telemetry.traces)
     return settings.replace(front=choose_front(settings)[0])
 
 

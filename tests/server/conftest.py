@@ -27,7 +27,12 @@ from convserve_server.engines.loader import EngineOptions
 from convserve_server.engines.output_check import probes
 from convserve_server.host.guards import new_field
 from convserve_server.host.resources import plan_resources
-from convserve_server.process.serving import Worker, make_http_transport, make_transport
+from convserve_server.process.serving import (
+    Worker,
+    make_http_transport,
+    make_traces,
+    make_transport,
+)
 from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
 from convserve_server.protocols.router import Router
 from convserve_server.settings.kinds import Value
@@ -247,6 +252,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             lambda _, path, __: load(path, engine),
             interceptors=interceptors,
             services=services,
+            traces=make_traces(chosen, 1),
         )
         worker.start()
         port = keeper.port

@@ -14,6 +14,7 @@ from convserve_server.core.jobs import Priority
 from convserve_server.core.models import VersionChoice
 from convserve_server.engines.base import Inputs, Outputs
 from convserve_server.engines.signatures import Signature, TensorSpec
+from convserve_server.telemetry.call_notes import CallNotes
 from tests.bundles import CLASSES, SHAPE
 
 MAX_ROWS = 8
@@ -102,8 +103,9 @@ class FakeCore:
         connection: Hashable = "",
         priority: Priority | None = None,
         idle_caller: bool = False,
+        notes: CallNotes | None = None,
     ) -> Cancel:
-        del connection, idle_caller
+        del connection, idle_caller, notes
         inputs = answer.inputs(self.describe(model, version))
         self.inputs.append(inputs)
         self.asked.append((deadline, priority))
@@ -123,8 +125,9 @@ class FakeCore:
         deadline: float | None = None,
         connection: Hashable = "",
         priority: Priority | None = None,
+        notes: CallNotes | None = None,
     ) -> Cancel:
-        del connection
+        del connection, notes
         answer.begin(self.describe(model, version))
         self.inputs.append(files)
         self.asked.append((deadline, priority))

@@ -9,6 +9,7 @@ from convserve_server.core.errors import ServeError
 from convserve_server.core.jobs import Job, Priority
 from convserve_server.engines.base import Inputs, Outputs, Probabilities
 from convserve_server.engines.tensors import Tensors
+from convserve_server.telemetry.call_notes import CallNotes
 
 
 class Answer(NamedTuple):
@@ -46,9 +47,10 @@ class BatchRequest(Job[Answer]):
             not block.
         connection: by which the call came; connections share batches equally.
         priority: of the call.
+        notes: of the call; None where nobody wants to know.
     """
 
-    __slots__ = ("began", "compute_s", "damaged", "inputs", "returned", "slices")
+    __slots__ = ("began", "compute_s", "damaged", "inputs", "notes", "returned", "slices")
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class BatchRequest(Job[Answer]):
         done: Callable[[Outcome], None],
         connection: Hashable = "",
         priority: Priority = Priority.INTERACTIVE,
+        notes: CallNotes | None = None,
     ) -> None:
         tensors = inputs if isinstance(inputs, Tensors) else None
         size = 0 if tensors is None else tensors.nbytes
@@ -64,6 +67,9 @@ class BatchRequest(Job[Answer]):
         if tensors is not None:
             self.key = tensors.sizes
         self.inputs = inputs
+        self.notes = notes
+        if notes is not None:
+            notes.queued = self.arrived
         #: When the core had the call, time.monotonic(): before its files were decoded.
         self.began = self.arrived
         self.compute_s = 0.0

@@ -30,6 +30,7 @@ from convserve_server.core.errors import (
 from convserve_server.core.jobs import Job, JobState, Priority
 from convserve_server.engines.base import InputsRefused, Outputs, Pixels, Probabilities
 from convserve_server.engines.tensors import Tensors
+from convserve_server.telemetry.call_notes import CallNotes, note_batch
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 _NO_PIXELS: Pixels = np.empty((0, 1, 1, 1), np.uint8)
@@ -270,13 +271,18 @@ class Batcher:
     def _execute(self, batch: Batch) -> None:
         """Runs a batch and answers the requests that are complete with it."""
         slices, count, started, _ = batch
+        notes: list[CallNotes] = []
         try:
             rows = self._run([inputs for _, _, inputs in slices])
             if len(rows) != count:
                 raise RuntimeError(f"the engine gave {len(rows)} rows for {count}")
             damaged = not isinstance(rows, Tensors) and _is_damaged(rows)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is these callers' answer
+            notes = [one.notes for one, _, _ in slices if one.notes is not None]
+            noted = note_batch(self.model, count, started, time.monotonic(), notes, failed=True)
             self._fail(batch, error)
+            if noted is not None:
+                noted.end()
             return
         now = time.monotonic()
         compute_s = now - started
@@ -290,12 +296,15 @@ class Batcher:
                 # Those that were cut are not complete by their rows in this batch alone.
                 whole = request.count == len(inputs) and queue.finish(request)
                 complete.append(whole)
+                if request.notes is not None:
+                    notes.append(request.notes)
                 if whole:
                     arrived.append(request.arrived)
                     began += request.began
         self._observer.batch(self.model, count, compute_s, arrived, len(arrived) * now - began, now)
         if self._report_due:
             self._report_refusals()
+        noted = note_batch(self.model, count, started, now, notes) if notes else None
         first = 0
         for (request, at, inputs), whole in zip(slices, complete, strict=True):
             own = rows[first : first + len(inputs)]
@@ -308,6 +317,8 @@ class Batcher:
                 request.finish(Answer(own, queue_s, compute_s, request.damaged))
             elif request.count > len(inputs):
                 self._put_together(request, at, own, started, compute_s)
+        if noted is not None:
+            noted.end()
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Answers the requests of a batch that failed.

@@ -12,6 +12,7 @@ from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
 from convserve_server.engines.base import Inputs
+from convserve_server.telemetry.call_notes import CallNotes
 
 #: Ends work that nobody waits for; its outcome may still be handed over.
 Cancel = Callable[[], None]
@@ -67,6 +68,7 @@ class Classifier:
         connection: Hashable = "",
         priority: Priority | None = None,
         idle_caller: bool = False,
+        notes: CallNotes | None = None,
     ) -> Cancel:
         """Runs a model on inputs that need no decoding.
 
@@ -78,12 +80,21 @@ class Classifier:
             connection: by which the call came; connections share batches equally.
             priority: of the call; None: that of the model.
             idle_caller: see Batcher.submit.
+            notes: of the call; None where nobody wants to know.
 
         Raises:
             ServeError: if the call cannot be served; nothing was computed.
         """
         work = _PixelsCall(
-            model, version, answer, deadline, connection, priority, idle_caller, self._repository
+            model,
+            version,
+            answer,
+            deadline,
+            connection,
+            priority,
+            idle_caller,
+            self._repository,
+            notes,
         )
         self._repository.submit(work)
         return work.cancel
@@ -98,6 +109,7 @@ class Classifier:
         deadline: float | None = None,
         connection: Hashable = "",
         priority: Priority | None = None,
+        notes: CallNotes | None = None,
     ) -> Cancel:
         """Classifies images that are files.
 
@@ -109,6 +121,7 @@ class Classifier:
             deadline: time.monotonic() after which nobody waits for the answer, or None.
             connection: by which the call came; connections take turns.
             priority: of the call; None: that of the model.
+            notes: of the call; None where nobody wants to know.
 
         Raises:
             ServeError: if the call cannot be served; nothing was decoded.
@@ -123,6 +136,7 @@ class Classifier:
             answer,
             self._repository,
             self._decoding,
+            notes,
         )
         self._repository.submit(work)
         return work.cancel
@@ -196,6 +210,7 @@ class _PixelsCall(Work):
         "_cancelled",
         "_connection",
         "_idle_caller",
+        "_notes",
         "_priority",
         "_queued",
         "_repository",
@@ -211,6 +226,7 @@ class _PixelsCall(Work):
         priority: Priority | None,
         idle_caller: bool,
         repository: Repository,
+        notes: CallNotes | None,
     ) -> None:
         super().__init__(model, version, deadline)
         self._answer = answer
@@ -218,17 +234,22 @@ class _PixelsCall(Work):
         self._connection = connection
         self._priority = priority
         self._idle_caller = idle_caller
+        self._notes = notes
         self._repository = repository
         self._queued: tuple[ModelVersion, BatchRequest] | None = None
 
     def start(self, model: ModelVersion) -> None:
+        notes = self._notes
         request = BatchRequest(
             self._answer.inputs(model.description),
             self.deadline,
             self._answer.finish,
             self._connection,
             model.priority if self._priority is None else self._priority,
+            notes,
         )
+        if notes is not None:
+            notes.begin(model.batcher.model, request.count, request.arrived)
         if self._repository.enqueue(self, model, request, idle_caller=self._idle_caller):
             self._queued = model, request
             self._answer.queued()

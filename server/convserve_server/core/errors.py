@@ -286,12 +286,13 @@ class InternalFault(ServeError):
     Args:
         what: failed.
         cause: why.
+        request_id: of the call, if it is the only one that this ends; empty for an id of its own.
     """
 
     reason = "INTERNAL_FAULT"
 
-    def __init__(self, what: str, cause: BaseException) -> None:
-        self.id = uuid.uuid4().hex[:12]
+    def __init__(self, what: str, cause: BaseException, request_id: str = "") -> None:
+        self.id = request_id or uuid.uuid4().hex[:12]
         super().__init__(f"{what} failed; the server's log has more under id {self.id}")
         self.__cause__ = cause
         log.error("%s failed, id %s", what, self.id, exc_info=cause, extra={"fault_id": self.id})

@@ -15,6 +15,7 @@ from convserve_server.core.errors import BadImage, InternalFault, NotABundle, Se
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.repository import Repository, Work
+from convserve_server.telemetry.call_notes import CallNotes
 
 
 class FilesAnswer(Protocol):
@@ -65,6 +66,7 @@ class ImageFilesCall(Work):
         answer: what becomes of the outcome.
         repository: the models.
         decoding: makes pixels of the files.
+        notes: of the call; None where nobody wants to know.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class ImageFilesCall(Work):
         "_decoding",
         "_files",
         "_lock",
+        "_notes",
         "_priority",
         "_repository",
         "_undo",
@@ -90,6 +93,7 @@ class ImageFilesCall(Work):
         answer: FilesAnswer,
         repository: Repository,
         decoding: DecodePool,
+        notes: CallNotes | None = None,
     ) -> None:
         super().__init__(model, version, deadline)
         self._files = files
@@ -98,6 +102,7 @@ class ImageFilesCall(Work):
         self._answer = answer
         self._repository = repository
         self._decoding = decoding
+        self._notes = notes
         self._lock = threading.Lock()
         self._cancelled = False
         # While it leads to the files, and they by their outcome back here, this is a circle, which
@@ -115,6 +120,8 @@ class ImageFilesCall(Work):
             raise NotABundle(model.name)
         self._answer.begin(model.description)
         began = time.monotonic()
+        if self._notes is not None:
+            self._notes.begin(model.batcher.model, len(self._files), began)
         priority = model.priority if self._priority is None else self._priority
 
         def decoded(outcome: Decoded | ServeError) -> None:
@@ -166,6 +173,9 @@ class ImageFilesCall(Work):
         self._repository.observer.decoded(
             model.batcher.model, len(outcome.images), outcome.wait_s, outcome.decode_s
         )
+        if self._notes is not None:
+            first = began + outcome.wait_s
+            self._notes.decode = began, first, first + outcome.decode_s
         failures = {
             index: BadImage(index, image)
             for index, image in enumerate(outcome.images)
@@ -191,6 +201,7 @@ class ImageFilesCall(Work):
             self._answer.finish,
             self._connection,
             priority,
+            self._notes,
         )
         request.began = began
         if model.batcher.max_wait_s:

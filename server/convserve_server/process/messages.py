@@ -165,6 +165,14 @@ class SetLogLevel:
     level: str
 
 
+@dataclass(frozen=True)
+class SetAccessLog:
+    """Log the calls that this asks for; see the settings access_log and access_log_share."""
+
+    mode: str
+    share: float
+
+
 # Of a process that answers operators, or callers who may do as they.
 
 
@@ -236,6 +244,7 @@ Message = (
     | Listen
     | SetLogLevel
     | WorkerPorts
+    | SetAccessLog
     | AdminRequest
     | AdminReply
 )

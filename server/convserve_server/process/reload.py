@@ -32,7 +32,17 @@ _FIXED = frozenset(
 
 #: These the supervisor follows at once, with or without a table [models.NAME].
 _LIVE = frozenset(
-    {"versions", "labels", "control", "unload_after_s", "scan_s", "load_timeout_s", "log_level"}
+    {
+        "versions",
+        "labels",
+        "control",
+        "unload_after_s",
+        "scan_s",
+        "load_timeout_s",
+        "log_level",
+        "access_log",
+        "access_log_share",
+    }
 )
 
 

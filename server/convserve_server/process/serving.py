@@ -24,6 +24,7 @@ from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
 from convserve_server.process.tls_settings import tls_files
 from convserve_server.protocols.base import Interceptor, Service
+from convserve_server.protocols.call_follower import CallFollower
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
 from convserve_server.protocols.open_inference.service import SERVICE as OPEN_INFERENCE
@@ -31,12 +32,15 @@ from convserve_server.protocols.open_inference.service import OpenInference
 from convserve_server.protocols.reflection import make_reflection
 from convserve_server.protocols.router import Router
 from convserve_server.protocols.streams import StreamBudget
+from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
+from convserve_server.telemetry.access_log import AccessLog
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer, Observers
 from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.base import Transport, TransportOptions
 
 if TYPE_CHECKING:
+    from convserve_server.telemetry.tracing import Tracing
     from convserve_server.transports.http import HttpTransport
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,9 @@ _QUIET_S = 0.1
 
 #: Of the grace period, kept to send the last answers, s.
 _FLUSH_S = 1.0
+
+#: At the end, for a collector that does not answer, s; not beyond the grace period.
+_TRACES_S = 5.0
 
 
 class Worker:
@@ -60,6 +67,11 @@ class Worker:
         interceptors: wrap the handlers of all methods; the first is the outermost.
         observer: of the core and the router, beside the statistics.
         statistics: where this worker counts; None: for itself.
+        traces: where calls that are traced go; None: none is.
+
+    Attributes:
+        follower: of all calls.
+        traces: the same.
     """
 
     def __init__(
@@ -72,8 +84,12 @@ class Worker:
         interceptors: Sequence[Interceptor] = (),
         observer: Observer = NO_OBSERVER,
         statistics: SharedStatistics | None = None,
+        traces: "Tracing | None" = None,
     ) -> None:
         self._settings = settings
+        self.traces = traces
+        self._access_log = AccessLog(settings.log.access_log, settings.log.access_log_share)
+        self.follower = CallFollower(self._access_log, traces)
         self.statistics = SharedStatistics() if statistics is None else statistics
         # One alone costs less than several.
         observer = (
@@ -126,6 +142,7 @@ class Worker:
             interceptors,
             settings.limits.max_message_bytes,
             observer,
+            self.follower,
         )
         self.statistics.know([*self._router.unary_methods, *self._router.stream_methods])
         self._started = False
@@ -197,6 +214,9 @@ class Worker:
         self._router.abandon()
         for transport in self._transports:
             transport.flush(max(_FLUSH_S, end - time.monotonic()))
+        self._access_log.close()
+        if self.traces is not None:
+            self.traces.flush(min(_TRACES_S, max(_FLUSH_S, end - time.monotonic())))
         return left
 
     def answered(self) -> int:
@@ -219,6 +239,8 @@ class Worker:
         """Closes all connections and unloads all models."""
         for transport in self._transports:
             transport.close()
+        if self.traces is not None:
+            self.traces.close()
         self._decoding.close()
         self.control.close(timeout_s=_FLUSH_S)
         self.repository.close(timeout_s=_FLUSH_S)
@@ -297,6 +319,30 @@ def _hosts(settings: Settings) -> frozenset[str]:
     machine = socket.gethostname().lower()
     given = filter(None, listen.http_hosts.split(","))
     return frozenset({machine, machine.partition(".")[0], listen.host.lower(), *given})
+
+
+def make_traces(settings: Settings, worker: int) -> "Tracing | None":
+    """Returns what sends the traces that the settings ask for; None if they ask for none.
+
+    Args:
+        settings: with sizes chosen.
+        worker: number of this process.
+
+    Raises:
+        SettingError: if a variable of OpenTelemetry's SDK is not valid.
+    """
+    telemetry = settings.telemetry
+    if not telemetry.traces:
+        return None
+    # Imported when asked for: it may not be installed, and costs memory.
+    from convserve_server.telemetry.tracing import Tracing
+
+    try:
+        return Tracing(telemetry.traces, telemetry.trace_share, worker)
+    except (ValueError, RuntimeError) as error:
+        raise SettingError(
+            f"traces: expected valid variables OTEL_*, got others: {error}"
+        ) from error
 
 
 def _options(settings: Settings, port: int) -> TransportOptions:

@@ -31,6 +31,7 @@ from convserve_server.process.messages import (
     CannotStart,
     Message,
     Ready,
+    SetAccessLog,
     SetLogLevel,
     WorkerPorts,
 )
@@ -217,10 +218,11 @@ class Supervisor:
     def _use(self, given: Settings, plan: ResourcePlan) -> None:
         """Follows settings, as far as that needs no other workers."""
         self._given, self._plan, self._settings = given, plan, plan.settings
-        level = self._settings.log.log_level
-        logging.getLogger().setLevel(level.upper())
+        logs = self._settings.log
+        logging.getLogger().setLevel(logs.log_level.upper())
         for slot in self._running():
-            self._send(slot, SetLogLevel(level))
+            self._send(slot, SetLogLevel(logs.log_level))
+            self._send(slot, SetAccessLog(logs.access_log, logs.access_log_share))
         self._coordinator.on_settings(self._settings)
 
     def _replace(self, slot: Slot) -> None:

@@ -27,10 +27,22 @@ from convserve_server.host.shared_memory import shared, shared_number
 from convserve_server.logs import configure_logging
 from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
-from convserve_server.process.messages import EXIT_CONFIG, CannotStart, Ready, one_line
+from convserve_server.process.messages import (
+    EXIT_CONFIG,
+    CannotStart,
+    Ready,
+    SetAccessLog,
+    one_line,
+)
 from convserve_server.process.remote_administration import RemoteAdministration
-from convserve_server.process.serving import Worker, make_http_transport, make_transport
+from convserve_server.process.serving import (
+    Worker,
+    make_http_transport,
+    make_traces,
+    make_transport,
+)
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
+from convserve_server.settings.setting import SettingError
 from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.base import Transport
 
@@ -146,11 +158,19 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         control = RemoteControl(link, shared_number(spec.switch), administration)
         loader = ModelLoader(spec)
         statistics = SharedStatistics(shared(spec.statistics), spec.statistics_slot)
-        worker = Worker(settings, transports, loader.load, control, statistics=statistics)
+        worker = Worker(
+            settings,
+            transports,
+            loader.load,
+            control,
+            statistics=statistics,
+            traces=make_traces(settings, spec.number),
+        )
+        link.on(SetAccessLog, lambda new: worker.follower.set_access_log(new.mode, new.share))
         loader.answered = worker.answered
         if not worker.start(stop):
             return 0
-    except (EngineError, ImportError) as error:
+    except (EngineError, ImportError, SettingError) as error:
         link.send(CannotStart(one_line(error)))
         return EXIT_CONFIG
     except OSError as error:

@@ -9,9 +9,11 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from convserve_server.core.errors import ServeError
+from convserve_server.protocols.request_ids import REQUEST_ID, accepted_id, new_id
+from convserve_server.telemetry.call_notes import CallNotes
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -93,6 +95,9 @@ class Call(ABC):
         tracker: set by the router.
         arrived: time.monotonic() at which the router had it.
         model: the version that is to answer, as "NAME/VERSION"; empty while there is none.
+        notes: for the access log and traces; None where nobody wants to know. Handlers pass them on
+            to the core.
+        grpc: whether it came over gRPC; else it came over HTTP/1.1.
     """
 
     __slots__ = (
@@ -103,11 +108,13 @@ class Call(ABC):
         "idle_caller",
         "method",
         "model",
+        "notes",
         "on_cancel",
         "payload",
         "tracker",
     )
 
+    grpc: ClassVar[bool] = True
     tracker: Tracker
     arrived: float
 
@@ -127,18 +134,31 @@ class Call(ABC):
         self.model = ""
         self.on_cancel: Callable[[], None] | None = None
         self._on_end: Callable[[Failure | None], None] | None = None
+        self.notes: CallNotes | None = None
 
     @abstractmethod
     def caller(self) -> Caller:
-        """Returns who calls, while the call is open; asking costs time, so only where needed."""
+        """Returns who calls, until its end is noted; asking costs time, so only where needed."""
 
     def header(self, name: str) -> str | bytes | None:
-        """Returns a header field of the call, while it is open; None if it has none such.
+        """Returns a header field of the call, until its end is noted; None if it has none such.
 
         Args:
             name: in lower case.
         """
         return header_in(self.caller().metadata, name)
+
+    def request_id(self) -> str:
+        """Returns the id by which the log has the call: its caller's, or else a new one.
+
+        A call without notes has no new one, since the log does not have it: it is empty.
+        """
+        notes = self.notes
+        if notes is None:
+            return accepted_id(self.header(REQUEST_ID))
+        if not notes.request_id:
+            notes.request_id = accepted_id(self.header(REQUEST_ID)) or new_id()
+        return notes.request_id
 
     @abstractmethod
     def send(self, payload: bytes) -> None:
@@ -260,6 +280,10 @@ class Stream(ABC):
         if name not in self._headers:
             self._headers[name] = header_in(self.caller().metadata, name)
         return self._headers[name]
+
+    def request_id(self) -> str:
+        """Returns the id that the caller gives; empty if there is none."""
+        return accepted_id(self.header(REQUEST_ID))
 
     def inner_call(
         self, method: str, payload: bytes, done: Callable[[bytes | Failure], None]

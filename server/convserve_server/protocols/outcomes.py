@@ -25,7 +25,7 @@ def answer_call(call: Call, outcome: Outcome, serialize: Callable[[Answer], byte
     except ServeError as error:
         call.fail(to_failure(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
-        call.fail(to_failure(InternalFault("building the response", error)))
+        call.fail(to_failure(InternalFault("building the response", error, call.request_id())))
     else:
         call.reply(payload)
 

@@ -27,6 +27,7 @@ from convserve_server.protocols.base import (
     StreamHandler,
     UnaryHandler,
 )
+from convserve_server.protocols.call_follower import TOO_LATE, CallFollower
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 #: A client gives up so much before the deadline that it has stated, s and as a part of its time: it
@@ -46,6 +47,7 @@ class Router:
         interceptors: wrap every handler; the first is the outermost.
         max_message_bytes: of a request; larger ones are refused.
         observer: of calls that are refused, and of how all of them end.
+        follower: for the access log and traces.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class Router:
         interceptors: Sequence[Interceptor] = (),
         max_message_bytes: int = 2**31,
         observer: Observer = NO_OBSERVER,
+        follower: CallFollower | None = None,
     ) -> None:
         self._services = {service.name: service for service in services}
         self._max_message_bytes = max_message_bytes
         self._observer = observer
+        self._follower = CallFollower() if follower is None else follower
         # Each with what its protocol makes of an error.
         self._unary: dict[str, tuple[UnaryHandler, Callable[[ServeError], Failure]]] = {}
         self._streams: dict[str, tuple[StreamHandler, Callable[[ServeError], Failure]]] = {}
@@ -109,11 +113,18 @@ class Router:
             refusal = to_failure(Draining("the server is stopping"))
             self._observer.refused(call.method, refusal.reason)
             self._observer.finished(call.method, "", refusal.code, refusal.reason, 0.0)
+            call.arrived = time.monotonic()
+            if self._follower.active:
+                self._follower.begin(call)
             call.send_failure(refusal)
+            if call.notes is not None:
+                self._follower.ended(call, refusal, time.monotonic())
             return
         self._open[call] = True
         call.arrived = self._last_call = time.monotonic()
         try:
+            if self._follower.active:
+                self._follower.begin(call)
             if len(call.payload) > self._max_message_bytes:
                 raise self._too_large(len(call.payload))
             handler(call)
@@ -121,7 +132,7 @@ class Router:
             self._observer.refused(call.method, error.reason)
             call.fail(to_failure(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours must not end the transport
-            call.fail(to_failure(InternalFault(call.method, error)))
+            call.fail(to_failure(InternalFault(call.method, error, call.request_id())))
         call.payload = b""
         if call not in self._open:
             call.on_cancel = None  # set after the answer; see Call._end
@@ -137,6 +148,8 @@ class Router:
         if late:
             self._observer.refused(method, reason)
         self._observer.finished(method, "", code, reason, 0.0)
+        if self._follower.active:
+            self._follower.missed(method, TOO_LATE if late else GONE)
 
     async def handle_stream(self, stream: Stream) -> None:
         """Serves a stream until it ends.
@@ -154,7 +167,7 @@ class Router:
             self._observer.refused(stream.method, error.reason)
             failure = to_failure(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours, which its client must hear of
-            failure = to_failure(InternalFault(stream.method, error))
+            failure = to_failure(InternalFault(stream.method, error, stream.request_id()))
         finally:
             now = time.monotonic()
             code, reason = _RESULT
@@ -162,6 +175,7 @@ class Router:
                 code, reason = _status(failure, began, stream.deadline, now)
             self._observer.finished(stream.method, "", code, reason, now - began)
         if failure is not None:
+            self._follower.stream_failed(stream, failure, began)
             await stream.fail(failure)
 
     def _unknown(self, method: str) -> Unimplemented:
@@ -173,6 +187,8 @@ class Router:
         error = self._unknown(method)
         self._observer.refused(method, error.reason)
         self._observer.finished(method, "", code_pb2.UNIMPLEMENTED, error.reason, 0.0)
+        if self._follower.active:
+            self._follower.missed(method, self._unknown_method[1](error))
         return error
 
     @property
@@ -236,6 +252,8 @@ class Router:
         if failure is not None:
             code, reason = _status(failure, call.arrived, call.deadline, now)
         self._observer.finished(call.method, call.model, code, reason, now - call.arrived)
+        if failure is not None or call.notes is not None:
+            self._follower.ended(call, failure, now)
         self._answering.discard(call)
         if self._watched:
             with self._changed:

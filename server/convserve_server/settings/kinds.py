@@ -12,6 +12,8 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?")
 #: What a text means for a switch.
 _SWITCHED = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
+_COLLECTOR = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?/?")
+
 #: A value of a setting; a bool is of a switch, tuples and mappings are of the other kinds below.
 Value = int | float | str | tuple[int, ...] | Mapping[str, int]
 
@@ -145,6 +147,18 @@ class Switch(Kind):
         if not isinstance(value, bool):
             raise WrongValue(f"expected {self.expected}", value)
         return value
+
+
+class CollectorUrl(Kind):
+    """Where traces go: http:// or https://, a host and maybe a port; empty for nowhere."""
+
+    expected = "a URL as http://collector:4317 or https://collector:4317"
+
+    def checked(self, value: object) -> Value:
+        """See Kind.checked."""
+        if isinstance(value, str) and (not value or _COLLECTOR.fullmatch(value)):
+            return value
+        raise WrongValue(f"expected {self.expected}", value)
 
 
 class Labels(Kind):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from convserve_server.settings.kinds import Hosts, Labels, Origins, Switch, Versions
+from convserve_server.settings.kinds import CollectorUrl, Hosts, Labels, Origins, Switch, Versions
 from convserve_server.settings.setting import Section, Setting, setting
 
 
@@ -361,7 +361,8 @@ class Log(Section):
     )
     access_log: str = setting(
         "off",
-        "log a line for each call that fails by a fault, a deadline or a limit, or for all",
+        "log a line for each call that fails by a fault, a deadline or a limit, at most 10 a "
+        "second for each worker; or for all",
         choices=("off", "errors", "all"),
     )
     access_log_share: float = setting(
@@ -434,8 +435,10 @@ class Telemetry(Section):
     )
     traces: str = setting(
         "",
-        "where to send traces by OTLP over gRPC, as http://collector:4317; none: no traces",
+        "where to send traces by OTLP over gRPC, as http://collector:4317, or with https; none: no "
+        "traces",
         metavar="URL",
+        kind=CollectorUrl(),
     )
     trace_share: float = setting(
         0.0,

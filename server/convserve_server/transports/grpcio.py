@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ import uvloop
 from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, Stream, header_in
 from convserve_server.protocols.grpc_errors import to_failure
+from convserve_server.protocols.request_ids import REQUEST_ID
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.grpcio_tls import GrpcioTls, identity_in
@@ -256,7 +258,7 @@ class _GrpcioCall(Call):
         self._settle(payload)
 
     def send_failure(self, failure: Failure) -> None:
-        self._settle(failure)
+        self._settle(_with_id(failure, self.request_id()))
 
     def _settle(self, outcome: bytes | Failure) -> None:
         if threading.current_thread() is self._thread:
@@ -297,7 +299,7 @@ class _GrpcioStream(Stream):
             raise asyncio.CancelledError from error
 
     async def fail(self, failure: Failure) -> None:
-        await _abort(self._context, failure)
+        await _abort(self._context, _with_id(failure, self.request_id()))
 
 
 class _Unknown(grpc.GenericRpcHandler):
@@ -330,6 +332,13 @@ async def _abort(context: Any, failure: Failure) -> None:
     # A protocol may have statuses of its own, which gRPC has no code for.
     code = _CODES.get(failure.code, grpc.StatusCode.UNKNOWN)
     await context.abort(code, failure.message, failure.trailers)
+
+
+def _with_id(failure: Failure, request_id: str) -> Failure:
+    """Returns a failure whose trailers name the id of the request, if there is one."""
+    if not request_id:
+        return failure
+    return replace(failure, trailers=(*failure.trailers, (REQUEST_ID, request_id)))
 
 
 def _deadline(context: Any) -> float | None:

@@ -376,6 +376,8 @@ class _HttpCall(Call):
 
     __slots__ = ("_settle", "http_connection", "operation", "request", "timer", "until")
 
+    grpc = False
+
     def __init__(
         self,
         settle: "Callable[[_HttpCall, bytes | Failure], None]",
@@ -413,6 +415,7 @@ class _HttpCall(Call):
         self._settle(self, payload)
 
     def send_failure(self, failure: Failure) -> None:
+        self.request.id = self.request_id()
         self._settle(self, failure)
 
 

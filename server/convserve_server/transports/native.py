@@ -23,6 +23,7 @@ from convserve_host.cpus import available_set
 from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
+from convserve_server.protocols.request_ids import REQUEST_ID
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
 from convserve_server.transports.grpcio import GrpcioTransport
@@ -225,9 +226,10 @@ class _NativeCall(Call):
 
     def send_failure(self, failure: Failure) -> None:
         self._transport.open.pop(self._number, None)
-        self._transport.front.fail(
-            self._number, failure.code, failure.message, _sendable(failure.trailers)
-        )
+        trailers = _sendable(failure.trailers)
+        if request_id := self.request_id():
+            trailers = [*trailers, (REQUEST_ID, request_id)]
+        self._transport.front.fail(self._number, failure.code, failure.message, trailers)
 
 
 @lru_cache(maxsize=1024)

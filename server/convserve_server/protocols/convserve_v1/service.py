@@ -87,6 +87,7 @@ class ConvserveV1:
             connection=call.connection,
             priority=priority_of(call),
             idle_caller=call.idle_caller,
+            notes=call.notes,
         )
 
     def _submit_files(self, call: Call, request: pb.ClassifyRequest) -> None:
@@ -107,6 +108,7 @@ class ConvserveV1:
             deadline=call.deadline,
             connection=call.connection,
             priority=priority_of(call),
+            notes=call.notes,
         )
 
     def _list_models(self, call: Call) -> None:

@@ -73,6 +73,7 @@ class Inference:
             connection=call.connection,
             priority=wishes.priority,
             idle_caller=call.idle_caller,
+            notes=call.notes,
         )
 
     def _submit_files(
@@ -94,6 +95,7 @@ class Inference:
             deadline=wishes.deadline,
             connection=call.connection,
             priority=wishes.priority,
+            notes=call.notes,
         )
 
 

@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from convserve_server.core.errors import listed, quoted
 from convserve_server.protocols.base import Failure
+from convserve_server.protocols.request_ids import REQUEST_ID, accepted_id
 from convserve_server.protocols.rest import classify, infer, open_inference, openapi, rpc
 from convserve_server.protocols.rest.encodings import decoded_body, encoded_answer, too_large
 from convserve_server.protocols.rest.errors import failure_answer, fault_answer, problem_answer
@@ -27,7 +28,7 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.protocols.rest.pages import page_answer
-from convserve_server.protocols.rest.parameters import REQUEST_ID, timeout_of, unquoted
+from convserve_server.protocols.rest.parameters import timeout_of, unquoted
 
 #: Returns what answers a request; may raise a Problem.
 Handler = Callable[[HttpRequest, Mapping[str, str], RestOptions], HttpAnswer | Operation]
@@ -131,8 +132,6 @@ _EXPOSED_HEADERS = (
 #: For which a browser need not ask again, s.
 _PREFLIGHT_S = 7200
 
-_ID = re.compile(r"[!-~]{1,128}")
-
 
 class RestApp:
     """What the transport asks for every request.
@@ -179,8 +178,8 @@ class RestApp:
         answer = encoded_answer(request, answer)
         headers = answer.headers + _ALWAYS
         headers_in = request.headers
-        if REQUEST_ID in headers_in and _ID.fullmatch(headers_in[REQUEST_ID]):
-            headers += ((REQUEST_ID, headers_in[REQUEST_ID]),)
+        if request_id := request.id or accepted_id(headers_in.get(REQUEST_ID)):
+            headers += ((REQUEST_ID, request_id),)
         if "origin" in headers_in:
             headers += (("vary", "origin"),)
             if self._is_shared_with(headers_in["origin"]):

@@ -24,6 +24,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from convserve_protos import bundle_pb2
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import quoted
+from convserve_server.protocols.request_ids import REQUEST_ID
 from convserve_server.protocols.rest.errors import Rename, describe, failure_answer
 from convserve_server.protocols.rest.messages import (
     HttpAnswer,
@@ -33,7 +34,6 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.protocols.rest.parameters import (
-    REQUEST_ID,
     number_of,
     query_of,
     set_version,

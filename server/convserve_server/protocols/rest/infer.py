@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from convserve_protos import open_inference_pb2 as pb
 from convserve_server.core.errors import quoted
+from convserve_server.protocols.request_ids import REQUEST_ID
 from convserve_server.protocols.rest.errors import failure_answer
 from convserve_server.protocols.rest.json_bodies import read_json
 from convserve_server.protocols.rest.json_tensors import json_elements, raw_elements
@@ -29,7 +30,6 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.protocols.rest.parameters import (
-    REQUEST_ID,
     number_of,
     timeout_of,
     wrong,

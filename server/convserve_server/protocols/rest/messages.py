@@ -20,6 +20,7 @@ class HttpRequest:
         query: behind the question mark.
         headers: by their names in lower case; several of one name are joined by commas.
         body: as it came; decompressed before a route's function gets it.
+        id: that the log has of a call that failed; empty: the one in the headers, if any.
     """
 
     method: str
@@ -27,6 +28,7 @@ class HttpRequest:
     query: str
     headers: Mapping[str, str]
     body: bytes
+    id: str = ""
 
     def content_type(self) -> str:
         """Returns the type of the body without parameters, in lower case; empty: not stated."""

@@ -11,8 +11,6 @@ from convserve_server.protocols.rest.messages import HttpRequest, Problem
 
 #: Header with the time that the client waits, ms.
 TIMEOUT = "x-timeout-ms"
-#: Header with the id of a request, which is repeated in its answer.
-REQUEST_ID = "x-request-id"
 
 _MOST_PARAMETERS = 32
 _TIMEOUT = re.compile(r"[0-9]{1,10}")
