@@ -11,6 +11,7 @@ from pathlib import Path
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
+from convserve_server.process.keys_file import read_keys_file
 from convserve_server.process.supervisor import supervise
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
@@ -55,6 +56,19 @@ def check_folder(models: Path) -> None:
         )
 
 
+def check_keys(settings: Settings) -> None:
+    """Refuses a file of keys that is not valid.
+
+    Raises:
+        SettingError: Saying what is wrong.
+    """
+    if settings.security.keys:
+        try:
+            read_keys_file(Path(settings.security.keys))
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
     """Serves until stopped.
 
@@ -72,6 +86,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         settings = loaded.settings
         check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
+        check_keys(settings)
     except SettingError as error:
         print_problem(str(error))
         return 2

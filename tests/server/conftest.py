@@ -28,6 +28,7 @@ from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
 from convserve_server.process.serving import Worker, make_http_transport, make_transport
 from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
+from convserve_server.protocols.guard import Guard
 from convserve_server.protocols.router import Router
 from convserve_server.settings.kinds import Value
 from convserve_server.settings.settings import make_settings
@@ -184,6 +185,7 @@ class Serve(Protocol):
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
         by_model: Mapping[str, Mapping[str, Value]] | None = None,
+        guard: Guard | None = None,
         **settings: object,
     ) -> Served: ...
 
@@ -222,6 +224,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
         by_model: Mapping[str, Mapping[str, Value]] | None = None,
+        guard: Guard | None = None,
         **settings: object,
     ) -> Served:
         models = tmp_path / "models"
@@ -231,13 +234,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         chosen = plan_resources(make_settings(by_model, **given), cpus=1).settings  # type: ignore[arg-type]
         engine = HeldPhotoEngine() if photos else HeldEngine()
         keeper = PortKeeper(make_transport(chosen, 0))
-        http_transports = [make_http_transport(chosen, 0)] if http else []
+        http_transports = [make_http_transport(chosen, 0, guard)] if http else []
         http_keepers = [PortKeeper(each) for each in http_transports]
         worker = Worker(
             chosen,
             [keeper, *http_keepers],
             lambda _, path, __: load(path, engine),
-            interceptors=interceptors,
+            interceptors=[*interceptors, *([guard] if guard else [])],
             services=services,
         )
         worker.start()

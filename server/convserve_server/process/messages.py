@@ -152,6 +152,17 @@ class SetLogLevel:
     level: str
 
 
+@dataclass(frozen=True)
+class UseKeys:
+    """Go by these keys from now on.
+
+    Attributes:
+        text: Of the file of keys, which is valid.
+    """
+
+    text: str
+
+
 # Of a process that answers operators, or callers who may do as they.
 
 
@@ -222,6 +233,7 @@ Message = (
     | Retire
     | Listen
     | SetLogLevel
+    | UseKeys
     | AdminRequest
     | AdminReply
 )

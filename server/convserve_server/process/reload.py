@@ -17,6 +17,7 @@ _FIXED = frozenset(
         "models",
         "state_dir",
         "admin_socket",
+        "keys",
         "log_format",
     }
 )

@@ -20,6 +20,7 @@ from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
+from convserve_server.protocols.guard import Guard
 from convserve_server.protocols.health import Health
 from convserve_server.protocols.open_inference.service import SERVICE as OPEN_INFERENCE
 from convserve_server.protocols.open_inference.service import OpenInference
@@ -102,7 +103,7 @@ class Worker:
         )
         classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
         budget = StreamBudget(settings.limits.max_stream_bytes)
-        self._health = Health()
+        self._health = Health(("", SERVICE, OPEN_INFERENCE))
         served: list[Service] = [
             ConvserveV1(classifier, budget),
             OpenInference(
@@ -228,12 +229,15 @@ def make_transport(settings: Settings, port: int) -> Transport:
     return GrpcioTransport(options)
 
 
-def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
+def make_http_transport(
+    settings: Settings, port: int, guard: Guard | None = None
+) -> "HttpTransport":
     """Returns the transport of HTTP.
 
     Args:
         settings: with sizes chosen.
         port: to listen on.
+        guard: checks the keys of callers; None: there are none.
 
     Raises:
         OSError: if the files of the page cannot be read.
@@ -248,6 +252,7 @@ def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
         max_images=settings.limits.max_images,
         origins=frozenset(filter(None, settings.listen.http_origins.split(","))),
         pages=read_pages(web_folder()),
+        guard=guard,
     )
     return HttpTransport(
         _options(settings, port),

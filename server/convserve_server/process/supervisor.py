@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from convserve_host.cpus import available_cpus, available_set
 from convserve_host.memory import memory_limit
@@ -25,12 +26,14 @@ from convserve_server.host.port import StartError, address, reserve_port
 from convserve_server.host.resources import ResourcePlan, in_mib, plan_resources
 from convserve_server.process.coordinator import Coordinator
 from convserve_server.process.exit_reasons import ExitReasons
+from convserve_server.process.keys_file import KeysFile
 from convserve_server.process.messages import (
     EXIT_CONFIG,
     CannotStart,
     Message,
     Ready,
     SetLogLevel,
+    UseKeys,
 )
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
@@ -93,6 +96,7 @@ class Supervisor:
         self._announced = False
         self._port = self._http_port = 0
         self._engine_activity = self._switch = self._statistics = -1
+        self._keys: KeysFile | None = None
         # When we last read the workers' messages.
         self._awake = 0.0
 
@@ -102,7 +106,7 @@ class Supervisor:
         Returns: The exit status, 0 after a clean drain.
 
         Raises:
-            StartError: The port cannot be had, or no worker starts.
+            StartError: The port cannot be had, the keys are not valid, or no worker starts.
         """
         listen = self._settings.listen
         with contextlib.ExitStack() as holders:
@@ -117,6 +121,7 @@ class Supervisor:
                 "convserve-statistics", statistics_bytes(self._settings.process.workers)
             )
             self._watch_signals()
+            self._watch_keys(holders)
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             self._coordinator.start()
             while not self._stop_signals():
@@ -124,6 +129,7 @@ class Supervisor:
                 self._wait([self._due(slot) for slot in self._slots if slot.process is None])
                 self._end_hung()
                 self._follow_settings()
+                self._follow_keys()
                 if failure := self._startup_failure():
                     self._end(kill=True)
                     raise StartError(failure)
@@ -198,14 +204,34 @@ class Supervisor:
             self._send(slot, SetLogLevel(level))
         self._coordinator.on_settings(self._settings)
 
+    # Keys
+
+    def _watch_keys(self, holders: contextlib.ExitStack) -> None:
+        """Reads the keys, and looks from now on whether they change."""
+        path = self._settings.security.keys
+        if not path:
+            return
+        try:
+            self._keys = KeysFile(Path(path), self._wake)
+        except ValueError as error:
+            raise StartError(str(error)) from error
+        self._keys.start()
+        holders.callback(self._keys.close)
+
+    def _follow_keys(self) -> None:
+        """Has the workers go by the keys that there are since the file has changed."""
+        if self._keys is not None and (text := self._keys.take()) is not None:
+            for slot in self._workers():
+                self._send(slot, UseKeys(text))
+
+    # Starting
+
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""
         self._coordinator.on_leaving(slot)
         if slot.process is not None:
             log.info("worker %d is replaced", slot.number)
             slot.process.terminate()
-
-    # Starting
 
     def _start_due(self) -> None:
         for slot in self._slots:
@@ -221,7 +247,9 @@ class Supervisor:
             # What a user has set is kept.
             environment = self._plan.malloc_variables() | os.environ
             if slot.is_worker:
-                inherited = (self._engine_activity, self._switch, self._statistics)
+                inherited = [self._engine_activity, self._switch, self._statistics]
+                if self._keys is not None:
+                    inherited.append(self._keys.memory)
                 slot.launch(encode_spec(self._spec(slot)), inherited, environment)
             else:
                 slot.launch(encode_settings(self._settings), (), environment)
@@ -254,6 +282,8 @@ class Supervisor:
             switch=self._switch,
             statistics=self._statistics,
             statistics_slot=(slot.number - 1) * SLOTS_OF_WORKER + slot.bank,
+            keys=None if self._keys is None else self._keys.text,
+            rates=-1 if self._keys is None else self._keys.memory,
         )
 
     def _put_off(self, slot: Slot, what: str) -> None:

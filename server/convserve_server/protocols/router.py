@@ -17,6 +17,7 @@ from convserve_server.core.errors import (
 )
 from convserve_server.protocols.base import (
     Call,
+    Caller,
     Failure,
     Interceptor,
     Service,
@@ -45,6 +46,7 @@ class Router:
         observer: Observer = NO_OBSERVER,
     ) -> None:
         self._services = {service.name: service for service in services}
+        self._interceptors = interceptors
         self._max_message_bytes = max_message_bytes
         self._observer = observer
         # Each with what its protocol makes of an error.
@@ -135,15 +137,24 @@ class Router:
             return
         await stream.fail(failure)
 
-    def _unknown(self, method: str) -> Unimplemented:
+    def _unknown(self, method: str, caller: Caller) -> ServeError:
+        try:
+            for one in self._interceptors:
+                one.check_unknown(method, caller)
+        except ServeError as error:
+            return error
         services = listed(sorted(self._services))
         return Unimplemented(f"no method {quoted(method)}; services: {services}")
 
-    def refuse_unknown(self, method: str) -> Unimplemented:
+    def refuse_unknown(self, method: str, caller: Caller) -> ServeError:
         """Returns the error of a call to a method that does not exist, which the observer sees."""
-        error = self._unknown(method)
-        self._observer.refused(method, error.reason)
+        error = self._unknown(method, caller)
+        self.refused(method, error)
         return error
+
+    def refused(self, method: str, error: ServeError) -> None:
+        """Notes a call that its transport, or a protocol, refuses before there is one."""
+        self._observer.refused(method, error.reason)
 
     def drain(self) -> None:
         """Lets services end their streams; calls are still answered."""
@@ -204,7 +215,7 @@ class Router:
                 self._changed.notify_all()
 
     def _refuse_unknown(self, call: Call) -> None:
-        raise self._unknown(call.method)
+        raise self._unknown(call.method, call.caller())
 
     def _too_large(self, size: int) -> MessageTooLarge:
         """Returns the error in the words of grpcio, so that clients see no difference."""

@@ -289,7 +289,8 @@ class _Unknown(grpc.GenericRpcHandler):
                 async with asyncio.timeout(_HEAR_OUT_S):
                     while await context.read() is not grpc.aio.EOF:
                         pass
-            await _abort(context, to_failure(self._router.refuse_unknown(details.method)))
+            error = self._router.refuse_unknown(details.method, _caller(context))
+            await _abort(context, to_failure(error))
 
         # Also for unary calls, which differ only in how many messages are sent.
         return grpc.stream_stream_rpc_method_handler(refuse)

@@ -94,7 +94,7 @@ class HttpTransport:
     def start(self, router: Router) -> int:
         """See Transport.start."""
         self._router = router
-        self._app = RestApp(self._rest, router.stream_methods)
+        self._app = RestApp(self._rest, router.stream_methods, router.refused)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -292,6 +292,7 @@ class _HttpCall(Call):
         self.request = request
         self.operation = operation
         self.until = until
+        self.access = request.access
         self.timer: asyncio.TimerHandle | None = None
 
     def over(self) -> None:
@@ -301,7 +302,7 @@ class _HttpCall(Call):
             self.timer = None
 
     def caller(self) -> Caller:
-        return Caller(self.connection, tuple(self.request.headers.items()))
+        return Caller(self.http_connection.peer, tuple(self.request.headers.items()))
 
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)

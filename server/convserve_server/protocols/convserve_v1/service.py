@@ -66,10 +66,16 @@ class ConvserveV1:
         Raises:
             InvalidRequest: with the field, what was expected and what it was.
             NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
+            PermissionDenied, RateLimited: see Access.
         """
         request = pb.ClassifyRequest()
         parse(request, call.payload)
         check_id(request)
+        access = call.access
+        if access is not None:
+            access.check_model(request.model)
+            if access.counts_images:
+                access.take_images(self._images(request))
         version = version_choice(request)
         priority = priority_of(call)
         if request.HasField("encoded"):
@@ -112,13 +118,19 @@ class ConvserveV1:
             priority=priority,
         )
 
+    def _images(self, request: pb.ClassifyRequest) -> int:
+        """Returns how many images a request has; the most allowed of one that has too many."""
+        pixels = request.HasField("pixels")
+        images = request.pixels.count if pixels else len(request.encoded.images)
+        return min(images, self._classifier.max_images)
+
     def _list_models(self, call: Call) -> None:
         """Serves ListModels: what is loaded, and what is refused."""
         parse(pb.ListModelsRequest(), call.payload)
         response = pb.ListModelsResponse()
         named = ""
         for model in self._classifier.models():
-            if not model.is_bundle:
+            if not model.is_bundle or not call.sees(model.name):
                 continue
             labels = self._classifier.version_labels(model.name)
             response.models.add(
@@ -134,5 +146,7 @@ class ConvserveV1:
         for (name, version), reason in sorted(
             self._classifier.refused().items(), key=lambda item: (item[0][0], -item[0][1])
         ):
-            response.refused.add(name=name, version=version, reason=fitting(reason, _MAX_REASON))
+            if call.sees(name):
+                reason = fitting(reason, _MAX_REASON)
+                response.refused.add(name=name, version=version, reason=reason)
         call.reply(response.SerializeToString())

@@ -134,7 +134,7 @@ class OpenInference:
         request = pb.ModelReadyRequest()
         parse(request, call.payload)
         try:
-            self._described(request)
+            self._described(call, request)
             ready = True
         except (NotFound, NotReady):
             ready = False
@@ -150,7 +150,7 @@ class OpenInference:
     def _model_metadata(self, call: Call) -> None:
         request = pb.ModelMetadataRequest()
         parse(request, call.payload)
-        model = self._described(request)
+        model = self._described(call, request)
         versions = [one.version for one in self._classifier.models() if one.name == model.name]
         labels = self._classifier.version_labels(model.name)
         call.reply(metadata_of(model, versions, labels).SerializeToString())
@@ -158,7 +158,7 @@ class OpenInference:
     def _model_config(self, call: Call) -> None:
         request = pb.ModelConfigRequest()
         parse(request, call.payload)
-        config = config_of(self._described(request), self._classifier.max_images)
+        config = config_of(self._described(call, request), self._classifier.max_images)
         call.reply(pb.ModelConfigResponse(config=config).SerializeToString())
 
     def _model_statistics(self, call: Call) -> None:
@@ -166,7 +166,7 @@ class OpenInference:
         request = pb.ModelStatisticsRequest()
         parse(request, call.payload)
         if request.name:
-            model = self._described(request)
+            model = self._described(call, request)
             wanted = [
                 one
                 for one in self._classifier.models()
@@ -175,7 +175,7 @@ class OpenInference:
         elif request.version:
             raise InvalidRequest("version", "expected none without a name, got one")
         else:
-            wanted = self._classifier.models()
+            wanted = [one for one in self._classifier.models() if call.sees(one.name)]
         counted = (
             {}
             if self._statistics is None
@@ -198,6 +198,7 @@ class OpenInference:
         ready = request.ready
 
         def done(statuses: list[VersionStatus]) -> None:
+            statuses = [one for one in statuses if call.sees(one.name)]
             call.reply(index_of(statuses, ready).SerializeToString())
 
         if self._administration is None:
@@ -210,7 +211,7 @@ class OpenInference:
         administration = self._allowed()
         request = pb.RepositoryModelLoadRequest()
         parse(request, call.payload)
-        name = _loadable(request.model_name)
+        name = _loadable(call, request.model_name)
         for key in request.parameters:
             raise InvalidRequest(
                 "parameters",
@@ -223,7 +224,7 @@ class OpenInference:
         administration = self._allowed()
         request = pb.RepositoryModelUnloadRequest()
         parse(request, call.payload)
-        name = _loadable(request.model_name)
+        name = _loadable(call, request.model_name)
         for key in request.parameters:
             if key != _UNLOAD_DEPENDENTS:
                 raise InvalidRequest(
@@ -257,6 +258,7 @@ class OpenInference:
 
     def _described(
         self,
+        call: Call,
         request: pb.ModelReadyRequest
         | pb.ModelMetadataRequest
         | pb.ModelConfigRequest
@@ -266,17 +268,23 @@ class OpenInference:
 
         Raises:
             InvalidRequest, ModelLoading, NotFound: see version_choice and Classifier.describe.
+            PermissionDenied: see Access.check_model.
         """
+        if call.access is not None:
+            call.access.check_model(request.name)
         version = version_choice(request.version, "version")
         return self._classifier.describe(request.name, version)
 
 
-def _loadable(name: str) -> str:
+def _loadable(call: Call, name: str) -> str:
     """Returns the name of a model that may exist.
 
     Raises:
         InvalidRequest: if that cannot be the name of one.
+        PermissionDenied: see Access.check_model.
     """
+    if call.access is not None:
+        call.access.check_model(name)
     if not is_name(name):
         raise InvalidRequest("model_name", f"{NAME_RULE}, got {quoted(name)}")
     return name

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from convserve_server.protocols.access import Access
 from convserve_server.protocols.base import Failure
+from convserve_server.protocols.guard import Guard
 
 JSON = "application/json"
 
@@ -20,6 +22,8 @@ class HttpRequest:
         query: behind the question mark.
         headers: by their names in lower case; several of one name are joined by commas.
         body: as it came; decompressed before a route's function gets it.
+        identity: see Caller.
+        access: what its caller may do and see, once that is checked; None: everything.
     """
 
     method: str
@@ -27,6 +31,8 @@ class HttpRequest:
     query: str
     headers: Mapping[str, str]
     body: bytes
+    identity: str = ""
+    access: Access | None = None
 
     def content_type(self) -> str:
         """Returns the type of the body without parameters, in lower case; empty: not stated."""
@@ -104,9 +110,11 @@ class RestOptions:
         max_images: in one request.
         origins: whose pages may call, beside those of the server itself; "*" for any.
         pages: files that are served, by their path.
+        guard: checks the keys of callers; None: there are none.
     """
 
     max_message_bytes: int
     max_images: int
     origins: frozenset[str] = frozenset()
     pages: Mapping[str, HttpAnswer] = field(default_factory=dict)
+    guard: Guard | None = None
