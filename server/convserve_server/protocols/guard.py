@@ -85,11 +85,9 @@ class Guard(Interceptor):
     def check_unknown(self, method: str, caller: Caller) -> None:
         """See Interceptor.check_unknown."""
         del method
-        accesses = self._accesses
-        if _access_of(accesses, caller) is accesses.anonymous:
-            raise no_key()
+        self._check_any(_access_of(self._accesses, caller))
 
-    def admit(self, method: str, authorization: str | None, identity: str) -> Access:
+    def admit(self, method: str, authorization: str | None, identity: str) -> Access | None:
         """Admits a call before there is one: of a protocol that has something to parse first.
 
         Args:
@@ -97,14 +95,27 @@ class Guard(Interceptor):
             authorization: header field of the request.
             identity: see Caller.
 
-        Returns: what the call gets as its access; then it is not admitted once more.
+        Returns: what the call gets as its access; then it is not admitted once more. None of a
+            method that is not in the table, and probably does not exist.
 
         Raises:
             Unauthenticated, PermissionDenied, RateLimited, QuotaExceeded: it is not allowed.
         """
-        access = self._accesses.find(authorization, identity)
-        self._admit(access, RULES.get(method))
+        access, rule = self._accesses.find(authorization, identity), RULES.get(method)
+        if rule is None:
+            self._check_any(access)
+            return None
+        self._admit(access, rule)
         return access
+
+    def _check_any(self, access: Access) -> None:
+        """Checks whether a caller has a key, whatever it allows.
+
+        Raises:
+            Unauthenticated: it has none.
+        """
+        if access is self._accesses.anonymous:
+            raise no_key()
 
     def _of_call(self, call: Call) -> Access:
         accesses = self._accesses

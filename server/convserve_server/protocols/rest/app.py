@@ -268,7 +268,7 @@ class RestApp:
         try:
             authorization = request.headers.get(AUTHORIZATION)
             access = guard.admit(method, authorization, request.identity)
-            if model is not None:
+            if access is not None and model is not None:
                 access.check_model(model)
         except ServeError as error:
             self._refused(method, error)
