@@ -18,6 +18,8 @@ from convserve_server.security.rates import Excess, Limit, Rates
 #: Parts of a second to which the time is rounded after which a call may succeed.
 _PARTS = 100
 
+_BEARER = "bearer "
+
 
 class Access:
     """What the callers of one key may do.
@@ -31,6 +33,7 @@ class Access:
         connection: by which their calls share batches with those of others: one for all
             connections of the key; empty: each connection for itself.
         counts_images: whether their images are counted.
+        is_limited: whether their calls are counted.
         sees_all: whether they may ask and see every model.
     """
 
@@ -38,10 +41,12 @@ class Access:
         "_expires",
         "_key",
         "_limit",
+        "_models",
         "_permissions",
         "connection",
         "counts_images",
         "digest",
+        "is_limited",
         "sees_all",
     )
 
@@ -49,9 +54,12 @@ class Access:
         self._key = key
         self._limit = limit
         self._permissions = key.permissions
+        # Most are names, which need no pattern.
+        self._models = frozenset(key.models)
         self._expires = key.expires
         self.digest = key.digest
         self.connection = "" if key.name == NOBODY.name else f"key {key.name}"
+        self.is_limited = limit is not None
         self.counts_images = limit is not None and limit.counts_images
         self.sees_all = key.sees_all
 
@@ -72,7 +80,7 @@ class Access:
             raise self._denied(f"permission: expected {wanted}, got a key without it")
 
     def take_call(self, *, asks: bool) -> None:
-        """Counts a call.
+        """Counts a call; only where is_limited.
 
         Args:
             asks: whether it runs a model.
@@ -80,18 +88,16 @@ class Access:
         Raises:
             RateLimited, QuotaExceeded: there were too many.
         """
-        limit = self._limit
-        if limit is None:
-            return
-        excess = limit.take_call()
+        assert self._limit is not None
+        excess = self._limit.take_call()
         if excess is None and asks and self.counts_images:
-            excess = limit.images_excess()
+            excess = self._limit.images_excess()
         if excess is not None:
             raise self._exceeded(excess)
 
     def sees(self, model: str) -> bool:
         """Returns whether a model may be asked and seen, whether or not it exists."""
-        return self.sees_all or self._key.sees(model)
+        return self.sees_all or model in self._models or self._key.sees(model)
 
     def check_model(self, model: str) -> None:
         """Checks whether a model may be asked and seen.
@@ -174,7 +180,7 @@ class Accesses:
         Raises:
             Unauthenticated: nothing.
         """
-        if isinstance(authorization, str) and authorization[:7].lower() == "bearer ":
+        if isinstance(authorization, str) and authorization[:7].lower() == _BEARER:
             access: Access | None = found(self._by_digest, authorization[7:].strip())
             if access is not None:
                 return access

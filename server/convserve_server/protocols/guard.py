@@ -17,7 +17,7 @@ from convserve_server.protocols.base import (
     header_in,
 )
 from convserve_server.protocols.permissions import RULES, Rule, unnamed
-from convserve_server.security.keys import KeyTable
+from convserve_server.security.keys import KeyTable, Permission
 from convserve_server.security.rates import Rates
 
 AUTHORIZATION = "authorization"
@@ -54,12 +54,15 @@ class Guard(Interceptor):
     def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
         """See Interceptor.unary."""
         rule = RULES.get(method)
+        permission, asks = _needs(rule)
 
         def guarded(call: Call) -> None:
             access = call.access
             if access is None:
                 access = call.access = self._of_call(call)
-                self._admit(access, rule)
+                access.check(permission)
+                if access.is_limited:
+                    access.take_call(asks=asks)
             if access.connection:
                 call.connection = access.connection
             if access.sees_all or rule is None:
@@ -132,8 +135,10 @@ class Guard(Interceptor):
         Raises:
             Unauthenticated, PermissionDenied, RateLimited, QuotaExceeded: see Access.
         """
-        access.check(None if rule is None else rule.permission)
-        access.take_call(asks=rule is not None and rule.named_model is not unnamed)
+        permission, asks = _needs(rule)
+        access.check(permission)
+        if access.is_limited:
+            access.take_call(asks=asks)
 
 
 class _GuardedStream(Stream):
@@ -196,6 +201,13 @@ class _GuardedStream(Stream):
             self._accesses = accesses
         assert self.access is not None
         self.access.check(self._rule.permission)
+
+
+def _needs(rule: Rule | None) -> tuple[Permission | None, bool]:
+    """Returns the permission that a method needs, and whether a call of it runs a model."""
+    if rule is None:
+        return None, False
+    return rule.permission, rule.named_model is not unnamed
 
 
 def _access_of(accesses: Accesses, caller: Caller) -> Access:

@@ -64,17 +64,21 @@ class RobustMutex:
     def acquire(self) -> None:
         """See SharedMutex.acquire."""
         # The first attempt keeps the GIL: whoever holds the lock has it for a microsecond.
-        status = _TRY(self._address)
+        if status := _TRY(self._address):
+            self._go_on(status)
+
+    def release(self) -> None:
+        """See SharedMutex.release."""
+        _RELEASE(self._address)
+
+    def _go_on(self, status: int) -> None:
+        """Holds it although the first attempt was in vain, or its holder has died."""
         if status == errno.EBUSY:
             status = _WAIT(self._address)
         if status == _OWNER_DEAD:
             # Each number that it guards is written at once, so it is as good as before or after.
             status = _HELD.pthread_mutex_consistent(ctypes.c_void_p(self._address))
         _check(status)
-
-    def release(self) -> None:
-        """See SharedMutex.release."""
-        _RELEASE(self._address)
 
 
 class RecordLock:
