@@ -1,21 +1,29 @@
 """Keys over several workers: the file is read again, and rates hold over all of them."""
 
+import json
 import os
 import signal
+import ssl
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 
+from convserve import Client, ConvserveError
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from tests.bundles import digit_of
+from tests.certificates import CLIENT, Authority
 from tests.server.conftest import request_for
-from tests.server.keys import key_table, metadata_of
+from tests.server.keys import key_table, metadata_of, token_of
 from tests.system.conftest import WAIT_S, StartServer
+from tests.system.test_http import free_port
 from tests.system.test_supervision import until
 
 #: So many, that some are with each of two workers: the kernel spreads them.
@@ -172,4 +180,43 @@ def test_models_that_a_key_does_not_see_are_in_no_list(
                 pb.ListModelsRequest(), metadata=metadata_of(key), timeout=WAIT_S
             )
             assert [one.name for one in response.models] == names
+    assert server.terminate() == 0
+
+
+def test_clients_show_a_key_from_a_file_or_a_certificate(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    mine, robot = authority.server(), authority.client()
+    file, key_file = tmp_path / "keys.toml", tmp_path / "one.key"
+    file.write_text(
+        key_table("one") + f'[[key]]\nname = "robot"\ncertificate = "{CLIENT}"\nmodels = []\n'
+    )
+    key_file.write_text(f"{token_of('one')}\n")
+    server = start_server(
+        *("--workers", "1", "--front", "grpcio", "--keys", str(file)),
+        *("--http-port", str(port := free_port())),
+        *("--tls-cert", str(mine.cert), "--tls-key", str(mine.key)),
+        *("--tls-client-ca", str(authority.ca)),
+    )
+    address = server.wait_until_serving().replace("127.0.0.1", "localhost")
+    other = authority.issue("other.test")
+    shown = {"tls_ca": authority.ca, "tls_cert": other.cert, "tls_key": other.key}
+    with Client(address, **shown, key_file=key_file) as client:
+        assert client.classify(digit_of(7)).label == "7"
+    with (
+        Client(address, **shown) as client,
+        pytest.raises(ConvserveError, match="expected Bearer and a key, got none"),
+    ):
+        client.classify(digit_of(7))
+    shown |= {"tls_cert": robot.cert, "tls_key": robot.key}
+    with Client(address, **shown) as client:
+        assert client.models() == []
+        with pytest.raises(ConvserveError, match="expected one of this key, got 'mnist'"):
+            client.classify(digit_of(7), model="mnist")
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    context.load_cert_chain(robot.cert, robot.key)
+    url = f"https://localhost:{port}/v1/models"
+    with urllib.request.urlopen(url, context=context, timeout=WAIT_S) as reply:
+        assert json.load(reply) == {"models": [], "refused": []}
     assert server.terminate() == 0

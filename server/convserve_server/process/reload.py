@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from convserve_server.settings.settings import Settings
 
 #: Only a server that starts looks at these. The port is held, the processes are counted, and every
-#: process writes its log in the same form.
+#: process writes its log in the same form. Of workers that share a port, some would speak TLS and
+#: others not; what is in the files of TLS is read again when it changes.
 _FIXED = frozenset(
     {
         "host",
@@ -19,6 +20,10 @@ _FIXED = frozenset(
         "admin_socket",
         "keys",
         "log_format",
+        "tls_cert",
+        "tls_key",
+        "tls_client_ca",
+        "tls_clients",
     }
 )
 

@@ -38,7 +38,9 @@ from convserve_server.process.messages import (
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
 from convserve_server.process.slot import ADMIN_HOST, Slot
+from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
+from convserve_server.security.certificates import CertificateWatch
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER, statistics_bytes
@@ -122,6 +124,9 @@ class Supervisor:
             )
             self._watch_signals()
             self._watch_keys(holders)
+            if (files := tls_files(self._settings)) is not None:
+                # A daemon; the start has just looked.
+                CertificateWatch(files).start()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             self._coordinator.start()
             while not self._stop_signals():
@@ -311,7 +316,7 @@ class Supervisor:
         if self._http_port:
             http = address(self._settings.listen.host, self._http_port)
             log.info(
-                "HTTP on http://%s", http,
+                "HTTP on http%s://%s", "s" if self._settings.security.tls_cert else "", http,
                 extra={"http_address": http, "http_port": self._http_port},
             )  # fmt: skip
         log.info(

@@ -18,6 +18,7 @@ from convserve_server.protocols.base import Call, Caller, Failure, Stream, heade
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
+from convserve_server.transports.grpcio_tls import GrpcioTls, identity_in
 from convserve_server.transports.margin import AnswerMargin
 
 _MAX_PENDING = 2**20
@@ -29,6 +30,9 @@ _MAX_METADATA = 2**14
 #: A call to an unknown method is read for so long before it is refused, s.
 _HEAR_OUT_S = 1.0
 
+#: For a client to agree on TLS, s; by grpc's default it is two minutes.
+HANDSHAKE_S = 20.0
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -37,7 +41,7 @@ class GrpcioTransport:
 
     Args:
         options: what to listen on, and the limits.
-        target: listen on this instead of host and port, as "unix:/path".
+        target: listen on this instead of host and port, as "unix:/path", without TLS.
     """
 
     name = "grpcio"
@@ -45,6 +49,9 @@ class GrpcioTransport:
     def __init__(self, options: TransportOptions, target: str | None = None) -> None:
         self._options = options
         self._target = target or address(options.host, options.port)
+        self._tls_files = None if target else options.tls
+        # Whether clients show certificates.
+        self._mutual = self._tls_files is not None and self._tls_files.client_ca is not None
         self._thread = threading.Thread(target=self._run, name="grpcio", daemon=True)
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -54,6 +61,7 @@ class GrpcioTransport:
         self._router: Router
         self._server: grpc.aio.Server
         self._closing: asyncio.Event
+        self._tls: GrpcioTls | None = None
         self._idle_caller = IdleCallerDetector()
         self._margin = AnswerMargin()
         # Calls and streams, until their last byte is with the kernel.
@@ -95,7 +103,7 @@ class GrpcioTransport:
             self._idle = asyncio.Event()
             self._idle.set()
             self._server = self._build()
-            self._port = self._server.add_insecure_port(self._target)
+            self._port = self._add_port()
             await self._server.start()
         except Exception as error:  # noqa: BLE001 - start() raises it on the caller's thread
             self._failure = error
@@ -103,10 +111,19 @@ class GrpcioTransport:
         finally:
             self._started.set()
         await self._closing.wait()
+        if self._tls is not None:
+            self._tls.close()
         await self._server.stop(None)
+
+    def _add_port(self) -> int:
+        if self._tls_files is None:
+            return self._server.add_insecure_port(self._target)
+        self._tls = GrpcioTls(self._tls_files)
+        return self._server.add_secure_port(self._target, self._tls.credentials)
 
     def _build(self) -> grpc.aio.Server:
         options = self._options
+        handshake_ms = round(HANDSHAKE_S * 1000)
         age_ms = round(options.max_connection_age_s * 1000) or _NEVER_MS
         server = grpc.aio.server(
             options=[
@@ -128,6 +145,7 @@ class GrpcioTransport:
                 ("grpc.keepalive_timeout_ms", 20_000),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.max_connection_age_ms", age_ms),
+                *((("grpc.server_handshake_timeout_ms", handshake_ms),) if self._tls_files else ()),
                 # What clients may do: a ping every ten seconds, also without calls.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ]
@@ -143,7 +161,7 @@ class GrpcioTransport:
         server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(name, table) for name, table in methods.items()]
         )
-        server.add_generic_rpc_handlers([_Unknown(self._router)])
+        server.add_generic_rpc_handlers([_Unknown(self._router, self._mutual)])
         return server
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -153,7 +171,9 @@ class GrpcioTransport:
             waiting: asyncio.Future[bytes | Failure] = self._loop.create_future()
             left_s = context.time_remaining()
             deadline = None if left_s is None else self._margin.deadline(time.monotonic(), left_s)
-            call = _GrpcioCall(self._loop, self._thread, waiting, path, payload, deadline, context)
+            call = _GrpcioCall(
+                self._loop, self._thread, waiting, path, payload, deadline, context, self._mutual
+            )
             call.idle_caller = idle_caller
             # The exception of abort() and the context hold each other, and by it this frame, until
             # the next garbage collection.
@@ -178,7 +198,8 @@ class GrpcioTransport:
     def _stream(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(_: Any, context: Any) -> None:
             self._count(context)
-            await self._router.handle_stream(_GrpcioStream(path, context, self._router))
+            stream = _GrpcioStream(path, context, self._router, self._mutual)
+            await self._router.handle_stream(stream)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -198,7 +219,7 @@ class GrpcioTransport:
 class _GrpcioCall(Call):
     """A call whose handler waits for a future."""
 
-    __slots__ = ("_context", "_loop", "_thread", "_waiting")
+    __slots__ = ("_context", "_loop", "_mutual", "_thread", "_waiting")
 
     def __init__(
         self,
@@ -209,15 +230,17 @@ class _GrpcioCall(Call):
         payload: bytes,
         deadline: float | None,
         context: Any,
+        mutual: bool,
     ) -> None:
         super().__init__(method, payload, deadline, context.peer())
         self._loop = loop
         self._thread = thread
         self._waiting = waiting
         self._context = context
+        self._mutual = mutual
 
     def caller(self) -> Caller:
-        return _caller(self._context)
+        return _caller(self._context, self._mutual)
 
     def header(self, name: str) -> str | bytes | None:
         return header_in(self._context.invocation_metadata() or (), name)
@@ -238,13 +261,14 @@ class _GrpcioCall(Call):
 class _GrpcioStream(Stream):
     """A stream by grpcio's context."""
 
-    def __init__(self, method: str, context: Any, router: Router) -> None:
+    def __init__(self, method: str, context: Any, router: Router, mutual: bool) -> None:
         super().__init__(method, _deadline(context), context.peer(), router.handle)
         self._context = context
+        self._mutual = mutual
         self._opened = False
 
     def caller(self) -> Caller:
-        return _caller(self._context)
+        return _caller(self._context, self._mutual)
 
     async def read(self) -> bytes | None:
         payload: Any = await self._context.read()
@@ -274,10 +298,12 @@ class _Unknown(grpc.GenericRpcHandler):
 
     Args:
         router: knows which do.
+        mutual: whether clients may show certificates.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, mutual: bool) -> None:
         self._router = router
+        self._mutual = mutual
 
     def service(self, details: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         """Returns the handler of any call."""
@@ -289,7 +315,8 @@ class _Unknown(grpc.GenericRpcHandler):
                 async with asyncio.timeout(_HEAR_OUT_S):
                     while await context.read() is not grpc.aio.EOF:
                         pass
-            error = self._router.refuse_unknown(details.method, _caller(context))
+            caller = _caller(context, self._mutual)
+            error = self._router.refuse_unknown(details.method, caller)
             await _abort(context, to_failure(error))
 
         # Also for unary calls, which differ only in how many messages are sent.
@@ -307,8 +334,9 @@ def _deadline(context: Any) -> float | None:
     return None if remaining is None else time.monotonic() + remaining
 
 
-def _caller(context: Any) -> Caller:
-    return Caller(context.peer(), tuple(context.invocation_metadata() or ()))
+def _caller(context: Any, mutual: bool) -> Caller:
+    identity = identity_in(context) if mutual else ""
+    return Caller(context.peer(), tuple(context.invocation_metadata() or ()), identity)
 
 
 def _set_result(waiting: "asyncio.Future[bytes | Failure]", outcome: bytes | Failure) -> None:

@@ -27,14 +27,24 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.protocols.router import Router
+from convserve_server.security.tls import TlsFiles
+from convserve_server.security.tls_reload import ReloadedContext
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
-from convserve_server.transports.http_connection import HttpConnection
+from convserve_server.transports.http_connection import HEAD_S, LINGER_S, HttpConnection
 from convserve_server.transports.margin import AnswerMargin
+from convserve_server.transports.tls_acceptor import TlsAcceptor
 
 #: How often to look for clients that are late, s.
 _LOOK_S = 0.5
 
 _BACKLOG = 1024
+
+_PLAIN_BODY = b"this port speaks TLS: use https://\n"
+#: For plain text on a port of TLS.
+_PLAIN = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_PLAIN_BODY), _PLAIN_BODY)
+)
 
 _TOO_LATE = to_failure(DeadlinePassed("the deadline passed before the answer"))
 
@@ -68,7 +78,8 @@ class HttpTransport:
         self.max_connection_age_s = options.max_connection_age_s
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._started = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
+        self._tls: ReloadedContext | None = None
         self._port = 0
         self._ending = False
         self._connections: set[HttpConnection] = set()
@@ -87,7 +98,7 @@ class HttpTransport:
         self._router: Router
         self._app: RestApp
         self._loop: asyncio.AbstractEventLoop
-        self._server: asyncio.Server
+        self._server: asyncio.Server | TlsAcceptor
         self._closing: asyncio.Event
         self._empty: asyncio.Event
 
@@ -140,20 +151,39 @@ class HttpTransport:
             self._empty = asyncio.Event()
             listener = _listen(self._options)
             self._port = listener.getsockname()[1]
-            self._server = await self._loop.create_server(
-                lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG
-            )
-        except OSError as error:
+            if self._options.tls is None:
+                self._server = await self._loop.create_server(
+                    lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG
+                )
+            else:
+                self._server = self._serve_tls(self._options.tls, listener)
+        except (OSError, ValueError) as error:
             self._failure = error
             return
         finally:
             self._started.set()
         await self._closing.wait()
+        if self._tls is not None:
+            self._tls.close()
         self._server.close()
         for connection in list(self._connections):
             connection.abort()
         if self._connections:
             await self._empty.wait()
+
+    def _serve_tls(self, files: TlsFiles, listener: socket.socket) -> TlsAcceptor:
+        self._tls = ReloadedContext(files, ("http/1.1",))
+        self._tls.start()
+        return TlsAcceptor(
+            listener,
+            _BACKLOG,
+            self._tls.context,
+            lambda: HttpConnection(self),
+            most=lambda: max(1, self._max_connections - len(self._connections)),
+            handshake_s=HEAD_S,
+            shutdown_s=LINGER_S,
+            plain_answer=_PLAIN,
+        )
 
     # What connections ask
 
@@ -174,6 +204,7 @@ class HttpTransport:
 
     def begin(self, connection: HttpConnection, request: HttpRequest) -> None:
         """See Owner."""
+        request.identity = connection.identity
         self._go_on(connection, request, self._app.handle(request), math.inf)
 
     def abandoned(self, connection: HttpConnection) -> None:
@@ -302,7 +333,9 @@ class _HttpCall(Call):
             self.timer = None
 
     def caller(self) -> Caller:
-        return Caller(self.http_connection.peer, tuple(self.request.headers.items()))
+        identity = self.http_connection.identity
+        peer = self.http_connection.peer
+        return Caller(peer, tuple(self.request.headers.items()), identity)
 
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)

@@ -33,7 +33,9 @@ def test_file_that_is_there_is_kept(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert file.read_text() == "a key in use"
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith(f"convserve: file: expected one that can be made anew, got {file}: ")
+    assert output.err.startswith(
+        f"convserve: file: expected one that can be made anew, got {file}: "
+    )
 
 
 @pytest.mark.parametrize("name", ["", "a b", "anonymous", "x" * 65])
