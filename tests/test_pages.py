@@ -53,6 +53,7 @@ PAGES = [
             "photographs",
             "errors",
             "http",
+            "keys",
             "deploy",
             "models",
             "extending",

@@ -43,7 +43,7 @@ def ask(address: str, wire_format: WireFormat, pixels: NDArray[np.uint8]) -> byt
                 wire_format.path
             )
             try:
-                return method(body, timeout=_DEADLINE_S)
+                return method(body, timeout=_DEADLINE_S, metadata=wire_format.headers)
             except grpc.RpcError as error:
                 raise Refused(error.code().name, str(error.details())) from error
     connection = http.client.HTTPConnection(address, timeout=_DEADLINE_S)

@@ -32,7 +32,7 @@ class WireFormat(Protocol):
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """Of a POST, beside its content type."""
+        """Of a call, beside its content type."""
 
     @property
     def least_bytes(self) -> int:

@@ -4,7 +4,7 @@ import { Column } from "./answer.js";
 import { Pad } from "./pad.js";
 import { Picture } from "./pictures.js";
 import { DIGITS } from "./samples.js";
-import { listModels } from "./server.js";
+import { listModels, useKey } from "./server.js";
 
 const LOOK_AGAIN_MS = 10000; // for other models, while the page is seen
 const TRY_AGAIN_MS = 2000; // when there was no answer
@@ -170,16 +170,30 @@ function say(text) {
 async function look() {
   if (document.hidden) return;
   let found = null;
+  clearTimeout(looking);
   try {
     found = await listModels();
     connected("connected", "Connected");
+    find("key").hidden = true;
   } catch (error) {
+    if (error.needsKey) {
+      askForKey(error.message);
+      return;
+    }
     connected("lost", models.size ? `${error.message} Trying again.` : "No connection");
     if (!models.size) notice("No connection", `${error.message} This page tries again by itself.`);
   }
   if (found) offer(found);
   clearTimeout(looking);
   looking = setTimeout(look, found ? LOOK_AGAIN_MS : TRY_AGAIN_MS);
+}
+
+/** Asks the user for a key; what was seen stays, and nothing is tried until there is one. */
+function askForKey(why) {
+  connected("lost", "No key");
+  notice("Key", why);
+  find("key").hidden = false;
+  find("key").querySelector("input").focus();
 }
 
 function offer({ models: found, refused }) {
@@ -243,6 +257,13 @@ find("sample").addEventListener("click", () => {
   sample = (sample + 1) % DIGITS.length;
 });
 find("compare").addEventListener("click", compare);
+find("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const input = find("key").querySelector("input");
+  useKey(input.value);
+  input.value = "";
+  look();
+});
 find("source").addEventListener("change", (event) => {
   wish = event.target.value;
   arrange();

@@ -3,15 +3,25 @@
 /** Milliseconds after which a request counts as lost. */
 const PATIENCE_MS = 15000;
 
+/** The user's key; kept here alone, so it is gone when the page is closed or loaded again. */
+let key = "";
+
+/** Sends a key with every request from now on; none if it is empty. */
+export function useKey(text) {
+  key = text.trim();
+}
+
 /** Why a request has no answer; its message is a sentence for people. */
 export class ServerError extends Error {
   /**
    * @param {string} message
    * @param {boolean} unreachable whether the server gave no answer at all.
+   * @param {boolean} needsKey whether the server wants a key, or another one.
    */
-  constructor(message, unreachable = false) {
+  constructor(message, unreachable = false, needsKey = false) {
     super(message);
     this.unreachable = unreachable;
+    this.needsKey = needsKey;
   }
 }
 
@@ -101,9 +111,11 @@ async function fetched(path, options, controller = new AbortController()) {
     PATIENCE_MS,
   );
   const began = performance.now();
+  const headers = key ? { ...options.headers, authorization: `Bearer ${key}` } : options.headers;
   let response, text;
   try {
-    response = await fetch(new URL(path, document.baseURI), { ...options, signal: controller.signal });
+    const url = new URL(path, document.baseURI);
+    response = await fetch(url, { ...options, headers, signal: controller.signal });
     text = await response.text();
   } catch (error) {
     if (controller.signal.aborted) throw controller.signal.reason;
@@ -117,6 +129,10 @@ async function fetched(path, options, controller = new AbortController()) {
     body = JSON.parse(text);
   } catch {
     throw new ServerError(`The server answered with status ${response.status}, and no JSON.`);
+  }
+  if (response.status === 401) {
+    throw new ServerError(
+      key ? "The server does not accept this key." : "The server answers only with a key.", false, true);
   }
   if (!response.ok) {
     throw new ServerError(sentence(body.error ?? `The server answered with status ${response.status}`));

@@ -12,6 +12,7 @@ from convserve_server.host.exposure import check_exposure
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
+from convserve_server.process.keys_file import read_keys_file
 from convserve_server.process.supervisor import supervise
 from convserve_server.process.tls_settings import check_tls
 from convserve_server.settings.setting import SettingError
@@ -86,6 +87,19 @@ def _is_missing(package: str) -> bool:
         return True
 
 
+def check_keys(settings: Settings) -> None:
+    """Refuses a file of keys that is not valid.
+
+    Raises:
+        SettingError: Saying what is wrong.
+    """
+    if settings.security.keys:
+        try:
+            read_keys_file(Path(settings.security.keys))
+        except ValueError as error:
+            raise SettingError(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None, signals: list[int] | None = None) -> int:
     """Serves until stopped.
 
@@ -103,6 +117,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         settings = loaded.settings
         check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
+        check_keys(settings)
         tls_warnings = check_tls(settings)
         exposed = check_exposure(settings)
         check_traces(settings.telemetry.traces)

@@ -34,6 +34,7 @@ from convserve_server.process.serving import (
     make_transport,
 )
 from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
+from convserve_server.protocols.guard import Guard
 from convserve_server.protocols.router import Router
 from convserve_server.settings.kinds import Value
 from convserve_server.settings.settings import make_settings
@@ -193,6 +194,7 @@ class Serve(Protocol):
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
         by_model: Mapping[str, Mapping[str, Value]] | None = None,
+        guard: Guard | None = None,
         **settings: object,
     ) -> Served: ...
 
@@ -231,6 +233,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
         by_model: Mapping[str, Mapping[str, Value]] | None = None,
+        guard: Guard | None = None,
         **settings: object,
     ) -> Served:
         models = tmp_path / "models"
@@ -244,23 +247,23 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         engine = HeldPhotoEngine() if photos else HeldEngine()
         field = new_field() if guarded else ""
         keeper = PortKeeper(make_transport(chosen, 0, field))
-        http_transports = [make_http_transport(chosen, 0)] if http else []
+        http_transports = [make_http_transport(chosen, 0, guard)] if http else []
         http_keepers = [PortKeeper(each) for each in http_transports]
         worker = Worker(
             chosen,
             [keeper, *http_keepers],
             lambda _, path, __: load(path, engine),
-            interceptors=interceptors,
+            interceptors=[*interceptors, *([guard] if guard else [])],
             services=services,
             traces=make_traces(chosen, 1),
         )
         worker.start()
         port = keeper.port
-        guard = None
+        before: GuardThread | None = None
         if guarded:
-            guard = GuardThread(chosen, field, keeper.port)
-            port = guard.port
-            ends.append(guard.close)
+            before = GuardThread(chosen, field, keeper.port)
+            port = before.port
+            ends.append(before.close)
         channel = grpc.insecure_channel(f"127.0.0.1:{port}")
         stopped: list[int] = []
         stop = worker.stop
@@ -281,7 +284,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             ClassifierStub(channel),
             http_transports[0] if http else None,
             http_keepers[0].port if http else 0,
-            guard,
+            before,
         )
 
     yield start

@@ -56,6 +56,7 @@ def parser() -> ArgumentParser:
     _add_models(commands)
     _add_health(commands)
     _add_admin(commands)
+    _add_new_key(commands)
     _add_bench(commands)
     return parser
 
@@ -88,6 +89,12 @@ def _admin(arguments: argparse.Namespace) -> int:
     from convserve.command.admin_command import admin
 
     return admin(arguments)
+
+
+def _new_key(arguments: argparse.Namespace) -> int:
+    from convserve.command.new_key import new_key
+
+    return new_key(arguments)
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -306,6 +313,19 @@ def _admin_model(command: ArgumentParser, version: str) -> None:
         dest="model_version",
         help=version,
     )
+
+
+def _add_new_key(commands: _Commands[ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "new-key",
+        _new_key,
+        "Makes a key for callers: writes it into a new file, and prints the table that the server's"
+        " file of keys needs, which has no more of it than its SHA-256.",
+        "convserve new-key web web.key >> keys.toml",
+    )
+    command.add_argument("name", metavar="NAME", help="of the key, in the server's log")
+    command.add_argument("file", metavar="FILE", help="to be made, which only its owner may read")
 
 
 def _add_bench(commands: _Commands[ArgumentParser]) -> None:

@@ -5,7 +5,11 @@
     │   ├── BadImage      which file of the request, and why
     │   └── NotABundle    the model classifies no images
     ├── NotFound          no such model or version; says what exists
+    │   └── NoModel       no such model
+    ├── Unauthenticated   no key, or one that is not known
     ├── PermissionDenied  the server does not allow it to this caller
+    ├── RateLimited       the caller's key allows no more now; retry after
+    │   └── QuotaExceeded the same for today; to retry it soon is pointless
     ├── FailedPrecondition  what an operator asks for is valid and cannot be done as things are
     ├── NotReady          the model is being loaded, or the server is draining; retry after
     ├── Unimplemented     no such method; says what exists
@@ -26,7 +30,7 @@ listed(), and once more on the way out.
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -124,10 +128,53 @@ class NotFound(ServeError):
         self.name = name
 
 
+class NoModel(NotFound):
+    """No such model is loaded.
+
+    Args:
+        name: as it was asked for.
+        names: of those that are.
+    """
+
+    def __init__(self, name: str, names: Sequence[str]) -> None:
+        super().__init__("model", name, f"no model {quoted(name)}; loaded: {listed(names)}")
+        self._names = names
+
+    def seen_by(self, sees: Callable[[str], bool]) -> "NoModel":
+        """Returns the error for a caller who may see only some models.
+
+        Args:
+            sees: returns whether the caller may see the model of a name.
+        """
+        return NoModel(self.name, [name for name in self._names if sees(name)])
+
+
+class Unauthenticated(ServeError):
+    """The call has no key, or one that is not known."""
+
+    reason = "UNAUTHENTICATED"
+
+
 class PermissionDenied(ServeError):
     """The server does not allow it to this caller."""
 
     reason = "PERMISSION_DENIED"
+
+
+class RateLimited(ServeError):
+    """The caller's key allows no more calls, or images, now."""
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, message: str, retry_after_s: float | None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(RateLimited):
+    """The caller's key allows no more calls today; its retry_after_s is until tomorrow."""
+
+    reason = "QUOTA_EXCEEDED"
 
 
 class FailedPrecondition(ServeError):

@@ -17,6 +17,7 @@ from convserve_server.core.errors import (
     InternalFault,
     ModelIdle,
     ModelLoading,
+    NoModel,
     NotFound,
     ServeError,
     listed,
@@ -187,8 +188,7 @@ class Repository:
             raise ModelIdle(name, view.idle[name].load_s)
         if name in view.table.loading:
             raise ModelLoading(f"model {name} is being loaded")
-        there = listed(sorted(view.loaded))
-        raise NotFound("model", name, f"no model {quoted(name)}; loaded: {there}")
+        raise NoModel(name, sorted(view.loaded))
 
     def describe(self, name: str, version: VersionChoice) -> ModelDescription:
         """Returns what is known of the version that would answer a call, also of one that is idle.

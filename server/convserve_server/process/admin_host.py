@@ -53,7 +53,7 @@ class AdminHost:
 
     def __init__(self, settings: Settings, administration: RemoteAdministration) -> None:
         self._administration = administration
-        health = Health()
+        health = Health(("", SERVICE))
         services: list[Service] = [Admin(administration), health]
         self._router = Router(
             [*services, *make_reflection([service.name for service in services])],

@@ -173,6 +173,17 @@ class SetAccessLog:
     share: float
 
 
+@dataclass(frozen=True)
+class UseKeys:
+    """Go by these keys from now on.
+
+    Attributes:
+        text: Of the file of keys, which is valid.
+    """
+
+    text: str
+
+
 # Of a process that answers operators, or callers who may do as they.
 
 
@@ -245,6 +256,7 @@ Message = (
     | SetLogLevel
     | WorkerPorts
     | SetAccessLog
+    | UseKeys
     | AdminRequest
     | AdminReply
 )

@@ -19,6 +19,7 @@ _FIXED = frozenset(
         "state_dir",
         "admin_socket",
         "insecure",
+        "keys",
         "log_format",
         "metrics_port",
         "metrics_host",

@@ -26,6 +26,7 @@ from convserve_server.process.tls_settings import tls_files
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.call_follower import CallFollower
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
+from convserve_server.protocols.guard import Guard
 from convserve_server.protocols.health import Health
 from convserve_server.protocols.open_inference.service import SERVICE as OPEN_INFERENCE
 from convserve_server.protocols.open_inference.service import OpenInference
@@ -123,7 +124,7 @@ class Worker:
         )
         classifier = Classifier(self.repository, self._decoding, settings.limits.max_images)
         budget = StreamBudget(settings.limits.max_stream_bytes)
-        self._health = Health()
+        self._health = Health(("", SERVICE, OPEN_INFERENCE))
         served: list[Service] = [
             ConvserveV1(classifier, budget),
             OpenInference(
@@ -281,12 +282,15 @@ def make_transport(settings: Settings, port: int, guard_field: str = "") -> Tran
     return GrpcioTransport(options)
 
 
-def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
+def make_http_transport(
+    settings: Settings, port: int, guard: Guard | None = None
+) -> "HttpTransport":
     """Returns the transport of HTTP.
 
     Args:
         settings: with sizes chosen.
         port: to listen on.
+        guard: checks the keys of callers; None: there are none.
 
     Raises:
         OSError: if the files of the page cannot be read.
@@ -302,6 +306,7 @@ def make_http_transport(settings: Settings, port: int) -> "HttpTransport":
         origins=frozenset(filter(None, settings.listen.http_origins.split(","))),
         hosts=_hosts(settings),
         pages=read_pages(web_folder()),
+        guard=guard,
     )
     return HttpTransport(
         _options(settings, port),

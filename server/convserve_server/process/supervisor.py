@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from convserve_host.cpus import available_cpus, available_set
 from convserve_host.memory import memory_limit
@@ -26,6 +27,7 @@ from convserve_server.host.port import StartError, address, reserve_port
 from convserve_server.host.resources import ResourcePlan, in_mib, plan_resources
 from convserve_server.process.coordinator import Coordinator
 from convserve_server.process.exit_reasons import ExitReasons
+from convserve_server.process.keys_file import KeysFile
 from convserve_server.process.messages import (
     EXIT_CONFIG,
     CannotStart,
@@ -33,6 +35,7 @@ from convserve_server.process.messages import (
     Ready,
     SetAccessLog,
     SetLogLevel,
+    UseKeys,
     WorkerPorts,
 )
 from convserve_server.process.metrics_port import metrics_port
@@ -110,6 +113,7 @@ class Supervisor:
         self._announced = False
         self._port = self._http_port = 0
         self._engine_activity = self._switch = self._statistics = -1
+        self._keys: KeysFile | None = None
         # When we last read the workers' messages.
         self._awake = 0.0
 
@@ -119,7 +123,7 @@ class Supervisor:
         Returns: The exit status, 0 after a clean drain.
 
         Raises:
-            StartError: The port cannot be had, or no worker starts.
+            StartError: The port cannot be had, the keys are not valid, or no worker starts.
         """
         listen = self._settings.listen
         with contextlib.ExitStack() as holders:
@@ -134,6 +138,7 @@ class Supervisor:
                 "convserve-statistics", statistics_bytes(self._settings.process.workers)
             )
             self._watch_signals()
+            self._watch_keys(holders)
             if (files := tls_files(self._settings)) is not None:
                 # A daemon; the start has just looked.
                 CertificateWatch(files).start()
@@ -147,6 +152,7 @@ class Supervisor:
                 self._wait([self._due(slot) for slot in self._slots if slot.process is None])
                 self._end_hung()
                 self._follow_settings()
+                self._follow_keys()
                 if failure := self._startup_failure():
                     self._end(kill=True)
                     raise StartError(failure)
@@ -225,6 +231,28 @@ class Supervisor:
             self._send(slot, SetAccessLog(logs.access_log, logs.access_log_share))
         self._coordinator.on_settings(self._settings)
 
+    # Keys
+
+    def _watch_keys(self, holders: contextlib.ExitStack) -> None:
+        """Reads the keys, and looks from now on whether they change."""
+        path = self._settings.security.keys
+        if not path:
+            return
+        try:
+            self._keys = KeysFile(Path(path), self._wake)
+        except ValueError as error:
+            raise StartError(str(error)) from error
+        self._keys.start()
+        holders.callback(self._keys.close)
+
+    def _follow_keys(self) -> None:
+        """Has the workers go by the keys that there are since the file has changed."""
+        if self._keys is not None and (text := self._keys.take()) is not None:
+            for slot in self._workers():
+                self._send(slot, UseKeys(text))
+
+    # Starting
+
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""
         if slot.is_worker:
@@ -233,8 +261,6 @@ class Supervisor:
         if slot.process is not None:
             log.info("%s is replaced", slot.name)
             slot.process.terminate()
-
-    # Starting
 
     def _start_due(self) -> None:
         for slot in self._slots:
@@ -250,7 +276,9 @@ class Supervisor:
             # What a user has set is kept.
             environment = self._plan.malloc_variables() | os.environ
             if slot.is_worker:
-                inherited = (self._engine_activity, self._switch, self._statistics)
+                inherited = [self._engine_activity, self._switch, self._statistics]
+                if self._keys is not None:
+                    inherited.append(self._keys.memory)
                 slot.launch(encode_spec(self._spec(slot)), inherited, environment)
             elif slot.is_guard:
                 slot.launch(encode_guard(self._guard_spec()), (), environment)
@@ -288,6 +316,8 @@ class Supervisor:
             statistics=self._statistics,
             statistics_slot=statistics_slot(slot),
             guard_field=self._guard_field,
+            keys=None if self._keys is None else self._keys.text,
+            rates=-1 if self._keys is None else self._keys.memory,
         )
 
     def _guard_spec(self) -> GuardSpec:

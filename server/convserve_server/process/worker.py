@@ -32,6 +32,7 @@ from convserve_server.process.messages import (
     CannotStart,
     Ready,
     SetAccessLog,
+    UseKeys,
     one_line,
 )
 from convserve_server.process.remote_administration import RemoteAdministration
@@ -42,6 +43,9 @@ from convserve_server.process.serving import (
     make_transport,
 )
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
+from convserve_server.protocols.guard import Guard
+from convserve_server.security.keys import read_keys
+from convserve_server.security.rates import Rates
 from convserve_server.settings.setting import SettingError
 from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.base import Transport
@@ -144,6 +148,9 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     # The end of the connection also shows its sudden death.
     link = SupervisorLink(connection, on_end)
     administration = RemoteAdministration(link)
+    guard = _make_guard(spec)
+    if guard is not None:
+        link.on(UseKeys, lambda message: guard.use(read_keys(message.text)))
     link.start(settings.process.heartbeat_s)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # These reach the whole group; the supervisor decides what they mean.
@@ -154,7 +161,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         provider = choose_provider(settings.engine.device)
         transports: list[Transport] = [make_transport(settings, spec.port, spec.guard_field)]
         if spec.http_port:
-            transports.append(make_http_transport(settings, spec.http_port))
+            transports.append(make_http_transport(settings, spec.http_port, guard))
         control = RemoteControl(link, shared_number(spec.switch), administration)
         loader = ModelLoader(spec)
         statistics = SharedStatistics(shared(spec.statistics), spec.statistics_slot)
@@ -163,6 +170,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
             transports,
             loader.load,
             control,
+            interceptors=() if guard is None else (guard,),
             statistics=statistics,
             traces=make_traces(settings, spec.number),
         )
@@ -198,6 +206,13 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         extra={"calls": calls, "aborted": left},
     )
     return 0
+
+
+def _make_guard(spec: WorkerSpec) -> Guard | None:
+    """Returns what checks the keys of callers; None where there are none."""
+    if spec.keys is None:
+        return None
+    return Guard(read_keys(spec.keys), Rates(shared(spec.rates), spec.rates))
 
 
 def _stop(stop: threading.Event, grace_s: float) -> None:

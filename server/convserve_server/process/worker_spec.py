@@ -38,6 +38,8 @@ class WorkerSpec:
             telemetry/shared_statistics.py.
         statistics_slot: In which this worker counts, and no other one.
         guard_field: Header field in which guards tell who calls, a secret; empty without guards.
+        keys: Text of the file of keys, which is valid; None: there are none.
+        rates: Descriptor of the file with what is counted of them; see security/rates.py.
 
     Raises:
         ValueError: When it is made, a value is of another type or out of range.
@@ -56,6 +58,8 @@ class WorkerSpec:
     statistics: int
     statistics_slot: int
     guard_field: str = ""
+    keys: str | None = None
+    rates: int = -1
 
     def __post_init__(self) -> None:
         """Checks every value; the settings have checked theirs."""
@@ -73,6 +77,8 @@ class WorkerSpec:
         ):
             _check_number(name, value, int, low, high)
         _check_number("batch_s", self.batch_s, float, 0, None)
+        if self.keys is not None:
+            _check_number("rates", self.rates, int, 0, None)
         if type(self.low_memory) is not bool:
             raise ValueError(f"low_memory: expected true or false, got {self.low_memory!r}")
         if self.cpus and len(self.cpus) != workers:

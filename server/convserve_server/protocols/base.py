@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from convserve_server.core.errors import ServeError
+from convserve_server.protocols.access import Access
 from convserve_server.protocols.request_ids import REQUEST_ID, accepted_id, new_id
 from convserve_server.telemetry.call_notes import CallNotes
 
@@ -86,11 +87,13 @@ class Call(ABC):
         payload: the request; the router empties it when the handler has returned, so that it need
             not stay in memory until the answer.
         deadline: time.monotonic() at which the caller stops waiting; None: never.
-        connection: by which it came; no more than a name, the same for all calls of a connection.
+        connection: by which it came; no more than a name, the same for all calls that share a
+            turn with each other: those of a connection, or of all connections of a key.
         idle_caller: no other call is open on the transport: short work may be done on the thread
             that handles the call, which has nothing else to do.
 
     Attributes:
+        access: what its caller may do and see; None: everything.
         on_cancel: ends work that nobody waits for; set by the handler.
         tracker: set by the router.
         arrived: time.monotonic() at which the router had it.
@@ -102,6 +105,7 @@ class Call(ABC):
 
     __slots__ = (
         "_on_end",
+        "access",
         "arrived",
         "connection",
         "deadline",
@@ -132,6 +136,7 @@ class Call(ABC):
         self.connection = connection
         self.idle_caller = idle_caller
         self.model = ""
+        self.access: Access | None = None
         self.on_cancel: Callable[[], None] | None = None
         self._on_end: Callable[[Failure | None], None] | None = None
         self.notes: CallNotes | None = None
@@ -159,6 +164,10 @@ class Call(ABC):
         if not notes.request_id:
             notes.request_id = accepted_id(self.header(REQUEST_ID)) or new_id()
         return notes.request_id
+
+    def sees(self, model: str) -> bool:
+        """Returns whether its caller may see a model, whether or not that exists."""
+        return self.access is None or self.access.sees(model)
 
     @abstractmethod
     def send(self, payload: bytes) -> None:
@@ -235,7 +244,13 @@ class Stream(ABC):
         deadline: time.monotonic() at which the caller stops waiting; None: never.
         connection: by which it came.
         handle: takes calls that a protocol makes of what it reads; see inner_call().
+
+    Attributes:
+        handle: the same.
+        access: what its caller may do and see; None: everything.
     """
+
+    access: Access | None = None
 
     def __init__(
         self,
@@ -247,7 +262,7 @@ class Stream(ABC):
         self.method = method
         self.deadline = deadline
         self.connection = connection
-        self._handle = handle
+        self.handle = handle
         self._headers: dict[str, str | bytes | None] = {}
         self.loop = asyncio.get_running_loop()
 
@@ -275,6 +290,10 @@ class Stream(ABC):
     async def fail(self, failure: Failure) -> None:
         """Ends the stream with an error; for the router."""
 
+    def sees(self, model: str) -> bool:
+        """See Call.sees."""
+        return self.access is None or self.access.sees(model)
+
     def header(self, name: str) -> str | bytes | None:
         """See Call.header; costs nothing when asked again."""
         if name not in self._headers:
@@ -296,7 +315,7 @@ class Stream(ABC):
             done: takes its answer, on this event loop; is not called once it is cancelled.
         """
         call = _InnerCall(self, method, payload, done)
-        self._handle(call)
+        self.handle(call)
         return call
 
 
@@ -383,3 +402,14 @@ class Interceptor:
         """
         del method
         return handler
+
+    def check_unknown(self, method: str, caller: Caller) -> None:
+        """Looks at a call to a method that does not exist, before its caller hears that.
+
+        Args:
+            method: "/package.Service/Method".
+            caller: who calls.
+
+        Raises:
+            ServeError: what the caller is to hear in its place.
+        """

@@ -2,7 +2,10 @@
 
     InvalidRequest, BadImage  INVALID_ARGUMENT    BadRequest; of a file also ErrorInfo
     NotFound                  NOT_FOUND           ResourceInfo
+    Unauthenticated           UNAUTHENTICATED     ErrorInfo
     PermissionDenied          PERMISSION_DENIED   ErrorInfo
+    RateLimited               RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
+    QuotaExceeded             RESOURCE_EXHAUSTED  ErrorInfo, RetryInfo
     FailedPrecondition        FAILED_PRECONDITION ErrorInfo
     NotReady                  UNAVAILABLE         ErrorInfo, RetryInfo
     Unimplemented             UNIMPLEMENTED
@@ -44,10 +47,12 @@ PUSHBACK = "grpc-retry-pushback-ms"
 _CODES: dict[type[ServeError], int] = {
     errors.InvalidRequest: code_pb2.INVALID_ARGUMENT,
     errors.NotFound: code_pb2.NOT_FOUND,
+    errors.Unauthenticated: code_pb2.UNAUTHENTICATED,
     errors.PermissionDenied: code_pb2.PERMISSION_DENIED,
     errors.FailedPrecondition: code_pb2.FAILED_PRECONDITION,
     errors.NotReady: code_pb2.UNAVAILABLE,
     errors.Unimplemented: code_pb2.UNIMPLEMENTED,
+    errors.RateLimited: code_pb2.RESOURCE_EXHAUSTED,
     errors.QueueFull: code_pb2.RESOURCE_EXHAUSTED,
     errors.MessageTooLarge: code_pb2.RESOURCE_EXHAUSTED,
     errors.NoMemoryForRequest: code_pb2.RESOURCE_EXHAUSTED,
@@ -59,7 +64,22 @@ _CODES: dict[type[ServeError], int] = {
 }
 
 #: Errors whose status says all that a program may act on.
-_PLAIN = frozenset({errors.InvalidRequest, errors.NotFound, errors.Unimplemented, errors.Cancelled})
+_PLAIN = frozenset(
+    {
+        errors.InvalidRequest,
+        errors.NotFound,
+        errors.NoModel,
+        errors.Unimplemented,
+        errors.Cancelled,
+    }
+)
+
+#: Errors with which many calls end that are refused together, each made of its message alone, and
+#: of the time after which to retry.
+_REFUSALS = (errors.QueueFull, errors.RateLimited, errors.Unauthenticated)
+
+#: Errors whose RetryInfo is of other calls, or far off: what clients repeat by themselves is lost.
+_NOT_AGAIN = (errors.CannotMeetDeadline, errors.QuotaExceeded)
 
 
 def to_code(error: ServeError) -> int:
@@ -81,16 +101,17 @@ def to_status(error: ServeError) -> status_pb2.Status:
 
 def to_failure(error: ServeError) -> Failure:
     """Returns an error as a call's status: details in trailing metadata, and when to retry."""
-    if isinstance(error, errors.QueueFull):
-        late = isinstance(error, errors.CannotMeetDeadline)
-        return _refusal(late, str(error), error.retry_after_s)
+    if isinstance(error, _REFUSALS):
+        # Classes are hashable, though mypy takes the method of their objects for theirs.
+        return _refusal(type(error), str(error), error.retry_after_s)  # type: ignore[arg-type]
     return _made(error)
 
 
 @lru_cache(maxsize=1024)
-def _refusal(late: bool, message: str, retry_after_s: float | None) -> Failure:
+def _refusal(kind: type[ServeError], message: str, retry_after_s: float | None) -> Failure:
     """Returns a refusal as a call's status, made once: under overload they are many and alike."""
-    kind = errors.CannotMeetDeadline if late else errors.QueueFull
+    if issubclass(kind, errors.Unauthenticated):
+        return _made(kind(message))
     return _made(kind(message, retry_after_s))
 
 
@@ -100,7 +121,7 @@ def _made(error: ServeError) -> Failure:
     if status.details:
         trailers.append((_STATUS_FIELD, status.SerializeToString()))
     # The same call has only less time later; RetryInfo says when a new one may have enough.
-    again = not isinstance(error, errors.CannotMeetDeadline)
+    again = not isinstance(error, _NOT_AGAIN)
     if again and error.retry_after_s is not None:
         trailers.append((PUSHBACK, str(round(error.retry_after_s * 1000))))
     elif status.code == code_pb2.RESOURCE_EXHAUSTED:

@@ -8,7 +8,7 @@ Source: https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
@@ -27,11 +27,16 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """Statuses by service, for all transports. All methods may be called from any thread."""
+    """Statuses by service, for all transports. All methods may be called from any thread.
+
+    Args:
+        services: other than models, known to whoever may ask for health.
+    """
 
     name = SERVICE
 
-    def __init__(self) -> None:
+    def __init__(self, services: Iterable[str] = ("",)) -> None:
+        self._services = frozenset(services)
         self._serving: dict[str, bool] = {}
         self._stopping = False
         self._lock = threading.Lock()
@@ -69,7 +74,7 @@ class Health:
         """Answers with the status of a service; NOT_FOUND if nothing is known of it."""
         service = _parse(call.payload)
         with self._lock:
-            known = service in self._serving
+            known = service in self._serving and self._is_seen(call, service)
             status = self._status(service)
         if known:
             call.reply(_Status(status=status).SerializeToString())
@@ -79,7 +84,11 @@ class Health:
     def _list(self, call: Call) -> None:
         """Answers with the status of every known service; RESOURCE_EXHAUSTED if over 100."""
         with self._lock:
-            statuses = {name: _Status(status=self._status(name)) for name in self._serving}
+            statuses = {
+                name: _Status(status=self._status(name))
+                for name in self._serving
+                if self._is_seen(call, name)
+            }
         if len(statuses) > _MAX_LISTED:
             problem = f"services: expected at most {_MAX_LISTED} to list, got {len(statuses)}"
             call.fail(Failure(code_pb2.RESOURCE_EXHAUSTED, problem))
@@ -100,6 +109,8 @@ class Health:
                 changed.clear()
                 with self._lock:
                     status, stopping = self._status(service), self._stopping
+                    if not self._is_seen(stream, service):
+                        status = int(_Status.SERVICE_UNKNOWN)
                 if status != last:
                     last = status
                     await stream.write(_Status(status=status).SerializeToString())
@@ -110,6 +121,10 @@ class Health:
         finally:
             with self._lock:
                 self._watches.discard(watch)
+
+    def _is_seen(self, caller: Call | Stream, service: str) -> bool:
+        """Returns whether a caller may know of a service, or a model. Called with the lock."""
+        return service in self._services or caller.sees(service)
 
     def _status(self, service: str) -> int:
         """Returns the status of a service. Called with the lock."""

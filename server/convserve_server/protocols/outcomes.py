@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from convserve_server.core.batch_request import Answer, Outcome
-from convserve_server.core.errors import InternalFault, ServeError
+from convserve_server.core.errors import InternalFault, NoModel, ServeError
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.grpc_errors import to_failure
 
@@ -20,6 +20,8 @@ def answer_call(call: Call, outcome: Outcome, serialize: Callable[[Answer], byte
         if isinstance(outcome, Answer):
             payload = serialize(outcome)
         else:
+            if isinstance(outcome, NoModel) and call.access is not None:
+                outcome = outcome.seen_by(call.access.sees)
             call.fail(to_failure(outcome))
             return
     except ServeError as error:

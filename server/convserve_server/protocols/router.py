@@ -20,6 +20,7 @@ from convserve_server.core.errors import (
 from convserve_server.protocols.base import (
     GONE,
     Call,
+    Caller,
     Failure,
     Interceptor,
     Service,
@@ -59,6 +60,7 @@ class Router:
         follower: CallFollower | None = None,
     ) -> None:
         self._services = {service.name: service for service in services}
+        self._interceptors = interceptors
         self._max_message_bytes = max_message_bytes
         self._observer = observer
         self._follower = CallFollower() if follower is None else follower
@@ -178,18 +180,28 @@ class Router:
             self._follower.stream_failed(stream, failure, began)
             await stream.fail(failure)
 
-    def _unknown(self, method: str) -> Unimplemented:
+    def _unknown(self, method: str, caller: Caller) -> ServeError:
+        try:
+            for one in self._interceptors:
+                one.check_unknown(method, caller)
+        except ServeError as error:
+            return error
         services = listed(sorted(self._services))
         return Unimplemented(f"no method {quoted(method)}; services: {services}")
 
-    def refuse_unknown(self, method: str) -> Unimplemented:
+    def refuse_unknown(self, method: str, caller: Caller) -> ServeError:
         """Returns the error of a call to a method that does not exist, which the observer sees."""
-        error = self._unknown(method)
-        self._observer.refused(method, error.reason)
-        self._observer.finished(method, "", code_pb2.UNIMPLEMENTED, error.reason, 0.0)
-        if self._follower.active:
-            self._follower.missed(method, self._unknown_method[1](error))
+        error = self._unknown(method, caller)
+        self.refused(method, error)
         return error
+
+    def refused(self, method: str, error: ServeError) -> None:
+        """Notes a call that its transport, or a protocol, refuses before there is one."""
+        failure = self._unknown_method[1](error)
+        self._observer.refused(method, error.reason)
+        self._observer.finished(method, "", failure.code, error.reason, 0.0)
+        if self._follower.active:
+            self._follower.missed(method, failure)
 
     @property
     def in_flight(self) -> int:
@@ -260,7 +272,7 @@ class Router:
                 self._changed.notify_all()
 
     def _refuse_unknown(self, call: Call) -> None:
-        raise self._unknown(call.method)
+        raise self._unknown(call.method, call.caller())
 
     def _too_large(self, size: int) -> MessageTooLarge:
         """Returns the error in the words of grpcio, so that clients see no difference."""

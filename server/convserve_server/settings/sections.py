@@ -68,8 +68,8 @@ class Listen(Section):
     )
     repository_calls: str = setting(
         "off",
-        "on: callers of Open Inference may load and unload the models whose control is explicit; "
-        "there are no keys, so only where all who reach the port may do that",
+        "on: callers of Open Inference may load and unload the models whose control is explicit: "
+        "with keys those with the permission admin, without keys all who reach the port",
         choices=("off", "on"),
     )
     http_hosts: str = setting(

@@ -164,7 +164,7 @@ class GrpcioTransport:
         server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(name, table) for name, table in methods.items()]
         )
-        server.add_generic_rpc_handlers([_Unknown(self._router)])
+        server.add_generic_rpc_handlers([_Unknown(self._router, self._mutual)])
         return server
 
     def _unary(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
@@ -307,10 +307,12 @@ class _Unknown(grpc.GenericRpcHandler):
 
     Args:
         router: knows which do.
+        mutual: whether clients may show certificates.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, mutual: bool) -> None:
         self._router = router
+        self._mutual = mutual
 
     def service(self, details: Any) -> "grpc.RpcMethodHandler[Any, Any]":
         """Returns the handler of any call."""
@@ -322,7 +324,9 @@ class _Unknown(grpc.GenericRpcHandler):
                 async with asyncio.timeout(_HEAR_OUT_S):
                     while await context.read() is not grpc.aio.EOF:
                         pass
-            await _abort(context, to_failure(self._router.refuse_unknown(details.method)))
+            caller = _caller(context, self._mutual)
+            error = self._router.refuse_unknown(details.method, caller)
+            await _abort(context, to_failure(error))
 
         # Also for unary calls, which differ only in how many messages are sent.
         return grpc.stream_stream_rpc_method_handler(refuse)

@@ -112,7 +112,7 @@ class HttpTransport:
     def start(self, router: Router) -> int:
         """See Transport.start."""
         self._router = router
-        self._app = RestApp(self._rest, router.stream_methods)
+        self._app = RestApp(self._rest, router.stream_methods, router.refused)
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -220,6 +220,7 @@ class HttpTransport:
 
     def begin(self, connection: HttpConnection, request: HttpRequest) -> None:
         """See Owner."""
+        request.identity = connection.identity
         # What is compressed may become as large as a body may be.
         if len(request.body) <= LARGE_BYTES and "content-encoding" not in request.headers:
             self._go_on(connection, request, self._app.handle(request), math.inf)
@@ -396,6 +397,7 @@ class _HttpCall(Call):
         self.request = request
         self.operation = operation
         self.until = until
+        self.access = request.access
         self.timer: asyncio.TimerHandle | None = None
 
     def over(self) -> None:
@@ -406,7 +408,8 @@ class _HttpCall(Call):
 
     def caller(self) -> Caller:
         identity = self.http_connection.identity
-        return Caller(self.connection, tuple(self.request.headers.items()), identity)
+        peer = self.http_connection.peer
+        return Caller(peer, tuple(self.request.headers.items()), identity)
 
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)

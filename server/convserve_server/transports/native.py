@@ -193,7 +193,7 @@ class NativeTransport:
 class _NativeCall(Call):
     """A call by its number, which is unique in its transport."""
 
-    __slots__ = ("_metadata", "_number", "_transport")
+    __slots__ = ("_metadata", "_number", "_peer", "_transport")
 
     def __init__(
         self,
@@ -208,11 +208,12 @@ class _NativeCall(Call):
     ) -> None:
         super().__init__(method, payload, deadline, peer, idle_caller)
         self._metadata = metadata
+        self._peer = peer
         self._transport = transport
         self._number = number
 
     def caller(self) -> Caller:
-        return caller_of(self._transport.guard_field, self.connection, self._metadata)
+        return caller_of(self._transport.guard_field, self._peer, self._metadata)
 
     def header(self, name: str) -> str | bytes | None:
         return header_in(self._metadata, name)

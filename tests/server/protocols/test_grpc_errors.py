@@ -27,8 +27,11 @@ from convserve_server.core.errors import (
     NotReady,
     PermissionDenied,
     QueueFull,
+    QuotaExceeded,
+    RateLimited,
     RequestTooSlow,
     ServeError,
+    Unauthenticated,
     Unimplemented,
     VersionNotServed,
     VersionRefused,
@@ -45,7 +48,9 @@ PUSHBACK = "grpc-retry-pushback-ms"
 KINDS: list[tuple[ServeError, int, str, str | None]] = [
     (InvalidRequest("top_k", "is 0"), code_pb2.INVALID_ARGUMENT, "top_k: is 0", None),
     (NotFound("model", "cats", "no model 'cats'"), code_pb2.NOT_FOUND, "no model 'cats'", None),
+    (Unauthenticated("who"), code_pb2.UNAUTHENTICATED, "who", None),
     (PermissionDenied("not you"), code_pb2.PERMISSION_DENIED, "not you", None),
+    (RateLimited("too fast", 0.05), code_pb2.RESOURCE_EXHAUSTED, "too fast", "50"),
     (FailedPrecondition("not so"), code_pb2.FAILED_PRECONDITION, "not so", None),
     (Unimplemented("no method"), code_pb2.UNIMPLEMENTED, "no method", None),
     (NotReady("loading"), code_pb2.UNAVAILABLE, "loading", "1000"),
@@ -104,6 +109,14 @@ def test_error_has_its_code_message_and_pushback(
     # The details in the trailers are the status itself, or there are none.
     assert status_in(error) == (status if status.details else None)
     assert failure_status(failure) == status
+
+
+def test_quota_is_not_waited_for_by_clients_that_retry_by_themselves() -> None:
+    error = QuotaExceeded("too many", 3600)
+    assert to_failure(error).reason == "QUOTA_EXCEEDED"
+    assert dict(trailers_of(error))[PUSHBACK] == "-1"
+    (retry,) = details_of(to_status(error), error_details_pb2.RetryInfo)
+    assert retry == error_details_pb2.RetryInfo(retry_delay={"seconds": 3600})
 
 
 @pytest.mark.parametrize("error", [ModelLoading("a"), Draining("b"), Unloading("c")], ids=repr)

@@ -68,19 +68,19 @@ class Admin:
     def _load(self, call: Call) -> None:
         request = pb.LoadModelRequest()
         parse(request, call.payload)
-        name, version = _name(request), _version(request)
+        name, version = _name(call, request), _version(request)
         self._administration.load(name, version, self._done(call, pb.LoadModelResponse()))
 
     def _unload(self, call: Call) -> None:
         request = pb.UnloadModelRequest()
         parse(request, call.payload)
-        name, version = _name(request), _version(request)
+        name, version = _name(call, request), _version(request)
         self._administration.unload(name, version, self._done(call, pb.UnloadModelResponse()))
 
     def _set_label(self, call: Call) -> None:
         request = pb.SetLabelRequest()
         parse(request, call.payload)
-        name, version, label = _name(request), _version(request), request.label
+        name, version, label = _name(call, request), _version(request), request.label
         if not is_name(label):
             raise InvalidRequest("label", f"{LABEL_RULE}, got {quoted(label)}")
         done = self._done(call, pb.SetLabelResponse())
@@ -90,7 +90,8 @@ class Admin:
         parse(pb.ListVersionsRequest(), call.payload)
 
         def done(statuses: list[VersionStatus]) -> None:
-            response = pb.ListVersionsResponse(versions=map(_status, statuses))
+            seen = (one for one in statuses if call.sees(one.name))
+            response = pb.ListVersionsResponse(versions=map(_status, seen))
             call.reply(response.SerializeToString())
 
         self._administration.statuses(done)
@@ -107,13 +108,16 @@ class Admin:
         return done
 
 
-def _name(request: Any) -> str:
+def _name(call: Call, request: Any) -> str:
     """Returns the model that a request is about.
 
     Raises:
         InvalidRequest: if that cannot be the name of one.
+        PermissionDenied: see Access.check_model.
     """
     name: str = request.model
+    if call.access is not None:
+        call.access.check_model(name)
     if not is_name(name):
         raise InvalidRequest("model", f"{NAME_RULE}, got {quoted(name)}")
     return name

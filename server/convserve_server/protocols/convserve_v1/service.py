@@ -66,6 +66,7 @@ class ConvserveV1:
         Raises:
             InvalidRequest: with the field, what was expected and what it was.
             NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
+            PermissionDenied, RateLimited: see Access.
         """
         pixels = self._known.find(call.payload)
         if pixels is None:
@@ -78,6 +79,7 @@ class ConvserveV1:
                 raise InvalidRequest("return_pixels", "expected files, got pixels")
             pixels = parsed_pixels(request)
             self._known.add(call.payload, pixels)
+        self._check_access(call, pixels.model, pixels.shape[0])
         reply = PixelsReply(call, pixels, self._classifier.max_images)
         call.on_cancel = self._classifier.submit(
             pixels.model,
@@ -92,6 +94,7 @@ class ConvserveV1:
 
     def _submit_files(self, call: Call, request: pb.ClassifyRequest) -> None:
         check_id(request)
+        self._check_access(call, request.model, len(request.encoded.images))
         version = version_choice(request)
         files = list(request.encoded.images)
         if not 1 <= len(files) <= self._classifier.max_images:
@@ -111,13 +114,25 @@ class ConvserveV1:
             notes=call.notes,
         )
 
+    def _check_access(self, call: Call, model: str, images: int) -> None:
+        """Checks whether a caller may ask a model; of too many images the most allowed count.
+
+        Raises:
+            PermissionDenied, RateLimited: see Access.
+        """
+        access = call.access
+        if access is not None:
+            access.check_model(model)
+            if access.counts_images:
+                access.take_images(min(images, self._classifier.max_images))
+
     def _list_models(self, call: Call) -> None:
         """Serves ListModels: what is loaded, and what is refused."""
         parse(pb.ListModelsRequest(), call.payload)
         response = pb.ListModelsResponse()
         named = ""
         for model in self._classifier.models():
-            if not model.is_bundle:
+            if not model.is_bundle or not call.sees(model.name):
                 continue
             labels = self._classifier.version_labels(model.name)
             response.models.add(
@@ -133,5 +148,7 @@ class ConvserveV1:
         for (name, version), reason in sorted(
             self._classifier.refused().items(), key=lambda item: (item[0][0], -item[0][1])
         ):
-            response.refused.add(name=name, version=version, reason=fitting(reason, _MAX_REASON))
+            if call.sees(name):
+                reason = fitting(reason, _MAX_REASON)
+                response.refused.add(name=name, version=version, reason=reason)
         call.reply(response.SerializeToString())

@@ -51,12 +51,18 @@ class Inference:
         Raises:
             InvalidRequest: with the field, what was expected and what it was.
             NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
+            PermissionDenied, RateLimited: see Access.
         """
         request = pb.ModelInferRequest()
         parse(request, call.payload)
         if request.id:
             check_id(request)
         name, version = request.model_name, version_choice(request.model_version, "model_version")
+        access = call.access
+        if access is not None:
+            access.check_model(name)
+            if access.counts_images:
+                access.take_images(self._rows(request, version))
         wishes = terms(call, request)
         inputs = request.inputs
         if len(inputs) == 1 and inputs[0].datatype == _BYTES:
@@ -75,6 +81,17 @@ class Inference:
             idle_caller=call.idle_caller,
             notes=call.notes,
         )
+
+    def _rows(self, request: pb.ModelInferRequest, version: VersionChoice) -> int:
+        """Returns how many rows a request has, 1 of a model that has none; at most those allowed.
+
+        Raises:
+            ModelLoading, NotFound: see Classifier.describe.
+        """
+        model = self._classifier.describe(request.model_name, version)
+        if not model.signature.batched or not request.inputs or not request.inputs[0].shape:
+            return 1
+        return min(max(0, request.inputs[0].shape[0]), self._classifier.max_images)
 
     def _submit_files(
         self,

@@ -136,7 +136,7 @@ class OpenInference:
         request = pb.ModelReadyRequest()
         parse(request, call.payload)
         try:
-            self._described(request)
+            self._described(call, request)
             ready = True
         except (NotFound, NotReady):
             ready = False
@@ -152,7 +152,7 @@ class OpenInference:
     def _model_metadata(self, call: Call) -> None:
         request = pb.ModelMetadataRequest()
         parse(request, call.payload)
-        model = self._described(request)
+        model = self._described(call, request)
         versions = [one.version for one in self._classifier.models() if one.name == model.name]
         labels = self._classifier.version_labels(model.name)
         call.reply(metadata_of(model, versions, labels).SerializeToString())
@@ -160,7 +160,7 @@ class OpenInference:
     def _model_config(self, call: Call) -> None:
         request = pb.ModelConfigRequest()
         parse(request, call.payload)
-        config = config_of(self._described(request), self._classifier.max_images)
+        config = config_of(self._described(call, request), self._classifier.max_images)
         call.reply(pb.ModelConfigResponse(config=config).SerializeToString())
 
     def _model_statistics(self, call: Call) -> None:
@@ -168,7 +168,7 @@ class OpenInference:
         request = pb.ModelStatisticsRequest()
         parse(request, call.payload)
         if request.name:
-            model = self._described(request)
+            model = self._described(call, request)
             wanted = [
                 one
                 for one in self._classifier.models()
@@ -177,7 +177,7 @@ class OpenInference:
         elif request.version:
             raise InvalidRequest("version", "expected none without a name, got one")
         else:
-            wanted = self._classifier.models()
+            wanted = [one for one in self._classifier.models() if call.sees(one.name)]
         counted = (
             {}
             if self._statistics is None
@@ -200,6 +200,7 @@ class OpenInference:
         ready = request.ready
 
         def done(statuses: list[VersionStatus]) -> None:
+            statuses = [one for one in statuses if call.sees(one.name)]
             call.reply(index_of(statuses, ready).SerializeToString())
 
         if self._administration is None:
@@ -212,7 +213,7 @@ class OpenInference:
         administration = self._allowed()
         request = pb.RepositoryModelLoadRequest()
         parse(request, call.payload)
-        name = _loadable(request.model_name)
+        name = _loadable(call, request.model_name)
         for key in request.parameters:
             raise InvalidRequest(
                 "parameters",
@@ -225,7 +226,7 @@ class OpenInference:
         administration = self._allowed()
         request = pb.RepositoryModelUnloadRequest()
         parse(request, call.payload)
-        name = _loadable(request.model_name)
+        name = _loadable(call, request.model_name)
         for key in request.parameters:
             if key != _UNLOAD_DEPENDENTS:
                 raise InvalidRequest(
@@ -259,6 +260,7 @@ class OpenInference:
 
     def _described(
         self,
+        call: Call,
         request: pb.ModelReadyRequest
         | pb.ModelMetadataRequest
         | pb.ModelConfigRequest
@@ -268,17 +270,23 @@ class OpenInference:
 
         Raises:
             InvalidRequest, ModelLoading, NotFound: see version_choice and Classifier.describe.
+            PermissionDenied: see Access.check_model.
         """
+        if call.access is not None:
+            call.access.check_model(request.name)
         version = version_choice(request.version, "version")
         return self._classifier.describe(request.name, version)
 
 
-def _loadable(name: str) -> str:
+def _loadable(call: Call, name: str) -> str:
     """Returns the name of a model that may exist.
 
     Raises:
         InvalidRequest: if that cannot be the name of one.
+        PermissionDenied: see Access.check_model.
     """
+    if call.access is not None:
+        call.access.check_model(name)
     if not is_name(name):
         raise InvalidRequest("model_name", f"{NAME_RULE}, got {quoted(name)}")
     return name

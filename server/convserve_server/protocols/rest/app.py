@@ -6,14 +6,16 @@ Nothing here raises: what is wrong with a request, and any fault of ours, is its
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import msgspec
 from google.rpc import code_pb2
 from grpc_health.v1 import health_pb2
 
-from convserve_server.core.errors import listed, quoted
+from convserve_server.core.errors import ServeError, listed, quoted
 from convserve_server.protocols.base import Failure
+from convserve_server.protocols.grpc_errors import to_failure
+from convserve_server.protocols.guard import AUTHORIZATION
 from convserve_server.protocols.request_ids import REQUEST_ID, accepted_id
 from convserve_server.protocols.rest import classify, infer, open_inference, openapi, rpc
 from convserve_server.protocols.rest.encodings import decoded_body, encoded_answer, too_large
@@ -42,15 +44,20 @@ class Route:
         verb: GET, which is HEAD as well, or POST.
         path: with parameters in braces, as OpenAPI has it.
         handler: of its requests.
+        method: "/package.Service/Method", whose permission a request needs; empty: none.
     """
 
     verb: str
     path: str
     handler: Handler
+    method: str = ""
 
     def pattern(self) -> str:
         """Returns a regular expression of the path; a parameter is a part of it without a colon."""
         return re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/:]+)", re.escape(self.path))
+
+
+_HEALTH = "/grpc.health.v1.Health/Check"
 
 
 def _live(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> HttpAnswer:
@@ -58,9 +65,7 @@ def _live(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> HttpAn
 
 
 def _ready(request: HttpRequest, _: Mapping[str, str], __: RestOptions) -> Operation:
-    return Operation(
-        "/grpc.health.v1.Health/Check", b"", _ready_answer, _not_ready, timeout_of(request)
-    )
+    return Operation(_HEALTH, b"", _ready_answer, _not_ready, timeout_of(request))
 
 
 def _ready_answer(payload: bytes) -> HttpAnswer:
@@ -86,29 +91,46 @@ def _document() -> bytes:
     return msgspec.json.encode(openapi.document())
 
 
+#: Methods whose permissions the paths below need.
+_CLASSIFY, _LIST = (f"/convserve.v1.Classifier/{each}" for each in ("Classify", "ListModels"))
+_SERVER, _LIVE, _INFER, _INDEXED, _LOAD, _UNLOAD = (
+    f"{infer.SERVICE}/{each}"
+    for each in (
+        "ServerMetadata",
+        "ServerLive",
+        "ModelInfer",
+        "RepositoryIndex",
+        "RepositoryModelLoad",
+        "RepositoryModelUnload",
+    )
+)
+_METADATA, _MODEL_READY, _CONFIG, _STATS = (
+    f"{infer.SERVICE}/Model{each}" for each in ("Metadata", "Ready", "Config", "Statistics")
+)
+
 #: All paths but those of pages and of services by their names.
 ROUTES = (
     Route("GET", "/openapi.json", _openapi),
-    Route("GET", "/v1/models", classify.list_models),
-    Route("POST", "/v1/models/{model}:classify", classify.classify),
-    Route("POST", "/v1/models/{model}/versions/{version}:classify", classify.classify),
-    Route("GET", "/v2", open_inference.server),
-    Route("GET", "/v2/health/live", _live),
-    Route("GET", "/v2/health/ready", _ready),
-    Route("GET", "/v2/models/stats", open_inference.statistics),
-    Route("GET", "/v2/models/{model}", open_inference.model),
-    Route("GET", "/v2/models/{model}/versions/{version}", open_inference.model),
-    Route("GET", "/v2/models/{model}/ready", open_inference.ready),
-    Route("GET", "/v2/models/{model}/versions/{version}/ready", open_inference.ready),
-    Route("GET", "/v2/models/{model}/config", open_inference.config),
-    Route("GET", "/v2/models/{model}/versions/{version}/config", open_inference.config),
-    Route("GET", "/v2/models/{model}/stats", open_inference.statistics),
-    Route("GET", "/v2/models/{model}/versions/{version}/stats", open_inference.statistics),
-    Route("POST", "/v2/models/{model}/infer", infer.infer),
-    Route("POST", "/v2/models/{model}/versions/{version}/infer", infer.infer),
-    Route("POST", "/v2/repository/index", open_inference.index),
-    Route("POST", "/v2/repository/models/{model}/load", open_inference.load),
-    Route("POST", "/v2/repository/models/{model}/unload", open_inference.unload),
+    Route("GET", "/v1/models", classify.list_models, _LIST),
+    Route("POST", "/v1/models/{model}:classify", classify.classify, _CLASSIFY),
+    Route("POST", "/v1/models/{model}/versions/{version}:classify", classify.classify, _CLASSIFY),
+    Route("GET", "/v2", open_inference.server, _SERVER),
+    Route("GET", "/v2/health/live", _live, _LIVE),
+    Route("GET", "/v2/health/ready", _ready, _HEALTH),
+    Route("GET", "/v2/models/stats", open_inference.statistics, _STATS),
+    Route("GET", "/v2/models/{model}", open_inference.model, _METADATA),
+    Route("GET", "/v2/models/{model}/versions/{version}", open_inference.model, _METADATA),
+    Route("GET", "/v2/models/{model}/ready", open_inference.ready, _MODEL_READY),
+    Route("GET", "/v2/models/{model}/versions/{version}/ready", open_inference.ready, _MODEL_READY),
+    Route("GET", "/v2/models/{model}/config", open_inference.config, _CONFIG),
+    Route("GET", "/v2/models/{model}/versions/{version}/config", open_inference.config, _CONFIG),
+    Route("GET", "/v2/models/{model}/stats", open_inference.statistics, _STATS),
+    Route("GET", "/v2/models/{model}/versions/{version}/stats", open_inference.statistics, _STATS),
+    Route("POST", "/v2/models/{model}/infer", infer.infer, _INFER),
+    Route("POST", "/v2/models/{model}/versions/{version}/infer", infer.infer, _INFER),
+    Route("POST", "/v2/repository/index", open_inference.index, _INDEXED),
+    Route("POST", "/v2/repository/models/{model}/load", open_inference.load, _LOAD),
+    Route("POST", "/v2/repository/models/{model}/unload", open_inference.unload, _UNLOAD),
 )
 
 _PATTERNS = [(re.compile(route.pattern()), route) for route in ROUTES]
@@ -121,8 +143,8 @@ _ALWAYS: Fields = (("x-content-type-options", "nosniff"),)
 
 #: What a page of another origin may send, and what it may see.
 _ALLOWED_HEADERS = (
-    "content-type, content-encoding, connect-protocol-version, connect-timeout-ms, grpc-timeout, "
-    "x-grpc-web, x-user-agent, x-request-id, x-timeout-ms, convserve-priority, "
+    "authorization, content-type, content-encoding, connect-protocol-version, connect-timeout-ms, "
+    "grpc-timeout, x-grpc-web, x-user-agent, x-request-id, x-timeout-ms, convserve-priority, "
     "inference-header-content-length"
 )
 _EXPOSED_HEADERS = (
@@ -139,11 +161,18 @@ class RestApp:
     Args:
         options: see RestOptions.
         streams: paths of the methods that need gRPC.
+        refused: notes a call that is refused here, by its method.
     """
 
-    def __init__(self, options: RestOptions, streams: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        options: RestOptions,
+        streams: Iterable[str] = (),
+        refused: Callable[[str, ServeError], None] = lambda _, __: None,
+    ) -> None:
         self._options = options
         self._streams = frozenset(streams)
+        self._refused = refused
 
     def handle(self, request: HttpRequest) -> HttpAnswer | Operation:
         """Returns the answer to a request, or the call that gives it."""
@@ -151,6 +180,8 @@ class RestApp:
             return self._handle(request)
         except Problem as problem:
             return problem_answer(problem)
+        except ServeError as error:
+            return failure_answer(to_failure(error))
         except Exception as error:  # noqa: BLE001 - a fault of ours, which the client must hear of
             return fault_answer(f"{request.method} {request.path}", error)
 
@@ -205,18 +236,45 @@ class RestApp:
         if not found and rpc.is_method(request.path):
             if verb != "POST":
                 raise _wrong_method(request, ["POST"])
-            return rpc.call(request, self._options.max_message_bytes, self._streams)
+            admit = partial(self._admit, request, request.path)
+            return rpc.call(request, self._options.max_message_bytes, self._streams, admit)
         if not found:
             return self._page(request, verb)
         for route, parts in found:
             if route.verb == verb:
                 parameters = {name: unquoted(name, part) for name, part in parts.items()}
+                if route.method:
+                    self._admit(request, route.method, parameters.get("model"))
                 request.body = decoded_body(request, self._options.max_message_bytes)
                 step = route.handler(request, parameters, self._options)
                 if isinstance(step, Operation):
                     self._check_size(step)
                 return step
         raise _wrong_method(request, [route.verb for route, _ in found])
+
+    def _admit(self, request: HttpRequest, method: str, model: str | None = None) -> None:
+        """Admits a request before more of it is parsed than its path.
+
+        Args:
+            request: that came.
+            method: that it is to become.
+            model: that its path names.
+
+        Raises:
+            ServeError: its caller may not make it; see Guard.admit.
+        """
+        guard = self._options.guard
+        if guard is None:
+            return
+        try:
+            authorization = request.headers.get(AUTHORIZATION)
+            access = guard.admit(method, authorization, request.identity)
+            if access is not None and model is not None:
+                access.check_model(model)
+        except ServeError as error:
+            self._refused(method, error)
+            raise
+        request.access = access
 
     def _check_size(self, operation: Operation) -> None:
         """Refuses what the router would, in the words of a body.

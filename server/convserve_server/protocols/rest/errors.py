@@ -93,9 +93,8 @@ def failure_answer(failure: Failure, rename: Rename = unchanged) -> HttpAnswer:
     described = describe(failure_status(failure), rename)
     if failure.reason:
         described["reason"] = failure.reason
-    return HttpAnswer(
-        status_of(failure), msgspec.json.encode(described), headers=retry_after(described)
-    )
+    headers = headers_of(failure)
+    return HttpAnswer(status_of(failure), msgspec.json.encode(described), headers=headers)
 
 
 def problem_answer(problem: Problem) -> HttpAnswer:
@@ -150,6 +149,21 @@ def describe(status: status_pb2.Status, rename: Rename = unchanged) -> dict[str,
             retry = _unpacked(detail, error_details_pb2.RetryInfo())
             described["retry_after_s"] = retry.retry_delay.ToTimedelta().total_seconds()
     return described
+
+
+def headers_of(failure: Failure) -> Fields:
+    """Returns the headers of an error: how to be allowed, or when to retry.
+
+    Source: RFC 6750, section 3; RFC 9110, section 10.2.3.
+    """
+    if failure.code == code_pb2.UNAUTHENTICATED:
+        return (("www-authenticate", "Bearer"),)
+    seconds = [
+        _unpacked(detail, error_details_pb2.RetryInfo()).retry_delay.ToTimedelta().total_seconds()
+        for detail in failure_status(failure).details
+        if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR)
+    ]
+    return retry_after({"retry_after_s": seconds[0]}) if seconds else ()
 
 
 def retry_after(described: dict[str, Any]) -> Fields:

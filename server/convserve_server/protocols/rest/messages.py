@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from convserve_server.protocols.access import Access
 from convserve_server.protocols.base import Failure
+from convserve_server.protocols.guard import Guard
 
 JSON = "application/json"
 
@@ -21,6 +23,8 @@ class HttpRequest:
         headers: by their names in lower case; several of one name are joined by commas.
         body: as it came; decompressed before a route's function gets it.
         id: that the log has of a call that failed; empty: the one in the headers, if any.
+        identity: see Caller.
+        access: what its caller may do and see, once that is checked; None: everything.
     """
 
     method: str
@@ -29,6 +33,8 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes
     id: str = ""
+    identity: str = ""
+    access: Access | None = None
 
     def content_type(self) -> str:
         """Returns the type of the body without parameters, in lower case; empty: not stated."""
@@ -107,6 +113,7 @@ class RestOptions:
         origins: whose pages may call, beside those of the server itself; "*" for any.
         pages: files that are served, by their path.
         hosts: names of the server; see hosts.check_host.
+        guard: checks the keys of callers; None: there are none.
     """
 
     max_message_bytes: int
@@ -114,3 +121,4 @@ class RestOptions:
     origins: frozenset[str] = frozenset()
     pages: Mapping[str, HttpAnswer] = field(default_factory=dict)
     hosts: frozenset[str] = frozenset()
+    guard: Guard | None = None

@@ -20,11 +20,11 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.message import Message
 from google.rpc import code_pb2
 
-from convserve_server.core.errors import fitting, quoted
+from convserve_server.core.errors import ServeError, fitting, quoted
 from convserve_server.protocols.base import Failure
-from convserve_server.protocols.grpc_errors import failure_status
+from convserve_server.protocols.grpc_errors import failure_status, to_failure
 from convserve_server.protocols.rest.encodings import decoded_body
-from convserve_server.protocols.rest.errors import code_of
+from convserve_server.protocols.rest.errors import code_of, headers_of
 from convserve_server.protocols.rest.json_bodies import MOST_VALUES, check_values
 from convserve_server.protocols.rest.messages import (
     JSON,
@@ -77,13 +77,16 @@ def is_method(path: str) -> bool:
     return bool(_METHOD.fullmatch(path))
 
 
-def call(request: HttpRequest, most: int, streams: frozenset[str]) -> HttpAnswer | Operation:
+def call(
+    request: HttpRequest, most: int, streams: frozenset[str], admit: Callable[[], None]
+) -> HttpAnswer | Operation:
     """Returns the call that a request is.
 
     Args:
         request: whose path is that of a method.
         most: bytes of a message.
         streams: the paths of streaming methods.
+        admit: raises a ServeError if its caller may not make it.
 
     Raises:
         Problem: if it is of neither protocol.
@@ -100,6 +103,7 @@ def call(request: HttpRequest, most: int, streams: frozenset[str]) -> HttpAnswer
         partial(_web_failure, kind=kind) if kind.startswith(_WEB) else connect_failure
     )
     try:
+        admit()
         if request.path in streams:
             raise Problem(
                 501,
@@ -110,6 +114,8 @@ def call(request: HttpRequest, most: int, streams: frozenset[str]) -> HttpAnswer
         if kind.startswith(_WEB):
             return _web_call(request, body, kind, failed)
         return _connect_call(request, body, kind, failed)
+    except ServeError as error:
+        return failed(to_failure(error))
     except Problem as problem:
         code = _CODES.get(problem.status, code_pb2.INVALID_ARGUMENT)
         return failed(Failure(code, fitting(str(problem)), reason=problem.reason))
@@ -127,7 +133,8 @@ def connect_failure(failure: Failure) -> HttpAnswer:
     ]
     if details:
         error["details"] = details
-    return HttpAnswer(code_of(failure.code).status, msgspec.json.encode(error))
+    headers = headers_of(failure)
+    return HttpAnswer(code_of(failure.code).status, msgspec.json.encode(error), headers=headers)
 
 
 def _connect_call(
