@@ -189,7 +189,7 @@ class Trust:
                     return signed.statement()
         why = "; ".join(dict.fromkeys(problems))
         raise BundleError(
-            f"{SIGNATURE_FILE}: expected a signature by what {self.path} holds, got another: {why}"
+            f"{SIGNATURE_FILE}: expected a signature by a key that is trusted, got another: {why}"
         )
 
 

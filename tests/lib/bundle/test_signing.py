@@ -93,7 +93,10 @@ def test_signature_by_one_of_several_keys_counts(
     for key in keys:
         signing.write(signing.sign(bundle.parent, Signer(key.private)), bundle.parent)
         if key is keys[2]:
-            with pytest.raises(BundleError, match=f"^model.sig: expected a signature by .*{both}"):
+            with pytest.raises(
+                BundleError,
+                match="^model.sig: expected a signature by a key that is trusted, got an",
+            ):
                 verify_bundle(bundle, Trust(both).statement)
         else:
             found = verify_bundle(bundle, Trust(both).statement)
@@ -106,7 +109,7 @@ def test_signature_by_a_certificate_of_the_authority_counts(bundle: Path, tmp_pa
     signature = signing.sign(bundle.parent, Signer(key, certificate))
     signing.write(signature, bundle.parent)
     assert SIGNATURE_FILE in verify_bundle(bundle, Trust(ours.certificate).statement)
-    with pytest.raises(BundleError, match="^model.sig: expected a signature by what"):
+    with pytest.raises(BundleError, match="^model.sig: expected a signature by a key"):
         verify_bundle(bundle, Trust(other.certificate).statement)
 
 
@@ -214,7 +217,7 @@ def test_signature_whose_payload_was_replaced_is_refused(bundle: Path, tmp_path:
     made["dsseEnvelope"]["payload"] = base64.b64encode(statement).decode()
     path.write_text(json.dumps(made))
     (bundle.parent / DIGESTS_FILE).unlink()
-    with pytest.raises(BundleError, match="^model.sig: expected a signature by what"):
+    with pytest.raises(BundleError, match="^model.sig: expected a signature by a key"):
         verify_bundle(bundle, Trust(key.public).statement)
 
 
