@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from convserve_bundle import external_data, graph_check
 from convserve_bundle.contract import MANIFEST_KEY
@@ -23,6 +24,9 @@ from convserve_server.engines.loader import (
     metadata_of,
 )
 from convserve_server.engines.output_check import check_outputs, probes
+
+#: A file, or what it holds, as its function takes it.
+M = TypeVar("M", bound=Model)
 
 
 def load_model(
@@ -56,8 +60,8 @@ def load_model(
 
 
 def load_bundle(
-    model: Model,
-    load_engine: Callable[[Model], Engine],
+    model: M,
+    load_engine: Callable[[M], Engine],
     batch_s: Mapping[int, float] = NOT_MEASURED,
 ) -> LoadedModel:
     """Loads, checks and warms up a bundle.

@@ -1,11 +1,14 @@
 """What is refused in an ONNX file before ONNX Runtime sees it, and that real nets are not."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from convserve_bundle import graph_check
@@ -15,13 +18,14 @@ from tests import onnx_models
 from tests.bundles import model, photo_model
 
 FLOAT = TensorProto.FLOAT
-X, Y = ("x", FLOAT, ["N", 3]), ("y", FLOAT, ["N", 3])
+X: onnx_models.Value = ("x", FLOAT, ["N", 3])
+Y: onnx_models.Value = ("y", FLOAT, ["N", 3])
 BILLION = np.array([10**9, 10], np.int64)
 
 
 def with_nodes(
     *nodes: onnx.NodeProto,
-    weights: dict[str, np.ndarray] | None = None,
+    weights: dict[str, NDArray[Any]] | None = None,
     functions: list[onnx.FunctionProto] | None = None,
     domains: dict[str, int] | None = None,
 ) -> onnx.ModelProto:
@@ -95,7 +99,7 @@ def doubled() -> onnx.ModelProto:
 
 
 def large_input() -> onnx.ModelProto:
-    large = ("x", FLOAT, ["N", 2**20, 2**20])
+    large: onnx_models.Value = ("x", FLOAT, ["N", 2**20, 2**20])
     return onnx_models.build([helper.make_node("Identity", ["x"], ["y"])], [large], [large])
 
 
@@ -109,7 +113,7 @@ def shared_external() -> onnx.ModelProto:
     return made
 
 
-BY_NODES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
+BY_NODES: dict[str, tuple[list[onnx.NodeProto], dict[str, NDArray[Any]]]] = {
     "constant-of-shape": (
         [helper.make_node("ConstantOfShape", ["s"], ["z"])],
         {"s": BILLION},
@@ -195,7 +199,7 @@ HOSTILE: dict[str, tuple[Callable[[], onnx.ModelProto], str]] = {
     "large-input": (large_input, "inputs.x: expected at most 268435456 bytes a row, got 43980465"),
     "shared-external": (shared_external, "external_data: expected tensors of at most 4 times"),
     **{
-        name: (lambda nodes=nodes, weights=weights: with_nodes(*nodes, weights=weights), _MAKES)
+        name: (partial(with_nodes, *nodes, weights=weights), _MAKES)
         for name, (nodes, weights) in BY_NODES.items()
     },
 }
@@ -230,7 +234,7 @@ def test_known_nets_are_accepted() -> None:
 
 def test_elements_in_any_field_count_as_data(tmp_path: Path) -> None:
     one = with_nodes()
-    for name, type_, values in (
+    made: tuple[tuple[str, int, Any], ...] = (
         ("a", FLOAT, [1.0, 2.0]),
         ("b", TensorProto.INT32, [1, 2]),
         ("c", TensorProto.INT64, [1, -2]),
@@ -240,7 +244,8 @@ def test_elements_in_any_field_count_as_data(tmp_path: Path) -> None:
         ("g", TensorProto.BOOL, [True, False]),
         ("h", TensorProto.FLOAT16, [1.0, 2.0]),
         ("i", TensorProto.INT4, [1, 2]),
-    ):
+    )
+    for name, type_, values in made:
         one.graph.initializer.append(helper.make_tensor(name, type_, [2], values))
     graph_check.check(onnx_models.write(tmp_path, "made", one))
 

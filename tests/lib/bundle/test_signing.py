@@ -4,8 +4,10 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import model_signing
+import model_signing.signing
+import model_signing.verifying
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -26,6 +28,11 @@ def bundle(tmp_path: Path) -> Path:
     extra = {"history.csv": b"epoch\n"}
     numbered = {"report.html": b"version %d".__mod__}
     return publish(content, tmp_path / "models", "mnist", None, extra, numbered)
+
+
+def config_of(module: Any) -> Any:
+    """A configuration of a module of model_signing, which has no types."""
+    return module.Config()
 
 
 def add_folder(path: Path) -> None:
@@ -52,10 +59,10 @@ def payload(signature: Path) -> dict[str, object]:
 def test_file_of_digests_is_what_model_signing_would_sign(bundle: Path, tmp_path: Path) -> None:
     add_folder(bundle)
     folder = bundle.parent
-    covers = model_signing.hashing.Config().set_ignored_paths(
+    covers = config_of(model_signing.hashing).set_ignored_paths(
         paths=[DIGESTS_FILE, SIGNATURE_FILE], ignore_git_paths=False
     )
-    config = model_signing.signing.Config().set_hashing_config(covers)
+    config = config_of(model_signing.signing).set_hashing_config(covers)
     config.use_elliptic_key_signer(private_key=new_key(tmp_path / "key").private)
     config.sign(folder, tmp_path / "theirs.sig")
     assert json.loads((folder / DIGESTS_FILE).read_text()) == payload(tmp_path / "theirs.sig")
@@ -68,7 +75,7 @@ def test_signature_of_ours_is_one_of_model_signing_and_signs_the_file_of_digests
     path = signing.write(signing.sign(bundle.parent, Signer(key.private)), bundle.parent)
     assert path == bundle.with_name(SIGNATURE_FILE)
     assert payload(path) == json.loads((bundle.parent / DIGESTS_FILE).read_text())
-    theirs = model_signing.verifying.Config().use_elliptic_key_verifier(public_key=key.public)
+    theirs = config_of(model_signing.verifying).use_elliptic_key_verifier(public_key=key.public)
     theirs.verify(bundle.parent, path)
 
 
@@ -77,7 +84,7 @@ def test_signature_that_model_signing_made_by_its_defaults_counts(
 ) -> None:
     key = new_key(tmp_path / "key")
     (bundle.parent / DIGESTS_FILE).unlink()
-    config = model_signing.signing.Config()
+    config = config_of(model_signing.signing)
     config.use_elliptic_key_signer(private_key=key.private)
     config.sign(bundle.parent, bundle.with_name(SIGNATURE_FILE))
     assert verify_bundle(bundle, Trust(key.public).statement) == {SIGNATURE_FILE: 3}
@@ -119,6 +126,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def put(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"")
+
+
 CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "model": (lambda folder: flip(folder / "model.onnx"), "model.onnx was changed"),
     "another": (lambda folder: flip(folder / "history.csv"), "history.csv was changed"),
@@ -126,7 +138,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "extra": (lambda folder: (folder / "late.bin").write_bytes(b""), "late.bin is not covered"),
     "hidden": (lambda folder: (folder / ".late").write_bytes(b""), ".late is not covered"),
     "folder": (
-        lambda folder: [(folder / "d").mkdir(), (folder / "d" / "f").write_bytes(b"")],
+        lambda folder: put(folder / "d" / "f"),
         "d/f is not covered",
     ),
     "link": (
