@@ -11,11 +11,12 @@ from convserve_bundle import signing
 from convserve_bundle.contract import DIGESTS_FILE, SIGNATURE_FILE
 from convserve_bundle.publish import publish
 from convserve_bundle.signing import Signer
+from convserve_server.main import main
 from tests import onnx_models
 from tests.bundles import digit_of, write_bundle
 from tests.lib.bundle.test_graph_check import HOSTILE
 from tests.signing_keys import Key, new_key
-from tests.system.conftest import ServerProcess, StartServer
+from tests.system.conftest import StartServer
 from tests.system.test_supervision import until
 
 DIGIT = 3
@@ -61,7 +62,10 @@ def test_bundle_that_is_not_what_its_digests_say_is_refused_and_others_are_serve
             "changed/1": f"{was} model.onnx was changed",
             "more/1": f"{was} late.bin is not covered",
         }
-        server.wait_for_each("changed/1 is refused: ", "more/1 is refused: ")
+        logged = [one["message"] for one in server.log if "is refused" in one["message"]]
+        assert sorted(logged) == [
+            f"{name} is refused: {why}" for name, why in reasons(client).items()
+        ]
         assert client.classify(digit_of(DIGIT), model="whole").label == str(DIGIT)
         with pytest.raises(ModelNotFound):
             client.classify(digit_of(DIGIT), model="changed")
@@ -135,12 +139,6 @@ def test_external_data_of_a_signed_model_is_that_which_was_signed(
     assert server.terminate() == 0
 
 
-def start_problem(start: StartServer, *flags: str) -> tuple[int, str]:
-    """The exit status of a server that does not start, and what it says."""
-    server: ServerProcess = start(*flags)
-    return server.wait(), server.process.stderr.read() if server.process.stderr else ""
-
-
 def test_file_of_keys_that_cannot_be_used_ends_the_start(
     start_server: StartServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,3 +173,16 @@ def test_file_that_asks_for_too_much_is_refused_and_the_worker_lives(
         assert client.classify(digit_of(DIGIT)).label == str(DIGIT)
         assert server.worker_pids() == pids
     assert server.terminate() == 0
+
+
+def test_server_without_what_checks_signatures_says_how_to_get_it(
+    models: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signing, "find_spec", lambda name: None)
+    key = new_key(tmp_path / "key")
+    given = ["--models", str(models), "--require-signature", str(key.public)]
+    assert main(given) == 1
+    assert capfd.readouterr().err.endswith(
+        "require_signature: model-signing, pyopenssl not installed; run: pip install "
+        "'convserve[signing]'\n"
+    )

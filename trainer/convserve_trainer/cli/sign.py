@@ -47,12 +47,16 @@ def run(options: argparse.Namespace) -> None:
         SigningError: the key cannot be used.
     """
     from convserve_bundle import folder, signing, verification
+    from convserve_bundle.errors import BundleError
     from convserve_trainer.errors import UsageError
 
     if options.chain and not options.certificate:
         raise UsageError("--chain: expected --certificate beside it, got none")
     model = folder.find_bundle(options.bundle)
-    verification.verify_bundle(model)
+    try:
+        verification.verify_bundle(model)
+    except BundleError as error:
+        raise BundleError(f"{model.parent}: {error}") from error
     signer = signing.Signer(options.key, options.certificate, tuple(options.chain))
     path = signing.write(signing.sign(model.parent, signer), model.parent)
     print_line(f"signed {model.parent}: {path}")
