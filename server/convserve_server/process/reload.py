@@ -20,6 +20,7 @@ _FIXED = frozenset(
         "admin_socket",
         "insecure",
         "keys",
+        "require_signature",
         "log_format",
         "metrics_port",
         "metrics_host",
