@@ -3,7 +3,8 @@
 Source: https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.current,
 memory.stat, memory.events),
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.limit_in_bytes,
-memory.usage_in_bytes, memory.stat, memory.oom_control), proc_meminfo(5), proc_pid_status(5).
+memory.usage_in_bytes, memory.stat, memory.oom_control), proc_meminfo(5), proc_pid_status(5),
+proc_pid_statm(5).
 """
 
 import math
@@ -67,6 +68,12 @@ def own_bytes() -> int:
     """Returns the memory of this process that belongs to no file; 0 where that is not known."""
     found = re.search(r"^RssAnon:\s+(\d+) kB$", cgroups.read(_STATUS), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
+
+
+def resident_bytes(pid: int) -> int:
+    """Returns the resident memory of a process; 0 where that is not known, or it has ended."""
+    found = cgroups.read(Path(f"/proc/{pid}/statm")).split()
+    return int(found[1]) * os.sysconf("SC_PAGE_SIZE") if found else 0
 
 
 def oom_kills() -> int | None:

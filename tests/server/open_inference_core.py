@@ -78,9 +78,9 @@ class FakeCore:
         del name
         return self.labels
 
-    def refusal(self, *asked: object) -> QueueFull | None:
+    def refusal(self, *asked: object) -> tuple[str, QueueFull] | None:
         del asked
-        return self.refuses
+        return None if self.refuses is None else ("mnist/1", self.refuses)
 
     def describe(self, name: str, version: VersionChoice) -> ModelDescription:
         if name in self.loading:

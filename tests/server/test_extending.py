@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Counts(Observer):
     def refused(self, method: str, reason: str) -> None:
         self.counts[f"refused {method} {reason}"] += 1
 
-    def finished(self, method: str, reason: str, seconds: float) -> None:
+    def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
         assert seconds > 0
         self.counts[f"finished {method} {reason}"] += 1
 
@@ -45,8 +45,7 @@ class Counts(Observer):
         model: str,
         images: int,
         seconds: float,
-        requests: int,
-        queue_s: float,
+        arrived: Sequence[float],
         whole_s: float,
         ended: float,
         /,

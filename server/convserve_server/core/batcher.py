@@ -204,6 +204,10 @@ class Batcher:
         with self._changed:
             return self._queue.needed_s(count)
 
+    def work_s(self, count: int) -> float:
+        """Returns what so many images take with all that the engine runs at the same time, s."""
+        return self.seconds(count) / len(self._threads)
+
     def cancel(self, request: BatchRequest, reason: ServeError | None = None) -> None:
         """Answers a request with Cancelled (or reason) unless it is answered."""
         with self._changed:
@@ -274,7 +278,8 @@ class Batcher:
         compute_s = now - started
         queue = self._queue
         complete: list[bool] = []
-        requests, arrived, began = 0, 0.0, 0.0
+        arrived: list[float] = []
+        began = 0.0
         with self._changed:
             queue.ended(batch, now)
             for request, _, inputs in slices:
@@ -282,18 +287,9 @@ class Batcher:
                 whole = request.count == len(inputs) and queue.finish(request)
                 complete.append(whole)
                 if whole:
-                    requests += 1
-                    arrived += request.arrived
+                    arrived.append(request.arrived)
                     began += request.began
-        self._observer.batch(
-            self.model,
-            count,
-            compute_s,
-            requests,
-            requests * started - arrived,
-            requests * now - began,
-            now,
-        )
+        self._observer.batch(self.model, count, compute_s, arrived, len(arrived) * now - began, now)
         if self._report_due:
             self._report_refusals()
         first = 0

@@ -134,7 +134,7 @@ class Classifier:
         priority: Priority | None,
         deadline: float | None,
         now: float,
-    ) -> QueueFull | None:
+    ) -> tuple[str, QueueFull] | None:
         """Returns why any call to a model is refused, however small; None if it might not be.
 
         It costs little, and needs nothing of what the call asks for but the model.
@@ -145,6 +145,8 @@ class Classifier:
             priority: of the call; None: that of the model.
             deadline: of the call, time.monotonic(); None: without.
             now: time.monotonic().
+
+        Returns: the version that refuses, as "NAME/VERSION", and the error.
         """
         refusal = None
         versions = self._repository.versions(model).values()
@@ -153,10 +155,12 @@ class Classifier:
             refusal = version.batcher.refusal_of_any(connection, own, deadline, now)
             if refusal is None:
                 return None
-        if refusal is not None:
-            # Which version the call asks for is not known; most ask for the newest, the first one.
-            next(iter(versions)).batcher.note_refusal()
-        return refusal
+        if refusal is None:
+            return None
+        # Which version the call asks for is not known; most ask for the newest, the first one.
+        batcher = next(iter(versions)).batcher
+        batcher.note_refusal()
+        return batcher.model, refusal
 
     def describe(self, name: str, version: VersionChoice) -> ModelDescription:
         """Returns what is known of the version that would answer a call.

@@ -159,6 +159,10 @@ class DecodePool:
         """Images in the queue."""
         return self._queue.waiting
 
+    def coming(self, decode: Decode) -> int:
+        """Returns the images that wait or are being decoded, of the version with this decoder."""
+        return self._coming.get(decode, 0)
+
     def submit(self, job: DecodeJob, batcher: NextQueue | None = None) -> None:
         """Queues the files of a request.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.signatures import OPEN, Signature, TensorSpec
@@ -37,6 +38,11 @@ class ModelDescription:
     def is_bundle(self) -> bool:
         """Whether it classifies images, as its manifest says."""
         return bool(self.manifest)
+
+    @cached_property
+    def key(self) -> str:
+        """The same as str(), made once: every call needs it."""
+        return str(self)
 
     def __str__(self) -> str:
         return f"{self.name}/{self.version}"

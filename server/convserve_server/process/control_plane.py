@@ -19,6 +19,7 @@ from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
 from convserve_server.process.idle import IdleModels
+from convserve_server.process.loads import Load, Loads
 from convserve_server.process.members import Member
 from convserve_server.process.memory_check import MemoryCheck
 from convserve_server.process.messages import Commit, Listen, Prepare, Retire, Stage
@@ -68,6 +69,8 @@ class ControlPlane:
         self._too_large = TooLarge(memory or MemoryCheck(), self.wishes, self._refusals)
         #: Models that nobody asks for.
         self.idle = IdleModels()
+        #: How long they took to load.
+        self.loads = Loads()
         self.members: dict[Hashable, Member] = {}
         #: The table that counts. Empty if no worker serves.
         self.table = Table()
@@ -109,6 +112,8 @@ class ControlPlane:
         member = self.members[key]
         load_s = now - member.preparing.get(bundle, now)
         self.idle.on_loaded(bundle, findings.description, load_s)
+        provider = findings.description.provider
+        self.loads.note(bundle, Load(load_s, findings.memory_bytes, provider))
         self._end_loading(member, bundle, now)
         member.prepared.add(bundle)
         if not self._times.get(bundle):

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from convserve_server.core.administration import VersionStatus
 from convserve_server.host.processors import processors
 from convserve_server.host.shared_memory import shared_number
 from convserve_server.process.channel import Channel
@@ -36,6 +37,7 @@ from convserve_server.process.slot import Slot
 from convserve_server.process.time_store import TimeStore
 from convserve_server.process.times import StoredTimes
 from convserve_server.settings.settings import Settings
+from convserve_server.telemetry.server_state import ModelState
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +144,22 @@ class Coordinator:
             slot, how, explained=explained and not stopping, now=time.monotonic()
         )
         return bool(refused)
+
+    def models(self) -> tuple[list[ModelState], str]:
+        """Returns all model versions, and the execution provider of the one loaded last."""
+        found: list[VersionStatus] = []
+        self._operations.statuses(found.extend)
+        return [self._model_state(one) for one in found], self.plane.loads.provider
+
+    def _model_state(self, one: VersionStatus) -> ModelState:
+        load = self.plane.loads.get(one.name, one.version)
+        return ModelState(
+            one.name,
+            one.version,
+            one.state.value,
+            load.seconds if load else None,
+            (load.memory_bytes or None) if load else None,
+        )
 
     def tick(self) -> None:
         """Does what has become due."""

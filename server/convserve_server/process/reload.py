@@ -18,6 +18,9 @@ _FIXED = frozenset(
         "state_dir",
         "admin_socket",
         "log_format",
+        "metrics_port",
+        "metrics_host",
+        "metrics_key_file",
     }
 )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.decode_pool import DecodePool
 from convserve_server.core.jobs import Priority
+from convserve_server.core.models import ModelVersion
 from convserve_server.core.preparer import Load, Preparer
 from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.core.tables import Bundle
@@ -121,6 +122,7 @@ class Worker:
             settings.limits.max_message_bytes,
             observer,
         )
+        self.statistics.know([*self._router.unary_methods, *self._router.stream_methods])
         self._started = False
 
     def _on_retired(self, bundle: Bundle) -> None:
@@ -188,6 +190,18 @@ class Worker:
     def answered(self) -> int:
         """Returns how many calls were answered so far, with a result or an error."""
         return self._router.answered()
+
+    def note_now(self) -> None:
+        """Writes to the statistics how it is now: calls in flight, and what waits."""
+        self.statistics.set_now(
+            self._router.in_flight, [self._waiting(model) for model in self.repository.models()]
+        )
+
+    def _waiting(self, model: ModelVersion) -> tuple[str, int, float]:
+        """Returns the images that wait for a version, and the seconds that its engine needs."""
+        coming = 0 if model.decode is None else self._decoding.coming(model.decode)
+        images = model.batcher.waiting + coming
+        return model.batcher.model, images, model.batcher.work_s(images)
 
     def close(self) -> None:
         """Closes all connections and unloads all models."""

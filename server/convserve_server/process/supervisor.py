@@ -32,13 +32,16 @@ from convserve_server.process.messages import (
     Ready,
     SetLogLevel,
 )
+from convserve_server.process.metrics_port import metrics_port
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
+from convserve_server.process.server_view import ServerView, statistics_slot
 from convserve_server.process.slot import ADMIN_HOST, Slot
 from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
-from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER, statistics_bytes
+from convserve_server.telemetry.shared_statistics import statistics_bytes
+from convserve_server.telemetry.totals import Totals
 
 #: Reads the settings again, as when the server started; raises SettingError.
 Reread = Callable[[], Settings]
@@ -118,6 +121,9 @@ class Supervisor:
             )
             self._watch_signals()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
+            totals = Totals(shared_memory.shared(self._statistics))
+            self._view = ServerView(self._slots, totals, self._coordinator.models, self._wake)
+            holders.enter_context(metrics_port(self._settings, self._view))
             self._coordinator.start()
             while not self._stop_signals():
                 self._start_due()
@@ -253,7 +259,7 @@ class Supervisor:
             engine_activity=self._engine_activity,
             switch=self._switch,
             statistics=self._statistics,
-            statistics_slot=(slot.number - 1) * SLOTS_OF_WORKER + slot.bank,
+            statistics_slot=statistics_slot(slot),
         )
 
     def _put_off(self, slot: Slot, what: str) -> None:
@@ -311,6 +317,7 @@ class Supervisor:
             for slot in self._running():
                 slot.heard += late_s
         self._coordinator.tick()
+        self._view.answer()
 
     def _read(self, slot: Slot) -> None:
         assert slot.channel is not None
@@ -374,6 +381,7 @@ class Supervisor:
             log.error("%s was killed and does not end; it is replaced", slot.name)
         reason = self._exit_reasons.exit_reason(slot, status)
         stopping = bool(self._stop_signals())
+        self._view.on_exit(slot, asked=stopping or slot.leaving)
         poisoned = self._coordinator.on_death(slot, status, reason, stopping=stopping)
         if stopping or slot.leaving:
             if status and not slot.killed:

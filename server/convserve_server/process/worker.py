@@ -167,7 +167,8 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     # Again and again: Python runs a handler on this thread, and a signal that comes just before the
     # thread blocks does not wake it.
     while not stop.wait(_SIGNAL_S):
-        pass
+        if settings.telemetry.metrics_port:
+            worker.note_now()
     log.info("stopping, at most %g s", grace_s)
     left = worker.stop()
     calls = worker.answered()

@@ -92,6 +92,7 @@ class Call(ABC):
         on_cancel: ends work that nobody waits for; set by the handler.
         tracker: set by the router.
         arrived: time.monotonic() at which the router had it.
+        model: the version that is to answer, as "NAME/VERSION"; empty while there is none.
     """
 
     __slots__ = (
@@ -101,6 +102,7 @@ class Call(ABC):
         "deadline",
         "idle_caller",
         "method",
+        "model",
         "on_cancel",
         "payload",
         "tracker",
@@ -122,6 +124,7 @@ class Call(ABC):
         self.deadline = deadline
         self.connection = connection
         self.idle_caller = idle_caller
+        self.model = ""
         self.on_cancel: Callable[[], None] | None = None
         self._on_end: Callable[[Failure | None], None] | None = None
 

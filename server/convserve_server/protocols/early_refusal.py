@@ -65,4 +65,5 @@ class EarlyRefusal:
         )
         if refusal is not None:
             self._wary_until = call.arrived + _WARY_S
-            raise refusal
+            call.model, error = refusal
+            raise error

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from google.rpc import code_pb2
+
 from convserve_server.core.errors import (
     DeadlinePassed,
     Draining,
@@ -16,6 +18,7 @@ from convserve_server.core.errors import (
     quoted,
 )
 from convserve_server.protocols.base import (
+    GONE,
     Call,
     Failure,
     Interceptor,
@@ -25,6 +28,9 @@ from convserve_server.protocols.base import (
     UnaryHandler,
 )
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+
+#: The status of a call whose time was over, and the reason.
+_TOO_LATE = code_pb2.DEADLINE_EXCEEDED, DeadlinePassed.reason
 
 
 class Router:
@@ -94,10 +100,11 @@ class Router:
         call.tracker = self
         handler, to_failure = self._unary.get(call.method, self._unknown_method)
         if self._refusing:
-            # Not counted: they would keep those waiting who wait for the last call.
-            refusal = Draining("the server is stopping")
+            # Not open: they would keep those waiting who wait for the last call.
+            refusal = to_failure(Draining("the server is stopping"))
             self._observer.refused(call.method, refusal.reason)
-            call.send_failure(to_failure(refusal))
+            self._observer.finished(call.method, "", refusal.code, refusal.reason, 0.0)
+            call.send_failure(refusal)
             return
         self._open[call] = True
         call.arrived = self._last_call = time.monotonic()
@@ -114,9 +121,17 @@ class Router:
         if call not in self._open:
             call.on_cancel = None  # set after the answer; see Call._end
 
-    def missed(self, method: str) -> None:
-        """Notes a call whose deadline passed before its transport could hand it over."""
-        self._observer.refused(method, DeadlinePassed.reason)
+    def missed(self, method: str, *, late: bool) -> None:
+        """Notes a call that was over before its transport could hand it over.
+
+        Args:
+            method: its path.
+            late: its deadline passed; else its caller went away.
+        """
+        code, reason = _TOO_LATE if late else (GONE.code, GONE.reason)
+        if late:
+            self._observer.refused(method, reason)
+        self._observer.finished(method, "", code, reason, 0.0)
 
     async def handle_stream(self, stream: Stream) -> None:
         """Serves a stream until it ends.
@@ -125,15 +140,22 @@ class Router:
             CancelledError: if the client goes away.
         """
         handler, to_failure = self._streams[stream.method]
+        began = time.monotonic()
+        failure: Failure | None = GONE
         try:
             await handler(stream)
+            failure = None
         except ServeError as error:
+            self._observer.refused(stream.method, error.reason)
             failure = to_failure(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours, which its client must hear of
             failure = to_failure(InternalFault(stream.method, error))
-        else:
-            return
-        await stream.fail(failure)
+        finally:
+            now = time.monotonic()
+            code, reason = (0, "") if failure is None else _status(failure, stream.deadline, now)
+            self._observer.finished(stream.method, "", code, reason, now - began)
+        if failure is not None:
+            await stream.fail(failure)
 
     def _unknown(self, method: str) -> Unimplemented:
         services = listed(sorted(self._services))
@@ -143,7 +165,13 @@ class Router:
         """Returns the error of a call to a method that does not exist, which the observer sees."""
         error = self._unknown(method)
         self._observer.refused(method, error.reason)
+        self._observer.finished(method, "", code_pb2.UNIMPLEMENTED, error.reason, 0.0)
         return error
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are being answered, those on streams included."""
+        return len(self._open) + len(self._answering)
 
     def drain(self) -> None:
         """Lets services end their streams; calls are still answered."""
@@ -196,8 +224,9 @@ class Router:
         """See Tracker.ended."""
         if answered:
             next(self._numbers)
-        reason = "" if failure is None else failure.reason
-        self._observer.finished(call.method, reason, time.monotonic() - call.arrived)
+        now = time.monotonic()
+        code, reason = (0, "") if failure is None else _status(failure, call.deadline, now)
+        self._observer.finished(call.method, call.model, code, reason, now - call.arrived)
         self._answering.discard(call)
         if self._watched:
             with self._changed:
@@ -212,3 +241,11 @@ class Router:
         return MessageTooLarge(
             f"SERVER: Received message larger than max ({size} vs. {limit})", limit
         )
+
+
+def _status(failure: Failure, deadline: float | None, now: float) -> tuple[int, str]:
+    """Returns the code and the reason with which a call has ended, as its client has them."""
+    # A client ends a call when its time is over, as one that goes away.
+    if failure is GONE and deadline is not None and deadline <= now:
+        return _TOO_LATE
+    return failure.code, failure.reason

@@ -26,7 +26,7 @@ class Observer:
         """
 
     def refused(self, method: str, reason: str) -> None:
-        """A call was refused before anything was computed; finished() follows if it was open.
+        """A call was refused before anything was computed; finished() follows.
 
         What ends a call later, as a file that is not a picture, or a deadline, is in finished().
 
@@ -48,8 +48,7 @@ class Observer:
         model: str,
         images: int,
         seconds: float,
-        requests: int,
-        queue_s: float,
+        arrived: Sequence[float],
         whole_s: float,
         ended: float,
         /,
@@ -60,8 +59,8 @@ class Observer:
             model: as "NAME/VERSION".
             images: in the batch.
             seconds: that it took.
-            requests: that were in this batch alone, and are answered.
-            queue_s: that these waited for the engine, their sum.
+            arrived: when each request came to wait for the engine that was in this batch alone,
+                and is answered; time.monotonic(). They waited until ended - seconds.
             whole_s: that these were in the core, decoding included, their sum.
             ended: time.monotonic().
         """
@@ -105,12 +104,16 @@ class Observer:
             decode_s: from there to the end of the last one.
         """
 
-    def finished(self, method: str, reason: str, seconds: float) -> None:
-        """A call is answered, or its caller has gone away.
+    def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
+        """A call is over: answered, or its caller has gone away. Called once for every call.
+
+        A stream is a call, and so is each request on it.
 
         Args:
-            method: its path, as "/package.Service/Method".
-            reason: see ServeError.reason; empty for a result.
+            method: its path, as "/package.Service/Method"; as the caller gave it.
+            model: the version that was to answer, as "NAME/VERSION"; empty for none.
+            code: of its status, as of google/rpc/code.proto; 0 for a result.
+            reason: see ServeError.reason; empty for a result, and where there is none.
             seconds: from its arrival.
         """
 
@@ -150,15 +153,14 @@ class Observers(Observer):
         model: str,
         images: int,
         seconds: float,
-        requests: int,
-        queue_s: float,
+        arrived: Sequence[float],
         whole_s: float,
         ended: float,
         /,
     ) -> None:
         """See Observer.batch."""
         for one in self._observers:
-            one.batch(model, images, seconds, requests, queue_s, whole_s, ended)
+            one.batch(model, images, seconds, arrived, whole_s, ended)
 
     def joined(self, model: str, queue_s: float, compute_s: float, whole_s: float) -> None:
         """See Observer.joined."""
@@ -180,10 +182,10 @@ class Observers(Observer):
         for one in self._observers:
             one.decoded(model, images, wait_s, decode_s)
 
-    def finished(self, method: str, reason: str, seconds: float) -> None:
+    def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
         """See Observer.finished."""
         for one in self._observers:
-            one.finished(method, reason, seconds)
+            one.finished(method, model, code, reason, seconds)
 
 
 #: For all who have none.

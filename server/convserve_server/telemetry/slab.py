@@ -1,8 +1,8 @@
 """Numbers that several processes write and any of them reads: one file that all have mapped.
 
 Each process that counts has a slot of its own, which outlives it: its successor goes on from there.
-A slot has rows, one for each model version, and each row says by itself which one it is. What a row
-counts is a list of fields; see shared_statistics.py.
+A slot has tables, such as one of model versions, and a table has rows, each of which says by its
+key what it counts. What a row counts is a list of fields; see layouts.py.
 
 There is no lock between processes. A number is one aligned word, which one process alone writes and
 the processor stores at once, so who reads it sees it before or after. Numbers of a row may be of
@@ -11,20 +11,12 @@ different instants, by as much as one batch.
 
 import itertools
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _WORD = 8
-#: Of a name, bytes; see convserve_bundle.contract.
-_MAX_NAME = 64
-#: Of a row before its fields: whether it is in use, the version, the name.
-_USED, _VERSION, _NAME = 0, 1, 2
-_KEY_WORDS = 2 + _MAX_NAME // _WORD
-
-#: Rows of a slot for model versions; those beyond share one more.
-ROWS = 512
-#: Who that one is: no model can have this name.
-OTHER = ("(other)", 0)
+#: Bytes of a row before its key: its length, 0 while the row is nobody's.
+_USED_BYTES = _WORD
 
 
 @dataclass(frozen=True)
@@ -34,12 +26,14 @@ class Field:
     Attributes:
         name: of the field.
         words: how many numbers.
-        seconds: whether they are sums of seconds, float64; else they are counts, uint64.
+        seconds: whether they are seconds, float64; else they are counts, uint64.
+        gauge: whether they say how it is now; else they only grow.
     """
 
     name: str
     words: int = 1
     seconds: bool = False
+    gauge: bool = False
 
 
 class Layout:
@@ -53,48 +47,121 @@ class Layout:
         ends = itertools.accumulate((field.words for field in fields), initial=0)
         self._at = {field.name: at for field, at in zip(fields, ends, strict=False)}
         self.words = sum(field.words for field in fields)
+        #: Where the numbers are that say how it is now.
+        self.gauges = [
+            at
+            for field in fields
+            if field.gauge
+            for at in range(self._at[field.name], self._at[field.name] + field.words)
+        ]
 
     def at(self, name: str) -> int:
         """Returns the index of a field's first number in a row."""
         return self._at[name]
 
 
+@dataclass(frozen=True)
+class TableLayout:
+    """A table of a slot.
+
+    Attributes:
+        rows: that have keys of their own.
+        others: further rows, for what finds no row of its own.
+        key_bytes: longest key, bytes.
+        layout: of a row.
+    """
+
+    rows: int
+    others: int
+    key_bytes: int
+    layout: Layout
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row."""
+        key_words = -(-self.key_bytes // _WORD)
+        return _USED_BYTES + (key_words + self.layout.words) * _WORD
+
+    @property
+    def size(self) -> int:
+        """Of the table, bytes."""
+        return (self.rows + self.others) * self.row_bytes
+
+
 class Row:
-    """One row of a slot.
+    """One row of a table.
 
     Args:
-        words: the memory of the row, its key included.
+        memory: of the row, its key included.
+        layout: of the numbers behind the key.
 
     Attributes:
         counts: its numbers as uint64, by Layout.at().
         seconds: the same as float64.
     """
 
-    __slots__ = ("_key", "_name", "counts", "seconds")
+    __slots__ = ("_key", "_used", "counts", "seconds")
 
-    def __init__(self, words: memoryview) -> None:
-        key, fields = words[: _KEY_WORDS * _WORD], words[_KEY_WORDS * _WORD :]
-        self._key: memoryview[int] = key.cast("Q")
-        self._name = key[_NAME * _WORD :]
-        self.counts: memoryview[int] = fields.cast("Q")
-        self.seconds: memoryview[float] = fields.cast("d")
+    def __init__(self, memory: memoryview, layout: Layout) -> None:
+        begin = len(memory) - layout.words * _WORD
+        self._used: memoryview[int] = memory[:_USED_BYTES].cast("Q")
+        self._key = memory[_USED_BYTES:begin]
+        self.counts: memoryview[int] = memory[begin:].cast("Q")
+        self.seconds: memoryview[float] = memory[begin:].cast("d")
 
     @property
     def used(self) -> bool:
         """Whether it is anyone's."""
-        return bool(self._key[_USED])
+        return bool(self._used[0])
 
     @property
-    def key(self) -> tuple[str, int]:
-        """The model and the version that it is about."""
-        return bytes(self._name).rstrip(b"\0").decode(), self._key[_VERSION]
+    def key(self) -> str:
+        """What it is about."""
+        return bytes(self._key[: self._used[0]]).decode()
 
-    def begin(self, name: str, version: int) -> None:
-        """Makes it the row of a version; its numbers are zero."""
-        self._name[:] = name.encode().ljust(_MAX_NAME, b"\0")
-        self._key[_VERSION] = version
+    def begin(self, key: str) -> None:
+        """Makes it the row of a key, which is not empty; its numbers are zero."""
+        text = key.encode()
+        self._key[: len(text)] = text
         # Last: who sees it sees the key.
-        self._key[_USED] = 1
+        self._used[0] = len(text)
+
+
+class Table:
+    """A table of one slot.
+
+    Args:
+        memory: of the table.
+        form: of the table.
+    """
+
+    def __init__(self, memory: memoryview, form: TableLayout) -> None:
+        self._memory = memory
+        self.form = form
+
+    def row(self, index: int) -> Row:
+        """Returns a row; those from form.rows on are for what has none of its own."""
+        at = index * self.form.row_bytes
+        return Row(self._memory[at : at + self.form.row_bytes], self.form.layout)
+
+    def own(self) -> Iterator[Row]:
+        """Yields the rows in use that have a key of their own."""
+        return itertools.takewhile(lambda row: row.used, map(self.row, range(self.form.rows)))
+
+    def others(self) -> Iterator[Row]:
+        """Yields the other rows in use."""
+        further = range(self.form.rows, self.form.rows + self.form.others)
+        return itertools.takewhile(lambda row: row.used, map(self.row, further))
+
+    def rows(self) -> Iterator[Row]:
+        """Yields all rows in use."""
+        return itertools.chain(self.own(), self.others())
+
+    def clear_gauges(self) -> None:
+        """Sets the numbers to 0 that say how it is now; for when the process has ended."""
+        for row in self.rows():
+            for at in self.form.layout.gauges:
+                row.counts[at] = 0
 
 
 class Slab:
@@ -102,39 +169,34 @@ class Slab:
 
     Args:
         memory: of slab_bytes(); zeros, or what others have written.
-        layout: of the rows.
+        tables: of each slot, by their names.
     """
 
-    def __init__(self, memory: mmap.mmap, layout: Layout) -> None:
+    def __init__(self, memory: mmap.mmap, tables: Mapping[str, TableLayout]) -> None:
         self._memory = memoryview(memory)
-        self._row_bytes = _row_bytes(layout)
-        self.slots = len(memory) // _slot_bytes(layout)
+        self._tables = tables
+        self._slot_bytes = slab_bytes(1, tables)
+        self.slots = len(memory) // self._slot_bytes
 
-    def row(self, slot: int, index: int) -> Row:
-        """Returns a row of a slot; that with the index ROWS is for OTHER."""
-        at = (slot * (ROWS + 1) + index) * self._row_bytes
-        return Row(self._memory[at : at + self._row_bytes])
+    def table(self, slot: int, name: str) -> Table:
+        """Returns a table of a slot."""
+        at = slot * self._slot_bytes
+        for other, form in self._tables.items():
+            if other == name:
+                return Table(self._memory[at : at + form.size], form)
+            at += form.size
+        raise KeyError(name)
 
-    def rows(self, slot: int) -> Iterator[Row]:
-        """Yields the rows of a slot that are in use."""
-        for index in range(ROWS):
-            row = self.row(slot, index)
-            if not row.used:
-                break
-            yield row
-        row = self.row(slot, ROWS)
-        if row.used:
-            yield row
+    def tables(self, name: str) -> Iterator[Table]:
+        """Yields the table of that name of each slot."""
+        return (self.table(slot, name) for slot in range(self.slots))
+
+    def clear_gauges(self, slot: int) -> None:
+        """See Table.clear_gauges."""
+        for name in self._tables:
+            self.table(slot, name).clear_gauges()
 
 
-def slab_bytes(slots: int, layout: Layout) -> int:
+def slab_bytes(slots: int, tables: Mapping[str, TableLayout]) -> int:
     """Returns the size of a slab; memory is needed only for the rows that are in use."""
-    return slots * _slot_bytes(layout)
-
-
-def _slot_bytes(layout: Layout) -> int:
-    return (ROWS + 1) * _row_bytes(layout)
-
-
-def _row_bytes(layout: Layout) -> int:
-    return (_KEY_WORDS + layout.words) * _WORD
+    return slots * sum(form.size for form in tables.values())

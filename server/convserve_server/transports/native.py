@@ -131,6 +131,10 @@ class NativeTransport:
             event = events.pop()
             if event[0] == EVENT_CALL and event[1] not in left:
                 self._handle(event, now, idle_caller=False)
+            elif event[0] == EVENT_CALL:
+                remaining = event[5] and event[5][2]
+                late = remaining is not None and now + remaining <= time.monotonic()
+                self._router.missed(self._methods[event[2]], late=late)
 
     def _handle(self, event: "DetailedEvent", now: float, idle_caller: bool) -> None:
         """Hands a call to the router, or ends one.
@@ -149,7 +153,7 @@ class NativeTransport:
         try:
             if deadline is not None and deadline <= time.monotonic():
                 # The library answers it, or its client has given it up: that costs no more.
-                self._router.missed(self._methods[method])
+                self._router.missed(self._methods[method], late=True)
                 return
             call = _NativeCall(
                 self, number, self._methods[method], payload, deadline, peer, metadata, idle_caller

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from convserve_server.host import shared_memory
+from convserve_server.telemetry.layouts import OTHER
+from convserve_server.telemetry.layouts import VERSIONS as ROWS
 from convserve_server.telemetry.shared_statistics import (
     SLOTS_OF_WORKER,
     SharedStatistics,
     statistics_bytes,
 )
-from convserve_server.telemetry.slab import OTHER, ROWS
 from convserve_server.telemetry.statistics import Durations, VersionStatistics
 from tests.program import Program
 
@@ -60,7 +61,8 @@ def memory() -> Memory:
 
 def count(counts: SharedStatistics, images: int = 1, model: str = "mnist/3") -> None:
     """One batch of as many requests."""
-    counts.batch(model, images, 0.002, images, 0.001 * images, 0.003 * images, time.monotonic())
+    now = time.monotonic()
+    counts.batch(model, images, 0.002, [now - 0.003] * images, 0.003 * images, now)
 
 
 def only(counts: SharedStatistics) -> VersionStatistics:
@@ -71,9 +73,10 @@ def only(counts: SharedStatistics) -> VersionStatistics:
 def test_each_event_is_counted_where_it_belongs() -> None:
     counts = SharedStatistics()
     before_ms = time.time() * 1000
-    counts.batch("mnist/3", 4, 0.002, 2, 0.010, 0.014, time.monotonic())
-    counts.batch("mnist/3", 4, 0.004, 0, 0.0, 0.0, time.monotonic())
-    counts.batch("mnist/3", 1, 0.001, 1, 0.0, 0.001, time.monotonic())
+    now = time.monotonic()
+    counts.batch("mnist/3", 4, 0.002, [now - 0.005, now - 0.009], 0.014, now)
+    counts.batch("mnist/3", 4, 0.004, [], 0.0, now)
+    counts.batch("mnist/3", 1, 0.001, [now - 0.001], 0.001, now)
     counts.joined("mnist/3", 0.005, 0.006, 0.020)
     counts.failed("mnist/3", "INTERNAL_FAULT", 0.007)
     counts.turned_away("mnist/3", 5)
@@ -134,7 +137,7 @@ def test_slots_are_added_up_by_version_and_anybody_sees_the_sum(memory: Memory) 
 def test_successor_goes_on_in_the_slot_of_a_process_that_was_killed(memory: Memory) -> None:
     code = (
         "for images in range(1, 70):\n"
-        "    counts.batch('mnist/3', images, 0.002, images, 0.001 * images, 0.003 * images, 7.0)\n"
+        "    counts.batch('mnist/3', images, 0.002, [6.997] * images, 0.003 * images, 7.0)\n"
         "counts.failed('mnist/3', 'QUEUE_FULL', 0.0)\n"
         "print('counted', flush=True)\n"
         "sys.stdin.read()\n"
@@ -173,7 +176,7 @@ def test_versions_beyond_the_rows_are_counted_together_and_logged_once(
     count(memory.slot(0), 2, f"cats/{ROWS}")
     found = {(one.name, one.version): one for one in counts.versions()}
     assert len(found) == ROWS + 1
-    assert found[OTHER].rows == 2 * 4
+    assert found[OTHER, 0].rows == 2 * 4
     assert found["mnist", 1].rows == 4
     assert sum(one.rows for one in found.values()) == 2 * (ROWS + 5)
 
@@ -206,7 +209,7 @@ def test_reader_never_sees_half_a_number(memory: Memory) -> None:
     step = 2**32 + 1
     code = (
         "print('counting', flush=True)\n"
-        f"while True: counts.batch('mnist/3', {step}, 1.0, 0, 0.0, 0.0, 7.0)\n"
+        f"while True: counts.batch('mnist/3', {step}, 1.0, [], 0.0, 7.0)\n"
     )
     reader = memory.slot(0)
     with memory.process(code, slot=1) as process:

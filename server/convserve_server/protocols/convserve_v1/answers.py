@@ -56,6 +56,7 @@ class _Reply:
 
     def begin(self, model: ModelDescription) -> None:
         """See FilesAnswer.begin."""
+        self._call.model = model.key
         if self._top_k is not None:
             check_top_k(self._top_k, model)
         self._model = model
@@ -145,6 +146,7 @@ class PixelsReply(_Reply):
     def inputs(self, model: ModelDescription) -> Pixels:
         """See InputsAnswer.inputs."""
         assert self._request is not None
+        self._call.model = model.key
         images = read_pixels(self._request, model, self._max_images)
         if self._top_k is not None:
             check_top_k(self._top_k, model)

@@ -146,7 +146,7 @@ class TensorsReply(_Reply):
     def inputs(self, model: ModelDescription) -> Inputs:
         """See InputsAnswer.inputs."""
         assert self._request is not None
-        self._model = model
+        self._model, self._call.model = model, model.key
         self._wanted = wanted_outputs(self._request, model)
         read = read_pixels if model.is_bundle else read_tensors
         return read(self._request, model, self._max_rows)
@@ -177,6 +177,7 @@ class FilesReply(_Reply):
 
     def begin(self, model: ModelDescription) -> None:
         """See FilesAnswer.begin."""
+        self._call.model = model.key
         if not model.is_bundle:
             # It was replaced since the files were found to be images.
             raise wrong_datatype(0, _BYTES, model.signature.inputs[0].datatype, model)

@@ -1,0 +1,99 @@
+"""What the page of metrics shows of a supervisor: made on its thread when the page asks for it."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from convserve_server.process.slot import Slot
+from convserve_server.telemetry.server_state import ModelState, ServerState
+from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER
+from convserve_server.telemetry.totals import Totals
+
+#: Until the page shows what it was told before, s: the supervisor may be busy.
+_PATIENCE_S = 1.0
+
+
+class ServerView:
+    """Tells how the server is.
+
+    Args:
+        slots: All processes, as the supervisor changes them.
+        totals: What the workers count.
+        models: Returns all model versions, and the execution provider of the one loaded last.
+        wake: Has answer() called soon; may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        totals: Totals,
+        models: Callable[[], tuple[Sequence[ModelState], str]],
+        wake: Callable[[], None],
+    ) -> None:
+        self._slots = slots
+        self._models = models
+        self._wake = wake
+        self.totals = totals
+        self._restarts = Counter({slot.number: 0 for slot in slots if slot.is_worker})
+        self._state = ServerState()
+        self._asked = False
+        self._answers = 0
+        self._answered = threading.Condition()
+
+    # On the page's thread
+
+    def state(self) -> ServerState:
+        """Returns how the server is now; how it was before if the supervisor does not answer."""
+        with self._answered:
+            answers, self._asked = self._answers, True
+        self._wake()
+        with self._answered:
+            self._answered.wait_for(lambda: self._answers > answers, _PATIENCE_S)
+            return self._state
+
+    # On the supervisor's thread
+
+    def answer(self) -> None:
+        """Answers if the page has asked."""
+        if not self._asked:
+            return
+        state = self._now()
+        with self._answered:
+            self._asked, self._state = False, state
+            self._answers += 1
+            self._answered.notify_all()
+
+    def on_exit(self, slot: Slot, *, asked: bool) -> None:
+        """Notes the end of a process.
+
+        Args:
+            slot: Of the process.
+            asked: Whether somebody had asked for it.
+        """
+        if slot.is_worker:
+            self.totals.clear_gauges(statistics_slot(slot))
+            self._restarts[slot.number] += not asked
+
+    def _now(self) -> ServerState:
+        workers = [slot for slot in self._slots if slot.is_worker]
+        serving = sum(slot.ready and not slot.leaving for slot in workers)
+        processes = {"supervisor": [os.getpid()]}
+        for slot in self._slots:
+            if slot.process is not None:
+                name = f"worker-{slot.number}" if slot.is_worker else "administration"
+                processes.setdefault(name, []).append(slot.process.pid)
+        models, provider = self._models()
+        return ServerState(
+            serving=serving,
+            starting=sum(not (slot.ready or slot.leaving) for slot in workers),
+            restarts=dict(self._restarts),
+            processes=processes,
+            models=models,
+            provider=provider,
+        )
+
+
+def statistics_slot(slot: Slot) -> int:
+    """Returns in which slot of the statistics the process of a worker counts."""
+    return (slot.number - 1) * SLOTS_OF_WORKER + slot.bank
