@@ -68,7 +68,7 @@ class FakeMetrics:
         for worker in ("1", "2"):
             self.set("process_memory_bytes", 210 << 20, f"worker-{worker}")
             self.add("worker_restarts", 0, worker)
-        self.set("model_state", 1, "mnist", "1", "serving")
+        self.set("model_state", 1, "mnist", "1", "served")
 
     def __getitem__(self, name: str) -> Any:
         return self._metrics[f"convserve_{name}"]

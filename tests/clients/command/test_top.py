@@ -11,7 +11,8 @@ import pytest
 
 from convserve.command.top import command
 from convserve.main import main
-from tests.metrics_pages import FakeMetrics, MetricsServer
+from convserve_server.telemetry.metrics import METRICS
+from tests.metrics_pages import COUNTERS, GAUGES, HISTOGRAMS, FakeMetrics, MetricsServer
 
 Capture = pytest.CaptureFixture[str]
 
@@ -53,7 +54,7 @@ def test_numbers_are_those_of_the_interval_and_since_the_start(
     monkeypatch.setattr(command, "_sleep", work)
     found = document(capsys)
     (mnist,) = found["models"]
-    assert (mnist["model"], mnist["version"], mnist["state"]) == ("mnist", "1", "serving")
+    assert (mnist["model"], mnist["version"], mnist["state"]) == ("mnist", "1", "served")
     assert mnist["queue_work_s"] == 0.25
     interval, start = mnist["interval"], mnist["since_start"]
     assert (interval["calls"], interval["images"], interval["batches"]) == (19, 16, 2)
@@ -77,7 +78,7 @@ def test_text_has_a_row_for_each_version_and_every_line_fits(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 200
     rows = [line.split()[:3] for line in lines]
-    assert rows.index(["broken", "3", "refused"]) < rows.index(["mnist", "1", "serving"])
+    assert rows.index(["broken", "3", "refused"]) < rows.index(["mnist", "1", "served"])
     assert ["supervisor", "45", "0"] in rows
     assert "\x1b" not in "".join(lines)
 
@@ -197,3 +198,10 @@ def test_extra_that_is_missing_is_one_line(package: str) -> None:
     assert done.stderr == (
         f"convserve: {package} is not installed; run: pip install 'convserve[top]'\n"
     )
+
+
+def test_page_of_these_tests_has_the_names_of_the_real_one() -> None:
+    ours = {f"{name}_total": labels for name, labels in COUNTERS.items()}
+    ours |= dict.fromkeys(HISTOGRAMS, ("model", "version")) | GAUGES
+    real = {metric.name: metric.labels for metric in METRICS}
+    assert ours == {name: real[name] for name in ours}

@@ -60,7 +60,7 @@ def _print_once(arguments: argparse.Namespace, source: Source, first: Page) -> N
             write(as_json(snapshot, source.url, datetime.now(UTC)))
         return
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _TEXT_COLUMNS
-    frame = Frame(snapshot, source.url, datetime.now(), arguments.interval)
+    frame = Frame(snapshot, source.url, datetime.now())
     print(as_text(frame, columns))
 
 
@@ -110,7 +110,7 @@ def _frames(
         pause: Waits for seconds; returns True where the same is to be drawn again before.
     """
     before: Page | None = first
-    frame = Frame(Snapshot.of(first, None), source.url, datetime.now(), arguments.interval)
+    frame = Frame(Snapshot.of(first, None), source.url, datetime.now())
     while True:
         next_s = time.monotonic() + arguments.interval
         yield frame
@@ -125,4 +125,4 @@ def _frames(
             continue
         snapshot = Snapshot.of(page, before)
         before = page
-        frame = Frame(snapshot, source.url, datetime.now(), arguments.interval)
+        frame = Frame(snapshot, source.url, datetime.now())

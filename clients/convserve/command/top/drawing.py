@@ -14,13 +14,13 @@ from rich.text import Text
 
 from convserve.command.terminal_text import printable, shortened
 from convserve.command.top.numbers import count, mebibytes, milliseconds, short
-from convserve.command.top.snapshot import SERVED, Activity, Snapshot, VersionRow
+from convserve.command.top.snapshot import Activity, Snapshot, VersionRow
 
 WIDE = 130
 """Columns from which on all numbers of a version are shown."""
 
 # Colours that a terminal has names for, which it shows readably on light and on dark ground.
-_STATE_STYLES = {"refused": "bold red", **dict.fromkeys(SERVED, "green")}
+_STATE_STYLES = {"served": "green", "refused": "bold red"}
 _OTHER_STATE = "magenta"
 _TROUBLE = "bold red"
 _HEAD = "bold"
@@ -37,14 +37,12 @@ class Frame:
         snapshot: What the server does, or did when the page could last be read.
         url: Of the metrics page.
         read: When that page was read.
-        interval_s: Between two readings.
         trouble: Why it cannot be read now; empty if it can.
     """
 
     snapshot: Snapshot
     url: str
     read: datetime
-    interval_s: float
     trouble: str = ""
 
 
@@ -107,8 +105,8 @@ def _head(frame: Frame, width: int) -> list[Text]:
     if snapshot.restarted:
         lines.append(Text("the server has started anew: its counters began at 0", _TROUBLE))
     if frame.trouble:
-        since = f"as of {clock}; asked again every {frame.interval_s:g} s"
-        lines.append(Text(f"{printable(frame.trouble)} ({since})", _TROUBLE))
+        reason = frame.trouble.removeprefix(f"metrics page {frame.url}: ")
+        lines.append(Text(f"no page now: {printable(reason)}", _TROUBLE))
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines
@@ -166,7 +164,9 @@ def _errors(activity: Activity) -> float:
 
 
 def _state(row: VersionRow, _: float) -> Text:
-    return Text(printable(row.state) or "-", style=_STATE_STYLES.get(row.state, _OTHER_STATE))
+    if not row.state:
+        return Text("-")
+    return Text(printable(row.state), style=_STATE_STYLES.get(row.state, _OTHER_STATE))
 
 
 def _name(row: VersionRow) -> str:

@@ -17,7 +17,7 @@ ABOUT = (
     "Shows what a server does: its models, rates, latencies, batch sizes, queues and workers, drawn"
     " anew at each interval until Ctrl-C. It reads the server's metrics page, which the server has"
     " with --metrics-port 9464. Rates, latencies and batch sizes are those of the last interval."
-    " Where standard output is no terminal, one interval is printed as text."
+    " Where standard output is not a terminal, one interval is printed as text."
 )
 EXAMPLES = (
     "convserve top",
@@ -58,7 +58,7 @@ def add_once(output: argparse._ArgumentGroup) -> None:
     output.add_argument(
         "--once",
         action="store_true",
-        help="print one interval as text and end [default: where stdout is no terminal]",
+        help="print one interval as text and end [default: where stdout is not a terminal]",
     )
 
 
@@ -67,7 +67,7 @@ def page_url(text: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # A port that is no number, or half of an IPv6 address.
+    except ValueError:  # A port that is not a number, or half of an IPv6 address.
         usable = False
     if not usable or "@" in parts.netloc or not text.isascii() or not text.isprintable():
         example = DEFAULT_METRICS

@@ -17,9 +17,6 @@ from convserve.command.top.page import Increase, Page
 STAGES = ("queue", "decode", "compute")
 """Of a call's time in the server, each with a histogram of its own."""
 
-SERVED = ("serving", "served")
-"""States of a version that answers calls."""
-
 
 @dataclass(frozen=True)
 class Activity:

@@ -52,7 +52,7 @@ class Source:
             MissingInput: The key's file is not there.
             ServerUnavailable: Nobody answers, or not in time.
             Unauthenticated: The page needs a key, or another one.
-            ConvserveError: What came is no metrics page of Convserve.
+            ConvserveError: What came is not a metrics page of Convserve.
         """
         headers = {"Accept": "text/plain", **self._authorization()}
         try:
