@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
@@ -13,19 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from convserve.command.terminal_text import printable, shortened
-from convserve.command.top.numbers import count, mebibytes, milliseconds, short
-from convserve.command.top.snapshot import Activity, Snapshot, VersionRow
+from convserve.command.top.numbers import count, mebibytes, short
+from convserve.command.top.snapshot import Snapshot
+from convserve.command.top.tables import HEAD, TROUBLE, WIDE, table_of
+from convserve.command.top.version_table import name_of, version_table
 
-WIDE = 130
-"""Columns from which on all numbers of a version are shown."""
-
-# Colours that a terminal has names for, which it shows readably on light and on dark ground.
-_STATE_STYLES = {"served": "green", "refused": "bold red"}
-_OTHER_STATE = "magenta"
-_TROUBLE = "bold red"
-_HEAD = "bold"
-
-_MODEL_COLUMNS, _WIDE_MODEL_COLUMNS = 15, 32
 _MOST_REASONS = 6
 
 
@@ -76,8 +68,10 @@ def draw(frame: Frame, width: int, height: int | None) -> RenderableType:
     snapshot = frame.snapshot
     below = [*_below(snapshot, width)]
     head = _head(frame, width)
-    space = None if height is None else height - len(head) - sum(lines for _, lines in below) - 2
-    return Group(*head, Text(), *_versions(snapshot, width, space), *(part for part, _ in below))
+    space = None if height is None else height - len(head) - sum(lines for _, lines in below) - 1
+    return Group(
+        *head, Text(), *version_table(snapshot, width, space), *(part for part, _ in below)
+    )
 
 
 def as_text(frame: Frame, width: int) -> str:
@@ -90,7 +84,7 @@ def as_text(frame: Frame, width: int) -> str:
 
 def _head(frame: Frame, width: int) -> list[Text]:
     snapshot, build = frame.snapshot, frame.snapshot.build
-    title = Text(f"convserve {printable(build.get('version', ''))}".rstrip(), style=_HEAD)
+    title = Text(f"convserve {printable(build.get('version', ''))}".rstrip(), style=HEAD)
     clock = f"{frame.read:%H:%M:%S}"
     url = shortened(printable(frame.url), max(8, width - len(title) - len(clock) - 4))
     first = Text.assemble(title, f"  {url}")
@@ -103,10 +97,10 @@ def _head(frame: Frame, width: int) -> list[Text]:
     facts.append(_interval(snapshot))
     lines = [first, Text(" · ".join(facts)), Text(_totals(snapshot))]
     if snapshot.restarted:
-        lines.append(Text("the server has started anew: its counters began at 0", _TROUBLE))
+        lines.append(Text("the server has started anew: its counters began at 0", TROUBLE))
     if frame.trouble:
         reason = frame.trouble.removeprefix(f"metrics page {frame.url}: ")
-        lines.append(Text(f"no page now: {printable(reason)}", _TROUBLE))
+        lines.append(Text(f"no page now: {printable(reason)}", TROUBLE))
     for line in lines:
         line.no_wrap, line.overflow = True, "ellipsis"
     return lines
@@ -130,117 +124,24 @@ def _totals(snapshot: Snapshot) -> str:
     return " · ".join(parts)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """A column of the table of versions: what it shows of a row, by seconds of the interval."""
-
-    head: str
-    cell: Callable[[VersionRow, float], str | Text]
-    left: bool = False
-
-
-def _rate(count: Callable[[Activity], float]) -> Callable[[VersionRow, float], str]:
-    return lambda row, seconds: short(count(row.interval) / seconds if row.interval else None)
-
-
-def _last(number: Callable[[Activity], str]) -> Callable[[VersionRow, float], str]:
-    return lambda row, _: number(row.interval) if row.interval else "-"
-
-
-def _quantile(share: float) -> Callable[[VersionRow, float], str]:
-    return _last(lambda activity: milliseconds(activity.whole.quantile(share)))
-
-
-def _p99_of(stage: str) -> Callable[[VersionRow, float], str]:
-    return _last(
-        lambda activity: milliseconds(
-            activity.stages[stage].quantile(0.99) if stage in activity.stages else None
-        )
-    )
-
-
-def _errors(activity: Activity) -> float:
-    return sum(activity.errors.values())
-
-
-def _state(row: VersionRow, _: float) -> Text:
-    if not row.state:
-        return Text("-")
-    return Text(printable(row.state), style=_STATE_STYLES.get(row.state, _OTHER_STATE))
-
-
-def _name(row: VersionRow) -> str:
-    return printable(row.model) or "(no model)"
-
-
-_CALLS = _Column("calls/s", _rate(lambda activity: activity.calls))
-_IMAGES = _Column("images/s", _rate(lambda activity: activity.images))
-_P50, _P99 = _Column("p50 ms", _quantile(0.5)), _Column("p99 ms", _quantile(0.99))
-_BATCH = _Column("batch", _last(lambda activity: short(activity.batches.mean)))
-_QUEUE = _Column("queue", lambda row, _: count(row.queue_images))
-_WORK = _Column("work s", lambda row, _: short(row.queue_work_s))
-_FAILED = _Column("err/s", _rate(_errors))
-
-
-def _narrow_name(row: VersionRow, _: float) -> str:
-    version = f"/{printable(row.version)}" if row.version else ""
-    return shortened(_name(row), max(4, _MODEL_COLUMNS - len(version))) + version
-
-
-_NARROW_COLUMNS = (
-    _Column("model", _narrow_name, left=True),
-    _Column("state", _state, left=True),
-    *(_CALLS, _IMAGES, _P50, _P99, _BATCH, _QUEUE, _WORK, _FAILED),
-)
-_WIDE_COLUMNS = (
-    _Column("model", lambda row, _: shortened(_name(row), _WIDE_MODEL_COLUMNS), left=True),
-    _Column("version", lambda row, _: printable(row.version) or "-"),
-    _Column("state", _state, left=True),
-    *(_CALLS, _IMAGES, _P50, _Column("p95 ms", _quantile(0.95)), _P99),
-    _Column("queue p99", _p99_of("queue")),
-    _Column("decode p99", _p99_of("decode")),
-    _Column("compute p99", _p99_of("compute")),
-    *(_BATCH, _QUEUE, _WORK, _FAILED),
-    _Column("calls", lambda row, _: count(row.since_start.calls)),
-    _Column("errors", lambda row, _: count(_errors(row.since_start))),
-    _Column("MiB", lambda row, _: mebibytes(row.memory_bytes)),
-    _Column("load s", lambda row, _: short(row.load_s)),
-)
-
-
-def _versions(snapshot: Snapshot, width: int, space: int | None) -> list[RenderableType]:
-    """Returns the table of versions, in at most so many lines, its head included."""
-    rows = snapshot.versions
-    shown = len(rows) if space is None or len(rows) < space else max(1, space - 2)
-    columns = _WIDE_COLUMNS if width >= WIDE else _NARROW_COLUMNS
-    table = _table(*(("<" if column.left else ">") + column.head for column in columns),
-                   gap=2 if width >= WIDE else 1)  # fmt: skip
-    for row in rows[:shown]:
-        table.add_row(*(column.cell(row, snapshot.seconds or 1.0) for column in columns))
-    if not rows:
-        table.add_row("(none)")
-    if shown < len(rows):
-        return [table, Text(f"and {len(rows) - shown} more, less busy"), Text()]
-    return [table, Text()]
-
-
 def _below(snapshot: Snapshot, width: int) -> list[tuple[RenderableType, int]]:
-    """Returns the smaller tables, and how many lines each has."""
-    parts = [_processes(snapshot), _refusals(snapshot), _codes(snapshot)]
-    tables = [table for table in parts if table.row_count]
-    rows = [tables] if width >= WIDE else [tables[:2], tables[2:]]
+    """Returns the smaller tables, those that are beside each other in one, and their lines."""
+    tables = [_processes(snapshot), _refusals(snapshot), _codes(snapshot, width)]
+    lines = [tables] if width >= WIDE else [tables[:2], tables[2:]]
     below: list[tuple[RenderableType, int]] = []
-    for beside in filter(None, rows):
-        grid = Table.grid(padding=(0, 4, 0, 0))
-        grid.add_row(*beside)
-        below.append((grid, 1 + max(table.row_count for table in beside)))
+    for beside in lines:
+        beside = [table for table in beside if table.row_count]
+        if beside:
+            grid = Table.grid(padding=(0, 4, 0, 0))
+            grid.add_row(*beside)
+            below.append((Group(Text(), grid), 2 + max(table.row_count for table in beside)))
     return below
 
 
 def _processes(snapshot: Snapshot) -> Table:
-    table = _table("<process", ">MiB", ">restarts")
+    table = table_of("<process", ">MiB", ">restarts")
     for row in snapshot.processes:
-        restarts = Text(count(row.restarts), style=_TROUBLE if row.new_restarts else "")
+        restarts = Text(count(row.restarts), style=TROUBLE if row.new_restarts else "")
         table.add_row(printable(row.name), mebibytes(row.memory_bytes), restarts)
     return table
 
@@ -250,11 +151,11 @@ def _refusals(snapshot: Snapshot) -> Table:
     return _counts("refused", rows, snapshot.seconds)
 
 
-def _codes(snapshot: Snapshot) -> Table:
+def _codes(snapshot: Snapshot, width: int) -> Table:
     """Returns the errors of each version by code, most of the last interval first."""
     rows = []
     for row in snapshot.versions:
-        name = _narrow_name(row, 0.0)
+        name = shortened(name_of(row), width // 4)
         for code, total in row.since_start.errors.items():
             new = row.interval.errors.get(code, 0.0) if row.interval else 0.0
             rows.append((f"{name} {printable(code)}", total, new))
@@ -262,16 +163,7 @@ def _codes(snapshot: Snapshot) -> Table:
 
 
 def _counts(head: str, rows: Sequence[tuple[str, float, float]], seconds: float | None) -> Table:
-    table = _table(f"<{head}", ">/s", ">in all")
+    table = table_of(f"<{head}", ">/s", ">in all")
     for name, total, new in rows[:_MOST_REASONS]:
         table.add_row(name, short(new / seconds if seconds else None), count(total))
-    return table
-
-
-def _table(*heads: str, gap: int = 2) -> Table:
-    """Returns a table without rows; each head begins with < or >, the side of its column."""
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style=_HEAD)
-    for head in heads:
-        side = "left" if head[0] == "<" else "right"
-        table.add_column(head[1:], justify=side, no_wrap=True)  # type: ignore[arg-type]
     return table
