@@ -55,6 +55,7 @@ PAGES = [
             "http",
             "deploy",
             "models",
+            "monitoring",
             "extending",
         )
     ),
