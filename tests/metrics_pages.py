@@ -1,5 +1,6 @@
 """A metrics page as a server has it, and an HTTP server that answers with it."""
 
+import ssl
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,7 +111,7 @@ class MetricsServer:
         seen: Headers of the last call.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, context: ssl.SSLContext | None = None) -> None:
         self.metrics = FakeMetrics()
         self.answer: tuple[int, bytes] | None = None
         self.key = ""
@@ -133,8 +134,10 @@ class MetricsServer:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port: int = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/metrics"
+        self.url = f"http{'' if context is None else 's'}://127.0.0.1:{self.port}/metrics"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 

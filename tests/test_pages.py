@@ -57,6 +57,7 @@ PAGES = [
             "models",
             "monitoring",
             "extending",
+            "tls",
         )
     ),
 ]
@@ -240,6 +241,7 @@ def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:
         "docs/training.md",
         "docs/http.md",
         "docs/models.md",
+        "docs/tls.md",
     }
     assert len(RUN) > 10
     assert len(NOT_RUN) > 10

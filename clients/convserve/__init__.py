@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         ServerBusy,
         ServerFault,
         ServerUnavailable,
+        TlsFailed,
         Unauthenticated,
         UnexpectedReply,
     )
@@ -73,6 +74,7 @@ __all__ = [
     "ServerFault",
     "ServerUnavailable",
     "Timings",
+    "TlsFailed",
     "Unauthenticated",
     "UnexpectedReply",
 ]
@@ -106,6 +108,7 @@ _HOMES = {
     "ServerFault": "errors",
     "ServerUnavailable": "errors",
     "Timings": "results",
+    "TlsFailed": "errors",
     "Unauthenticated": "errors",
     "UnexpectedReply": "errors",
 }

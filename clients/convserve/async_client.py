@@ -15,7 +15,6 @@ from convserve import forks
 from convserve.async_stream import AsyncStream
 from convserve.call_set import CallSet
 from convserve.calls import version_choice
-from convserve.channel import open_channel
 from convserve.core import ClientCore
 from convserve.deadline import Deadline
 from convserve.encoded import File
@@ -27,6 +26,7 @@ from convserve.replies import Reply
 from convserve.results import Classification
 from convserve.settings import Priority
 from convserve.steps import BlockingWork, Flow, Step, Stubs, Wait
+from convserve.tls_failures import HandshakeFailed
 from convserve_protos import classifier_pb2
 
 T = TypeVar("T")
@@ -149,15 +149,19 @@ class AsyncClient(ClientCore):
             lambda refused: self._run(self._again(refused, metadata)),
             self._settings.max_in_flight,
         )
-        with self._calling(deadline, pending.largest_bytes):
-            call = self._stubs().classifier.StreamClassify(
-                stream.requests(),
-                wait_for_ready=self._settings.wait_for_ready,
-                metadata=metadata,
-            )
-            async with aclosing(stream.outcomes(call)) as outcomes:
-                async for outcome in outcomes:
-                    yield outcome
+        try:
+            with self._calling(deadline, pending.largest_bytes):
+                call = self._stubs().classifier.StreamClassify(
+                    stream.requests(),
+                    wait_for_ready=self._settings.wait_for_ready,
+                    metadata=self._sent(metadata),
+                )
+                async with aclosing(stream.outcomes(call)) as outcomes:
+                    async for outcome in outcomes:
+                        yield outcome
+        except HandshakeFailed as error:
+            explained = await asyncio.to_thread(self._diagnosis.explain, error)
+            raise explained from error.__cause__
 
     async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """Returns the models that the server has loaded, by name, the newest version first.
@@ -214,6 +218,8 @@ class AsyncClient(ClientCore):
             while True:
                 try:
                     result = await self._perform(step)
+                except HandshakeFailed as error:
+                    step = flow.throw(await asyncio.to_thread(self._diagnosis.explain, error))
                 except ConvserveError as error:
                     step = flow.throw(error)
                 else:
@@ -237,7 +243,7 @@ class AsyncClient(ClientCore):
                 step.request,
                 timeout=step.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
-                metadata=step.metadata,
+                metadata=self._sent(step.metadata),
             )
 
     async def _call_all(self, calls: CallSet) -> list[Reply]:
@@ -250,7 +256,7 @@ class AsyncClient(ClientCore):
                 request,
                 timeout=calls.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
-                metadata=calls.metadata,
+                metadata=self._sent(calls.metadata),
             )
             return reply
 
@@ -281,7 +287,7 @@ class AsyncClient(ClientCore):
         forks.use()
         if self._channel is None:
             self._loop = asyncio.get_running_loop()
-            self._channel = open_channel(self._settings.server, grpc.aio.insecure_channel)
+            self._channel = self._open_channel(grpc.aio)
             self._opened = Stubs(self._channel)
         if self._loop is not asyncio.get_running_loop():
             raise OtherEventLoop(

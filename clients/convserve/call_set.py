@@ -92,6 +92,7 @@ class CallSet:
             self._settings.server,
             self.deadline,
             lambda: self._options.request(images).ByteSize(),
+            self._settings.tls,
         )
         found.__cause__ = error
         if len(images) == 1 and isinstance(found, BadImage):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
 from convserve import forks
 from convserve.address import is_local
 
-C = TypeVar("C")
+if TYPE_CHECKING:
+    from convserve.tls import Tls
 
 # Replies come from a server that the caller chose; requests are limited by the server.
 MAX_REPLY_BYTES = 16 * 2**20
@@ -82,17 +82,26 @@ def channel_options(server: str) -> list[tuple[str, str | int]]:
     ]
 
 
-def open_channel(server: str, make: Callable[..., C]) -> C:
+def open_channel(server: str, api: Any, tls: Tls | None) -> Any:
     """Opens the channel of a client; the connection is made when it is first needed.
 
     Args:
         server: As for address.validate_server.
-        make: grpc.insecure_channel or grpc.aio.insecure_channel.
+        api: The module grpc or grpc.aio.
+        tls: None: without TLS.
+
+    Returns:
+        A channel of that module.
 
     Raises:
         ForkedProcess: gRPC was used before this process was forked.
+        InvalidRequest: A file of TLS cannot be used.
     """
     forks.use()
-    channel = make(server, options=channel_options(server))
+    options = channel_options(server)
+    if tls is None:
+        channel = api.insecure_channel(server, options=options)
+    else:
+        channel = api.secure_channel(server, tls.credentials(), [*options, *tls.options()])
     forks.hold(channel)
     return channel

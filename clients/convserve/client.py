@@ -15,7 +15,6 @@ import numpy.typing as npt
 from convserve import forks
 from convserve.call_set import CallSet
 from convserve.calls import version_choice
-from convserve.channel import open_channel
 from convserve.core import ClientCore
 from convserve.deadline import Deadline
 from convserve.encoded import File
@@ -28,6 +27,7 @@ from convserve.results import Classification
 from convserve.settings import Priority
 from convserve.steps import BlockingWork, Flow, Step, Stubs, Wait
 from convserve.stream import Stream
+from convserve.tls_failures import HandshakeFailed
 from convserve_protos import classifier_pb2
 
 T = TypeVar("T")
@@ -89,6 +89,7 @@ class Client(ClientCore):
             ModelNotFound: No such model or version is loaded.
             DeadlineExceeded: There was no answer in time.
             ServerUnavailable: The server cannot be reached, is starting or shutting down.
+            TlsFailed: TLS was not agreed: a certificate is not accepted, or one side speaks none.
             ServerBusy: The server's queue stayed full through all tries.
             CannotMeetDeadline: Its queue is longer than the timeout; not tried again.
             ConvserveError: Whatever else went wrong; see errors.py.
@@ -186,13 +187,16 @@ class Client(ClientCore):
             lambda refused: self._run(self._again(refused, metadata)),
             self._settings.max_in_flight,
         )
-        with self._calling(deadline, pending.largest_bytes):
-            call = self._stubs().classifier.StreamClassify(
-                stream.requests(),
-                wait_for_ready=self._settings.wait_for_ready,
-                metadata=metadata,
-            )
-            yield from stream.outcomes(call)
+        try:
+            with self._calling(deadline, pending.largest_bytes):
+                call = self._stubs().classifier.StreamClassify(
+                    stream.requests(),
+                    wait_for_ready=self._settings.wait_for_ready,
+                    metadata=self._sent(metadata),
+                )
+                yield from stream.outcomes(call)
+        except HandshakeFailed as error:
+            raise self._diagnosis.explain(error) from error.__cause__
 
     def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
         """Returns the models that the server has loaded, by name, the newest version first.
@@ -251,6 +255,8 @@ class Client(ClientCore):
             while True:
                 try:
                     result = self._perform(step)
+                except HandshakeFailed as error:
+                    step = flow.throw(self._diagnosis.explain(error))
                 except ConvserveError as error:
                     step = flow.throw(error)
                 else:
@@ -273,7 +279,7 @@ class Client(ClientCore):
                 step.request,
                 timeout=step.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
-                metadata=step.metadata,
+                metadata=self._sent(step.metadata),
             )
 
     def _call_all(self, calls: CallSet) -> list[Reply]:
@@ -287,7 +293,7 @@ class Client(ClientCore):
                 request,
                 timeout=calls.deadline.left_s(),
                 wait_for_ready=self._settings.wait_for_ready,
-                metadata=calls.metadata,
+                metadata=self._sent(calls.metadata),
             )
             call.add_done_callback(lambda _: over.put(number))
 
@@ -314,7 +320,7 @@ class Client(ClientCore):
         with self._lock:
             self._check_open()
             if self._channel is None:
-                self._channel = open_channel(self._settings.server, grpc.insecure_channel)
+                self._channel = self._open_channel(grpc)
                 self._opened = Stubs(self._channel)
             return self._opened
 

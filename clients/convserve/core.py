@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from convserve.calls import (
     split,
     split_images,
 )
+from convserve.channel import open_channel
 from convserve.deadline import Deadline
 from convserve.encoded import File, is_bytes
 from convserve.error_mapping import translated
@@ -47,11 +49,14 @@ from convserve.settings import (
     PRIORITY_KEY,
     Priority,
     Settings,
+    choose_key,
     default_model,
     default_server,
     validate_priority,
 )
 from convserve.steps import BlockingWork, Flow, UnaryCall, Wait
+from convserve.tls import choose_tls
+from convserve.tls_failures import Diagnosis
 from convserve_protos import classifier_pb2
 
 
@@ -70,6 +75,12 @@ class ClientCore(ABC):
         max_in_flight: int = MAX_IN_FLIGHT,
         max_tries: int = MAX_TRIES,
         priority: Priority | None = None,
+        tls: bool | None = None,
+        tls_ca: str | PathLike[str] | None = None,
+        tls_cert: str | PathLike[str] | None = None,
+        tls_key: str | PathLike[str] | None = None,
+        tls_server_name: str | None = None,
+        key_file: str | PathLike[str] | None = None,
     ) -> None:
         """Makes a client; the connection is made when it is first needed.
 
@@ -95,6 +106,19 @@ class ClientCore(ABC):
             priority: "batch" for work that nobody waits for: a busy server answers it from what
                 "interactive" calls leave, and a share that it keeps for it. None: what the server
                 does where nothing is sent, which is "interactive".
+            tls: Speak TLS. None: where one of the next three is given; or as the variable
+                CONVSERVE_TLS has it, 1 or 0.
+            tls_ca: File with the authorities that sign servers' certificates (PEM). None: the
+                variable CONVSERVE_TLS_CA, or those that this machine trusts.
+            tls_cert: File with the client's own certificate (PEM), for a server that asks for one.
+                None: the variable CONVSERVE_CLIENT_CERT. These files are read when the connection
+                is made; a client lives no longer than its certificate.
+            tls_key: File with its private key (PEM). None: the variable CONVSERVE_CLIENT_KEY.
+            tls_server_name: Name that the server's certificate must have. None: the variable
+                CONVSERVE_TLS_SERVER_NAME, or the host in the address.
+            key_file: File with the key by which the server knows the caller; sent with each call,
+                and read again when the file changes. None: the variable CONVSERVE_KEY_FILE, or no
+                key. Without TLS, and to another machine, a UserWarning once for each server.
 
         Raises:
             InvalidRequest: An argument is of another kind, or beyond its bounds.
@@ -109,7 +133,10 @@ class ClientCore(ABC):
             max_in_flight=max_in_flight,
             max_tries=max_tries,
             priority=priority,
+            tls=choose_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name),
+            key=choose_key(key_file),
         )
+        self._diagnosis = Diagnosis(self._settings.server, self._settings.tls)
         self._closed = False
         self._choice = ModelChoice(self._settings.model)
         self._background = BackgroundCheck()
@@ -250,6 +277,18 @@ class ClientCore(ABC):
         chosen = self._settings.priority if priority is None else validate_priority(priority)
         return () if chosen is None else ((PRIORITY_KEY, chosen),)
 
+    def _sent(self, metadata: Metadata) -> Metadata:
+        """Returns what is sent beside a message: what belongs to the request, and the key."""
+        key = self._settings.key
+        return metadata if key is None else (*metadata, *key.metadata())
+
+    def _open_channel(self, api: Any) -> Any:
+        """Opens the channel; see channel.open_channel."""
+        settings = self._settings
+        if settings.key is not None and settings.tls is None:
+            settings.key.warn_in_plain(settings.server)
+        return open_channel(settings.server, api, settings.tls)
+
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(
             self._settings.timeout_s if timeout is None else validate_seconds("timeout", timeout)
@@ -268,7 +307,7 @@ class ClientCore(ABC):
         """
         self._check_open()
         try:
-            with translated(self._settings.server, deadline, sent_bytes):
+            with translated(self._settings.server, deadline, sent_bytes, self._settings.tls):
                 yield
         except ModelNotFound:
             self._choice.forget()  # It may have been replaced by another one.

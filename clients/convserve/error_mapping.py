@@ -33,6 +33,8 @@ from convserve.errors import (
     ServerUnavailable,
     Unauthenticated,
 )
+from convserve.tls import Tls
+from convserve.tls_failures import HandshakeFailed, cause_in, is_vague, tls_error
 from convserve.unreachable import cannot_connect, route
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -116,6 +118,7 @@ def error_from_rpc(
     server: str,
     deadline: Deadline,
     sent_bytes: Callable[[], int] = lambda: 0,
+    tls: Tls | None = None,
 ) -> ConvserveError:
     """Returns the exception for a call that failed.
 
@@ -124,11 +127,19 @@ def error_from_rpc(
         server: Where the call went, for the message.
         deadline: That of the call, for the message.
         sent_bytes: Returns the size of the largest message that was sent.
+        tls: How the client speaks TLS.
     """
     status = _status(error)
     code = _CODES.get(status.code)
     if code is grpc.StatusCode.UNAVAILABLE and _NO_CONNECTION.match(status.message):
-        status.message = cannot_connect(server, status.message.rsplit(": ", 1)[-1])
+        text = status.message
+        if tls is not None and (cause := cause_in(text)) is not None:
+            refused = tls_error(server, cause, text, tls)
+            refused.code = code
+            return refused
+        status.message = cannot_connect(server, text.rsplit(": ", 1)[-1])
+        if is_vague(text):
+            return HandshakeFailed(error_from_status(status), deadline)
     elif code is grpc.StatusCode.UNAVAILABLE:
         status.message = f"{route(server)}: {status.message}"
     elif code is grpc.StatusCode.INTERNAL and status.message == _ENDED_MEANWHILE:
@@ -142,13 +153,16 @@ def error_from_rpc(
 
 
 @contextmanager
-def translated(server: str, deadline: Deadline, sent_bytes: Callable[[], int]) -> Iterator[None]:
+def translated(
+    server: str, deadline: Deadline, sent_bytes: Callable[[], int], tls: Tls | None = None
+) -> Iterator[None]:
     """Raises an exception of ours for one of grpc's, which becomes its __cause__.
 
     Args:
         server: As for error_from_rpc.
         deadline: As for error_from_rpc.
         sent_bytes: As for error_from_rpc.
+        tls: As for error_from_rpc.
 
     Raises:
         ConvserveError: The call inside failed.
@@ -156,7 +170,7 @@ def translated(server: str, deadline: Deadline, sent_bytes: Callable[[], int]) -
     try:
         yield
     except grpc.RpcError as error:
-        raise error_from_rpc(error, server, deadline, sent_bytes) from error
+        raise error_from_rpc(error, server, deadline, sent_bytes, tls) from error
     except grpc.FutureCancelledError as error:
         raise Cancelled("the call was cancelled", code=grpc.StatusCode.CANCELLED) from error
 

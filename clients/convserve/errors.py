@@ -8,6 +8,7 @@ ConvserveError
 ├── ServerBusy          the queue is full or a rate limit is reached: try again later
 │   └── CannotMeetDeadline  the queue is longer than the time that the call has left
 ├── ServerUnavailable   not reachable, not loaded yet, or shutting down: try again later
+├── TlsFailed           no connection with TLS: a certificate that is not accepted, or no TLS
 ├── DeadlineExceeded    no answer in time (a TimeoutError)
 ├── Cancelled           the call was given up: by the server, or because the client was closed
 ├── Unauthenticated     no credentials, or wrong ones
@@ -152,6 +153,22 @@ class CannotMeetDeadline(ServerBusy):
 
 class ServerUnavailable(ConvserveError):
     """The server cannot be reached, has not loaded the model yet, or is shutting down."""
+
+
+class TlsFailed(ConvserveError):
+    """TLS was not agreed: the same call will fail again until somebody mends it.
+
+    Attributes:
+        reason: "expired", "not-yet-valid", "wrong-host" or "unknown-authority" of the server's
+            certificate; "certificate-required" or "certificate-refused" of the client's; "no-tls"
+            where the server speaks none, "tls-required" where it speaks nothing else; "other".
+    """
+
+    def __init__(
+        self, message: str, *, reason: str = "other", code: grpc.StatusCode | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.reason = reason
 
 
 class DeadlineExceeded(ConvserveError, TimeoutError):

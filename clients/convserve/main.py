@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 from convserve.command.missing_input import MissingInput, MissingPackage
@@ -31,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         by Ctrl-C, 143 by SIGTERM, 141 if nobody reads the output any more. Other wrong usage exits
         with 2 by SystemExit.
     """
+    # What gRPC writes itself, for developers, is beside what a command prints.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        with terminated_by_sigterm():
+        with terminated_by_sigterm(), warnings.catch_warnings():
+            warnings.showwarning = _print_warning
             open_streams()
             try:
                 arguments = parser().parse_args(argv)
@@ -57,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(f"cannot write standard output: {error.strerror}")
         return 1
     return status
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print_error(printable(f"warning: {message}"))
 
 
 if __name__ == "__main__":

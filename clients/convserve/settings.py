@@ -9,7 +9,9 @@ from typing import Literal, TypeAlias, get_args
 
 from convserve.address import DEFAULT_SERVER, validate_server
 from convserve.arguments import shown, validate_flag, validate_int, validate_seconds, validate_text
+from convserve.caller_key import KEY_FILE_VARIABLE, CallerKey
 from convserve.errors import InvalidRequest
+from convserve.tls import Tls
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 MODEL_VARIABLE = "CONVSERVE_MODEL"
@@ -45,6 +47,8 @@ class Settings:
         max_in_flight: Calls, or requests of a stream, that are unanswered at one time.
         max_tries: Tries of a call that the server refuses, the first one counted.
         priority: Of calls that name none; None: nothing is sent.
+        tls: How it speaks TLS; None: it does not.
+        key: Sent with each call; None: there is none.
     """
 
     server: str
@@ -56,6 +60,8 @@ class Settings:
     max_in_flight: int = MAX_IN_FLIGHT
     max_tries: int = MAX_TRIES
     priority: Priority | None = None
+    tls: Tls | None = None
+    key: CallerKey | None = None
 
     def __post_init__(self) -> None:
         """Converts what came, so that a number is one of Python's.
@@ -101,3 +107,16 @@ def default_model() -> str | None:
 def default_admin_socket() -> str | None:
     """Returns the socket for administration if none is given: CONVSERVE_ADMIN_SOCKET, or None."""
     return os.environ.get(ADMIN_SOCKET_VARIABLE) or None
+
+
+def choose_key(key_file: object = None) -> CallerKey | None:
+    """Returns the key in a file, or in that of the variable CONVSERVE_KEY_FILE; None: neither is.
+
+    Raises:
+        InvalidRequest: The path is of another kind.
+    """
+    if isinstance(key_file, os.PathLike):
+        key_file = os.fspath(key_file)
+    path = None if key_file is None else validate_text("key_file", key_file)
+    path = path or os.environ.get(KEY_FILE_VARIABLE)
+    return CallerKey(path) if path else None

@@ -17,6 +17,7 @@ from convserve_bench.load import Load
 from convserve_bench.outcomes import Ended
 from convserve_bench.schedule import Schedule
 from convserve_bench.tally import Tally
+from convserve_bench.tls_transport import ServerTls, TlsTransport
 from convserve_bench.transport import Address, Transport
 
 _TICK_S = 0.05
@@ -36,11 +37,13 @@ class Calls:
         address: To where.
         fields: Headers of each call.
         messages: Of gRPC, each with its head of 5 bytes; sent in turn.
+        tls: How the server is spoken to; None: without TLS.
     """
 
     address: Address
     fields: Sequence[Field] = field(repr=False)
     messages: Sequence[bytes] = field(repr=False)
+    tls: ServerTls | None = None
 
 
 class Generator:
@@ -196,10 +199,11 @@ class Generator:
 
     def _connect(self) -> Transport:
         self._connected += 1
-        return Transport(
-            self._calls.address,
-            Connection(self._calls.fields, self._calls.messages, self._connected),
-        )
+        address, tls = self._calls.address, self._calls.tls
+        connection = Connection(self._calls.fields, self._calls.messages, self._connected)
+        if tls is None:
+            return Transport(address, connection)
+        return TlsTransport(address, connection, tls)
 
 
 def _sharpen_timers() -> None:

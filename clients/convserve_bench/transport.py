@@ -13,7 +13,7 @@ from convserve_bench import frames
 from convserve_bench.connection import Connection, ProtocolError
 from convserve_bench.outcomes import Ended
 
-_READ_BYTES = 65_536
+READ_BYTES = 65_536
 
 
 class Address(NamedTuple):
@@ -83,17 +83,12 @@ class Transport:
             TransportLost: The connection was not made, or the server has closed it.
         """
         if self._connecting:
-            code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise TransportLost(f"cannot connect: {os.strerror(code)}")
-            self._connecting = False
+            self._connected()
         out = self.connection.out
         data = b"".join((self._unsent, *out)) if self._unsent else b"".join(out)
         out.clear()
         try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
+            sent = self._send(data)
         except OSError as error:
             raise TransportLost(f"connection lost: {error.strerror}") from error
         self._unsent = data[sent:]
@@ -105,19 +100,19 @@ class Transport:
             TransportLost: The server has closed it, or does not speak HTTP/2.
         """
         try:
-            data = self._socket.recv(_READ_BYTES)
-        except BlockingIOError:
-            return []
+            data = self._receive()
         except OSError as error:
             kind = "cannot connect" if self._connecting else "connection lost"
             raise TransportLost(f"{kind}: {error.strerror}") from error
+        if data is None:
+            return []
         if not data:
             raise TransportLost("connection lost: the server closed it")
         try:
             return self.connection.feed(data)
         except ProtocolError as error:
             with contextlib.suppress(OSError):
-                self._socket.send(frames.goaway(error.code))
+                self._send(frames.goaway(error.code))
             raise TransportLost(f"connection lost: {error}", error.ended) from error
 
     def flush(self) -> None:
@@ -132,3 +127,28 @@ class Transport:
     def close(self) -> None:
         """Closes the socket; whatever is in flight is given up."""
         self._socket.close()
+
+    def _connected(self) -> None:
+        """Notes that the socket is connected.
+
+        Raises:
+            TransportLost: It is not.
+        """
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise TransportLost(f"cannot connect: {os.strerror(code)}")
+        self._connecting = False
+
+    def _send(self, data: bytes) -> int:
+        """Sends what the socket accepts now, and returns how many bytes that were."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def _receive(self) -> bytes | None:
+        """Returns what has come; None: nothing yet; no bytes: the connection has ended."""
+        try:
+            return self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return None

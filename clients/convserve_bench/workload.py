@@ -13,18 +13,22 @@ from importlib import metadata
 import numpy as np
 
 from convserve.address import endpoints
+from convserve.caller_key import CallerKey
 from convserve.calls import ClassifyOptions, Images, VersionChoice
 from convserve.client import Client
+from convserve.command.connection_options import key_of, tls_of
 from convserve.command.file_probe import FileProbe
 from convserve.command.retrying_caller import RetryingCaller
 from convserve.errors import BadImage, InvalidRequest, ServerUnavailable, UnexpectedReply
 from convserve.model_choice import choose_model
 from convserve.models import ModelInfo
 from convserve.results import Classification
+from convserve.tls import Tls
 from convserve.unreachable import cannot_connect
 from convserve_bench.generator import Calls
 from convserve_bench.header_blocks import Field
 from convserve_bench.images import Material, material
+from convserve_bench.tls_transport import ServerTls
 from convserve_bench.transport import Address
 from convserve_protos import classifier_pb2
 
@@ -62,6 +66,7 @@ def prepare(arguments: argparse.Namespace) -> Workload:
         ConvserveError: The server gave no answer, or a wrong one.
     """
     host, port = _address(arguments.server)
+    tls, key = tls_of(arguments), key_of(arguments)
     with closing(RetryingCaller.of(arguments)) as caller:
         model = caller.model(
             arguments.model,
@@ -82,8 +87,9 @@ def prepare(arguments: argparse.Namespace) -> Workload:
     return Workload(
         Calls(
             _resolved(arguments.server, host, port, arguments.timeout),
-            _fields(arguments.server, arguments.timeout),
+            _fields(arguments.server, arguments.timeout, tls, key),
             [b"\0" + len(message).to_bytes(4, "big") + message for message in messages],
+            None if tls is None else ServerTls(tls.context(), tls.server_name or host),
         ),
         f"{model.name}/{model.version}",
         sent.what,
@@ -146,19 +152,22 @@ def _least_reply_bytes(model: ModelInfo, images: int) -> int:
     return reply.ByteSize()
 
 
-def _fields(server: str, timeout_s: float) -> Sequence[Field]:
+def _fields(
+    server: str, timeout_s: float, tls: Tls | None = None, key: CallerKey | None = None
+) -> Sequence[Field]:
     units = (("u", 1e6), ("m", 1e3), ("S", 1.0))
     timeouts = ((math.ceil(timeout_s * scale), unit) for unit, scale in units)
     number, unit = next(each for each in timeouts if each[0] <= _MOST_TIMEOUT)
     return [
         (b":method", b"POST"),
-        (b":scheme", b"http"),
+        (b":scheme", b"http" if tls is None else b"https"),
         (b":path", _METHOD),
         (b":authority", server.encode()),
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
         (b"user-agent", f"convserve-bench/{metadata.version('convserve')}".encode()),
         (b"grpc-timeout", f"{number}{unit}".encode()),
+        *((name.encode(), value.encode()) for name, value in (key.metadata() if key else ())),
     ]
 
 

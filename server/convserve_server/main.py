@@ -12,6 +12,7 @@ from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
 from convserve_server.process.supervisor import supervise
+from convserve_server.process.tls_settings import check_tls
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.settings.sources import Loaded, load
@@ -72,6 +73,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         settings = loaded.settings
         check_folder(Path(settings.models.folder))
         front, why = choose_front(settings)
+        tls_warnings = check_tls(settings)
     except SettingError as error:
         print_problem(str(error))
         return 2
@@ -83,12 +85,16 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         )
         return 1
     if loaded.check:
+        for line in tls_warnings:
+            print_problem(line)
         _print_settings(loaded, front)
         return 0
     configure_logging(settings.log.log_level, settings.log.log_format)
     for variable in loaded.unknown:
         log.warning(_unknown(variable))
     log.info("front %s, %s", front, why)
+    for line in tls_warnings:
+        log.warning(line)
     if exposed := exposure(front, settings.listen.host):
         log.warning(exposed)
     try:
@@ -105,6 +111,8 @@ def _read_again(arguments: Sequence[str]) -> Settings:
         SettingError: One is not valid.
     """
     settings = load(arguments).settings
+    for line in check_tls(settings):
+        log.warning(line)
     return settings.replace(front=choose_front(settings)[0])
 
 

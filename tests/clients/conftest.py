@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ Connect = Callable[..., AnyClient]
 
 @pytest.fixture(autouse=True)
 def _environment_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("CONVSERVE_SERVER", "CONVSERVE_MODEL", "CONVSERVE_ADMIN_SOCKET"):
-        monkeypatch.delenv(variable, raising=False)
+    for variable in [name for name in os.environ if name.startswith("CONVSERVE_")]:
+        monkeypatch.delenv(variable)
 
 
 @pytest.fixture

@@ -172,7 +172,9 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         streams_ended: Released once for each stream that is over, however it ended.
     """
 
-    def __init__(self, address: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, address: str = "127.0.0.1:0", tls: grpc.ServerCredentials | None = None
+    ) -> None:
         self.answer: Answer = answer
         self.answer_stream: StreamAnswer = self._answer_each
         self.models = [model("mnist")]
@@ -192,7 +194,11 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
         self._server = grpc.server(ThreadPoolExecutor(24))
         classifier_pb2_grpc.add_ClassifierServicer_to_server(self, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(_Health(self), self._server)
-        port = self._server.add_insecure_port(address)
+        port = (
+            self._server.add_insecure_port(address)
+            if tls is None
+            else self._server.add_secure_port(address, tls)
+        )
         self.address = f"127.0.0.1:{port}"
         self._server.start()
 
@@ -262,7 +268,9 @@ class ScriptedServer(classifier_pb2_grpc.ClassifierServicer):
 
 def _ours(context: grpc.ServicerContext) -> dict[str, str]:
     pairs = context.invocation_metadata()
-    return {key: str(value) for key, value in pairs if key.startswith("convserve-")}
+    return {
+        key: str(value) for key, value in pairs if key.startswith(("convserve-", "authorization"))
+    }
 
 
 class _Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]

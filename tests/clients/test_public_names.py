@@ -33,6 +33,7 @@ NAMES = [
     "ServerFault",
     "ServerUnavailable",
     "Timings",
+    "TlsFailed",
     "Unauthenticated",
     "UnexpectedReply",
 ]

@@ -32,7 +32,7 @@ def admin(arguments: argparse.Namespace) -> int:
     def ask() -> Sequence[admin_pb2.VersionStatus]:
         deadline = Deadline.after(arguments.timeout)
         with (
-            open_channel(server, grpc.insecure_channel) as channel,
+            open_channel(server, grpc, None) as channel,
             translated(server, deadline, lambda: 0),
         ):
             return _act(admin_pb2_grpc.AdminStub(channel), arguments, deadline)

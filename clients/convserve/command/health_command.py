@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from convserve.command.connection_options import key_of, tls_of
 from convserve.command.health_check import check
 from convserve.command.waiting import Wait
 from convserve.errors import ServerUnavailable
@@ -29,9 +30,10 @@ def health(arguments: argparse.Namespace) -> int:
     """
     # A model has its health under its name.
     service: str = arguments.model or arguments.service
+    tls, key = tls_of(arguments), key_of(arguments)
 
     def ask() -> Health:
-        found = check(arguments.server, service, arguments.timeout)
+        found = check(arguments.server, service, arguments.timeout, tls, key)
         if found is not Health.SERVING:
             raise _NotServing(found)
         return found

@@ -8,8 +8,8 @@ import sys
 
 from google.protobuf.json_format import MessageToDict
 
-from convserve.client import Client
 from convserve.command.columns import columns
+from convserve.command.connection_options import connect
 from convserve.command.json_output import json_objects
 from convserve.command.terminal_text import printable
 from convserve.command.waiting import Wait
@@ -28,7 +28,7 @@ def models(arguments: argparse.Namespace) -> int:
 
     def ask() -> Seen:
         # A new client for each try: one that found no address asks for it ever more seldom.
-        with Client(arguments.server, timeout=arguments.timeout) as client:
+        with connect(arguments) as client:
             return Seen.by(client)
 
     seen = Wait(arguments.wait, arguments.server).call(ask)

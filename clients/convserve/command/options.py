@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 
 from convserve.address import DEFAULT_SERVER
-from convserve.command import option_values
+from convserve.command import connection_options, option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
 from convserve.command.top import options as top_options
 from convserve.settings import (
@@ -428,6 +428,7 @@ def _server(command: ArgumentParser, *, positional: bool = False) -> argparse._A
             action=_Server,
             help="the same as --server",
         )
+    connection_options.add_tls(group)
     _timeout(group)
     return group
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from convserve.calls import VersionChoice
 from convserve.client import Client
+from convserve.command.connection_options import connect
 from convserve.command.waiting import ABSENT, Wait
 from convserve.errors import ClientClosed, DeadlineExceeded
 from convserve.models import ModelInfo, find_model
@@ -49,9 +50,8 @@ class RetryingCaller:
     def of(cls, arguments: argparse.Namespace) -> RetryingCaller:
         """Returns the caller for a command's --server, --timeout, --wait and --priority."""
         return cls(
-            lambda: Client(
-                arguments.server,
-                timeout=arguments.timeout,
+            lambda: connect(
+                arguments,
                 max_tries=sys.maxsize,  # As many as there are in the timeout.
                 priority=getattr(arguments, "priority", None),
             ),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from convserve.client import Client
+from convserve.command.connection_options import connect
 from convserve.command.json_output import json_objects
 from convserve.command.terminal import has_colours
 from convserve.command.terminal_text import printable
@@ -130,7 +131,7 @@ def watch(arguments: argparse.Namespace, seen: Seen, table: Callable[[Seen], str
     """
     with (
         _printing(arguments, table) as show,
-        Client(arguments.server, timeout=arguments.timeout) as client,
+        connect(arguments) as client,
     ):
         show(_NOTHING, seen)
         trouble = ""

@@ -19,6 +19,7 @@ from convserve_server.host import heap
 from convserve_server.process.control import Control
 from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
+from convserve_server.process.tls_settings import tls_files
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
@@ -279,4 +280,5 @@ def _options(settings: Settings, port: int) -> TransportOptions:
         keepalive_s=settings.listen.keepalive_s,
         max_connection_age_s=settings.listen.max_connection_age_s,
         reuse_port=True,
+        tls=tls_files(settings),
     )

@@ -37,7 +37,9 @@ from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
 from convserve_server.process.server_view import ServerView, statistics_slot
 from convserve_server.process.slot import ADMIN_HOST, Slot
+from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import WorkerSpec, encode_settings, encode_spec
+from convserve_server.security.certificates import CertificateWatch
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.telemetry.shared_statistics import statistics_bytes
@@ -98,6 +100,7 @@ class Supervisor:
         self._engine_activity = self._switch = self._statistics = -1
         # When we last read the workers' messages.
         self._awake = 0.0
+        self._certificates: CertificateWatch | None = None
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT; a second one kills. SIGHUP reads the settings again.
@@ -120,6 +123,7 @@ class Supervisor:
                 "convserve-statistics", statistics_bytes(self._settings.process.workers)
             )
             self._watch_signals()
+            self._watch_certificates()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             totals = Totals(shared_memory.shared(self._statistics))
             self._view = ServerView(self._slots, totals, self._coordinator.models, self._wake)
@@ -203,6 +207,16 @@ class Supervisor:
         for slot in self._running():
             self._send(slot, SetLogLevel(level))
         self._coordinator.on_settings(self._settings)
+        self._watch_certificates()
+
+    def _watch_certificates(self) -> None:
+        """Has the log warn of the certificate that the settings name; who read them has looked."""
+        if self._certificates is not None:
+            self._certificates.close()
+        files = tls_files(self._settings)
+        self._certificates = None if files is None else CertificateWatch(files)
+        if self._certificates is not None:
+            self._certificates.start()
 
     def _replace(self, slot: Slot) -> None:
         """Asks a worker to finish, since its successor serves."""
@@ -287,7 +301,7 @@ class Supervisor:
         if self._http_port:
             http = address(self._settings.listen.host, self._http_port)
             log.info(
-                "HTTP on http://%s", http,
+                "HTTP on http%s://%s", "s" if self._settings.security.tls_cert else "", http,
                 extra={"http_address": http, "http_port": self._http_port},
             )  # fmt: skip
         log.info(

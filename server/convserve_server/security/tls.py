@@ -54,9 +54,11 @@ def server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
         # Without a password an encrypted key would ask the terminal.
         context.load_cert_chain(files.cert, files.key, password=lambda: b"")
     except ssl.SSLError as error:
+        encrypted = b"ENCRYPTED" in files.key.read_bytes()
+        why = "the key is encrypted" if encrypted else error.reason or "not PEM"
         raise ValueError(
             f"tls_cert, tls_key: expected a certificate and its private key in PEM, got "
-            f"{files.cert} and {files.key}: {error.reason or error}"
+            f"{files.cert} and {files.key}: {why}"
         ) from error
     if files.client_ca is not None:
         try:
@@ -64,7 +66,7 @@ def server_context(files: TlsFiles, alpn: Sequence[str]) -> ssl.SSLContext:
         except ssl.SSLError as error:
             raise ValueError(
                 f"tls_client_ca: expected certificates in PEM, got {files.client_ca}: "
-                f"{error.reason or error}"
+                f"{error.reason or 'not PEM'}"
             ) from error
         required = files.clients == "required"
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL

@@ -17,7 +17,13 @@ from convserve_server.settings.settings import SETTINGS, Settings, make_settings
 from convserve_server.settings.settings_file import FileValues, read_settings_file
 
 #: Of the client, which may run in the same environment.
-_CLIENT = frozenset({PREFIX + "SERVER", PREFIX + "MODEL"})
+_CLIENT = frozenset(
+    PREFIX + name
+    for name in (
+        "SERVER", "MODEL", "TLS", "TLS_CA", "TLS_SERVER_NAME", "CLIENT_CERT", "CLIENT_KEY",
+        "KEY_FILE",
+    )
+)  # fmt: skip
 #: Kubernetes sets variables in the prefix of each service; one may be called convserve.
 _SERVICE_LINK = re.compile(
     PREFIX + r"(\w+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from convserve_server.protocols.router import Router
+from convserve_server.security.tls import TlsFiles
 
 #: Calls at a time on one connection; clients hold back the others once they know. No smaller where
 #: memory is: one that has just ended may still count, and its successor is refused (gRPC's own
@@ -26,6 +27,7 @@ class TransportOptions:
         max_connection_age_s: at which connections are closed, once their calls are answered; 0:
             never.
         reuse_port: whether the port is shared with other processes.
+        tls: the files of TLS; None: without.
     """
 
     host: str
@@ -34,6 +36,7 @@ class TransportOptions:
     keepalive_s: int
     max_connection_age_s: float
     reuse_port: bool
+    tls: TlsFiles | None = None
 
 
 class Transport(Protocol):

@@ -18,15 +18,26 @@ def choose_front(settings: Settings) -> tuple[str, str]:
         SettingError: for the native transport and something that it cannot do.
     """
     age_s = settings.listen.max_connection_age_s
+    tls = bool(settings.security.tls_cert)
     if settings.listen.front == "native" and age_s:
         raise SettingError(
             f"front: native closes no connections by their age ({age_s:g} "
             "s); leave out max_connection_age_s, or use grpcio"
         )
+    if tls and settings.listen.front == "native":
+        raise SettingError("front: native has no TLS; use grpcio, or leave out tls_cert")
+    if tls and settings.security.tls_clients == "optional" and settings.security.tls_client_ca:
+        # grpc's Python has a certificate required, or does not ask for one.
+        raise SettingError(
+            "tls_clients: expected required, got optional: grpcio cannot ask for a certificate "
+            "that may be missing"
+        )
     if settings.listen.front != "auto":
         return settings.listen.front, "as set"
     if age_s:
         return "grpcio", "since connections are to be closed by their age"
+    if tls:
+        return "grpcio", "since the native one has no TLS"
     if find_spec(_NATIVE_PACKAGE) is None:
         return "grpcio", "since pygrpc-native is not installed"
     return "native", "the faster one"

@@ -18,6 +18,7 @@ from convserve_server.protocols.base import Call, Caller, Failure, Stream, heade
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import MAX_STREAMS, IdleCallerDetector, TransportOptions
+from convserve_server.transports.grpcio_tls import GrpcioTls, identity_in
 from convserve_server.transports.margin import AnswerMargin
 
 _MAX_PENDING = 2**20
@@ -37,7 +38,7 @@ class GrpcioTransport:
 
     Args:
         options: what to listen on, and the limits.
-        target: listen on this instead of host and port, as "unix:/path".
+        target: listen on this instead of host and port, as "unix:/path", without TLS.
     """
 
     name = "grpcio"
@@ -45,6 +46,9 @@ class GrpcioTransport:
     def __init__(self, options: TransportOptions, target: str | None = None) -> None:
         self._options = options
         self._target = target or address(options.host, options.port)
+        self._tls_files = None if target else options.tls
+        # Whether clients show certificates.
+        self._mutual = self._tls_files is not None and self._tls_files.client_ca is not None
         self._thread = threading.Thread(target=self._run, name="grpcio", daemon=True)
         self._started = threading.Event()
         self._failure: BaseException | None = None
@@ -54,6 +58,7 @@ class GrpcioTransport:
         self._router: Router
         self._server: grpc.aio.Server
         self._closing: asyncio.Event
+        self._tls: GrpcioTls | None = None
         self._idle_caller = IdleCallerDetector()
         self._margin = AnswerMargin()
         # Calls and streams, until their last byte is with the kernel.
@@ -95,7 +100,7 @@ class GrpcioTransport:
             self._idle = asyncio.Event()
             self._idle.set()
             self._server = self._build()
-            self._port = self._server.add_insecure_port(self._target)
+            self._port = self._add_port()
             await self._server.start()
         except Exception as error:  # noqa: BLE001 - start() raises it on the caller's thread
             self._failure = error
@@ -103,7 +108,15 @@ class GrpcioTransport:
         finally:
             self._started.set()
         await self._closing.wait()
+        if self._tls is not None:
+            self._tls.close()
         await self._server.stop(None)
+
+    def _add_port(self) -> int:
+        if self._tls_files is None:
+            return self._server.add_insecure_port(self._target)
+        self._tls = GrpcioTls(self._tls_files)
+        return self._server.add_secure_port(self._target, self._tls.credentials)
 
     def _build(self) -> grpc.aio.Server:
         options = self._options
@@ -153,7 +166,9 @@ class GrpcioTransport:
             waiting: asyncio.Future[bytes | Failure] = self._loop.create_future()
             left_s = context.time_remaining()
             deadline = None if left_s is None else self._margin.deadline(time.monotonic(), left_s)
-            call = _GrpcioCall(self._loop, self._thread, waiting, path, payload, deadline, context)
+            call = _GrpcioCall(
+                self._loop, self._thread, waiting, path, payload, deadline, context, self._mutual
+            )
             call.idle_caller = idle_caller
             # The exception of abort() and the context hold each other, and by it this frame, until
             # the next garbage collection.
@@ -178,7 +193,8 @@ class GrpcioTransport:
     def _stream(self, path: str) -> "grpc.RpcMethodHandler[bytes, bytes]":
         async def handle(_: Any, context: Any) -> None:
             self._count(context)
-            await self._router.handle_stream(_GrpcioStream(path, context, self._router))
+            stream = _GrpcioStream(path, context, self._router, self._mutual)
+            await self._router.handle_stream(stream)
 
         return grpc.stream_stream_rpc_method_handler(handle)
 
@@ -198,7 +214,7 @@ class GrpcioTransport:
 class _GrpcioCall(Call):
     """A call whose handler waits for a future."""
 
-    __slots__ = ("_context", "_loop", "_thread", "_waiting")
+    __slots__ = ("_context", "_loop", "_mutual", "_thread", "_waiting")
 
     def __init__(
         self,
@@ -209,15 +225,17 @@ class _GrpcioCall(Call):
         payload: bytes,
         deadline: float | None,
         context: Any,
+        mutual: bool,
     ) -> None:
         super().__init__(method, payload, deadline, context.peer())
         self._loop = loop
         self._thread = thread
         self._waiting = waiting
         self._context = context
+        self._mutual = mutual
 
     def caller(self) -> Caller:
-        return _caller(self._context)
+        return _caller(self._context, self._mutual)
 
     def header(self, name: str) -> str | bytes | None:
         return header_in(self._context.invocation_metadata() or (), name)
@@ -238,13 +256,14 @@ class _GrpcioCall(Call):
 class _GrpcioStream(Stream):
     """A stream by grpcio's context."""
 
-    def __init__(self, method: str, context: Any, router: Router) -> None:
+    def __init__(self, method: str, context: Any, router: Router, mutual: bool) -> None:
         super().__init__(method, _deadline(context), context.peer(), router.handle)
         self._context = context
+        self._mutual = mutual
         self._opened = False
 
     def caller(self) -> Caller:
-        return _caller(self._context)
+        return _caller(self._context, self._mutual)
 
     async def read(self) -> bytes | None:
         payload: Any = await self._context.read()
@@ -306,8 +325,9 @@ def _deadline(context: Any) -> float | None:
     return None if remaining is None else time.monotonic() + remaining
 
 
-def _caller(context: Any) -> Caller:
-    return Caller(context.peer(), tuple(context.invocation_metadata() or ()))
+def _caller(context: Any, mutual: bool) -> Caller:
+    identity = identity_in(context) if mutual else ""
+    return Caller(context.peer(), tuple(context.invocation_metadata() or ()), identity)
 
 
 def _set_result(waiting: "asyncio.Future[bytes | Failure]", outcome: bytes | Failure) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import uvloop
 
@@ -27,8 +28,10 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.protocols.router import Router
+from convserve_server.security.tls import TlsFiles
+from convserve_server.security.tls_reload import ReloadedContext
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
-from convserve_server.transports.http_connection import HttpConnection
+from convserve_server.transports.http_connection import HEAD_S, LINGER_S, HttpConnection
 from convserve_server.transports.margin import AnswerMargin
 
 #: How often to look for clients that are late, s.
@@ -68,7 +71,8 @@ class HttpTransport:
         self.max_connection_age_s = options.max_connection_age_s
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
         self._started = threading.Event()
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
+        self._tls: ReloadedContext | None = None
         self._port = 0
         self._ending = False
         self._connections: set[HttpConnection] = set()
@@ -140,20 +144,32 @@ class HttpTransport:
             self._empty = asyncio.Event()
             listener = _listen(self._options)
             self._port = listener.getsockname()[1]
+            tls = {} if self._options.tls is None else self._serve_tls(self._options.tls)
             self._server = await self._loop.create_server(
-                lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG
+                lambda: HttpConnection(self), sock=listener, backlog=_BACKLOG, **tls
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failure = error
             return
         finally:
             self._started.set()
         await self._closing.wait()
+        if self._tls is not None:
+            self._tls.close()
         self._server.close()
         for connection in list(self._connections):
             connection.abort()
         if self._connections:
             await self._empty.wait()
+
+    def _serve_tls(self, files: TlsFiles) -> dict[str, Any]:
+        self._tls = ReloadedContext(files, ("http/1.1",))
+        self._tls.start()
+        return {
+            "ssl": self._tls.context,
+            "ssl_handshake_timeout": HEAD_S,
+            "ssl_shutdown_timeout": LINGER_S,
+        }
 
     # What connections ask
 
@@ -301,7 +317,8 @@ class _HttpCall(Call):
             self.timer = None
 
     def caller(self) -> Caller:
-        return Caller(self.connection, tuple(self.request.headers.items()))
+        identity = self.http_connection.identity
+        return Caller(self.connection, tuple(self.request.headers.items()), identity)
 
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)

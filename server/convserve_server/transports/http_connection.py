@@ -21,6 +21,7 @@ import httptools
 from convserve_server.protocols.rest.encodings import too_large
 from convserve_server.protocols.rest.errors import fault_answer, problem_answer
 from convserve_server.protocols.rest.messages import HttpAnswer, HttpRequest, Problem
+from convserve_server.security.tls import identity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,6 +114,7 @@ class HttpConnection(asyncio.Protocol):
 
     Attributes:
         peer: address of the client, as "ipv4:127.0.0.1:51234".
+        identity: whom its certificate names; see Caller.
         due: time.monotonic() at which overdue() is to be called; infinity while the server works.
     """
 
@@ -123,6 +125,7 @@ class HttpConnection(asyncio.Protocol):
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._transport: asyncio.Transport
         self.peer = ""
+        self.identity = ""
         self.due = math.inf
         self._made = time.monotonic()
         # The request that is being received.
@@ -155,6 +158,9 @@ class HttpConnection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)
         self.peer = _peer(transport.get_extra_info("peername"))
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.identity = identity_of(tls.getpeercert())
         self.due = self._made + HEAD_S
         if not self._owner.connected(self):
             self._refuse(
@@ -463,7 +469,9 @@ class HttpConnection(asyncio.Protocol):
         else:
             # Reads on, so that the answer arrives.
             self._transport.resume_reading()
-            self._transport.write_eof()
+            # TLS has no half of a connection: the client ends it, or its time does.
+            if self._transport.can_write_eof():
+                self._transport.write_eof()
         self._set_due()
 
     def _close(self) -> None:
@@ -499,8 +507,9 @@ def _origin_form(target: bytes) -> str:
     except UnicodeDecodeError as error:
         raise Problem(400, "INVALID_HTTP", "target: expected ASCII, got other bytes") from error
     # The absolute form, which clients send to proxies.
-    if text[:7].lower() == "http://":
-        text = "/" + text[7:].partition("/")[2]
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.lower() in ("http", "https"):
+        text = "/" + rest.partition("/")[2]
     if not text.startswith("/") and text != "*":
         raise Problem(400, "INVALID_HTTP", "target: expected a path from /, got another form")
     return text

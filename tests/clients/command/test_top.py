@@ -11,7 +11,9 @@ import pytest
 
 from convserve.command.top import command
 from convserve.main import main
+from convserve_server.security.tls import TlsFiles, server_context
 from convserve_server.telemetry.metrics import METRICS
+from tests.certificates import Authority
 from tests.metrics_pages import COUNTERS, GAUGES, HISTOGRAMS, FakeMetrics, MetricsServer
 
 Capture = pytest.CaptureFixture[str]
@@ -198,6 +200,47 @@ def test_extra_that_is_missing_is_one_line(package: str) -> None:
     assert done.stderr == (
         f"convserve: {package} is not installed; run: pip install 'convserve[top]'\n"
     )
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def tls_page(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[MetricsServer]:
+    """A page that only speaks TLS, with clients that its authority has signed."""
+    own = authority.issue("metrics.test")
+    files = TlsFiles(cert=own.cert, key=own.key, client_ca=authority.ca)
+    server = MetricsServer(context=server_context(files, ["http/1.1"]))
+    monkeypatch.setenv("CONVSERVE_METRICS", server.url)
+    yield server
+    server.stop()
+
+
+def test_page_is_read_over_mutual_tls(
+    tls_page: MetricsServer, authority: Authority, capsys: Capture
+) -> None:
+    client = authority.issue("someone@client.test")
+    options = ["--tls-ca", str(authority.ca), "--tls-server-name", "metrics.test"]
+    own = ["--tls-cert", str(client.cert), "--tls-key", str(client.key)]
+    assert document(capsys, *options, *own)["metrics"] == tls_page.url
+    assert main(["top", *own, "--tls-ca", str(authority.ca)]) == 1
+    assert "TLS: " in (named := capsys.readouterr().err)
+    assert "127.0.0.1" in named.partition("TLS: ")[2]
+    assert main(["top", *options[2:], *own]) == 1
+    assert "certificate" in capsys.readouterr().err
+    assert main(["top", *options]) == 1
+    assert f"metrics page {tls_page.url}: TLS: " in capsys.readouterr().err
+
+
+def test_files_of_tls_that_are_not_there_are_named(
+    tls_page: MetricsServer, authority: Authority, capsys: Capture
+) -> None:
+    assert main(["top", "--tls-ca", "gone.pem"]) == 1
+    assert "tls_ca: expected a file that can be read, got gone.pem" in capsys.readouterr().err
+    assert main(["top", "--tls-cert", str(authority.ca)]) == 1
+    assert "tls_key: expected a file beside tls_cert, got none" in capsys.readouterr().err
 
 
 def test_page_of_these_tests_has_the_names_of_the_real_one() -> None:

@@ -29,6 +29,24 @@ def test_auto_is_grpcio_where_connections_are_to_age() -> None:
     assert "age" in why
 
 
+def test_auto_is_grpcio_with_tls() -> None:
+    name, why = choose_front(make_settings(models="m", tls_cert="c", tls_key="k"))
+    assert (name, why) == ("grpcio", "since the native one has no TLS")
+
+
+def test_native_with_tls_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"^front: native has no TLS; use grpcio, or leave out"):
+        choose_front(make_settings(models="m", front="native", tls_cert="c", tls_key="k"))
+
+
+def test_grpcio_that_cannot_ask_for_a_certificate_that_may_be_missing_is_refused() -> None:
+    tls = {"tls_cert": "c", "tls_key": "k", "tls_client_ca": "a", "tls_clients": "optional"}
+    with pytest.raises(
+        SettingError, match=r"^tls_clients: expected required, got optional: grpcio"
+    ):
+        choose_front(make_settings(models="m", **tls))
+
+
 @pytest.mark.parametrize("front", ["grpcio", "native"])
 def test_front_that_is_set_is_taken(front: str) -> None:
     assert choose_front(make_settings(models="m", front=front)) == (front, "as set")

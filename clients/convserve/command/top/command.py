@@ -24,6 +24,7 @@ from convserve.command.top.snapshot import Snapshot
 from convserve.command.top.source import Source
 from convserve.command.waiting import Wait
 from convserve.errors import ConvserveError
+from convserve.tls import Tls, choose_tls
 
 # Of text that no terminal shows: everything is in it.
 _TEXT_COLUMNS = 200
@@ -36,7 +37,7 @@ def top(arguments: argparse.Namespace) -> int:
         ConvserveError: The page could not be read at first, or at the end of the only interval.
         KeyboardInterrupt: Ctrl-C or SIGTERM came.
     """
-    source = Source(arguments.metrics, arguments.key_file, arguments.timeout)
+    source = Source(arguments.metrics, arguments.key_file, arguments.timeout, _tls(arguments))
     first = Wait(arguments.wait, arguments.metrics).call(source.read)
     if arguments.format == "jsonl" and not arguments.once:
         _print_lines(arguments, source, first)
@@ -45,6 +46,14 @@ def top(arguments: argparse.Namespace) -> int:
     else:
         _show(arguments, source, first)
     return 0
+
+
+def _tls(arguments: argparse.Namespace) -> Tls | None:
+    """Returns how TLS is spoken; None: the address of the page is one of HTTP without it."""
+    if not arguments.metrics.startswith("https:"):
+        return None
+    given = (getattr(arguments, f"tls_{name}") for name in ("ca", "cert", "key", "server_name"))
+    return choose_tls(True, *given)
 
 
 def _is_screen() -> bool:

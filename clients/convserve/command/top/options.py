@@ -6,7 +6,7 @@ import argparse
 import os
 from urllib.parse import urlsplit
 
-from convserve.command import option_values
+from convserve.command import connection_options, option_values
 
 METRICS_VARIABLE = "CONVSERVE_METRICS"
 KEY_FILE_VARIABLE = "CONVSERVE_METRICS_KEY_FILE"
@@ -34,8 +34,10 @@ def add_source(command: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         metavar="URL",
         type=page_url,
         default=os.environ.get(METRICS_VARIABLE) or DEFAULT_METRICS,
-        help=f"the server's metrics page [default: {DEFAULT_METRICS}] [env: {METRICS_VARIABLE}]",
+        help=f"the server's metrics page, http or https [default: {DEFAULT_METRICS}]"
+        f" [env: {METRICS_VARIABLE}]",
     )
+    connection_options.add_tls_files(group)
     group.add_argument(
         "--key-file",
         metavar="FILE",

@@ -17,6 +17,7 @@ from convserve.errors import (
     Unauthenticated,
     UnexpectedReply,
 )
+from convserve.tls import Tls
 
 # 512 model versions have a page of 8 MiB.
 _MAX_BYTES = 64 * 2**20
@@ -29,19 +30,22 @@ class Source:
     A new connection for each reading, without a proxy: the page is one of machines that are near.
     """
 
-    def __init__(self, url: str, key_file: str | None, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, key_file: str | None, timeout_s: float, tls: Tls | None = None
+    ) -> None:
         """Reads nothing yet.
 
         Args:
             url: Of the page, http or https.
             key_file: File with the key to send, read each time; None: none is sent.
             timeout_s: Longest wait for the whole page, in seconds.
+            tls: How to speak TLS to a page of https; its files are read each time.
         """
         self.url = url
         self._key_file = key_file
         self._timeout_s = timeout_s
         parts = urlsplit(url)
-        self._secure = parts.scheme == "https"
+        self._tls = tls
         self._host, self._port = str(parts.hostname), parts.port
         self._target = parts.path + (f"?{parts.query}" if parts.query else "")
 
@@ -98,9 +102,9 @@ class Source:
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._secure:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=self._timeout_s)
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        return _TlsConnection(self._host, self._port, self._tls, self._timeout_s)
 
     def _body(self, response: http.client.HTTPResponse, end_s: float) -> str:
         """Returns the body; the timeout of the connection is for each piece of it alone."""
@@ -116,6 +120,22 @@ class Source:
         if response.length:
             raise UnexpectedReply("it ends too early")
         return b"".join(pieces).decode(errors="replace")
+
+
+class _TlsConnection(http.client.HTTPConnection):
+    """A connection over TLS; http.client's own looks only for the host's name in a certificate."""
+
+    default_port = http.client.HTTPS_PORT
+
+    def __init__(self, host: str, port: int | None, tls: Tls, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._name = tls.server_name or host
+        self._context = tls.context(["http/1.1"])
+
+    def connect(self) -> None:
+        """See HTTPConnection."""
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def _check_status(response: http.client.HTTPResponse) -> None:
