@@ -1,13 +1,16 @@
 """The rules for Prometheus: each alert fires when it should, and does not when it should not."""
 
 import json
+import math
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from convserve.command.top.histograms import Histogram
 from convserve_server.telemetry.metrics import METRICS
 from tests.monitoring.prometheus import MONITORING
 from tests.monitoring.queries import DASHBOARD, queries
@@ -92,6 +95,7 @@ def restarts(values: str) -> Series:
 
 OF_ONE = ONE
 OF_VERSION = 'job="convserve", model="mnist", version="2"'
+CRITICAL = {"ConvserveAbsent", "ConvservePageDown", "ConvserveNoWorker", "ConvserveFaults"}
 CASES = (
     Case("ConvserveAbsent", {}, {f"up{{{ONE}}}": "0x100"}),
     Case("ConvservePageDown", {f"up{{{ONE}}}": "0x100"}, {f"up{{{ONE}}}": "0 1x100"}, OF_ONE),
@@ -153,39 +157,60 @@ def test_every_alert_has_a_case() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
 def test_alert_fires_when_it_should_and_only_then(case: Case, tmp_path: Path) -> None:
-    severity = {
-        "ConvserveAbsent": "critical",
-        "ConvservePageDown": "critical",
-        "ConvserveNoWorker": "critical",
-        "ConvserveFaults": "critical",
-    }.get(case.alert, "warning")
+    severity = "critical" if case.alert in CRITICAL else "warning"
     firing = f'ALERTS{{alertname="{case.alert}", alertstate="firing"}}'
-    labels = (
-        f'ALERTS{{alertname="{case.alert}", alertstate="firing", severity="{severity}",'
-        f" {case.about}}}"
+    labels = f'{firing[:-1]}, severity="{severity}", {case.about}}}'
+    expected = ((case.fires, [(labels, 1.0)]), (case.quiet, []))
+    check_queries(
+        tmp_path,
+        [(series, {firing: samples}) for series, samples in expected],
+        minutes=case.minutes,
     )
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.95, 0.99, 0.9999])
+def test_quantiles_of_convserve_top_are_those_of_prometheus(share: float, tmp_path: Path) -> None:
+    counts = {0.00005: 0, 0.0001: 3, 0.0002: 3, 0.0005: 1207, 0.001: 1500, math.inf: 1501}
+    buckets = {
+        f'x_bucket{{le="{str(bound).replace("inf", "+Inf")}"}}': f"{count}x10"
+        for bound, count in counts.items()
+    }
+    ours = Histogram({bound: float(count) for bound, count in counts.items()}).quantile(share)
+    assert ours is not None
+    query = f"histogram_quantile({share}, x_bucket)"
+    check_queries(tmp_path, [(buckets, {query: [("{}", ours)]})], minutes=1)
+
+
+def check_queries(
+    folder: Path,
+    cases: Sequence[tuple[Series, Mapping[str, Sequence[tuple[str, float]]]]],
+    minutes: int,
+) -> None:
+    """Has promtool check what queries give, with the rules of deploy/monitoring.
+
+    Args:
+        folder: for its file.
+        cases: series, and of each query the labels and values that it must give.
+        minutes: after the beginning of the series.
+    """
     tests = [
         {
             "interval": f"{INTERVAL_S}s",
             "input_series": [{"series": key, "values": each} for key, each in series.items()],
             "promql_expr_test": [
-                {"expr": firing, "eval_time": f"{case.minutes}m", "exp_samples": expected}
+                {
+                    "expr": query,
+                    "eval_time": f"{minutes}m",
+                    "exp_samples": [{"labels": key, "value": value} for key, value in samples],
+                }
+                for query, samples in queries.items()
             ],
         }
-        for series, expected in (
-            (case.fires, [{"labels": labels, "value": 1}]),
-            (case.quiet, []),
-        )
+        for series, queries in cases
     ]
+    rules = [str(each) for each in RULES]
     # JSON is YAML, too.
-    file = tmp_path / "test.yml"
-    file.write_text(
-        json.dumps(
-            {
-                "rule_files": [str(each) for each in RULES],
-                "evaluation_interval": f"{INTERVAL_S}s",
-                "tests": tests,
-            }
-        )
-    )
+    file = folder / "test.yml"
+    known = {"rule_files": rules, "evaluation_interval": f"{INTERVAL_S}s", "tests": tests}
+    file.write_text(json.dumps(known))
     run_promtool("test", "rules", file)

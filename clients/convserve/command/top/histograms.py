@@ -54,7 +54,7 @@ class Histogram:
         for bound in bounds[:-1]:
             upto = self.upto[bound]
             if upto >= rank and upto > below:
-                return start + (bound - start) * (rank - below) / (upto - below)
+                return start + (bound - start) * ((rank - below) / (upto - below))
             below, start = max(below, upto), bound
         return bounds[-2]
 
