@@ -110,7 +110,7 @@ CASES = (
     Case(
         "ConvserveOverload",
         calls("OK", 900) | calls("RESOURCE_EXHAUSTED", 100) | refused("QUEUE_FULL", 100),
-        calls("OK", 900) | calls("NOT_FOUND", 100) | refused("NOT_FOUND", 100),
+        calls("OK", 990) | refused("QUEUE_FULL", 10) | refused("NOT_FOUND", 500),
     ),
     Case(
         "ConvserveExpired",
