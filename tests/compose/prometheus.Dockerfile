@@ -1,7 +1,7 @@
 # Debian's Prometheus with the name, the user and the paths of the official image, where that cannot be pulled.
 FROM python:3.11-slim-bookworm
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus \
- && ln -s /usr/bin/prometheus /bin/prometheus 2>/dev/null || true
+ && test -x /bin/prometheus
 RUN mkdir -p /prometheus && chown nobody:nogroup /prometheus
 USER nobody
 WORKDIR /prometheus
