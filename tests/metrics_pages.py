@@ -23,6 +23,7 @@ BATCH_BOUNDS = [2.0**step for step in range(13)]
 COUNTERS = {
     "convserve_calls": ("method", "model", "version", "code"),
     "convserve_images": ("model", "version"),
+    "convserve_engine_seconds": ("model", "version"),
     "convserve_refused": ("reason",),
     "convserve_expired": ("stage",),
     "convserve_cancelled": (),
@@ -93,6 +94,7 @@ class FakeMetrics:
             times = self[f"{name}_seconds"].labels(model, version)
             for _ in range(number):
                 times.observe(seconds if name == "call" else seconds / 3)
+        self.add("engine_seconds", number / 8 * seconds / 3, model, version)
         for _ in range(number // 8):
             self["batch_images"].labels(model, version).observe(8)
 

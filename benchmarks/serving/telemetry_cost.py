@@ -3,9 +3,7 @@
     python -m benchmarks.serving.telemetry_cost
 
 One thread counts calls of one model, as the batcher and the router do, beside an observer that does
-nothing. Nothing else runs: what they cost in a server is `python -m benchmarks.serving --against`
-the revision before, and a reader of the page beside it
-`python -m benchmarks.serving.metrics_readers`.
+nothing. What that comes to in a server under load is in benchmarks.serving.metrics_readers.
 """
 
 import argparse

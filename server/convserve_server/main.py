@@ -21,18 +21,21 @@ from convserve_server.transports.choice import choose_front, exposure
 log = logging.getLogger(__name__)
 
 
-def missing_packages(front: str, http: bool = False) -> list[str]:
+def missing_packages(front: str, http: bool = False, metrics: bool = False) -> list[str]:
     """Returns what the workers import and a plain installation, the client, does not have.
 
     Args:
         front: that serves gRPC.
         http: whether HTTP is served as well.
+        metrics: whether there is a port for metrics.
     """
     needed = ["onnxruntime", "uvloop", "grpc_reflection"]
     if front == "native":
         needed.append("pygrpc_native")
     if http:
         needed += ["httptools", "msgspec", "python_multipart"]
+    if metrics:
+        needed.append("prometheus_client")
     return [name for name in needed if find_spec(name) is None]
 
 
@@ -77,7 +80,9 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     except SettingError as error:
         print_problem(str(error))
         return 2
-    missing = missing_packages(front, bool(settings.listen.http_port))
+    missing = missing_packages(
+        front, bool(settings.listen.http_port), bool(settings.telemetry.metrics_port)
+    )
     if missing:
         print_problem(
             f"{', '.join(missing)} not installed; run: "

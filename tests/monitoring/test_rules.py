@@ -160,7 +160,10 @@ def test_alert_fires_when_it_should_and_only_then(case: Case, tmp_path: Path) ->
     severity = "critical" if case.alert in CRITICAL else "warning"
     firing = f'ALERTS{{alertname="{case.alert}", alertstate="firing"}}'
     labels = f'{firing[:-1]}, severity="{severity}", {case.about}}}'
-    expected = ((case.fires, [(labels, 1.0)]), (case.quiet, []))
+    expected: tuple[tuple[Series, list[tuple[str, float]]], ...] = (
+        (case.fires, [(labels, 1.0)]),
+        (case.quiet, []),
+    )
     check_queries(
         tmp_path,
         [(series, {firing: samples}) for series, samples in expected],

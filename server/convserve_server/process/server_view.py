@@ -10,7 +10,7 @@ from convserve_server.telemetry.server_state import ModelState, ServerState
 from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER
 from convserve_server.telemetry.totals import Totals
 
-#: Until the page shows what it was told before, s: the supervisor may be busy.
+#: Until the page shows how it was before, s: the supervisor may be busy.
 _PATIENCE_S = 1.0
 
 

@@ -29,7 +29,12 @@ from convserve_server.protocols.base import (
 )
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
-#: The status of a call whose time was over, and the reason.
+#: A client gives up so much before the deadline that it has stated, s and as a part of its time: it
+#: rounds that up. Source: gRPC's PROTOCOL-HTTP2.md (Timeout).
+_EARLY_S, _EARLY = 0.02, 0.01
+
+#: The status of a call, and the reason: of one with a result, and of one whose time was over.
+_RESULT = code_pb2.OK, ""
 _TOO_LATE = code_pb2.DEADLINE_EXCEEDED, DeadlinePassed.reason
 
 
@@ -152,7 +157,9 @@ class Router:
             failure = to_failure(InternalFault(stream.method, error))
         finally:
             now = time.monotonic()
-            code, reason = (0, "") if failure is None else _status(failure, stream.deadline, now)
+            code, reason = _RESULT
+            if failure is not None:
+                code, reason = _status(failure, began, stream.deadline, now)
             self._observer.finished(stream.method, "", code, reason, now - began)
         if failure is not None:
             await stream.fail(failure)
@@ -225,7 +232,9 @@ class Router:
         if answered:
             next(self._numbers)
         now = time.monotonic()
-        code, reason = (0, "") if failure is None else _status(failure, call.deadline, now)
+        code, reason = _RESULT
+        if failure is not None:
+            code, reason = _status(failure, call.arrived, call.deadline, now)
         self._observer.finished(call.method, call.model, code, reason, now - call.arrived)
         self._answering.discard(call)
         if self._watched:
@@ -243,9 +252,20 @@ class Router:
         )
 
 
-def _status(failure: Failure, deadline: float | None, now: float) -> tuple[int, str]:
-    """Returns the code and the reason with which a call has ended, as its client has them."""
-    # A client ends a call when its time is over, as one that goes away.
-    if failure is GONE and deadline is not None and deadline <= now:
-        return _TOO_LATE
-    return failure.code, failure.reason
+def _status(
+    failure: Failure, arrived: float, deadline: float | None, now: float
+) -> tuple[int, str]:
+    """Returns the code and the reason with which a call has ended, as its client has them.
+
+    A client ends a call when its time is over, as one that goes away.
+
+    Args:
+        failure: with which the call has ended here.
+        arrived: time.monotonic() when it came.
+        deadline: of the call, time.monotonic(); None: without.
+        now: time.monotonic().
+    """
+    if failure is not GONE or deadline is None:
+        return failure.code, failure.reason
+    late = deadline - now <= _EARLY_S + _EARLY * (deadline - arrived)
+    return _TOO_LATE if late else (failure.code, failure.reason)

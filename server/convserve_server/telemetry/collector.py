@@ -101,6 +101,8 @@ def _of_versions(versions: Mapping[tuple[str, str], VersionTotals]) -> Iterator[
         return _histograms(metric, {key: get(one) for key, one in versions.items()}, bounds)
 
     yield _counters(metrics.IMAGES, [(key, one.images) for key, one in versions.items()])
+    engine_s = [(key, one.engine_s) for key, one in versions.items()]
+    yield _counters(metrics.ENGINE_SECONDS, engine_s)
     yield histograms(metrics.QUEUE_SECONDS, lambda one: one.queue)
     yield histograms(metrics.DECODE_SECONDS, lambda one: one.decode)
     yield histograms(metrics.COMPUTE_SECONDS, lambda one: one.compute)

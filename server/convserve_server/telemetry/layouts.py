@@ -14,6 +14,12 @@ BUCKETS = len(BOUNDS) + 1
 SIZE_BOUNDS = tuple(2**power for power in range(13))
 SIZE_BUCKETS = len(SIZE_BOUNDS) + 1
 
+
+def size_bucket(images: int) -> int:
+    """Returns the index of the bucket of a batch size."""
+    return min(SIZE_BUCKETS - 1, (images - 1).bit_length())
+
+
 #: Batch sizes of a version that are counted each by itself; the first ones that it has.
 SIZES = 64
 
@@ -31,7 +37,6 @@ _CODES = 20
 VERSION = Layout(
     [
         Field("rows"),
-        Field("requests"),
         Field("queue_s", seconds=True),
         Field("compute_s", seconds=True),
         Field("whole_s", seconds=True),
@@ -41,19 +46,19 @@ VERSION = Layout(
         Field("failed_s", seconds=True),
         Field("decoded"),
         Field("decode_s", seconds=True),
-        # Histograms; their sums are above.
+        # Histograms; their sums are above, and requests are as many as are in that of the queue.
         Field("queue", words=BUCKETS),
         Field("compute", words=BUCKETS),
         Field("decode", words=BUCKETS),
-        Field("batch_sizes", words=SIZE_BUCKETS),
         # How it is now: what waits, images and seconds of the engine.
         Field("waiting", gauge=True),
         Field("waiting_s", seconds=True, gauge=True),
         # The sizes that are counted, 0 behind the last one; then batches by size, and what they
-        # took, where the last number is for all other sizes.
+        # took, where the last number is for all other sizes; and the histogram of those.
         Field("sizes", words=SIZES),
         Field("batches", words=SIZES + 1),
         Field("batches_s", words=SIZES + 1, seconds=True),
+        Field("other_sizes", words=SIZE_BUCKETS),
     ]
 )
 

@@ -35,6 +35,12 @@ CALLS = Metric(
 IMAGES = Metric(
     "convserve_images_total", "counter", _VERSION, "Images, or rows of tensors, that were computed."
 )
+ENGINE_SECONDS = Metric(
+    "convserve_engine_seconds_total",
+    "counter",
+    _VERSION,
+    "Time that engines have run batches, of all workers.",
+)
 REFUSED = Metric(
     "convserve_refused_total",
     "counter",
@@ -146,9 +152,10 @@ SETTINGS = Metric(
     "Settings of the server, with sizes chosen; tables of single models are not in it.",
 )  # fmt: skip
 
-#: In the order of the page.
+#: All of them.
 METRICS = (
-    CALLS, IMAGES, REFUSED, EXPIRED, CANCELLED, RESTARTS, CALL_SECONDS, QUEUE_SECONDS,
-    DECODE_SECONDS, COMPUTE_SECONDS, BATCH_IMAGES, QUEUE_IMAGES, QUEUE_WORK, IN_FLIGHT, STATE,
-    LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, IN_OTHER, BUILD, SETTINGS,
+    CALLS, IMAGES, ENGINE_SECONDS, REFUSED, EXPIRED, CANCELLED, RESTARTS, CALL_SECONDS,
+    QUEUE_SECONDS, DECODE_SECONDS, COMPUTE_SECONDS, BATCH_IMAGES, QUEUE_IMAGES, QUEUE_WORK,
+    IN_FLIGHT, STATE, LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, IN_OTHER, BUILD,
+    SETTINGS,
 )  # fmt: skip

@@ -189,7 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
         if key is None:
             return True
         kind, _, given = self.headers.get("Authorization", "").partition(" ")
-        same = hmac.compare_digest(given.strip().encode(), key.reveal().encode())
+        # As http.server has decoded it.
+        same = hmac.compare_digest(given.strip().encode("latin-1"), key.reveal().encode())
         return same and kind.lower() == "bearer"
 
     def _refuse(self, status: HTTPStatus, *header: str) -> None:

@@ -106,6 +106,7 @@ class Row:
         begin = len(memory) - layout.words * _WORD
         self._used: memoryview[int] = memory[:_USED_BYTES].cast("Q")
         self._key = memory[_USED_BYTES:begin]
+        # Each number is stored at once; struct.pack_into() would write zeros first.
         self.counts: memoryview[int] = memory[begin:].cast("Q")
         self.seconds: memoryview[float] = memory[begin:].cast("d")
 

@@ -14,6 +14,7 @@ from convserve_server.telemetry.layouts import (
     SIZE_BUCKETS,
     SIZES,
     TABLES,
+    size_bucket,
 )
 from convserve_server.telemetry.slab import Layout, Row, Slab
 from convserve_server.telemetry.statistics import Durations, VersionStatistics
@@ -65,6 +66,7 @@ class VersionTotals:
 
     Attributes:
         images: that were computed.
+        engine_s: that engines have run batches.
         queue: of requests, waiting for the engine, s.
         decode: of requests, making pixels of files, s.
         compute: of requests, in the engine, s.
@@ -74,6 +76,7 @@ class VersionTotals:
     """
 
     images: int
+    engine_s: float
     queue: Histogram
     decode: Histogram
     compute: Histogram
@@ -110,6 +113,11 @@ class _Sum:
         """Returns the latest time of a batch, time.monotonic(); 0 if there was none."""
         at = self._layout.at("last")
         return max(row.seconds[at] for row in self._rows)
+
+    def engine_s(self) -> float:
+        """Returns the time of all batches, s."""
+        at = self._layout.at("batches_s")
+        return sum(sum(row.seconds[at : at + SIZES + 1]) for row in self._rows)
 
     def by_size(self) -> dict[int, Durations]:
         """Returns the batches by their size, of the sizes that are counted each by itself."""
@@ -207,20 +215,29 @@ def _version(one: _Sum) -> VersionTotals:
     images = one.count("rows")
     return VersionTotals(
         images=images,
+        engine_s=one.engine_s(),
         queue=one.histogram("queue", BUCKETS, one.seconds("queue_s")),
         decode=one.histogram("decode", BUCKETS, one.seconds("decode_s")),
         compute=one.histogram("compute", BUCKETS, one.seconds("compute_s")),
-        batch_images=one.histogram("batch_sizes", SIZE_BUCKETS, images),
+        batch_images=_batch_images(one, images),
         waiting=one.count("waiting"),
         waiting_s=one.seconds("waiting_s"),
     )
+
+
+def _batch_images(one: _Sum, images: int) -> Histogram:
+    """Returns the sizes of batches: of those counted each by itself, and of the others."""
+    counts = list(one.histogram("other_sizes", SIZE_BUCKETS, 0.0).counts)
+    for size, batches in one.by_size().items():
+        counts[size_bucket(size)] += batches.count
+    return Histogram(tuple(counts), images)
 
 
 def _statistics(key: str, one: _Sum, epoch_s: float) -> VersionStatistics:
     name, _, version = key.rpartition("/")
     by_size = one.by_size()
     batches = sum(each.count for each in by_size.values()) + one.count("batches", SIZES)
-    answered, last = one.count("requests"), one.last()
+    answered, last = one.histogram("queue", BUCKETS, 0.0).count, one.last()
     return VersionStatistics(
         name,
         int(version),

@@ -1,8 +1,10 @@
 """What the native transport does with calls that waited before it could fetch them."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
+from google.rpc import code_pb2
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
 from convserve_server.core.errors import DeadlinePassed
@@ -55,10 +57,15 @@ class Service:
 
 
 class Refused(Observer):
-    """Notes why calls were refused."""
+    """Notes why calls were refused, and the codes with which calls have ended."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.codes: Counter[int] = Counter()
+
+    def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
+        assert (method, model) == (METHOD, "")
+        self.codes[code] += 1
 
     def refused(self, method: str, reason: str) -> None:
         self.reasons.append(reason)
@@ -102,22 +109,28 @@ def test_call_whose_deadline_has_passed_is_not_handled(others: int) -> None:
     service, refused, transport = receive([call_event(1, 0.0), call_event(2), *more])
     assert sorted(service.handled) == [2, *range(100, 100 + others)]
     assert refused.reasons == [DeadlinePassed.reason]
+    assert refused.codes == {code_pb2.DEADLINE_EXCEEDED: 1}
     assert 1 not in transport.open
 
 
 def test_call_that_left_while_it_waited_is_not_handled() -> None:
-    many = [call_event(number) for number in range(200)]
-    service, _, transport = receive([*many, left_event(7)])
-    assert 7 not in service.handled
-    assert len(service.handled) == len(transport.open) == 199
+    many = [call_event(number, None if number == 8 else 60.0) for number in range(200)]
+    many[9] = call_event(9, 0.0)
+    left = [left_event(number) for number in (7, 8, 9)]
+    service, refused, transport = receive([*many, *left])
+    assert not {7, 8, 9} & {*service.handled}
+    # Each is counted once, as its client has it.
+    assert refused.codes == {code_pb2.CANCELLED: 2, code_pb2.DEADLINE_EXCEEDED: 1}
+    assert len(service.handled) == len(transport.open) == 197
     assert service.cancelled == []
 
 
 @pytest.mark.parametrize("others", [0, 200])
 def test_call_that_leaves_is_cancelled(others: int) -> None:
     more = [call_event(100 + number) for number in range(others)]
-    service, _, transport = receive([call_event(1), call_event(2)], [*more, left_event(1)])
+    service, refused, transport = receive([call_event(1), call_event(2)], [*more, left_event(1)])
     assert service.cancelled == [1]
+    assert refused.codes == {code_pb2.CANCELLED: 1}
     assert 1 not in transport.open
     assert 2 in transport.open
 

@@ -38,3 +38,8 @@ def mebibytes(value: float | None) -> str:
 def milliseconds(value_s: float | None) -> str:
     """Returns seconds in ms."""
     return short(None if value_s is None else 1000 * value_s)
+
+
+def percent(share: float | None) -> str:
+    """Returns a share of 0 to 1 in percent."""
+    return "-" if share is None else f"{share:.0%}"

@@ -26,6 +26,7 @@ class Activity:
         calls: Calls that ended.
         errors: Those that ended in an error, by the gRPC code.
         images: Images that were computed.
+        engine_s: Time in which engines ran batches, of all workers, in seconds.
         whole: Seconds of a call in the server.
         stages: Seconds of the stages of a call, by their names.
         batches: Images of a batch.
@@ -34,6 +35,7 @@ class Activity:
     calls: float = 0.0
     errors: Mapping[str, float] = field(default_factory=dict)
     images: float = 0.0
+    engine_s: float = 0.0
     whole: Histogram = field(default_factory=Histogram)
     stages: Mapping[str, Histogram] = field(default_factory=dict)
     batches: Histogram = field(default_factory=Histogram)
@@ -53,6 +55,8 @@ class VersionRow:
         queue_work_s: Work that waits, in seconds.
         memory_bytes: That loading it has added; None where nobody knows.
         load_s: How long loading it took; None where nobody knows.
+        busy: Share of the interval in which the workers' engines ran batches of it; None if there
+            is no page before.
     """
 
     model: str
@@ -64,6 +68,7 @@ class VersionRow:
     queue_work_s: float
     memory_bytes: float | None
     load_s: float | None
+    busy: float | None
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ class Snapshot:
             seconds=page.read_s - before.read_s if before else None,
             restarted=last is not None and last.before is None,
             build=next((labels for labels, _ in page.of("convserve_build_info")), {}),
-            versions=_versions(page, start, last),
+            versions=_versions(page, before, start, last),
             processes=_processes(page, last),
             workers=_sums(page.of("convserve_workers"), "state"),
             in_flight=_sum(page.of("convserve_calls_in_flight")),
@@ -137,7 +142,9 @@ class Snapshot:
 _Samples = Iterable[tuple[dict[str, str], float]]
 
 
-def _versions(page: Page, start: Increase, last: Increase | None) -> tuple[VersionRow, ...]:
+def _versions(
+    page: Page, before: Page | None, start: Increase, last: Increase | None
+) -> tuple[VersionRow, ...]:
     states = {version_of(labels): labels["state"] for labels, value in page.of(
         "convserve_model_state") if value}  # fmt: skip
     began = _activities(start)
@@ -146,6 +153,8 @@ def _versions(page: Page, start: Increase, last: Increase | None) -> tuple[Versi
     queue_work = by_version(page.of("convserve_queue_work_seconds"))
     memory = by_version(page.of("convserve_engine_memory_bytes"))
     loading = by_version(page.of("convserve_model_load_seconds"))
+    workers = _sums(page.of("convserve_workers"), "state").get("serving", 0.0)
+    workers_s = workers * (page.read_s - before.read_s) if before else 0.0
     rows = [
         VersionRow(
             *key,
@@ -156,10 +165,19 @@ def _versions(page: Page, start: Increase, last: Increase | None) -> tuple[Versi
             queue_work_s=queue_work.get(key, 0.0),
             memory_bytes=memory.get(key),
             load_s=loading.get(key),
+            busy=_share(interval, key, workers_s),
         )
         for key in states.keys() | began.keys() | queue_images.keys()
     ]
     return tuple(sorted(rows, key=_busiest_first))
+
+
+def _share(
+    interval: dict[Version, Activity] | None, key: Version, workers_s: float
+) -> float | None:
+    if interval is None or not workers_s:
+        return None
+    return interval.get(key, Activity()).engine_s / workers_s
 
 
 def _busiest_first(row: VersionRow) -> tuple[bool, float, float, str, int, str]:
@@ -180,6 +198,7 @@ def _activities(increase: Increase) -> dict[Version, Activity]:
             of_version = errors.setdefault(key, {})
             of_version[code] = of_version.get(code, 0.0) + value
     images = by_version(increase.of("convserve_images_total"))
+    engine_s = by_version(increase.of("convserve_engine_seconds_total"))
     whole = histograms(increase, "convserve_call_seconds")
     batches = histograms(increase, "convserve_batch_images")
     stages = {stage: histograms(increase, f"convserve_{stage}_seconds") for stage in STAGES}
@@ -189,6 +208,7 @@ def _activities(increase: Increase) -> dict[Version, Activity]:
             calls=calls.get(key, 0.0),
             errors=errors.get(key, {}),
             images=images.get(key, 0.0),
+            engine_s=engine_s.get(key, 0.0),
             whole=whole.get(key, Histogram()),
             stages={stage: found.get(key, Histogram()) for stage, found in stages.items()},
             batches=batches.get(key, Histogram()),

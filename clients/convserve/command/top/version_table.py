@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from convserve.command.terminal_text import printable, shortened
-from convserve.command.top.numbers import count, mebibytes, milliseconds, short
+from convserve.command.top.numbers import count, mebibytes, milliseconds, percent, short
 from convserve.command.top.snapshot import Activity, Snapshot, VersionRow
 from convserve.command.top.tables import TROUBLE, WIDE, table_of
 
@@ -81,17 +81,18 @@ _COLUMNS = (
     _Column("p50 ms", _quantile(0.5)),
     _Column("p95 ms", _quantile(0.95), rank=1),
     _Column("p99 ms", _quantile(0.99)),
-    _Column("queue p99", _p99_of("queue"), rank=4),
-    _Column("decode p99", _p99_of("decode"), rank=6),
-    _Column("compute p99", _p99_of("compute"), rank=5),
+    _Column("queue p99", _p99_of("queue"), rank=5),
+    _Column("decode p99", _p99_of("decode"), rank=7),
+    _Column("compute p99", _p99_of("compute"), rank=6),
     _Column("batch", _last(lambda activity: short(activity.batches.mean))),
+    _Column("busy", lambda row, _: percent(row.busy), rank=2),
     _Column("queue", lambda row, _: count(row.queue_images)),
     _Column("work s", lambda row, _: short(row.queue_work_s)),
     _Column("err/s", _rate(_errors)),
-    _Column("calls", lambda row, _: count(row.since_start.calls), rank=2),
-    _Column("errors", lambda row, _: count(_errors(row.since_start)), rank=3),
-    _Column("MiB", lambda row, _: mebibytes(row.memory_bytes), rank=7),
-    _Column("load s", lambda row, _: short(row.load_s), rank=8),
+    _Column("calls", lambda row, _: count(row.since_start.calls), rank=3),
+    _Column("errors", lambda row, _: count(_errors(row.since_start)), rank=4),
+    _Column("MiB", lambda row, _: mebibytes(row.memory_bytes), rank=8),
+    _Column("load s", lambda row, _: short(row.load_s), rank=9),
 )
 
 
