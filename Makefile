@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web test-compose test-open-inference lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-web test-compose test-open-inference test-monitoring lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
@@ -35,6 +35,9 @@ test-open-inference: environment ## clients of others against our server: triton
 	@PYTHON="$${PYTHON:-python3.12 python3.11 python3}" \
 		locks/environment.sh .peers/tritonclient-2.41 locks/tritonclient-2.41.txt
 	$(bin)/pytest -m foreign $(slowest) tests/open_inference
+
+test-monitoring: environment ## dashboard, rules and alerts in a Prometheus, if there is one
+	$(bin)/pytest -m monitoring $(slowest) tests/monitoring
 
 lint: environment ## style, words, and that version and changelog agree
 	$(bin)/ruff check .

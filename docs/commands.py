@@ -36,7 +36,7 @@ COMMANDS = {
         "convserve.main",
         (
             *("", "classify", "evaluate", "models", "health", "admin", "admin load"),
-            *("admin unload", "admin label", "admin list", "bench"),
+            *("admin unload", "admin label", "admin list", "bench", "top"),
         ),
     ),
 }

@@ -10,7 +10,7 @@ lock() {
     --no-emit-index-url --no-emit-find-links --no-header --no-annotate "$@" -o "$out"
 }
 lock client.txt ../pyproject.toml
-lock bench.txt ../pyproject.toml --extra bench
+lock bench.txt ../pyproject.toml --extra bench --extra top
 lock serve.txt ../pyproject.toml --extra serve
 lock gpu.txt ../pyproject.toml --extra gpu
 # NVIDIA's images have CUDA and cuDNN already.

@@ -56,6 +56,7 @@ PAGES = [
             "keys",
             "deploy",
             "models",
+            "monitoring",
             "extending",
             "tls",
         )

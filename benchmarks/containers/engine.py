@@ -84,13 +84,17 @@ class Engine:
         two = run(["docker", "compose", "version"], self.environ).returncode == 0
         return ["docker", "compose"] if two else ["docker-compose"]
 
+    def try_docker(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run docker, which may fail."""
+        return run(["docker", *arguments], self.environ)
+
     def docker(self, *arguments: str | Path) -> str:
         """Runs docker; returns its output.
 
         Raises:
             EngineError: if it failed.
         """
-        done = run(["docker", *arguments], self.environ)
+        done = self.try_docker(*arguments)
         if done.returncode:
             raise EngineError(f"docker {' '.join(map(str, arguments))}:\n{done.stdout}")
         return done.stdout.strip()

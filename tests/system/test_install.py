@@ -119,12 +119,15 @@ def test_server_alone_needs_no_tensorflow(wheel: Path, tmp_path: Path, models: P
         assert server.terminate() == 0
 
 
-def test_load_generator_without_its_extra_says_what_to_install(client_python: Path) -> None:
-    command = [str(client_python.parent / "convserve"), "bench", "localhost:1"]
+@pytest.mark.parametrize(("extra", "package"), [("bench", "hpack"), ("top", "rich")])
+def test_command_without_its_extra_says_what_to_install(
+    client_python: Path, extra: str, package: str
+) -> None:
+    command = [client_python.parent / "convserve", extra]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (
-        "convserve: hpack is not installed; run: pip install 'convserve[bench]'\n"
+        f"convserve: {package} is not installed; run: pip install 'convserve[{extra}]'\n"
     )
 
 

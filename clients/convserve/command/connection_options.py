@@ -31,6 +31,17 @@ def add_tls(group: argparse._ArgumentGroup) -> None:
         const=True,
         help=f"speak TLS, as is done where one of the next three is given; [env: {TLS_VARIABLE}=1]",
     )
+    add_tls_files(group)
+    group.add_argument(
+        "--key-file",
+        metavar="FILE",
+        help="file with the key by which the server knows the caller; read again when it changes"
+        f" [env: {KEY_FILE_VARIABLE}]",
+    )
+
+
+def add_tls_files(group: argparse._ArgumentGroup) -> None:
+    """Adds the options for what is trusted and shown, where something else asks for TLS."""
     for option, what, variable in (
         (
             "ca",
@@ -47,12 +58,6 @@ def add_tls(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="name that the server's certificate must have [default: the host in its address]"
         f" [env: {SERVER_NAME_VARIABLE}]",
-    )
-    group.add_argument(
-        "--key-file",
-        metavar="FILE",
-        help="file with the key by which the server knows the caller; read again when it changes"
-        f" [env: {KEY_FILE_VARIABLE}]",
     )
 
 

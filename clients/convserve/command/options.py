@@ -13,6 +13,7 @@ from collections.abc import Callable
 from convserve.address import DEFAULT_SERVER
 from convserve.command import connection_options, option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
+from convserve.command.top import options as top_options
 from convserve.settings import (
     ADMIN_SOCKET_VARIABLE,
     DEFAULT_TIMEOUT_S,
@@ -58,6 +59,7 @@ def parser() -> ArgumentParser:
     _add_admin(commands)
     _add_new_key(commands)
     _add_bench(commands)
+    _add_top(commands)
     return parser
 
 
@@ -108,6 +110,20 @@ def _bench(arguments: argparse.Namespace) -> int:
         message = "hpack is not installed; run: pip install 'convserve[bench]'"
         raise MissingPackage(message) from error
     return bench(arguments)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from convserve.command.missing_input import MissingPackage
+
+    try:
+        from convserve.command.top.command import top
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in ("prometheus_client", "rich"):
+            raise
+        message = f"{package} is not installed; run: pip install 'convserve[top]'"
+        raise MissingPackage(message) from error
+    return top(arguments)
 
 
 def _add_classify(commands: _Commands[ArgumentParser]) -> None:
@@ -338,6 +354,14 @@ def _add_bench(commands: _Commands[ArgumentParser]) -> None:
     bench_options.add_plot(output := _output(command))
     _progress(output, "a line each second if stderr is a terminal")
     _wait(_server(command, positional=True), "to be there and to have the model")
+
+
+def _add_top(commands: _Commands[ArgumentParser]) -> None:
+    command = _command(commands, "top", _top, top_options.ABOUT, *top_options.EXAMPLES)
+    top_options.add_once(_output(command))
+    source = top_options.add_source(command)
+    _timeout(source)
+    _wait(source, "to be there")
 
 
 def _command(

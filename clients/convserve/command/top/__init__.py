@@ -1,0 +1,1 @@
+"""`convserve top`: what a server does, read from its metrics page again and again."""
