@@ -83,5 +83,5 @@ def connect(arguments: argparse.Namespace, **more: Any) -> Client:
     # Here, since a health check needs no NumPy.
     from convserve.client import Client
 
-    given = {name: getattr(arguments, name, None) for name in (*_TLS, "key_file")}
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in (*_TLS, "key_file")}
     return Client(arguments.server, timeout=arguments.timeout, **given, **more)
