@@ -1,6 +1,12 @@
+"""A server under load, for all tests of a session."""
+
 import shutil
+from collections.abc import Iterator
 
 import pytest
+
+from tests.bundles import write_bundle, write_photo_bundle
+from tests.monitoring.loaded_server import load, serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -9,3 +15,13 @@ def _programs() -> None:
     for program in ("prometheus", "promtool"):
         if not shutil.which(program):
             pytest.skip(f"there is no {program} here")
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """HOST:PORT of the metrics page of a server under a little load of all kinds."""
+    models = tmp_path_factory.mktemp("models")
+    write_bundle(models)
+    write_photo_bundle(models)
+    with serving(models) as server, load(server.address):
+        yield server.page

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bundles import write_bundle, write_photo_bundle
-from tests.monitoring.loaded_server import load, serving
 from tests.monitoring.prometheus import prometheus, until
 from tests.monitoring.queries import DASHBOARD, Api, Query, filled_in, queries
 
@@ -21,16 +19,6 @@ QUERIES = list(queries(json.loads(DASHBOARD.read_text())))
 
 #: Have data only where something went wrong.
 MAY_BE_EMPTY = {"annotation Alerts"}
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """HOST:PORT of the metrics page of a server under a little load of all kinds."""
-    models = tmp_path_factory.mktemp("models")
-    write_bundle(models)
-    write_photo_bundle(models)
-    with serving(models) as server, load(server.address):
-        yield server.page
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,10 @@
 """`convserve top`: what it prints of two pages, and of pages that it cannot read."""
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,43 @@ def test_absent_page_is_one_line_and_can_be_waited_for(
     )
     assert main(["top", "--wait", "0.01"]) == 1
     assert "waiting for" in capsys.readouterr().err
+
+
+def test_page_that_does_not_come_is_given_up(capsys: Capture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/metrics"
+        assert main(["top", "--metrics", url, "--timeout", "0.1"]) == 1
+    assert capsys.readouterr().err == f"convserve: metrics page {url}: no answer within 0.1 s\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nconvserve_workers 1\n",
+            "it ends too early",
+        ),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "no answer of HTTP: BadStatusLine"),
+        (b"", "the connection ended without an answer; a page over TLS needs https"),
+    ],
+)
+def test_answer_that_is_cut_or_not_of_http_is_one_line(
+    capsys: Capture, answer: bytes, reason: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/metrics"
+
+        def speak() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        assert main(["top", "--metrics", url]) == 1
+        thread.join()
+    assert capsys.readouterr().err.startswith(f"convserve: metrics page {url}: {reason}")
 
 
 @pytest.mark.parametrize(

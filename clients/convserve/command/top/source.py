@@ -93,6 +93,9 @@ class Source:
         except ssl.SSLError as error:
             why = getattr(error, "verify_message", "") or error.reason or str(error)
             raise ServerUnavailable(f"TLS: {why}") from error
+        except http.client.RemoteDisconnected as error:
+            more = "" if self._tls else "; a page over TLS needs https"
+            raise ServerUnavailable(f"the connection ended without an answer{more}") from error
         except OSError as error:
             why = f"{error.strerror or error}; is the server running with --metrics-port?"
             raise ServerUnavailable(why) from error
