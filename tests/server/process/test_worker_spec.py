@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from convserve_server.process.channel import Channel
-from convserve_server.process.messages import Listen, decode
 from convserve_server.process.guard import guard_options
+from convserve_server.process.messages import Listen, decode
 from convserve_server.process.worker_spec import (
     GuardSpec,
     WorkerSpec,
