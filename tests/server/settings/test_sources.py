@@ -38,6 +38,8 @@ def two_values(field: Setting) -> tuple[Any, Any]:
         return 3, "all"
     if field.name == "http_origins":
         return "https://a.example,http://b.example:8080", "*"
+    if field.name == "traces":
+        return "http://collector:4317", "https://[::1]"
     if field.type is str:
         return "here", "there"
     return field.type(field.low), field.type(field.high)
