@@ -36,6 +36,8 @@ from convserve_server.telemetry.trace_parent import Header, Sampler
 log = logging.getLogger(__name__)
 
 _SDK = logging.getLogger("opentelemetry")
+#: Its loggers that say what becomes of spans.
+_SENDERS = ("opentelemetry.sdk", "opentelemetry.exporter")
 
 #: Variables that name the authorities to trust.
 _AUTHORITIES = frozenset({OTEL_EXPORTER_OTLP_CERTIFICATE, OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE})
@@ -168,6 +170,9 @@ class _Problems(logging.Handler):
         kind = str(record.msg)
         # It is tried again; if that is in vain, another record says so.
         if kind in self._seen or kind.startswith("Transient error"):
+            return
+        # Others warn of what callers send.
+        if not record.name.startswith(_SENDERS):
             return
         self._seen.add(kind)
         log.warning(

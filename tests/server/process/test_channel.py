@@ -29,6 +29,7 @@ from convserve_server.process.messages import (
     Ready,
     Retire,
     Retired,
+    SetAccessLog,
     SetLogLevel,
     Stage,
     Staged,
@@ -91,6 +92,7 @@ ALL: tuple[Message, ...] = (
     Retire(BUNDLE),
     Listen(),
     SetLogLevel("debug"),
+    SetAccessLog("all", 0.5),
     AdminRequest(1, "set_label", "mnist", None, "stable"),
     AdminReply(1, "NotFound", "model", "no model", (Status("m", 1, "served", "", ("a",), True),)),
 )

@@ -353,3 +353,16 @@ def test_settings_are_read_without_libraries_that_are_slow_to_import() -> None:
 def test_origin_that_is_not_one_is_refused(value: object) -> None:
     with pytest.raises(SettingError, match=r"http_origins: expected origins as https://"):
         make_settings(models="m", http_origins=value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["", "http://collector:4317", "https://[::1]:4317/"])
+def test_url_of_a_collector_is_kept(value: str) -> None:
+    assert make_settings(models="m", traces=value).telemetry.traces == value
+
+
+@pytest.mark.parametrize(
+    "value", ["collector:4317", "ftp://a", "http://", "http://user:key@a", "http://a/path", 1]
+)
+def test_url_of_a_collector_that_is_not_one_is_refused(value: object) -> None:
+    with pytest.raises(SettingError, match=r"traces: expected a URL as http://"):
+        make_settings(models="m", traces=value)  # type: ignore[arg-type]

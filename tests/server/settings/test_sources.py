@@ -43,6 +43,8 @@ def two_values(field: Setting) -> tuple[Any, Any]:
         return "models.example,server", "*"
     if field.name == "http_origins":
         return "https://a.example,http://b.example:8080", "*"
+    if field.name == "traces":
+        return "http://collector:4317", "https://[::1]"
     if field.type is str:
         return "here", "there"
     return field.type(field.low), field.type(field.high)

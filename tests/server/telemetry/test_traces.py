@@ -89,6 +89,16 @@ def test_call_is_a_part_of_its_callers_trace(
     assert moments == sorted(moments)
 
 
+def test_state_that_is_not_valid_is_left_out_in_silence(
+    serve: Serve, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = serve(traces=collector.url)
+    ask(served, SAMPLED, ("tracestate", "not=a=state,@")).result()
+    (call, *_) = calls_in(collector.wait_for_names(**{CLASSIFY: 1}))
+    assert (call.trace, call.state) == (TRACE, "")
+    assert not [one for one in caplog.records if one.name.startswith("convserve_server.telemetry")]
+
+
 def test_batch_has_a_trace_of_its_own_and_links_to_its_calls(
     serve: Serve, collector: Collector, front: str
 ) -> None:
