@@ -52,8 +52,11 @@ def blocks(text: str) -> list[Block]:
 
 
 def commands(code: str) -> Iterator[list[str]]:
-    """Yields the words of each line of a block that calls one of our programs."""
-    for line in code.splitlines():
+    """Yields the words of each line of a block that calls one of our programs.
+
+    Lines that end in a backslash go on.
+    """
+    for line in code.replace("\\\n", " ").splitlines():
         # What another command prints into a line is not known here.
         if re.match(r"convserve(-serve|-train)? ", line) and "$(" not in line:
             words = shlex.split(line, comments=True)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from convserve_server.settings.settings import SETTINGS
 from convserve_trainer.recipes import recipe_files
 
 ROOT = Path(__file__).parents[1]
@@ -22,7 +23,10 @@ def test_commands_page_is_what_the_commands_say() -> None:
     assert (ROOT / "docs" / "commands.md").read_text() == page, "run: make docs"
 
 
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md"),
+    *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -72,6 +76,24 @@ def test_files_of_the_code_that_pages_name_exist() -> None:
     }
     assert "server/convserve_server/host/resources.py" in named
     assert [path for path in sorted(named) if not list(ROOT.glob(path))] == []
+
+
+def test_each_limit_has_a_setting_or_none_and_a_test_that_exists() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    section = text.partition("\n## Limits\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith(("| what is bounded", "| ---"))]
+    assert len(rows) > 30
+    for row in rows:
+        _, _, setting, _, test, _ = row.split("|")
+        for name in re.findall(r"`([a-z_]+)`", setting):
+            assert name in SETTINGS, row
+        (named,) = re.findall(r"`([\w/.]+\.py)::(\w+)`", test)
+        file, function = named
+        assert f"def {function}(" in (ROOT / file).read_text(), row
+    # No limit among the settings is forgotten.
+    limits = {name for name, one in SETTINGS.items() if one.section == "limits"}
+    assert limits <= set(re.findall(r"`([a-z_]+)`", section))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/training.md"])

@@ -37,7 +37,7 @@ class ServerContainer(ServerProcess):
             ["docker", "run", "--rm", "--name", self._container, "--network", "host",
              "--read-only", "--tmpfs", "/tmp", "--init", *limits,
              "-v", f"{models.resolve()}:/models:ro", "convserve-server",
-             "--host", "127.0.0.1", "--port", "0", *flags],
+             "--host", "0.0.0.0", "--insecure", "--port", "0", *flags],
         )  # fmt: skip
         self._root = 0
 

@@ -117,7 +117,7 @@ def own_cpu() -> Iterator[Collection[int]]:
 
 
 class AttackProcess:
-    """A process that makes an attack once it is told to.
+    """A process that makes an attack once it is asked to.
 
     Args:
         find: returns the attack by its name; a function of a module.

@@ -204,12 +204,12 @@ class HttpTransport:
             self._loop.call_later(_LOOK_S, self._look)
         if len(self._connections) <= self._max_connections:
             return True
-        # The one that has been silent for longest makes room, if no answer is owed to it.
+        # The one that has been silent for longest gives way, if no answer is owed to it.
         others = (each for each in self._connections if each is not connection)
         silent = min(others, key=lambda each: each.due, default=connection)
         if silent is connection or math.isinf(silent.due):
             return False
-        silent.make_room()
+        silent.give_way()
         return True
 
     def disconnected(self, connection: HttpConnection) -> None:

@@ -262,7 +262,7 @@ class HttpConnection(asyncio.Protocol):
         """Closes the connection at once."""
         self._transport.abort()
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Closes the connection at once for another one; no answer is owed to its client."""
         self._deaf = self._ended = True
         self.due = math.inf

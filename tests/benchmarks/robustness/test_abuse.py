@@ -20,6 +20,7 @@ from benchmarks.harness.expensive_files import (
 from benchmarks.harness.memory import MemoryWatch
 from benchmarks.harness.servers import FRONTS
 from benchmarks.robustness.attacks import attacks
+from benchmarks.robustness.http_attacks import http_attacks
 from benchmarks.robustness.picture_attacks import Kind, picture_attacks
 from convserve_protos import bundle_pb2
 from tests.benchmarks.tables import figures_of, tables_of
@@ -40,19 +41,37 @@ def test_command_prints_a_row_for_each_attack_and_front(tmp_path: Path) -> None:
     names = [each.name for each in attacks(2**24) if only in each.name]
     assert [row[:2] for row in table] == [[name, front] for name in names for front in FRONTS]
     for row in table:
-        sent, rest, most, lost, cpu_s = figures_of(row[2:7])
-        answered, failed, rate, p99_ms, longest_ms = figures_of(row[8:])
+        sent, rest, most, allowed, lost, cpu_s = figures_of(row[2:8])
+        calls, answered, p99_ms, longest_ms = figures_of(row[9:])
         assert sent > 0
-        assert most >= rest > 0
-        assert (lost, failed) == (0, 0)
+        assert allowed > most >= rest > 0
+        assert lost == 0
         assert cpu_s > 0
+        assert calls > 50
         assert answered > 0
-        assert rate > 0
         assert longest_ms + 1 > p99_ms > 0
-    grpcio, native = json.loads(file.read_text())["results"]
-    # One refuses by the length, the other when it has all.
-    assert grpcio["sent_mib"] < 32 < 64 <= native["sent_mib"]
-    assert native["most_mib"] - native["rest_mib"] > grpcio["most_mib"] - grpcio["rest_mib"]
+        assert re.fullmatch(r"\d+ RESOURCE_EXHAUSTED", row[8])
+    # Each refuses by the length, and has no more of it than was on its way.
+    for result in json.loads(file.read_text())["results"]:
+        assert result["sent_mib"] < 32
+
+
+def test_each_attack_has_a_name_of_its_own() -> None:
+    every = [*attacks(2**24), *http_attacks(2**24)]
+    assert len({each.name for each in every}) == len(every) > 30
+
+
+def test_command_attacks_http_too(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "models")
+    options = ["--models", str(tmp_path / "models"), "--only", "1,000,000 parts"]
+    options += ["--front", "native"]
+    done = subprocess.run([*COMMAND, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (table,) = tables_of(done.stdout)
+    (row,) = table
+    assert row[1] == "native"
+    assert row[8] == "8 400"
+    assert figures_of(row[9:11])[1] > 0
 
 
 def test_expensive_files_are_what_they_claim() -> None:
@@ -96,7 +115,7 @@ def test_attacker_is_answered_and_counted(tmp_path: Path) -> None:
     (table,) = tables_of(done.stdout)
     assert len(table) == len(FRONTS)
     for row in table:
-        assert re.fullmatch(r"\d+ NOT_FOUND", row[7]), row
+        assert re.fullmatch(r"\d+ NOT_FOUND", row[8]), row
 
 
 def test_command_without_such_an_attack_says_so(tmp_path: Path) -> None:

@@ -197,3 +197,14 @@ def test_calls_beyond_the_limit_of_a_connection_are_refused_unharmed(
         assert outcome(raw, beyond, "REFUSED_STREAM") == "REFUSED_STREAM"
         served.engine.release()
         assert {raw.answer(stream).status for stream in taken} == {0}
+
+
+def test_connection_has_as_many_calls_as_are_set(serve: Serve, front: str) -> None:
+    served = serve(front, max_streams=16)
+    served.engine.hold()
+    with RawConnection(served.address) as raw:
+        assert raw.settings[Setting.MAX_CONCURRENT_STREAMS] == 16
+        taken = [raw.ask(GOOD, CLASSIFY) for _ in range(16)]
+        assert outcome(raw, raw.ask(GOOD, CLASSIFY), "REFUSED_STREAM") == "REFUSED_STREAM"
+        served.engine.release()
+        assert {raw.answer(stream).status for stream in taken} == {0}

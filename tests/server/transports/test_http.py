@@ -317,7 +317,7 @@ def test_answer_that_is_not_read_ends_the_connection(
             client.read()
 
 
-def test_connection_that_is_silent_for_longest_makes_room(serve: Serve) -> None:
+def test_connection_that_is_silent_for_longest_gives_way(serve: Serve) -> None:
     served = serve(http=True, http_max_connections=2)
     with HttpClient(served.http_port) as first, HttpClient(served.http_port) as second:
         assert [client.ask("GET", LIVE).status for client in (first, second, first)] == [200] * 3

@@ -67,7 +67,7 @@ def test_array_is_read_as_it_is_at_once(
         ("7", [1], "x: expected arrays as the shape [1] has, or one, got others"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said(data: str, shape: list[int], message: str) -> None:
+def test_what_is_wrong_is_named(data: str, shape: list[int], message: str) -> None:
     with pytest.raises(Problem) as caught:
         raw_elements(data.encode(), "UINT8", shape, "x")
     assert str(caught.value) == message
