@@ -75,9 +75,10 @@ class Access:
         """
         if self._expires is not None and time.time() >= self._expires:
             raise Unauthenticated("authorization: expected a key that holds, got one that expired")
+        if permission is None:
+            raise self._denied("method: expected one that a key can allow, got another")
         if permission not in self._permissions:
-            wanted = permission or "one that exists"
-            raise self._denied(f"permission: expected {wanted}, got a key without it")
+            raise self._denied(f"permission: expected {permission}, got a key without it")
 
     def take_call(self, *, asks: bool) -> None:
         """Counts a call; only where is_limited.
