@@ -14,8 +14,8 @@ import mmap
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from benchmarks.harness.answers import CLASSIFY, Questions
 from benchmarks.harness.bundles import Bundle
@@ -58,7 +58,8 @@ _KINDS = {
 _SERVED = ("a key", "a key with a rate")
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True)
+class Check:
     """What a check costs.
 
     Attributes:
@@ -139,7 +140,7 @@ def check_us(fields: str, payload: bytes) -> float:
 
 def servers_of(bundle: Bundle, flags: str, folder: Path) -> list[tuple[ServerProcess, str]]:
     """Returns the servers, and what the table calls each; the baseline first."""
-    found = []
+    found: list[tuple[ServerProcess, str]] = []
     for name, fields in (
         ("no keys", None),
         ("no keys, again", None),

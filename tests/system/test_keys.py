@@ -50,7 +50,7 @@ def outcome(stub: Any, key: str | None, timeout_s: float = WAIT_S) -> grpc.Statu
     try:
         stub.Classify(REQUEST, timeout=timeout_s, metadata=metadata_of(key), wait_for_ready=True)
     except grpc.RpcError as error:
-        code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
+        code: grpc.StatusCode = error.code()
         return code
     return grpc.StatusCode.OK
 
@@ -201,7 +201,7 @@ def test_clients_show_a_key_from_a_file_or_a_certificate(
     )
     address = server.wait_until_serving().replace("127.0.0.1", "localhost")
     other = authority.issue("other.test")
-    shown = {"tls_ca": authority.ca, "tls_cert": other.cert, "tls_key": other.key}
+    shown: dict[str, Any] = {"tls_ca": authority.ca, "tls_cert": other.cert, "tls_key": other.key}
     with Client(address, **shown, key_file=key_file) as client:
         assert client.classify(digit_of(7)).label == "7"
     with (

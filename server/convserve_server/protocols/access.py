@@ -18,7 +18,7 @@ from convserve_server.security.rates import Excess, Limit, Rates
 #: Parts of a second to which the time is rounded after which a call may succeed.
 _PARTS = 100
 
-_BEARER = "bearer "
+_BEARER = "Bearer "
 
 
 class Access:
@@ -75,9 +75,10 @@ class Access:
         """
         if self._expires is not None and time.time() >= self._expires:
             raise Unauthenticated("authorization: expected a key that holds, got one that expired")
+        if permission is None:
+            raise self._denied("method: expected one that a key can allow, got another")
         if permission not in self._permissions:
-            wanted = permission or "one that exists"
-            raise self._denied(f"permission: expected {wanted}, got a key without it")
+            raise self._denied(f"permission: expected {permission}, got a key without it")
 
     def take_call(self, *, asks: bool) -> None:
         """Counts a call; only where is_limited.
@@ -180,10 +181,13 @@ class Accesses:
         Raises:
             Unauthenticated: nothing.
         """
-        if isinstance(authorization, str) and authorization[:7].lower() == _BEARER:
-            access: Access | None = found(self._by_digest, authorization[7:].strip())
-            if access is not None:
-                return access
+        if isinstance(authorization, str):
+            scheme, token = authorization[:7], authorization[7:].strip()
+            # As nearly all write it, and then as they may.
+            if scheme == _BEARER or scheme.title() == _BEARER:
+                access: Access | None = found(self._by_digest, token)
+                if access is not None:
+                    return access
         raise Unauthenticated("authorization: expected Bearer and a key that holds, got another")
 
     def by_identity(self, identity: str) -> Access:

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos import open_inference_pb2 as oip
+from convserve_server.core.errors import PermissionDenied, Unauthenticated
 from convserve_server.protocols.admin.service import Admin
 from convserve_server.protocols.base import Call, Caller
 from convserve_server.protocols.permissions import RULES
@@ -160,6 +161,14 @@ def test_key_that_is_none_of_them_is_refused(value: str) -> None:
     assert calls == []
 
 
+def test_method_without_a_permission_is_allowed_to_nobody() -> None:
+    handler = make_guard(KEYS).unary("/new.Service/Method", lambda _: pytest.fail("was handled"))
+    with pytest.raises(PermissionDenied, match="method: expected one that a key can allow"):
+        handler(_Call(Caller("peer", metadata_of("admin"))))
+    with pytest.raises(Unauthenticated, match="got none"):
+        handler(_Call(Caller("peer", ())))
+
+
 def test_scheme_may_be_in_any_case_and_the_key_have_space_around_it() -> None:
     handled: list[Call] = []
     handler = make_guard(KEYS).unary(CLASSIFY, handled.append)
@@ -287,7 +296,7 @@ def test_lists_have_only_the_models_that_a_key_sees(several: Served) -> None:
         )
         health = health_pb2.HealthListResponse.FromString(ask(several, f"{HEALTH}/List", b"", key))
         return [
-            {one.name for one in (*v1.models, *v1.refused)},
+            {one.name for one in v1.models} | {one.name for one in v1.refused},
             {one.name for one in index.models},
             {one.name for one in statistics.model_stats},
             set(health.statuses) - {"", "convserve.v1.Classifier", V2.strip("/")},

@@ -116,7 +116,12 @@ def document() -> Schema:
                 "post": _operation("Unloads a model", "Object", body=change), "parameters": one,
             },
         },
-        "components": {"schemas": _SCHEMAS},
+        "components": {
+            "schemas": _SCHEMAS,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        # A server without keys needs none, and one with keys may allow some things without.
+        "security": [{}, {"key": []}],
     }  # fmt: skip
 
 
