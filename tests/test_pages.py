@@ -59,6 +59,8 @@ PAGES = [
             "monitoring",
             "extending",
             "tls",
+            "signing",
+            "supply-chain",
         )
     ),
 ]

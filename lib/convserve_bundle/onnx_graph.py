@@ -64,7 +64,7 @@ class Node:
         op: Its operator.
         domain: Of that; empty for ONNX's own.
         overload: Of a function.
-        inputs: Names of what it takes.
+        inputs: Names of the values that it uses.
         outputs: Names of what it gives.
         numbers: Attributes that are integers, by name.
         tensors: Attributes that are tensors, by name.

@@ -14,7 +14,7 @@ Verify = Callable[[bytes], Statement]
 
 
 def verify_bundle(path: Path, verify: Verify | None = None) -> dict[str, int]:
-    """Refuses a version that is not what is said of it.
+    """Refuses a version that is not what these files state.
 
     Args:
         path: Of its model file.
@@ -37,7 +37,7 @@ def verify_folder(
     hash_of: Callable[[Path], str],
     verify: Verify | None,
 ) -> dict[str, int]:
-    """Refuses a version that is not what is said of it; see verify_bundle.
+    """Refuses a version that is not what these files state; see verify_bundle.
 
     Args:
         path: Of its model file.

@@ -149,9 +149,9 @@ def test_file_of_keys_that_cannot_be_used_ends_the_start(
     ):
         server = start_server("--require-signature", str(path))
         assert server.wait() == 2
-        said = capfd.readouterr().err
-        assert "require_signature: " in said
-        assert reason in said
+        printed = capfd.readouterr().err
+        assert "require_signature: " in printed
+        assert reason in printed
 
 
 def test_file_that_asks_for_too_much_is_refused_and_the_worker_lives(

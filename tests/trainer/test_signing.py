@@ -20,8 +20,8 @@ def bundle(tmp_path: Path) -> Path:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     status = main([str(one) for one in arguments])
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
 
 
 def test_bundle_is_signed_and_verified(
@@ -63,11 +63,11 @@ def test_changed_bundle_is_neither_verified_nor_signed(
     problem = (
         "digests.json: expected the files that it covers, as they were: history.csv was changed\n"
     )
-    status, out, said = run(capsys, "verify", bundle)
-    assert (status, out, said) == (1, "", f"convserve-train: {bundle}: {problem}")
+    status, out, printed = run(capsys, "verify", bundle)
+    assert (status, out, printed) == (1, "", f"convserve-train: {bundle}: {problem}")
     key = new_key(tmp_path / "key")
-    status, out, said = run(capsys, "sign", bundle, "--key", key.private)
-    assert (status, out, said) == (1, "", f"convserve-train: {bundle}: {problem}")
+    status, out, printed = run(capsys, "sign", bundle, "--key", key.private)
+    assert (status, out, printed) == (1, "", f"convserve-train: {bundle}: {problem}")
     assert not (bundle / "model.sig").exists()
 
 
@@ -79,21 +79,21 @@ def test_what_cannot_be_used_is_named(
 ) -> None:
     key = new_key(tmp_path / "key")
     assert run(capsys, "verify", tmp_path / "none")[0] == 2
-    status, _, said = run(capsys, "sign", bundle, "--key", tmp_path / "none.pem")
+    status, _, printed = run(capsys, "sign", bundle, "--key", tmp_path / "none.pem")
     assert status == 1
-    assert "No such file or directory" in said
-    status, _, said = run(capsys, "sign", bundle, "--key", key.private, "--chain", key.public)
-    assert (status, said) == (
+    assert "No such file or directory" in printed
+    status, _, printed = run(capsys, "sign", bundle, "--key", key.private, "--chain", key.public)
+    assert (status, printed) == (
         2,
         "convserve-train: --chain: expected --certificate beside it, got none\n",
     )
     (bundle / "digests.json").unlink()
-    status, _, said = run(capsys, "verify", bundle)
+    status, _, printed = run(capsys, "verify", bundle)
     assert status == 1
-    assert said.endswith("digests.json: expected a file of digests, got none\n")
+    assert printed.endswith("digests.json: expected a file of digests, got none\n")
     monkeypatch.setattr(signing, "find_spec", lambda name: None)
-    status, _, said = run(capsys, "sign", bundle, "--key", key.private)
-    assert (status, said) == (
+    status, _, printed = run(capsys, "sign", bundle, "--key", key.private)
+    assert (status, printed) == (
         1,
         "convserve-train: model-signing, pyopenssl not installed; run: pip install "
         "'convserve[signing]'\n",

@@ -85,7 +85,7 @@ class Digests:
         self._known.clear()
 
     def _see(self, path: Path, locations: tuple[str, ...]) -> dict[Path, _Identity | None]:
-        """Returns what changes whenever the content of a version does, or what is said of it.
+        """Returns what changes whenever a version does, or what its digests or signature state.
 
         Raises:
             OSError: the model file is not there.

@@ -25,7 +25,7 @@ from convserve_server.engines.loader import (
 )
 from convserve_server.engines.output_check import check_outputs, probes
 
-#: A file, or what it holds, as its function takes it.
+#: A file, or what it holds: what the loader accepts.
 M = TypeVar("M", bound=Model)
 
 

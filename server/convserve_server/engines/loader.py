@@ -318,6 +318,9 @@ def _session(model: Model | bytes, provider: str, options: EngineOptions) -> Any
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises its own and std::exceptions
         raise EngineError(f"{name}: {str(error).strip()}") from error
     session.disable_fallback()
+    if isinstance(model, HeldModel):
+        # It keeps the content for a fallback, which is off now: as much memory as the weights.
+        session._model_bytes = None
     # ONNX Runtime goes on with the CPU, in silence, when a provider does not initialize.
     if session.get_providers()[0] != provider:
         raise EngineError(f"{name}: {provider} did not initialize")

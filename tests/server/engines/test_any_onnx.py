@@ -1,6 +1,7 @@
 """ONNX files that are not bundles: what is served and how, and what is refused and why."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,16 @@ def test_what_is_held_is_what_is_loaded(tmp_path: Path, size: int) -> None:
     found = loaded.engine.run([Tensors((np.ones((1, size), np.float32),), 1)])
     assert np.array_equal(found.arrays[0], 1 + np.arange(size, dtype=np.float32)[None])
     assert len(others) == 4
+
+
+def test_what_was_held_is_kept_by_no_engine(tmp_path: Path) -> None:
+    held = hold(onnx_models.write(tmp_path, "made", onnx_models.two_inputs()), 2**30)
+    content = held.content
+    loaded = load_model(held, OPTIONS)
+    held.release()
+    # The name here, and the argument of the function that counts.
+    assert sys.getrefcount(content) == 2
+    assert isinstance(loaded, LoadedTensorModel)
 
 
 def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:
