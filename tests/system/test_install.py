@@ -123,7 +123,7 @@ def test_server_alone_needs_no_tensorflow(wheel: Path, tmp_path: Path, models: P
 def test_command_without_its_extra_says_what_to_install(
     client_python: Path, extra: str, package: str
 ) -> None:
-    command = [client_python.parent / "convserve", extra]
+    command: list[str | Path] = [client_python.parent / "convserve", extra]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (

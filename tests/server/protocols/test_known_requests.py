@@ -16,22 +16,22 @@ from convserve_server.protocols.convserve_v1.known_requests import (
 from convserve_server.protocols.convserve_v1.requests import PixelsRequest
 
 #: What a request says, with its pixels as bytes.
-Said = tuple[str, str, object, int | None, tuple[int, int, int, int], bytes]
+Stated = tuple[str, str, object, int | None, tuple[int, int, int, int], bytes]
 
 
-def said(request: PixelsRequest) -> Said:
+def stated(request: PixelsRequest) -> Stated:
     *before, buffer, at, size = request
     return (*before, buffer[at : at + size])  # type: ignore[return-value]
 
 
-def parsed(payload: bytes) -> Said | None:
+def parsed(payload: bytes) -> Stated | None:
     """What the parser says; None for what is served in another way, or refused."""
     request = pb.ClassifyRequest()
     try:
         request.ParseFromString(payload)
         if not request.HasField("pixels") or request.return_pixels:
             return None
-        return said(parsed_pixels(request))
+        return stated(parsed_pixels(request))
     except (DecodeError, ServeError):
         return None
 
@@ -89,7 +89,7 @@ def test_what_is_found_is_what_the_parser_finds(pair: tuple[bytes, bytes]) -> No
     requests = known(first)
     for payload in (first, second):
         found = requests.find(payload)
-        assert found is None or said(found) == parsed(payload)
+        assert found is None or stated(found) == parsed(payload)
 
 
 @given(request=requests, data=st.data())
@@ -106,7 +106,7 @@ def test_other_pixels_of_the_same_size_are_found(
         assert found is None
     else:
         assert found is not None
-        assert said(found) == parsed(other)
+        assert stated(found) == parsed(other)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Requests that differ from an earlier one in their pixels alone, read without parsing them.
 
 Callers send the same bytes again and again: model, version, shape, and then other pixels. What
-stands before the pixels and behind them, together with the length, is what a parser would go by; so
+is before the pixels and behind them, together with the length, is what a parser would go by; so
 if all of it is the same, so is what it would find.
 
 Source: https://protobuf.dev/programming-guides/encoding/.
