@@ -36,7 +36,10 @@ _CAUSES = (
     ("TSI_PROTOCOL_FAILURE|CERTIFICATE_VERIFY_FAILED|verification check failed", "other"),
 )
 
-_VAGUE = re.compile("Socket closed|Connection reset|Broken pipe|Endpoint closing")
+# The last: gRPC writes about a name's last address only, and another one may have spoken TLS.
+_VAGUE = re.compile(
+    "Socket closed|Connection reset|Broken pipe|Endpoint closing|ipv6:.*Connection refused"
+)
 
 _WORDS = {
     "expired": "the server's certificate has expired",
