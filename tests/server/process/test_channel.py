@@ -33,6 +33,7 @@ from convserve_server.process.messages import (
     Stage,
     Staged,
     Status,
+    UseKeys,
     Wanted,
     decode,
     encode,
@@ -88,6 +89,7 @@ ALL: tuple[Message, ...] = (
     Retire(BUNDLE),
     Listen(),
     SetLogLevel("debug"),
+    UseKeys("[anonymous]\n"),
     AdminRequest(1, "set_label", "mnist", None, "stable"),
     AdminReply(1, "NotFound", "model", "no model", (Status("m", 1, "served", "", ("a",), True),)),
 )
