@@ -158,6 +158,8 @@ def _handshake(secured: ssl.SSLSocket, tls: Tls | None) -> str | None:
         secured.do_handshake()
     except ssl.SSLCertVerificationError as error:
         return cause_in(error.verify_message) or "other"
+    except TimeoutError:
+        return None
     except OSError as error:
         # It has begun if both agreed on a cipher: then the server did not like what came next.
         if secured.cipher() is None:

@@ -37,7 +37,10 @@ def convserve(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("front", TLS_FRONTS)
 def test_every_program_of_ours_and_curl_reach_a_server_with_mutual_tls(
-    start_server: StartServer, tmp_path: Path, front: str
+    start_server: StartServer,
+    tmp_path: Path,
+    front: str,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     authority = Authority(tmp_path)
     mine, client = authority.server(), authority.client()
@@ -77,6 +80,8 @@ def test_every_program_of_ours_and_curl_reach_a_server_with_mutual_tls(
         )
         assert json.loads(asked.stdout)["model"] == "mnist", asked.stderr
     assert server.terminate() == 0
+    # Strangers whose handshake fails write nothing into the log.
+    assert capfd.readouterr().err == ""
 
 
 def test_key_that_does_not_belong_to_the_certificate_ends_the_start(

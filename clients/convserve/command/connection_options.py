@@ -57,17 +57,17 @@ def add_tls(group: argparse._ArgumentGroup) -> None:
 
 
 def tls_of(arguments: argparse.Namespace) -> Tls | None:
-    """Returns how a command speaks TLS; None: it does not.
+    """Returns how a command speaks TLS, also one without these options; None: it does not.
 
     Raises:
         InvalidRequest: See choose_tls.
     """
-    return choose_tls(*(getattr(arguments, name) for name in _TLS))
+    return choose_tls(*(getattr(arguments, name, None) for name in _TLS))
 
 
 def key_of(arguments: argparse.Namespace) -> CallerKey | None:
     """Returns the key that a command sends; None: it has none."""
-    return choose_key(arguments.key_file)
+    return choose_key(getattr(arguments, "key_file", None))
 
 
 def connect(arguments: argparse.Namespace, **more: Any) -> Client:
@@ -83,5 +83,5 @@ def connect(arguments: argparse.Namespace, **more: Any) -> Client:
     # Here, since a health check needs no NumPy.
     from convserve.client import Client
 
-    given = {name: getattr(arguments, name) for name in (*_TLS, "key_file")}
+    given: dict[str, Any] = {name: getattr(arguments, name, None) for name in (*_TLS, "key_file")}
     return Client(arguments.server, timeout=arguments.timeout, **given, **more)

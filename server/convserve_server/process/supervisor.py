@@ -58,6 +58,9 @@ _MAX_FIRST_FAILURES = 3
 _KILL_AFTER_S = 5.0
 #: Until a worker that was killed and does not end (the kernel may hold it) is replaced, s.
 _ABANDON_AFTER_S = 5.0
+#: For what is started: gRPC itself writes a line for each handshake that fails, in a form of its
+#: own, so that whoever connects could fill the log.
+_QUIET = {"GRPC_VERBOSITY": "ERROR"}
 #: How often to look at the clock while workers run, s.
 _TICK_S = 0.5
 
@@ -250,7 +253,7 @@ class Supervisor:
     def _start(self, slot: Slot) -> None:
         try:
             # What a user has set is kept.
-            environment = self._plan.malloc_variables() | os.environ
+            environment = _QUIET | self._plan.malloc_variables() | os.environ
             if slot.is_worker:
                 inherited = [self._engine_activity, self._switch, self._statistics]
                 if self._keys is not None:
