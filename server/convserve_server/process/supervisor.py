@@ -248,7 +248,7 @@ class Supervisor:
             return
         try:
             self._keys = KeysFile(Path(path), self._wake)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise StartError(str(error)) from error
         self._keys.start()
         holders.callback(self._keys.close)

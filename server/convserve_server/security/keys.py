@@ -122,11 +122,6 @@ class KeyTable:
         return {key.certificate: key for key in self.keys if key.certificate}
 
 
-def digest_of(token: str) -> bytes:
-    """Returns the SHA-256 of a token."""
-    return hashlib.sha256(token.encode()).digest()
-
-
 def found(by_digest: Mapping[bytes, Any], token: str) -> Any:
     """Returns what belongs to a token, None if nothing does.
 
@@ -137,7 +132,10 @@ def found(by_digest: Mapping[bytes, Any], token: str) -> Any:
         by_digest: with values that have an attribute digest.
         token: that came.
     """
-    digest = hashlib.sha256(token.encode()).digest()
+    try:
+        digest = hashlib.sha256(token.encode()).digest()
+    except UnicodeEncodeError:
+        return None  # A transport has made it of bytes that are not UTF-8.
     one = by_digest.get(digest)
     return one if one is not None and hmac.compare_digest(one.digest, digest) else None
 

@@ -34,6 +34,7 @@ from convserve_server.process.messages import (
     Stage,
     Staged,
     Status,
+    UseKeys,
     Wanted,
     WorkerPorts,
     decode,
@@ -93,6 +94,7 @@ ALL: tuple[Message, ...] = (
     Listen(),
     SetLogLevel("debug"),
     SetAccessLog("all", 0.5),
+    UseKeys("[anonymous]\n"),
     AdminRequest(1, "set_label", "mnist", None, "stable"),
     AdminReply(1, "NotFound", "model", "no model", (Status("m", 1, "served", "", ("a",), True),)),
 )

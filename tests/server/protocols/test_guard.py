@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import grpc
@@ -108,11 +109,11 @@ def test_every_method_of_a_server_has_its_permission(serve: Serve) -> None:
 def test_every_method_needs_a_key_with_its_permission(served: Served) -> None:
     router = served.worker._router
     for method in (*router.unary_methods, *router.stream_methods):
-        assert refused(lambda method=method: ask(served, method)) == NO_KEY, method  # type: ignore[misc]
+        assert refused(partial(ask, served, method)) == NO_KEY, method
         wanted = RULES[method].permission
         for permission in Permission:
             if permission != wanted:
-                assert refused(lambda m=method, p=permission: ask(served, m, b"", p)) == (  # type: ignore[misc]
+                assert refused(partial(ask, served, method, b"", permission)) == (
                     grpc.StatusCode.PERMISSION_DENIED,
                     f"permission: expected {wanted}, got a key without it",
                 )
@@ -221,48 +222,46 @@ def infer(model: str) -> bytes:
     return oip.ModelInferRequest(model_name=model).SerializeToString()
 
 
-@pytest.mark.parametrize(
-    ("method", "payload_of"),
-    [
-        (CLASSIFY, lambda model: request_for(1, model=model).SerializeToString()),
-        # As no client writes it: the name behind all else, and a name that is allowed before.
-        (
-            CLASSIFY,
-            lambda model: (
-                request_for(1, model="").SerializeToString()
-                + pb.ClassifyRequest(model=model).SerializeToString()
-            ),
+#: Requests that name a model: as clients write them, and as none does, with the name behind all
+#: else, or behind one that is allowed.
+NAMING: list[tuple[str, Callable[[str], bytes]]] = [
+    (CLASSIFY, lambda model: request_for(1, model=model).SerializeToString()),
+    (
+        CLASSIFY,
+        lambda model: (
+            request_for(1, model="").SerializeToString()
+            + pb.ClassifyRequest(model=model).SerializeToString()
         ),
-        (
-            CLASSIFY,
-            lambda model: (
-                request_for(1).SerializeToString()
-                + pb.ClassifyRequest(model=model).SerializeToString()
-            ),
+    ),
+    (
+        CLASSIFY,
+        lambda model: (
+            request_for(1).SerializeToString() + pb.ClassifyRequest(model=model).SerializeToString()
         ),
-        (f"{V2}/ModelInfer", infer),
-        (f"{V2}/ModelInfer", lambda model: infer("mnist") + infer(model)),
-        (f"{V2}/ModelReady", lambda m: oip.ModelReadyRequest(name=m).SerializeToString()),
-        (f"{V2}/ModelMetadata", lambda m: oip.ModelMetadataRequest(name=m).SerializeToString()),
-        (f"{V2}/ModelConfig", lambda m: oip.ModelConfigRequest(name=m).SerializeToString()),
-        (
-            f"{V2}/ModelStatistics",
-            lambda m: oip.ModelStatisticsRequest(name=m).SerializeToString(),
-        ),
-    ],
-)
-def test_model_of_others_is_as_one_that_does_not_exist(
-    several: Served, method: str, payload_of: Callable[[str], bytes]
-) -> None:
-    answers = {
-        name: refused(lambda name=name: ask(several, method, payload_of(name), "some"))  # type: ignore[misc]
-        for name in ("secret", "absent")
-    }
-    assert answers["secret"][1].replace("secret", "absent") == answers["absent"][1]
-    assert answers["secret"] == (
-        grpc.StatusCode.PERMISSION_DENIED,
-        "model: expected one of this key, got 'secret'",
-    )
+    ),
+    (f"{V2}/ModelInfer", infer),
+    (f"{V2}/ModelInfer", lambda model: infer("mnist") + infer(model)),
+    (f"{V2}/ModelReady", lambda m: oip.ModelReadyRequest(name=m).SerializeToString()),
+    (f"{V2}/ModelMetadata", lambda m: oip.ModelMetadataRequest(name=m).SerializeToString()),
+    (f"{V2}/ModelConfig", lambda m: oip.ModelConfigRequest(name=m).SerializeToString()),
+    (
+        f"{V2}/ModelStatistics",
+        lambda m: oip.ModelStatisticsRequest(name=m).SerializeToString(),
+    ),
+]
+
+
+def test_model_of_others_is_as_one_that_does_not_exist(several: Served) -> None:
+    for method, payload_of in NAMING:
+        found = {
+            name: refused(partial(ask, several, method, payload_of(name), "some"))
+            for name in ("secret", "absent")
+        }
+        assert found["secret"][1].replace("secret", "absent") == found["absent"][1]
+        assert found["secret"] == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "model: expected one of this key, got 'secret'",
+        )
 
 
 @pytest.mark.parametrize("front", ["grpcio"], indirect=True)
@@ -317,7 +316,7 @@ def test_health_of_a_model_is_only_for_who_may_see_it(several: Served) -> None:
     assert check("", None)
     assert check("convserve.v1.Classifier", None)
     for model, key in (("secret", "some"), ("absent", "some"), ("mnist", None)):
-        assert refused(lambda m=model, k=key: check(m, k)) == (  # type: ignore[misc]
+        assert refused(partial(check, model, key)) == (
             grpc.StatusCode.NOT_FOUND,
             f"unknown service {model!r}",
         )
@@ -442,6 +441,50 @@ def test_key_that_is_revoked_ends_its_streams_at_the_next_message(serve: Serve, 
     messages.send()
     assert refused(lambda: next(call)) == WRONG_KEY
     messages.end()
+
+
+def test_key_that_is_revoked_ends_its_watch_with_the_next_status(serve: Serve) -> None:
+    rates = make_rates()
+    guard = make_guard(key_table("web"), rates)
+    served = serve(guard=guard)
+    channel: Any = served.channel
+    payload = health_pb2.HealthCheckRequest(service="mnist").SerializeToString()
+    call = channel.stream_stream(f"{HEALTH}/Watch")(
+        iter([payload]), timeout=WAIT_S, metadata=metadata_of("web")
+    )
+    next(call)
+    guard.use(reserve(rates, read_keys(key_table("other"))))
+    served.worker._health.set("mnist", False)
+    assert refused(lambda: next(call)) == WRONG_KEY
+
+
+def test_models_are_loaded_by_keys_with_the_permission_and_only_those_that_they_see(
+    serve: Serve,
+) -> None:
+    keys = "".join(
+        [
+            key_table("admin", 'permissions = ["admin"]'),
+            key_table("other", 'permissions = ["admin"]', 'models = ["other"]'),
+            key_table("usual"),
+        ]
+    )
+    served = serve(
+        guard=make_guard(keys),
+        repository_calls="on",
+        by_model={"second": {"control": "explicit"}},
+    )
+    write_bundle(served.models, name="second")
+    served.worker.control.scan()  # type: ignore[attr-defined]
+    load = oip.RepositoryModelLoadRequest(model_name="second").SerializeToString()
+    for key, message in (
+        ("usual", "permission: expected admin, got a key without it"),
+        ("other", "model: expected one of this key, got 'second'"),
+    ):
+        code, got = refused(partial(ask, served, f"{V2}/RepositoryModelLoad", load, key))
+        assert (code, got) == (grpc.StatusCode.PERMISSION_DENIED, message)
+    ask(served, f"{V2}/RepositoryModelLoad", load, "admin")
+    unload = oip.RepositoryModelUnloadRequest(model_name="second").SerializeToString()
+    ask(served, f"{V2}/RepositoryModelUnload", unload, "admin")
 
 
 def test_calls_of_a_key_share_one_turn_whatever_their_connections() -> None:
