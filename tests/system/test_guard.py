@@ -237,3 +237,16 @@ def test_unfinished_requests_take_no_more_memory_than_is_set(start_server: Start
     assert grown[0] < 2 * most + 16 * MIB, grown
     assert grown[1] < 32 * MIB, grown
     assert server.terminate() == 0
+
+
+def test_reload_that_would_switch_tls_on_or_off_changes_nothing_and_says_so(
+    start_server: StartServer, files: Issued, tmp_path: Path
+) -> None:
+    settings = tmp_path / "convserve.toml"
+    settings.write_text("")
+    server = start_server("--front", "native", "--workers", "1", "--config", str(settings))
+    server.wait_until_serving()
+    settings.write_text(f'[security]\ntls_cert = "{files.cert}"\ntls_key = "{files.key}"\n')
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("the settings stay as they are: tls_cert, max_connection_age_s: expected")
+    assert pids(server, "guard") == []

@@ -107,6 +107,7 @@ class GuardProcess:
 
         self._link.on(WorkerPorts, soon(self._on_ports))
         self._link.on(SetLogLevel, soon(_set_level))
+        self._link.used = self._wait_for_loop
         self._link.start(self._spec.settings.process.heartbeat_s)
         await self._stop.wait()
         if self._failure:
@@ -120,6 +121,11 @@ class GuardProcess:
     def _renew(self) -> None:
         assert self._files is not None
         self._guard.context = server_context(self._files, ["h2"])
+
+    def _wait_for_loop(self) -> tuple[str, ...]:
+        """Returns when the event loop has done something: one that hangs sends no heartbeat."""
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop).result()
+        return ()
 
     def on_end(self) -> None:
         """Stops, since the supervisor is gone; may be called from any thread."""

@@ -194,6 +194,11 @@ class Supervisor:
             changes = compare(self._given, read)
             given = merged(self._given, read)
             plan = self._make_plan(given.replace(workers=self._settings.process.workers))
+            if guards.guards_of(plan.settings) != self._guards:
+                raise SettingError(
+                    "tls_cert, max_connection_age_s: expected a change that keeps the guards, got "
+                    "one that adds or removes them; start the server again"
+                )
         except SettingError as error:
             log.error("SIGHUP: the settings stay as they are: %s", error)
             return

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 from convserve_server.process.channel import Channel
+from convserve_server.process.guard import guard_options
 from convserve_server.process.messages import Listen, decode
 from convserve_server.process.worker_spec import (
+    GuardSpec,
     WorkerSpec,
+    decode_guard,
     decode_spec,
+    encode_guard,
     encode_spec,
     receive_spec,
 )
@@ -150,3 +154,28 @@ def test_many_threads_are_for_models_without_threads_of_their_own(
     given = {"number": 1, "cpus": (), "settings": settings, "many_threads": many_threads}
     spec = WorkerSpec(**{**GIVEN, **given})
     assert spec.many_threads_of("mnist") == expected
+
+
+def test_spec_of_a_guard_comes_back_and_each_guard_has_its_part() -> None:
+    settings = make_settings(
+        models="here",
+        workers=3,
+        max_connections=100,
+        max_message_bytes=1000,
+        max_received_bytes=6000,
+        max_connection_bytes=2000,
+    )
+    spec = GuardSpec(port=50051, guards=2, field="guard-1", settings=settings)
+    line = encode_guard(spec)
+    assert line.count(b"\n") == 1
+    assert decode_guard(line) == spec
+    options = guard_options(spec)
+    assert options.max_connections == 150
+    assert options.max_received_bytes == 9000
+    assert (options.max_message_bytes, options.max_connection_bytes) == (1000, 2000)
+
+
+@pytest.mark.parametrize("line", [b"[]", b'{"port": 1}', b"no"])
+def test_line_that_is_no_spec_of_a_guard_is_refused_without_what_it_holds(line: bytes) -> None:
+    with pytest.raises(ValueError, match=r"guard spec: expected|Expecting value"):
+        decode_guard(line)

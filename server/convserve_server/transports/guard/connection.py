@@ -141,12 +141,12 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol: the client does not read."""
-        if self._worker is not None:
+        if self._worker is not None and not self._over:
             self._worker.pause_reading()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
-        if self._worker is not None:
+        if self._worker is not None and not self._over:
             self._worker.resume_reading()
 
     async def _connect(self) -> None:
@@ -175,6 +175,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_worker_lost(self) -> None:
         """Ends it, as its worker has: what it has sent is still passed on."""
+        self._worker = None
         if not self._over:
             self.exchange.end()
             self._end()
@@ -194,6 +195,8 @@ class ClientConnection(asyncio.Protocol):
         if self._over:
             return
         self._over = True
+        if self._worker is not None:
+            self._worker.abort()
         if self.exchange.to_client:
             self._transport.write(b"".join(self.exchange.to_client))
         self._transport.close()

@@ -211,6 +211,7 @@ class Guard:
 
     def _rest(self) -> None:
         """Accepts no connection for a while: no file descriptor is left."""
+        self._fault("no file descriptor or memory is left")
         listener = self._listener
         assert listener is not None
         self.loop.remove_reader(listener)
