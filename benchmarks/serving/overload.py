@@ -58,6 +58,8 @@ _WARM_UP_S = 1.0
 _LATE_S = 60.0
 _FILES = 64
 _CONNECTIONS = 8
+#: A variable, which revisions that do not know it do without.
+_ENVIRON = {"CONVSERVE_MAX_STREAMS": "4096"}
 #: No more than so many calls can be in flight: each connection may have 4,096.
 _CALLERS = 4000 * _CONNECTIONS
 #: Deadline where the most is measured: none that matters, s.
@@ -162,7 +164,7 @@ class Arrangement:
         """
         with ExitStack() as stack:
             self._count = stack.enter_context(BatchCount())
-            environ = self._count.environ(self._source.environ["PYTHONPATH"])
+            environ = self._count.environ(self._source.environ["PYTHONPATH"]) | _ENVIRON
             flags = f"{_FLAGS} {self._arguments.flags}".strip()
             self._server = server_of(
                 self._source, self._front, self._bundle.file, flags,

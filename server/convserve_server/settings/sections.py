@@ -166,7 +166,7 @@ class Limits(Section):
         high=2**31 - 1,
     )
     max_streams: int = setting(
-        4096,
+        1024,
         "calls at a time on one connection over gRPC; clients hold back the others once they know",
         metavar="N",
         low=16,
