@@ -230,16 +230,16 @@ def on_cpu_alone() -> onnx.ModelProto:
     )
 
 
-def external(location: str = "weights.bin") -> onnx.ModelProto:
-    """y = x + w, with w (float32 [3]) in another file: float32 [N, 3]."""
+def external(location: str = "weights.bin", size: int = 3) -> onnx.ModelProto:
+    """y = x + w, with w (float32 [size]) in another file: float32 [N, size]."""
     model = build(
         [helper.make_node("Add", ["x", "w"], ["y"])],
-        [("x", _FLOAT, ["N", 3])],
-        [("y", _FLOAT, ["N", 3])],
+        [("x", _FLOAT, ["N", size])],
+        [("y", _FLOAT, ["N", size])],
     )
-    weight = model.graph.initializer.add(name="w", data_type=_FLOAT, dims=[3])
+    weight = model.graph.initializer.add(name="w", data_type=_FLOAT, dims=[size])
     weight.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", "0"), ("length", "12")):
+    for key, value in (("location", location), ("offset", "0"), ("length", str(4 * size))):
         weight.external_data.add(key=key, value=value)
     return model
 

@@ -8,6 +8,9 @@ import re
 
 #: The file of a bundle, in the folder of its version.
 MODEL_FILE = "model.onnx"
+#: Beside it: the digests of all files of the folder, and a signature of them; see digests_file.
+DIGESTS_FILE = "digests.json"
+SIGNATURE_FILE = "model.sig"
 
 INPUT = "pixels"
 OUTPUT = "probabilities"

@@ -11,3 +11,7 @@ class MissingBundleError(BundleError):
 
 class PublishError(Exception):
     """A bundle cannot be published into the models folder."""
+
+
+class SigningError(Exception):
+    """A key, or the installation, cannot be used to sign bundles or to check signatures."""

@@ -59,13 +59,21 @@ def locations(model: Path) -> list[str]:
         OSError: It cannot be read.
     """
     with model.open("rb") as file:
-        # Nearly every file has none, and is not looked at more closely.
-        words = _words(file)
-        if not words:
-            return []
-        size = os.fstat(file.fileno()).st_size
-        file.seek(0)
-        found = set(_locations(file, size, "ModelProto", words, 0))
+        return locations_in(file, os.fstat(file.fileno()).st_size)
+
+
+def locations_in(file: BinaryIO, size: int) -> list[str]:
+    """Returns the paths of external data that an open ONNX file of so many bytes states.
+
+    Raises:
+        BundleError, OSError: See locations.
+    """
+    # Nearly every file has none, and is not looked at more closely.
+    words = _words(file)
+    if not words:
+        return []
+    file.seek(0)
+    found = set(_locations(file, size, "ModelProto", words, 0))
     try:
         return sorted(one.decode() for one in found)
     except UnicodeDecodeError as error:

@@ -33,10 +33,15 @@ def read_metadata(path: Path) -> dict[str, str]:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        return _metadata(file, os.fstat(file.fileno()).st_size)
+        return metadata_in(file, os.fstat(file.fileno()).st_size)
 
 
-def _metadata(file: BinaryIO, size: int) -> dict[str, str]:
+def metadata_in(file: BinaryIO, size: int) -> dict[str, str]:
+    """Returns the metadata of an open ONNX file of so many bytes, values by key.
+
+    Raises:
+        BundleError, OSError: See read_metadata.
+    """
     metadata: dict[str, str] = {}
     has_graph = False
     for number, kind, length in fields(file, size, _MOST_FIELDS):

@@ -18,6 +18,17 @@ NO_ONNX = "not an ONNX file"
 def fields(file: BinaryIO, end: int, most: int) -> Iterator[tuple[int, int, int]]:
     """Yields number, wire type and length of each field; the caller reads or skips its content.
 
+    See numbered_fields, which yields numbers with their values.
+    """
+    for number, kind, length, _ in numbered_fields(file, end, most):
+        yield number, kind, length
+
+
+def numbered_fields(file: BinaryIO, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yields number, wire type and length of each field, and its value if that is a varint.
+
+    The caller reads or skips the content of others, whose value is 0.
+
     Args:
         file: At the beginning of the message.
         end: Of the message, as a position in the file.
@@ -29,24 +40,29 @@ def fields(file: BinaryIO, end: int, most: int) -> Iterator[tuple[int, int, int]
     for _ in range(most):
         if file.tell() == end:
             return
-        tag = _varint(file)
+        tag = varint(file)
         number, kind = tag >> 3, tag & 7
+        length = value = 0
         if kind == VARINT:
-            _varint(file)
-            length = 0
+            value = varint(file)
         elif kind in (FIXED_64, FIXED_32):
             length = 8 if kind == FIXED_64 else 4
         elif kind == BYTES:
-            length = _varint(file)
+            length = varint(file)
         else:
             raise BundleError(NO_ONNX)
         if not number or file.tell() + length > end:
             raise BundleError(NO_ONNX)
-        yield number, kind, length
+        yield number, kind, length, value
     raise BundleError(f"{NO_ONNX}: expected at most {most} fields")
 
 
-def _varint(file: BinaryIO) -> int:
+def varint(file: BinaryIO) -> int:
+    """Returns a number of variable length, 0 to 2**70 - 1.
+
+    Raises:
+        BundleError: It is none.
+    """
     value = 0
     for index in range(_MOST_VARINT):
         byte = file.read(1)
