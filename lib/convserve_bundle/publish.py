@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from convserve_bundle.contract import MODEL_FILE, VERSION_RULE, is_version
+from convserve_bundle import digests_file
+from convserve_bundle.contract import DIGESTS_FILE, MODEL_FILE, VERSION_RULE, is_version
 from convserve_bundle.errors import PublishError
 from convserve_bundle.folder import list_versions
 from convserve_host import atomic_file, leftovers, os_errors
@@ -58,7 +59,7 @@ def publish(
     extra_files: Mapping[str, bytes] = MappingProxyType({}),
     numbered_files: Mapping[str, Callable[[int], bytes]] = MappingProxyType({}),
 ) -> Path:
-    """Publishes a bundle.
+    """Publishes a bundle, with a file of the digests of all others.
 
     Args:
         model: the content of model.onnx.
@@ -82,8 +83,9 @@ def publish(
         try:
             temporary.mkdir()
             with leftovers.held(temporary):
-                _write({**extra_files, MODEL_FILE: model}, temporary)
-                target = _rename(temporary, folder, version, numbered_files)
+                contents = {**extra_files, MODEL_FILE: model}
+                _write(contents, temporary)
+                target = _rename(temporary, folder, version, contents, numbered_files)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -113,6 +115,7 @@ def _rename(
     temporary: Path,
     folder: Path,
     version: int | None,
+    contents: Mapping[str, bytes],
     numbered_files: Mapping[str, Callable[[int], bytes]],
 ) -> Path:
     while True:
@@ -123,7 +126,9 @@ def _rename(
         try:
             if target.exists():  # a rename would replace an empty folder
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-            _write({name: make(number) for name, make in numbered_files.items()}, temporary)
+            numbered = {name: make(number) for name, make in numbered_files.items()}
+            digests = digests_file.statement_of({**contents, **numbered}, str(number))
+            _write({**numbered, DIGESTS_FILE: digests}, temporary)
             os.rename(temporary, target)
             return target
         except OSError as error:

@@ -103,6 +103,7 @@ def test_fit_publishes_a_bundle_that_evaluate_scores_alike(
     assert f"values after the net's first layer (x 1/255): {scaled}\n" in output
     published = models / "red-blue" / "1"
     assert sorted(os.listdir(published)) == [
+        "digests.json",
         "history.csv",
         "history.png",
         "history.svg",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from convserve_bundle.errors import BundleError, PublishError
+from convserve_bundle.errors import BundleError, PublishError, SigningError
 from convserve_imaging.errors import DatasetError, NoFolderError
 
 
@@ -19,7 +19,7 @@ class TrainerError(Exception):
 
 
 #: All of it, with the errors of bundles.
-USER_ERRORS = (TrainerError, BundleError, PublishError)
+USER_ERRORS = (TrainerError, BundleError, PublishError, SigningError)
 
 
 class UsageError(TrainerError):

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from convserve_bundle.contract import DIGESTS_FILE
 from convserve_bundle.errors import PublishError
 from convserve_bundle.publish import check_target, publish
 
 
 def _content(models: Path) -> dict[str, bytes]:
     """Every file below the models folder, hidden ones too."""
-    files = [path for path in models.rglob("*") if path.is_file()]
+    files = [path for path in models.rglob("*") if path.is_file() and path.name != DIGESTS_FILE]
     return {str(path.relative_to(models)): path.read_bytes() for path in files}
 
 

@@ -14,7 +14,9 @@ from convserve_trainer.cli import (
     inspect,
     lecture,
     recipes,
+    sign,
     sweep,
+    verify,
 )
 from convserve_trainer.cli.command import Command
 
@@ -32,6 +34,8 @@ COMMANDS = (
     evaluate.COMMAND,
     compare.COMMAND,
     inspect.COMMAND,
+    sign.COMMAND,
+    verify.COMMAND,
     recipes.COMMAND,
     explain.COMMAND,
     lecture.COMMAND,
