@@ -8,9 +8,11 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+from convserve_bundle.errors import SigningError
 from convserve_server.host.port import StartError
 from convserve_server.host.standard_streams import open_streams, output_checked, print_problem
 from convserve_server.logs import configure_logging
+from convserve_server.process.scan import trust_of
 from convserve_server.process.supervisor import supervise
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
@@ -81,6 +83,14 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
             f"{', '.join(missing)} not installed; run: "
             "pip install 'convserve[serve]' for CPU, or 'convserve[gpu]' for CUDA"
         )
+        return 1
+    try:
+        trust_of(settings)
+    except SettingError as error:
+        print_problem(str(error))
+        return 2
+    except SigningError as error:
+        print_problem(f"require_signature: {error}")
         return 1
     if loaded.check:
         _print_settings(loaded, front)

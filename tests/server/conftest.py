@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_bundle.errors import BundleError
-from convserve_bundle.onnx_metadata import read_metadata
+from convserve_bundle.held_model import Model
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.core.classifier import Classifier
 from convserve_server.engines.base import NOT_MEASURED, Loaded, Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle, load_model
-from convserve_server.engines.loader import EngineOptions
+from convserve_server.engines.loader import EngineOptions, metadata_of
 from convserve_server.engines.output_check import probes
 from convserve_server.host.resources import plan_resources
 from convserve_server.process.serving import Worker, make_http_transport, make_transport
@@ -201,10 +201,10 @@ def answers(response: pb.ClassifyResponse) -> list[int]:
     return [int(np.argmax(result.prediction.probabilities)) for result in response.results]
 
 
-def load(path: Path, engine: HeldEngine) -> Loaded:
+def load(path: Model, engine: HeldEngine) -> Loaded:
     """Load ONNX files that are not bundles with their own engines, all else with the held one."""
     with contextlib.suppress(BundleError):
-        if MANIFEST_KEY not in read_metadata(path):
+        if MANIFEST_KEY not in metadata_of(path):
             return load_model(path, EngineOptions("cpu", max_batch=8))
     return load_bundle(path, lambda _: engine)
 

@@ -1,13 +1,24 @@
-"""The SHA-256 of model files and their external data, worked out once for each state of them."""
+"""The SHA-256 of model files and their external data, worked out once for each state of them.
 
-import hashlib
-from dataclasses import dataclass, field
+With it goes whether the version's folder is what its file of digests, or its signature, says: from
+the same bytes, so that what is loaded by this digest is what was verified.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from convserve_bundle import external_data
+from convserve_bundle import digests_file, external_data
 from convserve_bundle.errors import BundleError
+from convserve_bundle.held_model import digest_of
+from convserve_bundle.verification import Verify, hash_of, verify_folder
 
 _Identity = tuple[int, int, int, int]
+
+#: Most bytes of a version's files, where nothing else is asked for.
+MOST_BYTES = 2**33
+#: Most bytes of a model file: protobuf reads no larger message.
+_MOST_MODEL = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -15,27 +26,39 @@ class Content:
     """What a version holds.
 
     Attributes:
-        digest: SHA-256, hexadecimal: of the model file; if it has external data, also of that.
-        size: of all files, bytes.
+        digest: SHA-256, hexadecimal: of the model file; if it has external data, also of that. Of
+            no meaning where the version is refused unread.
+        size: of all these files, bytes.
+        problem: why the version must not be served: it is not what its digests or its signature
+            say, or too large; empty if it may be.
     """
 
     digest: str
     size: int
+    problem: str = ""
 
 
 @dataclass(frozen=True)
 class _Known:
-    identity: _Identity
     content: Content
-    #: Of external data by its location; None where there is no such file in the folder.
-    external: dict[str, _Identity | None] = field(default_factory=dict)
+    #: Locations of external data.
+    locations: tuple[str, ...]
+    #: What was looked at; None for what was not there.
+    seen: Mapping[Path, _Identity | None]
 
 
 class Digests:
-    """Digests by path; files are read again when they may have changed."""
+    """Digests by path; files are read again when they may have changed.
 
-    def __init__(self) -> None:
+    Args:
+        verify: checks the signature that each version must have; None: none needs one.
+    """
+
+    def __init__(self, verify: Verify | None = None) -> None:
+        self._verify = verify
         self._known: dict[Path, _Known] = {}
+        #: Most bytes of a version's files.
+        self.most_bytes = MOST_BYTES
 
     def read(self, path: Path) -> Content:
         """Returns what a version holds.
@@ -46,16 +69,9 @@ class Digests:
         Raises:
             OSError: it cannot be read.
         """
-        identity = _identity(path)
         known = self._known.get(path)
-        if (
-            known is not None
-            and known.identity == identity
-            and all(_external(path, one) == seen for one, seen in known.external.items())
-        ):
-            return known.content
-        known = _read(path, identity)
-        self._known[path] = known
+        if known is None or self._see(path, known.locations) != known.seen:
+            self._known[path] = known = self._read(path)
         return known.content
 
     def keep(self, paths: set[Path]) -> None:
@@ -64,33 +80,75 @@ class Digests:
             if path not in paths:
                 self._known.pop(path, None)
 
+    def forget(self) -> None:
+        """Forgets everything: other signatures may count."""
+        self._known.clear()
 
-def _read(path: Path, identity: _Identity) -> _Known:
-    size = identity[-1]
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+    def _see(self, path: Path, locations: tuple[str, ...]) -> dict[Path, _Identity | None]:
+        """Returns what changes whenever a version does, or what its digests or signature state.
+
+        Raises:
+            OSError: the model file is not there.
+        """
+        seen: dict[Path, _Identity | None] = {path: _identity(path)}
+        for location in locations:
+            seen[path.parent / location] = _external(path, location)
+        folder = path.parent
+        marks = {folder / name: _there(folder / name) for name in digests_file.NOT_COVERED}
+        if self._verify or any(marks.values()):
+            # Files that come and go change the folder, or one within it.
+            seen |= {one: _there(one) for one in (folder, *digests_file.entries(folder))}
+        return seen | marks
+
+    def _read(self, path: Path) -> _Known:
+        size = path.stat().st_size
+        if size > _MOST_MODEL:
+            problem = f"{path.name}: expected at most {_MOST_MODEL} bytes, got {size}"
+            return _Known(Content("", size, problem), (), self._see(path, ()))
+        try:
+            locations = tuple(external_data.locations(path))
+        except BundleError:
+            # Whoever loads it says so.
+            locations = ()
+        seen = self._see(path, locations)
+        files = {one: _file_of(path, one) for one in locations}
+        sizes = {one: file.stat().st_size for one, file in files.items() if file}
+        size += sum(sizes.values())
+        if size > self.most_bytes:
+            problem = f"max_model_bytes: expected at most {self.most_bytes} bytes, got {size}"
+            return _Known(Content("", size, problem), locations, seen)
+        hashes = {path: hash_of(path), **{file: hash_of(file) for file in files.values() if file}}
+        digest = digest_of(
+            hashes[path],
+            {one: (sizes[one], hashes[file]) if file else None for one, file in files.items()},
+        )
+        problem = ""
+        try:
+            verify_folder(path, files, lambda one: hashes.get(one) or hash_of(one), self._verify)
+        except BundleError as error:
+            problem = str(error)
+        return _Known(Content(digest, size, problem), locations, seen)
+
+
+def _file_of(path: Path, location: str) -> Path | None:
+    """Returns the file of external data; None if it is not in the folder."""
     try:
-        locations = external_data.locations(path)
+        return external_data.file_of(path, location)
     except BundleError:
-        # Whoever loads it says so.
-        locations = []
-    external: dict[str, _Identity | None] = {}
-    for location in locations:
-        external[location] = found = _external(path, location)
-        # With their names and sizes, so that no bytes can pass from one to the other.
-        digest.update(f"{location!r} {found[-1] if found else None}".encode())
-        if found:
-            with external_data.file_of(path, location).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-            size += found[-1]
-    return _Known(identity, Content(digest.hexdigest(), size), external)
+        return None
 
 
 def _external(path: Path, location: str) -> _Identity | None:
     """Returns what changes whenever external data does; None if it is not in the folder."""
+    file = _file_of(path, location)
+    return None if file is None else _there(file)
+
+
+def _there(path: Path) -> _Identity | None:
+    """Returns what changes whenever an entry of a folder does; None if it is not there."""
     try:
-        return _identity(external_data.file_of(path, location))
-    except (BundleError, OSError):
+        return _identity(path)
+    except OSError:
         return None
 
 

@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from convserve_bundle import held_model
 from convserve_bundle.errors import BundleError
+from convserve_bundle.held_model import HeldModel, Model
 from convserve_host.memory import own_bytes
 from convserve_server.core.descriptions import Findings
 from convserve_server.core.digests import Digests
@@ -18,7 +20,7 @@ log = logging.getLogger(__name__)
 
 #: Makes a warm and checked model of a model's name, its file, and the seconds that its batches
 #: take by their size, if they are known; raises EngineError, BundleError or OSError.
-Load = Callable[[str, Path, Mapping[int, float]], Loaded]
+Load = Callable[[str, Model, Mapping[int, float]], Loaded]
 
 
 class Preparer:
@@ -31,6 +33,10 @@ class Preparer:
         repository: that holds it.
         prepared: called with a version that is loaded and warm, and what was found out by that.
         failed: called with a version that cannot be served, and why.
+        held_bytes: most bytes of a version that is read into memory, compared with its digest
+            there, and made a model of: what was verified is what is served, whoever writes into
+            the folder meanwhile. 0: its files are read by the engine, and compared before and
+            after.
     """
 
     def __init__(
@@ -39,11 +45,13 @@ class Preparer:
         repository: Repository,
         prepared: Callable[[Bundle, Findings], None],
         failed: Callable[[Bundle, str], None],
+        held_bytes: int = 0,
     ) -> None:
         self._load = load
         self._repository = repository
         self._prepared = prepared
         self._failed = failed
+        self._held_bytes = held_bytes
         self._digests = Digests()
         self._threads: set[threading.Thread] = set()
 
@@ -74,10 +82,10 @@ class Preparer:
 
     def _prepare(self, bundle: Bundle, path: Path, batch_s: Mapping[int, float]) -> None:
         try:
-            self._check(bundle, path)
             before = own_bytes()
-            loaded = self._load(bundle.name, path, batch_s)
-            self._check(bundle, path)
+            loaded = (self._load_held if self._held_bytes else self._load_file)(
+                bundle, path, batch_s
+            )
             description = self._repository.hold(bundle, loaded)
             memory_bytes = max(0, own_bytes() - before)
         except (BundleError, EngineError, OSError) as error:
@@ -91,7 +99,22 @@ class Preparer:
             return
         self._failed(bundle, reason)
 
-    def _check(self, bundle: Bundle, path: Path) -> None:
-        """Refuses a file that is not the one that was to be loaded."""
-        if self._digests.read(path).digest != bundle.digest:
+    def _load_file(self, bundle: Bundle, path: Path, batch_s: Mapping[int, float]) -> Loaded:
+        self._check(bundle, path, self._digests.read(path).digest)
+        loaded = self._load(bundle.name, path, batch_s)
+        self._check(bundle, path, self._digests.read(path).digest)
+        return loaded
+
+    def _load_held(self, bundle: Bundle, path: Path, batch_s: Mapping[int, float]) -> Loaded:
+        held: HeldModel = held_model.hold(path, self._held_bytes)
+        try:
+            self._check(bundle, path, held_model.digest_of_held(held))
+            return self._load(bundle.name, held, batch_s)
+        finally:
+            # Engines keep what could make another session of it.
+            held.release()
+
+    def _check(self, bundle: Bundle, path: Path, digest: str) -> None:
+        """Refuses files that are not those that were to be loaded."""
+        if digest != bundle.digest:
             raise BundleError(f"{path} changed while it was loaded")

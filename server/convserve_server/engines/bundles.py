@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from convserve_bundle import external_data
+from convserve_bundle import external_data, graph_check
 from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.held_model import Model
 from convserve_bundle.manifest import check_manifest
-from convserve_bundle.onnx_metadata import read_metadata
 from convserve_server.engines.base import (
     NOT_MEASURED,
     Engine,
@@ -16,12 +17,20 @@ from convserve_server.engines.base import (
     LoadedTensorModel,
 )
 from convserve_server.engines.cpu import ThreadAllowance
-from convserve_server.engines.loader import EngineOptions, load_engine, load_tensor_engine
+from convserve_server.engines.loader import (
+    EngineOptions,
+    load_engine,
+    load_tensor_engine,
+    metadata_of,
+)
 from convserve_server.engines.output_check import check_outputs, probes
+
+#: A file, or what it holds: what the loader accepts.
+M = TypeVar("M", bound=Model)
 
 
 def load_model(
-    path: Path,
+    model: Model,
     options: EngineOptions,
     allowance: ThreadAllowance | None = None,
     batch_s: Mapping[int, float] = NOT_MEASURED,
@@ -29,34 +38,36 @@ def load_model(
     """Loads and warms up a bundle, which is checked, or any other ONNX file.
 
     Args:
-        path: of the model file.
+        model: its file, or what that holds.
         options: see loader.load_engine.
         allowance: see loader.load_engine.
         batch_s: seconds by size of batch, if they are known; see Engine.warm_up.
 
     Raises:
-        BundleError: the file is not an ONNX file, has data outside its folder, or is a bundle that
-            does not fit its manifest.
+        BundleError: the file is not an ONNX file, has data outside its folder, is refused by
+            graph_check, or is a bundle that does not fit its manifest.
         EngineError: the file is not a usable model, or the device cannot be had.
         OSError: the file cannot be read.
     """
-    external_data.check(path)
-    if MANIFEST_KEY in read_metadata(path):
+    if isinstance(model, Path):
+        external_data.check(model)
+    graph_check.check(model)
+    if MANIFEST_KEY in metadata_of(model):
         load = partial(load_engine, options=options, allowance=allowance)
-        return load_bundle(path, load, batch_s)
-    engine = load_tensor_engine(path, options, allowance)
+        return load_bundle(model, load, batch_s)
+    engine = load_tensor_engine(model, options, allowance)
     return LoadedTensorModel(engine, engine.warm_up(batch_s))
 
 
 def load_bundle(
-    path: Path,
-    load_engine: Callable[[Path], Engine],
+    model: M,
+    load_engine: Callable[[M], Engine],
     batch_s: Mapping[int, float] = NOT_MEASURED,
 ) -> LoadedModel:
     """Loads, checks and warms up a bundle.
 
     Args:
-        path: of the model file.
+        model: its file, or what that holds.
         load_engine: makes an engine of it; see loader.load_engine.
         batch_s: seconds by size of batch, if they are known; see Engine.warm_up.
 
@@ -65,7 +76,7 @@ def load_bundle(
             not what the manifest says.
         EngineError: the file is not a usable model, or the device cannot be had.
     """
-    engine = load_engine(path)
+    engine = load_engine(model)
     manifest = check_manifest(engine.metadata, engine.image_shape, engine.classes)
     batch_s = engine.warm_up(batch_s)
     images = probes(engine.image_shape)

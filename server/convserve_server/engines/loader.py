@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from convserve_bundle.held_model import HeldModel, Model, opened, size_of
 from convserve_bundle.manifest import read_manifest
-from convserve_bundle.onnx_metadata import read_metadata
+from convserve_bundle.onnx_metadata import metadata_in
 from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
 from convserve_server.engines.any_onnx import AnyOnnxEngine
 from convserve_server.engines.base import CPU, CUDA, Engine, EngineError, TensorEngine
@@ -137,12 +137,12 @@ def _cuda_fault() -> str:
 
 
 def load_engine(
-    model: Path, options: EngineOptions, allowance: ThreadAllowance | None = None
+    model: Model, options: EngineOptions, allowance: ThreadAllowance | None = None
 ) -> Engine:
     """Returns an engine for a model file, not yet warm; for int8 on the CPU, whatever the device.
 
     Args:
-        model: the file.
+        model: its file, or what that holds.
         options: how it is built.
         allowance: of more threads on the CPU than its own; None if there are no other workers.
 
@@ -177,12 +177,12 @@ def load_engine(
 
 
 def load_tensor_engine(
-    model: Path, options: EngineOptions, allowance: ThreadAllowance | None = None
+    model: Model, options: EngineOptions, allowance: ThreadAllowance | None = None
 ) -> TensorEngine:
     """Returns an engine for a model file that is not a bundle, not yet warm.
 
     Args:
-        model: the file.
+        model: its file, or what that holds.
         options: how it is built.
         allowance: of more threads on the CPU than its own; None if there are no other workers.
 
@@ -202,10 +202,21 @@ def load_tensor_engine(
     return AnyOnnxEngine(name, made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
 
 
-def _precision(model: Path) -> Precision.ValueType:
+def metadata_of(model: Model) -> dict[str, str]:
+    """Returns the metadata of a model, values by key.
+
+    Raises:
+        BundleError: it is not a valid ONNX file, or has a key twice.
+        OSError: it cannot be read.
+    """
+    with opened(model) as file:
+        return metadata_in(file, size_of(file))
+
+
+def _precision(model: Model) -> Precision.ValueType:
     """Returns the precision of a bundle."""
     try:
-        metadata = read_metadata(model)
+        metadata = metadata_of(model)
     except OSError as error:
         raise EngineError(f"{model}: {error.strerror or error}") from error
     return read_manifest(metadata).precision
@@ -216,12 +227,12 @@ class _Sessions:
     """Makes the sessions of one model file.
 
     Attributes:
-        model: the file.
+        model: its file, or what that holds.
         options: how they are built.
         allowance: of more threads on the CPU than its own.
     """
 
-    model: Path
+    model: Model
     options: EngineOptions
     allowance: ThreadAllowance | None
 
@@ -282,7 +293,7 @@ class _Sessions:
         return self.allowance.activity, many_threads, one_thread
 
 
-def _many_threads_session(model: Path, options: EngineOptions, allowance: ThreadAllowance) -> Any:
+def _many_threads_session(model: Model, options: EngineOptions, allowance: ThreadAllowance) -> Any:
     """Returns a session with threads on the CPUs of the allowance, which they inherit."""
     options = dataclasses.replace(options, threads=allowance.threads)
     if not allowance.cpus:
@@ -295,7 +306,7 @@ def _many_threads_session(model: Path, options: EngineOptions, allowance: Thread
         os.sched_setaffinity(0, own)
 
 
-def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
+def _session(model: Model | bytes, provider: str, options: EngineOptions) -> Any:
     settings = ort.SessionOptions()
     settings.log_severity_level = _FATAL if options.quiet else _ERROR
     settings.intra_op_num_threads = options.threads
@@ -303,17 +314,41 @@ def _session(model: Path | bytes, provider: str, options: EngineOptions) -> Any:
     # Threads that spin while idle take the CPU from the transport, and from a container's quota.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
     name = "a net that does nothing" if isinstance(model, bytes) else str(model)
+    source = _held(model, settings) if isinstance(model, HeldModel) else model
     try:
         session = ort.InferenceSession(
-            model, settings, providers=[(provider, _provider_options(provider, options))]
+            source, settings, providers=[(provider, _provider_options(provider, options))]
         )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises its own and std::exceptions
         raise EngineError(f"{name}: {str(error).strip()}") from error
     session.disable_fallback()
+    if isinstance(model, HeldModel):
+        # It keeps the content for a fallback, which is off now: as much memory as the weights.
+        session._model_bytes = None
     # ONNX Runtime goes on with the CPU, in silence, when a provider does not initialize.
     if session.get_providers()[0] != provider:
         raise EngineError(f"{name}: {provider} did not initialize")
     return session
+
+
+def _held(model: HeldModel, settings: Any) -> bytes:
+    """Returns the content of a model file; its external data goes with the settings of a session.
+
+    All of it does: what ONNX Runtime does not find there it would read from a file.
+    """
+    if model.external:
+        if not hasattr(settings, "add_external_initializers_from_files_in_memory"):
+            raise EngineError(
+                f"{model}: external_data: expected none, as this onnxruntime ({ort.__version__}) "
+                "does not take it from memory; signed models with it need a newer one"
+            )
+        # ONNX Runtime copies them while it makes the session; the model keeps them until then.
+        settings.add_external_initializers_from_files_in_memory(
+            list(model.external),
+            list(model.external.values()),
+            list(map(len, model.external.values())),
+        )
+    return model.content
 
 
 def _provider_options(provider: str, options: EngineOptions) -> dict[str, str]:

@@ -31,7 +31,7 @@ from convserve_server.process.messages import (
 from convserve_server.process.operations import Operations
 from convserve_server.process.policies import policy_of
 from convserve_server.process.remote_administration import follow
-from convserve_server.process.scan import Scan, Scanner
+from convserve_server.process.scan import Scan, Scanner, trust_of
 from convserve_server.process.slot import Slot
 from convserve_server.process.time_store import TimeStore
 from convserve_server.process.times import StoredTimes
@@ -75,12 +75,16 @@ class Coordinator:
             self._write,
             self._times,
             lambda: self._scanner.scan_now(),
-            memory=MemoryCheck(),
+            memory=MemoryCheck(held=bool(settings.security.require_signature)),
         )
         self._operations = Operations(self.plane, settings.models.load_timeout_s)
         self._scanner = Scanner(
-            Path(settings.models.folder), lambda: self.plane.interest, self._on_scan
+            Path(settings.models.folder),
+            lambda: self.plane.interest,
+            self._on_scan,
+            trust_of(settings),
         )
+        self._scanner.most_bytes = settings.models.max_model_bytes
 
     def start(self) -> None:
         """Looks at the models folder from now on."""
@@ -91,6 +95,7 @@ class Coordinator:
         self._settings = self._times.settings = settings
         self._operations.load_timeout_s = settings.models.load_timeout_s
         self._scanner.interval_s = settings.models.scan_s
+        self._scanner.most_bytes = settings.models.max_model_bytes
         self._scanner.scan_now()
         self.plane.on_policies(partial(policy_of, settings), time.monotonic())
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
+from convserve_bundle.signing import Trust
 from convserve_server.core.administration import Administration, Done, VersionStatus
 from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
@@ -71,6 +72,7 @@ class LocalControl:
         policy: What the operator wants of a model.
         scan_s: How often to look for new versions, once watch() has been called.
         load_timeout_s: See Operations.
+        trust: See Scanner.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class LocalControl:
         policy: Callable[[str], ModelPolicy],
         scan_s: float = 1.0,
         load_timeout_s: float = 60.0,
+        trust: Trust | None = None,
     ) -> None:
         #: The number of the table that counts.
         self.switch = [0]
@@ -88,7 +91,7 @@ class LocalControl:
         self._plane = ControlPlane(
             policy, self._send, self._write, _NoTimes(), memory=MemoryCheck()
         )
-        self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan)
+        self._scanner = Scanner(folder, lambda: self._plane.interest, self._on_scan, trust)
         # What the plane is to hear of other threads; the thread that has the lock passes it on.
         self._inbox: queue.SimpleQueue[Callable[[float], object]] = queue.SimpleQueue()
         #: See Control; its answers come once watch() has been called.

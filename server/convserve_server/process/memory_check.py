@@ -21,15 +21,19 @@ class MemoryCheck:
     Args:
         available: returns the bytes that all processes of the server may still use.
         kept_bytes: that are left for requests.
+        held: whether workers hold the content of a file while they load it.
     """
 
     def __init__(
         self,
         available: Callable[[], int] = available_bytes,
         kept_bytes: int = _KEPT_BYTES,
+        *,
+        held: bool = False,
     ) -> None:
         self._available = available
         self._kept = kept_bytes
+        self._peak = _PEAK_OF_FILE + held
 
     def refusal_of_first(self, file_bytes: int) -> str:
         """Returns why no worker should load a version; empty if one may.
@@ -37,7 +41,7 @@ class MemoryCheck:
         Args:
             file_bytes: size of its model file.
         """
-        needed = _PEAK_OF_FILE * file_bytes
+        needed = self._peak * file_bytes
         return self._compared(needed, f"to load a model file of {in_mib(file_bytes)}")
 
     def refusal_of_others(self, file_bytes: int, loaded_bytes: int, workers: int) -> str:
@@ -48,7 +52,7 @@ class MemoryCheck:
             loaded_bytes: by which the first worker has grown.
             workers: that are to load it as well, at the same time.
         """
-        needed = workers * (max(loaded_bytes, file_bytes) + file_bytes)
+        needed = workers * (max(loaded_bytes, file_bytes) + (self._peak - 1) * file_bytes)
         if not workers:
             return ""
         return self._compared(needed, f"for {workers} more worker{'s' if workers > 1 else ''}")

@@ -17,6 +17,7 @@ _FIXED = frozenset(
         "models",
         "state_dir",
         "admin_socket",
+        "require_signature",
         "log_format",
     }
 )

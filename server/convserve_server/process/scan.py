@@ -6,8 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from convserve_bundle.errors import SigningError
+from convserve_bundle.signing import Trust, check_installed
 from convserve_server.core.digests import Content, Digests
 from convserve_server.core.models_folder import ModelsFolder
+from convserve_server.security.file_watch import FileWatch
+from convserve_server.settings.setting import SettingError
+from convserve_server.settings.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +26,14 @@ class Scan:
         digests: Of versions by their model files, of those that were to be read; see Content.
         sizes: Of the same versions, bytes.
         unknown: Entries that cannot be read at present, as "NAME" or "NAME/VERSION".
+        refused: Those of the versions that must not be served, and why; see Content.
     """
 
     files: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
     digests: Mapping[Path, str] = field(default_factory=dict)
     sizes: Mapping[Path, int] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
+    refused: Mapping[Path, str] = field(default_factory=dict)
 
     def knows(self, name: str, version: int) -> bool:
         """Returns whether a version is known to exist or not."""
@@ -53,6 +60,7 @@ class Scanner:
         path: Of the folder.
         interest: Returns what to look at; called on the thread that scans.
         report: Called with the scan, None if the folder cannot be read, on that thread.
+        trust: Whose signature each version must have; None: none needs one.
     """
 
     def __init__(
@@ -60,15 +68,19 @@ class Scanner:
         path: Path,
         interest: Callable[[], Interest],
         report: Callable[[Scan | None], None],
+        trust: Trust | None = None,
     ) -> None:
         self._folder = ModelsFolder(path, _log_problem)
         self._interest = interest
         self._report = report
-        self._digests = Digests()
+        self._digests = Digests(trust.statement if trust else None)
+        self._trust = trust
+        self._trusted = None if trust is None else FileWatch([trust.path], self._read_trust)
         # Files of which the digest was needed once; they are looked at for changes.
         self._wanted: set[Path] = set()
-        # Files that cannot be read, and why, as was reported.
+        # Files that cannot be read, and why, as was reported; and those that are refused.
         self._unread: dict[Path, str] = {}
+        self._refused: dict[Path, str] = {}
         self._ignored: set[str] = set()
         self._looked = False
         self._news = threading.Event()
@@ -94,8 +106,20 @@ class Scanner:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
+    @property
+    def most_bytes(self) -> int:
+        """Most bytes of a version's files; larger ones are refused unread."""
+        return self._digests.most_bytes
+
+    @most_bytes.setter
+    def most_bytes(self, most: int) -> None:
+        self._digests.most_bytes = most
+        self._digests.forget()
+
     def scan(self) -> None:
         """Scans once, and reports."""
+        if self._trusted is not None:
+            self._trusted.look()
         interest = self._interest()
         listing = self._folder.look(interest.served)
         if listing is None:
@@ -108,15 +132,18 @@ class Scanner:
         unknown = set(listing.unreadable)
         files = {path for versions in listing.bundles.values() for path in versions.values()}
         self._wanted = (self._wanted | interest.unread) & files
-        digests, sizes = {}, {}
+        digests, sizes, refused = {}, {}, {}
         for path in sorted(self._wanted):
             read = self._read(path)
             if read is None:
                 unknown.add(f"{path.parent.parent.name}/{path.parent.name}")
             else:
                 digests[path], sizes[path] = read.digest, read.size
+                if read.problem:
+                    refused[path] = read.problem
         self._digests.keep(files)
-        self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown)))
+        self._name_refused(refused)
+        self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown), refused))
 
     def _name_ignored(self, entries: Collection[str]) -> None:
         """Logs, once, which files of other servers change nothing here."""
@@ -127,6 +154,27 @@ class Scanner:
                 entry,
             )
         self._ignored = {*entries}
+
+    def _name_refused(self, refused: dict[Path, str]) -> None:
+        """Logs, once, which versions are not what their digests or signatures say."""
+        for path, problem in refused.items():
+            if self._refused.get(path) != problem:
+                folder = path.parent
+                log.error("%s/%s is refused: %s", folder.parent.name, folder.name, problem)
+        self._refused = refused
+
+    def _read_trust(self) -> None:
+        """Reads again whose signatures count.
+
+        Raises:
+            ValueError, OSError: The file cannot be used.
+        """
+        assert self._trust is not None
+        try:
+            self._trust.read()
+        except SigningError as error:
+            raise ValueError(str(error)) from error
+        self._digests.forget()
 
     def _read(self, path: Path) -> Content | None:
         """Returns what a version holds; None, and logs why once, if it cannot be read."""
@@ -150,6 +198,22 @@ class Scanner:
                 # The next scan may do better; the models that are loaded still serve.
                 log.exception("scanning %s failed", self._folder.path)
             self._news.wait(self.interval_s)
+
+
+def trust_of(settings: Settings) -> Trust | None:
+    """Returns whose signature each version must have; None if none needs one.
+
+    Raises:
+        SettingError: The file of keys cannot be used.
+        SigningError: What checks signatures is not installed.
+    """
+    if not settings.security.require_signature:
+        return None
+    check_installed()
+    try:
+        return Trust(Path(settings.security.require_signature))
+    except (SigningError, OSError) as error:
+        raise SettingError(f"require_signature: {error}") from error
 
 
 def _log_problem(entry: str, problem: str) -> None:

@@ -18,6 +18,7 @@ from convserve_server.host import heap
 from convserve_server.process.control import Control
 from convserve_server.process.local_control import LocalControl
 from convserve_server.process.policies import policy_of
+from convserve_server.process.scan import trust_of
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
 from convserve_server.protocols.health import Health
@@ -82,6 +83,7 @@ class Worker:
                 partial(policy_of, settings),
                 settings.models.scan_s,
                 settings.models.load_timeout_s,
+                trust_of(settings),
             )
         self.control = control
         self.repository = Repository(
@@ -92,7 +94,13 @@ class Worker:
             observer,
             control.on_wanted,
         )
-        self._preparer = Preparer(load, self.repository, control.on_prepared, control.on_failed)
+        self._preparer = Preparer(
+            load,
+            self.repository,
+            control.on_prepared,
+            control.on_failed,
+            settings.models.max_model_bytes if settings.security.require_signature else 0,
+        )
         self._decoding = DecodePool(
             settings.engine.decode_threads,
             settings.batching.max_queue,

@@ -90,7 +90,9 @@ class Wishes:
         if self.scan is None:
             return None
         path = self.files(bundle.name).get(bundle.version)
-        return path if path and self.scan.digests.get(path) == bundle.digest else None
+        if path is None or path in self.scan.refused:
+            return None
+        return path if self.scan.digests.get(path) == bundle.digest else None
 
     def file_bytes(self, bundle: Bundle) -> int:
         """Returns the size of the file of a bundle; 0 if it is not there."""
@@ -104,8 +106,11 @@ class Wishes:
     def reason(self, name: str, version: int) -> str | None:
         """Returns why a version in the folder is refused; None if it is not."""
         path = self.files(name).get(version)
-        digest = "" if path is None or self.scan is None else self.scan.digests.get(path, "")
-        return self._refusals.reason(digest)
+        if path is None or self.scan is None:
+            return None
+        if path in self.scan.refused:
+            return self.scan.refused[path]
+        return self._refusals.reason(self.scan.digests.get(path, ""))
 
     def refused(self, table: Table) -> tuple[Refusal, ...]:
         """Returns what is in the folder, cannot be served, and is not in a table."""
@@ -199,6 +204,6 @@ class Wishes:
             return bundle
         if digest is None:
             return path if self.scan.knows(name, version) else None
-        if self._refusals.reason(digest) is not None:
+        if path in self.scan.refused or self._refusals.reason(digest) is not None:
             return None
         return Bundle(name, version, digest)

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from convserve_bundle.held_model import Model
 from convserve_server.engines.base import NOT_MEASURED, EngineError, Loaded
 from convserve_server.engines.bundles import load_model
 from convserve_server.engines.cpu import ThreadAllowance
@@ -75,27 +75,27 @@ class ModelLoader:
             else None
         )
 
-    def load(self, name: str, path: Path, batch_s: Mapping[int, float] = NOT_MEASURED) -> Loaded:
+    def load(self, name: str, model: Model, batch_s: Mapping[int, float] = NOT_MEASURED) -> Loaded:
         """Loads a version of a model.
 
         Args:
             name: of the model.
-            path: of its file.
+            model: its file, or what that holds.
             batch_s: seconds by size of batch, if they are known; otherwise they are measured.
 
         Raises:
             BundleError, EngineError, OSError: see load_model.
         """
-        settings, model = self._spec.settings, self._spec.settings.for_model(name)
+        settings, own = self._spec.settings, self._spec.settings.for_model(name)
         options = EngineOptions(
-            model.device,
-            model.engine_threads,
-            model.max_batch,
+            own.device,
+            own.engine_threads,
+            own.max_batch,
             self._spec.batch_s,
             settings.engine.max_device_bytes,
             pause=self._pause,
         )
-        return load_model(path, options, self.allowance(name), batch_s)
+        return load_model(model, options, self.allowance(name), batch_s)
 
     def _pause(self, spent_s: float) -> None:
         answered, now = self.answered(), time.monotonic()

@@ -299,6 +299,14 @@ class Models(Section):
         "start; one for each server; none: kept in memory",
         metavar="DIR",
     )
+    max_model_bytes: int = setting(
+        2**33,
+        "most bytes of a version, its model file and its external data; larger ones are refused "
+        "unread",
+        metavar="BYTES",
+        low=1,
+        high=2**33,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

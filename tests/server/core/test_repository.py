@@ -16,6 +16,7 @@ import pytest
 from google.protobuf import json_format
 
 from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.held_model import Model
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.digests import Content, Digests
@@ -174,7 +175,8 @@ class Served:
         load_engine: Callable[[Path], Engine],
         unload_after_s: float = 0.0,
     ) -> None:
-        def load(name: str, path: Path, batch_s: Mapping[int, float]) -> LoadedModel:
+        def load(name: str, path: Model, batch_s: Mapping[int, float]) -> LoadedModel:
+            assert isinstance(path, Path)
             assert name == path.parent.parent.name
             return load_bundle(path, load_engine, batch_s)
 

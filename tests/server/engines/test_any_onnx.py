@@ -1,6 +1,7 @@
 """ONNX files that are not bundles: what is served and how, and what is refused and why."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_bundle.errors import BundleError
+from convserve_bundle.held_model import hold
 from convserve_server.engines.base import EngineError, InputsRefused, LoadedTensorModel
 from convserve_server.engines.bundles import load_model
 from convserve_server.engines.loader import EngineOptions
@@ -309,6 +311,34 @@ def test_weights_in_another_file_of_the_folder(tmp_path: Path) -> None:
     loaded = load_model(path, OPTIONS)
     assert isinstance(loaded, LoadedTensorModel)
     assert run(loaded, [[10, 20, 30]]) == [[[11, 22, 33]]]
+
+
+@pytest.mark.parametrize("size", [3, 3_000_000])
+def test_what_is_held_is_what_is_loaded(tmp_path: Path, size: int) -> None:
+    path = onnx_models.write(tmp_path, "made", onnx_models.external(size=size))
+    weights = path.with_name("weights.bin")
+    np.arange(size, dtype=np.float32).tofile(weights)
+    held = hold(path, 2**30)
+    np.zeros(size, np.float32).tofile(weights)
+    path.write_bytes(b"another file")
+    loaded = load_model(held, OPTIONS)
+    assert isinstance(loaded, LoadedTensorModel)
+    held.release()
+    # What would be put where they were.
+    others = [np.ones(size, np.float32) for _ in range(4)]
+    found = loaded.engine.run([Tensors((np.ones((1, size), np.float32),), 1)])
+    assert np.array_equal(found.arrays[0], 1 + np.arange(size, dtype=np.float32)[None])
+    assert len(others) == 4
+
+
+def test_what_was_held_is_kept_by_no_engine(tmp_path: Path) -> None:
+    held = hold(onnx_models.write(tmp_path, "made", onnx_models.two_inputs()), 2**30)
+    content = held.content
+    loaded = load_model(held, OPTIONS)
+    held.release()
+    # The name here, and the argument of the function that counts.
+    assert sys.getrefcount(content) == 2
+    assert isinstance(loaded, LoadedTensorModel)
 
 
 def test_weights_outside_the_folder_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from convserve_bundle.held_model import Model
 from convserve_server.core.administration import VersionState
 from convserve_server.core.errors import NotFound
 from convserve_server.core.policies import ModelPolicy
@@ -40,7 +41,7 @@ class Elsewhere:
         return True
 
 
-def load(name: str, path: Path, batch_s: Mapping[int, float]) -> LoadedModel:
+def load(name: str, path: Model, batch_s: Mapping[int, float]) -> LoadedModel:
     del name
     return load_bundle(path, lambda path: load_engine(path, EngineOptions("cpu", 1, 1)), batch_s)
 
