@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web test-compose test-open-inference lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-web test-compose test-open-inference test-supply sbom licences audit lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
@@ -36,6 +36,21 @@ test-open-inference: environment ## clients of others against our server: triton
 		locks/environment.sh .peers/tritonclient-2.41 locks/tritonclient-2.41.txt
 	$(bin)/pytest -m foreign $(slowest) tests/open_inference
 
+test-supply: environment ## the lists of what is shipped, the audit, and an installation without a network
+	@locks/environment.sh .venv-supply locks/supply.txt
+	$(bin)/pytest -m supply $(slowest) tests/supply
+
+sbom: ## write what the wheel's extras and the images contain into build/sbom, as CycloneDX
+	@locks/environment.sh .venv-supply locks/supply.txt
+	@.venv-supply/bin/python locks/sbom.py build/sbom
+
+licences: environment ## the licence of each package that is shipped
+	@$(bin)/python locks/licences.py
+
+audit: ## known vulnerabilities of the packages that are shipped; status 3 if PyPI cannot be asked
+	@locks/environment.sh .venv-supply locks/supply.txt
+	@.venv-supply/bin/python locks/audit.py || exit $$?
+
 lint: environment ## style, words, and that version and changelog agree
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
@@ -48,6 +63,7 @@ format: environment ## rewrite the code in the project's style
 
 types: environment ## static types
 	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
+	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py
 
 unit: ## unit and system tests, the trainer's beside all others; names the slowest of each
 	@$(MAKE) $(beside) $(units)
@@ -83,6 +99,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .venv-web .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-protos .venv-web .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
