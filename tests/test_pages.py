@@ -56,6 +56,8 @@ PAGES = [
             "deploy",
             "models",
             "extending",
+            "signing",
+            "supply-chain",
         )
     ),
 ]
