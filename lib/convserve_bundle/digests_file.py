@@ -223,9 +223,11 @@ def read_small(path: Path) -> bytes:
     """Returns the content of a file of digests or of a signature.
 
     Raises:
-        BundleError: It is too large.
+        BundleError: It is too large, or another kind of entry.
         OSError: It cannot be read.
     """
+    if not path.is_file():  # Nobody may write into a pipe.
+        raise BundleError(f"{path.name}: expected a file, got another kind of entry")
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:

@@ -420,8 +420,9 @@ class Security(Section):
     )
     require_signature: str = setting(
         "",
-        "file with the public key or the certificate (PEM) that must have signed each bundle; one "
-        "that is unsigned, wrongly signed or changed is refused; none: bundles need no signature",
+        "file with public keys, or certificates of authorities (PEM), one of which must have "
+        "signed each bundle; one that is unsigned, wrongly signed or changed is refused; read "
+        "again when it changes; none: bundles need no signature",
         metavar="FILE",
     )
 

@@ -1,5 +1,7 @@
 """What is refused in an ONNX file before ONNX Runtime sees it, and that real nets are not."""
 
+import contextlib
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -256,3 +258,21 @@ def test_file_that_was_cut_is_refused_or_whole(cut: int) -> None:
     held = HeldModel(Path("model.onnx"), content[: len(content) * cut // 40])
     with pytest.raises(BundleError):
         graph_check.check(held)
+
+
+def test_damaged_file_is_refused_or_accepted_and_never_a_fault_of_ours() -> None:
+    by = random.Random(20)
+    made = [make() for make, _ in HOSTILE.values()] + [
+        make() for make in onnx_models.SERVED.values()
+    ]
+    contents = [one for one in (each.SerializeToString() for each in made) if len(one) < 5000]
+    for _ in range(3000):
+        content = bytearray(by.choice(contents))
+        for _ in range(by.randint(1, 5)):
+            at = by.randrange(len(content))
+            if by.random() < 0.7:
+                content[at] = by.randrange(256)
+            else:
+                content[at : at + by.randint(0, 8)] = by.randbytes(by.randint(0, 4))
+        with contextlib.suppress(BundleError):
+            graph_check.check(HeldModel(Path("model.onnx"), bytes(content)))

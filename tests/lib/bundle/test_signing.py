@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,13 @@ def test_file_that_is_no_statement_and_no_signature_is_refused(
         verify_bundle(bundle, trust.statement)
     bundle.with_name(DIGESTS_FILE).write_bytes(content)
     with pytest.raises(BundleError, match=f"^{DIGESTS_FILE}: expected a statement of digests"):
+        verify_bundle(bundle)
+
+
+def test_pipe_in_place_of_a_file_is_not_opened(bundle: Path) -> None:
+    bundle.with_name(DIGESTS_FILE).unlink()
+    os.mkfifo(bundle.with_name(DIGESTS_FILE))
+    with pytest.raises(BundleError, match=f"^{DIGESTS_FILE}: expected a file, got another kind"):
         verify_bundle(bundle)
 
 
