@@ -34,7 +34,7 @@ from benchmarks.harness.servers import ours
 from benchmarks.harness.table import Cell, grid, markdown, rows
 from benchmarks.harness.wire_formats import ConvserveV1
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
-from convserve_server.protocols.guard import Guard
+from convserve_server.protocols.key_check import KeyCheck
 from convserve_server.security.keys import read_keys
 from convserve_server.security.rates import Rates, rates_bytes
 
@@ -119,7 +119,7 @@ def check_us(fields: str, payload: bytes) -> float:
     rates.prepare()
     table = read_keys(keys_file(fields))
     rates.reserve(table.keys)
-    guard = Guard(table, rates)
+    key_check = KeyCheck(table, rates)
     calls = [_Call(CLASSIFY, payload, None, "peer") for _ in range(_SPAN_CALLS)]
 
     def span_us(handle: object) -> float:
@@ -133,7 +133,7 @@ def check_us(fields: str, payload: bytes) -> float:
     def nothing(_: Call) -> None:
         pass
 
-    guarded = guard.unary(CLASSIFY, nothing)
+    guarded = key_check.unary(CLASSIFY, nothing)
     bare = min(span_us(nothing) for _ in range(_SPANS))
     return min(span_us(guarded) for _ in range(_SPANS)) - bare
 

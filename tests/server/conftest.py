@@ -34,7 +34,7 @@ from convserve_server.process.serving import (
     make_transport,
 )
 from convserve_server.protocols.base import Call, Interceptor, Service, UnaryHandler
-from convserve_server.protocols.guard import Guard
+from convserve_server.protocols.key_check import KeyCheck
 from convserve_server.protocols.router import Router
 from convserve_server.settings.kinds import Value
 from convserve_server.settings.settings import make_settings
@@ -194,7 +194,7 @@ class Serve(Protocol):
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
         by_model: Mapping[str, Mapping[str, Value]] | None = None,
-        guard: Guard | None = None,
+        key_check: KeyCheck | None = None,
         **settings: object,
     ) -> Served: ...
 
@@ -233,7 +233,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
         by_model: Mapping[str, Mapping[str, Value]] | None = None,
-        guard: Guard | None = None,
+        key_check: KeyCheck | None = None,
         **settings: object,
     ) -> Served:
         models = tmp_path / "models"
@@ -247,13 +247,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         engine = HeldPhotoEngine() if photos else HeldEngine()
         field = new_field() if guarded else ""
         keeper = PortKeeper(make_transport(chosen, 0, field))
-        http_transports = [make_http_transport(chosen, 0, guard)] if http else []
+        http_transports = [make_http_transport(chosen, 0, key_check)] if http else []
         http_keepers = [PortKeeper(each) for each in http_transports]
         worker = Worker(
             chosen,
             [keeper, *http_keepers],
             lambda _, path, __: load(path, engine),
-            interceptors=[*interceptors, *([guard] if guard else [])],
+            interceptors=[*interceptors, *([key_check] if key_check else [])],
             services=services,
             traces=make_traces(chosen, 1),
         )

@@ -1,11 +1,11 @@
-"""Keys for tests: their tokens, a file that has them, and a guard that goes by it."""
+"""Keys for tests: their tokens, a file that has them, and a check that goes by it."""
 
 import hashlib
 import mmap
 import time
 from collections.abc import Callable
 
-from convserve_server.protocols.guard import Guard
+from convserve_server.protocols.key_check import KeyCheck
 from convserve_server.security.keys import KeyTable, read_keys
 from convserve_server.security.rates import Rates, rates_bytes
 
@@ -41,7 +41,7 @@ def reserve(rates: Rates, table: KeyTable) -> KeyTable:
     return table
 
 
-def make_guard(text: str, rates: Rates | None = None) -> Guard:
-    """A guard that goes by a file of keys."""
+def make_key_check(text: str, rates: Rates | None = None) -> KeyCheck:
+    """A check that goes by a file of keys."""
     rates = rates or make_rates()
-    return Guard(reserve(rates, read_keys(text)), rates)
+    return KeyCheck(reserve(rates, read_keys(text)), rates)

@@ -27,8 +27,8 @@ from convserve_server.process.tls_settings import tls_files
 from convserve_server.protocols.base import Interceptor, Service
 from convserve_server.protocols.call_follower import CallFollower
 from convserve_server.protocols.convserve_v1.service import SERVICE, ConvserveV1
-from convserve_server.protocols.guard import Guard
 from convserve_server.protocols.health import Health
+from convserve_server.protocols.key_check import KeyCheck
 from convserve_server.protocols.open_inference.service import SERVICE as OPEN_INFERENCE
 from convserve_server.protocols.open_inference.service import OpenInference
 from convserve_server.protocols.reflection import make_reflection
@@ -291,14 +291,14 @@ def make_transport(settings: Settings, port: int, guard_field: str = "") -> Tran
 
 
 def make_http_transport(
-    settings: Settings, port: int, guard: Guard | None = None
+    settings: Settings, port: int, key_check: KeyCheck | None = None
 ) -> "HttpTransport":
     """Returns the transport of HTTP.
 
     Args:
         settings: with sizes chosen.
         port: to listen on.
-        guard: checks the keys of callers; None: there are none.
+        key_check: checks the keys of callers; None: there are none.
 
     Raises:
         OSError: if the files of the page cannot be read.
@@ -314,7 +314,7 @@ def make_http_transport(
         origins=frozenset(filter(None, settings.listen.http_origins.split(","))),
         hosts=_hosts(settings),
         pages=read_pages(web_folder()),
-        guard=guard,
+        key_check=key_check,
     )
     return HttpTransport(
         _options(settings, port),

@@ -43,7 +43,7 @@ from convserve_server.process.serving import (
     make_transport,
 )
 from convserve_server.process.worker_spec import WorkerSpec, receive_spec
-from convserve_server.protocols.guard import Guard
+from convserve_server.protocols.key_check import KeyCheck
 from convserve_server.security.keys import read_keys
 from convserve_server.security.rates import Rates
 from convserve_server.settings.setting import SettingError
@@ -148,9 +148,9 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     # The end of the connection also shows its sudden death.
     link = SupervisorLink(connection, on_end)
     administration = RemoteAdministration(link)
-    guard = _make_guard(spec)
-    if guard is not None:
-        link.on(UseKeys, lambda message: guard.use(read_keys(message.text)))
+    key_check = _make_key_check(spec)
+    if key_check is not None:
+        link.on(UseKeys, lambda message: key_check.use(read_keys(message.text)))
     link.start(settings.process.heartbeat_s)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # These reach the whole group; the supervisor decides what they mean.
@@ -161,7 +161,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         provider = choose_provider(settings.engine.device)
         transports: list[Transport] = [make_transport(settings, spec.port, spec.guard_field)]
         if spec.http_port:
-            transports.append(make_http_transport(settings, spec.http_port, guard))
+            transports.append(make_http_transport(settings, spec.http_port, key_check))
         control = RemoteControl(link, shared_number(spec.switch), administration)
         loader = ModelLoader(spec)
         statistics = SharedStatistics(shared(spec.statistics), spec.statistics_slot)
@@ -170,7 +170,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
             transports,
             loader.load,
             control,
-            interceptors=() if guard is None else (guard,),
+            interceptors=() if key_check is None else (key_check,),
             statistics=statistics,
             traces=make_traces(settings, spec.number),
         )
@@ -208,11 +208,11 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     return 0
 
 
-def _make_guard(spec: WorkerSpec) -> Guard | None:
+def _make_key_check(spec: WorkerSpec) -> KeyCheck | None:
     """Returns what checks the keys of callers; None where there are none."""
     if spec.keys is None:
         return None
-    return Guard(read_keys(spec.keys), Rates(shared(spec.rates), spec.rates))
+    return KeyCheck(read_keys(spec.keys), Rates(shared(spec.rates), spec.rates))
 
 
 def _stop(stop: threading.Event, grace_s: float) -> None:

@@ -15,7 +15,9 @@ from convserve_server.security.certificates import (
 from convserve_server.security.tls import TlsFiles
 from tests.certificates import Authority, Issued
 
-NOW = datetime.datetime.now(datetime.UTC)
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def files_of(issued: Issued) -> TlsFiles:
@@ -25,8 +27,8 @@ def files_of(issued: Issued) -> TlsFiles:
 @pytest.mark.parametrize("days", [-1.0, 1.0, 400.0])
 def test_validity_is_found_also_of_an_expired_certificate(tmp_path: Path, days: float) -> None:
     found = validity_of(files_of(Authority(tmp_path).server(days=days)))
-    assert abs(found.end - NOW - datetime.timedelta(days=days)) < datetime.timedelta(minutes=1)
-    assert found.begin < NOW
+    assert abs(found.end - now() - datetime.timedelta(days=days)) < datetime.timedelta(minutes=1)
+    assert found.begin < now()
 
 
 @pytest.mark.parametrize(
@@ -37,14 +39,14 @@ def test_certificate_that_ends_soon_is_warned_of(
     tmp_path: Path, days: float, words: str | None
 ) -> None:
     issued = Authority(tmp_path).server(days=days)
-    found = warnings_about(files_of(issued), NOW)
+    found = warnings_about(files_of(issued), now())
     assert [words is not None and words in line for line in found] == [True] * (words is not None)
     assert all(line.startswith(f"tls_cert: {issued.cert}") for line in found)
 
 
 def test_certificate_of_tomorrow_is_warned_of(tmp_path: Path) -> None:
     issued = Authority(tmp_path).server(days=100)
-    (line,) = warnings_about(files_of(issued), NOW - datetime.timedelta(days=11))
+    (line,) = warnings_about(files_of(issued), now() - datetime.timedelta(days=11))
     assert "is not valid before" in line
 
 
@@ -52,7 +54,7 @@ def test_certificate_of_tomorrow_is_warned_of(tmp_path: Path) -> None:
 def test_key_that_everybody_can_read_is_warned_of(tmp_path: Path, mode: int, warned: bool) -> None:
     issued = Authority(tmp_path).server(days=100)
     issued.key.chmod(mode)
-    found = warnings_about(files_of(issued), NOW)
+    found = warnings_about(files_of(issued), now())
     assert [f"(mode {mode:o})" in line for line in found] == [True] * warned
 
 

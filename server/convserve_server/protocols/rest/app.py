@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2
 from convserve_server.core.errors import ServeError, listed, quoted
 from convserve_server.protocols.base import Failure
 from convserve_server.protocols.grpc_errors import to_failure
-from convserve_server.protocols.guard import AUTHORIZATION
+from convserve_server.protocols.key_check import AUTHORIZATION
 from convserve_server.protocols.request_ids import REQUEST_ID, accepted_id
 from convserve_server.protocols.rest import classify, infer, open_inference, openapi, rpc
 from convserve_server.protocols.rest.encodings import decoded_body, encoded_answer, too_large
@@ -261,14 +261,14 @@ class RestApp:
             model: that its path names.
 
         Raises:
-            ServeError: its caller may not make it; see Guard.admit.
+            ServeError: its caller may not make it; see KeyCheck.admit.
         """
-        guard = self._options.guard
-        if guard is None:
+        key_check = self._options.key_check
+        if key_check is None:
             return
         try:
             authorization = request.headers.get(AUTHORIZATION)
-            access = guard.admit(method, authorization, request.identity)
+            access = key_check.admit(method, authorization, request.identity)
             if access is not None and model is not None:
                 access.check_model(model)
         except ServeError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from convserve_server.protocols.access import Access
 from convserve_server.protocols.base import Failure
-from convserve_server.protocols.guard import Guard
+from convserve_server.protocols.key_check import KeyCheck
 
 JSON = "application/json"
 
@@ -113,7 +113,7 @@ class RestOptions:
         origins: whose pages may call, beside those of the server itself; "*" for any.
         pages: files that are served, by their path.
         hosts: names of the server; see hosts.check_host.
-        guard: checks the keys of callers; None: there are none.
+        key_check: checks the keys of callers; None: there are none.
     """
 
     max_message_bytes: int
@@ -121,4 +121,4 @@ class RestOptions:
     origins: frozenset[str] = frozenset()
     pages: Mapping[str, HttpAnswer] = field(default_factory=dict)
     hosts: frozenset[str] = frozenset()
-    guard: Guard | None = None
+    key_check: KeyCheck | None = None

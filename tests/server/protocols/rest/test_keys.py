@@ -20,9 +20,9 @@ from convserve_server.security.keys import Permission
 from tests.bundles import write_bundle
 from tests.server.conftest import Serve, answers, request_for
 from tests.server.http_client import PNG, HttpClient
-from tests.server.keys import key_table, make_guard, make_rates, metadata_of
+from tests.server.keys import key_table, make_key_check, make_rates, metadata_of
 from tests.server.protocols.rest.test_rpc import JSON, PROTO, WEB, frame, frames
-from tests.server.protocols.test_guard import Clock
+from tests.server.protocols.test_key_check import Clock
 
 CLASSIFY = "/convserve.v1.Classifier/Classify"
 PAYLOAD = request_for(3).SerializeToString()
@@ -44,7 +44,7 @@ def header_of(key: str | None) -> dict[str, str]:
 @pytest.fixture
 def client(serve: Serve) -> Iterator[HttpClient]:
     """A connection to a server with keys, and the models mnist and secret."""
-    served = serve(http=True, guard=make_guard(KEYS))
+    served = serve(http=True, key_check=make_key_check(KEYS))
     write_bundle(served.models, name="secret")
     served.worker.control.scan()  # type: ignore[attr-defined]
     with HttpClient(served.http_port) as client:
@@ -187,7 +187,7 @@ def test_method_that_does_not_exist_is_only_for_who_has_a_key(client: HttpClient
 def test_request_over_the_rate_says_when_to_retry_and_counts_once(serve: Serve) -> None:
     clock = Clock()
     rates = make_rates(clock)
-    served = serve(http=True, guard=make_guard(key_table("web", "rate = 0.5"), rates))
+    served = serve(http=True, key_check=make_key_check(key_table("web", "rate = 0.5"), rates))
     target = "/v1/models/mnist:classify?pixels=true"
     with HttpClient(served.http_port) as client:
         # It makes two calls, of which the second asks for the shape of the pixels.
@@ -203,7 +203,7 @@ def test_request_over_the_rate_says_when_to_retry_and_counts_once(serve: Serve) 
 
 def test_call_that_is_refused_here_is_counted_as_refused() -> None:
     refused: list[tuple[str, str]] = []
-    options = RestOptions(max_message_bytes=2**20, max_images=8, guard=make_guard(KEYS))
+    options = RestOptions(max_message_bytes=2**20, max_images=8, key_check=make_key_check(KEYS))
     rest = RestApp(options, (), lambda method, error: refused.append((method, error.reason)))
     answer = rest.handle(HttpRequest("GET", "/v1/models", "", {}, b""))
     assert isinstance(answer, HttpAnswer)

@@ -23,7 +23,7 @@ from convserve_server.security.rates import Rates
 AUTHORIZATION = "authorization"
 
 
-class Guard(Interceptor):
+class KeyCheck(Interceptor):
     """See above. Its methods may be called from any thread.
 
     Args:
@@ -56,7 +56,7 @@ class Guard(Interceptor):
         rule = RULES.get(method)
         permission, asks = _needs(rule)
 
-        def guarded(call: Call) -> None:
+        def checked(call: Call) -> None:
             access = call.access
             if access is None:
                 access = call.access = self._of_call(call)
@@ -70,20 +70,20 @@ class Guard(Interceptor):
             else:
                 _handle_some_models(call, access, rule, handler)
 
-        return guarded
+        return checked
 
     def stream(self, method: str, handler: StreamHandler) -> StreamHandler:
         """See Interceptor.stream."""
         rule = RULES.get(method)
 
-        async def guarded(stream: Stream) -> None:
+        async def checked(stream: Stream) -> None:
             accesses = self._accesses
             access = _access_of(accesses, stream.caller())
             self._admit(access, rule)
             assert rule is not None
-            await handler(_GuardedStream(stream, self, rule, accesses, access))
+            await handler(_CheckedStream(stream, self, rule, accesses, access))
 
-        return guarded
+        return checked
 
     def check_unknown(self, method: str, caller: Caller) -> None:
         """See Interceptor.check_unknown."""
@@ -141,24 +141,24 @@ class Guard(Interceptor):
             access.take_call(asks=asks)
 
 
-class _GuardedStream(Stream):
+class _CheckedStream(Stream):
     """A stream of a caller who may do only some things, and perhaps fewer while it is open.
 
     Args:
         stream: of the transport.
-        guard: that has admitted it.
+        keys: that have admitted it.
         rule: of its method.
         accesses: by which it was admitted.
         access: of its caller then.
     """
 
     def __init__(
-        self, stream: Stream, guard: Guard, rule: Rule, accesses: Accesses, access: Access
+        self, stream: Stream, keys: KeyCheck, rule: Rule, accesses: Accesses, access: Access
     ) -> None:
         connection = access.connection or stream.connection
         super().__init__(stream.method, stream.deadline, connection, stream.handle)
         self._stream = stream
-        self._guard = guard
+        self._keys = keys
         self._rule = rule
         self._accesses = accesses
         self.access = access
@@ -195,7 +195,7 @@ class _GuardedStream(Stream):
         await self._stream.fail(failure)
 
     def _check(self) -> None:
-        accesses = self._guard.accesses
+        accesses = self._keys.accesses
         if accesses is not self._accesses:
             self.access = _access_of(accesses, self._stream.caller())
             self._accesses = accesses

@@ -21,7 +21,7 @@ from convserve_server.security.keys import Permission, read_keys
 from tests.bundles import write_bundle
 from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
 from tests.server.fake_administration import FakeAdministration
-from tests.server.keys import key_table, make_guard, make_rates, metadata_of, reserve, token_of
+from tests.server.keys import key_table, make_key_check, make_rates, metadata_of, reserve, token_of
 
 CLASSIFY = "/convserve.v1.Classifier/Classify"
 STREAM = "/convserve.v1.Classifier/StreamClassify"
@@ -94,7 +94,7 @@ def served(serve: Serve, front: str) -> Served:
     """A server with keys, the service of operators among its services."""
     return serve(
         front,
-        guard=make_guard(KEYS),
+        key_check=make_key_check(KEYS),
         services=[lambda _: Admin(FakeAdministration())],
     )
 
@@ -154,16 +154,18 @@ def test_method_that_does_not_exist_is_only_for_who_has_a_key(served: Served, me
     ["", "Bearer", "Bearer ", "Bearer other", "Basic dTpw", token_of("usual"), "Bearer \xe9"],
 )
 def test_key_that_is_none_of_them_is_refused(value: str) -> None:
-    guard = make_guard(KEYS)
+    check = make_key_check(KEYS)
     calls: list[Call] = []
-    handler = guard.unary(CLASSIFY, calls.append)
+    handler = check.unary(CLASSIFY, calls.append)
     with pytest.raises(Exception, match="expected Bearer and a key that holds, got another"):
         handler(_Call(Caller("peer", (("authorization", value),))))
     assert calls == []
 
 
 def test_method_without_a_permission_is_allowed_to_nobody() -> None:
-    handler = make_guard(KEYS).unary("/new.Service/Method", lambda _: pytest.fail("was handled"))
+    handler = make_key_check(KEYS).unary(
+        "/new.Service/Method", lambda _: pytest.fail("was handled")
+    )
     with pytest.raises(PermissionDenied, match="method: expected one that a key can allow"):
         handler(_Call(Caller("peer", metadata_of("admin"))))
     with pytest.raises(Unauthenticated, match="got none"):
@@ -172,7 +174,7 @@ def test_method_without_a_permission_is_allowed_to_nobody() -> None:
 
 def test_scheme_may_be_in_any_case_and_the_key_have_space_around_it() -> None:
     handled: list[Call] = []
-    handler = make_guard(KEYS).unary(CLASSIFY, handled.append)
+    handler = make_key_check(KEYS).unary(CLASSIFY, handled.append)
     handler(_Call(Caller("peer", (("authorization", f"bearer  {token_of('usual')} "),))))
     assert handled[0].connection == "key usual"
 
@@ -185,9 +187,9 @@ def test_key_that_has_expired_is_refused(served: Served) -> None:
 
 
 def test_certificate_is_a_key_but_not_beside_a_wrong_one() -> None:
-    guard = make_guard(KEYS)
+    check = make_key_check(KEYS)
     handled: list[Call] = []
-    handler = guard.unary(CLASSIFY, handled.append)
+    handler = check.unary(CLASSIFY, handled.append)
     handler(_Call(Caller("peer", (), "client.test")))
     assert handled[0].connection == "key robot"
     for metadata, identity in (
@@ -212,7 +214,9 @@ def test_refused_call_is_not_parsed(served: Served) -> None:
 @pytest.fixture
 def several(serve: Serve, front: str) -> Served:
     """The same with the models mnist and secret."""
-    served = serve(front, guard=make_guard(KEYS + '[anonymous]\npermissions = ["health"]\n'))
+    served = serve(
+        front, key_check=make_key_check(KEYS + '[anonymous]\npermissions = ["health"]\n')
+    )
     write_bundle(served.models, name="secret")
     served.worker.control.scan()  # type: ignore[attr-defined]
     return served
@@ -336,8 +340,8 @@ def test_health_of_a_model_is_only_for_who_may_see_it(several: Served) -> None:
 
 def test_calls_over_the_rate_are_refused_and_say_when_to_retry(serve: Serve, front: str) -> None:
     clock = Clock()
-    guard = make_guard(key_table("web", "rate = 10", "burst = 2"), make_rates(clock))
-    served = serve(front, guard=guard)
+    check = make_key_check(key_table("web", "rate = 10", "burst = 2"), make_rates(clock))
+    served = serve(front, key_check=check)
     payload = request_for(3).SerializeToString()
     for _ in range(2):
         ask(served, CLASSIFY, payload, "web")
@@ -354,7 +358,7 @@ def test_calls_over_the_rate_are_refused_and_say_when_to_retry(serve: Serve, fro
 def test_calls_over_the_quota_are_refused_until_tomorrow(serve: Serve) -> None:
     date = Clock(86400.0 * 20_000 + 100)
     rates = make_rates(wall_clock=date)
-    served = serve(guard=make_guard(key_table("web", "quota_per_day = 1"), rates))
+    served = serve(key_check=make_key_check(key_table("web", "quota_per_day = 1"), rates))
     ask(served, f"{HEALTH}/Check", b"", "web")
     with pytest.raises(grpc.RpcError) as caught:
         ask(served, f"{HEALTH}/Check", b"", "web")
@@ -367,7 +371,7 @@ def test_calls_over_the_quota_are_refused_until_tomorrow(serve: Serve) -> None:
 def test_images_over_their_rate_are_refused(serve: Serve, api: str) -> None:
     clock = Clock()
     rates = make_rates(clock)
-    served = serve(guard=make_guard(key_table("web", "images_rate = 10"), rates))
+    served = serve(key_check=make_key_check(key_table("web", "images_rate = 10"), rates))
     if api == "classify":
         method, payload = CLASSIFY, request_for(1, 2, 3, 4).SerializeToString()
     else:
@@ -388,8 +392,8 @@ def test_images_over_their_rate_are_refused(serve: Serve, api: str) -> None:
 
 
 def test_messages_of_a_stream_are_calls_of_the_rate(serve: Serve) -> None:
-    guard = make_guard(key_table("web", "rate = 1", "burst = 3"), make_rates(Clock()))
-    served = serve(guard=guard)
+    check = make_key_check(key_table("web", "rate = 1", "burst = 3"), make_rates(Clock()))
+    served = serve(key_check=check)
     messages = [
         pb.StreamClassifyRequest(request=request_for(1, id=str(number))).SerializeToString()
         for number in range(4)
@@ -425,8 +429,8 @@ class Messages:
 
 def test_key_that_is_revoked_ends_its_streams_at_the_next_message(serve: Serve, front: str) -> None:
     rates = make_rates()
-    guard = make_guard(key_table("web") + key_table("other"), rates)
-    served = serve(front, guard=guard)
+    check = make_key_check(key_table("web") + key_table("other"), rates)
+    served = serve(front, key_check=check)
     messages = Messages()
     channel: Any = served.channel
     call = channel.stream_stream(STREAM)(
@@ -434,10 +438,10 @@ def test_key_that_is_revoked_ends_its_streams_at_the_next_message(serve: Serve, 
     )
     messages.send()
     assert pb.StreamClassifyResponse.FromString(next(call)).HasField("response")
-    guard.use(reserve(rates, read_keys(key_table("web", 'models = ["*"]'))))
+    check.use(reserve(rates, read_keys(key_table("web", 'models = ["*"]'))))
     messages.send()
     assert pb.StreamClassifyResponse.FromString(next(call)).HasField("response")
-    guard.use(reserve(rates, read_keys(key_table("other"))))
+    check.use(reserve(rates, read_keys(key_table("other"))))
     messages.send()
     assert refused(lambda: next(call)) == WRONG_KEY
     messages.end()
@@ -445,15 +449,15 @@ def test_key_that_is_revoked_ends_its_streams_at_the_next_message(serve: Serve, 
 
 def test_key_that_is_revoked_ends_its_watch_with_the_next_status(serve: Serve) -> None:
     rates = make_rates()
-    guard = make_guard(key_table("web"), rates)
-    served = serve(guard=guard)
+    check = make_key_check(key_table("web"), rates)
+    served = serve(key_check=check)
     channel: Any = served.channel
     payload = health_pb2.HealthCheckRequest(service="mnist").SerializeToString()
     call = channel.stream_stream(f"{HEALTH}/Watch")(
         iter([payload]), timeout=WAIT_S, metadata=metadata_of("web")
     )
     next(call)
-    guard.use(reserve(rates, read_keys(key_table("other"))))
+    check.use(reserve(rates, read_keys(key_table("other"))))
     served.worker._health.set("mnist", False)
     assert refused(lambda: next(call)) == WRONG_KEY
 
@@ -469,7 +473,7 @@ def test_models_are_loaded_by_keys_with_the_permission_and_only_those_that_they_
         ]
     )
     served = serve(
-        guard=make_guard(keys),
+        key_check=make_key_check(keys),
         repository_calls="on",
         by_model={"second": {"control": "explicit"}},
     )
@@ -488,9 +492,9 @@ def test_models_are_loaded_by_keys_with_the_permission_and_only_those_that_they_
 
 
 def test_calls_of_a_key_share_one_turn_whatever_their_connections() -> None:
-    guard = make_guard(KEYS + '[anonymous]\npermissions = ["ask"]\nmodels = ["*"]\n')
+    check = make_key_check(KEYS + '[anonymous]\npermissions = ["ask"]\nmodels = ["*"]\n')
     turns: list[str] = []
-    handler = guard.unary(CLASSIFY, lambda call: turns.append(call.connection))
+    handler = check.unary(CLASSIFY, lambda call: turns.append(call.connection))
     for peer in ("ipv4:1", "ipv4:2"):
         handler(_Call(Caller(peer, metadata_of("usual"))))
         handler(_Call(Caller(peer, ())))
