@@ -22,7 +22,7 @@ from tests.system.conftest import WAIT_S, StartServer
 from tests.system.test_http import free_port
 
 #: The fronts that serve TLS.
-TLS_FRONTS = ["grpcio"]
+TLS_FRONTS = ["grpcio", "native"]
 
 
 def convserve(*arguments: str) -> "subprocess.CompletedProcess[str]":
