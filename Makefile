@@ -6,8 +6,8 @@ bin := .venv/bin
 # make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
-# Two at a time; each shows what it prints when it ends.
-beside := --no-print-directory --jobs=2 --output-sync=target
+# Three at a time, since tests also wait; each shows what it prints when it ends.
+beside := --no-print-directory --jobs=3 --output-sync=target
 units := unit-trainer unit-programs unit-parts
 
 help: ## say what there is

@@ -34,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # that: then the programs under test would not end where a test presses Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # So is SIGHUP under nohup, and has servers read their settings again.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[_STDERR] = os.dup(2)  # Tests have their output captured.
 
 
