@@ -1,5 +1,7 @@
 """What other machines reach is protected, or meant to be open."""
 
+import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.certificates import Authority
-from tests.system.conftest import StartServer
+from tests.system.conftest import WAIT_S, StartServer
 from tests.system.test_reload import Configured
 
 REFUSED = (
@@ -38,10 +40,16 @@ def test_open_port_that_is_wanted_is_warned_of_and_serves(start_server: StartSer
 def test_protection_of_an_open_port_cannot_be_taken_away(
     start_server: StartServer, tmp_path: Path
 ) -> None:
-    issued = Authority(tmp_path).server()
+    authority = Authority(tmp_path)
+    issued = authority.server()
     tls = f'tls_cert = "{issued.cert}"\ntls_key = "{issued.key}"\n'
-    # TLS is for whichever front can do it.
     one = Configured(start_server, tmp_path / "c.toml", f'host = "0.0.0.0"\n{tls}', "--workers=1")
     for content in ('host = "0.0.0.0"\n', 'host = "127.0.0.1"\n', "insecure = true\n"):
-        assert one.reload(content) == f"SIGHUP: the settings stay as they are: {REFUSED}"
+        stays = one.reload(content).partition("unchanged until the server is started again: ")[2]
+        assert {"tls_cert", "tls_key"} <= set(stays.split(", "))
+    # It speaks TLS alone, as before.
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    host, _, port = one.address.rpartition(":")
+    with socket.create_connection(("127.0.0.1", int(port)), WAIT_S) as plain:
+        context.wrap_socket(plain, server_hostname="localhost").close()
     assert one.server.terminate() == 0

@@ -239,7 +239,7 @@ def test_unfinished_requests_take_no_more_memory_than_is_set(start_server: Start
     assert server.terminate() == 0
 
 
-def test_reload_that_would_switch_tls_on_or_off_changes_nothing_and_says_so(
+def test_reload_that_would_have_guards_where_there_are_none_changes_nothing_and_says_so(
     start_server: StartServer, files: Issued, tmp_path: Path
 ) -> None:
     settings = tmp_path / "convserve.toml"
@@ -248,5 +248,8 @@ def test_reload_that_would_switch_tls_on_or_off_changes_nothing_and_says_so(
     server.wait_until_serving()
     settings.write_text(f'[security]\ntls_cert = "{files.cert}"\ntls_key = "{files.key}"\n')
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for("the settings stay as they are: tls_cert, max_connection_age_s: expected")
+    server.wait_for("unchanged until the server is started again: tls_cert, tls_key")
+    settings.write_text("max_connection_age_s = 60\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("the settings stay as they are: max_connection_age_s: expected")
     assert pids(server, "guard") == []

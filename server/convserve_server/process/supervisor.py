@@ -217,7 +217,7 @@ class Supervisor:
             plan = self._make_plan(given.replace(workers=self._settings.process.workers))
             if guards.guards_of(plan.settings) != self._guards:
                 raise SettingError(
-                    "tls_cert, max_connection_age_s: expected a change that keeps the guards, got "
+                    "max_connection_age_s: expected a change that keeps the guards, got "
                     "one that adds or removes them; start the server again"
                 )
         except SettingError as error:
