@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
-from convserve_host.cpus import available_set
 from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
@@ -37,9 +36,6 @@ log = logging.getLogger(__name__)
 
 #: Whether Unix sockets may have names without files; see unix(7).
 ABSTRACT = sys.platform == "linux"
-
-#: Threads that read and write, in Rust.
-_IO_THREADS = 2
 
 #: Events fetched in one trip; more wait in Rust. A trip gives the GIL away, and beside a busy
 #: engine it comes back milliseconds later: few trips must be enough for all that come.
@@ -88,8 +84,6 @@ class NativeTransport:
         self.front = NativeGrpcFront(
             address(self._options.host, self._options.port),
             [(path, False) for path in self._methods],
-            # On one CPU a second one only takes turns with it.
-            io_threads=1 if len(available_set()) == 1 else _IO_THREADS,
             call_details=True,
             keepalive_time_ms=self._options.keepalive_s * 1000,
             max_concurrent_streams=self._options.max_streams,
