@@ -1,14 +1,15 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web test-compose test-open-inference test-monitoring test-supply sbom licences audit lint format types unit unit-trainer unit-parts unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-web test-compose test-open-inference test-monitoring test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
-# make test MEASURE=yes: unit-parts notes which statements it runs; make coverage reports them.
+# make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
-# Three at a time, since tests also wait; each shows what it prints when it ends.
-beside := --no-print-directory --jobs=3 --output-sync=target
-units := unit-trainer unit-programs unit-parts
+# Two at a time; each shows what it prints when it ends.
+beside := --no-print-directory --jobs=2 --output-sync=target
+# The longest first.
+units := unit-trainer unit-programs unit-server unit-clients
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -74,8 +75,11 @@ unit: ## unit and system tests, the trainer's beside all others; names the slowe
 unit-trainer: environment
 	$(bin)/pytest $(slowest) tests/trainer
 
-unit-parts: environment
-	$(measured) $(slowest) tests/lib tests/server tests/clients
+unit-server: environment
+	$(measured) $(slowest) tests/server
+
+unit-clients: environment
+	$(measured) $(slowest) tests/lib tests/clients
 
 unit-programs: environment
 	$(bin)/pytest $(slowest) $(foreach folder,trainer lib server clients,--ignore tests/$(folder))
