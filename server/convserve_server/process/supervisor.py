@@ -47,7 +47,6 @@ from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import (
     GuardSpec,
     WorkerSpec,
-    encode_guard,
     encode_settings,
     encode_spec,
 )
@@ -289,7 +288,7 @@ class Supervisor:
                     inherited.append(self._keys.memory)
                 slot.launch(encode_spec(self._spec(slot)), inherited, environment)
             elif slot.is_guard:
-                slot.launch(encode_guard(self._guard_spec()), (), environment)
+                slot.launch(encode_spec(self._guard_spec()), (), environment)
             else:
                 slot.launch(encode_settings(self._settings), (), environment)
         except (OSError, MemoryError) as error:

@@ -97,7 +97,7 @@ class WorkerSpec:
         return max(own, self.many_threads)
 
 
-def encode_spec(spec: WorkerSpec) -> bytes:
+def encode_spec(spec: "WorkerSpec | GuardSpec") -> bytes:
     """Returns a spec as one line of JSON."""
     return json.dumps(dataclasses.asdict(spec)).encode() + b"\n"
 
@@ -160,11 +160,6 @@ class GuardSpec:
     guards: int
     field: str
     settings: Settings
-
-
-def encode_guard(spec: GuardSpec) -> bytes:
-    """Returns a spec as one line of JSON."""
-    return json.dumps(dataclasses.asdict(spec)).encode() + b"\n"
 
 
 def decode_guard(line: bytes) -> GuardSpec:

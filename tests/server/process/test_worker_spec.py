@@ -15,7 +15,6 @@ from convserve_server.process.worker_spec import (
     WorkerSpec,
     decode_guard,
     decode_spec,
-    encode_guard,
     encode_spec,
     receive_spec,
 )
@@ -166,7 +165,7 @@ def test_spec_of_a_guard_comes_back_and_each_guard_has_its_part() -> None:
         max_connection_bytes=2000,
     )
     spec = GuardSpec(port=50051, guards=2, field="guard-1", settings=settings)
-    line = encode_guard(spec)
+    line = encode_spec(spec)
     assert line.count(b"\n") == 1
     assert decode_guard(line) == spec
     options = guard_options(spec)
