@@ -1,8 +1,8 @@
 """Whether the native front has guards before it, and how many; see docs/guard.md."""
 
-import ipaddress
 import secrets
 
+from convserve_server.host.exposure import is_reached_by_others
 from convserve_server.settings.settings import Settings
 
 #: A guard needs a quarter of the processor time of the workers behind it.
@@ -12,14 +12,6 @@ _WORKERS_OF_ONE = 2
 def new_field() -> str:
     """Returns the name of the header field in which guards tell who calls; nobody can guess it."""
     return f"guard-{secrets.token_hex(16)}"
-
-
-def is_loopback(host: str) -> bool:
-    """Returns whether only this machine reaches an address, or a name."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def is_guarded(settings: Settings) -> bool:
@@ -33,7 +25,7 @@ def is_guarded(settings: Settings) -> bool:
     """
     listen = settings.listen
     needed = settings.security.tls_cert or listen.max_connection_age_s
-    return listen.front == "native" and bool(needed or not is_loopback(listen.host))
+    return listen.front == "native" and bool(needed or is_reached_by_others(listen.host))
 
 
 def guards_of(settings: Settings) -> int:

@@ -7,7 +7,8 @@ from convserve_server.settings.settings import Settings
 
 #: Only a server that starts looks at these. The port is held, the processes are counted, and every
 #: process writes its log in the same form. Of workers that share a port, some would speak TLS and
-#: others not; what is in the files of TLS is read again when it changes.
+#: others not; what is in the files of TLS is read again when it changes. And what protects an open
+#: port (host/exposure.py) is not taken away while it is open.
 _FIXED = frozenset(
     {
         "host",

@@ -22,7 +22,6 @@ from pathlib import Path
 from convserve_host.cpus import available_cpus, available_set
 from convserve_host.memory import memory_limit
 from convserve_server.host import descriptors, engine_activity, guards, shared_memory
-from convserve_server.host.exposure import check_exposure
 from convserve_server.host.port import StartError, address, reserve_port
 from convserve_server.host.resources import ResourcePlan, in_mib, plan_resources
 from convserve_server.process.coordinator import Coordinator
@@ -199,10 +198,7 @@ class Supervisor:
     def _read_settings(self) -> None:
         assert self._reread is not None
         try:
-            read = self._reread()
-            # Where the server listens does not change; what protects it must not go.
-            check_exposure(merged(self._given, read))
-            self._read_again.put(read)
+            self._read_again.put(self._reread())
         except SettingError as error:
             self._read_again.put(error)
         self._wake()

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from convserve_server.host.exposure import check_exposure, is_reached_by_others
+from convserve_server.process.reload import merged
+from convserve_server.settings.kinds import Value
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import make_settings
 
@@ -99,3 +101,25 @@ def test_metrics_port_is_one_of_them(host: str) -> None:
         assert check_exposure(settings.replace(metrics_port=9100, **protection)) == []
     (warning,) = check_exposure(settings.replace(metrics_port=9100, insecure=True))
     assert warning.startswith(f"insecure: metrics_host {host} ")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"host": "127.0.0.1"},
+        {"insecure": False},
+        {"keys": ""},
+        {"tls_cert": "", "tls_key": ""},
+        {"metrics_port": 9101},
+        {"metrics_host": "127.0.0.1"},
+        {"metrics_key_file": ""},
+    ],
+)
+def test_what_protects_an_open_port_stays_until_the_next_start(changed: dict[str, Value]) -> None:
+    before = make_settings(
+        models="m", host="0.0.0.0", insecure=True, keys="k", tls_cert="c", tls_key="y",
+        metrics_port=9100, metrics_host="0.0.0.0", metrics_key_file="m",
+    )  # fmt: skip
+    after = before.replace(**changed)
+    assert after != before
+    assert merged(before, after) == before

@@ -1,7 +1,7 @@
 """Large JSON arrays of numbers, read piece by piece.
 
 The decoder keeps the GIL until it is done: a whole array would hold up every other call of the
-process for as long as it takes, and each of its elements and inner arrays would be an object. Where
+process until then, and each of its elements and inner arrays would be an object. Where
 brackets and commas are those of the shape, the brackets say nothing more, and the elements between
 the commas can be read a few thousand at a time.
 """
