@@ -53,8 +53,9 @@ class _InProcessCall(Call):
     def caller(self) -> Caller:
         return Caller("in-process", ())
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         self.answer.set_result(payload)
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         self.answer.set_result(failure)

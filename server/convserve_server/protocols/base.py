@@ -170,8 +170,12 @@ class Call(ABC):
         return self.access is None or self.access.sees(model)
 
     @abstractmethod
-    def send(self, payload: bytes) -> None:
-        """Sends the answer; for reply(), which sees to it that there is one."""
+    def send(self, payload: bytes) -> bool:
+        """Sends the answer; for reply(), which sees to it that there is one.
+
+        Returns:
+            False if the caller is known to have gone away.
+        """
 
     @abstractmethod
     def send_failure(self, failure: Failure) -> None:
@@ -180,10 +184,11 @@ class Call(ABC):
     def reply(self, payload: bytes) -> None:
         """Answers the call, unless it is answered or has gone away."""
         if self.tracker.claim(self):
+            sent = True
             try:
-                self.send(payload)
+                sent = self.send(payload)
             finally:
-                self._end(None, answered=True)
+                self._end(None if sent else GONE, answered=sent)
 
     def fail(self, failure: Failure) -> None:
         """Answers the call with an error, unless it is answered or has gone away."""
@@ -341,8 +346,9 @@ class _InnerCall(Call):
     def header(self, name: str) -> str | bytes | None:
         return self._stream.header(name)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         self._stream.loop.call_soon_threadsafe(self._done, payload)
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         self._stream.loop.call_soon_threadsafe(self._done, failure)

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from google.rpc import code_pb2
 
-from convserve_server.core.errors import DeadlinePassed, InternalFault, quoted
-from convserve_server.protocols.base import GONE, Call, Caller, Failure, Stream
+from convserve_server.core.errors import InternalFault, quoted
+from convserve_server.protocols.base import Call, Caller, Failure, Stream
 from convserve_server.protocols.request_ids import new_id
 from convserve_server.telemetry.access_log import AccessLine, AccessLog
 from convserve_server.telemetry.call_notes import CallNotes, CallTrace, EndedCall
@@ -31,9 +31,6 @@ _FAILED = frozenset(
 )
 #: A protocol may have the statuses of HTTP.
 _HTTP_FAILED = 500
-
-#: What ends a call whose deadline passes before anything else does.
-TOO_LATE = Failure(code_pb2.DEADLINE_EXCEEDED, "the deadline passed", (), DeadlinePassed.reason)
 
 _NOBODY = Caller("", ())
 
@@ -98,8 +95,6 @@ class CallFollower:
             if failure is None or failure.reason != InternalFault.reason or not call.request_id():
                 return
             notes = CallNotes()
-        if failure is GONE and call.deadline is not None and call.deadline <= now:
-            failure = TOO_LATE
         failed = failure is not None and is_failed(failure)
         wanted = self._access_log.wants(failed=failed) if known else self._access_log.allows()
         if not wanted and notes.trace is None:

@@ -28,16 +28,17 @@ from convserve_server.protocols.base import (
     StreamHandler,
     UnaryHandler,
 )
-from convserve_server.protocols.call_follower import TOO_LATE, CallFollower
+from convserve_server.protocols.call_follower import CallFollower
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 #: A client gives up so much before the deadline that it has stated, s and as a part of its time: it
 #: rounds that up. Source: gRPC's PROTOCOL-HTTP2.md (Timeout).
 _EARLY_S, _EARLY = 0.02, 0.01
 
-#: The status of a call, and the reason: of one with a result, and of one whose time was over.
+#: The status of a call with a result, and its reason.
 _RESULT = code_pb2.OK, ""
-_TOO_LATE = code_pb2.DEADLINE_EXCEEDED, DeadlinePassed.reason
+#: What ends a call whose deadline passes before anything else does.
+_TOO_LATE = Failure(code_pb2.DEADLINE_EXCEEDED, "the deadline passed", (), DeadlinePassed.reason)
 
 
 class Router:
@@ -146,12 +147,12 @@ class Router:
             method: its path.
             late: its deadline passed; else its caller went away.
         """
-        code, reason = _TOO_LATE if late else (GONE.code, GONE.reason)
+        failure = _TOO_LATE if late else GONE
         if late:
-            self._observer.refused(method, reason)
-        self._observer.finished(method, "", code, reason, 0.0)
+            self._observer.refused(method, failure.reason)
+        self._observer.finished(method, "", failure.code, failure.reason, 0.0)
         if self._follower.active:
-            self._follower.missed(method, TOO_LATE if late else GONE)
+            self._follower.missed(method, failure)
 
     async def handle_stream(self, stream: Stream) -> None:
         """Serves a stream until it ends.
@@ -174,7 +175,8 @@ class Router:
             now = time.monotonic()
             code, reason = _RESULT
             if failure is not None:
-                code, reason = _status(failure, began, stream.deadline, now)
+                failure = _as_client_has_it(failure, began, stream.deadline, now)
+                code, reason = failure.code, failure.reason
             self._observer.finished(stream.method, "", code, reason, now - began)
         if failure is not None:
             self._follower.stream_failed(stream, failure, began)
@@ -262,7 +264,8 @@ class Router:
         now = time.monotonic()
         code, reason = _RESULT
         if failure is not None:
-            code, reason = _status(failure, call.arrived, call.deadline, now)
+            failure = _as_client_has_it(failure, call.arrived, call.deadline, now)
+            code, reason = failure.code, failure.reason
         self._observer.finished(call.method, call.model, code, reason, now - call.arrived)
         if failure is not None or call.notes is not None:
             self._follower.ended(call, failure, now)
@@ -282,10 +285,10 @@ class Router:
         )
 
 
-def _status(
+def _as_client_has_it(
     failure: Failure, arrived: float, deadline: float | None, now: float
-) -> tuple[int, str]:
-    """Returns the code and the reason with which a call has ended, as its client has them.
+) -> Failure:
+    """Returns with what a call has ended for its client.
 
     A client ends a call when its time is over, as one that goes away.
 
@@ -296,6 +299,6 @@ def _status(
         now: time.monotonic().
     """
     if failure is not GONE or deadline is None:
-        return failure.code, failure.reason
+        return failure
     late = deadline - now <= _EARLY_S + _EARLY * (deadline - arrived)
-    return _TOO_LATE if late else (failure.code, failure.reason)
+    return _TOO_LATE if late else failure

@@ -254,8 +254,9 @@ class _GrpcioCall(Call):
     def header(self, name: str) -> str | bytes | None:
         return header_in(self._context.invocation_metadata() or (), name)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         self._settle(payload)
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         self._settle(_with_id(failure, self.request_id()))

@@ -414,8 +414,9 @@ class _HttpCall(Call):
     def header(self, name: str) -> str | None:
         return self.request.headers.get(name)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         self._settle(self, payload)
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         self.request.id = self.request_id()

@@ -212,12 +212,13 @@ class _NativeCall(Call):
     def header(self, name: str) -> str | bytes | None:
         return header_in(self._metadata, name)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         transport, deadline = self._transport, self.deadline
         transport.open.pop(self._number, None)
         sent = transport.front.respond(self._number, payload)
         if deadline is not None:
             transport.margin.note(self.arrived, deadline, time.monotonic(), gone=not sent)
+        return sent
 
     def send_failure(self, failure: Failure) -> None:
         self._transport.open.pop(self._number, None)

@@ -61,8 +61,9 @@ class OpenCall(Call):
     def caller(self) -> Caller:
         return Caller("peer", ())
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         self.answers.put(payload)
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         self.answers.put(failure)

@@ -521,7 +521,7 @@ class _Call(Call):
     def caller(self) -> Caller:
         return self._caller
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         raise AssertionError
 
     send_failure = send  # type: ignore[assignment]

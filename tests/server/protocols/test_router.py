@@ -1,11 +1,14 @@
 """The router between calls that keep their answers and methods made up here."""
 
 import asyncio
+import logging
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
 import pytest
+from google.rpc import code_pb2
 
 from convserve_server.core.errors import Cancelled, Draining, InvalidRequest, ServeError
 from convserve_server.protocols.base import (
@@ -18,7 +21,10 @@ from convserve_server.protocols.base import (
     StreamHandler,
     UnaryHandler,
 )
+from convserve_server.protocols.call_follower import CallFollower
 from convserve_server.protocols.router import Router
+from convserve_server.telemetry.access_log import AccessLog
+from convserve_server.telemetry.observer import Observer
 
 PATIENCE_S = 60.0
 METHOD = "/test.Service/Method"
@@ -31,6 +37,8 @@ class Answers:
 
     def __init__(self) -> None:
         self.kept: list[Answer] = []
+        #: Whether the clients are found to have gone when they are answered.
+        self.gone = False
         #: Called before an answer is kept.
         self.on_answer: Callable[[], None] = lambda: None
 
@@ -50,8 +58,9 @@ class NumberedCall(Call):
     def caller(self) -> Caller:
         return Caller("peer", ())
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         self._answers.keep(self.number, payload)
+        return not self._answers.gone
 
     def send_failure(self, failure: Failure) -> None:
         self._answers.keep(self.number, failure)
@@ -287,6 +296,35 @@ def test_interceptor_hears_how_a_call_ended(answers: Answers, desk: Desk) -> Non
     router.abandon()
     stopped = Draining("the server stopped before the answer was there")
     assert notes[3:] == [("all", failure), ("all", GONE), ("all", failure_of(stopped))]
+
+
+class Codes(Observer):
+    """Keeps the status that each call has ended with."""
+
+    def __init__(self) -> None:
+        self.all: list[int] = []
+
+    def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
+        self.all.append(code)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "code"),
+    [(-1.0, "DEADLINE_EXCEEDED"), (0.015, "DEADLINE_EXCEEDED"), (60.0, "CANCELLED")],
+)
+def test_client_that_ends_a_call_when_its_time_is_over_is_late_for_all(
+    answers: Answers, desk: Desk, caplog: pytest.LogCaptureFixture, left_s: float, code: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    codes, follower = Codes(), CallFollower(AccessLog("all"))
+    router = Router([MadeUp(Method=desk.method)], observer=codes, follower=follower)
+    gone, answered = handle(router, answers, 1, 2)
+    gone.deadline = answered.deadline = time.monotonic() + left_s
+    gone.cancel()
+    answers.gone = True
+    answered.reply(b"to nobody")
+    assert codes.all == [code_pb2.Code.Value(code)] * 2
+    assert [vars(record)["code"] for record in caplog.records] == [code] * 2
 
 
 def test_interceptor_that_refuses_keeps_a_call_from_its_method(answers: Answers) -> None:
