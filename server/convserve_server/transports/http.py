@@ -218,9 +218,12 @@ class HttpTransport:
         if not self._connections:
             self._empty.set()
 
+    def admits(self, request: HttpRequest) -> bool:
+        """See Owner."""
+        return self._app.admits(request)
+
     def begin(self, connection: HttpConnection, request: HttpRequest) -> None:
         """See Owner."""
-        request.identity = connection.identity
         # What is compressed may become as large as a body may be.
         if len(request.body) <= LARGE_BYTES and "content-encoding" not in request.headers:
             self._go_on(connection, request, self._app.handle(request), math.inf)

@@ -76,6 +76,9 @@ class Owner(Protocol):
     def disconnected(self, connection: "HttpConnection") -> None:
         """Notes that a connection is closed."""
 
+    def admits(self, request: HttpRequest) -> bool:
+        """Returns whether the body of a request may come; else begin() has it refused."""
+
     def begin(self, connection: "HttpConnection", request: HttpRequest) -> None:
         """Has a request answered by connection.answer(), now or later."""
 
@@ -92,9 +95,10 @@ class _Received:
         keep: whether more may come.
         version: of HTTP that the client speaks.
         size: of its body, bytes.
+        whole: whether all of it has come.
     """
 
-    __slots__ = ("keep", "problem", "request", "size", "version")
+    __slots__ = ("keep", "problem", "request", "size", "version", "whole")
 
     def __init__(
         self,
@@ -103,12 +107,14 @@ class _Received:
         keep: bool,
         version: str,
         size: int,
+        whole: bool,
     ) -> None:
         self.request = request
         self.problem = problem
         self.keep = keep
         self.version = version
         self.size = size
+        self.whole = whole
 
 
 class HttpConnection(asyncio.Protocol):
@@ -309,7 +315,8 @@ class HttpConnection(asyncio.Protocol):
         if self._version == "1.1" and "host" not in headers:
             raise Problem(400, "INVALID_HTTP", "host: expected in each request, got none")
         path, _, query = _origin_form(self._target).partition("?")
-        self._request = HttpRequest(parser.get_method().decode(), path, query, headers, b"")
+        method = parser.get_method().decode()
+        request = HttpRequest(method, path, query, headers, b"", identity=self.identity)
         length = headers.get("content-length", "0")
         has_body = length != "0" or "transfer-encoding" in headers
         if parser.should_upgrade():
@@ -318,6 +325,12 @@ class HttpConnection(asyncio.Protocol):
             self._keep = False
         if int(length) > self._owner.max_message_bytes:
             raise too_large(self._owner.max_message_bytes, length)
+        if (int(length) > SMALL_BODY or "transfer-encoding" in headers) and not self._owner.admits(
+            request
+        ):
+            self._receive(request, keep=False, whole=False)
+            return
+        self._request = request
         self._in_body = True
         if self._current is not None:
             # It is the second one; what comes behind it can wait.
@@ -362,18 +375,27 @@ class HttpConnection(asyncio.Protocol):
         """The body is complete."""
         if self._deaf or self._request is None:
             return
+        parts, request = self._parts, self._request
+        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._receive(request, keep=self._keep, whole=True)
+
+    def _receive(self, request: HttpRequest, *, keep: bool, whole: bool) -> None:
+        """Has a request answered when its turn comes.
+
+        Args:
+            request: that came.
+            keep: whether more may come.
+            whole: whether its body came; else it is refused whatever that is.
+        """
         if len(self._waiting) >= _MAX_WAITING:
             raise Problem(
                 400,
                 "TOO_MANY_WAITING",
                 f"requests: expected at most {_MAX_WAITING} before an answer, got more",
             )
-        parts, request = self._parts, self._request
-        request.body = parts[0] if len(parts) == 1 else b"".join(parts)
-        self._waiting.append(_Received(request, None, self._keep, self._version, self._size))
+        self._waiting.append(_Received(request, None, keep, self._version, self._size, whole))
         self._forget_received()
-        if not self._keep:
-            self._deaf = True
+        self._deaf = not keep
 
     # Answers
 
@@ -392,7 +414,7 @@ class HttpConnection(asyncio.Protocol):
             self._set_due()
             self._advance()
         else:
-            self._finish(heard_all=received.request is not None)
+            self._finish(heard_all=received.whole)
 
     def _refuse(self, problem: Problem) -> None:
         """Answers a request that is wrong, or not complete, once those before it are answered."""
@@ -402,7 +424,7 @@ class HttpConnection(asyncio.Protocol):
         self._deaf = True
         self._owner.body_bytes -= self._size
         self._forget_received()
-        self._waiting.append(_Received(None, answer, False, "1.1", 0))
+        self._waiting.append(_Received(None, answer, False, "1.1", 0, False))
         self._advance()
 
     def _forget_received(self) -> None:

@@ -185,6 +185,25 @@ class RestApp:
         except Exception as error:  # noqa: BLE001 - a fault of ours, which the client must hear of
             return fault_answer(f"{request.method} {request.path}", error)
 
+    def admits(self, request: HttpRequest) -> bool:
+        """Returns whether the body of a request may come: whether its caller may make it.
+
+        What is found is kept with the request, whose answer handle() gives.
+
+        Args:
+            request: without its body.
+        """
+        try:
+            self._check_sender(request)
+            asked = _asked(request)
+            if asked is not None:
+                self._admit(request, *asked)
+        except ServeError as error:
+            request.refusal = error
+        except Problem:
+            return True  # handle() says it, once it is told all that it needs.
+        return request.refusal is None
+
     def outcome(
         self, request: HttpRequest, operation: Operation, outcome: bytes | Failure
     ) -> HttpAnswer | Operation:
@@ -221,14 +240,7 @@ class RestApp:
         return HttpAnswer(answer.status, answer.body, answer.content_type, headers)
 
     def _handle(self, request: HttpRequest) -> HttpAnswer | Operation:
-        check_host(request, self._options.hosts)
-        self._check_origin(request)
-        if len(request.path) > _MOST_PATH:
-            raise Problem(
-                414,
-                "PATH_TOO_LONG",
-                f"path: expected at most {_MOST_PATH} bytes, got {len(request.path)}",
-            )
+        self._check_sender(request)
         if request.method == "OPTIONS":
             return self._options_answer(request)
         verb = "GET" if request.method == "HEAD" else request.method
@@ -252,8 +264,23 @@ class RestApp:
                 return step
         raise _wrong_method(request, [route.verb for route, _ in found])
 
+    def _check_sender(self, request: HttpRequest) -> None:
+        """Refuses what may come from a page of others, and paths that are too long.
+
+        Raises:
+            Problem: if it is such.
+        """
+        check_host(request, self._options.hosts)
+        self._check_origin(request)
+        if len(request.path) > _MOST_PATH:
+            raise Problem(
+                414,
+                "PATH_TOO_LONG",
+                f"path: expected at most {_MOST_PATH} bytes, got {len(request.path)}",
+            )
+
     def _admit(self, request: HttpRequest, method: str, model: str | None = None) -> None:
-        """Admits a request before more of it is parsed than its path.
+        """Admits a request before more of it is parsed than its path; once.
 
         Args:
             request: that came.
@@ -263,8 +290,10 @@ class RestApp:
         Raises:
             ServeError: its caller may not make it; see KeyCheck.admit.
         """
+        if request.refusal is not None:
+            raise request.refusal
         key_check = self._options.key_check
-        if key_check is None:
+        if key_check is None or request.admitted:
             return
         try:
             authorization = request.headers.get(AUTHORIZATION)
@@ -274,7 +303,7 @@ class RestApp:
         except ServeError as error:
             self._refused(method, error)
             raise
-        request.access = access
+        request.access, request.admitted = access, True
 
     def _check_size(self, operation: Operation) -> None:
         """Refuses what the router would, in the words of a body.
@@ -342,6 +371,22 @@ def _routes(path: str) -> list[tuple[Route, Mapping[str, str]]]:
     """Returns the routes of a path, and the parts of it that are parameters; kept, as is a path."""
     matches = ((pattern.fullmatch(path), route) for pattern, route in _PATTERNS)
     return [(route, match.groupdict()) for match, route in matches if match]
+
+
+def _asked(request: HttpRequest) -> tuple[str, str | None] | None:
+    """Returns the method that a request is to become, and the model of its path; None for none.
+
+    Raises:
+        Problem: if the path is wrong.
+    """
+    found = _routes(request.path)
+    if not found and rpc.is_method(request.path):
+        return request.path, None
+    for route, parts in found:
+        if route.verb == request.method and route.method:
+            model = parts.get("model")
+            return route.method, None if model is None else unquoted("model", model)
+    return None
 
 
 def _wrong_method(request: HttpRequest, verbs: list[str]) -> Problem:

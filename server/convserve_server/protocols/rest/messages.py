@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from convserve_server.core.errors import ServeError
 from convserve_server.protocols.access import Access
 from convserve_server.protocols.base import Failure
 from convserve_server.protocols.key_check import KeyCheck
@@ -25,6 +26,8 @@ class HttpRequest:
         id: that the log has of a call that failed; empty: the one in the headers, if any.
         identity: see Caller.
         access: what its caller may do and see, once that is checked; None: everything.
+        admitted: whether that is checked.
+        refusal: why its caller may not make it; None: not known to be so.
     """
 
     method: str
@@ -35,6 +38,8 @@ class HttpRequest:
     id: str = ""
     identity: str = ""
     access: Access | None = None
+    admitted: bool = False
+    refusal: ServeError | None = None
 
     def content_type(self) -> str:
         """Returns the type of the body without parameters, in lower case; empty: not stated."""

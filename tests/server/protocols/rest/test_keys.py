@@ -17,9 +17,10 @@ from convserve_server.protocols.rest.messages import (
     RestOptions,
 )
 from convserve_server.security.keys import Permission
+from convserve_server.transports.http_connection import SMALL_BODY
 from tests.bundles import write_bundle
 from tests.server.conftest import Serve, answers, request_for
-from tests.server.http_client import PNG, HttpClient
+from tests.server.http_client import PNG, HttpClient, request_bytes
 from tests.server.keys import key_table, make_key_check, make_rates, metadata_of
 from tests.server.protocols.rest.test_rpc import JSON, PROTO, WEB, frame, frames
 from tests.server.protocols.test_key_check import Clock
@@ -131,6 +132,38 @@ def test_body_of_a_refused_request_is_not_parsed(client: HttpClient) -> None:
     for headers in ({}, {"Content-Encoding": "gzip"}):
         reply = client.ask("POST", "/v2/models/mnist/infer", b"\xff", headers)
         assert reply.status == 401
+
+
+@pytest.mark.parametrize("size", [{"Content-Length": "4000000"}, {"Transfer-Encoding": "chunked"}])
+@pytest.mark.parametrize(
+    ("target", "headers", "said"),
+    [
+        ("/v1/models/mnist:classify", {}, '"reason":"UNAUTHENTICATED"'),
+        ("/v2/models/secret/infer", header_of("some"), "secret"),
+        (CLASSIFY, PROTO, '"code":"unauthenticated"'),
+    ],
+)
+def test_large_body_is_not_received_of_who_may_not_send_it(
+    client: HttpClient, target: str, headers: dict[str, str], said: str, size: dict[str, str]
+) -> None:
+    client.send(request_bytes("POST", target, b"", {**headers, **size, "Expect": "100-continue"}))
+    reply = client.read()
+    assert reply.status in (401, 403)
+    assert said in reply.body.decode()
+    assert reply.headers["connection"] == "close"
+    assert client.is_closed()
+
+
+def test_large_body_of_who_may_send_it_counts_once(serve: Serve) -> None:
+    rates = make_rates(Clock())
+    served = serve(
+        http=True, key_check=make_key_check(key_table("web", "rate = 1\nburst = 2"), rates)
+    )
+    large = {**PROTO, **header_of("web")}
+    wrong = bytes(2 * SMALL_BODY)
+    with HttpClient(served.http_port) as client:
+        statuses = [client.ask("POST", CLASSIFY, wrong, large).status for _ in range(3)]
+    assert statuses == [400, 400, 429]
 
 
 def test_model_of_others_is_as_one_that_does_not_exist(client: HttpClient) -> None:
