@@ -9,6 +9,7 @@ from typing import Any
 from convserve_server.process.guard import guard_options
 from convserve_server.process.worker_spec import GuardSpec
 from convserve_server.settings.settings import Settings
+from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.guard.guard import Guard, new_event_loop
 
 
@@ -29,7 +30,16 @@ class GuardThread:
             free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
-            spec = GuardSpec(port=self.port, guards=1, field=field, settings=settings)
+            spec = GuardSpec(
+                port=self.port,
+                guards=1,
+                field=field,
+                settings=settings,
+                statistics=-1,
+                statistics_slot=0,
+            )
+            #: What it counts.
+            self.counted = SharedStatistics()
             self._started = threading.Event()
             self._stop: asyncio.Event
             self._loop: asyncio.AbstractEventLoop
@@ -44,7 +54,7 @@ class GuardThread:
 
     async def _serve(self, spec: GuardSpec, worker: int, context: ssl.SSLContext | None) -> None:
         self._stop, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        self.guard = Guard(guard_options(spec), context)
+        self.guard = Guard(guard_options(spec), context, self.counted)
         self.guard.set_workers([worker])
         self._started.set()
         await self._stop.wait()

@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable
 
+from convserve_server.host.shared_memory import shared
 from convserve_server.logs import configure_logging
 from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import (
@@ -28,6 +29,7 @@ from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import GuardSpec, decode_guard, receive_line
 from convserve_server.security.file_watch import FileWatch
 from convserve_server.security.tls import server_context
+from convserve_server.telemetry.shared_statistics import SharedStatistics
 from convserve_server.transports.guard.guard import Guard, GuardOptions, new_event_loop
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,8 @@ class GuardProcess:
         except (OSError, ValueError) as error:
             self._link.send(CannotStart(one_line(error)))
             return EXIT_CONFIG
-        self._guard = Guard(guard_options(self._spec), context)
+        counted = SharedStatistics(shared(self._spec.statistics), self._spec.statistics_slot)
+        self._guard = Guard(guard_options(self._spec), context, counted)
         watch = FileWatch(self._files.paths, self._renew) if self._files else None
         if watch is not None:
             watch.start()

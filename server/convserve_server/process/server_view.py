@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from convserve_server.process.slot import Slot
 from convserve_server.telemetry.server_state import ModelState, ServerState
-from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER
+from convserve_server.telemetry.shared_statistics import SLOTS_OF_PROCESS
 from convserve_server.telemetry.totals import Totals
 
 #: Until the page shows how it was before, s: the supervisor may be busy.
@@ -72,7 +72,8 @@ class ServerView:
             asked: Whether somebody had asked for it.
         """
         if slot.is_worker:
-            self.totals.clear_gauges(statistics_slot(slot))
+            # It is the same for any number of workers.
+            self.totals.clear_gauges(statistics_slot(slot, 0))
             self._restarts[slot.number] += not asked
 
     def _now(self) -> ServerState:
@@ -81,7 +82,8 @@ class ServerView:
         processes = {"supervisor": [os.getpid()]}
         for slot in self._slots:
             if slot.process is not None:
-                name = f"worker-{slot.number}" if slot.is_worker else "administration"
+                kind = "worker" if slot.is_worker else "guard" if slot.is_guard else ""
+                name = f"{kind}-{slot.number}" if kind else "administration"
                 processes.setdefault(name, []).append(slot.process.pid)
         models, provider = self._models()
         return ServerState(
@@ -94,6 +96,12 @@ class ServerView:
         )
 
 
-def statistics_slot(slot: Slot) -> int:
-    """Returns in which slot of the statistics the process of a worker counts."""
-    return (slot.number - 1) * SLOTS_OF_WORKER + slot.bank
+def statistics_slot(slot: Slot, workers: int) -> int:
+    """Returns in which slot of the statistics the process of a worker or guard counts.
+
+    Args:
+        slot: Of the process.
+        workers: How many there are; guards count behind them.
+    """
+    before = slot.number - 1 + (workers if slot.is_guard else 0)
+    return before * SLOTS_OF_PROCESS + slot.bank

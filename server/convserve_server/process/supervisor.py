@@ -136,7 +136,7 @@ class Supervisor:
             self._engine_activity = engine_activity.create(self._settings.process.workers)
             self._switch = shared_memory.create_number("convserve-switch")
             self._statistics = shared_memory.create(
-                "convserve-statistics", statistics_bytes(self._settings.process.workers)
+                "convserve-statistics", statistics_bytes(len(self._workers()) + self._guards)
             )
             self._watch_signals()
             self._watch_keys(holders)
@@ -284,7 +284,7 @@ class Supervisor:
                     inherited.append(self._keys.memory)
                 slot.launch(encode_spec(self._spec(slot)), inherited, environment)
             elif slot.is_guard:
-                slot.launch(encode_spec(self._guard_spec()), (), environment)
+                slot.launch(encode_spec(self._guard_spec(slot)), [self._statistics], environment)
             else:
                 slot.launch(encode_settings(self._settings), (), environment)
         except (OSError, MemoryError) as error:
@@ -317,18 +317,23 @@ class Supervisor:
             engine_activity=self._engine_activity,
             switch=self._switch,
             statistics=self._statistics,
-            statistics_slot=statistics_slot(slot),
+            statistics_slot=self._statistics_slot(slot),
             guard_field=self._guard_field,
             keys=None if self._keys is None else self._keys.text,
             rates=-1 if self._keys is None else self._keys.memory,
         )
 
-    def _guard_spec(self) -> GuardSpec:
+    def _statistics_slot(self, slot: Slot) -> int:
+        return statistics_slot(slot, self._settings.process.workers)
+
+    def _guard_spec(self, slot: Slot) -> GuardSpec:
         return GuardSpec(
             port=self._port,
             guards=self._guards,
             field=self._guard_field,
             settings=self._settings,
+            statistics=self._statistics,
+            statistics_slot=self._statistics_slot(slot),
         )
 
     def _worker_ports(self) -> WorkerPorts:

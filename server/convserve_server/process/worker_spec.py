@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from convserve_server.settings.settings import SECTIONS, Settings
-from convserve_server.telemetry.shared_statistics import SLOTS_OF_WORKER
+from convserve_server.telemetry.shared_statistics import SLOTS_OF_PROCESS
 
 _CHUNK = 65536
 
@@ -72,7 +72,7 @@ class WorkerSpec:
             ("engine_activity", self.engine_activity, 0, None),
             ("switch", self.switch, 0, None),
             ("statistics", self.statistics, 0, None),
-            ("statistics_slot", self.statistics_slot, 0, workers * SLOTS_OF_WORKER - 1),
+            ("statistics_slot", self.statistics_slot, 0, workers * SLOTS_OF_PROCESS - 1),
             *(("cpus", cpu, 0, None) for cpu in self.cpus),
         ):
             _check_number(name, value, int, low, high)
@@ -154,12 +154,16 @@ class GuardSpec:
         guards: How many there are.
         field: Header field in which workers hear who calls, a secret.
         settings: With sizes chosen.
+        statistics: See WorkerSpec.
+        statistics_slot: See WorkerSpec.
     """
 
     port: int
     guards: int
     field: str
     settings: Settings
+    statistics: int
+    statistics_slot: int
 
 
 def decode_guard(line: bytes) -> GuardSpec:

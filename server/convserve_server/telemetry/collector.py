@@ -84,6 +84,7 @@ class MetricsPage(Collector):
         yield _counters(metrics.CALLS, [(key, times.count) for key, times in calls.items()])
         cancelled = sum(times.count for key, times in calls.items() if key.code == "CANCELLED")
         yield _counters(metrics.CANCELLED, [((), cancelled)])
+        yield _counters(metrics.REFUSED_CONNECTIONS, [((), self._totals.refused_connections())])
         refused, expired = self._totals.refused(), self._totals.expired()
         yield _counters(metrics.REFUSED, [((key,), count) for key, count in refused.items()])
         yield _counters(metrics.EXPIRED, [((key,), count) for key, count in expired.items()])

@@ -73,6 +73,7 @@ PROCESS = Layout(
     [
         Field("expired_decode"),
         Field("expired_batch"),
+        Field("refused_connections"),
         Field("in_flight", gauge=True),
         # Versions that are counted together.
         Field("in_other", gauge=True),

@@ -30,7 +30,8 @@ CALLS = Metric(
     "counter",
     ("method", *_VERSION, "code"),
     "Calls that are over, by the path of the method and the name of gRPC's code. A stream is a "
-    "call, and so is each request on it. The model is empty where none was to answer.",
+    "call, and so is each request on it. The model is empty where none was to answer. Those that "
+    "a guard refuses have the method (other).",
 )
 IMAGES = Metric(
     "convserve_images_total", "counter", _VERSION, "Images, or rows of tensors, that were computed."
@@ -46,6 +47,12 @@ REFUSED = Metric(
     "counter",
     ("reason",),
     "Calls that were refused before anything was computed, by the reason in the error.",
+)
+REFUSED_CONNECTIONS = Metric(
+    "convserve_connections_refused_total",
+    "counter",
+    (),
+    "Clients that guards did not let in: more than max_connections, or TLS that failed.",
 )
 EXPIRED = Metric(
     "convserve_expired_total",
@@ -154,8 +161,8 @@ SETTINGS = Metric(
 
 #: All of them.
 METRICS = (
-    CALLS, IMAGES, ENGINE_SECONDS, REFUSED, EXPIRED, CANCELLED, RESTARTS, CALL_SECONDS,
-    QUEUE_SECONDS, DECODE_SECONDS, COMPUTE_SECONDS, BATCH_IMAGES, QUEUE_IMAGES, QUEUE_WORK,
-    IN_FLIGHT, STATE, LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, IN_OTHER, BUILD,
-    SETTINGS,
+    CALLS, IMAGES, ENGINE_SECONDS, REFUSED, REFUSED_CONNECTIONS, EXPIRED, CANCELLED, RESTARTS,
+    CALL_SECONDS, QUEUE_SECONDS, DECODE_SECONDS, COMPUTE_SECONDS, BATCH_IMAGES, QUEUE_IMAGES,
+    QUEUE_WORK, IN_FLIGHT, STATE, LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, IN_OTHER,
+    BUILD, SETTINGS,
 )  # fmt: skip

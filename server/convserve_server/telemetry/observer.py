@@ -35,6 +35,9 @@ class Observer:
             reason: see ServeError.reason.
         """
 
+    def connection_refused(self) -> None:
+        """A client was not let in: there are too many, or it did not come to speak TLS."""
+
     def expired(self, stage: str, images: int) -> None:
         """A call left a queue: its deadline passed there, or would have before its answer.
 
@@ -142,6 +145,11 @@ class Observers(Observer):
         """See Observer.refused."""
         for one in self._observers:
             one.refused(method, reason)
+
+    def connection_refused(self) -> None:
+        """See Observer.connection_refused."""
+        for one in self._observers:
+            one.connection_refused()
 
     def expired(self, stage: str, images: int) -> None:
         """See Observer.expired."""

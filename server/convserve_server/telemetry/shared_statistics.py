@@ -32,14 +32,15 @@ _WAITING, _WAITING_S = map(VERSION.at, ("waiting", "waiting_s"))
 _BATCHES, _BATCHES_S = map(VERSION.at, ("batches", "batches_s"))
 _TIMES_S = CALL.at("times_s")
 _REFUSED = REASON.at("refused")
+_REFUSED_CONNECTIONS = PROCESS.at("refused_connections")
 _IN_FLIGHT, _IN_OTHER = map(PROCESS.at, ("in_flight", "in_other"))
 #: By stage.
 _EXPIRED = {stage: PROCESS.at(f"expired_{stage}") for stage in ("decode", "batch")}
 
 _OTHER_VERSION = f"{OTHER}/0"
 
-#: Slots of each worker. While one is replaced, its successor already counts.
-SLOTS_OF_WORKER = 2
+#: Slots of each worker and guard. While one is replaced, its successor already counts.
+SLOTS_OF_PROCESS = 2
 
 
 class SharedStatistics(Observer):
@@ -103,6 +104,11 @@ class SharedStatistics(Observer):
                 if row.key == reason:
                     self._refused[reason] = row
             row.counts[_REFUSED] += 1
+
+    def connection_refused(self) -> None:
+        """See Observer.connection_refused."""
+        with self._lock:
+            self._process.counts[_REFUSED_CONNECTIONS] += 1
 
     def expired(self, stage: str, images: int) -> None:
         """See Observer.expired."""
@@ -242,6 +248,6 @@ class SharedStatistics(Observer):
         return calls
 
 
-def statistics_bytes(workers: int) -> int:
-    """Returns the size of the memory of all workers."""
-    return slab_bytes(workers * SLOTS_OF_WORKER, TABLES)
+def statistics_bytes(processes: int) -> int:
+    """Returns the size of the memory of all workers and guards, by their number."""
+    return slab_bytes(processes * SLOTS_OF_PROCESS, TABLES)

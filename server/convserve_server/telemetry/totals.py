@@ -176,6 +176,10 @@ class Totals:
         one = self._process()
         return {stage: one.count(f"expired_{stage}") for stage in ("decode", "batch")}
 
+    def refused_connections(self) -> int:
+        """Returns the clients that were not let in."""
+        return self._process().count("refused_connections")
+
     def in_flight(self) -> int:
         """Returns the calls that are being answered now."""
         return self._process().count("in_flight")

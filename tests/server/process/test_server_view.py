@@ -17,7 +17,7 @@ from convserve_server.host.port import StartError
 from convserve_server.process import server_view
 from convserve_server.process.metrics_port import metrics_port
 from convserve_server.process.server_view import ServerView, statistics_slot
-from convserve_server.process.slot import ADMIN_HOST, Slot
+from convserve_server.process.slot import ADMIN_HOST, GUARD, Slot
 from convserve_server.settings.settings import Settings, make_settings
 from convserve_server.telemetry.server_state import ModelState, ServerState
 from convserve_server.telemetry.shared_statistics import SharedStatistics, statistics_bytes
@@ -76,6 +76,7 @@ def supervisor() -> Iterator[Supervisor]:
         slot(4, 13, ready=True, leaving=True),
         slot(4, 14, ready=True, bank=1),
         slot(0, 15, module=ADMIN_HOST, ready=True),
+        slot(1, 16, module=GUARD, ready=True),
     )
     yield made
     made.close()
@@ -94,6 +95,7 @@ def test_state_is_made_when_it_is_asked_for(supervisor: Supervisor) -> None:
             "worker-2": [12],
             "worker-4": [13, 14],
             "administration": [15],
+            "guard-1": [16],
         },
         models=MODELS,
         provider="CPU",
@@ -118,7 +120,7 @@ def test_ends_that_nobody_asked_for_are_counted_and_gauges_of_who_ended_forgotte
 ) -> None:
     view, first, successor = supervisor.view, supervisor.slots[0], supervisor.slots[4]
     for one in (first, successor):
-        counts = SharedStatistics(shared_memory.shared(supervisor.memory), statistics_slot(one))
+        counts = SharedStatistics(shared_memory.shared(supervisor.memory), statistics_slot(one, 0))
         counts.batch("mnist/3", 1, 0.1, [1.0], 1.0, 2.0)
         counts.set_now(2, [("mnist/3", 5, 0.5)])
     assert view.totals.in_flight() == 4

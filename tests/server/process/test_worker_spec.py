@@ -164,7 +164,14 @@ def test_spec_of_a_guard_comes_back_and_each_guard_has_its_part() -> None:
         max_received_bytes=6000,
         max_connection_bytes=2000,
     )
-    spec = GuardSpec(port=50051, guards=2, field="guard-1", settings=settings)
+    spec = GuardSpec(
+        port=50051,
+        guards=2,
+        field="guard-1",
+        settings=settings,
+        statistics=5,
+        statistics_slot=7,
+    )
     line = encode_spec(spec)
     assert line.count(b"\n") == 1
     assert decode_guard(line) == spec

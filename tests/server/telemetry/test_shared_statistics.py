@@ -24,7 +24,7 @@ from convserve_server.telemetry.layouts import (
 )
 from convserve_server.telemetry.layouts import VERSIONS as ROWS
 from convserve_server.telemetry.shared_statistics import (
-    SLOTS_OF_WORKER,
+    SLOTS_OF_PROCESS,
     SharedStatistics,
     statistics_bytes,
 )
@@ -126,7 +126,7 @@ def test_longest_name_and_version_come_back_as_they_were() -> None:
 
 
 def test_slots_are_added_up_by_version_and_anybody_sees_the_sum(memory: Memory) -> None:
-    slots = [memory.slot(number) for number in range(WORKERS * SLOTS_OF_WORKER)]
+    slots = [memory.slot(number) for number in range(WORKERS * SLOTS_OF_PROCESS)]
     # They met the versions in different orders.
     for number, slot in enumerate(slots):
         for model in ("mnist/3", "cats/1") if number % 2 else ("cats/1", "mnist/3"):
@@ -374,7 +374,7 @@ def test_reader_never_sees_half_a_number(memory: Memory) -> None:
 
 def test_memory_is_needed_for_what_is_in_use_only() -> None:
     memory = Memory()
-    for number in range(WORKERS * SLOTS_OF_WORKER):
+    for number in range(WORKERS * SLOTS_OF_PROCESS):
         count(memory.slot(number))
     status = os.fstat(memory.descriptor)
     assert status.st_size == statistics_bytes(WORKERS)

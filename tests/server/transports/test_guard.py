@@ -16,6 +16,7 @@ from benchmarks.harness.raw_http2 import RawConnection
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.protocols.base import Caller, Interceptor, StreamHandler, UnaryHandler
 from convserve_server.security.tls import TlsFiles, server_context
+from convserve_server.telemetry.totals import Totals
 from tests.certificates import CLIENT, Authority, Issued
 from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
 from tests.server.outcomes import GOOD, is_served, outcome, send_call
@@ -205,6 +206,11 @@ def test_certificate_that_is_exchanged_is_shown_to_new_clients_and_fails_no_call
             assert ask(after) == [4]
 
 
+def counted(served: Served) -> Totals:
+    assert served.guard is not None
+    return served.guard.counted.totals
+
+
 def held(served: Served) -> int:
     assert served.guard is not None
     return served.guard.guard.memory.held
@@ -214,12 +220,17 @@ def held(served: Served) -> int:
     "size", [pytest.param(4097, id="a byte more"), pytest.param(2**32 - 1, id="4 GiB")]
 )
 def test_size_that_is_only_claimed_is_refused_at_once(serve: Serve, size: int) -> None:
-    with RawConnection(serve("guarded", max_message_bytes=4096).address) as raw:
+    served = serve("guarded", max_message_bytes=4096)
+    with RawConnection(served.address) as raw:
         stream = raw.new_stream()
         raw.send(raw.headers(FIELDS, stream))
         raw.data(message(b"", size=size), stream)
         assert outcome(raw, stream, "RESOURCE_EXHAUSTED") == "RESOURCE_EXHAUSTED"
         assert is_served(raw)
+    totals = counted(served)
+    assert totals.refused() == {"MESSAGE_TOO_LARGE": 1}
+    ((key, times),) = totals.calls().items()
+    assert (key, times.count) == (("(other)", "", "", "RESOURCE_EXHAUSTED"), 1)
 
 
 def test_bomb_is_refused_before_the_worker_has_all_of_it(serve: Serve) -> None:
@@ -265,6 +276,7 @@ def test_connections_over_the_limit_are_closed_and_the_others_served(serve: Serv
         with socket.create_connection((host, int(port)), WAIT_S) as more:
             assert more.recv(1) == b""
         assert all(map(is_served, raws))
+    assert counted(served).refused_connections() == 1
 
 
 def test_connection_that_is_old_is_renewed_and_no_call_fails(serve: Serve) -> None:

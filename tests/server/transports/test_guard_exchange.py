@@ -41,7 +41,11 @@ class Watched:
     def __init__(self, memory: RequestMemory | None = None, *, greeted: bool = True) -> None:
         self.memory = memory or RequestMemory(2**20, 2**20)
         self.to_worker = self.to_client = b""
-        self.exchange = Exchange(FIELD, LIMIT, self.memory, self.flush)
+        #: Reasons of calls that were refused.
+        self.refused: list[str] = []
+        self.exchange = Exchange(
+            FIELD, LIMIT, self.memory, self.flush, lambda error: self.refused.append(error.reason)
+        )
         if greeted:
             self.worker(GREETING)
             self.client(PREFACE)
@@ -317,10 +321,10 @@ def test_calls_without_messages_and_answers_not_read_count_too() -> None:
     other.client(headers(1) + data(1, message(b"x")))
     attacker.client(b"".join(headers(1 + 2 * number) for number in range(200)))
     assert attacker.exchange._calls.held == 60 * CALL
-    assert len(attacker.statuses()) == 140
+    assert len(attacker.statuses()) == len(attacker.refused) == 140
     second.client(b"".join(headers(n) + data(n, message(b"x")) for n in range(1, 160, 2)))
     resets = [p for kind, _, _, p in parsed(second.to_client) if kind == Kind.RST_STREAM]
-    assert len(resets) >= 20
+    assert len(resets) == len(second.refused) >= 20
     assert {*resets} == {struct.pack(">I", Code.ENHANCE_YOUR_CALM)}, "an answer may have begun"
     assert memory.held <= 100 * CALL
     assert not other.to_client
@@ -337,6 +341,7 @@ def test_request_that_does_not_get_on_is_ended() -> None:
     for _ in range(2):
         watched.exchange.look(end_slow=True)
     assert watched.statuses() == {1: "4", 3: "4"}
+    assert watched.refused == ["REQUEST_TOO_SLOW"] * 2
     assert watched.memory.held == CALL, "of the one that is whole"
     watched.client(headers(7))
     watched.client(data(7, message(bytes(2000), size=4000), 0))

@@ -32,6 +32,7 @@ class OpenCalls:
         memory: of all connections.
         to_worker, to_client: frames for either side, to which those of refusals are added.
         send: sends them; called where neither side has just sent something.
+        refused: notes a call that is refused here.
 
     Attributes:
         held: see Holder.
@@ -46,12 +47,14 @@ class OpenCalls:
         to_worker: list[bytes | memoryview],
         to_client: list[bytes],
         send: Callable[[], None],
+        refused: Callable[[ServeError], None],
     ) -> None:
         self._max_message_bytes = max_message_bytes
         self._memory = memory
         self._to_worker = to_worker
         self._to_client = to_client
         self._send = send
+        self._on_refused = refused
         self.held = 0
         self.streams: dict[int, Request | bool] = {}
         # Of them, those of which messages have come, and not all.
@@ -130,6 +133,7 @@ class OpenCalls:
             else:
                 # Its answer may have begun: gRPC's clients make RESOURCE_EXHAUSTED of this.
                 self.forget(stream)
+                self._on_refused(NoMemoryForRequest(_NO_MEMORY))
                 self._to_worker.append(frames.reset(stream, Code.CANCEL))
                 self._to_client.append(frames.reset(stream, Code.ENHANCE_YOUR_CALM))
         else:
@@ -160,6 +164,7 @@ class OpenCalls:
     def _refuse(self, stream: int, error: ServeError, *, whole: bool = False) -> None:
         """Answers a call whose request is not whole, or just became it."""
         self.forget(stream)
+        self._on_refused(error)
         self._to_worker.append(frames.reset(stream, Code.CANCEL))
         self._to_client.append(frames.answer(stream, _fields_of(error)))
         if not whole:

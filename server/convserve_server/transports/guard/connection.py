@@ -56,7 +56,9 @@ class ClientConnection(asyncio.Protocol):
         identity = identity_of(transport.get_extra_info("peercert"))
         options = self._guard.options
         field = caller_field.encode(options.field, self._peer, identity)
-        self.exchange = Exchange(field, options.max_message_bytes, self._guard.memory, self.flush)
+        self.exchange = Exchange(
+            field, options.max_message_bytes, self._guard.memory, self.flush, self._guard.refused
+        )
         self._guard.connections.add(self)
 
     def data_received(self, data: bytes) -> None:

@@ -12,6 +12,7 @@ Most requests of this server come whole in two frames, HEADERS and DATA: they ta
 import struct
 from collections.abc import Callable
 
+from convserve_server.core.errors import ServeError
 from convserve_server.transports.guard import frames
 from convserve_server.transports.guard.calls import OpenCalls
 from convserve_server.transports.guard.frames import (
@@ -58,6 +59,7 @@ class Exchange:
         max_message_bytes: of a request.
         memory: of all connections.
         flush: sends what is to be sent; called where neither side has just sent something.
+        refused: notes a call that is refused here.
 
     Attributes:
         to_worker, to_client: bytes to be sent, which the owner takes out.
@@ -70,13 +72,16 @@ class Exchange:
         max_message_bytes: int,
         memory: RequestMemory,
         flush: Callable[[], None],
+        refused: Callable[[ServeError], None],
     ) -> None:
         self._flush = flush
         self.to_worker: list[bytes | memoryview] = []
         self.to_client: list[bytes | memoryview] = []
         # To the client, once the worker's frames leave a gap.
         self._ours: list[bytes] = []
-        self._calls = OpenCalls(max_message_bytes, memory, self.to_worker, self._ours, self._send)
+        self._calls = OpenCalls(
+            max_message_bytes, memory, self.to_worker, self._ours, self._send, refused
+        )
         self.streams = self._calls.streams
         self._field = caller_field
         self._field_size = len(caller_field) << 8

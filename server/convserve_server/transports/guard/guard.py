@@ -16,6 +16,10 @@ from dataclasses import dataclass
 
 import uvloop
 
+from convserve_server.core.errors import ServeError
+from convserve_server.protocols.grpc_errors import to_failure
+from convserve_server.telemetry.layouts import OTHER
+from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 from convserve_server.transports.guard.connection import ClientConnection, accepted
 from convserve_server.transports.guard.memory import RequestMemory
 
@@ -66,6 +70,7 @@ class Guard:
     Args:
         options: what to listen on, and the limits.
         context: of TLS; None: none.
+        observer: of what is refused here.
 
     Attributes:
         context: for the clients to come; may be exchanged, from any thread.
@@ -74,9 +79,15 @@ class Guard:
         memory: that requests hold.
     """
 
-    def __init__(self, options: GuardOptions, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        options: GuardOptions,
+        context: ssl.SSLContext | None,
+        observer: Observer = NO_OBSERVER,
+    ) -> None:
         self.options = options
         self.context = context
+        self._observer = observer
         self.connections: set[ClientConnection] = set()
         self.ports: tuple[int, ...] = ()
         self.memory = RequestMemory(options.max_received_bytes, options.max_connection_bytes)
@@ -89,6 +100,11 @@ class Guard:
         self._logged = -_LOG_S
         self._idle = asyncio.Event()
         self.loop.call_later(_LOOK_S, self._look)
+
+    def refused(self, error: ServeError) -> None:
+        """Notes a call that is refused here; guards do not read which method it is of."""
+        self._observer.refused(OTHER, error.reason)
+        self._observer.finished(OTHER, "", to_failure(error).code, error.reason, 0.0)
 
     def new_age(self) -> float:
         """Returns the age at which a new connection ends, s; a little different each time."""
@@ -196,6 +212,7 @@ class Guard:
             client.setblocking(False)
             if len(self.connections) + len(self._admitting) >= self.options.max_connections:
                 client.close()
+                self._observer.connection_refused()
                 self._fault("more connections than max_connections")
                 continue
             task = self.loop.create_task(self._admit(client, address))
@@ -207,6 +224,7 @@ class Guard:
             await accepted(self, client, address, _HANDSHAKE_S)
         except OSError as error:
             client.close()
+            self._observer.connection_refused()
             self._fault(getattr(error, "reason", "") or str(error) or type(error).__name__)
 
     def _rest(self) -> None:
