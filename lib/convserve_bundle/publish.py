@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from convserve_bundle import digests_file
+from convserve_bundle import digests_file, signing
 from convserve_bundle.contract import DIGESTS_FILE, MODEL_FILE, VERSION_RULE, is_version
 from convserve_bundle.errors import PublishError
 from convserve_bundle.folder import list_versions
@@ -23,13 +23,18 @@ from convserve_host import atomic_file, leftovers, os_errors
 _TARGET_EXISTS = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
-def check_target(models: Path, name: str, version: int | None) -> None:
+def check_target(
+    models: Path, name: str, version: int | None, signer: signing.Signer | None = None
+) -> None:
     """Checks, before the work is done, that a bundle could be published.
 
     Raises:
+        SigningError: its key cannot be used.
         PublishError: the models folder cannot be written to, or is the folder of one model; or the
             version exists or is not valid.
     """
+    if signer is not None:
+        signing.check(signer)
     folder = models / name
     if any((models / str(number) / MODEL_FILE).is_file() for number in list_versions(models)):
         raise PublishError(
@@ -56,6 +61,7 @@ def publish(
     models: Path,
     name: str,
     version: int | None = None,
+    signer: signing.Signer | None = None,
     extra_files: Mapping[str, bytes] = MappingProxyType({}),
     numbered_files: Mapping[str, Callable[[int], bytes]] = MappingProxyType({}),
 ) -> Path:
@@ -66,6 +72,7 @@ def publish(
         models: the models folder.
         name: of the model.
         version: its number; None for the one after the highest that exists.
+        signer: who signs it; None for nobody.
         extra_files: content of other files in the version's folder, by name; servers ignore them.
         numbered_files: likewise, functions that make the content from the version.
 
@@ -74,6 +81,7 @@ def publish(
 
     Raises:
         PublishError: the version exists, or the file system refuses; nothing was published.
+        SigningError: its key cannot be used; likewise.
     """
     folder = models / name
     temporary = folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -84,8 +92,10 @@ def publish(
             temporary.mkdir()
             with leftovers.held(temporary):
                 contents = {**extra_files, MODEL_FILE: model}
-                _write(contents, temporary)
-                target = _rename(temporary, folder, version, contents, numbered_files)
+                made = temporary / "made"
+                made.mkdir()
+                _write(contents, made)
+                target = _rename(made, folder, version, signer, contents, numbered_files)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -112,9 +122,10 @@ def _write(contents: Mapping[str, bytes], folder: Path) -> None:
 
 
 def _rename(
-    temporary: Path,
+    made: Path,
     folder: Path,
     version: int | None,
+    signer: signing.Signer | None,
     contents: Mapping[str, bytes],
     numbered_files: Mapping[str, Callable[[int], bytes]],
 ) -> Path:
@@ -123,13 +134,18 @@ def _rename(
         if not is_version(str(number)):
             raise PublishError(f"{folder}: {VERSION_RULE}, got {number}")
         target = folder / str(number)
+        # A signature states the name.
+        made = made.rename(made.with_name(target.name))
         try:
             if target.exists():  # a rename would replace an empty folder
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
             numbered = {name: make(number) for name, make in numbered_files.items()}
             digests = digests_file.statement_of({**contents, **numbered}, str(number))
-            _write({**numbered, DIGESTS_FILE: digests}, temporary)
-            os.rename(temporary, target)
+            _write({**numbered, DIGESTS_FILE: digests}, made)
+            if signer is not None:
+                # Before it appears: those who want signed versions alone would refuse it.
+                signing.write(signing.sign(made, signer), made)
+            os.rename(made, target)
             return target
         except OSError as error:
             if error.errno not in _TARGET_EXISTS:

@@ -58,8 +58,20 @@ def check_installed() -> None:
         )
 
 
+def check(signer: Signer) -> None:
+    """Checks that somebody can sign.
+
+    Raises:
+        SigningError: The key or the certificate cannot be used, or model-signing is not there.
+    """
+    check_installed()
+    from model_signing import signing
+
+    _use(_config_of(signing), signer)
+
+
 def sign(folder: Path, signer: Signer) -> bytes:
-    """Returns a signature of all files of a folder: the content of SIGNATURE_FILE.
+    """Returns a signature of all files of a folder, and its name: the content of SIGNATURE_FILE.
 
     Raises:
         SigningError: The key or the certificate cannot be used, or model-signing is not there.
@@ -70,11 +82,7 @@ def sign(folder: Path, signer: Signer) -> bytes:
 
     covers = _config_of(hashing).set_ignored_paths(paths=NOT_COVERED, ignore_git_paths=False)
     config = _config_of(signing).set_hashing_config(covers)
-    try:
-        _use(config, signer)
-    except Exception as error:
-        # The libraries below raise errors of many kinds.
-        raise SigningError(f"cannot sign with {signer.key}: {_described(error)}") from error
+    _use(config, signer)
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch) / SIGNATURE_FILE
         try:
@@ -237,15 +245,19 @@ def _config_of(module: Any) -> Any:
 
 
 def _use(config: Any, signer: Signer) -> None:
-    if signer.certificate is None:
-        config.use_elliptic_key_signer(private_key=signer.key)
-    else:
-        config.use_certificate_signer(
-            private_key=signer.key,
-            signing_certificate=signer.certificate,
-            # It cannot be empty; the certificate itself adds nothing.
-            certificate_chain=signer.chain or [signer.certificate],
-        )
+    try:
+        if signer.certificate is None:
+            config.use_elliptic_key_signer(private_key=signer.key)
+        else:
+            config.use_certificate_signer(
+                private_key=signer.key,
+                signing_certificate=signer.certificate,
+                # It cannot be empty; the certificate itself adds nothing.
+                certificate_chain=signer.chain or [signer.certificate],
+            )
+    except Exception as error:
+        # The libraries below raise errors of many kinds.
+        raise SigningError(f"cannot sign with {signer.key}: {_described(error)}") from error
 
 
 def _check_hint(signature: bytes) -> None:

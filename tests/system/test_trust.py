@@ -25,7 +25,7 @@ DIGIT = 3
 def put(models: Path, name: str, *, version: int = 1) -> Path:
     """Publish the model of digits with its digests; returns its version's folder."""
     made = write_bundle(models.parent / "made", name, version).read_bytes()
-    return publish(made, models, name, version, {"report.html": b"a report"}).parent
+    return publish(made, models, name, version, None, {"report.html": b"a report"}).parent
 
 
 def sign(folder: Path, key: Key) -> None:
@@ -128,7 +128,7 @@ def test_external_data_of_a_signed_model_is_that_which_was_signed(
     weights = np.array([1, 2, 3], np.float32).tobytes()
     for name in ("sums", "swapped"):
         model = onnx_models.external().SerializeToString()
-        folder = publish(model, models, name, 1, {"weights.bin": weights}).parent
+        folder = publish(model, models, name, 1, None, {"weights.bin": weights}).parent
         sign(folder, key)
     (models / "swapped/1/weights.bin").write_bytes(weights[::-1])
     server = start_server("--workers", "1", "--require-signature", str(key.public))

@@ -15,7 +15,9 @@ from tests.signing_keys import Authority, new_key
 def bundle(tmp_path: Path) -> Path:
     """The folder of a published version."""
     content = model({}).SerializeToString()
-    return publish(content, tmp_path / "models", "mnist", None, {"history.csv": b"epoch\n"}).parent
+    return publish(
+        content, tmp_path / "models", "mnist", extra_files={"history.csv": b"epoch\n"}
+    ).parent
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -44,6 +46,20 @@ def test_bundle_is_signed_and_verified(
     assert run(capsys, "sign", bundle, "--key", other.private)[0] == 0
     assert run(capsys, "verify", bundle, "--key", other.public)[0] == 0
     assert sorted(path.name for path in bundle.parent.iterdir()) == ["1"]
+
+
+def test_training_publishes_what_is_signed(
+    mnist_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = new_key(tmp_path / "key")
+    models = tmp_path / "models"
+    fit = ["fit", "digits", "--data", mnist_folder, "--models", models, "--epochs", 1]
+    fit += ["--limit", 64, "--min-accuracy", 0, "--sign-key"]
+    status, _, problem = run(capsys, *fit, key.public)
+    assert (status, list(models.iterdir()) if models.exists() else []) == (1, [])
+    assert problem.startswith(f"convserve-train: cannot sign with {key.public}: ")
+    assert run(capsys, *fit, key.private)[0] == 0
+    assert run(capsys, "verify", models / "mnist", "--key", key.public)[0] == 0
 
 
 def test_bundle_is_signed_by_a_certificate(
@@ -82,6 +98,11 @@ def test_what_cannot_be_used_is_named(
     status, _, printed = run(capsys, "sign", bundle, "--key", tmp_path / "none.pem")
     assert status == 1
     assert "No such file or directory" in printed
+    status, _, printed = run(capsys, "fit", "digits", "--sign-certificate", key.public)
+    assert (status, printed) == (
+        2,
+        "convserve-train: --sign-certificate: expected --sign-key beside it, got none\n",
+    )
     status, _, printed = run(capsys, "sign", bundle, "--key", key.private, "--chain", key.public)
     assert (status, printed) == (
         2,

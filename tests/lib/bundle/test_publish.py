@@ -73,7 +73,7 @@ def test_file_that_says_its_version_says_the_one_it_got(
     rename = os.rename
 
     def another_was_faster(source: Path, target: Path) -> None:
-        if target.name == "1":
+        if target == tmp_path / "mnist/1":
             (target / "model.onnx").mkdir(parents=True)
         rename(source, target)
 
@@ -108,7 +108,7 @@ def test_version_taken_at_the_last_moment_goes_to_the_next(
     rename = os.rename
 
     def late(source: Any, target: Any) -> None:
-        if Path(target).name == "1":
+        if target == tmp_path / "mnist/1":
             Path(target).mkdir()
             (Path(target) / "model.onnx").write_bytes(b"theirs")
         rename(source, target)
@@ -124,8 +124,9 @@ def test_version_asked_for_and_taken_at_the_last_moment_is_refused(
     rename = os.rename
 
     def late(source: Any, target: Any) -> None:
-        Path(target).mkdir()
-        (Path(target) / "model.onnx").write_bytes(b"theirs")
+        if target == tmp_path / "mnist/1":
+            Path(target).mkdir()
+            (Path(target) / "model.onnx").write_bytes(b"theirs")
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", late)

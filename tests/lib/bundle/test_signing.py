@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from convserve_bundle import digests_file, signing
 from convserve_bundle.contract import DIGESTS_FILE, SIGNATURE_FILE
 from convserve_bundle.errors import BundleError, SigningError
-from convserve_bundle.publish import publish
+from convserve_bundle.publish import check_target, publish
 from convserve_bundle.signing import Signer, Trust
 from convserve_bundle.verification import verify_bundle
 from tests.bundles import model
@@ -28,7 +28,7 @@ def bundle(tmp_path: Path) -> Path:
     content = model({}).SerializeToString()
     extra = {"history.csv": b"epoch\n"}
     numbered = {"report.html": b"version %d".__mod__}
-    return publish(content, tmp_path / "models", "mnist", None, extra, numbered)
+    return publish(content, tmp_path / "models", "mnist", None, None, extra, numbered)
 
 
 def config_of(module: Any) -> Any:
@@ -255,6 +255,23 @@ def test_key_that_cannot_be_used_is_named(bundle: Path, tmp_path: Path) -> None:
         assert str(caught.value).startswith(f"{path}: {reason}")
     with pytest.raises(SigningError, match=f"^cannot sign with {key.public}: "):
         signing.sign(bundle.parent, Signer(key.public))
+
+
+def test_version_is_signed_before_it_appears(tmp_path: Path) -> None:
+    key, models = new_key(tmp_path / "key"), tmp_path / "models"
+    content = model({}).SerializeToString()
+    for number in (1, 2):
+        path = publish(content, models, "mnist", None, Signer(key.private))
+        assert path.parent.name == str(number)
+        verify_bundle(path, Trust(key.public).statement)
+        signed = payload(path.with_name(SIGNATURE_FILE))
+        assert signed["subject"][0]["name"] == str(number)  # type: ignore[index]
+        with pytest.raises(SigningError, match=f"^cannot sign with {key.public}: "):
+            check_target(models, "mnist", None, Signer(key.public))
+        with pytest.raises(SigningError, match=f"^cannot sign with {key.public}: "):
+            publish(content, models, "mnist", None, Signer(key.public))
+        assert len(list((models / "mnist").iterdir())) == number
+    check_target(models, "mnist", None, Signer(key.private))
 
 
 def test_trust_goes_on_as_before_while_its_file_cannot_be_used(

@@ -13,6 +13,7 @@ from convserve_bundle import publish
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import list_versions
+from convserve_bundle.signing import Signer
 from convserve_protos.bundle_pb2 import (
     PRECISION_FLOAT32,
     PRECISION_TENSOR_FLOAT_32,
@@ -42,6 +43,7 @@ def convert(
     name: str | None = None,
     version: int | None = None,
     min_accuracy: float | None = None,
+    signer: Signer | None = None,
 ) -> Path:
     """Publishes the net of a bundle in another precision.
 
@@ -55,6 +57,7 @@ def convert(
         version: None for the next free one.
         min_accuracy: least share of held-out pictures that are right, 0 to 1; None for that of the
             bundle's recipe.
+        signer: who signs it; None for nobody.
 
     Returns:
         The path of the published model.onnx.
@@ -69,7 +72,7 @@ def convert(
             f"{precisions.name(manifest.precision)}"
         )
     target = PublishTarget(
-        models or _models(file), manifest.name if name is None else name, version
+        models or _models(file), manifest.name if name is None else name, version, signer
     )
     manifests.check_name(target.name)
     floor = _floor(manifest, file) if min_accuracy is None else min_accuracy

@@ -7,6 +7,7 @@ from typing import NamedTuple, TextIO
 from convserve_bundle.contract import MODEL_FILE
 from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import list_versions
+from convserve_bundle.signing import Signer
 from convserve_host import os_errors
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import bundle
@@ -24,11 +25,13 @@ class PublishTarget(NamedTuple):
         models: the models folder.
         name: of the model.
         version: None for the next free one.
+        signer: who signs it; None for nobody.
     """
 
     models: Path
     name: str
     version: int | None = None
+    signer: Signer | None = None
 
 
 def find(folder: Path, version: int | None) -> Path | None:

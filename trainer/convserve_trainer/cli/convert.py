@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from convserve_trainer.cli import data_options, precision_options
+from convserve_trainer.cli import data_options, precision_options, sign_options
 from convserve_trainer.cli.command import BUNDLE_HELP, Command, add_version, always, print_line
 
 EPILOG = """examples:
@@ -33,6 +33,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--name", metavar="NAME", help="of the model [default: BUNDLE's]")
     add_version(group)
+    sign_options.add(group, "sign-", required=False)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -42,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
         TrainerError: anything a user can mend.
     """
     export_options = precision_options.read(options)
+    signer = sign_options.read(options, "sign-")
     from convserve_trainer.bundles import convert
 
     convert.convert(
@@ -53,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
         name=options.name,
         version=options.version,
         min_accuracy=options.min_accuracy,
+        signer=signer,
     )
 
 

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from convserve_trainer.cli import data_options, precision_options
+from convserve_trainer.cli import data_options, precision_options, sign_options
 from convserve_trainer.cli.command import Command, add_version, always, print_line
 from convserve_trainer.datasets import registry
 from convserve_trainer.nets import keras_backend
@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
     policy = CheckpointPolicy(options.run_folder, options.resume, options.checkpoint_seconds)
     read_data = data_options.training(options, recipe, print_line)
     export_options = precision_options.read(options)
+    signer = sign_options.read(options, "sign-")
     from convserve_trainer import pipeline
     from convserve_trainer.bundles.published import PublishTarget
     from convserve_trainer.context import Context
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         Context(
             recipe,
             read_data,
-            PublishTarget(options.models, name, options.version),
+            PublishTarget(options.models, name, options.version, signer),
             sys.stdout,
             export_options,
             policy,
@@ -224,6 +225,7 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
         help="of the model [default: mnist; of other data as DIR's name, cats-dogs for cats_dogs]",
     )
     add_version(group)
+    sign_options.add(group, "sign-", required=False)
     group.add_argument(
         "--unless-published",
         action="store_true",

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from convserve_trainer.cli import sign_options
 from convserve_trainer.cli.command import BUNDLE_HELP, Command, always, print_line
 
 EPILOG = """examples:
@@ -14,50 +15,27 @@ EPILOG = """examples:
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     command.add_argument("bundle", metavar="BUNDLE", type=Path, help=BUNDLE_HELP)
-    command.add_argument(
-        "--key",
-        metavar="FILE",
-        type=Path,
-        required=True,
-        help="private key on an elliptic curve (PEM, not encrypted)",
-    )
-    command.add_argument(
-        "--certificate",
-        metavar="FILE",
-        type=Path,
-        help="certificate of the key (PEM), so that its authority can be trusted in place of the "
-        "key [default: none]",
-    )
-    command.add_argument(
-        "--chain",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        default=[],
-        help="certificate between that and its authority (PEM); may be repeated",
-    )
+    sign_options.add(command, required=True)
 
 
 def run(options: argparse.Namespace) -> None:
     """Signs a bundle.
 
     Raises:
-        UsageError: a chain without a certificate.
+        UsageError: a chain without a certificate
         BundleError: there is no bundle, or it is not what its digests say.
         SigningError: the key cannot be used.
     """
     from convserve_bundle import folder, signing, verification
     from convserve_bundle.errors import BundleError
-    from convserve_trainer.errors import UsageError
 
-    if options.chain and not options.certificate:
-        raise UsageError("--chain: expected --certificate beside it, got none")
+    signer = sign_options.read(options)
+    assert signer is not None, "the key is required"
     model = folder.find_bundle(options.bundle)
     try:
         verification.verify_bundle(model)
     except BundleError as error:
         raise BundleError(f"{model.parent}: {error}") from error
-    signer = signing.Signer(options.key, options.certificate, tuple(options.chain))
     path = signing.write(signing.sign(model.parent, signer), model.parent)
     print_line(f"signed {model.parent}: {path}")
 
