@@ -47,7 +47,7 @@ def _fit(small: Small, models: Path, *more: str) -> int:
     return main(small.fit(models, "--unless-published", *SETTINGS, *more))
 
 
-def _said(printed: str) -> str:
+def _without_data(printed: str) -> str:
     """All but the line on what the data are."""
     return "".join(line for line in printed.splitlines(True) if "not MNIST's bytes" not in line)
 
@@ -70,7 +70,10 @@ def test_same_training_again_is_one_line(
     before = file.stat().st_mtime_ns
     assert _fit(small, models, *more) == 0
     captured = capsys.readouterr()
-    assert _said(captured.out) == f"{file} is published already, from these settings and data\n"
+    assert (
+        _without_data(captured.out)
+        == f"{file} is published already, from these settings and data\n"
+    )
     assert captured.err == ""
     assert file.stat().st_mtime_ns == before
     assert os.listdir(models / "small") == ["1"]
@@ -107,7 +110,7 @@ def test_other_training_is_begun_and_says_what_differs(
     with pytest.raises(Trained):
         _fit(small, models, *more)
     file = models / "small" / "1" / "model.onnx"
-    output = _said(capsys.readouterr().out)
+    output = _without_data(capsys.readouterr().out)
     assert output == f"{file} differs from this training in: {differing}\n"
 
 
@@ -179,7 +182,7 @@ def test_version_that_cannot_be_read_is_named_and_a_new_one_trained(
         _spoil(file, recipe_json="{")
     with pytest.raises(Trained):
         _fit(small, models)
-    output = _said(capsys.readouterr().out)
+    output = _without_data(capsys.readouterr().out)
     assert output.startswith(f"what is published already cannot be read: {file}: {why}")
     assert output.count("\n") == 1
 
@@ -190,7 +193,7 @@ def test_nothing_published_is_trained(
     for more in (["--name", "other"], ["--version", "2"]):
         with pytest.raises(Trained):
             _fit(small, models, *more)
-    assert _said(capsys.readouterr().out) == ""
+    assert _without_data(capsys.readouterr().out) == ""
 
 
 def test_version_that_was_made_otherwise_is_an_error(

@@ -55,7 +55,7 @@ def _state(model: Any) -> dict[str, Any]:
 
 
 def _restore(model: Any, state: dict[str, Any]) -> None:
-    """Brings everything back to what it was: to trace another net takes a second."""
+    """Brings everything back to what it was: another net would be traced for a second."""
     variables = [*model.variables, *model.optimizer.variables]
     for variable, value in zip(variables, state.values(), strict=True):
         variable.assign(value)
