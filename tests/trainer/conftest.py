@@ -9,6 +9,7 @@ import pytest
 from convserve_trainer.datasets import mnist
 from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.main import main
+from tests.trainer import idx_files
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CONVSERVE_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -38,6 +39,49 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keeps tests off the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "convserve" / "mnist"
+
+
+SMALL = """
+task = "digits"
+net = [{ layer = "conv", filters = 4, stride = 2 }, { layer = "flatten" }]
+learning_rate = 0.01
+epochs = 1
+batch_size = 16
+"""
+
+
+@dataclass(frozen=True)
+class Small:
+    """A data set and a recipe for what holds of any training: a second or two from end to end.
+
+    Attributes:
+        data: folder of 91 pictures of three classes to train on, and 30 held out.
+        recipe: file.
+    """
+
+    data: Path
+    recipe: Path
+
+    def fit(self, models: Path, *more: str) -> list[str]:
+        """The command that publishes "small" in a models folder."""
+        command = ["fit", "digits", "--data", str(self.data), "--recipe", str(self.recipe)]
+        return [*command, "--models", str(models), *more]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.toml").write_text(SMALL)
+    # The last batch is smaller than the others.
+    data = idx_files.write(folder / "small", (31, 30, 30), (10, 10, 10), (12, 16))
+    return Small(data, folder / "small.toml")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves figures empty: to draw those of a small training takes half as long as it."""
+    monkeypatch.setattr("convserve_trainer.html.figures._saved", lambda *_: b"")
+    monkeypatch.setattr("convserve_trainer.report.plot.plot", lambda *_: {"png": b"", "svg": b""})
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,20 @@ def write(
     packed: bool = False,
 ) -> Path:
     """Writes a data set with so many pictures of each class, gzip or not."""
+    parts = labelled(train, shape, seed=1), labelled(held_out, shape, seed=2)
+    return write_arrays(folder, *parts, packed=packed)
+
+
+def write_arrays(
+    folder: Path,
+    train: tuple[Array, Array],
+    held_out: tuple[Array, Array],
+    *,
+    packed: bool = False,
+) -> Path:
+    """Writes these pictures with their labels."""
     folder.mkdir(parents=True, exist_ok=True)
-    for part, counts, seed in (("train", train, 1), ("t10k", held_out, 2)):
-        images, labels = labelled(counts, shape, seed)
+    for part, (images, labels) in (("train", train), ("t10k", held_out)):
         for name, array in (("images-idx3", images), ("labels-idx1", labels)):
             data, suffix = encoded(array), ""
             if packed:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convserve_trainer import pipeline
 from convserve_trainer.bundles import bundle
+from convserve_trainer.errors import ExportError
 from convserve_trainer.fitting import chunks, jax_steps
 from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.main import main
@@ -139,6 +141,11 @@ def _fit(output: io.StringIO, *command: str) -> int:
         return main(["fit", "photos", "--backend", "jax", "--seed", "3", *command])
 
 
+def _no_export(_: object) -> None:
+    """Saves the start of the process that exports: TensorFlow's takes seconds."""
+    raise ExportError("the training is all that is wanted")
+
+
 def test_stopped_and_resumed_training_ends_as_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,7 +155,10 @@ def test_stopped_and_resumed_training_ends_as_one_that_was_not(
     common = ["--data", str(data), "--recipe", str(recipe), "--models", str(tmp_path / "models")]
     common += ["--min-accuracy", "0", "--name", "mine"]
     whole, run = tmp_path / "whole", tmp_path / "run"
-    assert _fit(io.StringIO(), *common, "--run", str(whole)) == 0
+    with monkeypatch.context() as unpublished:
+        unpublished.setattr(pipeline, "export", _no_export)
+        assert _fit(io.StringIO(), *common, "--run", str(whole)) == 1
+    assert capsys.readouterr().err == "convserve-train: the training is all that is wanted\n"
 
     with monkeypatch.context() as slow:
         slow.setattr(chunks, "CHUNK_S", 0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from convserve_trainer.host import streams
-from tests.trainer import idx_files
+from tests.trainer.conftest import Small
 
 WAIT_S = 400
 TRAINER = [sys.executable, "-m", "convserve_trainer.main"]
@@ -67,29 +67,54 @@ def test_an_error_keeps_its_status_where_nobody_hears_of_it(redirected: str) -> 
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
-@pytest.mark.parametrize("redirected", [">&{pipe} 2>&{pipe}", f">{FULL}", ">&- 2>&- <&-"])
-def test_a_training_outlives_its_reader(redirected: str, tmp_path: Path) -> None:
-    data = idx_files.write(tmp_path / "data", (20, 20), (10, 10), (28, 28))
-    fit = ["fit", "digits", "--data", str(data), "--epochs", "2", "--steps", "2"]
-    done = ended([*fit, "--models", str(tmp_path / "models")], redirected)
-    full = "convserve-train: standard output: No space left on device; going on without it\n"
-    assert (done.returncode, done.stderr) == (0, full if FULL in redirected else "")
-    assert (tmp_path / "models/data/1/model.onnx").is_file()
-    assert not (tmp_path / "models/.unfinished").exists() or not any(
-        (tmp_path / "models/.unfinished").iterdir()
-    )
-
-
-def test_a_reader_that_leaves_in_the_middle_ends_no_training(tmp_path: Path) -> None:
-    data = idx_files.write(tmp_path / "data", (20, 20), (10, 10), (28, 28))
-    fit = [*TRAINER, "fit", "digits", "--data", str(data), "--epochs", "2", "--steps", "2"]
+@pytest.fixture(scope="module")
+def trained(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], str]:
+    """A command that has trained, and what was seen of it: two lines, by a reader that left."""
+    fit = small.fit(tmp_path_factory.mktemp("trained") / "models", "--epochs", "2")
     done = subprocess.run(
-        ["bash", "-c", '"$@" | head -2; exit "${PIPESTATUS[0]}"', "bash", *fit,
-         "--models", str(tmp_path / "models")],
+        ["bash", "-c", '"$@" | head -2; exit "${PIPESTATUS[0]}"', "bash", *TRAINER, *fit],
         capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
-    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 2)
-    assert (tmp_path / "models/data/1/model.onnx").is_file()
+    assert (done.returncode, done.stderr) == (0, "")
+    return fit, done.stdout
+
+
+def _is_published(models: Path) -> bool:
+    unfinished = models / ".unfinished"
+    done = not unfinished.exists() or not any(unfinished.iterdir())
+    return done and (models / "small/1/model.onnx").is_file()
+
+
+def test_a_reader_that_leaves_in_the_middle_ends_no_training(
+    trained: tuple[list[str], str],
+) -> None:
+    fit, output = trained
+    assert output.count("\n") == 2
+    assert _is_published(Path(fit[fit.index("--models") + 1]))
+
+
+def test_a_training_outlives_streams_that_are_closed_or_full(small: Small, tmp_path: Path) -> None:
+    done = ended(small.fit(tmp_path / "models", "--epochs", "2"), f">{FULL} 2>&- <&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _is_published(tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "errors"),
+    [
+        (">&{pipe} 2>&{pipe}", ""),
+        (">&- 2>&- <&-", ""),
+        (
+            f">{FULL}",
+            "convserve-train: standard output: No space left on device; going on without it\n",
+        ),
+    ],
+)
+def test_what_a_training_says_of_its_output(
+    redirected: str, errors: str, trained: tuple[list[str], str]
+) -> None:
+    done = ended([*trained[0], "--unless-published"], redirected)
+    assert (done.returncode, done.stderr) == (0, errors)
 
 
 def test_no_file_gets_the_descriptor_of_a_closed_stream() -> None:

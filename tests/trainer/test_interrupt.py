@@ -11,23 +11,21 @@ import pytest
 
 from convserve_trainer.bundles import bundle
 from tests.program import Program
+from tests.trainer.conftest import Small
 
 pytestmark = pytest.mark.timeout(1000)
 
 
-def _command(mnist_folder: Path, models: Path, *more: str) -> list[str]:
-    code = "import sys; from convserve_trainer.main import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "fit", "digits", "--limit", "640", "--seed", "2"]
-    return [*command, "--data", str(mnist_folder), "--models", str(models), *more]
+CODE = "import sys; from convserve_trainer.main import main; sys.exit(main())"
 
 
 def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
-    mnist_folder: Path, tmp_path: Path
+    small: Small, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
-    command = _command(mnist_folder, models, "--epochs", "100000")
+    command = [sys.executable, "-c", CODE, *small.fit(models, "--seed", "2")]
     with Program[str](
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--epochs", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -48,11 +46,11 @@ def test_ctrl_c_keeps_finished_epochs_and_resume_publishes_them(
     assert Path(matched[2]).is_dir()
     assert os.listdir(models) == [".unfinished"]
 
-    command = _command(mnist_folder, models, "--resume", "--epochs", matched[3])
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    again = [*command, "--resume", "--epochs", matched[3]]
+    done = subprocess.run(again, check=True, capture_output=True, text=True)
     assert f"resumed after epoch {finished}\n" in done.stdout
     assert "accuracy  " not in done.stdout, "nothing is left to train"
     assert "\r" not in done.stdout
     assert done.stderr == ""
-    assert os.listdir(models) == ["mnist"]
-    assert bundle.read_manifest(models / "mnist").training.epochs == finished
+    assert os.listdir(models) == ["small"]
+    assert bundle.read_manifest(models / "small").training.epochs == finished

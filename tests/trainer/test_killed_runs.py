@@ -1,6 +1,7 @@
 """SIGKILL on a real process, at a step that it says it is at, and what comes of its training."""
 
 import csv
+import json
 import random
 import re
 import shutil
@@ -21,14 +22,41 @@ from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.run_folder import file_of, found
 from convserve_trainer.runs.training_state import Position
 from tests.program import Program
+from tests.trainer.conftest import Small
 from tests.trainer.drawn import draw_parts
 from tests.trainer.runs.test_run_log import events
 
 pytestmark = pytest.mark.timeout(1000)
-TRAIN = [sys.executable, "-m", "convserve_trainer.main"]
 WAIT_S = 300
-EPOCHS, STEPS = 4, 20
+EPOCHS, STEPS = 3, 6
 TIMES = ("seconds", "input_share")
+
+#: A training that does not end: at its last step it waits until it is killed.
+ENDLESS = f"""
+import signal, sys
+from convserve_trainer.fitting.progress import Progress
+from convserve_trainer.main import main
+
+report = Progress.step
+
+def step(self, done, logs):
+    report(self, done, logs)
+    if (self._epoch + 1, done) == ({EPOCHS}, {STEPS}):
+        signal.pause()
+
+Progress.step = step
+sys.exit(main())
+"""
+#: Several trainings, one after the other: TensorFlow takes seconds to start.
+SEVERAL = """
+import json, sys
+from convserve_trainer.main import main
+
+for command in json.loads(sys.argv[1]):
+    if main(command):
+        sys.exit(1)
+    print("end of a training")
+"""
 
 
 EVERYTHING = """
@@ -49,7 +77,7 @@ schedule = "cosine"
 warmup_epochs = 1
 label_smoothing = 0.1
 class_weights = "balanced"
-epochs = 4
+epochs = 3
 batch_size = 7
 validation_share = 0.2
 
@@ -61,35 +89,32 @@ erase = 0.2
 """
 
 
-@pytest.fixture(params=["digits", "photos", "everything"])
-def task(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
-    """Arguments of a training of four epochs of twenty steps."""
-    task = request.param
-    if task == "digits":
-        folder = request.getfixturevalue("mnist_folder")
-        more = ["--limit", str(64 * STEPS - 10)]  # the last batch is smaller than the others
-    else:
-        folder = draw_parts(tmp_path / "mnist", {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
-        more = ["--recipe", "quick", "--size", "22x24", "--batch-size", "7", "--cache", "none"]
-        more += ["--steps", f"{STEPS}", "--min-accuracy", "0"]
-    if task == "everything":
-        task = "photos"
-        (tmp_path / "all.toml").write_text(EVERYTHING)
-        more = ["--recipe", str(tmp_path / "all.toml"), "--steps", f"{STEPS}"]
-    command = ["fit", task, "--data", str(folder), "--epochs", f"{EPOCHS}", "--seed", "3"]
-    return [*command, *more]
+@pytest.fixture(params=["digits", "everything"])
+def task(request: pytest.FixtureRequest, tmp_path: Path, small: Small) -> list[str]:
+    """Arguments of a training of EPOCHS epochs of STEPS steps; models and run are left out."""
+    settings = ["--epochs", f"{EPOCHS}", "--seed", "3"]
+    if request.param == "digits":  # in memory, steps in chunks, the last batch a smaller one
+        command = ["fit", "digits", "--data", str(small.data), "--recipe", str(small.recipe)]
+        return [*command, *settings]
+    folder = draw_parts(tmp_path / "drawn", {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
+    (tmp_path / "all.toml").write_text(EVERYTHING)
+    command = ["fit", "photos", "--data", str(folder), "--recipe", str(tmp_path / "all.toml")]
+    return [*command, *settings, "--steps", f"{STEPS}", "--cache", "none"]
 
 
-def _trained(command: list[str]) -> str:
-    """Runs a training to its end, in a process of its own as the killed one; returns its output."""
-    done = subprocess.run([*TRAIN, *command], capture_output=True, text=True, timeout=WAIT_S)
+def _trained(commands: list[list[str]]) -> list[str]:
+    """Runs trainings to their ends, in a process that had none before; returns their outputs."""
+    command = [sys.executable, "-c", SEVERAL, json.dumps(commands)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    *outputs, _ = done.stdout.split("end of a training\n")
+    return outputs
 
 
 def _kill(command: list[str], line: str) -> None:
     """Runs a training until it says a line."""
-    with Program[str]([*TRAIN, *command], stdout=subprocess.PIPE, text=True) as process:
+    training = [sys.executable, "-c", ENDLESS, *command]
+    with Program[str](training, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for printed in process.stdout:
             if printed.startswith(line):
@@ -118,8 +143,8 @@ def _states(run: Path) -> dict[str, npt.NDArray[Any]]:
     """Returns weights, slots of the optimizer and states of generators at the end of a run."""
     end = checkpoint.load(run / f"checkpoints/epoch-{EPOCHS:04}.keras")
     states = [*end.model.variables, *end.model.optimizer.variables]
-    # Keras counts the generators that it makes, also across models.
-    names = [re.sub(r"seed_generator(_\d+)?/", "/", state.path) for state in states]
+    # Keras counts the layers and generators that it makes, also across models.
+    names = [re.sub(r"_\d+(?=[/_])", "", state.path) for state in states]
     numbered = [f"{at} {name}" for at, name in enumerate(names)]
     return dict(zip(numbered, (state.numpy() for state in states), strict=True))
 
@@ -130,20 +155,20 @@ def test_killed_training_ends_as_one_that_was_not(task: list[str], tmp_path: Pat
         return [*task, "--run", str(run), "--models", str(models), "--name", "mnist"]
 
     whole, killed, damaged = (tmp_path / name for name in ("whole", "killed", "damaged"))
-    _trained(command(whole))
     step = random.randint(1, STEPS - 1)
-    at = f"epoch 3/{EPOCHS}  step {step}/{STEPS} "
+    at = f"epoch 2/{EPOCHS}  step {step}/{STEPS} "
     _kill([*command(killed), "--checkpoint-seconds", "0"], at)
     newest, before, *_ = found(killed)
-    assert Position(2, step) <= newest < Position(EPOCHS)
+    assert Position(1, step) <= newest < Position(EPOCHS)
     shutil.copytree(killed, damaged)
     path = file_of(damaged, newest)
     path.write_bytes(path.read_bytes()[:-100])
 
+    resumed = [[*command(run), "--resume"] for run in (killed, damaged)]
+    *outputs, _ = _trained([*resumed, command(whole)])
     states, rows = _states(whole), _rows(whole / "history.csv")
     assert len(rows) == EPOCHS
-    for run, last in ((killed, newest), (damaged, before)):
-        output = _trained([*command(run), "--resume"])
+    for run, last, output in ((killed, newest, outputs[0]), (damaged, before, outputs[1])):
         assert f"\nresumed after {last}\n" in output
         assert ("is damaged" in output) == (run is damaged)
         ended = _states(run)

@@ -12,7 +12,7 @@ import pytest
 from convserve_trainer.bundles import bundle, manifests
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend
-from tests.trainer.conftest import Published
+from tests.trainer.conftest import Published, Small
 
 
 def _one_line(errors: str) -> str:
@@ -111,12 +111,12 @@ def test_evaluate_of_pixels_made_in_an_unknown_way_is_refused(
     assert message.endswith("input.resize: expected a known method, got 'mnist-centre/2'")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missed_floor_publishes_nothing_and_resume_can_lower_it(
-    mnist_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     models = tmp_path / "models"
-    command = ["fit", "digits", "--data", str(mnist_folder), "--models", str(models)]
-    command += ["--limit", "64", "--epochs", "1"]
+    command = small.fit(models, "--steps", "1")
     assert main([*command, "--min-accuracy", "0.987"]) == 1
     captured = capsys.readouterr()
     message = _one_line(captured.err)
@@ -127,11 +127,12 @@ def test_missed_floor_publishes_nothing_and_resume_can_lower_it(
 
     assert main([*command, "--min-accuracy", "0", "--resume"]) == 0
     assert "resumed after epoch 1\n" in capsys.readouterr().out
-    assert os.listdir(models) == ["mnist"]
+    assert os.listdir(models) == ["small"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_disk_that_fills_while_publishing_keeps_the_weights(
-    mnist_folder: Path,
+    small: Small,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -139,20 +140,19 @@ def test_disk_that_fills_while_publishing_keeps_the_weights(
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if "/mnist/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        if str(models / "small") in os.readlink(f"/proc/self/fd/{descriptor}"):
             raise OSError(28, "No space left on device")
         fsync(descriptor)
 
     models = tmp_path / "models"
-    command = ["fit", "digits", "--data", str(mnist_folder), "--models", str(models)]
     monkeypatch.setattr(os, "fsync", full)
-    assert main([*command, "--limit", "64", "--epochs", "1"]) == 1
+    assert main(small.fit(models, "--steps", "1")) == 1
     captured = capsys.readouterr()
     message = _one_line(captured.err)
     assert message.startswith("nothing was published: ")
     assert message.endswith(": No space left on device; free some space there")
     assert f"the trained weights are kept in {models / '.unfinished'}" in captured.out
-    assert list((models / "mnist").iterdir()) == []
+    assert list((models / "small").iterdir()) == []
     assert len(list((models / ".unfinished").iterdir())) == 1
 
 

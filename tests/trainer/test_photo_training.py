@@ -23,6 +23,7 @@ from convserve_trainer.main import main
 from tests.trainer.drawn import draw, draw_parts
 
 STEPS = 4
+BEST_FIRST = {1: 0.3, 2: 0.5, 3: 0.4}  # validation losses, by epoch
 TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]
 
 
@@ -154,6 +155,7 @@ def test_table_on_the_terminal_and_csv_agree(trained: tuple[Path, Path, str]) ->
     assert left == "0"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_three_classes_are_distinguished_with_a_softmax(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,27 +172,39 @@ def test_three_classes_are_distinguished_with_a_softmax(
     assert 10 < evaluated["total"] == manifest.metrics["total"] < 26
 
 
+@pytest.fixture(scope="module")
+def best_first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder of data, and the models folder of a net whose first epoch of three was the best."""
+    folder = tmp_path_factory.mktemp("best")
+    with pytest.MonkeyPatch.context() as patched:
+        _validation_losses(patched, BEST_FIRST)
+        assert _fit(_draw(folder), folder / "models") == 0
+    return folder / "red_blue", folder / "models"
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_weights_of_the_best_epoch_are_published(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    best_first: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _validation_losses(monkeypatch, {1: 0.3, 2: 0.5, 3: 0.4})
-    assert _fit(folder, tmp_path / "three") == 0
+    folder, three = best_first
+    _validation_losses(monkeypatch, BEST_FIRST)
     assert _fit(folder, tmp_path / "one", "--epochs", "1") == 0
-    assert _weights(tmp_path / "three") == _weights(tmp_path / "one")
-    assert len(_history(tmp_path / "three")) == 3
-    assert bundle.read_manifest(tmp_path / "three" / "red-blue").training.epochs == 1
+    assert _weights(three) == _weights(tmp_path / "one")
+    assert len(_history(three)) == 3
+    assert bundle.read_manifest(three / "red-blue").training.epochs == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_interrupted_and_resumed_training_ends_as_one_that_was_not(
-    folder: Path,
+    best_first: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # The best epoch is one from before the interruption.
-    _validation_losses(monkeypatch, {1: 0.3, 2: 0.5, 3: 0.4})
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    assert _fit(folder, whole) == 0
+    folder, whole = best_first
+    _validation_losses(monkeypatch, BEST_FIRST)
+    stopped = tmp_path / "stopped"
     with monkeypatch.context() as patched:
         _at_step(patched, epoch=2, step=2, act=lambda: signal.raise_signal(signal.SIGINT))
         assert _fit(folder, stopped, "--cache", "none") == 130
@@ -220,6 +234,7 @@ def gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_picture_that_goes_away_during_an_epoch_is_replaced_and_named(
     folder: Path, tmp_path: Path, gone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

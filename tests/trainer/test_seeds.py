@@ -5,6 +5,7 @@ import os
 import signal
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -15,26 +16,21 @@ from convserve_trainer import pipeline, seeds
 from convserve_trainer.bundles import bundle
 from convserve_trainer.context import Context
 from convserve_trainer.errors import AccuracyError
+from convserve_trainer.fitting import chunks
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.main import main
 from convserve_trainer.seeds import Result
-from tests.trainer.drawn import draw_parts
+from tests.trainer.conftest import Small
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 STEPS, EPOCHS = 3, 2
-TINY = ["--recipe", "quick", "--size", "22x24", "--batch-size", "8", "--steps", f"{STEPS}"]
-ONE_BY_ONE = ["--cache", "none"]  # steps: pictures in memory are read many batches at a time
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    drawn = tmp_path_factory.mktemp("data") / "red_blue"
-    return draw_parts(drawn, {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
 
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by a number with each training step."""
+    """Grows by a number with each training step; a training looks up after every one."""
     seen: list[int] = []
+    monkeypatch.setattr(chunks, "CHUNK_S", 0)
 
     def after(self: Progress, done: int, logs: Mapping[str, float]) -> None:
         seen.append(done)
@@ -43,9 +39,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def _fit(folder: Path, models: Path, *more: str) -> int:
-    command = ["fit", "photos", "--data", str(folder), "--models", str(models), *TINY, *ONE_BY_ONE]
-    return main([*command, "--epochs", f"{EPOCHS}", "--seed", "7", *more])
+def _fit(small: Small, models: Path, *more: str) -> int:
+    settings = ["--epochs", f"{EPOCHS}", "--steps", f"{STEPS}", "--seed", "7"]
+    return main(small.fit(models, *settings, *more))
 
 
 def _weights(version: Path) -> list[bytes]:
@@ -61,17 +57,17 @@ def _table(version: Path) -> list[dict[str, str]]:
 
 
 def test_first_net_is_published_with_the_spread_of_all_even_after_a_stop(
-    folder: Path,
+    small: Small,
     tmp_path: Path,
     steps: list[int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     models = tmp_path / "models"
-    assert _fit(folder, models) == 0
-    assert _fit(folder, models, "--seeds", "3") == 0
+    assert _fit(small, models) == 0
+    assert _fit(small, models, "--seeds", "3") == 0
     output = capsys.readouterr().out
-    alone, first = (models / "red-blue" / version for version in "12")
+    alone, first = (models / "small" / version for version in "12")
     assert _weights(first) == _weights(alone)
     assert not (alone / "seeds.csv").exists()
     assert "seeds" not in bundle.read_manifest(alone).metrics
@@ -88,7 +84,7 @@ def test_first_net_is_published_with_the_spread_of_all_even_after_a_stop(
     for row in rows:
         assert f"seed {row['seed']}: accuracy {float(row['accuracy']):.4f} (" in output
     assert f"accuracy of 3 seeds: mean {statistics.mean(accuracies):.4f}, " in output
-    assert os.listdir(models) == ["red-blue"], "no folder of a run is left"
+    assert os.listdir(models) == ["small"], "no folder of a run is left"
 
     # Stopped in the second epoch of the second seed, and gone on with.
     del steps[:]
@@ -101,45 +97,45 @@ def test_first_net_is_published_with_the_spread_of_all_even_after_a_stop(
 
     with monkeypatch.context() as patched:
         patched.setattr(Progress, "step", stop)
-        assert _fit(folder, models, "--seeds", "3") == 130
+        assert _fit(small, models, "--seeds", "3") == 130
     stopped = capsys.readouterr().err
     assert "stopped; 1 of 2 epochs of seed 8 and 1 step of the next are finished" in stopped
     assert "go on with the same command and --resume" in stopped
-    assert _fit(folder, models, "--seeds", "3", "--resume") == 0
+    assert _fit(small, models, "--seeds", "3", "--resume") == 0
     assert len(steps) == 3 * EPOCHS * STEPS, "no step is done twice"
-    resumed = models / "red-blue" / "3"
+    resumed = models / "small" / "3"
     assert _weights(resumed) == _weights(first)
     assert _table(resumed) == rows
-    assert os.listdir(models) == ["red-blue"]
+    assert os.listdir(models) == ["small"]
 
 
 def test_named_folder_keeps_the_seeds_for_more_of_them(
-    folder: Path, tmp_path: Path, steps: list[int], capsys: pytest.CaptureFixture[str]
+    small: Small, tmp_path: Path, steps: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     models, run = tmp_path / "models", tmp_path / "run"
     named = ["--run", str(run)]
-    assert _fit(folder, models, *named, "--seeds", "2") == 0
+    assert _fit(small, models, *named, "--seeds", "2") == 0
     assert sorted(os.listdir(run)) == ["seed-7", "seed-8"]
     assert sorted(os.listdir(run / "seed-8")) == [
         *("checkpoints", "history.csv", "result.json", "tensorboard"),
     ]
-    assert _fit(folder, models, *named, "--seeds", "2") == 1
+    assert _fit(small, models, *named, "--seeds", "2") == 1
     assert f"{run} holds a training, kept up to epoch 2" in capsys.readouterr().err
     del steps[:]
-    assert _fit(folder, models, *named, "--seeds", "3", "--resume") == 0
+    assert _fit(small, models, *named, "--seeds", "3", "--resume") == 0
     assert len(steps) == EPOCHS * STEPS, "the third seed alone"
     assert "; finished before\n" in capsys.readouterr().out
-    before, after = (_table(models / "red-blue" / version) for version in "12")
+    before, after = (_table(models / "small" / version) for version in "12")
     assert after[:2] == before
 
     (run / "seed-8" / "result.json").write_text("{")
-    assert _fit(folder, models, *named, "--seeds", "3", "--resume") == 1
+    assert _fit(small, models, *named, "--seeds", "3", "--resume") == 1
     errors = capsys.readouterr().err
     assert errors.startswith(f"convserve-train: {run / 'seed-8' / 'result.json'} is damaged (")
 
     del steps[:]
-    assert _fit(folder, models, "--seeds", "3", "--unless-published") == 0
-    assert _fit(folder, models, "--seeds", "2", "--unless-published", "--epochs", "1") == 0
+    assert _fit(small, models, "--seeds", "3", "--unless-published") == 0
+    assert _fit(small, models, "--seeds", "2", "--unless-published", "--epochs", "1") == 0
     output = capsys.readouterr().out
     assert "2/model.onnx is published already, from these settings and data\n" in output
     assert "2/model.onnx differs from this training in: epochs, seeds\n" in output
@@ -147,7 +143,7 @@ def test_named_folder_keeps_the_seeds_for_more_of_them(
 
 
 def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
-    folder: Path, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
+    small: Small, tmp_path: Path, steps: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     floor = ["--min-accuracy", "1", "--epochs", "1"]
     accuracies = iter([0.9])
@@ -163,12 +159,12 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
         check(context)
 
     monkeypatch.setattr(pipeline, "check", below)
-    assert _fit(folder, tmp_path / "models", "--seeds", "3", *floor) == 1
+    assert _fit(small, tmp_path / "models", "--seeds", "3", *floor) == 1
     assert len(steps) == STEPS
     assert floors == [1.0]
 
     accuracies = iter([1.0])
-    assert _fit(folder, tmp_path / "models", "--seeds", "2", *floor) == 0
+    assert _fit(small, tmp_path / "models", "--seeds", "2", *floor) == 0
     assert floors == [1.0, 1.0, 0.0]
 
 
@@ -183,9 +179,14 @@ def test_floor_is_for_the_first_seed_and_found_out_before_the_others(
     ],
 )
 def test_wrong_counts_are_found_before_the_data_are_read(
-    more: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str],
+    message: str,
+    small: Small,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _fit(tmp_path / "no data", tmp_path / "models", *more) == 2
+    nowhere = replace(small, data=tmp_path / "no data")
+    assert _fit(nowhere, tmp_path / "models", *more) == 2
     assert message in capsys.readouterr().err
 
 

@@ -9,10 +9,12 @@ import pytest
 
 from convserve_trainer.bundles import bundle
 from convserve_trainer.datasets import splits
+from convserve_trainer.datasets.mnist import Dataset
 from convserve_trainer.datasets.pictures import ArrayPictures
 from convserve_trainer.evaluation import calibrate, predict, temperature
 from convserve_trainer.main import main
 from convserve_trainer.nets import keras_backend, models
+from tests.trainer import idx_files
 
 
 def _net(units: int, activation: str) -> Any:
@@ -60,20 +62,26 @@ def test_what_is_kept_out_is_not_trained_on() -> None:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_fit_with_calibrate_publishes_its_temperature(
-    mnist_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["fit", "digits", "--data", str(mnist_folder), "--models", str(tmp_path)]
-    command += ["--limit", "640", "--epochs", "1", "--calibrate"]
+    digits = idx_files.write_arrays(
+        tmp_path / "digits",
+        (dataset.train_images[:640, ..., 0], dataset.train_labels[:640]),
+        (dataset.test_images[:100, ..., 0], dataset.test_labels[:100]),
+    )
+    command = ["fit", "digits", "--data", str(digits), "--models", str(tmp_path / "models")]
+    command += ["--epochs", "1", "--calibrate"]
     assert main(command) == 0
     output = capsys.readouterr().out
-    trained = re.search(r"(\d+) digits to train on", output)
-    kept = re.search(r"calibration     (\d+) digits, kept out of the training for a", output)
+    trained = re.search(r"(\d+) pictures to train on, ", output)
+    kept = re.search(r"calibration     (\d+) pictures, kept out of the training for a", output)
     assert trained is not None
     assert kept is not None
     assert int(trained[1]) + int(kept[1]) == 640
     assert int(kept[1]) == pytest.approx(64, abs=5), "a tenth of each class, rounded"
-    manifest = bundle.read_manifest(tmp_path / "mnist")
+    manifest = bundle.read_manifest(tmp_path / "models" / "digits")
     fitted = manifest.training.temperature
     assert (
         f"temperature {fitted:.3f}, fitted on {kept[1]} pictures kept out of the training" in output

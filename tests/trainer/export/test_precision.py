@@ -36,7 +36,7 @@ from convserve_trainer.main import main
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
 from tests.bundles import SHAPE, model
-from tests.trainer.conftest import Published
+from tests.trainer.conftest import Published, Small
 
 PHOTO_QUICK = recipe_files.find("quick", "photos")
 
@@ -252,21 +252,18 @@ def test_labels_that_an_imitation_alone_changes_are_counted() -> None:
 # Publishing
 
 
-def _fit(folder: Path, models_folder: Path, *more: str) -> int:
-    command = ["fit", "digits", "--data", str(folder), "--models", str(models_folder)]
-    return main([*command, "--limit", "64", "--epochs", "1", *more])
-
-
+@pytest.mark.usefixtures("undrawn")
 def test_float16_that_misses_the_bound_is_not_published_and_resume_can_publish_it(
-    mnist_folder: Path,
+    small: Small,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "models"
+    fit = small.fit(folder, "--precision", "float16")
     with monkeypatch.context() as patch:
         patch.setitem(precisions.BOUNDS, PRECISION_FLOAT16, 1.1e-5)
-        assert _fit(mnist_folder, folder, "--precision", "float16") == 1
+        assert main(fit) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(
         r"convserve-train: .*float16.* differs from Keras .*; --precision float32 rounds nothing\n",
@@ -275,37 +272,35 @@ def test_float16_that_misses_the_bound_is_not_published_and_resume_can_publish_i
     assert "the trained weights are kept" in captured.out
     assert os.listdir(folder) == [".unfinished"]
 
-    assert _fit(mnist_folder, folder, "--precision", "float16", "--resume") == 0
+    assert main([*fit, "--resume"]) == 0
     output = capsys.readouterr().out
     assert "resumed after epoch 1\n" in output
     assert "(bound of float16 1e-02), other labels " in output
-    net, manifest = bundle.read(folder / "mnist")
+    net, manifest = bundle.read(folder / "small")
     contract.check(net)
     assert manifest.precision == PRECISION_FLOAT16
     assert 1e-5 < manifest.training.parity_max_abs <= 5e-3
     assert manifest.training.parity_bound == 1e-2
 
-    assert main(["inspect", str(folder / "mnist")]) == 0
+    assert main(["inspect", str(folder / "small")]) == 0
     output = capsys.readouterr().out
     assert "precision    float16\n" in output
     assert "PRECISION_FLOAT16\n" in output
-    assert main(["evaluate", str(folder / "mnist"), "--data", str(mnist_folder)]) == 0
+    assert main(["evaluate", str(folder / "small"), "--data", str(small.data)]) == 0
     correct = int(manifest.metrics["correct"])
-    assert f"({correct:,} of 10,000 right)\n" in capsys.readouterr().out
+    assert f"({correct:,} of 30 right)\n" in capsys.readouterr().out
 
 
 def _constants(net: onnx.ModelProto) -> list[bytes]:
     return [onnx.numpy_helper.to_array(tensor).tobytes() for tensor in net.graph.initializer]
 
 
-def test_tf32_publishes_the_file_of_float32(
-    published: Published, mnist_folder: Path, tmp_path: Path
-) -> None:
-    command = ["fit", "digits", "--data", str(mnist_folder), "--models", str(tmp_path)]
-    settings = ["--limit", "1280", "--epochs", "1", "--seed", "7"]
-    assert main([*command, *settings, "--precision", "tf32"]) == 0
-    single, plain = bundle.read(published.bundle)
-    net, manifest = bundle.read(tmp_path / "mnist")
+@pytest.mark.usefixtures("undrawn")
+def test_tf32_publishes_the_file_of_float32(small: Small, tmp_path: Path) -> None:
+    for precision in ("float32", "tf32"):
+        assert main(small.fit(tmp_path, "--precision", precision)) == 0
+    single, plain = bundle.read(tmp_path / "small" / "1")
+    net, manifest = bundle.read(tmp_path / "small" / "2")
     assert manifest.precision == PRECISION_TENSOR_FLOAT_32
     assert 1e-5 < manifest.training.parity_max_abs <= 5e-3
     assert manifest.training.parity_bound == 1e-2

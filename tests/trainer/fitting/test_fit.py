@@ -27,6 +27,9 @@ from convserve_trainer.runs.training_state import Position, Training
 
 LECTURE = recipe_files.find("lecture", "digits")
 
+#: The lecture's settings for a net that TensorFlow traces in a moment.
+SMALL = LECTURE.override(net=[{"layer": "conv", "filters": 4, "stride": 2}, {"layer": "flatten"}])
+
 LIMIT = 200  # the last batch is smaller than the others
 
 
@@ -37,7 +40,7 @@ def single_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _recipe(epochs: int, seed: int = 3) -> Recipe:
-    return LECTURE.override(epochs=epochs, seed=seed, limit=LIMIT)
+    return SMALL.override(epochs=epochs, seed=seed, limit=LIMIT)
 
 
 def _run(folder: Path, recipe: Recipe, seconds: float = 60) -> Run:

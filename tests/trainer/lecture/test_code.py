@@ -69,8 +69,9 @@ def test_kernel_moves_over_every_position_with_its_sum() -> None:
     pixels = np.arange(25.0).reshape(5, 5) / 10
     output = convolution.convolved(pixels, convolution.VERTICAL_EDGE)
     figure = animation.figure(pixels, convolution.VERTICAL_EDGE, output, "made up")
-    assert figure.svg[0] != figure.svg[1]
-    for content in figure.svg:
+    assert figure.shown[0] != figure.shown[1]
+    assert figure.files["svg"] == figure.shown[0]
+    for content in figure.shown:
         root = ElementTree.fromstring(content)
         groups = [each for each in root if each.get("class", "").startswith("position")]
         assert len(groups) == 9

@@ -127,9 +127,9 @@ def make_sections(
 
 
 def _write(figure: "Figure", folder: Path) -> None:
-    for kind, (light, _) in (("svg", figure.svg), ("png", figure.png)):
+    for kind, content in figure.files.items():
         with atomic_file.replaced(folder / f"{figure.name}.{kind}") as temporary:
-            temporary.write_bytes(light)
+            temporary.write_bytes(content)
 
 
 def _net(material: "Material") -> str:

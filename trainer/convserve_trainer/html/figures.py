@@ -56,6 +56,7 @@ def draw(
     alt: str,
     caption: str,
     photographic: bool = False,
+    page_only: bool = False,
 ) -> Figure:
     """Returns a figure.
 
@@ -66,19 +67,23 @@ def draw(
         alt: what is to be seen.
         caption: below it.
         photographic: whether it consists of pictures, not of lines.
+        page_only: whether nobody wants its files; to save one takes most of a drawing's time.
     """
     user_cache.settle_libraries()
     import matplotlib as mpl
     from matplotlib.figure import Figure as Drawing
 
-    svg, png = [], []
-    for ink in (LIGHT, DARK):
+    kind = "png" if photographic else "svg"
+
+    def saved(ink: Ink, kinds: Sequence[str]) -> dict[str, bytes]:
         with mpl.rc_context(_settings(ink)):
             drawing = Drawing(figsize=(WIDTH_IN, height_in), layout="constrained")
             paint(drawing, ink)
-            svg.append(_saved(drawing, "svg", {"Date": None}))
-            png.append(_saved(drawing, "png", {"Software": None}))
-    return Figure(name, alt, caption, (svg[0], svg[1]), (png[0], png[1]), photographic)
+            return {kind: _saved(drawing, kind) for kind in kinds}
+
+    light, dark = saved(LIGHT, [kind] if page_only else list(_METADATA)), saved(DARK, [kind])
+    shown = light[kind], dark[kind]
+    return Figure(name, alt, caption, shown, {} if page_only else light, photographic)
 
 
 def picture(axes: "Axes", pixels: npt.NDArray[Any], title: str = "", **options: Any) -> None:
@@ -156,7 +161,10 @@ def _settings(ink: Ink) -> Any:  # Matplotlib types the keys one by one
     }
 
 
-def _saved(drawing: "Drawing", kind: str, metadata: dict[str, Any]) -> bytes:
+_METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "png": {"Software": None}}
+
+
+def _saved(drawing: "Drawing", kind: str) -> bytes:
     content = io.BytesIO()
-    drawing.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    drawing.savefig(content, format=kind, dpi=DPI, metadata=_METADATA[kind])
     return content.getvalue()

@@ -93,9 +93,9 @@ def _table(table: Table) -> str:
 
 
 def _figure(figure: Figure) -> str:
-    kind, contents = ("png", figure.png) if figure.photographic else ("svg+xml", figure.svg)
+    kind = "png" if figure.photographic else "svg+xml"
     light, dark = (
-        f"data:image/{kind};base64,{base64.b64encode(content).decode()}" for content in contents
+        f"data:image/{kind};base64,{base64.b64encode(content).decode()}" for content in figure.shown
     )
     caption = html.escape(figure.caption)
     return (

@@ -1,7 +1,7 @@
 """What a topic of the lecture returns: text, tables and figures, in the order of reading."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,16 +16,18 @@ class Figure:
         name: of its files, without ending.
         alt: what is to be seen, for those who cannot see it.
         caption: below it.
-        svg: for light paper and for dark, as files.
-        png: likewise.
-        photographic: whether a page takes the PNG, because the SVG is only pixels in a wrapper.
+        shown: what a page takes, for light paper and for dark: PNG if the figure is photographic,
+            because its SVG is only pixels in a wrapper; else SVG.
+        files: of the one for light paper, by their endings, "svg" and "png"; none if only a page
+            was asked for.
+        photographic: whether it consists of pictures, not of lines.
     """
 
     name: str
     alt: str
     caption: str
-    svg: tuple[bytes, bytes]
-    png: tuple[bytes, bytes]
+    shown: tuple[bytes, bytes]
+    files: Mapping[str, bytes]
     photographic: bool
 
 

@@ -53,7 +53,7 @@ def figure(
         "frame moves.",
     )
     light, dark = (_svg(pixels, kernel, output, ink) for ink in (figures.LIGHT, figures.DARK))
-    return replace(drawn, svg=(light, dark))
+    return replace(drawn, shown=(light, dark), files={**drawn.files, "svg": light})
 
 
 _TITLES = ("pixels", "kernel", "output")

@@ -83,7 +83,7 @@ def _without(material: Material, count: int) -> tuple[Answers, float]:
         on_steps=lambda done: material.done(0.05 + 0.9 * done / steps, "copy in training"),
     )
     left_out, held_out = (
-        net.columns(copy.predict(pixels, batch_size=net.BATCH, verbose=0))
+        net.columns(net.predict(copy, pixels))
         for pixels in (digits.train_images[kept:], digits.test_images)
     )
     return held_out, temperature.fit(left_out, digits.train_labels[kept:])

@@ -83,7 +83,7 @@ class _Start:
             variable.assign(value)
         chosen = np.random.default_rng(seed).permutation(len(digits.train_labels))[:size]
         trials.fit(self._model, digits.train_images[chosen], digits.train_labels[chosen], recipe)
-        answers = self._model.predict(digits.test_images, batch_size=net.BATCH, verbose=0)
+        answers = net.predict(self._model, digits.test_images)
         return float((answers.argmax(axis=1) == digits.test_labels).mean())
 
 

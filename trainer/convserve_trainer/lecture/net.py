@@ -12,6 +12,7 @@ from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import find_bundle
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
 from convserve_trainer.bundles import bundle
+from convserve_trainer.evaluation.predict import by_keras
 from convserve_trainer.nets import keras_backend, keras_file
 
 if TYPE_CHECKING:
@@ -71,12 +72,21 @@ class Net:
 
     def answers(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Returns its probabilities, float32 [N, K]; a sigmoid's as two columns."""
-        return columns(self.model.predict(pixels, batch_size=BATCH, verbose=0))
+        return columns(predict(self.model, pixels))
 
 
 def layers_of_type(model: "keras.Model", *kinds: str) -> "list[keras.Layer]":
     """Returns the layers of these types, in their order."""
     return [layer for layer in model.layers if type(layer).__name__ in kinds]
+
+
+def predict(model: "keras.Model", pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Returns a net's probabilities, float32 [N, K] or [N, 1]; one picture or more.
+
+    To set up Keras's own predict costs as much as hundreds of digits, and here it is asked often.
+    """
+    starts = range(0, len(pixels), BATCH)
+    return np.concatenate([by_keras(model, pixels[start : start + BATCH]) for start in starts])
 
 
 def columns(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -115,8 +115,8 @@ def _accuracies(
         for by in range(-LARGEST, LARGEST + 1):
             moved = shifted(pixels, by, axis)
             answers = {
-                "convnet": material.net.model.predict(moved, batch_size=net.BATCH, verbose=0),
-                "dense net": rival.predict(moved, batch_size=net.BATCH, verbose=0),
+                "convnet": net.predict(material.net.model, moved),
+                "dense net": net.predict(rival, moved),
             }
             for which, rows in answers.items():
                 found[which][name].append(float((rows.argmax(axis=1) == labels).mean()))

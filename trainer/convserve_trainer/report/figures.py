@@ -45,7 +45,7 @@ def history(epochs: History) -> Figure:
     caption = (
         "Loss and accuracy, epoch by epoch; dots on a line for training, each picture as it was met"
     )
-    return figures.draw("history", 6.4, paint, alt=alt, caption=caption)
+    return figures.draw("history", 6.4, paint, alt=alt, caption=caption, page_only=True)
 
 
 def confusion(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
@@ -86,7 +86,7 @@ def confusion(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Figure:
         "column as the net says; right answers in one colour, mistakes in the other, each the "
         "stronger the larger a share of the row, mistakes on a scale of their own"
     )
-    return figures.draw("confusion", 5.6, paint, alt=alt, caption=caption)
+    return figures.draw("confusion", 5.6, paint, alt=alt, caption=caption, page_only=True)
 
 
 def _shades(shares: npt.NDArray[np.float64], ink: Ink) -> npt.NDArray[np.float64]:
