@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.harness.ports import free_port
 from convserve import Client
 from tests.certificates import Authority
 from tests.server.http_client import PNG
 from tests.server.transports.test_conformance import until
 from tests.system.conftest import WAIT_S, StartServer
-from tests.system.test_http import free_port
 
 #: The fronts that serve TLS.
 TLS_FRONTS = ["grpcio", "native"]

@@ -25,6 +25,8 @@ from tests.system.conftest import ServerProcess
 Capture = pytest.CaptureFixture[str]
 
 SHORT = ["--seconds", "0.5", "--warm-up", "0.1", "--callers", "4", "--connections", "2"]
+#: Eight measurements.
+SWEEP = ["--sweep", *SHORT, "--seconds", "0.25", "--warm-up", "0.05"]
 
 
 @pytest.fixture(scope="module", params=["grpcio", "native"])
@@ -152,7 +154,7 @@ def test_sweep_prints_a_row_for_each_rate_and_draws_them(
     from PIL import Image
 
     file = tmp_path / "latency.png"
-    assert bench(server.address, "--sweep", "--plot", str(file)) == 0
+    assert main(["bench", server.address, *SWEEP, "--plot", str(file)]) == 0
     _, header, most, *rows = capsys.readouterr().out.splitlines()
     assert header.split()[:3] == ["load", "due/s", "calls/s"]
     assert most.split()[:2] == ["most", "-"]
@@ -169,7 +171,8 @@ def test_sweep_prints_a_row_for_each_rate_and_draws_them(
 @pytest.mark.parametrize("form", ["jsonl", "json"])
 def test_sweep_as_json(server: ScriptedServer, capsys: Capture, tmp_path: Path, form: str) -> None:
     file = tmp_path / "latency.svg"
-    assert bench(server.address, "--sweep", "--plot", str(file), "--format", form) == 0
+    command = ["bench", server.address, *SWEEP, "--plot", str(file), "--format", form]
+    assert main(command) == 0
     out = capsys.readouterr().out
     found = json.loads(out) if form == "json" else [json.loads(line) for line in out.splitlines()]
     assert [each["share"] for each in found] == [None, 0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95]
