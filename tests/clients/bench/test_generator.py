@@ -203,6 +203,17 @@ def test_answer_after_the_timeout_is_none() -> None:
     assert tally.failures.counts["DEADLINE_EXCEEDED"] == 1
 
 
+def test_times_of_the_server_are_those_of_calls_that_are_measured() -> None:
+    tally = Tally(1, 10)
+    tally.between(10.0, 20.0)
+    reply = answer(classifier_pb2.ClassifyRequest.FromString(REQUEST)).SerializeToString()
+    tally.add([Ended(9.9, OK, reply)], 10.1)
+    assert tally.server.means_us() is None
+    # However few there are.
+    tally.add([Ended(10.1, OK, reply)], 10.2)
+    assert tally.server.means_us() == {"queue": 100, "decode": 0, "compute": 10}
+
+
 def test_server_that_is_killed_and_comes_back_is_used_again() -> None:
     with reserved_address() as address:
         servers = [ScriptedServer(address)]
