@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from benchmarks.harness.ports import free_port
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import PermissionDenied
 from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
@@ -33,7 +34,8 @@ def serve(collector: Collector, serve: Serve) -> Serve:
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    one = Collector()
+    # One test has it end and come back, and meanwhile the port is nobody else's.
+    one = Collector(free_port())
     yield one
     one.close()
 
