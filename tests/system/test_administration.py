@@ -21,6 +21,7 @@ from tests.system.test_supervision import until
 
 FRONTS = pytest.mark.parametrize("front", ["grpcio", "native"])
 CALLERS = 8
+PAUSE_S = 0.005
 EXPLICIT = '[models.mnist]\ncontrol = "explicit"\n'
 
 
@@ -63,7 +64,7 @@ class Operated:
 
 
 class Callers:
-    """Threads that call without a pause, each with a client of its own."""
+    """Threads that call again and again, each with a client of its own."""
 
     def __init__(self, address: str, **asked: Any) -> None:
         self.faults: list[str] = []
@@ -94,6 +95,8 @@ class Callers:
                     self.answered += 1
                     if number == 0 and self.seen[-1:] != [answer.version]:
                         self.seen.append(answer.version)
+                # The operator's commands need the processors, too.
+                self._stop.wait(PAUSE_S)
 
     def wait(self) -> None:
         """Waits for some more answers."""

@@ -17,6 +17,7 @@ from tests.system.test_supervision import calls, listed, until
 
 FRONTS = pytest.mark.parametrize("front", ["grpcio", "native"])
 CLIENTS, THREADS = 4, 2
+PAUSE_S = 0.005
 
 
 class Configured:
@@ -45,7 +46,7 @@ class Configured:
 
 @contextmanager
 def load(address: str) -> Iterator[Any]:
-    """Calls without a pause by clients that try again what the server asks them to; none fails."""
+    """Calls by clients that try again what the server asks them to; none fails."""
     stop = threading.Event()
     faults: list[str] = []
     answered = [0] * (CLIENTS * THREADS)
@@ -60,6 +61,8 @@ def load(address: str) -> Iterator[Any]:
             if result.label != str(number):
                 faults.append(f"{result.label} for {number}")
             answered[number] += 1
+            # Workers that start need the processors, too.
+            stop.wait(PAUSE_S)
 
     clients = [Client(address) for _ in range(CLIENTS)]
     threads = [
