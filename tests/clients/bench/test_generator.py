@@ -118,7 +118,7 @@ def test_open_loop_sends_at_the_rate(server: ScriptedServer) -> None:
 def test_calls_due_in_a_stall_wait_as_long_as_it_lasts(
     server: ScriptedServer, open_loop: bool
 ) -> None:
-    """100 calls are due in a second, and for the first half of it none is answered."""
+    """100 calls are due in each of two seconds, and for the first half of one none is answered."""
     stalled = threading.Event()
 
     def stall(request: classifier_pb2.ClassifyRequest) -> classifier_pb2.ClassifyResponse:
@@ -130,16 +130,16 @@ def test_calls_due_in_a_stall_wait_as_long_as_it_lasts(
             stalled.set()
 
     server.answer = stall
-    load = settings(callers=1, connections=1, seconds=1.0, rate=100.0 if open_loop else None)
+    load = settings(callers=1, connections=1, seconds=2.0, rate=100.0 if open_loop else None)
     generator, tally = run(server.address, load, end_stall)
     histogram = tally.histogram
     assert histogram.longest_s >= 0.45
     if open_loop:
         # 25 calls were due in the first quarter, each a quarter of a second or more too early.
         assert generator.schedule is not None
-        assert generator.schedule.waited >= 40
+        assert generator.schedule.waited + generator.unsent >= 40
         sent = histogram.count + generator.unsent
-        assert sent in (99, 100)
+        assert sent in (199, 200)
         assert histogram.percentile(1 - 20 / histogram.count) >= 0.2
     else:
         # One call waited, and those that the caller would have made did not exist.
