@@ -276,7 +276,7 @@ def test_server_that_is_gone_for_good_does_not_hold_the_run(server: ScriptedServ
 
 def test_nobody_there_is_an_error() -> None:
     with reserved_address() as address, pytest.raises(ServerUnavailable, match="refused"):
-        run(address, settings(timeout_s=0.3))
+        run(address, settings(timeout_s=1.0))
 
 
 HEAD, _ = header_blocks.encode([(b":status", b"200"), (b"content-type", b"application/grpc")], 0)
