@@ -306,6 +306,8 @@ def test_deadline_that_passes_in_the_decode_queue_costs_no_decoding(serve: Serve
     decoder.entered.get(timeout=WAIT_S)
     late = failure(lambda: served.classify(request_of(jpeg_of("blue")), timeout_s=SOON_S).result())
     assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    # The server hears of it after the client.
+    until(lambda: served.worker._decoding.waiting == 0)
     decoder.gate.set()
     assert answers(busy.result()) == [0]
     assert answers(served.classify(request_of(jpeg_of("green"))).result()) == [1]
