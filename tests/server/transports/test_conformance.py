@@ -268,9 +268,10 @@ def test_deadline_passed_in_the_queue_costs_no_compute(serve: Serve, front: str)
     assert served.engine.wait_entered() == 1
     error = failure(lambda: served.classify(request_for(1), timeout_s=SOON_S).result())
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    last = served.classify(request_for(2))
     batcher = served.worker.repository.get("mnist", None).batcher
-    # The expired one has left the queue although the engine is still busy.
+    # The expired one leaves the queue although the engine is still busy.
+    until(lambda: batcher.waiting == 0)
+    last = served.classify(request_for(2))
     until(lambda: batcher.waiting == 1)
     served.engine.release()
     assert [answers(call.result()) for call in (running, last)] == [[0], [2]]
