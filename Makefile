@@ -11,7 +11,7 @@ beside := --no-print-directory --jobs=3 --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # What has a target of its own.
-apart := tests/test_pages.py tests/benchmarks
+apart := tests/test_pages.py tests/benchmarks tests/system/test_install.py
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -49,9 +49,9 @@ test-open-inference: environment ## clients of others against our server: triton
 test-monitoring: environment ## dashboard, rules and alerts in a Prometheus, if there is one
 	$(bin)/pytest -m monitoring $(slowest) tests/monitoring
 
-test-supply: environment ## the lists of what is shipped, the audit, and an installation without a network
+test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt
-	$(bin)/pytest -m supply $(slowest) tests/supply
+	$(bin)/pytest -m "supply or install" $(slowest) tests/supply tests/system/test_install.py
 
 sbom: ## write what the wheel's extras and the images contain into build/sbom, as CycloneDX
 	@locks/environment.sh .venv-supply locks/supply.txt
