@@ -6,8 +6,9 @@ bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
-# Three at a time for two processors, since tests also wait; each shows what it prints when it ends.
-beside := --no-print-directory --jobs=3 --output-sync=target
+# Three at a time for two processors, since tests also wait; each shows what it prints when it ends, and none is left out
+# because another one has failed.
+beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # What has a target of its own.
