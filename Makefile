@@ -1,15 +1,18 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-web test-compose test-open-inference test-monitoring test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
-# Two at a time; each shows what it prints when it ends.
-beside := --no-print-directory --jobs=2 --output-sync=target
+# Three at a time for two processors, since tests also wait; each shows what it prints when it ends, and none is left out
+# because another one has failed.
+beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
+# What has a target of its own.
+apart := tests/test_pages.py tests/benchmarks tests/system/test_install.py
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -21,8 +24,15 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 	@$(bin)/python -m examples.demo.digits
 	@$(bin)/python -m examples.demo.photos
 
-test: lint protos-check ## everything that CI checks
-	@$(MAKE) $(beside) $(units) types
+# One of the server's tests runs where protos-check has been.
+test: protos-check ## everything that CI checks, but for what has a target of its own
+	@$(MAKE) $(beside) $(units) types lint
+
+test-pages: environment ## the commands in the pages for beginners, as they are pasted
+	$(bin)/pytest $(slowest) tests/test_pages.py
+
+test-benchmarks: environment ## the commands of benchmarks/, each for a moment
+	$(bin)/pytest $(slowest) tests/benchmarks
 
 test-web: environment ## the page for browsers in Chromium, if there is one, on a server of this checkout
 	@locks/environment.sh .venv-web locks/web.txt
@@ -40,9 +50,9 @@ test-open-inference: environment ## clients of others against our server: triton
 test-monitoring: environment ## dashboard, rules and alerts in a Prometheus, if there is one
 	$(bin)/pytest -m monitoring $(slowest) tests/monitoring
 
-test-supply: environment ## the lists of what is shipped, the audit, and an installation without a network
+test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt
-	$(bin)/pytest -m supply $(slowest) tests/supply
+	$(bin)/pytest -m "supply or install" $(slowest) tests/supply tests/system/test_install.py
 
 sbom: ## write what the wheel's extras and the images contain into build/sbom, as CycloneDX
 	@locks/environment.sh .venv-supply locks/supply.txt
@@ -69,7 +79,7 @@ types: environment ## static types
 	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
 	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py
 
-unit: ## unit and system tests, the trainer's beside all others; names the slowest of each
+unit: ## unit and system tests, three groups at a time; names the slowest of each
 	@$(MAKE) $(beside) $(units)
 
 unit-trainer: environment
@@ -82,7 +92,7 @@ unit-clients: environment
 	$(measured) $(slowest) tests/lib tests/clients
 
 unit-programs: environment
-	$(bin)/pytest $(slowest) $(foreach folder,trainer lib server clients,--ignore tests/$(folder))
+	$(bin)/pytest $(slowest) $(foreach path,$(addprefix tests/,trainer lib server clients) $(apart),--ignore $(path))
 
 coverage: environment ## statements that the last make test MEASURE=yes ran; fails below the floor
 	$(bin)/coverage combine --quiet

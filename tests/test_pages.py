@@ -14,13 +14,10 @@ A reader runs `make demo` first. Here small things of the same names replace wha
 A block that is not run has a comment above it that says why; its commands are at least parsed.
 """
 
-import contextlib
 import gzip
 import hashlib
 import os
-import random
 import re
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -33,6 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 import convserve.command.options
 import convserve_server.settings.command_line
 import convserve_trainer.cli.parser
+from benchmarks.harness.ports import free_port
 from convserve_imaging.mnist_files import FILES
 from convserve_trainer.datasets.mnist import Dataset
 from examples.demo import digits, photo_set
@@ -165,18 +163,6 @@ def lay_out(folder: Path, home: Home) -> None:
     drawn.draw_parts(folder / "cats_dogs", {"red": 20, "green": 20}, {"red": 5, "green": 5})
     idx_files.write(folder / "fashion", (20, 20, 20), (5, 5, 5), (28, 28))
     Image.fromarray(idx_files.labelled((1, 1, 1), (28, 28))[0][1]).save(folder / "shoe.png")
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on, of those that the system gives to nobody by itself.
-
-    A server whose port is set refuses one that is only kept free for it.
-    """
-    for port in random.sample(range(20_000, 30_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("a hundred ports are all in use")
 
 
 class Reader:

@@ -73,7 +73,7 @@ class RawConnection:
     """
 
     def __init__(
-        self, address: str, settings: Mapping[int, int] | None = None, wait_s: float = 20.0
+        self, address: str, settings: Mapping[int, int] | None = None, wait_s: float = 60.0
     ) -> None:
         host, _, port = address.rpartition(":")
         self._wait_s = wait_s

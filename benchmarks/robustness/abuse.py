@@ -11,7 +11,6 @@ uses 2 GiB is killed, and its row says so.
 
 import argparse
 import functools
-import socket
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -26,6 +25,7 @@ from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.command import BenchmarkError, add_models_option, execute, new_parser, tell
 from benchmarks.harness.memory import MemoryWatch, private_bytes
 from benchmarks.harness.meter import reported
+from benchmarks.harness.ports import free_port
 from benchmarks.harness.processes import ServerProcess, process_tree
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.revisions import Source, checked_out
@@ -172,8 +172,7 @@ def _attacked(
     cpus: Collection[int],
 ) -> AttackResult:
     source, front, bundle, flags = served
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        http = f"127.0.0.1:{probe.getsockname()[1]}"
+    http = f"127.0.0.1:{free_port()}"
     flags = f"{flags} --http-port {http.rpartition(':')[2]}"
     environ = source.environ | _ENVIRON
     server = server_of(source, front, bundle.file, flags, environ=environ)

@@ -11,7 +11,6 @@ Needs h2load. The table goes to standard output as Markdown, progress to standar
 import argparse
 import http.client
 import json
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.client import WireQuestions
 from benchmarks.harness.command import add_run_options, add_server_options, execute, new_parser
 from benchmarks.harness.meter import Meter, Subject, choose_driver, measurements
+from benchmarks.harness.ports import free_port
 from benchmarks.harness.processes import ServerProcess
 from benchmarks.harness.report import heading_of_load, machine, write_json
 from benchmarks.harness.servers import ours
@@ -177,14 +177,6 @@ def subjects_of(
     return pixels, pictures
 
 
-def _free_port() -> int:
-    """Returns a port that nobody has at the moment; 0 would mean no HTTP."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port: int = reserved.getsockname()[1]
-        return port
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Start the server, measure, stop it, print.
 
@@ -194,7 +186,7 @@ def run(arguments: argparse.Namespace) -> None:
     bundle = Bundle.newest(arguments.models, arguments.model)
     meter = Meter(choose_driver("h2load"), arguments.connections, arguments.seconds)
     on = machine(_PACKAGES)
-    port = _free_port()
+    port = free_port()
     *_, server = ours(bundle.file, f"{arguments.flags} --http-port {port}")
     measured, table = [], []
     with server:

@@ -10,7 +10,6 @@ twice as well, for what counting itself costs.
 
 import argparse
 import contextlib
-import socket
 import sys
 import threading
 import urllib.request
@@ -20,6 +19,7 @@ from benchmarks.harness.answers import Questions
 from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.command import add_run_options, add_server_options, execute, new_parser
 from benchmarks.harness.meter import Meter, Subject, choose_driver, measurements, running
+from benchmarks.harness.ports import free_port
 from benchmarks.harness.processes import ServerProcess
 from benchmarks.harness.report import heading_of_load, machine, write_json
 from benchmarks.harness.revisions import Source, checked_out
@@ -51,8 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     bundle = Bundle.newest(arguments.models, arguments.model)
     meter = Meter(choose_driver(arguments.driver), arguments.connections, arguments.seconds)
     on = machine(_PACKAGES)
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port = holder.getsockname()[1]
+    port = free_port()
     servers = _servers(arguments, bundle, port)
     questions = Questions.of_pixels(bundle, 1)
     *alike, read = servers

@@ -109,7 +109,7 @@ class Tally:
             self.answered += answered
         self.in_time += answered
         self.seen += len(ended)
-        if self.seen >= self._read_at and ended:
+        if self.seen >= self._read_at and ended and ended[-1].started_s >= self._from_s:
             self._read_at = self.seen + _READ_ONE_OF
             self._read(ended[-1])
 
@@ -124,7 +124,7 @@ class Tally:
         )
 
     def _read(self, one: Ended) -> None:
-        if one.status is not OK or one.started_s < self._from_s:
+        if one.status is not OK:
             return
         try:
             reply = classifier_pb2.ClassifyResponse.FromString(one.reply)

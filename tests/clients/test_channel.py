@@ -12,8 +12,8 @@ from convserve import Cancelled
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import PATIENCE_S
 
-# The pauses between them grow from 0.2 s to 3 s: 5 s. By gRPC's own bounds it would be 26 s.
-TRIES = 7
+# The pauses between them grow from 0.2 s: 1 s. By gRPC's own bounds it would be 5 s.
+TRIES = 4
 
 
 class Refuser:

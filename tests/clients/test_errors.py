@@ -96,7 +96,7 @@ def test_status_of_a_call_becomes_a_typed_error(
 
     server.answer = fail
     with pytest.raises(ConvserveError, match=re.escape(message)) as caught:
-        connect(max_images_per_call=1).classify(digits[:count])
+        connect(max_images_per_call=1, max_tries=1).classify(digits[:count])
     assert type(caught.value) is kind
     assert caught.value.code is code
     assert caught.value.retry_after_s == wait

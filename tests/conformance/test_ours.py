@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.ports import free_port
 from tests.bundles import write_bundle
 from tests.conformance.__main__ import NAMES, over_grpc, over_http
 from tests.conformance.served_models import write_all
 from tests.conformance.suite import Result, Verdict
 from tests.conformance.tensors import DATATYPES
 from tests.system.conftest import ServerProcess
-from tests.system.test_http import free_port
 
 #: Seconds for an answer: the machine may be busy.
 LIMIT_S = 20.0

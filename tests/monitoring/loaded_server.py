@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.ports import free_port
 from convserve import Client, ConvserveError
 from tests.bundles import digit_of
 from tests.jpegs import jpeg_of
 from tests.system.conftest import ServerProcess
-from tests.system.test_http import free_port
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.harness.ports import free_port
 from tests.bundles import write_bundle, write_photo_bundle
 from tests.conformance.served_models import write_simple
 from tests.jpegs import jpeg_of
 from tests.system.conftest import ServerProcess
-from tests.system.test_http import free_port
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".peers"

@@ -190,7 +190,7 @@ def streamed(session: Session) -> list[Any]:
     seen = []
     for name in ("simple", "no-such-model", "simple"):
         client.async_stream_infer(name, session.sums(), request_id=f"to {name}")
-        result, error = answers.get(timeout=20)
+        result, error = answers.get(timeout=60)
         seen.append("error" if error else [result.get_response().id, tensors(result)])
     client.stop_stream()
     return seen
@@ -215,7 +215,7 @@ def called_back(session: Session) -> Any:
     session.client.async_infer(
         "simple", session.sums(), callback=lambda result, error: answers.put((result, error))
     )
-    result, error = answers.get(timeout=20)
+    result, error = answers.get(timeout=60)
     return str(error) if error else tensors(result)
 
 

@@ -27,6 +27,7 @@ from convserve_server.engines.loader import EngineOptions, metadata_of
 from convserve_server.engines.output_check import probes
 from convserve_server.host.guards import new_field
 from convserve_server.host.resources import plan_resources
+from convserve_server.process import serving
 from convserve_server.process.serving import (
     Worker,
     make_http_transport,
@@ -38,6 +39,7 @@ from convserve_server.protocols.key_check import KeyCheck
 from convserve_server.protocols.router import Router
 from convserve_server.settings.kinds import Value
 from convserve_server.settings.settings import make_settings
+from convserve_server.transports import native
 from convserve_server.transports.base import Transport
 from convserve_server.transports.http import HttpTransport
 from tests.bundles import (
@@ -55,6 +57,8 @@ from tests.recorder import Recorder
 from tests.server.guard_thread import GuardThread
 
 WAIT_S = 60.0
+#: A deadline that a call is to miss, and long enough for it to reach the server before.
+SOON_S = 1.0
 
 
 class CallWatch(Interceptor):
@@ -221,7 +225,7 @@ def load(path: Model, engine: HeldEngine) -> Loaded:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Start workers; all are released and stopped at the end."""
     ends: list[Callable[[], object]] = []
 
@@ -288,6 +292,9 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         )
 
     yield start
+    # After a test nobody is on the way to a worker, and nobody reads its last answers.
+    monkeypatch.setattr(serving, "_QUIET_S", 0.0)
+    monkeypatch.setattr(native, "_SETTLE_S", 0.0)
     for end in reversed(ends):
         end()
 

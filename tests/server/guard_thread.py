@@ -46,7 +46,7 @@ class GuardThread:
             self.guard: Guard
             self._thread = threading.Thread(target=self._run, args=(spec, worker, context))
             self._thread.start()
-            assert self._started.wait(20.0)
+            assert self._started.wait(60.0)
 
     def _run(self, *arguments: Any) -> None:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:

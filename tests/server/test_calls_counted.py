@@ -15,7 +15,15 @@ from convserve_server.protocols.convserve_v1.service import CLASSIFY
 from convserve_server.protocols.open_inference.service import MODEL_INFER
 from convserve_server.telemetry.layouts import OTHER
 from tests.bundles import SHAPE
-from tests.server.conftest import WAIT_S, CallWatch, Serve, Served, answers, request_for
+from tests.server.conftest import (
+    SOON_S,
+    WAIT_S,
+    CallWatch,
+    Serve,
+    Served,
+    answers,
+    request_for,
+)
 from tests.server.http_client import HttpClient
 
 CHECK = "/grpc.health.v1.Health/Check"
@@ -153,7 +161,7 @@ def test_calls_whose_callers_leave_or_whose_time_is_over(serve: Serve, front: st
     left = served.classify(request_for(2))
     waits(served, 1)
     left.cancel()
-    late = served.classify(request_for(3), timeout_s=0.3)
+    late = served.classify(request_for(3), timeout_s=SOON_S)
     assert late.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     expected = {
         (CLASSIFY, MNIST, "CANCELLED"): 1,
@@ -206,7 +214,7 @@ def test_calls_by_http(serve: Serve) -> None:
         assert client.ask("POST", CLASSIFY, request, proto).status == 200
         assert client.ask("POST", "/made.up.Service/Method", b"", proto).status == 501
         served.engine.hold()
-        late = {**proto, "connect-timeout-ms": "200"}
+        late = {**proto, "connect-timeout-ms": f"{1000 * SOON_S:.0f}"}
         assert client.ask("POST", CLASSIFY, request, late).status == 504
         served.engine.release()
     expect(

@@ -1,16 +1,14 @@
 """Clients whose server is killed and comes back at the same address. Linux: reads /proc."""
 
 import asyncio
-import contextlib
 import os
-import random
 import signal
-import socket
 import threading
 from collections import Counter
 
 import pytest
 
+from benchmarks.harness.ports import free_port
 from convserve import AsyncClient, Client, ConvserveError
 from tests.bundles import digit_of
 from tests.system.conftest import WAIT_S, ServerProcess, StartServer
@@ -20,12 +18,7 @@ TIMEOUT_S = 30.0
 
 @pytest.fixture
 def port() -> str:
-    """A free port below those that the kernel hands out, so that nobody gets it meanwhile."""
-    while True:
-        number = random.randrange(20_000, 30_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", number))
-            return str(number)
+    return str(free_port())
 
 
 def kill(server: ServerProcess) -> None:

@@ -5,16 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.harness.ports import free_port
 from tests.server.http_client import PNG, HttpClient
 from tests.system.conftest import WAIT_S, StartServer
 
 URL = "/v1/models/mnist:classify?top_k=1"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_two_workers_share_the_port_and_end_their_connections_when_they_stop(

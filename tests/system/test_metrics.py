@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.harness.ports import free_port
 from convserve_bench.generator import Calls, Generator
 from convserve_bench.load import Load
 from convserve_bench.tally import Tally
@@ -65,12 +66,6 @@ class Page:
             for one in self._samples
             if one.name == f"convserve_{name}_bucket"
         }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port: int = holder.getsockname()[1]
-        return port
 
 
 def nothing(since_s: float) -> None:

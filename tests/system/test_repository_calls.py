@@ -68,6 +68,8 @@ def test_counts_are_those_of_all_workers_whoever_is_asked_and_whoever_dies(
                     client.classify(np.zeros((2, 2, 1), np.uint8))
 
     def check() -> None:
+        # A call is counted after its answer.
+        until(lambda: counted(one.address).inference_stats.success.count >= sent, "all counted")
         for _ in range(4):
             found = counted(one.address)
             stats = found.inference_stats

@@ -22,6 +22,7 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.harness.ports import free_port
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from tests import bundles
@@ -326,8 +327,7 @@ def is_serving(health: Any) -> bool:
 
 def test_log_that_nobody_reads_stops_neither_supervision_nor_the_end(models: Path) -> None:
     reader, writer = os.pipe()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [
             sys.executable, "-I", "-m", "convserve_server.main", "--models", str(models),

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from benchmarks.harness.ports import free_port
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server import main
 from convserve_server.settings.setting import SettingError
@@ -18,7 +19,6 @@ from tests.bundles import digit_of
 from tests.collector import Collector
 from tests.server.http_client import PNG, HttpClient
 from tests.system.conftest import WAIT_S, ServerProcess, StartServer
-from tests.system.test_http import free_port
 from tests.system.test_reload import Configured
 from tests.system.test_serving import request_for
 from tests.system.test_supervision import until

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from benchmarks.harness.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -65,8 +66,7 @@ def site(models: Path) -> Iterator[str]:
     """The address of a server's page."""
     settings = models.parent / "settings.toml"
     settings.write_text('[models.mnist]\nversions = "all"\n')
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [
             PYTHON, "-m", "convserve_server.main", "--models", models, "--config", settings,

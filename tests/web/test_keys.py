@@ -1,7 +1,6 @@
 """A server with keys: the page asks for one, and keeps it no longer than it is open."""
 
 import hashlib
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
+from benchmarks.harness.ports import free_port
 from tests.web.conftest import PYTHON
 from tests.web.hands import SEVEN, draw
 
@@ -25,8 +25,7 @@ def site_with_keys(models: Path, tmp_path: Path) -> Iterator[str]:
     digest = hashlib.sha256(KEY.encode()).hexdigest()
     file = tmp_path / "keys.toml"
     file.write_text(f'[[key]]\nname = "page"\nsha256 = "{digest}"\n')
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [
             PYTHON, "-m", "convserve_server.main", "--models", models, "--port", "0",

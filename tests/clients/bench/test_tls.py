@@ -96,7 +96,7 @@ def test_connection_that_is_not_agreed_says_why(
     other = Authority(tmp_path, "other")
     tls = mutual(other) if which == "another authority" else Tls(str(authority.ca))
     with pytest.raises(ServerUnavailable, match=words):
-        run(secured, tls, timeout_s=1.0)
+        run(secured, tls, timeout_s=2.0)
     assert not secured.requests
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.harness.ports import free_port
 from tests.clients.scripted_server import PATIENCE_S
 from tests.metrics_pages import MetricsServer
 from tests.program import Program
@@ -25,7 +26,8 @@ TO_SECOND_SCREEN, BACK = b"\x1b[?1049h", b"\x1b[?1049l"
 
 @pytest.fixture
 def page() -> Iterator[MetricsServer]:
-    server = MetricsServer()
+    # Some tests have it end and come back, and meanwhile the port is nobody else's.
+    server = MetricsServer(free_port())
     server.metrics.calls(8)
     yield server
     server.stop()

@@ -15,6 +15,7 @@ from convserve.command.watching import Seen, changes
 from convserve.models import RefusedVersion, read_models
 from convserve_protos import classifier_pb2
 from tests.clients.scripted_server import PATIENCE_S, ScriptedServer, model
+from tests.clients.test_retries import reserved_address
 from tests.program import Program
 
 # Asks more often than a person would want.
@@ -135,21 +136,23 @@ def test_json_document_is_whole_after_ctrl_c(server: ScriptedServer) -> None:
         assert change["event"] == "loaded"
 
 
-def test_server_that_is_gone_is_named_once_and_asked_again(server: ScriptedServer) -> None:
-    with watching(server) as program:
-        assert line_of(program)[8:] == " mnist/1 is loaded\n"
-        server.stop()
-        assert program.stderr is not None
-        assert program.stderr.readline().startswith("convserve: ")
-        back = ScriptedServer(server.address)
-        try:
-            back.models = [version(2)]
-            assert line_of(program)[8:] == " mnist/1 is unloaded\n"
-            assert line_of(program)[8:] == " mnist/2 is loaded\n"
-        finally:
-            back.stop()
-        program.send_signal(signal.SIGINT)
-        assert program.wait(PATIENCE_S) == 130
+def test_server_that_is_gone_is_named_once_and_asked_again() -> None:
+    with reserved_address() as address:
+        server = ScriptedServer(address)
+        with watching(server) as program:
+            assert line_of(program)[8:] == " mnist/1 is loaded\n"
+            server.stop()
+            assert program.stderr is not None
+            assert program.stderr.readline().startswith("convserve: ")
+            back = ScriptedServer(address)
+            try:
+                back.models = [version(2)]
+                assert line_of(program)[8:] == " mnist/1 is unloaded\n"
+                assert line_of(program)[8:] == " mnist/2 is loaded\n"
+            finally:
+                back.stop()
+            program.send_signal(signal.SIGINT)
+            assert program.wait(PATIENCE_S) == 130
 
 
 def test_server_that_was_never_there_is_exit_1(server: ScriptedServer) -> None:

@@ -31,7 +31,7 @@ from convserve_server.process.local_control import LocalControl
 from convserve_server.telemetry.observer import NO_OBSERVER
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import jpeg_of
-from tests.server.conftest import WAIT_S, Serve, Served, answers
+from tests.server.conftest import SOON_S, WAIT_S, Serve, Served, answers
 from tests.server.transports.test_conformance import detail, failure, until
 
 HEIGHT, WIDTH, _ = PHOTO_SHAPE
@@ -304,8 +304,10 @@ def test_deadline_that_passes_in_the_decode_queue_costs_no_decoding(serve: Serve
     decoder = HeldDecoder(served)
     busy = served.classify(request_of(jpeg_of("red")))
     decoder.entered.get(timeout=WAIT_S)
-    late = failure(lambda: served.classify(request_of(jpeg_of("blue")), timeout_s=0.2).result())
+    late = failure(lambda: served.classify(request_of(jpeg_of("blue")), timeout_s=SOON_S).result())
     assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    # The server hears of it after the client.
+    until(lambda: served.worker._decoding.waiting == 0)
     decoder.gate.set()
     assert answers(busy.result()) == [0]
     assert answers(served.classify(request_of(jpeg_of("green"))).result()) == [1]

@@ -42,7 +42,7 @@ from convserve_server.process.messages import (
     one_line,
 )
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 BUNDLE = Bundle("mnist", 1, "a" * 64)
 TABLE = Table(
     3,

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from benchmarks.harness.ports import free_port
 from convserve_server.host import shared_memory
 from convserve_server.host.port import StartError
 from convserve_server.process import server_view
@@ -133,12 +134,6 @@ def test_ends_that_nobody_asked_for_are_counted_and_gauges_of_who_ended_forgotte
     assert (version.waiting, version.waiting_s, version.images) == (0, 0.0, 2)
     supervisor.start()
     assert view.state().restarts == {1: 1, 2: 0, 3: 0, 4: 0}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        port: int = holder.getsockname()[1]
-        return port
 
 
 def settings_with(tmp_path: Path, **telemetry: object) -> Settings:

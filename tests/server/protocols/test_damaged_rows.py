@@ -20,7 +20,7 @@ from convserve_server.protocols.base import Call, Caller, Failure
 from convserve_server.protocols.convserve_v1.answers import FilesReply
 from convserve_server.protocols.grpc_errors import failure_status
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 #: Pixels of an image whose row is damaged, and what is in that row.
 DAMAGED = {253: np.nan, 254: np.inf, 255: -np.inf}
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from benchmarks.harness.ports import free_port
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import PermissionDenied
 from convserve_server.protocols.base import Call, Interceptor, UnaryHandler
@@ -25,9 +26,16 @@ UNSAMPLED = ("traceparent", f"00-{TRACE}-{PARENT}-00")
 
 
 @pytest.fixture
+def serve(collector: Collector, serve: Serve) -> Serve:
+    """Its workers stop before the collector does, which they would wait for in vain."""
+    return serve
+
+
+@pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    one = Collector()
+    # One test has it end and come back, and meanwhile the port is nobody else's.
+    one = Collector(free_port())
     yield one
     one.close()
 
@@ -36,6 +44,11 @@ def ask(served: Served, *metadata: tuple[str, str], **fields: Any) -> Any:
     """Begin a call with header fields."""
     stub: Any = served.stub
     return stub.Classify.future(request_for(3, **fields), timeout=WAIT_S, metadata=metadata)
+
+
+def wait_for_ends(served: Served) -> None:
+    """Waits until all calls have ended, which is after their answers, and have their spans."""
+    assert served.worker._router.wait_idle(WAIT_S) == 0
 
 
 def calls_in(spans: list[Span]) -> list[Span]:
@@ -260,7 +273,7 @@ def test_collector_that_is_away_is_logged_once_and_calls_go_on(
     back = Collector(port)
     try:
         deadline = time.monotonic() + WAIT_S
-        while not back.spans and time.monotonic() < deadline:
+        while len(lines()) == 1 and time.monotonic() < deadline:
             ask(served, SAMPLED).result()
             served.worker.traces.flush(WAIT_S)  # type: ignore[union-attr]
         assert calls_in(back.spans)
@@ -275,6 +288,7 @@ def test_collector_that_does_not_answer_holds_up_no_stop(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         served = serve(traces=f"http://127.0.0.1:{silent.getsockname()[1]}")
         ask(served, SAMPLED).result()
+        wait_for_ends(served)
         served.worker.traces.flush(0.1)  # type: ignore[union-attr]
         assert "traces: the last ones could not be sent within 0.1 s" in caplog.text
         served.worker.traces.close()  # type: ignore[union-attr]
@@ -294,6 +308,7 @@ def test_collector_with_tls_is_checked_by_the_systems_authorities(
     try:
         served = serve(traces=collector.url)
         ask(served, SAMPLED).result()
+        wait_for_ends(served)
         served.worker.traces.flush(WAIT_S)  # type: ignore[union-attr]
         assert len(calls_in(collector.spans)) == known
     finally:

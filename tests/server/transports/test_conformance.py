@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.protocols.base import Caller
-from tests.server.conftest import WAIT_S, CallWatch, Serve, Served, answers, request_for
+from tests.server.conftest import SOON_S, WAIT_S, CallWatch, Serve, Served, answers, request_for
 
 D = TypeVar("D", bound=Message)
 
@@ -266,11 +266,12 @@ def test_deadline_passed_in_the_queue_costs_no_compute(serve: Serve, front: str)
     served.engine.hold()
     running = served.classify(request_for(0))
     assert served.engine.wait_entered() == 1
-    error = failure(lambda: served.classify(request_for(1), timeout_s=0.2).result())
+    error = failure(lambda: served.classify(request_for(1), timeout_s=SOON_S).result())
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    last = served.classify(request_for(2))
     batcher = served.worker.repository.get("mnist", None).batcher
-    # The expired one has left the queue although the engine is still busy.
+    # The expired one leaves the queue although the engine is still busy.
+    until(lambda: batcher.waiting == 0)
+    last = served.classify(request_for(2))
     until(lambda: batcher.waiting == 1)
     served.engine.release()
     assert [answers(call.result()) for call in (running, last)] == [[0], [2]]

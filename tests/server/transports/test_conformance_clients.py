@@ -14,7 +14,7 @@ from benchmarks.harness.h2load import H2loadDriver
 from benchmarks.harness.load import Task
 from convserve_protos import classifier_pb2 as pb
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
-from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
+from tests.server.conftest import SOON_S, WAIT_S, Serve, Served, answers, request_for
 from tests.server.transports.test_conformance import CLASSIFY, detail, failure, send_raw, until
 
 
@@ -137,7 +137,7 @@ async def test_asyncio_client_that_gives_up_costs_no_compute(serve: Serve, front
         await comes_about(lambda: batcher.waiting == 1)
         leaving.cancel()
         await comes_about(lambda: batcher.waiting == 0)
-        late = stub.Classify(request_for(2), timeout=0.2)
+        late = stub.Classify(request_for(2), timeout=SOON_S)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await late
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -20,7 +20,7 @@ from convserve_server.telemetry.totals import Totals
 from tests.certificates import CLIENT, Authority, Issued
 from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
 from tests.server.outcomes import GOOD, is_served, outcome, send_call
-from tests.server.transports.test_conformance import CLASSIFY
+from tests.server.transports.test_conformance import CLASSIFY, until
 
 Clients = Literal["required", "optional"]
 FIELDS = call_fields(CLASSIFY)
@@ -261,8 +261,12 @@ def test_unfinished_requests_of_many_connections_are_bounded_and_others_are_serv
             raw.data(part, stream)
             assert answers(served.classify(request_for(3)).result()) == [3]
             assert held(served) <= most
-        over = [raw.answers[stream].status for raw, stream in asked]
-        assert over.count(8) >= 9
+
+        def statuses() -> list[int | None]:
+            return [raw.answers[stream].status for raw, stream in asked]
+
+        until(lambda: statuses().count(8) >= 9)
+        over = statuses()
         assert over.count(None) == len(over) - over.count(8) >= 4
     with RawConnection(served.address) as raw:
         assert is_served(raw)

@@ -100,6 +100,9 @@ def test_pipeline_without_end_is_refused(served: Served, client: HttpClient) -> 
     client.send(request_bytes("POST", URL, PNG))
     until(lambda: waiting(served) == 1)
     client.send(request_bytes("GET", LIVE) * 65)
+    assert served.http is not None
+    (connection,) = served.http._connections
+    until(lambda: connection._deaf)
     release()
     statuses = [client.read().status for _ in range(66)]
     assert statuses == [200] * 65 + [400]
@@ -275,8 +278,8 @@ def client_bytes(served: Served) -> int:
 def test_request_that_does_not_come_to_its_end_is_refused(
     served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes, part: str
 ) -> None:
-    monkeypatch.setattr(http_connection, "HEAD_S", 0.2)
-    monkeypatch.setattr(http_connection, "BODY_S", 0.2)
+    # Long enough for what is sent, and the rest has its minute.
+    monkeypatch.setattr(http_connection, f"{part.upper()}_S", 0.5)
     with HttpClient(served.http_port) as client:
         client.send(sent)
         reply = client.read()
@@ -287,9 +290,10 @@ def test_request_that_does_not_come_to_its_end_is_refused(
 def test_connection_on_which_nothing_comes_is_closed(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_connection, "HEAD_S", 0.2)
-    with HttpClient(served.http_port) as client:
-        assert client.is_closed()
+    with monkeypatch.context() as hasty:
+        hasty.setattr(http_connection, "HEAD_S", 0.2)
+        with HttpClient(served.http_port) as client:
+            assert client.is_closed()
     assert served.http is not None
     served.http.keepalive_s = 0.2
     with HttpClient(served.http_port) as client:

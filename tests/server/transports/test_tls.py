@@ -301,7 +301,8 @@ def test_connections_that_do_not_begin_tls_are_closed(
             with socket.create_connection(("localhost", port), WAIT_S) as plain:
                 plain.sendall(sent)
                 assert _received(plain) == b""
-    assert posted(served, context(authority)) == 200
+    # A client that is slow to agree, on a busy machine, is closed as well.
+    until(lambda: _is_served(lambda: posted(served, context(authority))))
 
 
 def test_connections_that_do_not_begin_tls_are_bounded_with_the_others(
