@@ -107,7 +107,11 @@ class Batcher:
         self._closed = False
         # Whether a thread that submits runs a batch.
         self._running_inline = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        # Whether a thread was notified of what waits and has not looked since. It is told once, not
+        # by each call that comes meanwhile.
+        self._notified = False
         self._threads = [
             threading.Thread(target=self._loop, name=name, daemon=True) for _ in range(parallel)
         ]
@@ -158,7 +162,7 @@ class Batcher:
         """
         queue = self._queue
         inline: Batch | None = None
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise Unloading(f"{self._name} is being unloaded")
             if not admitted:
@@ -174,7 +178,9 @@ class Batcher:
                 inline = queue.run_alone(request, time.monotonic())
             else:
                 queue.append(request)
-                self._changed.notify()
+                if not self._notified:
+                    self._notified = True
+                    self._changed.notify()
         self._observer.queued(self.model, request.count)
         if inline is not None:
             self._execute(inline)
@@ -242,6 +248,7 @@ class Batcher:
         while True:
             with self._changed:
                 while True:
+                    self._notified = False
                     if not self._running_inline:
                         now = time.monotonic()
                         window_s = queue.window_s(now)
@@ -290,7 +297,7 @@ class Batcher:
         complete: list[bool] = []
         arrived: list[float] = []
         began = 0.0
-        with self._changed:
+        with self._lock:
             queue.ended(batch, now)
             for request, _, inputs in slices:
                 # Those that were cut are not complete by their rows in this batch alone.
@@ -307,14 +314,14 @@ class Batcher:
         noted = note_batch(self.model, count, started, now, notes) if notes else None
         first = 0
         for (request, at, inputs), whole in zip(slices, complete, strict=True):
-            own = rows[first : first + len(inputs)]
-            first += len(inputs)
+            end = first + len(inputs)
+            own = rows[first:end]
+            first = end
             # Of those who share the batch only who has such rows himself.
             if damaged and not isinstance(own, Tensors) and _is_damaged(own):
                 request.damaged = True
             if whole:
-                queue_s = started - request.arrived
-                request.finish(Answer(own, queue_s, compute_s, request.damaged))
+                request.finish(Answer(own, started - request.arrived, compute_s, request.damaged))
             elif request.count > len(inputs):
                 self._put_together(request, at, own, started, compute_s)
         if noted is not None:

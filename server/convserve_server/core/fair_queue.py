@@ -292,12 +292,13 @@ class FairQueue(Generic[J]):
 
         Returns: False if it was finished before.
         """
-        if job.state is _FINISHED:
+        state = job.state
+        if state is _FINISHED:
             return False
-        if job.state is _WAITING:
+        if state is _WAITING:
             self._drop(job, self._classes[job.priority].lines[job.connection])
         else:
-            if job.state is _RUNNING:
+            if state is _RUNNING:
                 self.bytes -= job.size
             job.state = _FINISHED
         return True

@@ -19,9 +19,10 @@ from convserve_server.protocols.convserve_v1.requests import PixelsRequest
 Stated = tuple[str, str, object, int | None, tuple[int, int, int, int], bytes]
 
 
-def stated(request: PixelsRequest) -> Stated:
-    *before, buffer, at, size = request
-    return (*before, buffer[at : at + size])  # type: ignore[return-value]
+def stated(request: PixelsRequest, buffer: bytes) -> Stated:
+    one, at = request, request.at
+    pixels = buffer[at : at + one.size]
+    return one.request_id, one.model, one.version, one.top_k, one.shape, pixels
 
 
 def parsed(payload: bytes) -> Stated | None:
@@ -31,7 +32,7 @@ def parsed(payload: bytes) -> Stated | None:
         request.ParseFromString(payload)
         if not request.HasField("pixels") or request.return_pixels:
             return None
-        return stated(parsed_pixels(request))
+        return stated(parsed_pixels(request), request.pixels.data)
     except (DecodeError, ServeError):
         return None
 
@@ -89,7 +90,7 @@ def test_what_is_found_is_what_the_parser_finds(pair: tuple[bytes, bytes]) -> No
     requests = known(first)
     for payload in (first, second):
         found = requests.find(payload)
-        assert found is None or stated(found) == parsed(payload)
+        assert found is None or stated(found, payload) == parsed(payload)
 
 
 @given(request=requests, data=st.data())
@@ -106,7 +107,7 @@ def test_other_pixels_of_the_same_size_are_found(
         assert found is None
     else:
         assert found is not None
-        assert stated(found) == parsed(other)
+        assert stated(found, other) == parsed(other)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,10 @@ def test_pixels_are_a_view_of_the_request() -> None:
     payload = ask(top_k=2, id="7", data=bytes(range(256)) * 3 + bytes(16)).SerializeToString()
     found = requests.find(payload)
     assert found is not None
-    assert found.buffer is payload
-    pixels = np.frombuffer(payload, np.uint8, found.size, found.at)
-    assert pixels[:256].tolist() == list(range(256))
+    pixels = found.pixels(payload)
+    assert np.shares_memory(pixels, np.frombuffer(payload, np.uint8))
+    assert pixels.shape == (1, 28, 28, 1)
+    assert pixels.reshape(-1)[:256].tolist() == list(range(256))
 
 
 def test_pixels_that_come_twice_are_left_to_the_parser() -> None:
