@@ -28,6 +28,8 @@ from convserve_server.core.errors import (
     fitting,
 )
 from convserve_server.core.jobs import Job, JobState, Priority
+from convserve_server.core.outbox import Outbox
+from convserve_server.core.wake_ups import held
 from convserve_server.engines.base import InputsRefused, Outputs, Pixels, Probabilities
 from convserve_server.engines.tensors import Tensors
 from convserve_server.telemetry.call_notes import CallNotes, note_batch
@@ -180,7 +182,8 @@ class Batcher:
                 queue.append(request)
                 if not self._notified:
                     self._notified = True
-                    self._changed.notify()
+                    if not held(self._wake):
+                        self._changed.notify()
         self._observer.queued(self.model, request.count)
         if inline is not None:
             self._execute(inline)
@@ -269,6 +272,10 @@ class Batcher:
             if batch is not None:
                 self._execute(batch)
 
+    def _wake(self) -> None:
+        with self._lock:
+            self._changed.notify()
+
     def _is_free(self, count: int) -> bool:
         """Returns whether so many images could run at once, and quickly. Called with the lock."""
         queue = self._queue
@@ -312,6 +319,7 @@ class Batcher:
         if self._report_due:
             self._report_refusals()
         noted = note_batch(self.model, count, started, now, notes) if notes else None
+        outbox = Outbox() if len(slices) > 1 else None
         first = 0
         for (request, at, inputs), whole in zip(slices, complete, strict=True):
             end = first + len(inputs)
@@ -321,9 +329,12 @@ class Batcher:
             if damaged and not isinstance(own, Tensors) and _is_damaged(own):
                 request.damaged = True
             if whole:
-                request.finish(Answer(own, started - request.arrived, compute_s, request.damaged))
+                queue_s = started - request.arrived
+                request.finish(Answer(own, queue_s, compute_s, request.damaged, outbox))
             elif request.count > len(inputs):
                 self._put_together(request, at, own, started, compute_s)
+        if outbox is not None:
+            outbox.send()
         if noted is not None:
             noted.end()
 

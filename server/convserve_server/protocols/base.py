@@ -7,7 +7,7 @@ neither side knows the other, and several transports serve at once.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -183,12 +183,7 @@ class Call(ABC):
 
     def reply(self, payload: bytes) -> None:
         """Answers the call, unless it is answered or has gone away."""
-        if self.tracker.claim(self):
-            sent = True
-            try:
-                sent = self.send(payload)
-            finally:
-                self._end(None if sent else GONE, answered=sent)
+        reply_all([(self, payload)])
 
     def fail(self, failure: Failure) -> None:
         """Answers the call with an error, unless it is answered or has gone away."""
@@ -239,6 +234,35 @@ class Call(ABC):
                 before(failure)
 
             self._on_end = both
+
+
+def reply_all(answers: Sequence[tuple[Call, bytes]]) -> None:
+    """Answers calls, unless they are answered or have gone away.
+
+    All are sent before the end of any is noted: see Outbox.
+
+    Raises:
+        Exception: the first one that sending an answer, or noting an end, has raised; all others
+            are sent and noted all the same.
+    """
+    failed: Exception | None = None
+    sent: list[tuple[Call, Failure | None]] = []
+    for call, payload in answers:
+        if call.tracker.claim(call):
+            outcome = None
+            try:
+                if not call.send(payload):
+                    outcome = GONE
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed = failed or error
+            sent.append((call, outcome))
+    for call, outcome in sent:
+        try:
+            call._end(outcome, answered=outcome is None)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 class Stream(ABC):
