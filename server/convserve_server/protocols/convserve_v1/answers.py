@@ -54,11 +54,7 @@ class _Reply:
             InternalFault: if the row of the only image is not finite.
         """
         # What is the same in all responses is serialized once: protobuf merges what follows.
-        timings = timings_of(
-            round((self._wait_s + answer.queue_s) * 1e6),
-            round(answer.compute_s * 1e6),
-            round(self._decode_s * 1e6),
-        )
+        timings = timings_of(self._wait_s + answer.queue_s, answer.compute_s, self._decode_s)
         failures, rows = self._failures, answer.rows
         if answer.damaged:
             rows, failures = _without_damaged(rows, failures)

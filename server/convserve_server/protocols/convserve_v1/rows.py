@@ -49,24 +49,25 @@ def _head_bytes(classes: int) -> bytes:
     return whole[: len(whole) - classes * _FLOAT_BYTES]
 
 
-def timings_of(queue_us: int, compute_us: int, decode_us: int) -> bytes:
+def timings_of(queue_s: float, compute_s: float, decode_s: float) -> bytes:
     """Returns the field timings of a ClassifyResponse, serialized.
 
     Args:
-        queue_us: waiting, microseconds, 0 or more.
-        compute_us: in the engine, the same.
-        decode_us: decoding, the same.
+        queue_s: waiting, seconds, 0 or more.
+        compute_s: in the engine, the same.
+        decode_s: decoding, the same.
     """
     # The calls of a batch wait differently long, and are in the engine equally long.
+    queue_us = round(queue_s * 1e6)
     queue = _kept_field(b"\x08", queue_us) if queue_us < _MOST_KEPT else _field(b"\x08", queue_us)
-    rest = _rest_of_timings(compute_us, decode_us)
+    rest = _rest_of_timings(compute_s, decode_s)
     return _TIMINGS_HEADS[len(queue) + len(rest)] + queue + rest
 
 
 @lru_cache(maxsize=256)
-def _rest_of_timings(compute_us: int, decode_us: int) -> bytes:
+def _rest_of_timings(compute_s: float, decode_s: float) -> bytes:
     """Returns the fields compute_us and decode_us."""
-    return _field(b"\x10", compute_us) + _field(b"\x18", decode_us)
+    return _field(b"\x10", round(compute_s * 1e6)) + _field(b"\x18", round(decode_s * 1e6))
 
 
 def _field(tag: bytes, value: int) -> bytes:
