@@ -1,4 +1,4 @@
-"""Answers to the calls of one batch, which are sent one right after the other.
+"""Answers to the calls of one batch, which are sent some at a time.
 
 Whoever sends an answer wakes a thread of its transport. While the next answer was being made, that
 thread would have sent the first one and be asleep again: a wake-up for each call, in place of a few
@@ -11,6 +11,10 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+#: So many answers are sent together: the first of many waits no longer for the others than it takes
+#: to make as many, and others are sent while the rest is made.
+TOGETHER = 16
+
 
 class Outbox:
     """Answers that are made and not sent yet; used by one thread."""
@@ -21,23 +25,29 @@ class Outbox:
         self._answers: dict[Callable[[list[Any]], None], list[Any]] = {}
 
     def put(self, send: Callable[[list[Any]], None], answer: object) -> None:
-        """Keeps an answer.
+        """Keeps an answer until there are enough, or send() is called.
 
         Args:
-            send: sends all answers that were put with it.
+            send: sends all answers that were put with it; for one that raises, the log says so.
             answer: as that needs it.
         """
         answers = self._answers.get(send)
         if answers is None:
-            self._answers[send] = [answer]
-        else:
-            answers.append(answer)
+            answers = self._answers[send] = []
+        answers.append(answer)
+        if len(answers) == TOGETHER:
+            del self._answers[send]
+            _send(send, answers)
 
     def send(self) -> None:
-        """Sends all answers; never raises."""
+        """Sends all answers that are left; never raises."""
         for send, answers in self._answers.items():
-            try:
-                send(answers)
-            except Exception:
-                # It must not end the thread, and so every later call.
-                log.exception("answering calls failed")
+            _send(send, answers)
+
+
+def _send(send: Callable[[list[Any]], None], answers: list[Any]) -> None:
+    try:
+        send(answers)
+    except Exception:
+        # It must not end the thread, and so every later call.
+        log.exception("answering calls failed")

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from convserve_server.core.batch_request import Answer, BatchRequest, Outcome
-from convserve_server.core.outbox import Outbox
+from convserve_server.core.outbox import TOGETHER, Outbox
 from convserve_server.core.wake_ups import HeldWakeUps, held
 from tests.server.gated_engine import PATIENCE_S, Caller, Stage, images_of
 
@@ -98,3 +98,13 @@ def test_answers_that_cannot_be_sent_leave_those_of_others(
     outbox.send()
     assert sent == [2, 3]
     assert "no way for [1]" in caplog.text
+
+
+def test_of_many_answers_some_are_sent_before_the_others_are_made() -> None:
+    sent: list[list[int]] = []
+    outbox = Outbox()
+    for number in range(2 * TOGETHER + 1):
+        outbox.put(sent.append, number)
+        assert sum(map(len, sent)) == (number + 1) // TOGETHER * TOGETHER
+    outbox.send()
+    assert sum(sent, []) == [*range(2 * TOGETHER + 1)]
