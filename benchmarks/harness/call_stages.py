@@ -239,6 +239,6 @@ def _least_s_of_each(actions: Sequence[Callable[[Any], Any]], repeats: int) -> t
                 result = action(result)
                 spans[index] += time.perf_counter() - started
             times += 1
-        if repeat:  # what the first one takes is no measure
+        if repeat:  # the first one warms up
             least = [min(one, span / times) for one, span in zip(least, spans, strict=True)]
     return tuple(least)

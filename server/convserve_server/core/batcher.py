@@ -111,8 +111,8 @@ class Batcher:
         self._running_inline = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        # Whether a thread was notified of what waits and has not looked since. It is told once, not
-        # by each call that comes meanwhile.
+        # Whether a thread was notified of what waits and has not looked since: once is enough,
+        # however many calls come meanwhile.
         self._notified = False
         self._threads = [
             threading.Thread(target=self._loop, name=name, daemon=True) for _ in range(parallel)
