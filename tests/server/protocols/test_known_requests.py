@@ -1,5 +1,8 @@
 """Requests that are read without parsing say what the parser says."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
@@ -7,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.errors import ServeError
+from convserve_server.core.batch_request import Answer
+from convserve_server.core.descriptions import ModelDescription, signature_of_images
+from convserve_server.core.errors import InvalidRequest, ServeError
+from convserve_server.protocols.base import Call
+from convserve_server.protocols.convserve_v1.answers import PixelsReply
 from convserve_server.protocols.convserve_v1.known_requests import (
     KnownRequests,
     data_span,
@@ -132,6 +139,34 @@ def test_pixels_are_a_view_of_the_request() -> None:
     assert np.shares_memory(pixels, np.frombuffer(payload, np.uint8))
     assert pixels.shape == (1, 28, 28, 1)
     assert pixels.reshape(-1)[:256].tolist() == list(range(256))
+
+
+def version_of(number: int, side: int = 28) -> ModelDescription:
+    shape = side, side, 1
+    return ModelDescription(
+        "mnist", number, ("a", "b"), shape, 2, "CPUExecutionProvider", b"manifest",
+        signature_of_images(shape, 2), 64,
+    )  # fmt: skip
+
+
+def test_a_request_that_was_accepted_is_checked_anew_for_another_version() -> None:
+    payload = ask(id="7").SerializeToString()
+    request = known(payload).find(payload)
+    assert request is not None
+    answers: list[bytes] = []
+    call = cast("Call", SimpleNamespace(model="", access=None, reply=answers.append))
+    first, second, larger = version_of(1), version_of(2), version_of(3, side=32)
+    rows = np.array([[0.25, 0.75]], np.float32)
+    # Replies that were begun before another one had the request checked answer for their version.
+    replies = [PixelsReply(call, request, payload, 10) for _ in range(3)]
+    for reply, version in zip(replies, (first, second, first), strict=True):
+        assert reply.inputs(version).shape == (1, 28, 28, 1)
+    for reply in replies:
+        reply.finish(Answer(rows, 0.0, 0.0))
+    found = [pb.ClassifyResponse.FromString(answer) for answer in answers]
+    assert [(one.id, one.version) for one in found] == [("7", 1), ("7", 2), ("7", 1)]
+    with pytest.raises(InvalidRequest, match="expected 32"):
+        PixelsReply(call, request, payload, 10).inputs(larger)
 
 
 def test_pixels_that_come_twice_are_left_to_the_parser() -> None:
