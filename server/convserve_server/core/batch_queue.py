@@ -94,6 +94,7 @@ class BatchQueue:
         #: Seconds of a batch that is full; 0 while not known.
         self._whole_s = times.seconds(max_batch)
         self._max_delay_s = max_delay_s
+        self._counts_bytes = math.isfinite(max_bytes)
         self._parallel = parallel
         self._name = name
         self._queue: FairQueue[BatchRequest] = FairQueue(
@@ -126,8 +127,10 @@ class BatchQueue:
     def refusal(self, request: BatchRequest, now: float) -> QueueFull | None:
         """Returns why a request cannot be served: no space for it, or no time."""
         queue = self._queue
-        # Nothing that waits is the most frequent case, and never a reason to refuse.
-        if queue.waiting and (why := queue.refusal(request)):
+        waiting = queue.waiting
+        # Nothing that waits is never a reason to refuse, and few images nearly never.
+        is_full = self._counts_bytes or waiting + request.count > self.max_queue
+        if waiting and is_full and (why := queue.refusal(request)):
             return self._full(why)
         deadline = request.deadline
         if not self.max_wait_s:
@@ -135,7 +138,7 @@ class BatchQueue:
                 return None
             if request.count == 1 and request.priority is _INTERACTIVE:
                 # By far the most frequent case: there is time even if all that waits comes before.
-                batches = queue.waiting // self.max_batch
+                batches = waiting // self.max_batch
                 most_s = (2 + batches / USED) * self._whole_s
                 if now + most_s < deadline:
                     return None
@@ -289,7 +292,8 @@ class BatchQueue:
         slices: list[Slice] = []
         for one, at in taken:
             count += one.taken - at
-            slices.append((one, at, one.inputs[at : one.taken]))
+            whole = one.taken - at == one.count
+            slices.append((one, at, one.inputs if whole else one.inputs[at : one.taken]))
         return errors, self._started(slices, count, now)
 
     def run_alone(self, request: BatchRequest, now: float) -> Batch:

@@ -1,18 +1,20 @@
 """Rows of one call on their way through a batcher, and what becomes of them."""
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
 from convserve_server.core.errors import ServeError
 from convserve_server.core.jobs import Job, Priority
+from convserve_server.core.outbox import Outbox
 from convserve_server.engines.base import Inputs, Outputs, Probabilities
 from convserve_server.engines.tensors import Tensors
 from convserve_server.telemetry.call_notes import CallNotes
 
 
-class Answer(NamedTuple):
+@dataclass(slots=True)
+class Answer:
     """What the engine made of a request."""
 
     #: One row an image: of a bundle float32 [n, K].
@@ -23,6 +25,8 @@ class Answer(NamedTuple):
     compute_s: float
     #: Whether some of the rows of a bundle are not finite.
     damaged: bool = False
+    #: Where the answer may be put instead of sending it, with those to the rest of the batch.
+    outbox: Outbox | None = None
 
     @property
     def rows(self) -> Probabilities:
@@ -63,7 +67,8 @@ class BatchRequest(Job[Answer]):
     ) -> None:
         tensors = inputs if isinstance(inputs, Tensors) else None
         size = 0 if tensors is None else tensors.nbytes
-        super().__init__(len(inputs), size, deadline, done, connection, priority)
+        # Not by super(), which takes longer than what it calls.
+        Job.__init__(self, len(inputs), size, deadline, done, connection, priority)
         if tensors is not None:
             self.key = tensors.sizes
         self.inputs = inputs

@@ -28,6 +28,8 @@ from convserve_server.core.errors import (
     fitting,
 )
 from convserve_server.core.jobs import Job, JobState, Priority
+from convserve_server.core.outbox import Outbox
+from convserve_server.core.wake_ups import held
 from convserve_server.engines.base import InputsRefused, Outputs, Pixels, Probabilities
 from convserve_server.engines.tensors import Tensors
 from convserve_server.telemetry.call_notes import CallNotes, note_batch
@@ -107,7 +109,11 @@ class Batcher:
         self._closed = False
         # Whether a thread that submits runs a batch.
         self._running_inline = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        # Whether a thread was notified of what waits and has not looked since: once is enough,
+        # however many calls come meanwhile.
+        self._notified = False
         self._threads = [
             threading.Thread(target=self._loop, name=name, daemon=True) for _ in range(parallel)
         ]
@@ -158,7 +164,7 @@ class Batcher:
         """
         queue = self._queue
         inline: Batch | None = None
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise Unloading(f"{self._name} is being unloaded")
             if not admitted:
@@ -174,7 +180,10 @@ class Batcher:
                 inline = queue.run_alone(request, time.monotonic())
             else:
                 queue.append(request)
-                self._changed.notify()
+                if not self._notified:
+                    self._notified = True
+                    if not held(self._wake):
+                        self._changed.notify()
         self._observer.queued(self.model, request.count)
         if inline is not None:
             self._execute(inline)
@@ -242,6 +251,7 @@ class Batcher:
         while True:
             with self._changed:
                 while True:
+                    self._notified = False
                     if not self._running_inline:
                         now = time.monotonic()
                         window_s = queue.window_s(now)
@@ -261,6 +271,10 @@ class Batcher:
                 request.finish(error)
             if batch is not None:
                 self._execute(batch)
+
+    def _wake(self) -> None:
+        with self._lock:
+            self._changed.notify()
 
     def _is_free(self, count: int) -> bool:
         """Returns whether so many images could run at once, and quickly. Called with the lock."""
@@ -290,7 +304,7 @@ class Batcher:
         complete: list[bool] = []
         arrived: list[float] = []
         began = 0.0
-        with self._changed:
+        with self._lock:
             queue.ended(batch, now)
             for request, _, inputs in slices:
                 # Those that were cut are not complete by their rows in this batch alone.
@@ -305,18 +319,22 @@ class Batcher:
         if self._report_due:
             self._report_refusals()
         noted = note_batch(self.model, count, started, now, notes) if notes else None
+        outbox = Outbox() if len(slices) > 1 else None
         first = 0
         for (request, at, inputs), whole in zip(slices, complete, strict=True):
-            own = rows[first : first + len(inputs)]
-            first += len(inputs)
+            end = first + len(inputs)
+            own = rows[first:end]
+            first = end
             # Of those who share the batch only who has such rows himself.
             if damaged and not isinstance(own, Tensors) and _is_damaged(own):
                 request.damaged = True
             if whole:
                 queue_s = started - request.arrived
-                request.finish(Answer(own, queue_s, compute_s, request.damaged))
+                request.finish(Answer(own, queue_s, compute_s, request.damaged, outbox))
             elif request.count > len(inputs):
                 self._put_together(request, at, own, started, compute_s)
+        if outbox is not None:
+            outbox.send()
         if noted is not None:
             noted.end()
 

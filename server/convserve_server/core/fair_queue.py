@@ -215,11 +215,12 @@ class FairQueue(Generic[J]):
                 one = batch if owed else interactive
             turn, _, line = one.ends[0]
             job = line.jobs[0]
+            share = shares[one is batch]
             if job.state is _FINISHED:
                 one.skip()
                 continue
             if by_key is not None and key is not _ANY and job.key != key:
-                most_of_job = 1 if both and one is batch else min(left, shares[one is batch])
+                most_of_job = 1 if both and one is batch else min(left, share)
                 if not one.bring(key, most_of_job):
                     aside.append((one, one.set_aside()))
                 continue
@@ -233,7 +234,7 @@ class FairQueue(Generic[J]):
             if deadline is not None and (
                 deadline <= end
                 or (
-                    rest > shares[one is batch]
+                    rest > share
                     and batch_s is not None
                     and deadline <= now + batch_s(rest * (1 if job.taken else one.backlogged or 1))
                 )
@@ -252,7 +253,8 @@ class FairQueue(Generic[J]):
                 one.skip()
                 continue
             at = job.taken
-            count = 1 if both and one is batch else min(rest, left, shares[one is batch])
+            # A job with one part left gives it, which is by far the most frequent case.
+            count = 1 if rest == 1 or (both and one is batch) else min(rest, left, share)
             first.setdefault(job, at)
             key = job.key
             left -= count
@@ -292,12 +294,13 @@ class FairQueue(Generic[J]):
 
         Returns: False if it was finished before.
         """
-        if job.state is _FINISHED:
+        state = job.state
+        if state is _FINISHED:
             return False
-        if job.state is _WAITING:
+        if state is _WAITING:
             self._drop(job, self._classes[job.priority].lines[job.connection])
         else:
-            if job.state is _RUNNING:
+            if state is _RUNNING:
                 self.bytes -= job.size
             job.state = _FINISHED
         return True

@@ -14,7 +14,7 @@ from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import BadImage, InternalFault, NotABundle, ServeError
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice
-from convserve_server.core.repository import Repository, Work
+from convserve_server.core.repository import Repository
 from convserve_server.telemetry.call_notes import CallNotes
 
 
@@ -53,8 +53,8 @@ class FilesAnswer(Protocol):
         """Answers with the rows of the files that have one, in their order, or the error."""
 
 
-class ImageFilesCall(Work):
-    """Passes the files of one call through the decode pool and the batcher.
+class ImageFilesCall:
+    """The Work of a call with files: passes them through the decode pool and the batcher.
 
     Args:
         model: name of the model that is asked for.
@@ -80,6 +80,10 @@ class ImageFilesCall(Work):
         "_priority",
         "_repository",
         "_undo",
+        "deadline",
+        "model",
+        "restarted",
+        "version",
     )
 
     def __init__(
@@ -95,7 +99,10 @@ class ImageFilesCall(Work):
         decoding: DecodePool,
         notes: CallNotes | None = None,
     ) -> None:
-        super().__init__(model, version, deadline)
+        self.model = model
+        self.version = version
+        self.deadline = deadline
+        self.restarted = False
         self._files = files
         self._connection = connection
         self._priority = priority
@@ -147,8 +154,8 @@ class ImageFilesCall(Work):
             raise
 
     @property
-    def size(self) -> int:
-        """See Work.size."""
+    def held_bytes(self) -> int:
+        """See Work.held_bytes."""
         return sum(map(len, self._files))
 
     def fail(self, error: ServeError) -> None:
@@ -237,5 +244,7 @@ def _nothing() -> None:
 
 
 def _stack(images: Sequence[Pixels]) -> Pixels:
-    """Returns uint8 [N, H, W, C]; one image is not copied."""
-    return images[0][np.newaxis] if len(images) == 1 else np.stack(images)
+    """Returns uint8 [N, H, W, C], contiguous; one image that is so is not copied."""
+    if len(images) == 1:
+        return np.ascontiguousarray(images[0])[np.newaxis]
+    return np.stack(images)

@@ -21,7 +21,7 @@ class Parkable(Protocol):
     deadline: float | None
 
     @property
-    def size(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes that it holds."""
 
 
@@ -59,8 +59,8 @@ class ParkedCalls(Generic[P]):
         with self._lock:
             first = work.model not in self._parked
             calls = self._parked.setdefault(work.model, [])
-            held = sum(one.size for one in calls)
-            full = len(calls) >= most or (held > 0 and held + work.size > most_bytes)
+            held = sum(one.held_bytes for one in calls)
+            full = len(calls) >= most or (held > 0 and held + work.held_bytes > most_bytes)
             if not too_late and not full:
                 calls.append(work)
         if first:

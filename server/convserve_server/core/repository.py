@@ -4,9 +4,9 @@ import logging
 import math
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
@@ -64,30 +64,26 @@ class ModelLimits:
         return min(self.max_queue, max(max_batch, self.max_queue_bytes // image_bytes))
 
 
-class Work(ABC):
+class Work(Protocol):
     """The work of one call on a model, which may have to wait for it, or to begin again.
 
     Attributes:
         model: name of the model that the call asks for.
         version: that it asks for, or a label; None for the newest.
         deadline: time.monotonic() after which nobody waits for the answer, or None.
-        restarted: whether it has begun again, because its version was unloaded on the way.
+        restarted: whether it has begun again, because its version was unloaded on the way; False
+            at first.
     """
 
-    __slots__ = ("deadline", "model", "restarted", "version")
-
-    def __init__(self, model: str, version: VersionChoice, deadline: float | None) -> None:
-        self.model = model
-        self.version = version
-        self.deadline = deadline
-        self.restarted = False
+    model: str
+    version: VersionChoice
+    deadline: float | None
+    restarted: bool
 
     @property
-    @abstractmethod
-    def size(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes that it holds until it begins."""
 
-    @abstractmethod
     def start(self, model: ModelVersion) -> None:
         """Begins the work on a version, which ends in Repository.enqueue().
 
@@ -95,7 +91,6 @@ class Work(ABC):
             ServeError: if the call cannot be served.
         """
 
-    @abstractmethod
     def fail(self, error: ServeError) -> None:
         """Answers the call with an error; for work that has waited."""
 
@@ -231,10 +226,7 @@ class Repository:
             # It may have been loaded meanwhile, and whoever begins what is parked have passed by.
             if work.model not in self._view.idle:
                 self._begin_parked()
-        else:
-            self._start(work, model)
-
-    def _start(self, work: Work, model: ModelVersion) -> None:
+            return
         again = work.restarted
         try:
             work.start(model)

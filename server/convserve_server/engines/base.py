@@ -56,6 +56,8 @@ class Engine(Protocol):
     def run(self, images: Sequence[Pixels]) -> Probabilities:
         """Classifies a batch, given as slices uint8 [n, H, W, C], max_batch images at the most.
 
+        Each slice is contiguous.
+
         Returns: float32 [sum of n, K], a new array, rows in the order of the images.
         """
 

@@ -4,7 +4,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 
@@ -168,8 +168,9 @@ class CpuEngine(SessionEngine, AnySizeEngine[Pixels, Probabilities]):
         SessionEngine.__init__(self, session, provider, sizes.max_batch)
 
     def _joined(self, parts: Sequence[Pixels]) -> Pixels:
-        batch: Pixels = np.concatenate(parts)
-        return batch
+        # Joining their bytes takes a quarter of the time that np.concatenate() takes for digits.
+        together = b"".join(cast("Sequence[bytes]", parts))
+        return np.frombuffer(together, np.uint8).reshape(-1, *self.image_shape)
 
     def _run(self, session: Any, batch: Pixels) -> Probabilities:
         output: Probabilities = session.run([OUTPUT], {INPUT: batch})[0]

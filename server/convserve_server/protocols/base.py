@@ -7,7 +7,7 @@ neither side knows the other, and several transports serve at once.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -69,13 +69,20 @@ class Tracker(Protocol):
     def claim(self, call: "Call") -> bool:
         """Returns whether the call is still open, and closes it: True for one caller only."""
 
-    def ended(self, call: "Call", failure: "Failure | None", *, answered: bool) -> None:
-        """Notes that the answer to a claimed call is with the transport.
+    def ended(self, call: "Call", failure: "Failure", *, answered: bool) -> None:
+        """Notes that the error of a claimed call is with the transport.
 
         Args:
             call: that was claimed.
-            failure: that it ended with; None for a result.
+            failure: that it ended with.
             answered: whether its handler has answered it; else nobody waits for it any more.
+        """
+
+    def all_answered(self, calls: "Sequence[Call]") -> None:
+        """Notes that the results of claimed calls are with the transport; never raises.
+
+        Args:
+            calls: that were claimed, of this tracker.
         """
 
 
@@ -183,12 +190,7 @@ class Call(ABC):
 
     def reply(self, payload: bytes) -> None:
         """Answers the call, unless it is answered or has gone away."""
-        if self.tracker.claim(self):
-            sent = True
-            try:
-                sent = self.send(payload)
-            finally:
-                self._end(None if sent else GONE, answered=sent)
+        reply_all([(self, payload)])
 
     def fail(self, failure: Failure) -> None:
         """Answers the call with an error, unless it is answered or has gone away."""
@@ -217,15 +219,19 @@ class Call(ABC):
             finally:
                 self._end(failure, answered=False)
 
-    def _end(self, failure: Failure | None, *, answered: bool) -> None:
+    def _end(self, failure: Failure, *, answered: bool) -> None:
+        try:
+            self._leave(failure)
+        finally:
+            self.tracker.ended(self, failure, answered=answered)
+
+    def _leave(self, failure: Failure | None) -> None:
+        """Calls who wants to know that it has ended, before its tracker notes it."""
         # It leads to the model, and that back here: a circle, which would hold a version that is
         # unloaded until the next garbage collection.
         self.on_cancel = None
-        try:
-            if self._on_end is not None:
-                self._on_end(failure)
-        finally:
-            self.tracker.ended(self, failure, answered=answered)
+        if self._on_end is not None:
+            self._on_end(failure)
 
     def add_end(self, end: Callable[[Failure | None], None]) -> None:
         """Has a function called when the call is answered, with the failure if there is one."""
@@ -239,6 +245,42 @@ class Call(ABC):
                 before(failure)
 
             self._on_end = both
+
+
+def reply_all(answers: Sequence[tuple[Call, bytes]]) -> None:
+    """Answers calls, unless they are answered or have gone away.
+
+    All are sent before the end of any is noted: see Outbox. They have one tracker.
+
+    Raises:
+        Exception: the first one that sending an answer, or noting an end, has raised; all others
+            are sent and noted all the same.
+    """
+    failed: Exception | None = None
+    sent: list[Call] = []
+    gone: list[Call] = []
+    for call, payload in answers:
+        if call.tracker.claim(call):
+            taken = True
+            try:
+                taken = call.send(payload)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failed = failed or error
+            (sent if taken else gone).append(call)
+    for call in sent:
+        try:
+            call._leave(None)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed = failed or error
+    if sent:
+        sent[0].tracker.all_answered(sent)
+    for call in gone:
+        try:
+            call._end(GONE, answered=False)
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 class Stream(ABC):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.errors import InternalFault, NoModel, ServeError
-from convserve_server.protocols.base import Call
+from convserve_server.protocols.base import Call, reply_all
 from convserve_server.protocols.grpc_errors import to_failure
 
 
@@ -29,7 +29,10 @@ def answer_call(call: Call, outcome: Outcome, serialize: Callable[[Answer], byte
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's answer
         call.fail(to_failure(InternalFault("building the response", error, call.request_id())))
     else:
-        call.reply(payload)
+        if outcome.outbox is None:
+            call.reply(payload)
+        else:
+            outcome.outbox.put(reply_all, (call, payload))
 
 
 def damaged_rows() -> InternalFault:

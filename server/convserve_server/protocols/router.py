@@ -257,19 +257,35 @@ class Router:
         self._answering.discard(call)
         return False
 
-    def ended(self, call: Call, failure: Failure | None, *, answered: bool) -> None:
+    def ended(self, call: Call, failure: Failure, *, answered: bool) -> None:
         """See Tracker.ended."""
         if answered:
             next(self._numbers)
         now = time.monotonic()
-        code, reason = _RESULT
-        if failure is not None:
-            failure = _as_client_has_it(failure, call.arrived, call.deadline, now)
-            code, reason = failure.code, failure.reason
-        self._observer.finished(call.method, call.model, code, reason, now - call.arrived)
-        if failure is not None or call.notes is not None:
-            self._follower.ended(call, failure, now)
+        failure = _as_client_has_it(failure, call.arrived, call.deadline, now)
+        self._observer.finished(
+            call.method, call.model, failure.code, failure.reason, now - call.arrived
+        )
+        self._follower.ended(call, failure, now)
         self._answering.discard(call)
+        self._tell_watchers()
+
+    def all_answered(self, calls: Sequence[Call]) -> None:
+        """See Tracker.all_answered."""
+        now = time.monotonic()
+        alike: dict[tuple[str, str], list[float]] = {}
+        for call in calls:
+            next(self._numbers)
+            alike.setdefault((call.method, call.model), []).append(now - call.arrived)
+        for (method, model), seconds in alike.items():
+            self._observer.answered(method, model, seconds)
+        for call in calls:
+            if call.notes is not None:
+                self._follower.ended(call, None, now)
+        self._answering.difference_update(calls)
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
         if self._watched:
             with self._changed:
                 self._changed.notify_all()

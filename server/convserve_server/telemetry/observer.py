@@ -120,6 +120,17 @@ class Observer:
             seconds: from its arrival.
         """
 
+    def answered(self, method: str, model: str, seconds: Sequence[float], /) -> None:
+        """Calls that are alike have ended with a result: finished() for each, or this in its place.
+
+        Args:
+            method: see finished().
+            model: see finished().
+            seconds: of each call, from its arrival.
+        """
+        for one in seconds:
+            self.finished(method, model, 0, "", one)
+
 
 class Observers(Observer):
     """Hands each event to several observers, in their order.
@@ -194,6 +205,11 @@ class Observers(Observer):
         """See Observer.finished."""
         for one in self._observers:
             one.finished(method, model, code, reason, seconds)
+
+    def answered(self, method: str, model: str, seconds: Sequence[float], /) -> None:
+        """See Observer.answered."""
+        for one in self._observers:
+            one.answered(method, model, seconds)
 
 
 #: For all who have none.

@@ -84,14 +84,23 @@ class SharedStatistics(Observer):
 
     def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
         """See Observer.finished."""
+        self._finished(method, model, code, (seconds,))
+
+    def answered(self, method: str, model: str, seconds: Sequence[float], /) -> None:
+        """See Observer.answered."""
+        self._finished(method, model, 0, seconds)
+
+    def _finished(self, method: str, model: str, code: int, seconds: Sequence[float]) -> None:
+        """Counts calls that are alike."""
         lock = self._lock
         lock.acquire()  # "with" costs as much again
         try:
             calls = self._cells.get((method, model, code)) or self._begin_calls(method, model, code)
-            bucket = bisect_left(BOUNDS, seconds)
-            times = calls.times
-            calls.counts[bucket] = times[bucket] = times[bucket] + 1
-            calls.seconds[_TIMES_S] = calls.times_s = calls.times_s + seconds
+            times, counts = calls.times, calls.counts
+            for one in seconds:
+                bucket = bisect_left(BOUNDS, one)
+                counts[bucket] = times[bucket] = times[bucket] + 1
+            calls.seconds[_TIMES_S] = calls.times_s = calls.times_s + sum(seconds)
         finally:
             lock.release()
 

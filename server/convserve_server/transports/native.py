@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from convserve_server.core.wake_ups import HeldWakeUps
 from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
@@ -115,10 +116,13 @@ class NativeTransport:
             idle_caller = self._idle_caller.next_call(others=bool(self.open) or len(events) > 1)
             # Each leaves the list before it is handled: what it brought need not stay in memory
             # while the others are, let alone until more come.
-            if len(events) <= _LATE_EVENTS:
+            if len(events) == 1:
+                self._handle(events.pop(), now, idle_caller)
+            elif len(events) <= _LATE_EVENTS:
                 events.reverse()
-                while events:
-                    self._handle(events.pop(), now, idle_caller)
+                with HeldWakeUps():
+                    while events:
+                        self._handle(events.pop(), now, idle_caller)
             else:
                 self._handle_late(events, now)
 
@@ -200,7 +204,8 @@ class _NativeCall(Call):
         metadata: Metadata,
         idle_caller: bool,
     ) -> None:
-        super().__init__(method, payload, deadline, peer, idle_caller)
+        # Not by super(), which takes longer than what it calls.
+        Call.__init__(self, method, payload, deadline, peer, idle_caller)
         self._metadata = metadata
         self._peer = peer
         self._transport = transport

@@ -13,7 +13,7 @@ from convserve_server.core.parked_calls import ParkedCalls
 class FakeWork:
     model: str
     deadline: float | None = None
-    size: int = 1
+    held_bytes: int = 1
 
 
 class Parked(ParkedCalls[FakeWork]):
@@ -76,10 +76,10 @@ def test_no_more_calls_than_the_limit_are_kept() -> None:
 
 def test_no_more_bytes_than_the_limit_are_kept_but_for_a_single_call() -> None:
     calls = Parked()
-    calls.keep(FakeWork("a", size=11))
+    calls.keep(FakeWork("a", held_bytes=11))
     with pytest.raises(QueueFull, match="10 bytes"):
         calls.keep(FakeWork("a"))
-    calls.keep(FakeWork("b", size=5), FakeWork("b", size=5))
+    calls.keep(FakeWork("b", held_bytes=5), FakeWork("b", held_bytes=5))
     with pytest.raises(QueueFull):
         calls.keep(FakeWork("b"))
 

@@ -28,10 +28,10 @@ from convserve_server.core.errors import (
     QueueFull,
     ServeError,
 )
-from convserve_server.core.models import ModelVersion
+from convserve_server.core.models import ModelVersion, VersionChoice
 from convserve_server.core.policies import ModelPolicy, VersionPolicy
 from convserve_server.core.preparer import Preparer
-from convserve_server.core.repository import ModelLimits, Repository, Work
+from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.core.tables import Bundle, ServedModel, Table
 from convserve_server.engines.base import (
     NOT_MEASURED,
@@ -282,11 +282,14 @@ class Caller(Kept):
         model.batcher.submit(self.request)
 
 
-class LateWork(Work):
+class LateWork:
     """Work on a model of which the version may be unloaded meanwhile."""
 
     def __init__(self, repository: Repository) -> None:
-        super().__init__("mnist", None, None)
+        self.model = "mnist"
+        self.version: VersionChoice = None
+        self.deadline: float | None = None
+        self.restarted = False
         self.kept = Kept()
         self.started_on: list[ModelVersion] = []
         #: Whether the request was queued, of each start, the last one first.
@@ -298,7 +301,7 @@ class LateWork(Work):
         self.queued.append(self._repository.enqueue(self, model, self.kept.request_of(1)))
 
     @property
-    def size(self) -> int:
+    def held_bytes(self) -> int:
         return 1
 
     def fail(self, error: ServeError) -> None:

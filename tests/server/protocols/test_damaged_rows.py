@@ -72,8 +72,11 @@ class OpenCall(Call):
         assert call is self
         return True
 
-    def ended(self, call: Call, failure: Failure | None, *, answered: bool) -> None:
+    def ended(self, call: Call, failure: Failure, *, answered: bool) -> None:
         assert answered
+
+    def all_answered(self, calls: Sequence[Call]) -> None:
+        assert calls == [self]
 
 
 def classify(

@@ -1,5 +1,8 @@
 """Requests that are read without parsing say what the parser says."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
@@ -7,7 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.errors import ServeError
+from convserve_server.core.batch_request import Answer
+from convserve_server.core.descriptions import ModelDescription, signature_of_images
+from convserve_server.core.errors import InvalidRequest, ServeError
+from convserve_server.protocols.base import Call
+from convserve_server.protocols.convserve_v1.answers import PixelsReply
 from convserve_server.protocols.convserve_v1.known_requests import (
     KnownRequests,
     data_span,
@@ -19,9 +26,10 @@ from convserve_server.protocols.convserve_v1.requests import PixelsRequest
 Stated = tuple[str, str, object, int | None, tuple[int, int, int, int], bytes]
 
 
-def stated(request: PixelsRequest) -> Stated:
-    *before, buffer, at, size = request
-    return (*before, buffer[at : at + size])  # type: ignore[return-value]
+def stated(request: PixelsRequest, buffer: bytes) -> Stated:
+    one, at = request, request.at
+    pixels = buffer[at : at + one.size]
+    return one.request_id, one.model, one.version, one.top_k, one.shape, pixels
 
 
 def parsed(payload: bytes) -> Stated | None:
@@ -31,7 +39,7 @@ def parsed(payload: bytes) -> Stated | None:
         request.ParseFromString(payload)
         if not request.HasField("pixels") or request.return_pixels:
             return None
-        return stated(parsed_pixels(request))
+        return stated(parsed_pixels(request), request.pixels.data)
     except (DecodeError, ServeError):
         return None
 
@@ -89,7 +97,7 @@ def test_what_is_found_is_what_the_parser_finds(pair: tuple[bytes, bytes]) -> No
     requests = known(first)
     for payload in (first, second):
         found = requests.find(payload)
-        assert found is None or stated(found) == parsed(payload)
+        assert found is None or stated(found, payload) == parsed(payload)
 
 
 @given(request=requests, data=st.data())
@@ -106,7 +114,7 @@ def test_other_pixels_of_the_same_size_are_found(
         assert found is None
     else:
         assert found is not None
-        assert stated(found) == parsed(other)
+        assert stated(found, other) == parsed(other)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +135,38 @@ def test_pixels_are_a_view_of_the_request() -> None:
     payload = ask(top_k=2, id="7", data=bytes(range(256)) * 3 + bytes(16)).SerializeToString()
     found = requests.find(payload)
     assert found is not None
-    assert found.buffer is payload
-    pixels = np.frombuffer(payload, np.uint8, found.size, found.at)
-    assert pixels[:256].tolist() == list(range(256))
+    pixels = found.pixels(payload)
+    assert np.shares_memory(pixels, np.frombuffer(payload, np.uint8))
+    assert pixels.shape == (1, 28, 28, 1)
+    assert pixels.reshape(-1)[:256].tolist() == list(range(256))
+
+
+def version_of(number: int, side: int = 28) -> ModelDescription:
+    shape = side, side, 1
+    return ModelDescription(
+        "mnist", number, ("a", "b"), shape, 2, "CPUExecutionProvider", b"manifest",
+        signature_of_images(shape, 2), 64,
+    )  # fmt: skip
+
+
+def test_a_request_that_was_accepted_is_checked_anew_for_another_version() -> None:
+    payload = ask(id="7").SerializeToString()
+    request = known(payload).find(payload)
+    assert request is not None
+    answers: list[bytes] = []
+    call = cast("Call", SimpleNamespace(model="", access=None, reply=answers.append))
+    first, second, larger = version_of(1), version_of(2), version_of(3, side=32)
+    rows = np.array([[0.25, 0.75]], np.float32)
+    # Replies that were begun before another one had the request checked answer for their version.
+    replies = [PixelsReply(call, request, payload, 10) for _ in range(3)]
+    for reply, version in zip(replies, (first, second, first), strict=True):
+        assert reply.inputs(version).shape == (1, 28, 28, 1)
+    for reply in replies:
+        reply.finish(Answer(rows, 0.0, 0.0))
+    found = [pb.ClassifyResponse.FromString(answer) for answer in answers]
+    assert [(one.id, one.version) for one in found] == [("7", 1), ("7", 2), ("7", 1)]
+    with pytest.raises(InvalidRequest, match="expected 32"):
+        PixelsReply(call, request, payload, 10).inputs(larger)
 
 
 def test_pixels_that_come_twice_are_left_to_the_parser() -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from google.rpc import code_pb2
@@ -20,6 +21,7 @@ from convserve_server.protocols.base import (
     Stream,
     StreamHandler,
     UnaryHandler,
+    reply_all,
 )
 from convserve_server.protocols.call_follower import CallFollower
 from convserve_server.protocols.router import Router
@@ -136,6 +138,40 @@ def handle(router: Router, answers: Answers, *numbers: int) -> list[NumberedCall
 
 
 # Answers
+
+
+def test_answers_that_are_sent_together_are_all_sent_before_any_has_ended(
+    answers: Answers, desk: Desk, router: Router
+) -> None:
+    calls = handle(router, answers, 1, 2, 3)
+    ended: list[tuple[int, int]] = []
+
+    def note(number: int, _: Failure | None) -> None:
+        ended.append((number, len(answers.kept)))
+
+    for call in calls:
+        call.add_end(partial(note, call.number))
+    desk.calls[2].cancel()
+    ended.clear()
+    reply_all([(call, b"%d" % call.number) for call in calls])
+    assert answers.kept == [(1, b"1"), (3, b"3")]
+    assert ended == [(1, 2), (3, 2)]
+    assert router.in_flight == 0
+
+
+def test_of_answers_that_are_sent_together_one_that_cannot_be_sent_leaves_the_others(
+    answers: Answers, router: Router
+) -> None:
+    def broken() -> None:
+        answers.on_answer = lambda: None
+        raise ConnectionError("its connection is gone")
+
+    calls = handle(router, answers, 1, 2)
+    answers.on_answer = broken
+    with pytest.raises(ConnectionError):
+        reply_all([(call, b"%d" % call.number) for call in calls])
+    assert answers.kept == [(2, b"2")]
+    assert router.wait_idle(0) == 0
 
 
 def test_call_reaches_its_method_whole(answers: Answers) -> None:

@@ -39,8 +39,11 @@ def test_rows_that_do_not_lie_together() -> None:
     assert results_of(rows) == by_protobuf(rows)
 
 
-@given(*[st.one_of(st.just(0), st.integers(0, 2**21), st.integers(0, 2**63))] * 3)
-def test_timings_are_what_protobuf_makes_of_them(queue: int, compute: int, decode: int) -> None:
-    timings = pb.Timings(queue_us=queue, compute_us=compute, decode_us=decode)
+@given(*[st.one_of(st.just(0.0), st.floats(0, 0.1), st.floats(0, 1e12))] * 3)
+def test_timings_are_what_protobuf_makes_of_them(
+    queue: float, compute: float, decode: float
+) -> None:
+    us = [round(seconds * 1e6) for seconds in (queue, compute, decode)]
+    timings = pb.Timings(queue_us=us[0], compute_us=us[1], decode_us=us[2])
     expected = pb.ClassifyResponse(timings=timings).SerializeToString()
     assert timings_of(queue, compute, decode) == expected

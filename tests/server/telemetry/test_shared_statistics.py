@@ -11,8 +11,11 @@ import threading
 import time
 from bisect import bisect_left
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from convserve_server.host import shared_memory
 from convserve_server.telemetry.layouts import (
@@ -23,6 +26,7 @@ from convserve_server.telemetry.layouts import (
     size_bucket,
 )
 from convserve_server.telemetry.layouts import VERSIONS as ROWS
+from convserve_server.telemetry.observer import Observer, Observers
 from convserve_server.telemetry.shared_statistics import (
     SLOTS_OF_PROCESS,
     SharedStatistics,
@@ -249,6 +253,36 @@ def test_calls_are_counted_by_method_model_version_and_code() -> None:
     assert times.counts.index(3) == BOUNDS.index(0.002)
     assert calls[CallKey("/s/List", "", "", "OK")].counts[BOUNDS.index(0.0001)] == 1
     assert calls[CallKey("/s/Classify", "cats", "12", "OK")].counts[-1] == 1
+
+
+@given(
+    seconds=st.lists(st.one_of(st.floats(0.0, 50.0), st.sampled_from(BOUNDS)), min_size=1),
+    together=st.booleans(),
+)
+def test_answers_of_a_batch_count_as_one_by_one(seconds: list[float], together: bool) -> None:
+    one_by_one, counts = SharedStatistics(), SharedStatistics()
+    for one in seconds:
+        one_by_one.finished("/s/Classify", "mnist/3", 0, "", one)
+    observer = Observers([Observer(), counts]) if together else counts
+    observer.answered("/s/Classify", "mnist/3", seconds[:2])
+    observer.answered("/s/Classify", "mnist/3", seconds[2:])
+    key = CallKey("/s/Classify", "mnist", "3", "OK")
+    expected, found = one_by_one.totals.calls()[key], counts.totals.calls()[key]
+    assert found.counts == expected.counts
+    assert found.sum == pytest.approx(expected.sum)
+
+
+def test_answers_of_a_batch_are_calls_that_are_finished_to_whoever_asks_no_more() -> None:
+    class Finished(Observer):
+        def __init__(self) -> None:
+            self.calls: list[tuple[str, str, int, str, float]] = []
+
+        def finished(self, *call: Any) -> None:
+            self.calls.append(call)
+
+    observer = Finished()
+    observer.answered("/s/Classify", "mnist/3", [0.25, 0.5])
+    assert observer.calls == [("/s/Classify", "mnist/3", 0, "", s) for s in (0.25, 0.5)]
 
 
 def test_names_that_callers_make_up_share_one_row_each_and_no_memory() -> None:

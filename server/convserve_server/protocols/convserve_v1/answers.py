@@ -11,59 +11,37 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.batch_request import Answer, Outcome
 from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ServeError
-from convserve_server.engines.base import Pixels
+from convserve_server.engines.base import Pixels, Probabilities
 from convserve_server.protocols.base import Call
 from convserve_server.protocols.convserve_v1.requests import (
     PixelsRequest,
+    check_pixels,
     check_top_k,
-    read_pixels,
 )
 from convserve_server.protocols.convserve_v1.rows import results_of, timings_of
 from convserve_server.protocols.grpc_errors import to_status
 from convserve_server.protocols.outcomes import answer_call, damaged_rows
 
-_NO_FAILURES: Mapping[int, ServeError] = MappingProxyType({})
-
 
 class _Reply:
     """Answers one call with what became of its images.
 
-    Args:
-        call: to be answered.
-        request_id: repeated in the response.
-        top_k: only so many classes of each image, or None for all.
+    What a call with pixels never changes is an attribute of the class: it costs nothing there.
     """
 
-    __slots__ = (
-        "_call",
-        "_decode_s",
-        "_failures",
-        "_images",
-        "_model",
-        "_request_id",
-        "_top_k",
-        "_wait_s",
-    )
+    __slots__ = ("_call", "_head", "_top_k")
 
-    _model: ModelDescription
-
-    def __init__(self, call: Call, request_id: str, top_k: int | None) -> None:
-        self._call = call
-        self._request_id = request_id
-        self._top_k = top_k
-        # Images that have no row, by their index; what was done before the batcher, seconds.
-        self._failures = _NO_FAILURES
-        # Those that have a row, by their index, if their pixels go into the answer.
-        self._images: Mapping[int, Pixels] | None = None
-        self._wait_s = 0.0
-        self._decode_s = 0.0
-
-    def begin(self, model: ModelDescription) -> None:
-        """See FilesAnswer.begin."""
-        self._call.model = model.key
-        if self._top_k is not None:
-            check_top_k(self._top_k, model)
-        self._model = model
+    _call: Call
+    #: The beginning of the response, serialized.
+    _head: bytes
+    #: Only so many classes of each image, or None for all.
+    _top_k: int | None
+    # Images that have no row, by their index; what was done before the batcher, seconds.
+    _failures: Mapping[int, ServeError] = MappingProxyType({})
+    # Those that have a row, by their index, if their pixels go into the answer.
+    _images: Mapping[int, Pixels] | None = None
+    _wait_s = 0.0
+    _decode_s = 0.0
 
     def finish(self, outcome: Outcome) -> None:
         """See InputsAnswer.finish."""
@@ -75,58 +53,27 @@ class _Reply:
         Raises:
             InternalFault: if the row of the only image is not finite.
         """
-        if answer.damaged:
-            answer = self._without_damaged(answer)
-        rows = answer.rows
         # What is the same in all responses is serialized once: protobuf merges what follows.
-        header = _header(self._model, self._request_id)
-        timings = timings_of(
-            round((self._wait_s + answer.queue_s) * 1e6),
-            round(answer.compute_s * 1e6),
-            round(self._decode_s * 1e6),
-        )
-        if self._top_k is None and not self._failures and self._images is None:
-            return b"".join((header, results_of(rows), timings))
+        timings = timings_of(self._wait_s + answer.queue_s, answer.compute_s, self._decode_s)
+        failures, rows = self._failures, answer.rows
+        if answer.damaged:
+            rows, failures = _without_damaged(rows, failures)
+        if self._top_k is None and not failures and self._images is None:
+            return b"".join((self._head, results_of(rows), timings))
         response = pb.ClassifyResponse()
+        results = _Results(response, failures, self._images)
         if self._top_k is None:
             for row in rows.tolist():
-                self._add_prediction(response).probabilities.extend(row)
+                results.add().probabilities.extend(row)
         else:
             classes = top_classes(rows, self._top_k)
             top = np.take_along_axis(rows, classes, axis=1)
             for indices, row in zip(classes.tolist(), top.tolist(), strict=True):
-                prediction = self._add_prediction(response)
+                prediction = results.add()
                 prediction.classes.extend(indices)
                 prediction.probabilities.extend(row)
-        self._add_failures(response)
-        return b"".join((header, response.SerializeToString(), timings))
-
-    def _without_damaged(self, answer: Answer) -> Answer:
-        """Puts a fault of ours in place of each row that is not finite."""
-        fault = damaged_rows()
-        rows = answer.rows
-        good = np.asarray(np.isfinite(rows).all(axis=1))
-        count = len(good) + len(self._failures)
-        if count == 1:
-            raise fault
-        indices = [index for index in range(count) if index not in self._failures]
-        faults = {index: fault for index, fine in zip(indices, good, strict=True) if not fine}
-        self._failures = {**self._failures, **faults}
-        return answer._replace(outputs=rows[good], damaged=False)
-
-    def _add_prediction(self, response: pb.ClassifyResponse) -> pb.Prediction:
-        """Adds a result for the next image that has a row, and those before it that failed."""
-        self._add_failures(response)
-        index = len(response.results)
-        prediction = response.results.add().prediction
-        if self._images is not None:
-            prediction.pixels = self._images[index].tobytes()
-        return prediction
-
-    def _add_failures(self, response: pb.ClassifyResponse) -> None:
-        """Adds the results of the images that come next and failed."""
-        while failure := self._failures.get(len(response.results)):
-            response.results.add().error.CopyFrom(to_status(failure))
+        results.add_failures()
+        return b"".join((self._head, response.SerializeToString(), timings))
 
 
 class PixelsReply(_Reply):
@@ -135,34 +82,41 @@ class PixelsReply(_Reply):
     Args:
         call: to be answered.
         request: of the call, with images as pixels.
+        buffer: bytes in which the pixels lie.
         max_images: most images in one request.
     """
 
-    __slots__ = ("_max_images", "_request")
+    __slots__ = ("_buffer", "_max_images", "_request")
 
-    def __init__(self, call: Call, request: PixelsRequest, max_images: int) -> None:
-        super().__init__(call, request.request_id, request.top_k)
-        self._request: PixelsRequest | None = request
+    def __init__(self, call: Call, request: PixelsRequest, buffer: bytes, max_images: int) -> None:
+        self._call = call
+        self._top_k = request.top_k
+        self._request = request
+        self._buffer: bytes | None = buffer
         self._max_images = max_images
 
     def inputs(self, model: ModelDescription) -> Pixels:
         """See InputsAnswer.inputs."""
-        assert self._request is not None
+        request, buffer = self._request, self._buffer
+        assert buffer is not None
         self._call.model = model.key
-        images = read_pixels(self._request, model, self._max_images)
-        if self._top_k is not None:
-            check_top_k(self._top_k, model)
-        self._model = model
-        return images
+        accepted = request.accepted
+        if accepted is None or accepted[0] is not model:
+            check_pixels(request, model, self._max_images)
+            if request.top_k is not None:
+                check_top_k(request.top_k, model)
+            accepted = request.accepted = model, _head(model, request.request_id)
+        self._head = accepted[1]
+        return request.pixels(buffer)
 
     @property
     def size(self) -> int:
         """See InputsAnswer.size."""
-        return 0 if self._request is None else self._request.size
+        return 0 if self._buffer is None else self._request.size
 
     def queued(self) -> None:
         """See InputsAnswer.queued."""
-        self._request = None
+        self._buffer = None
 
 
 class FilesReply(_Reply):
@@ -173,11 +127,27 @@ class FilesReply(_Reply):
         request: of the call, with images as files.
     """
 
-    __slots__ = ("_return_pixels",)
+    __slots__ = (
+        "_decode_s",
+        "_failures",
+        "_images",
+        "_request_id",
+        "_return_pixels",
+        "_wait_s",
+    )
 
     def __init__(self, call: Call, request: pb.ClassifyRequest) -> None:
-        super().__init__(call, request.id, request.top_k if request.HasField("top_k") else None)
+        self._call = call
+        self._request_id = request.id
+        self._top_k = request.top_k if request.HasField("top_k") else None
         self._return_pixels = request.return_pixels
+
+    def begin(self, model: ModelDescription) -> None:
+        """See FilesAnswer.begin."""
+        self._call.model = model.key
+        if self._top_k is not None:
+            check_top_k(self._top_k, model)
+        self._head = _head(model, self._request_id)
 
     def decoded(
         self,
@@ -188,13 +158,70 @@ class FilesReply(_Reply):
     ) -> None:
         """See FilesAnswer.decoded."""
         self._failures = failures
-        if self._return_pixels:
-            self._images = images
+        self._images = images if self._return_pixels else None
         self._wait_s = wait_s
         self._decode_s = decode_s
 
 
-def _header(model: ModelDescription, request_id: str) -> bytes:
+class _Results:
+    """The results of a response, in the order of the images.
+
+    Args:
+        response: to which they are added.
+        failures: of the images that have no row, by their index.
+        images: of the others, by their index, if their pixels go into the answer.
+    """
+
+    def __init__(
+        self,
+        response: pb.ClassifyResponse,
+        failures: Mapping[int, ServeError],
+        images: Mapping[int, Pixels] | None,
+    ) -> None:
+        self._response = response
+        self._failures = failures
+        self._images = images
+
+    def add(self) -> pb.Prediction:
+        """Adds a result for the next image that has a row, and those before it that failed."""
+        self.add_failures()
+        index = len(self._response.results)
+        prediction = self._response.results.add().prediction
+        if self._images is not None:
+            prediction.pixels = self._images[index].tobytes()
+        return prediction
+
+    def add_failures(self) -> None:
+        """Adds the results of the images that come next and failed."""
+        while failure := self._failures.get(len(self._response.results)):
+            self._response.results.add().error.CopyFrom(to_status(failure))
+
+
+def _without_damaged(
+    rows: Probabilities, failures: Mapping[int, ServeError]
+) -> tuple[Probabilities, Mapping[int, ServeError]]:
+    """Puts a fault of ours in place of each row that is not finite.
+
+    Args:
+        rows: float32 [N, K].
+        failures: of the images that have no row, by their index.
+
+    Returns: the rows that are finite, and the failures with those of the others.
+
+    Raises:
+        InternalFault: if there is only one image.
+    """
+    fault = damaged_rows()
+    good = np.asarray(np.isfinite(rows).all(axis=1))
+    count = len(good) + len(failures)
+    if count == 1:
+        raise fault
+    indices = [index for index in range(count) if index not in failures]
+    faults = {index: fault for index, fine in zip(indices, good, strict=True) if not fine}
+    return rows[good], {**failures, **faults}
+
+
+def _head(model: ModelDescription, request_id: str) -> bytes:
     """Returns the serialized beginning of a response."""
     of_model = _of_model(model)
     if not request_id:

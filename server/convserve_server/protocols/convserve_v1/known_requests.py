@@ -10,7 +10,6 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 from typing import NamedTuple
 
 from convserve_protos import classifier_pb2 as pb
-from convserve_server.core.models import VersionChoice
 from convserve_server.protocols.convserve_v1.requests import (
     NO_INPUT,
     PixelsRequest,
@@ -33,12 +32,7 @@ class _Known(NamedTuple):
 
     head: bytes
     tail: bytes
-    size: int
-    request_id: str
-    model: str
-    version: VersionChoice
-    top_k: int | None
-    shape: tuple[int, int, int, int]
+    request: PixelsRequest
 
 
 class KnownRequests:
@@ -50,12 +44,9 @@ class KnownRequests:
 
     def find(self, payload: bytes) -> PixelsRequest | None:
         """Returns what a request says if one like it is known, else None."""
-        for known in self._by_length.get(len(payload), ()):
-            if payload.startswith(known.head) and payload.endswith(known.tail):
-                return PixelsRequest(
-                    known.request_id, known.model, known.version, known.top_k, known.shape,
-                    payload, len(known.head), known.size,
-                )  # fmt: skip
+        for head, tail, request in self._by_length.get(len(payload), ()):
+            if payload.startswith(head) and payload.endswith(tail):
+                return request
         return None
 
     def add(self, payload: bytes, parsed: PixelsRequest) -> None:
@@ -72,18 +63,20 @@ class KnownRequests:
         head, tail = payload[:at], payload[at + size :]
         if len(head) + len(tail) > _MOST_BYTES:
             return
-        known = _Known(
-            head, tail, size, parsed.request_id, parsed.model, parsed.version, parsed.top_k,
-            parsed.shape,
-        )  # fmt: skip
+        alike = PixelsRequest(
+            parsed.request_id, parsed.model, parsed.version, parsed.top_k, parsed.shape, at, size
+        )
         if len(self._by_length) >= _MOST_LENGTHS and len(payload) not in self._by_length:
             self._by_length.clear()
         others = self._by_length.get(len(payload), [])
-        self._by_length[len(payload)] = [known, *others[: _MOST_OF_A_LENGTH - 1]]
+        self._by_length[len(payload)] = [
+            _Known(head, tail, alike),
+            *others[: _MOST_OF_A_LENGTH - 1],
+        ]
 
 
 def parsed_pixels(request: pb.ClassifyRequest) -> PixelsRequest:
-    """Returns what a parsed request with pixels says, or one with no images.
+    """Returns what a parsed request with pixels says, or one with no images; of pixels.data.
 
     Raises:
         InvalidRequest: Its id is too long, or it asks for a version and a label.
@@ -97,7 +90,6 @@ def parsed_pixels(request: pb.ClassifyRequest) -> PixelsRequest:
         version,
         request.top_k if request.HasField("top_k") else None,
         (pixels.count, pixels.height, pixels.width, pixels.channels),
-        pixels.data,
         0,
         len(pixels.data) if request.HasField("pixels") else NO_INPUT,
     )

@@ -1,7 +1,5 @@
 """What a request must be, and its images as an array."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from convserve_protos import classifier_pb2 as pb
@@ -14,6 +12,8 @@ _MAX_ID_BYTES = 128
 
 #: See PixelsRequest.
 NO_INPUT = -1
+#: Made once: NumPy needs as long again for it as for an array.
+_UINT8 = np.dtype(np.uint8)
 
 #: The bytes before the fields id and model, and the first byte of a length that has more than one.
 _ID_KEY = pb.ClassifyRequest.ID_FIELD_NUMBER << 3 | 2
@@ -21,28 +21,51 @@ _MODEL_KEY = pb.ClassifyRequest.MODEL_FIELD_NUMBER << 3 | 2
 _LONG = 0x80
 
 
-class PixelsRequest(NamedTuple):
-    """A request with images as pixels, as its bytes have it; nothing of it is checked yet.
+class PixelsRequest:
+    """What a request with images as pixels says, and all that differ from it in their pixels alone.
 
-    Attributes:
+    Args:
         request_id: repeated in the answer.
         model: its name.
         version: of the model, or a label; None for the newest.
         top_k: only so many classes of each image; None for all.
         shape: count, height, width, channels.
-        buffer: bytes in which the pixels lie.
-        at: index of the first.
-        size: how many there are; NO_INPUT: the request has neither pixels nor files.
+        at: index of the first pixel in the bytes that have them.
+        size: bytes of the pixels; NO_INPUT: the request has neither pixels nor files.
+
+    Attributes:
+        accepted: the model for which it was checked last, and the beginning of its answers; None
+            while it was not. One value, since any thread may have it checked for another model.
     """
 
-    request_id: str
-    model: str
-    version: VersionChoice
-    top_k: int | None
-    shape: tuple[int, int, int, int]
-    buffer: bytes
-    at: int
-    size: int
+    __slots__ = ("accepted", "at", "model", "request_id", "shape", "size", "top_k", "version")
+
+    def __init__(
+        self,
+        request_id: str,
+        model: str,
+        version: VersionChoice,
+        top_k: int | None,
+        shape: tuple[int, int, int, int],
+        at: int,
+        size: int,
+    ) -> None:
+        self.request_id = request_id
+        self.model = model
+        self.version = version
+        self.top_k = top_k
+        self.shape = shape
+        self.at = at
+        self.size = size
+        self.accepted: tuple[ModelDescription, bytes] | None = None
+
+    def pixels(self, buffer: bytes) -> Pixels:
+        """Returns the images of a request that is accepted, uint8 [N, H, W, C], a view.
+
+        Args:
+            buffer: bytes in which the pixels lie.
+        """
+        return np.ndarray(self.shape, _UINT8, buffer, self.at)
 
 
 def named_model(payload: bytes) -> str | None:
@@ -100,8 +123,8 @@ def check_top_k(top_k: int, model: ModelDescription) -> None:
         )
 
 
-def read_pixels(request: PixelsRequest, model: ModelDescription, max_images: int) -> Pixels:
-    """Returns the images of a request, uint8 [N, H, W, C], a view of its bytes.
+def check_pixels(request: PixelsRequest, model: ModelDescription, max_images: int) -> None:
+    """Checks what a request says of its images.
 
     Args:
         request: with images as pixels.
@@ -132,4 +155,3 @@ def read_pixels(request: PixelsRequest, model: ModelDescription, max_images: int
             f"expected {size} bytes for {count} images of {height} x {width} x {channels}, "
             f"got {request.size}",
         )
-    return np.frombuffer(request.buffer, np.uint8, size, request.at).reshape(request.shape)

@@ -12,8 +12,10 @@ _FLOAT_BYTES = 4
 #: Whether floats lie in memory as they are sent.
 _AS_SENT = sys.byteorder == "little"
 
-#: Numbers of so few bits have their bytes kept: microseconds up to 16 ms.
-_KEPT_BITS = 14
+#: Smaller numbers have their bytes kept: microseconds up to 16 ms.
+_MOST_KEPT = 1 << 14
+#: What is before the timings, by their length: three numbers are never more than 127 bytes.
+_TIMINGS_HEADS = tuple(b"\x32" + length.to_bytes(1) for length in range(0x80))
 
 
 def results_of(rows: NDArray[np.float32]) -> bytes:
@@ -47,31 +49,32 @@ def _head_bytes(classes: int) -> bytes:
     return whole[: len(whole) - classes * _FLOAT_BYTES]
 
 
-def timings_of(queue_us: int, compute_us: int, decode_us: int) -> bytes:
+def timings_of(queue_s: float, compute_s: float, decode_s: float) -> bytes:
     """Returns the field timings of a ClassifyResponse, serialized.
 
     Args:
-        queue_us: waiting, microseconds, 0 or more.
-        compute_us: in the engine, the same.
-        decode_us: decoding, the same.
+        queue_s: waiting, seconds, 0 or more.
+        compute_s: in the engine, the same.
+        decode_s: decoding, the same.
     """
-    fields = b"".join(
-        (
-            b"\x08" + _varint(queue_us) if queue_us else b"",
-            b"\x10" + _varint(compute_us) if compute_us else b"",
-            b"\x18" + _varint(decode_us) if decode_us else b"",
-        )
-    )
-    # Of three numbers, so never more than 127 bytes.
-    return b"\x32" + len(fields).to_bytes(1) + fields
+    # The calls of a batch wait differently long, and are in the engine equally long.
+    queue_us = round(queue_s * 1e6)
+    queue = _kept_field(b"\x08", queue_us) if queue_us < _MOST_KEPT else _field(b"\x08", queue_us)
+    rest = _rest_of_timings(compute_s, decode_s)
+    return _TIMINGS_HEADS[len(queue) + len(rest)] + queue + rest
 
 
-def _varint(value: int) -> bytes:
-    return _kept_varint(value) if value < 1 << _KEPT_BITS else _encoded_varint(value)
+@lru_cache(maxsize=256)
+def _rest_of_timings(compute_s: float, decode_s: float) -> bytes:
+    """Returns the fields compute_us and decode_us."""
+    return _field(b"\x10", round(compute_s * 1e6)) + _field(b"\x18", round(decode_s * 1e6))
 
 
-def _encoded_varint(value: int) -> bytes:
-    encoded = bytearray()
+def _field(tag: bytes, value: int) -> bytes:
+    """Returns a field with a number, serialized; nothing for 0."""
+    if not value:
+        return b""
+    encoded = bytearray(tag)
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
         value >>= 7
@@ -79,4 +82,4 @@ def _encoded_varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-_kept_varint = lru_cache(maxsize=1 << _KEPT_BITS)(_encoded_varint)
+_kept_field = lru_cache(maxsize=_MOST_KEPT)(_field)

@@ -7,6 +7,7 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_server.core.classifier import Classifier
 from convserve_server.core.errors import InvalidRequest, ServeError, fitting
 from convserve_server.protocols import grpc_errors
+from convserve_server.protocols.access import Access
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
 from convserve_server.protocols.convserve_v1.answers import FilesReply, PixelsReply
 from convserve_server.protocols.convserve_v1.known_requests import KnownRequests, parsed_pixels
@@ -68,23 +69,26 @@ class ConvserveV1:
             NotFound, NotReady, QueueFull, CannotMeetDeadline: see there.
             PermissionDenied, RateLimited: see Access.
         """
-        pixels = self._known.find(call.payload)
-        if pixels is None:
-            request = pb.ClassifyRequest()
-            parse(request, call.payload)
-            if request.HasField("encoded"):
-                self._submit_files(call, request)
+        buffer = call.payload
+        request = self._known.find(buffer)
+        if request is None:
+            message = pb.ClassifyRequest()
+            parse(message, buffer)
+            if message.HasField("encoded"):
+                self._submit_files(call, message)
                 return
-            if request.return_pixels and request.HasField("pixels"):
+            if message.return_pixels and message.HasField("pixels"):
                 raise InvalidRequest("return_pixels", "expected files, got pixels")
-            pixels = parsed_pixels(request)
-            self._known.add(call.payload, pixels)
-        self._check_access(call, pixels.model, pixels.shape[0])
-        reply = PixelsReply(call, pixels, self._classifier.max_images)
-        call.on_cancel = self._classifier.submit(
-            pixels.model,
-            pixels.version,
-            reply,
+            request = parsed_pixels(message)
+            self._known.add(buffer, request)
+            buffer = message.pixels.data
+        if call.access is not None:
+            self._check_access(call.access, request.model, request.shape[0])
+        classifier = self._classifier
+        call.on_cancel = classifier.submit(
+            request.model,
+            request.version,
+            PixelsReply(call, request, buffer, classifier.max_images),
             deadline=call.deadline,
             connection=call.connection,
             priority=priority_of(call),
@@ -94,7 +98,8 @@ class ConvserveV1:
 
     def _submit_files(self, call: Call, request: pb.ClassifyRequest) -> None:
         check_id(request)
-        self._check_access(call, request.model, len(request.encoded.images))
+        if call.access is not None:
+            self._check_access(call.access, request.model, len(request.encoded.images))
         version = version_choice(request)
         files = list(request.encoded.images)
         if not 1 <= len(files) <= self._classifier.max_images:
@@ -114,17 +119,15 @@ class ConvserveV1:
             notes=call.notes,
         )
 
-    def _check_access(self, call: Call, model: str, images: int) -> None:
+    def _check_access(self, access: Access, model: str, images: int) -> None:
         """Checks whether a caller may ask a model; of too many images the most allowed count.
 
         Raises:
             PermissionDenied, RateLimited: see Access.
         """
-        access = call.access
-        if access is not None:
-            access.check_model(model)
-            if access.counts_images:
-                access.take_images(min(images, self._classifier.max_images))
+        access.check_model(model)
+        if access.counts_images:
+            access.take_images(min(images, self._classifier.max_images))
 
     def _list_models(self, call: Call) -> None:
         """Serves ListModels: what is loaded, and what is refused."""
