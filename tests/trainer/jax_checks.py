@@ -31,7 +31,6 @@ EVERYTHING = """
 task = "photos"
 net = [
   { layer = "conv", filters = 4, stride = 2, norm = "batch" },
-  { layer = "residual", filters = 4 },
   { layer = "global_average" },
   { layer = "dropout", rate = 0.3 },
 ]

@@ -63,7 +63,6 @@ EVERYTHING = """
 task = "photos"
 net = [
   { layer = "conv", filters = 6, stride = 2, norm = "batch" },
-  { layer = "residual", filters = 6 },
   { layer = "residual", filters = 8, stride = 2 },
   { layer = "global_average" },
   { layer = "dropout", rate = 0.3 },

@@ -1,3 +1,4 @@
+import gc
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,12 @@ PHOTO_LECTURE = recipe_files.find("lecture", "photos")
 PHOTO_QUICK = recipe_files.find("quick", "photos")
 
 SPEC = InputSpec(height=24, width=30, channels=3)
+
+
+def test_what_tensorflow_makes_is_not_looked_through_for_garbage() -> None:
+    keras_backend.load()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 100_000
 
 
 def test_photo_net_of_the_lecture_has_3453121_parameters() -> None:
