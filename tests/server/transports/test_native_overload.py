@@ -8,6 +8,7 @@ from google.rpc import code_pb2
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
 from convserve_server.core.errors import DeadlinePassed
+from convserve_server.core.wake_ups import held
 from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
@@ -82,9 +83,11 @@ class Front:
         return self._trips.pop(0) if self._trips else None
 
 
-def receive(*trips: list[Event]) -> tuple[Service, Refused, NativeTransport]:
+def receive(
+    *trips: list[Event], service: Service | None = None
+) -> tuple[Service, Refused, NativeTransport]:
     """Has a transport receive lists of events, each of one trip."""
-    service, refused = Service(), Refused()
+    service, refused = service or Service(), Refused()
     transport = NativeTransport(TransportOptions("127.0.0.1", 0, 2**20, 60, 0.0, False))
     transport._router = Router([service], observer=refused)
     transport._methods = (METHOD,)
@@ -96,6 +99,23 @@ def receive(*trips: list[Event]) -> tuple[Service, Refused, NativeTransport]:
 def test_few_calls_are_handled_in_their_order() -> None:
     service, _, _ = receive([call_event(1), call_event(2)], [call_event(3)])
     assert service.handled == [1, 2, 3]
+
+
+def test_calls_that_came_together_wake_others_when_all_are_handled() -> None:
+    handled: list[int] = []
+    #: How many calls were handled when each wake-up came; and whether it was put off.
+    woken: list[int] = []
+    put_off: list[bool] = []
+
+    class Waking(Service):
+        def _handle(self, call: Call) -> None:
+            handled.append(int(call.payload))
+            put_off.append(held(lambda: woken.append(len(handled))))
+
+    receive([call_event(1), call_event(2), call_event(3)], [call_event(4)], service=Waking())
+    assert handled == [1, 2, 3, 4]
+    assert put_off == [True, True, True, False]
+    assert woken == [3, 3, 3]
 
 
 def test_of_many_calls_that_waited_the_last_is_handled_first() -> None:
