@@ -82,7 +82,7 @@ class _Call(Call):
     def header(self, name: str) -> str | bytes | None:
         return header_in(_HEADERS, name)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         raise NotImplementedError
 
     def send_failure(self, failure: Failure) -> None:

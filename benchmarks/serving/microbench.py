@@ -107,8 +107,8 @@ class _UnsentCall(Call):
     def caller(self) -> Caller:
         return Caller("peer", ())
 
-    def send(self, payload: bytes) -> None:
-        pass
+    def send(self, payload: bytes) -> bool:
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         raise AssertionError(failure)
@@ -119,7 +119,7 @@ class _RefusedCall(_UnsentCall):
 
     __slots__ = ()
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes) -> bool:
         raise AssertionError("expected a refusal, got an answer")
 
     def send_failure(self, failure: Failure) -> None:

@@ -90,8 +90,8 @@ class _UnsentCall(Call):
     def header(self, name: str) -> str | bytes | None:
         return header_in(self.metadata, name)
 
-    def send(self, payload: bytes) -> None:
-        pass
+    def send(self, payload: bytes) -> bool:
+        return True
 
     def send_failure(self, failure: Failure) -> None:
         raise AssertionError(failure)
