@@ -1,10 +1,12 @@
 """Measures what each stage of a call costs inside a worker, without the network.
 
     python -m benchmarks.serving.microbench --models models --model mnist
+    python -m benchmarks.serving.microbench --model mnist --against models/mnist/1/model.onnx
 
 Calls are handed to a worker's router as a transport does it, on one thread; the engine has one
 thread. What a call costs beyond the sum, by benchmarks.serving, is the transport: HTTP/2, waking
-threads, the GIL.
+threads, the GIL. With --against only the engine is measured, with that file and with the newest
+version in turn.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -29,6 +32,7 @@ from benchmarks.harness.command import (
 )
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
+from benchmarks.serving import two_bundles
 from convserve_server.core.batch_request import Answer, BatchRequest
 from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher
@@ -133,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--repeats", type=whole(1), default=20, metavar="N", help="of each stage [default: 20]"
     )
+    result.add_argument(
+        "--against", type=Path, metavar="FILE",
+        help="model file of another version, whose engine is measured beside the newest one's",
+    )  # fmt: skip
     add_run_options(result, rounds=1, measured="stage")
     return result
 
@@ -140,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     bundle = Bundle.newest(arguments.models, arguments.model)
+    if arguments.against is not None:
+        two_bundles.run(arguments.against, bundle, arguments.repeats, arguments.json)
+        return
     questions = Questions.of_pixels(bundle, 64)
     control = LocalControl(arguments.models, lambda _: ModelPolicy())
     repository = Repository(lambda _: _LIMITS, control.switch)
