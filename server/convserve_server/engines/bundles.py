@@ -108,5 +108,5 @@ def _advice(model: Model, precision: Precision.ValueType) -> str:
     )
     return (
         f"its graph is of an earlier release and slow: {', '.join(operators)} over a last axis of "
-        f"1, about a sixth of the time; {mended}"
+        f"1, about an eighth of the time; {mended}"
     )
