@@ -58,10 +58,10 @@ def model(metadata: dict[str, str]) -> onnx.ModelProto:
     weights[np.arange(CLASSES), np.arange(CLASSES)] = 20.0
     graph = helper.make_graph(
         [
-            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("Reshape", ["pixels", "flat"], ["rows"]),
+            helper.make_node("Cast", ["rows"], ["float"], to=TensorProto.FLOAT),
             helper.make_node("Mul", ["float", "scale"], ["scaled"]),
-            helper.make_node("Reshape", ["scaled", "flat"], ["rows"]),
-            helper.make_node("MatMul", ["rows", "weights"], ["logits"]),
+            helper.make_node("MatMul", ["scaled", "weights"], ["logits"]),
             helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
         ],
         "lit-pixel",

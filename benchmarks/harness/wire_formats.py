@@ -199,3 +199,28 @@ class Base64Each:
     def rows(self, answer: bytes) -> NDArray[np.float32]:
         """See WireFormat.rows."""
         return np.array(json.loads(answer), np.float32)
+
+
+@dataclass(frozen=True)
+class RawBytes:
+    """The bytes of the pixels, and of the probabilities, with nothing else.
+
+    Args:
+        path: that is asked.
+        classes: probabilities of an image.
+    """
+
+    path: str
+    classes: int
+    title: str = "HTTP/1.1, bytes"
+    content_type: str = "application/octet-stream"
+    headers: tuple[tuple[str, str], ...] = ()
+    least_bytes: int = 4
+
+    def body(self, pixels: NDArray[np.uint8]) -> bytes:
+        """See WireFormat.body."""
+        return pixels.tobytes()
+
+    def rows(self, answer: bytes) -> NDArray[np.float32]:
+        """See WireFormat.rows."""
+        return np.frombuffer(answer, "<f4").reshape(-1, self.classes)

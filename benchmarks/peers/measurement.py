@@ -93,7 +93,7 @@ def _warm_up(meter: Meter, subject: Subject, round_: int) -> None:
     Raises:
         BenchmarkError: with its output, if calls fail in every one of several attempts.
     """
-    short = replace(meter, seconds=_WARM_UP_S)
+    short = replace(meter, seconds=min(_WARM_UP_S, meter.seconds))
     for left in reversed(range(_WARM_UPS)):
         try:
             short.measure(subject, _WARM_UP, round_)

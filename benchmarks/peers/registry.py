@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.processes import ServerProcess
 from benchmarks.harness.servers import BASELINE, naive, ours
 from benchmarks.harness.wire_formats import (
@@ -11,6 +12,7 @@ from benchmarks.harness.wire_formats import (
     Base64Each,
     ConvserveV1,
     OpenInference,
+    RawBytes,
     WireFormat,
 )
 
@@ -18,6 +20,9 @@ _ROOT = Path(__file__).parents[2]
 _SERVERS = Path(__file__).parent / "servers"
 _OURS = "convserve"
 _ASYNCIO = "naive-asyncio"
+_TRITON = "triton"
+#: Instances of Triton's session, and its maximum batching delay, µs.
+_TRITON_SETTINGS = ((1, 0), (1, 1000), (2, 0), (2, 1000))
 #: Where a server's own file is, when there is one.
 _MODULES = {
     _ASYNCIO: "asyncio_server",
@@ -25,6 +30,8 @@ _MODULES = {
     "litserve": "litserve_server",
     "bentoml": "bentoml_server",
     "ray": "ray_server",
+    "mosec": "mosec_server",
+    _TRITON: "triton_server",
 }
 
 
@@ -37,12 +44,16 @@ class Peer:
         choice: name for --only.
         wire_format: in which it is asked.
         requirements: what its environment is made from; None if it runs in ours.
+        options: more arguments of its module.
+        absent: why it cannot be had; empty if it can.
     """
 
     name: str
     choice: str
     wire_format: WireFormat
     requirements: Path | None = None
+    options: Sequence[str] = ()
+    absent: str = ""
 
     def server(self, python: Path, bundle: Path, scratch: Path, flags: str) -> ServerProcess:
         """It, not started.
@@ -60,6 +71,8 @@ class Peer:
         settings = [f"{name}={value}" for name, value in _settings(scratch).items()]
         module = f"benchmarks.peers.servers.{_MODULES[self.choice]}"
         command = ["env", *settings, str(python), "-m", module, str(bundle.absolute())]
+        if self.choice == _TRITON:
+            command += ["--repository", str(scratch / "repository"), *self.options]
         return ServerProcess(self.name, command)
 
 
@@ -84,24 +97,49 @@ def _settings(scratch: Path) -> dict[str, str]:
     }
 
 
-def peers(bundle: Path, flags: str = "") -> list[Peer]:
+def peers(bundle: Bundle, flags: str = "", tritonserver: Path | None = None) -> list[Peer]:
     """All, the baseline first.
 
     Args:
-        bundle: the model file.
+        bundle: that is served.
         flags: more flags for ours.
+        tritonserver: folder of Triton; None if there is none.
     """
-    model = bundle.parents[1].name
-    convserve_v1 = ConvserveV1(model)
+    convserve_v1 = ConvserveV1(bundle.model)
+    raw = RawBytes("/inference", len(bundle.manifest.labels))
     return [
         Peer(BASELINE, BASELINE, convserve_v1),
         Peer(_ASYNCIO, _ASYNCIO, convserve_v1),
-        *(Peer(server.name, _OURS, convserve_v1) for server in ours(bundle, flags)),
-        Peer("MLServer", "mlserver", OpenInference(model), _SERVERS / "mlserver.txt"),
+        *(Peer(server.name, _OURS, convserve_v1) for server in ours(bundle.file, flags)),
+        *_triton(OpenInference(bundle.model), tritonserver),
+        Peer("mosec", "mosec", raw, _SERVERS / "mosec.txt"),
+        Peer("MLServer", "mlserver", OpenInference(bundle.model), _SERVERS / "mlserver.txt"),
         Peer("LitServe", "litserve", Base64("/predict"), _SERVERS / "litserve.txt"),
         Peer("BentoML", "bentoml", Base64Each("/classify"), _SERVERS / "bentoml.txt"),
         Peer("Ray Serve", "ray", convserve_v1, _SERVERS / "ray.txt"),
     ]
 
 
-CHOICES: Sequence[str] = (BASELINE, _ASYNCIO, _OURS, "mlserver", "litserve", "bentoml", "ray")
+def _triton(wire_format: WireFormat, folder: Path | None) -> list[Peer]:
+    """Triton in each of its settings; one without a folder says so."""
+    if folder is None:
+        return [Peer("Triton", _TRITON, wire_format, absent="there is no --tritonserver DIR")]
+    return [
+        Peer(
+            f"Triton, {instances} instance{'s' if instances > 1 else ''}, {delay_us / 1000:g} ms",
+            _TRITON,
+            wire_format,
+            options=(
+                f"--tritonserver={folder.absolute()}",
+                f"--instances={instances}",
+                f"--max-delay-us={delay_us}",
+            ),
+        )
+        for instances, delay_us in _TRITON_SETTINGS
+    ]
+
+
+CHOICES: Sequence[str] = (
+    *(BASELINE, _ASYNCIO, _OURS, _TRITON),
+    *("mosec", "mlserver", "litserve", "bentoml", "ray"),
+)

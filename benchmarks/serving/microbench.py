@@ -1,19 +1,22 @@
 """Measures where the time of a call goes: each stage in a worker, the library, and the whole.
 
     python -m benchmarks.serving.microbench --models models --model mnist
+    python -m benchmarks.serving.microbench --model mnist --against models/mnist/1/model.onnx
 
 The stages are measured on one thread, without the network: events as the library gives them go
 through the transport, the router and the protocol into the queue; the batch is formed, run and
 answered. Beside them stand an echo through the library and the whole server, both under load. What
 is left of the whole is what no stage has by itself: threads that wait for each other and for the
 GIL, caches that the engine has emptied, and batches that are smaller than there are callers.
+
+With --against only the engine is measured, with that file and with the newest version in turn.
 """
 
 import argparse
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +38,13 @@ from benchmarks.harness.processes import ServerProcess
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.servers import ours
 from benchmarks.harness.table import Cell, grid
+from benchmarks.serving import two_bundles
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.preparer import Preparer
 from convserve_server.core.repository import ModelLimits, Repository
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_server.process.local_control import LocalControl
-
-if TYPE_CHECKING:
-    pass
 
 _PACKAGES = ("convserve", "numpy", "onnxruntime", "protobuf", "pygrpc-native")
 _BATCHES = ((1, 1), (16, 1), (64, 1), (1, 64))
@@ -79,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--repeats", type=whole(1), default=60, metavar="N", help="of each stage [default: 60]"
     )
+    result.add_argument(
+        "--against", type=Path, metavar="FILE",
+        help="model file of another version, whose engine is measured beside the newest one's",
+    )  # fmt: skip
     add_run_options(result, rounds=3, measured="server and cell")
     return result
 
@@ -86,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
     bundle = Bundle.newest(arguments.models, arguments.model)
+    if arguments.against is not None:
+        two_bundles.run(arguments.against, bundle, arguments.repeats, arguments.json)
+        return
     questions = Questions.of_pixels(bundle, 64)
     control = LocalControl(arguments.models, lambda _: ModelPolicy())
     repository = Repository(lambda _: _LIMITS, control.switch)

@@ -70,8 +70,10 @@ class Findings:
         description: for callers.
         batch_s: seconds that a batch takes, by its size in images; empty if not measured.
         memory_bytes: by which the worker has grown; 0 if that is not known.
+        advice: for the log; see LoadedModel.
     """
 
     description: ModelDescription
     batch_s: Mapping[int, float]
     memory_bytes: int
+    advice: str = ""

@@ -95,7 +95,8 @@ class Preparer:
             reason = f"{type(error).__name__}: {error}"
             log.exception("%s is not served", bundle)
         else:
-            self._prepared(bundle, Findings(description, loaded.batch_s, memory_bytes))
+            findings = Findings(description, loaded.batch_s, memory_bytes, loaded.advice)
+            self._prepared(bundle, findings)
             return
         self._failed(bundle, reason)
 

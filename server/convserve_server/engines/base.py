@@ -114,6 +114,7 @@ class LoadedModel:
         manifest: of its bundle, a serialized convserve Manifest, for those who show it.
         batch_s: seconds that a batch takes, by its size in images, as measured at warm-up; empty if
             nothing was measured.
+        advice: what its publisher can do for it to be faster, for the log; empty if nothing.
     """
 
     engine: Engine
@@ -121,6 +122,7 @@ class LoadedModel:
     decoding: str
     manifest: bytes
     batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,12 @@ class LoadedTensorModel:
     Attributes:
         engine: that runs it.
         batch_s: see LoadedModel.
+        advice: see LoadedModel.
     """
 
     engine: TensorEngine
     batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)
+    advice: str = ""
 
 
 Loaded = LoadedModel | LoadedTensorModel

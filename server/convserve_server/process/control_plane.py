@@ -120,6 +120,8 @@ class ControlPlane:
             self._times.put(bundle, findings.batch_s)
         if bundle.digest not in self._good:
             self._good.add(bundle.digest)
+            if findings.advice:
+                log.warning("%s: %s", bundle, findings.advice)
             others = sum(
                 not one.leaving and bundle not in one.prepared for one in self.members.values()
             )

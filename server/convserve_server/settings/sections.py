@@ -141,7 +141,13 @@ class Limits(Section):
         low=0,
         high=2**33,
     )
-    max_images: int = setting(256, "most images in one request", metavar="N", low=1, high=65536)
+    max_images: int = setting(
+        256,
+        "most images in one request; if set, no more than max_queue",
+        metavar="N",
+        low=1,
+        high=65536,
+    )
     max_pixels: int = setting(
         2**26,
         "most pixels of an image file, by its header; larger ones are not decoded",

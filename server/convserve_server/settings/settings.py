@@ -78,8 +78,8 @@ class Settings:
         by_model: By a model's name, the values that it has of its own: those of [models.NAME].
 
     Raises:
-        SettingError: When it is made, the folder is missing, or by_model has a name or value that
-            is not valid.
+        SettingError: When it is made, the folder is missing, by_model has a name or value that is
+            not valid, or a queue is too small for the requests that are allowed.
     """
 
     models: Models
@@ -105,6 +105,30 @@ class Settings:
             for model, table in self.by_model.items()
         }
         object.__setattr__(self, "by_model", by_model)
+        self._check_queues()
+
+    def _check_queues(self) -> None:
+        """Refuses queues that hold less than a request may have.
+
+        A request larger than the queue is answered only while nothing else waits. The default of
+        max_images is not checked: nobody has asked for it.
+
+        Raises:
+            SettingError: There is one.
+        """
+        most = self.limits.max_images
+        if most == SETTINGS["max_images"].default:
+            return
+        if most > self.batching.max_queue:
+            raise SettingError(
+                f"max_images: expected at most max_queue, {self.batching.max_queue}, got {most}"
+            )
+        for model, table in self.by_model.items():
+            own = table.get("max_queue")
+            if isinstance(own, int) and own < most:
+                raise SettingError(
+                    f"models.{model}.max_queue: expected at least max_images, {most}, got {own}"
+                )
 
     def values(self) -> dict[str, Value]:
         """Returns the value of each setting by its name; see SETTINGS."""

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.harness import open_inference
+from benchmarks.harness import h2load, open_inference
 from benchmarks.harness.answers import Questions, WrongAnswer
 from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.client import Refused, WireQuestions, ask
 from benchmarks.harness.h2load import H2loadDriver
 from benchmarks.harness.load import LoadError, OwnDriver, Task
-from benchmarks.harness.wire_formats import Base64, Base64Each, OpenInference
+from benchmarks.harness.wire_formats import Base64, Base64Each, OpenInference, RawBytes
 from tests.bundles import SHAPE, write_bundle
 
 needs_h2load = pytest.mark.skipif(not H2loadDriver.is_installed(), reason="h2load not installed")
@@ -92,7 +92,11 @@ def test_answer_in_another_form_is_wrong(bundle: Bundle) -> None:
 
 
 @needs_h2load
-def test_h2load_keeps_a_connection_for_each_caller(bundle: Bundle) -> None:
+@pytest.mark.parametrize("most_at_once", [2, 3])
+def test_h2load_keeps_a_connection_for_each_caller(
+    bundle: Bundle, most_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(h2load, "_MOST_AT_ONCE", most_at_once)
     wire_format = Base64("/predict")
     questions = WireQuestions.of(wire_format, Questions.of_pixels(bundle, 2))
     callers = set[object]()
@@ -110,6 +114,16 @@ def test_h2load_keeps_a_connection_for_each_caller(bundle: Bundle) -> None:
             H2loadDriver().run(replace(task, request=wire_format.body(questions.images[:1, 1:])))
         with pytest.raises(LoadError, match="need h2load"):
             OwnDriver().run(task)
+
+
+def test_raw_bytes_are_the_pixels_and_the_rows(bundle: Bundle) -> None:
+    questions = Questions.of_pixels(bundle, 2)
+    wire_format = RawBytes("/inference", questions.rows.shape[1])
+    pixels = np.asarray(questions.images)
+    assert wire_format.body(pixels) == pixels.tobytes()
+    np.testing.assert_array_equal(wire_format.rows(questions.rows.tobytes()), questions.rows)
+    with pytest.raises(ValueError, match="reshape"):
+        wire_format.rows(b"1234")
 
 
 def test_open_inference_has_raw_tensors() -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.command import BenchmarkError
+from benchmarks.harness.table import CELLS
 from benchmarks.harness.wire_formats import ConvserveV1
 from benchmarks.peers import __main__ as command
 from benchmarks.peers.environments import Environment, NotInstalled, pinned
@@ -53,19 +55,20 @@ def test_command_prints_figures_and_refusals(models: Path, tmp_path: Path) -> No
     assert ended.returncode == 0, ended.stderr
     heading = ended.stdout.splitlines()[0]
     assert "rounds x seconds: 1 x 0.1" in heading
+    assert re.search(r"load average before \d+\.\d, after \d+\.\d", heading)
     measured, refused = tables_of(ended.stdout)
     assert [row[:4] for row in measured] == [
         [str(cell.callers), str(cell.images), name, ConvserveV1("").title]
-        for cell in command.CELLS
+        for cell in CELLS
         for name in OURS
     ]
     for row in measured:
         assert len(row) == COLUMNS
         found = figures_of(row[4:])
-        assert len(found) == 9
+        assert len(found) == 11
         assert min(found) > 0, row
-    ratios = [float(row[-1]) for row in measured]
-    assert ratios[:: len(OURS)] == [1.0] * len(command.CELLS)
+    ratios = [row[-1] for row in measured]
+    assert ratios[:: len(OURS)] == ["1.00 (1.00)"] * len(CELLS)
     assert [row[:3] for row in refused] == [
         ["naive", "[1, 27, 28, 1]", "UNKNOWN"],
         ["convserve, grpcio", "[1, 27, 28, 1]", "INVALID_ARGUMENT"],
@@ -73,16 +76,21 @@ def test_command_prints_figures_and_refusals(models: Path, tmp_path: Path) -> No
     ]
     assert "pixels.height" in refused[1][3]
     servers = json.loads(file.read_text())["servers"]
-    assert [len(one["measurements"]) for one in servers] == [len(command.CELLS)] * len(OURS)
+    assert [len(one["measurements"]) for one in servers] == [len(CELLS)] * len(OURS)
 
 
-def test_peer_that_cannot_be_installed_is_a_row(models: Path, tmp_path: Path) -> None:
-    options = [*quick(models, "naive,litserve"), "--environments", str(tmp_path)]
+def test_peers_that_cannot_be_had_are_rows(models: Path, tmp_path: Path) -> None:
+    options = [*quick(models, "naive,triton,litserve"), "--environments", str(tmp_path)]
     ended = done(options, PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")
     assert ended.returncode == 0, ended.stderr
     measured, refused = tables_of(ended.stdout)
-    assert len(measured) == len(command.CELLS) + 1
-    last = measured[-1]
+    assert len(measured) == len(CELLS) + 2
+    triton, last = measured[-2:]
+    assert triton[2:5] == [
+        "Triton",
+        "gRPC, Open Inference, bytes",
+        "left out: there is no --tritonserver DIR",
+    ]
     assert last[:3] == ["-", "-", "LitServe"]
     assert last[4].startswith("not installed: Could not find a version that satisfies")
     assert last[5:] == ["-"] * (COLUMNS - 5)
@@ -91,11 +99,46 @@ def test_peer_that_cannot_be_installed_is_a_row(models: Path, tmp_path: Path) ->
     assert f"litserve {version}" in ended.stdout.splitlines()[0]
 
 
-def test_unknown_peer_is_refused_in_one_line() -> None:
-    ended = done(["--only", "naive,triton"])
+@pytest.fixture
+def tritonserver(tmp_path: Path) -> Path:
+    """An installation of Triton whose program is our stand-in."""
+    folder = tmp_path / "tritonserver"
+    (folder / "backends/onnxruntime").mkdir(parents=True)
+    program = folder / "bin/tritonserver"
+    program.parent.mkdir()
+    stand_in = f"exec {sys.executable} -m tests.benchmarks.peers.stand_in_triton"
+    program.write_text(f'#!/bin/sh\n{stand_in} --installation {folder} "$@"\n')
+    program.chmod(0o755)
+    (folder / "TRITON_VERSION").write_text("2.51.0\n")
+    return folder
+
+
+def test_triton_is_measured_in_four_settings(models: Path, tritonserver: Path) -> None:
+    ended = done([*quick(models, "triton"), "--tritonserver", str(tritonserver)])
+    assert ended.returncode == 0, ended.stderr
+    measured, refused = tables_of(ended.stdout)
+    names = [
+        f"Triton, {many}, {delay} ms" for many in ("1 instance", "2 instances") for delay in (0, 1)
+    ]
+    assert [row[2] for row in measured] == names * len(CELLS)
+    assert {row[3] for row in measured} == {"gRPC, Open Inference, bytes"}
+    assert "triton 2.51.0" in ended.stdout.splitlines()[0]
+    assert refused[-1][:3] == [names[-1], "[1, 27, 28, 1]", "INVALID_ARGUMENT"]
+
+
+def test_folder_without_triton_is_refused_in_one_line(tritonserver: Path) -> None:
+    (tritonserver / "backends/onnxruntime").rmdir()
+    ended = done(["--tritonserver", str(tritonserver)])
     assert ended.returncode == 2
     error = ended.stderr.splitlines()[-1]
-    assert error.endswith(f"argument --only: 'triton' is none of {', '.join(CHOICES)}")
+    assert error.endswith(f"expected a folder with backends/onnxruntime, got {tritonserver}")
+
+
+def test_unknown_peer_is_refused_in_one_line() -> None:
+    ended = done(["--only", "naive,seldon"])
+    assert ended.returncode == 2
+    error = ended.stderr.splitlines()[-1]
+    assert error.endswith(f"argument --only: 'seldon' is none of {', '.join(CHOICES)}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +152,7 @@ class Doubting(ConvserveV1):
 def test_wrong_answer_is_a_row_and_a_failure(
     models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def all_(_bundle: Path, _flags: str) -> list[Peer]:
+    def all_(_bundle: Bundle, _flags: str, _tritonserver: Path | None) -> list[Peer]:
         return [
             Peer("doubted", "naive", Doubting("mnist")),
             Peer("naive", "naive", ConvserveV1("mnist")),
@@ -120,7 +163,7 @@ def test_wrong_answer_is_a_row_and_a_failure(
     with pytest.raises(BenchmarkError, match="failed: doubted"):
         command.run(arguments)
     measured, refused = tables_of(capsys.readouterr().out)
-    assert [row[2] for row in measured] == ["naive"] * len(command.CELLS) + ["doubted"]
+    assert [row[2] for row in measured] == ["naive"] * len(CELLS) + ["doubted"]
     assert "before any load: probabilities differ from ONNX Runtime's by 2e-05" in measured[-1][4]
     assert [row[0] for row in refused] == ["naive"]
 
@@ -129,7 +172,7 @@ def test_ratios_without_the_baseline_are_not_shown(models: Path) -> None:
     ended = done(quick(models, "naive-asyncio"))
     assert ended.returncode == 0, ended.stderr
     measured, _ = tables_of(ended.stdout)
-    assert [row[-1] for row in measured] == ["-"] * len(command.CELLS)
+    assert [row[-1] for row in measured] == ["-"] * len(CELLS)
 
 
 def test_long_messages_stay_in_their_cell() -> None:
@@ -147,13 +190,13 @@ def test_long_messages_stay_in_their_cell() -> None:
     assert len(refusals([failed]).splitlines()) == 2
 
 
-def test_requirements_are_pinned_and_of_one_onnxruntime() -> None:
+def test_requirements_are_pinned_and_of_one_onnxruntime(models: Path) -> None:
     files = {
         peer.choice: peer.requirements
-        for peer in peers(ROOT / "models/mnist/1/model.onnx")
+        for peer in peers(Bundle.newest(models, "mnist"))
         if peer.requirements is not None
     }
-    assert set(files) == {"mlserver", "litserve", "bentoml", "ray"}
+    assert set(files) == {"mosec", "mlserver", "litserve", "bentoml", "ray"}
     assert {file.name for file in files.values()} == {
         file.name for file in (ROOT / "benchmarks/peers/servers").glob("*.txt")
     }

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from convserve_server.engines.base import CPU, Engine, EngineError, Pixels
 from convserve_server.engines.batch_sizes import BatchSizes
+from convserve_server.engines.bundles import load_model
 from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import HostMemory
@@ -506,3 +507,22 @@ def test_output_of_open_width_is_refused(tmp_path: Path) -> None:
     assert message.startswith(
         "output probabilities: expected float32 [N, K] with N alone open, got tensor(float) ["
     )
+
+
+def test_bundle_of_an_earlier_export_is_named_with_what_mends_it(
+    file: Path, tmp_path: Path
+) -> None:
+    options = EngineOptions("cpu", max_batch=2)
+    assert load_model(file, options).advice == ""
+    # As it was exported: pixels are scaled before their shape is changed.
+    made = onnx.load(file)
+    shaping, cast, _, product = made.graph.node[:4]
+    cast.input[0], shaping.input[0], product.input[0] = "pixels", "scaled", "rows"
+    made.graph.node.remove(shaping)
+    made.graph.node.insert(2, shaping)
+    earlier = tmp_path / "mnist" / "1" / "model.onnx"
+    earlier.parent.mkdir(parents=True)
+    onnx.save(made, earlier)
+    advice = load_model(earlier, options).advice
+    assert "Mul over a last axis of 1" in advice
+    assert f"convserve-train convert {earlier.parent} --precision float32 publishes" in advice

@@ -70,7 +70,12 @@ class FakeWorker:
             self.listens = True
 
     def finish(
-        self, batch_s: Mapping[int, float] | None = None, *, at: int = 0, memory_bytes: int = 0
+        self,
+        batch_s: Mapping[int, float] | None = None,
+        *,
+        at: int = 0,
+        memory_bytes: int = 0,
+        advice: str = "",
     ) -> None:
         """Finish what it has been loading for longest, or another one."""
         one = self.loading.pop(at).bundle
@@ -79,7 +84,7 @@ class FakeWorker:
             one.name, one.version, ("a", "b"), (2, 2, 1), 2, "CPU", b"",
             signature_of_images((2, 2, 1), 2), 64,
         )  # fmt: skip
-        findings = Findings(description, batch_s or {}, memory_bytes)
+        findings = Findings(description, batch_s or {}, memory_bytes, advice)
         self._server.plane.on_prepared(self.key, one, findings, self._server.now)
 
     def fail(self, reason: str = "is garbage") -> None:

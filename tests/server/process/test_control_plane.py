@@ -250,6 +250,21 @@ def test_refused_newest_gives_way_to_an_older_one_at_the_start() -> None:
     assert server.served() == ["mnist/1"]
 
 
+def test_advice_is_logged_once_whatever_the_number_of_workers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = FakeServer()
+    server.put("mnist/1")
+    server.scan()
+    loading = list(server.workers.values())
+    while loading:
+        server.read_all()
+        for worker in [one for one in loading if one.loading]:
+            worker.finish(advice="its graph is slow")
+            loading.remove(worker)
+    assert [r.getMessage() for r in caplog.records] == ["mnist/1: its graph is slow"]
+
+
 def test_replaced_file_is_named_once_and_what_is_loaded_serves_on(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

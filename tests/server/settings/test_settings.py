@@ -59,6 +59,17 @@ def test_replaced_values_are_checked_and_the_others_stay() -> None:
         settings.replace(max_batch=-1)
 
 
+def test_queue_holds_the_largest_request_that_is_allowed() -> None:
+    make_settings({"mnist": {"max_queue": 7}}, models="here", max_queue=5)
+    make_settings({"mnist": {"max_queue": 300}}, models="here", max_images=300, max_queue=300)
+    expected = "^max_images: expected at most max_queue, 256, got 5000$"
+    with pytest.raises(SettingError, match=expected):
+        make_settings(models="here", max_images=5000, max_queue=256)
+    expected = "^models.mnist.max_queue: expected at least max_images, 300, got 299$"
+    with pytest.raises(SettingError, match=expected):
+        make_settings({"mnist": {"max_queue": 299}}, models="here", max_images=300)
+
+
 # Tables by section
 
 

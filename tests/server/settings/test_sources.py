@@ -73,6 +73,9 @@ def load(
     arguments, environ, content = [], {}, {}
     if field.name != "models":
         environ["CONVSERVE_MODELS"] = "models"
+    if field.name == "max_images":
+        # The queue must hold them.
+        environ["CONVSERVE_MAX_QUEUE"] = str(field.high)
     if by_flag is not None:
         # A switch has no value: its flag says that it is on.
         arguments += [flag(field)] if by_flag is True else [flag(field), str(by_flag)]

@@ -85,6 +85,23 @@ def test_request_and_answer_larger_than_any_window_are_whole(serve: Serve, front
     assert answers(response) == classes
 
 
+def test_call_of_a_thousand_images_waits_its_turn(serve: Serve, front: str) -> None:
+    served = serve(front, max_images=1000, max_queue=1001)
+    classes = [n % 10 for n in range(1000)]
+    served.engine.hold()
+    running = served.classify(request_for(1))
+    served.engine.wait_entered()
+    batcher = served.worker.repository.get("mnist", None).batcher
+    waiting = served.classify(request_for(2))
+    until(lambda: batcher.waiting == 1)
+    large = served.classify(request_for(*classes))
+    until(lambda: batcher.waiting == 1001)
+    served.engine.release()
+    assert answers(running.result()) == [1]
+    assert answers(waiting.result()) == [2]
+    assert answers(large.result()) == classes
+
+
 @pytest.mark.parametrize("method", ["/no.Such/Classify", "/convserve.v1.Classifier/classify"])
 def test_unknown_service_and_method_are_unimplemented(
     serve: Serve, front: str, method: str

@@ -11,11 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from convserve_bundle.contract import INPUT
-
-#: Of one number each, which it does not matter in what order they are.
-ELEMENTWISE = frozenset({"Add", "Cast", "Div", "Mul", "Sub"})
-#: Those of two inputs, one of which is spread over the other.
-SPREAD = ELEMENTWISE - {"Cast"}
+from convserve_bundle.pixel_arithmetic import ELEMENTWISE, SHAPING, SPREAD
 
 
 def reshape_first(model: onnx.ModelProto) -> bool:
@@ -78,7 +74,7 @@ def _beginning(graph: onnx.GraphProto) -> tuple[list[onnx.NodeProto], onnx.NodeP
         if len(users) != 1 or any(value == output.name for output in graph.output):
             return chain, None
         [node] = users
-        if node.op_type in ("Reshape", "Transpose"):
+        if node.op_type in SHAPING:
             return chain, node
         if node.op_type not in ELEMENTWISE:
             return chain, None
