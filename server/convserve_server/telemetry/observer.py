@@ -117,6 +117,20 @@ class Observer:
             seconds: from its arrival.
         """
 
+    def refused_together(self, method: str, model: str, code: int, reason: str, calls: int) -> None:
+        """Many calls were refused, at once and alike; in place of refused() and finished() of each.
+
+        Args:
+            method: its path, as "/package.Service/Method".
+            model: a version that was asked for, as "NAME/VERSION".
+            code: of their status, as of google/rpc/code.proto.
+            reason: see ServeError.reason.
+            calls: how many.
+        """
+        for _ in range(calls):
+            self.refused(method, reason)
+            self.finished(method, model, code, reason, 0.0)
+
 
 class Observers(Observer):
     """Hands each event to several observers, in their order.
@@ -186,6 +200,11 @@ class Observers(Observer):
         """See Observer.finished."""
         for one in self._observers:
             one.finished(method, model, code, reason, seconds)
+
+    def refused_together(self, method: str, model: str, code: int, reason: str, calls: int) -> None:
+        """See Observer.refused_together."""
+        for one in self._observers:
+            one.refused_together(method, model, code, reason, calls)
 
 
 #: For all who have none.
