@@ -17,9 +17,9 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from google.rpc import code_pb2
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from convserve_server.core.errors import CannotMeetDeadline, QueueFull
 from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
@@ -44,6 +44,8 @@ ABSTRACT = sys.platform == "linux"
 _MAX_EVENTS = 4096
 #: A trip with more events is late: what came last has the most time left, and is served first.
 _LATE_EVENTS = 64
+#: Why calls are refused that are many.
+_OVERLOAD = frozenset({QueueFull.reason, CannotMeetDeadline.reason})
 #: Header fields by which calls that are refused differ.
 _DECISIVE = frozenset({PRIORITY, REQUEST_ID})
 #: From handing an answer over to its last byte being with the kernel, generously, s.
@@ -268,7 +270,7 @@ class _NativeCall(Call):
 
     def send_failure(self, failure: Failure) -> None:
         self._transport.open.pop(self._number, None)
-        if failure.code == code_pb2.RESOURCE_EXHAUSTED:
+        if failure.reason in _OVERLOAD:
             self._transport.refused = True
         trailers = _sendable(failure.trailers)
         if request_id := self.request_id():
