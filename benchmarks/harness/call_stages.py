@@ -161,8 +161,8 @@ def stages_of(
     return [Stage(name, calls, images, 1e6 * cost / calls) for name, cost in costs.items()]
 
 
-def refused_of(repository: Repository, questions: Questions, repeats: int) -> Stage:
-    """Measures a call that is refused while others are, from the transport and back to it."""
+def refused_of(repository: Repository, questions: Questions, repeats: int) -> list[Stage]:
+    """Measures a call that is refused, from the transport and back: handled, and before that."""
     ended = threading.Event()
 
     loaded = repository.get(questions.model, None)
@@ -190,7 +190,17 @@ def refused_of(repository: Repository, questions: Questions, repeats: int) -> St
             deadline = time.monotonic() + _DEADLINE_S
             router.handle(_RefusedCall(CLASSIFY, payload, deadline, "peer"))
 
-        return Stage("a call that is refused", 1, 1, 1e6 * _least_s(once, repeats))
+        def early() -> None:
+            now = time.monotonic()
+            assert router.refusal(CLASSIFY, payload, "peer", now + _DEADLINE_S, now) is not None
+
+        handled_s = _least_s(once, repeats)
+        early_s = _least_s(early, repeats)
+        router.count_refused()
+        return [
+            Stage("a call that is refused", 1, 1, 1e6 * handled_s),
+            Stage("a call that is refused before it is made", 1, 1, 1e6 * early_s),
+        ]
     finally:
         for request in waiting:
             batcher.cancel(request)

@@ -124,10 +124,14 @@ def run(arguments: argparse.Namespace) -> None:
         f"{bundle.model}/{bundle.version}", f"stages: least of {arguments.repeats}",
         f"under load: {meter.driver.name}, {_FLAGS}, medians of {arguments.rounds}",
     )  # fmt: skip
-    about = f"A call that is refused, for it has too little time: {refused.us_a_call:.1f} µs."
+    handled, early = (stage.us_a_call for stage in refused)
+    about = (
+        f"A call that is refused, for it has too little time: {handled:.1f} µs;"
+        f" while others are, before it is made: {early:.1f} µs."
+    )
     table = _table(stages, loaded)
     print(heading(on, "each", details), table, about, sep="\n\n")
-    write_json(arguments.json, on, {"model": bundle.model}, stages=[*stages, *loaded, refused])
+    write_json(arguments.json, on, {"model": bundle.model}, stages=[*stages, *loaded, *refused])
 
 
 def _under_load(meter: Meter, bundle: Bundle, questions: Questions, rounds: int) -> Iterator[Stage]:

@@ -43,25 +43,27 @@ class Forecast(NamedTuple):
 
 
 def coarse_ms(seconds: float) -> int:
-    """Returns a time in ms, at least 1, rounded up to one of few numbers; see _step."""
-    ms = math.ceil(seconds * 1000 - 1e-6)
-    return max(1, ms + -ms % _step(ms))
+    """Returns a time in ms, at least 1, rounded up to one of few numbers.
+
+    Of two digits, or less: within a second fewer, so that the texts with two such times are some
+    hundreds, and all of them are kept.
+    """
+    return _coarse(math.ceil(seconds * 1000 - 1e-6))
 
 
 @lru_cache(maxsize=1024)
-def _step(ms: int) -> int:
-    """Returns to multiples of what a time is rounded: of two digits, or less.
-
-    Within a second fewer, so that the texts with two such times are some hundreds, and all of them
-    are kept.
-    """
+def _coarse(ms: int) -> int:
     if ms < 10:
-        return 1
-    tens = int(10 ** (len(str(ms)) - 1))
-    if ms > 1000:
-        return tens // 10
+        return max(1, ms)
+    step = tens = int(10 ** (len(str(ms)) - 1))
     first = ms // tens
-    return tens // 5 if first < 2 else tens // 2 if first < 5 else tens
+    if ms > 1000:
+        step = tens // 10
+    elif first < 2:
+        step = tens // 5
+    elif first < 5:
+        step = tens // 2
+    return ms + -ms % step
 
 
 def cannot_meet(name: str, left_s: float, needed_s: float, own_s: float) -> CannotMeetDeadline:

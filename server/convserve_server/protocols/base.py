@@ -9,7 +9,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from convserve_server.core.errors import ServeError
 from convserve_server.protocols.access import Access
@@ -398,6 +398,28 @@ class _InnerCall(Call):
 
 #: Answers a call, now or later. May raise ServeError.
 UnaryHandler = Callable[[Call], None]
+
+
+@runtime_checkable
+class EarlyRefuser(Protocol):
+    """A handler that can refuse a call before there is one, as long as it refuses others."""
+
+    def refusal(
+        self, payload: bytes, connection: str, deadline: float | None, now: float, /
+    ) -> tuple[str, ServeError] | None:
+        """Returns why a call would be refused that says nothing in its header fields.
+
+        Args:
+            payload: of the call.
+            connection: by which it came.
+            deadline: time.monotonic() at which its caller stops waiting; None: never.
+            now: time.monotonic().
+
+        Returns: the version that refuses, as "NAME/VERSION", and the error; None if the call has to
+            be handled to know.
+        """
+
+
 #: Reads and writes a stream until it ends. May raise ServeError.
 StreamHandler = Callable[[Stream], Awaitable[None]]
 

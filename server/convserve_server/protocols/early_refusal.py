@@ -37,7 +37,7 @@ class EarlyRefusal:
         # Until then each call is asked about before it is parsed: others were refused just now.
         self._wary_until = 0.0
 
-    def handle(self, call: Call) -> None:
+    def __call__(self, call: Call) -> None:
         """Submits a call, or refuses it.
 
         Raises:
@@ -57,13 +57,25 @@ class EarlyRefusal:
         Raises:
             QueueFull: see there.
         """
-        model = self._named_model(call.payload)
-        if model is None:
-            return
-        refusal = self._classifier.refusal(
-            model, call.connection, self._priority(call), call.deadline, call.arrived
+        refusal = self.refusal(
+            call.payload, call.connection, call.deadline, call.arrived, self._priority(call)
         )
         if refusal is not None:
-            self._wary_until = call.arrived + _WARY_S
             call.model, error = refusal
             raise error
+
+    def refusal(
+        self,
+        payload: bytes,
+        connection: str,
+        deadline: float | None,
+        now: float,
+        priority: Priority | None = None,
+    ) -> tuple[str, QueueFull] | None:
+        """See EarlyRefuser.refusal."""
+        if now >= self._wary_until or (model := self._named_model(payload)) is None:
+            return None
+        refusal = self._classifier.refusal(model, connection, priority, deadline, now)
+        if refusal is not None:
+            self._wary_until = now + _WARY_S
+        return refusal

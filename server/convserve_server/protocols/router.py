@@ -21,6 +21,7 @@ from convserve_server.protocols.base import (
     GONE,
     Call,
     Caller,
+    EarlyRefuser,
     Failure,
     Interceptor,
     Service,
@@ -67,6 +68,7 @@ class Router:
         self._follower = CallFollower() if follower is None else follower
         # Each with what its protocol makes of an error.
         self._unary: dict[str, tuple[UnaryHandler, Callable[[ServeError], Failure]]] = {}
+        self._early: dict[str, tuple[EarlyRefuser, Callable[[ServeError], Failure]]] = {}
         self._streams: dict[str, tuple[StreamHandler, Callable[[ServeError], Failure]]] = {}
         for service in services:
             for name, handler in service.unary().items():
@@ -74,6 +76,9 @@ class Router:
                 for one in reversed(interceptors):
                     handler = one.unary(path, handler)
                 self._unary[path] = handler, service.failure
+                # Not those that are wrapped: who wraps them sees every call.
+                if isinstance(handler, EarlyRefuser):
+                    self._early[path] = handler, service.failure
             for name, streaming in service.streams().items():
                 path = f"/{service.name}/{name}"
                 for one in reversed(interceptors):
@@ -88,6 +93,8 @@ class Router:
         # may answer; next() of a count is atomic and costs less than a lock.
         self._numbers = itertools.count()
         self._asked = itertools.count()
+        # Calls that were refused before they were made, by what their ends are counted by.
+        self._refused_early: dict[tuple[str, str, int, str], int] = {}
         self._refusing = False
         #: Whether the server stops: connections should end once their calls are answered.
         self.draining = False
@@ -140,8 +147,51 @@ class Router:
         if call not in self._open:
             call.on_cancel = None  # set after the answer; see Call._end
 
+    def refusal(
+        self, method: str, payload: bytes, connection: str, deadline: float | None, now: float
+    ) -> Failure | None:
+        """Returns with what to answer a call that need not be made, which counts as answered.
+
+        For calls that say nothing in their header fields, while many are refused. Called by one
+        thread, which calls count_refused() after the last one that it has.
+
+        Args:
+            method: its path.
+            payload: its request.
+            connection: by which it came.
+            deadline: time.monotonic() at which its caller stops waiting; None: never.
+            now: time.monotonic().
+
+        Returns: None if the call has to be handled.
+        """
+        early = self._early.get(method)
+        if early is None or self._refusing or self._follower.active:
+            return None
+        refuser, to_failure = early
+        if len(payload) > self._max_message_bytes:
+            return None
+        refusal = refuser.refusal(payload, connection, deadline, now)
+        if refusal is None:
+            return None
+        model, error = refusal
+        failure = to_failure(error)
+        self._note_refused(method, model, failure)
+        self._last_call = now
+        next(self._numbers)
+        return failure
+
+    def _note_refused(self, method: str, model: str, failure: Failure) -> None:
+        of = method, model, failure.code, failure.reason
+        self._refused_early[of] = self._refused_early.get(of, 0) + 1
+
+    def count_refused(self) -> None:
+        """Has the observer count the calls of refusal() and missed(), together: they are many."""
+        while self._refused_early:
+            of, calls = self._refused_early.popitem()
+            self._observer.refused_together(*of, calls)
+
     def missed(self, method: str, *, late: bool) -> None:
-        """Notes a call that was over before its transport could hand it over.
+        """Notes a call that was over before its transport could hand it over; see count_refused.
 
         Args:
             method: its path.
@@ -149,8 +199,9 @@ class Router:
         """
         failure = _TOO_LATE if late else GONE
         if late:
-            self._observer.refused(method, failure.reason)
-        self._observer.finished(method, "", failure.code, failure.reason, 0.0)
+            self._note_refused(method, "", failure)
+        else:
+            self._observer.finished(method, "", failure.code, failure.reason, 0.0)
         if self._follower.active:
             self._follower.missed(method, failure)
 

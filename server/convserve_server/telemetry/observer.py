@@ -131,6 +131,20 @@ class Observer:
         for one in seconds:
             self.finished(method, model, 0, "", one)
 
+    def refused_together(self, method: str, model: str, code: int, reason: str, calls: int) -> None:
+        """Many calls were refused, at once and alike; in place of refused() and finished() of each.
+
+        Args:
+            method: its path, as "/package.Service/Method".
+            model: a version that was asked for, as "NAME/VERSION".
+            code: of their status, as of google/rpc/code.proto.
+            reason: see ServeError.reason.
+            calls: how many.
+        """
+        for _ in range(calls):
+            self.refused(method, reason)
+            self.finished(method, model, code, reason, 0.0)
+
 
 class Observers(Observer):
     """Hands each event to several observers, in their order.
@@ -210,6 +224,11 @@ class Observers(Observer):
         """See Observer.answered."""
         for one in self._observers:
             one.answered(method, model, seconds)
+
+    def refused_together(self, method: str, model: str, code: int, reason: str, calls: int) -> None:
+        """See Observer.refused_together."""
+        for one in self._observers:
+            one.refused_together(method, model, code, reason, calls)
 
 
 #: For all who have none.

@@ -107,12 +107,23 @@ class SharedStatistics(Observer):
     def refused(self, method: str, reason: str) -> None:
         """See Observer.refused."""
         with self._lock:
-            row = self._refused.get(reason)
-            if row is None:
-                row = self._reasons.new(reason) or self._reasons.other(OTHER)
-                if row.key == reason:
-                    self._refused[reason] = row
-            row.counts[_REFUSED] += 1
+            self._count_refused(reason, 1)
+
+    def refused_together(self, method: str, model: str, code: int, reason: str, calls: int) -> None:
+        """See Observer.refused_together."""
+        with self._lock:
+            self._count_refused(reason, calls)
+            row = self._cells.get((method, model, code)) or self._begin_calls(method, model, code)
+            bucket = bisect_left(BOUNDS, 0.0)
+            row.counts[bucket] = row.times[bucket] = row.times[bucket] + calls
+
+    def _count_refused(self, reason: str, calls: int) -> None:
+        row = self._refused.get(reason)
+        if row is None:
+            row = self._reasons.new(reason) or self._reasons.other(OTHER)
+            if row.key == reason:
+                self._refused[reason] = row
+        row.counts[_REFUSED] += calls
 
     def connection_refused(self) -> None:
         """See Observer.connection_refused."""

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
+from convserve_server.core.errors import CannotMeetDeadline, QueueFull
 from convserve_server.core.wake_ups import HeldWakeUps
 from convserve_server.host.port import address
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
+from convserve_server.protocols.priority import PRIORITY
 from convserve_server.protocols.request_ids import REQUEST_ID
 from convserve_server.protocols.router import Router
 from convserve_server.transports.base import IdleCallerDetector, TransportOptions
@@ -43,6 +45,10 @@ ABSTRACT = sys.platform == "linux"
 _MAX_EVENTS = 4096
 #: A trip with more events is late: what came last has the most time left, and is served first.
 _LATE_EVENTS = 64
+#: Why calls are refused that are many.
+_OVERLOAD = frozenset({QueueFull.reason, CannotMeetDeadline.reason})
+#: Header fields by which calls that are refused differ.
+_DECISIVE = frozenset({PRIORITY, REQUEST_ID})
 #: From handing an answer over to its last byte being with the kernel, generously, s.
 _SETTLE_S = 0.1
 
@@ -70,6 +76,10 @@ class NativeTransport:
         # Calls that wait for their answer, by their numbers; changed by any thread, each time by
         # one instruction.
         self.open: dict[int, _NativeCall] = {}
+        # Whether calls of this trip may be refused before they are made: many came, or another was
+        # refused in the trip before; and whether one was in this.
+        self._refuses = False
+        self.refused = False
         self._idle_caller = IdleCallerDetector()
         #: See there.
         self.margin = AnswerMargin()
@@ -114,17 +124,20 @@ class NativeTransport:
         while (events := self.front.recv_batch_details(_MAX_EVENTS)) is not None:
             now = time.monotonic()
             idle_caller = self._idle_caller.next_call(others=bool(self.open) or len(events) > 1)
+            late = len(events) > _LATE_EVENTS
+            self._refuses, self.refused = late or self.refused, False
             # Each leaves the list before it is handled: what it brought need not stay in memory
             # while the others are, let alone until more come.
-            if len(events) == 1:
+            if late:
+                self._handle_late(events, now)
+            elif len(events) == 1:
                 self._handle(events.pop(), now, idle_caller)
-            elif len(events) <= _LATE_EVENTS:
+            else:
                 events.reverse()
                 with HeldWakeUps():
                     while events:
                         self._handle(events.pop(), now, idle_caller)
-            else:
-                self._handle_late(events, now)
+            self._router.count_refused()
 
     def _handle_late(self, events: "list[DetailedEvent]", now: float) -> None:
         """Handles events that waited: first who left, then the calls, the last one first.
@@ -166,6 +179,8 @@ class NativeTransport:
                 # The library answers it, or its client has given it up: that costs no more.
                 self._router.missed(self._methods[method], late=True)
                 return
+            if self._refuses and self._refuse(number, method, payload, deadline, peer, metadata):
+                return
             call = _NativeCall(
                 self, number, self._methods[method], payload, deadline, peer, metadata, idle_caller
             )
@@ -174,6 +189,39 @@ class NativeTransport:
         except Exception:
             # Whatever it was, the calls after this one must be served.
             log.exception("handling an event failed")
+
+    def _refuse(
+        self,
+        number: int,
+        method: int,
+        payload: bytes,
+        deadline: float | None,
+        peer: str,
+        metadata: Metadata,
+    ) -> bool:
+        """Refuses a call if others were refused just now, and it would be too; makes no call of it.
+
+        Args:
+            number: of the call.
+            method: likewise.
+            payload: its request.
+            deadline: time.monotonic() at which its caller stops waiting; None: never.
+            peer: who calls.
+            metadata: header fields of the call.
+        """
+        if self.guard_field:
+            return False
+        for name, _ in metadata:
+            if name in _DECISIVE:
+                return False
+        failure = self._router.refusal(
+            self._methods[method], payload, peer, deadline, time.monotonic()
+        )
+        if failure is None:
+            return False
+        self.refused = True
+        self.front.fail(number, failure.code, failure.message, _sendable(failure.trailers))
+        return True
 
     def _left(self, number: int) -> None:
         """Ends the work on a call: its client has gone away, or its deadline has passed."""
@@ -227,6 +275,8 @@ class _NativeCall(Call):
 
     def send_failure(self, failure: Failure) -> None:
         self._transport.open.pop(self._number, None)
+        if failure.reason in _OVERLOAD:
+            self._transport.refused = True
         trailers = _sendable(failure.trailers)
         if request_id := self.request_id():
             trailers = [*trailers, (REQUEST_ID, request_id)]

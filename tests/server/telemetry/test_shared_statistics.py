@@ -303,6 +303,18 @@ def test_names_that_callers_make_up_share_one_row_each_and_no_memory() -> None:
     assert (sum(refused.values()), refused[OTHER], refused["REASON_63"]) == (101, 37, 1)
 
 
+def test_calls_that_are_refused_together_count_as_if_each_were_by_itself() -> None:
+    together, each = SharedStatistics(), SharedStatistics()
+    for _ in range(2):
+        together.refused_together("/s/Classify", "mnist/3", 8, "QUEUE_FULL", 5)
+        Observer.refused_together(each, "/s/Classify", "mnist/3", 8, "QUEUE_FULL", 5)
+        together.finished("/s/Classify", "mnist/3", 8, "QUEUE_FULL", 0.5)
+        each.finished("/s/Classify", "mnist/3", 8, "QUEUE_FULL", 0.5)
+    assert counted(together.totals) == counted(each.totals) == {"RESOURCE_EXHAUSTED": 12}
+    assert together.totals.calls() == each.totals.calls()
+    assert together.totals.refused() == each.totals.refused() == {"QUEUE_FULL": 10}
+
+
 def test_calls_beyond_the_rows_are_counted_by_their_code(memory: Memory) -> None:
     counts = memory.slot(0)
     for lives in (1, 2):

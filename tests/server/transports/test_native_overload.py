@@ -7,9 +7,16 @@ import pytest
 from google.rpc import code_pb2
 from pygrpc_native import EVENT_CALL, EVENT_CANCEL
 
-from convserve_server.core.errors import DeadlinePassed
+from convserve_server.core.errors import DeadlinePassed, QueueFull
 from convserve_server.core.wake_ups import held
-from convserve_server.protocols.base import Call, Failure, StreamHandler, UnaryHandler
+from convserve_server.protocols.base import (
+    Call,
+    Failure,
+    Interceptor,
+    Metadata,
+    StreamHandler,
+    UnaryHandler,
+)
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.protocols.router import Router
 from convserve_server.telemetry.observer import Observer
@@ -19,11 +26,11 @@ from convserve_server.transports.native import NativeTransport
 
 METHOD = "/test.Test/Call"
 
-Event = tuple[int, int, int, bytes | None, None, tuple[tuple[()], str, float | None] | None]
+Event = tuple[int, int, int, bytes | None, None, tuple[Metadata, str, float | None] | None]
 
 
-def call_event(number: int, left_s: float | None = 60.0) -> Event:
-    return EVENT_CALL, number, 0, str(number).encode(), None, ((), "peer", left_s)
+def call_event(number: int, left_s: float | None = 60.0, metadata: Metadata = ()) -> Event:
+    return EVENT_CALL, number, 0, str(number).encode(), None, (metadata, "peer", left_s)
 
 
 def left_event(number: int) -> Event:
@@ -57,6 +64,36 @@ class Service:
         call.on_cancel = lambda: self.cancelled.append(number)
 
 
+class Full:
+    """A handler that refuses all calls, and notes which of them were made."""
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+
+    def __call__(self, call: Call) -> None:
+        self.made.append(int(call.payload))
+        call.model = "mnist/1"
+        raise QueueFull("no space", 0.01)
+
+    def refusal(
+        self, payload: bytes, connection: str, deadline: float | None, now: float
+    ) -> tuple[str, QueueFull] | None:
+        del payload, deadline, now
+        assert connection == "peer"
+        return "mnist/1", QueueFull("no space", 0.01)
+
+
+class FullService(Service):
+    """A service whose handler refuses all calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = Full()
+
+    def unary(self) -> dict[str, UnaryHandler]:
+        return {"Call": self.full}
+
+
 class Refused(Observer):
     """Notes why calls were refused, and the codes with which calls have ended."""
 
@@ -65,7 +102,7 @@ class Refused(Observer):
         self.codes: Counter[int] = Counter()
 
     def finished(self, method: str, model: str, code: int, reason: str, seconds: float, /) -> None:
-        assert (method, model) == (METHOD, "")
+        assert (method, model) in {(METHOD, ""), (METHOD, "mnist/1")}
         self.codes[code] += 1
 
     def refused(self, method: str, reason: str) -> None:
@@ -77,6 +114,13 @@ class Front:
 
     def __init__(self, trips: list[list[Event]]) -> None:
         self._trips = trips
+        self.failed: list[int] = []
+        self.failures: set[tuple[object, ...]] = set()
+
+    def fail(self, number: int, code: int, message: str, trailers: Any) -> bool:
+        self.failed.append(number)
+        self.failures.add((code, message, *trailers))
+        return True
 
     def recv_batch_details(self, max_events: int) -> list[Event] | None:
         del max_events
@@ -184,3 +228,54 @@ def test_callers_that_give_up_early_do_not_raise_the_margin() -> None:
     _, _, transport = receive([call_event(number) for number in range(64)], gone)
     assert not transport.open
     assert transport.margin.seconds == AnswerMargin().seconds
+
+
+def receive_full(
+    *trips: list[Event], interceptors: tuple[Interceptor, ...] = ()
+) -> tuple[FullService, Refused, Front]:
+    """Has a transport receive calls of which each is refused."""
+    service, refused, front = FullService(), Refused(), Front(list(trips))
+    transport = NativeTransport(TransportOptions("127.0.0.1", 0, 2**20, 60, 0.0, False))
+    transport._router = Router([service], interceptors, observer=refused)
+    transport._methods = (METHOD,)
+    transport.front = front  # type: ignore[assignment]
+    transport._receive()
+    assert not transport.open
+    return service, refused, front
+
+
+def test_many_calls_are_refused_before_they_are_made() -> None:
+    service, refused, front = receive_full([call_event(number) for number in range(200)])
+    assert service.full.made == []
+    assert front.failed == list(range(199, -1, -1))
+    assert refused.reasons == 200 * ["QUEUE_FULL"]
+    assert refused.codes == {code_pb2.RESOURCE_EXHAUSTED: 200}
+
+
+def test_few_calls_are_refused_so_while_others_are() -> None:
+    service, refused, front = receive_full(*([call_event(number)] for number in range(4)))
+    assert service.full.made == [0]
+    assert front.failed == [0, 1, 2, 3]
+    # Their callers see no difference.
+    assert len(front.failures) == 1
+    assert refused.codes == {code_pb2.RESOURCE_EXHAUSTED: 4}
+
+
+@pytest.mark.parametrize("name", ["convserve-priority", "x-request-id"])
+def test_call_that_says_more_is_made(name: str) -> None:
+    events = [call_event(number, metadata=((name, "some"),)) for number in range(200)]
+    service, _, front = receive_full(events)
+    assert service.full.made == front.failed == list(range(199, -1, -1))
+
+
+class Wrapping(Interceptor):
+    """Sees every call."""
+
+    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
+        return lambda call: handler(call)
+
+
+def test_who_sees_every_call_sees_those_that_are_refused() -> None:
+    events = [call_event(number) for number in range(200)]
+    service, _, _ = receive_full(events, interceptors=(Wrapping(),))
+    assert len(service.full.made) == 200

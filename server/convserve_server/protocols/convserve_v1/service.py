@@ -47,7 +47,7 @@ class ConvserveV1:
 
     def unary(self) -> Mapping[str, UnaryHandler]:
         """See Service.unary."""
-        return {"Classify": self._calls.handle, "ListModels": self._list_models}
+        return {"Classify": self._calls, "ListModels": self._list_models}
 
     def streams(self) -> Mapping[str, StreamHandler]:
         """See Service.streams."""
