@@ -1,22 +1,22 @@
 """What an operator does to a server that runs, by the command and by the settings, under load."""
 
+import io
 import json
 import os
 import signal
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from convserve import Classification, Client, ConvserveError
+from convserve.main import main
 from tests.bundles import digit_of, write_bundle
-from tests.system.conftest import ROOT, WAIT_S, ServerProcess, StartServer
+from tests.system.conftest import WAIT_S, ServerProcess, StartServer
 from tests.system.test_supervision import until
 
 FRONTS = pytest.mark.parametrize("front", ["grpcio", "native"])
@@ -46,14 +46,16 @@ class Operated:
         self.address = self.server.wait_until_serving()
 
     def admin(self, words: str, status: int = 0) -> str:
-        """Run `convserve admin`; returns what it says."""
-        command = [sys.executable, "-m", "convserve", "admin", *words.split()]
-        done = subprocess.run(
-            [*command, "--socket", str(self.socket), "--format", "json"],
-            capture_output=True, text=True, cwd=ROOT, timeout=WAIT_S,
-        )  # fmt: skip
-        assert done.returncode == status, done.stderr
-        return done.stderr if status else done.stdout
+        """Run `convserve admin`, in this process; returns what it says."""
+        said, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        command = ["admin", *words.split(), "--socket", str(self.socket), "--format", "json"]
+        with redirect_stdout(said), redirect_stderr(errors):
+            ended = main(command)
+        said.seek(0)
+        errors.seek(0)
+        reported = errors.read()
+        assert ended == status, reported
+        return reported if status else said.read()
 
     def versions(self) -> dict[int, Any]:
         """What is listed of mnist, by version."""

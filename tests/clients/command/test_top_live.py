@@ -48,18 +48,18 @@ class Terminal:
             command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, env=environment
         )
         os.close(theirs)
-        self.drawn = b""
+        self._unread = b""
 
     def resize(self, columns: int, lines: int) -> None:
         """Give the terminal a size; the program has to be signalled."""
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
     def read_until(self, pattern: bytes) -> bytes:
-        """What is drawn from now on, up to a pattern."""
-        drawn = b""
-        while not re.search(pattern, drawn, re.DOTALL):
-            assert select.select([self._ours], [], [], PATIENCE_S)[0], drawn
-            drawn += os.read(self._ours, 4096)
+        """What is drawn next, up to a pattern: of what comes at once, no more than that."""
+        while not (found := re.search(pattern, self._unread, re.DOTALL)):
+            assert select.select([self._ours], [], [], PATIENCE_S)[0], self._unread
+            self._unread += os.read(self._ours, 4096)
+        drawn, self._unread = self._unread[: found.end()], self._unread[found.end() :]
         return drawn
 
     def end(self, by: signal.Signals = signal.SIGINT) -> tuple[int, bytes]:
