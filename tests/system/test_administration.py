@@ -47,15 +47,15 @@ class Operated:
 
     def admin(self, words: str, status: int = 0) -> str:
         """Run `convserve admin`, in this process; returns what it says."""
-        said, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+        printed, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
         command = ["admin", *words.split(), "--socket", str(self.socket), "--format", "json"]
-        with redirect_stdout(said), redirect_stderr(errors):
+        with redirect_stdout(printed), redirect_stderr(errors):
             ended = main(command)
-        said.seek(0)
+        printed.seek(0)
         errors.seek(0)
         reported = errors.read()
         assert ended == status, reported
-        return reported if status else said.read()
+        return reported if status else printed.read()
 
     def versions(self) -> dict[int, Any]:
         """What is listed of mnist, by version."""
