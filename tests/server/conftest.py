@@ -27,6 +27,7 @@ from convserve_server.engines.loader import EngineOptions, metadata_of
 from convserve_server.engines.output_check import probes
 from convserve_server.host.guards import new_field
 from convserve_server.host.resources import plan_resources
+from convserve_server.host.spare_cpus import SpareCpus
 from convserve_server.process import serving
 from convserve_server.process.serving import (
     Worker,
@@ -89,6 +90,7 @@ class HeldEngine:
     classes = CLASSES
     max_batch = 64
     parallel = 1
+    spare: SpareCpus | None = None
 
     def __init__(self) -> None:
         self.metadata = {"convserve.manifest": json_format.MessageToJson(self.manifest())}

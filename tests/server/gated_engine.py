@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from convserve_server.core.batch_request import Answer, BatchRequest
+from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher
 from convserve_server.core.errors import ServeError
 from convserve_server.engines.base import Pixels, Probabilities
+from convserve_server.host.spare_cpus import SpareCpus
 
 #: How long we wait for what must come; only a failing test ever waits so long.
 PATIENCE_S = 60.0
@@ -149,6 +151,8 @@ class Stage:
         max_queue: int = 100,
         max_delay_s: float = 0.0,
         parallel: int = 1,
+        spare: SpareCpus | None = None,
+        times: BatchTimes | None = None,
     ) -> Batcher:
         batcher = Batcher(
             self.engine.run,
@@ -157,6 +161,8 @@ class Stage:
             max_delay_s=max_delay_s,
             name="model digits/1",
             parallel=parallel,
+            spare=spare,
+            times=times,
         )
         self._batchers.append(batcher)
         return batcher

@@ -32,10 +32,14 @@ from convserve_server.core.outbox import Outbox
 from convserve_server.core.wake_ups import held
 from convserve_server.engines.base import InputsRefused, Outputs, Pixels, Probabilities
 from convserve_server.engines.tensors import Tensors
+from convserve_server.host.spare_cpus import SpareCpus
 from convserve_server.telemetry.call_notes import CallNotes, note_batch
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
 
 _NO_PIXELS: Pixels = np.empty((0, 1, 1, 1), np.uint8)
+
+#: Shortest work for which a thread on another CPU is woken, s.
+_WORTH_S = 0.0005
 
 #: Longest work that is done on the thread that submits it, s.
 _MAX_INLINE_S = 0.0005
@@ -61,6 +65,7 @@ class Batcher:
         parallel: batches that the engine runs at the same time.
         observer: of requests and batches.
         model: as "NAME/VERSION", for the observer.
+        spare: CPUs on which batches run while the engine is busy; None: on none.
         tensors: whether requests hold tensors, of a model that is not a bundle.
         max_bytes: of requests with tensors that are not finished; more are refused.
     """
@@ -77,6 +82,7 @@ class Batcher:
         times: BatchTimes | None = None,
         name: str = "batcher",
         parallel: int = 1,
+        spare: SpareCpus | None = None,
         observer: Observer = NO_OBSERVER,
         model: str = "",
         tensors: bool = False,
@@ -106,6 +112,13 @@ class Batcher:
             max_bytes=max_bytes,
         )
         self._tensors = tensors
+        # Who asks for a delay wants full batches.
+        self._spare = None if self._delays else spare
+        # Batches on spare CPUs; images that are worth one; and whether there was none when it was
+        # last looked for: once for each batch is enough.
+        self._helping = 0
+        self._worth = math.inf
+        self._looked = False
         self._closed = False
         # Whether a thread that submits runs a batch.
         self._running_inline = False
@@ -164,6 +177,7 @@ class Batcher:
         """
         queue = self._queue
         inline: Batch | None = None
+        help_due = False
         with self._lock:
             if self._closed:
                 raise Unloading(f"{self._name} is being unloaded")
@@ -184,6 +198,9 @@ class Batcher:
                     self._notified = True
                     if not held(self._wake):
                         self._changed.notify()
+                help_due = queue.waiting >= self._worth and self._is_help_due()
+        if help_due:
+            self._look_for_help()
         self._observer.queued(self.model, request.count)
         if inline is not None:
             self._execute(inline)
@@ -244,7 +261,10 @@ class Batcher:
         end = None if timeout_s is None else time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        with self._changed:
+            left_s = None if end is None else max(0.0, end - time.monotonic())
+            helped = self._changed.wait_for(lambda: not self._helping, left_s)
+        return helped and not any(thread.is_alive() for thread in self._threads)
 
     def _loop(self) -> None:
         queue = self._queue
@@ -265,16 +285,67 @@ class Batcher:
                 dropped, batch = queue.take(now)
                 if queue.waiting:
                     self._changed.notify()
-            for request, error in dropped:
-                self._observer.expired("batch", request.count)
-                self._observe_failure(request, error)
-                request.finish(error)
+                self._looked = False
+                self._worth = self._worth_help()
+                help_due = queue.waiting >= self._worth and self._is_help_due()
+            if help_due:
+                self._look_for_help()
+            self._drop(dropped)
             if batch is not None:
                 self._execute(batch)
 
     def _wake(self) -> None:
         with self._lock:
             self._changed.notify()
+
+    def _drop(self, dropped: list[tuple[BatchRequest, ServeError]]) -> None:
+        """Answers requests that are not computed."""
+        for request, error in dropped:
+            self._observer.expired("batch", request.count)
+            self._observe_failure(request, error)
+            request.finish(error)
+
+    def _worth_help(self) -> float:
+        """Returns for how many images another CPU is worth waking. Called with the lock."""
+        if self._spare is None:
+            return math.inf
+        queue = self._queue
+        whole_s = queue.seconds(queue.max_batch)
+        return max(1.0, queue.max_batch * _WORTH_S / whole_s) if whole_s else math.inf
+
+    def _is_help_due(self) -> bool:
+        """Returns whether images that wait should be run elsewhere. Called with the lock."""
+        queue = self._queue
+        # A thread of ours that is free takes them at once.
+        busy = queue.running - self._helping >= len(self._threads)
+        return busy and not self._looked
+
+    def _look_for_help(self) -> None:
+        """Has a batch run on a spare CPU, if there is one."""
+        assert self._spare is not None
+        if not self._spare.run(self._help):
+            self._looked = True
+
+    def _help(self) -> bool:
+        """Runs a batch if one waits, on a spare CPU; returns whether another does."""
+        queue = self._queue
+        with self._changed:
+            now = time.monotonic()
+            if queue.waiting < self._worth or not self._is_help_due():
+                return False
+            dropped, batch = queue.take(now)
+            self._helping += 1
+        try:
+            self._drop(dropped)
+            if batch is not None:
+                self._execute(batch)
+        finally:
+            with self._changed:
+                self._helping -= 1
+                if self._closed:
+                    self._changed.notify_all()
+                more = queue.waiting >= self._worth and self._is_help_due()
+        return more
 
     def _is_free(self, count: int) -> bool:
         """Returns whether so many images could run at once, and quickly. Called with the lock."""

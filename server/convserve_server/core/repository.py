@@ -450,6 +450,7 @@ class Repository:
             times=BatchTimes(loaded.batch_s),
             name=f"model {bundle}",
             parallel=engine.parallel,
+            spare=engine.spare,
             observer=self.observer,
             model=str(bundle),
             tensors=decode is None,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from convserve_server.engines.signatures import Signature
 from convserve_server.engines.tensors import Tensors
+from convserve_server.host.spare_cpus import SpareCpus
 
 #: Execution providers of ONNX Runtime.
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -43,6 +44,7 @@ class Engine(Protocol):
         classes: how many, K.
         max_batch: maximum batch size, images.
         parallel: batches that run() accepts at the same time, from several threads.
+        spare: CPUs on which it runs more of them while they are idle; None: on none.
         metadata: of the ONNX file.
     """
 
@@ -51,6 +53,7 @@ class Engine(Protocol):
     classes: int
     max_batch: int
     parallel: int
+    spare: SpareCpus | None
     metadata: dict[str, str]
 
     def run(self, images: Sequence[Pixels]) -> Probabilities:
@@ -80,12 +83,14 @@ class TensorEngine(Protocol):
         signature: inputs and outputs; final after warm_up().
         max_batch: maximum batch size, rows; 1 if the model is not batched.
         parallel: batches that run() accepts at the same time, from several threads.
+        spare: CPUs on which it runs more of them while they are idle; None: on none.
     """
 
     provider: str
     signature: Signature
     max_batch: int
     parallel: int
+    spare: SpareCpus | None
 
     def run(self, parts: Sequence[Tensors]) -> Tensors:
         """Runs a batch, given as slices, max_batch rows at the most; if not batched, one request.

@@ -26,6 +26,7 @@ from convserve_server.engines.batch_sizes import (
 )
 from convserve_server.engines.session import SessionEngine
 from convserve_server.host.engine_activity import EngineActivity
+from convserve_server.host.spare_cpus import SpareCpus
 
 I = TypeVar("I", bound=Inputs)  # noqa: E741 - inputs
 O = TypeVar("O", bound=Outputs)  # noqa: E741 - outputs
@@ -45,11 +46,13 @@ class ThreadAllowance:
         threads: of the engine then.
         cpus: where they may run; empty to leave it to the system.
         activity: of the engines of all workers.
+        spare: for batches of a model that is not expensive; None: those run one after the other.
     """
 
     threads: int
     cpus: frozenset[int]
     activity: EngineActivity
+    spare: SpareCpus | None = None
 
 
 class AnySizeEngine(ABC, Generic[I, O]):
@@ -86,6 +89,8 @@ class AnySizeEngine(ABC, Generic[I, O]):
         self._make_many_threads = many_threads
         self._one_thread = one_thread
         self._many_threads = session
+        #: See Engine; set by who has an allowance.
+        self.spare: SpareCpus | None = None
 
     @abstractmethod
     def _joined(self, parts: Sequence[I]) -> I:
@@ -128,6 +133,8 @@ class AnySizeEngine(ABC, Generic[I, O]):
         """
         if self._activity is not None and single_s > _EXPENSIVE_S:
             self._many_threads = self._make_many_threads()
+            # With these the CPUs of others are at work already.
+            self.spare = None
         for size in sizes:
             self._run(self._session, self._sample(size))
             if self._many_threads is not self._session:

@@ -27,6 +27,7 @@ from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import cuda_memory
 from convserve_server.host.engine_activity import EngineActivity
+from convserve_server.host.spare_cpus import SpareCpus
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,9 @@ def load_engine(
                 return CpuEngine(without, CUDA, made.sizes(CUDA))
         else:
             return CudaGraphEngine(session, CUDA, made.sizes(CUDA), cuda_memory())
-    return CpuEngine(made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+    engine = CpuEngine(made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+    engine.spare = made.spare
+    return engine
 
 
 def load_tensor_engine(
@@ -193,7 +196,9 @@ def load_tensor_engine(
             made.check_fallback(error)
         else:
             return AnyOnnxEngine(name, session, CUDA, made.sizes(CUDA))
-    return AnyOnnxEngine(name, made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+    engine = AnyOnnxEngine(name, made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+    engine.spare = made.spare
+    return engine
 
 
 def metadata_of(model: Model) -> dict[str, str]:
@@ -274,6 +279,11 @@ class _Sessions:
             longest_s=math.inf if provider == CUDA else options.batch_s,
             pause=options.pause,
         )
+
+    @property
+    def spare(self) -> SpareCpus | None:
+        """CPUs for more batches of an engine on the CPU; see Engine."""
+        return None if self.allowance is None else self.allowance.spare
 
     def of_threads(
         self,

@@ -4,6 +4,7 @@ from typing import Any
 
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.base import EngineError
+from convserve_server.host.spare_cpus import SpareCpus
 
 
 class SessionEngine:
@@ -16,12 +17,14 @@ class SessionEngine:
 
     Attributes:
         parallel: see Engine.
+        spare: see Engine.
 
     Raises:
         EngineError: the model is not one of a bundle.
     """
 
     parallel = 1
+    spare: SpareCpus | None = None
 
     def __init__(self, session: Any, provider: str, max_batch: int) -> None:
         self._session = session

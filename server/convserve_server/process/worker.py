@@ -24,6 +24,7 @@ from convserve_server.host.descriptors import limit_reached
 from convserve_server.host.engine_activity import EngineActivity
 from convserve_server.host.heap import trim_from_now_on
 from convserve_server.host.shared_memory import shared, shared_number
+from convserve_server.host.spare_cpus import SpareCpus
 from convserve_server.logs import configure_logging
 from convserve_server.process.control import RemoteControl
 from convserve_server.process.link import SupervisorLink
@@ -77,6 +78,7 @@ class ModelLoader:
     Attributes:
         answered: returns how many calls the worker has answered: while it answers some, it loads in
             small steps.
+        spare: CPUs of other workers; None: they are left to them.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -90,6 +92,7 @@ class ModelLoader:
             if spec.settings.process.workers > 1
             else None
         )
+        self.spare = self._make_spare()
 
     def load(self, name: str, model: Model, batch_s: Mapping[int, float] = NOT_MEASURED) -> Loaded:
         """Loads a version of a model.
@@ -125,7 +128,20 @@ class ModelLoader:
         threads = self._spec.many_threads_of(name)
         if self._activity is None or threads <= self._spec.settings.for_model(name).engine_threads:
             return None
-        return ThreadAllowance(threads, frozenset(self._spec.cpus), self._activity)
+        return ThreadAllowance(
+            threads, frozenset(self._spec.cpus), self._activity, self._spare_of(name)
+        )
+
+    def _make_spare(self) -> SpareCpus | None:
+        spec = self._spec
+        if self._activity is None or spec.settings.process.spare_cpus == "off":
+            return None
+        others = frozenset(spec.cpus) - set(spec.cpus[spec.number - 1 : spec.number])
+        return SpareCpus(self._activity, others, spec.settings.process.workers)
+
+    def _spare_of(self, name: str) -> SpareCpus | None:
+        """Returns the CPUs for more batches of a model; several threads each would be too many."""
+        return self.spare if self._spec.settings.for_model(name).engine_threads == 1 else None
 
 
 def run(spec: WorkerSpec, connection: socket.socket) -> int:
@@ -197,6 +213,8 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
     while not stop.wait(_SIGNAL_S):
         if settings.telemetry.metrics_port:
             _note_now(worker)
+        if loader.spare is not None:
+            loader.spare.settle()
     log.info("stopping, at most %g s", grace_s)
     left = worker.stop()
     calls = worker.answered()

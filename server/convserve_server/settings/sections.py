@@ -98,6 +98,12 @@ class Process(Section):
         "auto: keep each worker on a CPU of its own if there is one for each and no quota",
         choices=("auto", "off"),
     )
+    spare_cpus: str = setting(
+        "off",
+        "auto: batches of a cheap model that wait also run on the CPUs of workers whose engines "
+        "are idle",
+        choices=("auto", "off"),
+    )
     heartbeat_s: float = setting(
         5.0,
         "a worker that gives no sign of life for so long is killed and replaced",

@@ -44,6 +44,7 @@ from convserve_server.engines.base import (
 from convserve_server.engines.bundles import load_bundle
 from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_server.engines.output_check import probes
+from convserve_server.host.spare_cpus import SpareCpus
 from convserve_server.process.local_control import LocalControl
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, write_bundle
 
@@ -58,6 +59,7 @@ class FakeEngine:
     classes = CLASSES
     max_batch = 4
     parallel = 1
+    spare: SpareCpus | None = None
 
     def __init__(self, version: int, metadata: dict[str, str], gate: threading.Event) -> None:
         self.metadata = metadata

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from convserve_server.engines.cuda_graphs import CudaGraphEngine
 from convserve_server.engines.device_memory import HostMemory
 from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_server.host.engine_activity import EngineActivity, create
+from convserve_server.host.spare_cpus import SpareCpus
 from convserve_trainer.export import float16
 from tests.bundles import CLASSES, SHAPE, digit_of, manifest, model, write_bundle
 from tests.server.transports.test_conformance import until
@@ -105,6 +107,27 @@ def test_expensive_model_has_more_threads_while_no_other_engine_is_at_work(
     assert runs() == (1, 0)
     others.end()
     assert runs() == ((0, 1) if expensive else (1, 0))
+
+
+def test_only_cheap_models_have_spare_cpus_for_more_batches(
+    file: Path, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = create(2)
+    activity = EngineActivity(engines, 0)
+    spare = SpareCpus(activity, frozenset(), 2)
+    options = EngineOptions("cpu", 1, 8)
+    engine = load_engine(file, options, ThreadAllowance(2, frozenset(), activity, spare))
+    assert engine.spare is spare
+    clock = [0.0]
+    monkeypatch.setattr("convserve_server.engines.batch_sizes.time.perf_counter", lambda: clock[0])
+    for image_s, expected in ((0.0005, spare), (0.002, None)):
+        counted = Counted(session, clock, image_s)
+        timed = CpuEngine(
+            counted, CPU, BatchSizes(8), activity, partial(Counted, session, clock, image_s)
+        )
+        timed.spare = spare
+        timed.warm_up()
+        assert timed.spare is expected
 
 
 def test_engine_that_fails_is_no_longer_at_work(session: Any, tmp_path: Path) -> None:

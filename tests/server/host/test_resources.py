@@ -5,6 +5,7 @@ import re
 import socket
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,6 +188,36 @@ def test_worker_has_allowance_for_more_threads_only_beside_others(
     if allowance is not None:
         assert (allowance.threads, allowance.cpus) == (threads, frozenset(range(workers)))
         assert allowance.activity.begin()
+        assert allowance.spare is None
+
+
+@pytest.mark.parametrize(
+    ("given", "has_spare"),
+    [({"spare_cpus": "auto"}, True), ({}, False), ({"spare_cpus": "auto", "workers": 1}, False)],
+)
+def test_models_have_spare_cpus_only_beside_other_workers_and_where_asked_for(
+    given: dict[str, Any], has_spare: bool
+) -> None:
+    settings = make_settings(models="m", **({"workers": 2, "engine_threads": 1} | given))
+    workers = settings.process.workers
+    spec = WorkerSpec(
+        number=1,
+        port=1,
+        http_port=0,
+        settings=settings,
+        cpus=tuple(range(workers)),
+        many_threads=2,
+        low_memory=False,
+        batch_s=0.06,
+        engine_activity=create(workers),
+        switch=0,
+        statistics=0,
+        statistics_slot=0,
+    )
+    loader = ModelLoader(spec)
+    assert (loader.spare is not None) == has_spare
+    allowance = loader.allowance("mnist")
+    assert (allowance is not None and allowance.spare is not None) == has_spare
 
 
 def test_sizes_given_are_kept() -> None:
