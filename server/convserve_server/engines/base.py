@@ -13,6 +13,8 @@ from convserve_server.engines.tensors import Tensors
 
 #: Execution providers of ONNX Runtime.
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+#: One more for the CPU, of a plug-in.
+OPENVINO = "OpenVINOExecutionProvider"
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]

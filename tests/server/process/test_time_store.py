@@ -12,7 +12,7 @@ from convserve_server.process.time_store import _MOST, FILE, TimesKey, TimeStore
 from convserve_server.process.times import StoredTimes
 from convserve_server.settings.settings import Settings, make_settings
 
-KEY = TimesKey("a" * 64, "cpu", 1, 0)
+KEY = TimesKey("a" * 64, "cpu", "auto", 1, 0)
 TABLE = {1: 0.0002, 4: 0.0003, 16: 0.001}
 MACHINE = "AMD EPYC, NVIDIA H100"
 
@@ -32,12 +32,12 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_table_is_known_by_file_device_threads_and_maximum_batch_size() -> None:
     store = TimeStore()
     store.put(KEY, TABLE)
-    assert store.get(TimesKey("a" * 64, "cpu", 1, 0)) == TABLE
+    assert store.get(TimesKey("a" * 64, "cpu", "auto", 1, 0)) == TABLE
     for other in (
-        TimesKey("b" * 64, "cpu", 1, 0),
+        TimesKey("b" * 64, "cpu", "auto", 1, 0),
         TimesKey("a" * 64, "auto", 1, 0),
-        TimesKey("a" * 64, "cpu", 2, 0),
-        TimesKey("a" * 64, "cpu", 1, 8),
+        TimesKey("a" * 64, "cpu", "auto", 2, 0),
+        TimesKey("a" * 64, "cpu", "auto", 1, 8),
     ):
         assert store.get(other) == {}
 
@@ -62,7 +62,7 @@ def test_empty_table_is_not_kept(tmp_path: Path) -> None:
 
 def test_only_so_many_are_kept(tmp_path: Path) -> None:
     store = TimeStore()
-    keys = [TimesKey(f"{number:064}", "cpu", 1, 0) for number in range(_MOST + 2)]
+    keys = [TimesKey(f"{number:064}", "cpu", "auto", 1, 0) for number in range(_MOST + 2)]
     for key in keys:
         store.put(key, TABLE)
     assert [store.get(key) == TABLE for key in keys] == [False] * 2 + [True] * _MOST
@@ -145,13 +145,13 @@ def test_folder_that_cannot_be_written_is_named_once_and_tables_stay_in_memory(
 ) -> None:
     store = TimeStore(tmp_path / "missing", MACHINE)
     for number in range(3):
-        store.put(TimesKey("a" * 64, "cpu", number, 0), TABLE)
+        store.put(TimesKey("a" * 64, "cpu", "auto", number, 0), TABLE)
         store.flush(20.0)
     assert complaints(caplog) == [
         f"{tmp_path / 'missing' / FILE} cannot be written: No such file or directory; "
         "the times of batches are measured again at the next start"
     ]
-    assert store.get(TimesKey("a" * 64, "cpu", 2, 0)) == TABLE
+    assert store.get(TimesKey("a" * 64, "cpu", "auto", 2, 0)) == TABLE
 
 
 def test_read_only_folder_is_named_and_what_is_there_is_read(
@@ -166,7 +166,7 @@ def test_read_only_folder_is_named_and_what_is_there_is_read(
     monkeypatch.setattr(Path, "write_text", refuse)
     store = TimeStore(tmp_path, MACHINE)
     assert store.get(KEY) == TABLE
-    store.put(TimesKey("b" * 64, "cpu", 1, 0), TABLE)
+    store.put(TimesKey("b" * 64, "cpu", "auto", 1, 0), TABLE)
     store.flush(20.0)
     [line] = complaints(caplog)
     assert "cannot be written: Read-only file system" in line
