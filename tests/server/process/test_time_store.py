@@ -29,13 +29,14 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_table_is_known_by_file_device_threads_and_maximum_batch_size() -> None:
+def test_table_is_known_by_file_device_engine_threads_and_maximum_batch_size() -> None:
     store = TimeStore()
     store.put(KEY, TABLE)
     assert store.get(TimesKey("a" * 64, "cpu", "auto", 1, 0)) == TABLE
     for other in (
         TimesKey("b" * 64, "cpu", "auto", 1, 0),
-        TimesKey("a" * 64, "auto", 1, 0),
+        TimesKey("a" * 64, "auto", "auto", 1, 0),
+        TimesKey("a" * 64, "cpu", "openvino", 1, 0),
         TimesKey("a" * 64, "cpu", "auto", 2, 0),
         TimesKey("a" * 64, "cpu", "auto", 1, 8),
     ):
@@ -46,7 +47,7 @@ def test_tables_in_the_folder_are_known_after_a_restart(tmp_path: Path) -> None:
     kept(tmp_path)
     store = TimeStore(tmp_path, MACHINE)
     assert store.get(KEY) == TABLE
-    other = TimesKey("b" * 64, "auto", 2, 8)
+    other = TimesKey("b" * 64, "auto", "auto", 2, 8)
     store.put(other, {1: 1.5})
     store.flush(20.0)
     again = TimeStore(tmp_path, MACHINE)
@@ -70,13 +71,19 @@ def test_only_so_many_are_kept(tmp_path: Path) -> None:
 
 def changed(**values: Any) -> str:
     """The content of a file with one table, with other values in the table or around it."""
-    table = {"digest": "a" * 64, "device": "cpu", "engine_threads": 1, "max_batch": 0}
+    table = {
+        "digest": "a" * 64,
+        "device": "cpu",
+        "engine": "auto",
+        "engine_threads": 1,
+        "max_batch": 0,
+    }
     table |= {"batch_s": {"1": 0.5}} | {name: values[name] for name in values.keys() & _FIELDS}
-    content = {"version": 1, "machine": MACHINE, "tables": [table]}
+    content = {"version": 2, "machine": MACHINE, "tables": [table]}
     return json.dumps(content | {name: values[name] for name in values.keys() - _FIELDS})
 
 
-_FIELDS = {"digest", "device", "engine_threads", "max_batch", "batch_s", "more"}
+_FIELDS = {"digest", "device", "engine", "engine_threads", "max_batch", "batch_s", "more"}
 
 
 def test_content_that_is_changed_in_nothing_is_read(
@@ -95,8 +102,8 @@ def test_content_that_is_changed_in_nothing_is_read(
         ("[" * 100_000, "recursion"),
         ("\x00\x01", "Expecting value"),
         ("[]", "expected an object, got list"),
-        ("{}", "version: expected 1, got None"),
-        (changed(version=2), "version: expected 1, got 2"),
+        ("{}", "version: expected 2, got None"),
+        (changed(version=1), "version: expected 2, got 1"),
         (changed(machine="Cray-1"), f"machine: expected '{MACHINE}', got 'Cray-1'"),
         (changed(tables={}), "tables: expected a list"),
         (changed(tables=[7]), "tables: expected tables of times"),
