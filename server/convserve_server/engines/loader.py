@@ -15,6 +15,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from convserve_bundle.errors import BundleError
 from convserve_bundle.held_model import HeldModel, Model, opened, size_of
 from convserve_bundle.manifest import read_manifest
 from convserve_bundle.onnx_metadata import metadata_in
@@ -159,10 +160,10 @@ def load_engine(
 
     Raises:
         EngineError: if the file is not a usable model, or the device cannot be had.
-        BundleError: if the file has no manifest, or is in a precision that is not known.
+        BundleError: on CUDA, if the file has no manifest, or is in a precision that is not known.
     """
     provider = choose_provider(options.device, options.engine)
-    precision = _precision(model)
+    precision = _precision(model, needed=provider == CUDA)
     options = dataclasses.replace(options, precision=precision)
     # CUDA has no integer kernels for it: it would compute in float32, slower than from float32.
     if provider == CUDA and precision == PRECISION_INT8:
@@ -174,9 +175,6 @@ def load_engine(
         provider = CPU
     if provider == CUDA and precision == PRECISION_BFLOAT16 and options.tell:
         log.warning("%s is of bfloat16 and computed in float32: that is for CPUs", model)
-    if provider != CUDA:
-        chosen = openvino.is_chosen(options.engine, precision, model, tell=options.tell)
-        provider = OPENVINO if chosen else CPU
     made = _Sessions(model, options, allowance)
     if provider == CUDA:
         try:
@@ -187,7 +185,8 @@ def load_engine(
                 return CpuEngine(without, CUDA, made.sizes(CUDA))
         else:
             return CudaGraphEngine(session, CUDA, made.sizes(CUDA), cuda_memory())
-    session, provider = made.on_cpu(provider)
+    chosen = openvino.is_chosen(options.engine, precision, model, tell=options.tell)
+    session, provider = made.on_cpu(OPENVINO if chosen else CPU)
     return CpuEngine(session, provider, made.sizes(provider), *made.of_threads(provider))
 
 
@@ -229,13 +228,19 @@ def metadata_of(model: Model) -> dict[str, str]:
         return metadata_in(file, size_of(file))
 
 
-def _precision(model: Model) -> Precision.ValueType:
-    """Returns the precision of a bundle."""
+def _precision(model: Model, *, needed: bool) -> Precision.ValueType:
+    """Returns the precision of a bundle; none where it is not needed and cannot be read.
+
+    What is wrong with the file is then for ONNX Runtime to name, or for check_manifest.
+    """
     try:
-        metadata = metadata_of(model)
+        return read_manifest(metadata_of(model)).precision
     except OSError as error:
         raise EngineError(f"{model}: {error.strerror or error}") from error
-    return read_manifest(metadata).precision
+    except BundleError:
+        if needed:
+            raise
+        return PRECISION_UNSPECIFIED
 
 
 @dataclass(frozen=True)
