@@ -13,6 +13,7 @@ lock client.txt ../pyproject.toml
 lock bench.txt ../pyproject.toml --extra bench --extra top
 lock serve.txt ../pyproject.toml --extra serve
 lock serve-signing.txt ../pyproject.toml --extra serve --extra signing
+lock serve-openvino.txt ../pyproject.toml --extra serve --extra openvino
 lock gpu.txt ../pyproject.toml --extra gpu
 # NVIDIA's images have CUDA and cuDNN already.
 lock gpu-image.txt ../pyproject.toml --extra gpu $(sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' gpu.txt)
@@ -22,6 +23,7 @@ lock build.txt --group ../pyproject.toml:build
 lock protos.txt protos.in
 lock mnist.txt mnist.in --no-deps
 lock web.txt web.in
+lock openvino.txt openvino.in ../pyproject.toml --extra serve --extra openvino --group ../pyproject.toml:build
 lock supply.txt supply.in
 lock tritonclient-2.73.txt tritonclient-2.73.in ../pyproject.toml --group ../pyproject.toml:build
 lock tritonclient-2.41.txt tritonclient-2.41.in

@@ -11,7 +11,7 @@ LOCKS = Path(__file__).parent
 
 #: The locks that users install from: of each extra of the wheel, and of what the images have.
 SHIPPED = (
-    *("client.txt", "bench.txt", "serve.txt", "serve-signing.txt"),
+    *("client.txt", "bench.txt", "serve.txt", "serve-signing.txt", "serve-openvino.txt"),
     *("gpu.txt", "gpu-image.txt", "train.txt", "mnist.txt"),
 )
 

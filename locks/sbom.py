@@ -17,6 +17,7 @@ DOCUMENTS: dict[str, Sequence[str]] = {
     "wheel-bench": ["bench.txt"],
     "wheel-serve": ["serve.txt"],
     "wheel-serve-signing": ["serve-signing.txt"],
+    "wheel-serve-openvino": ["serve-openvino.txt"],
     "wheel-gpu": ["gpu.txt"],
     "wheel-train": ["train.txt"],
     "image-server": ["serve.txt"],

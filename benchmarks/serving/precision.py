@@ -75,6 +75,14 @@ class Row:
 
 def _parser() -> argparse.ArgumentParser:
     result = new_parser("benchmarks.serving.precision", __doc__)
+    add_data_options(result)
+    add_load_options(result)
+    add_run_options(result, rounds=7, measured="server and cell")
+    return result
+
+
+def add_data_options(result: argparse.ArgumentParser) -> None:
+    """Adds the bundles, and where the data of their training lie."""
     result.add_argument(
         "bundles", metavar="BUNDLE", type=Path, nargs="+", help="a bundle of float32"
     )
@@ -86,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         "--photos", metavar="DIR", type=Path,
         help="what bundles of photographs were trained on: a folder with train and validation",
     )  # fmt: skip
-    add_load_options(result)
-    add_run_options(result, rounds=7, measured="server and cell")
-    return result
 
 
 def converted(file: Path, manifest: Manifest, data: Data, folder: Path) -> dict[str, Bundle]:
-    """A net in every precision, as bundles folder/PRECISION/NAME/1; float32 first."""
+    """A net in every precision that has a file of its own, as bundles folder/PRECISION/NAME/1.
+
+    float32 is the first.
+    """
     net, _ = bundle.read(file)
     calibration = int8.sample(data.train, precisions.CALIBRATION_PICTURES, manifest.training.seed)
     nets = {
@@ -100,18 +108,20 @@ def converted(file: Path, manifest: Manifest, data: Data, folder: Path) -> dict[
         "float16": float16.convert(net),
         "int8": int8.convert(net, calibration),
     }
-    found = {}
-    for name, made in nets.items():
-        stated = Manifest()
-        stated.CopyFrom(manifest)
-        stated.precision = precisions.NAMES[name]
-        made.ClearField("metadata_props")
-        made.metadata_props.add(key=MANIFEST_KEY, value=json_format.MessageToJson(stated))
-        version = folder / name / manifest.name / "1"
-        version.mkdir(parents=True)
-        onnx.save(made, version / "model.onnx")
-        found[name] = Bundle(version / "model.onnx")
-    return found
+    return {name: written(made, name, manifest, folder) for name, made in nets.items()}
+
+
+def written(net: onnx.ModelProto, precision: str, manifest: Manifest, folder: Path) -> Bundle:
+    """A net as the bundle folder/PRECISION/NAME/1 of a precision."""
+    stated = Manifest()
+    stated.CopyFrom(manifest)
+    stated.precision = precisions.NAMES[precision]
+    net.ClearField("metadata_props")
+    net.metadata_props.add(key=MANIFEST_KEY, value=json_format.MessageToJson(stated))
+    version = folder / precision / manifest.name / "1"
+    version.mkdir(parents=True)
+    onnx.save(net, version / "model.onnx")
+    return Bundle(version / "model.onnx")
 
 
 def _measured(
@@ -191,22 +201,29 @@ def _table(rows: Sequence[Row]) -> str:
     return grid(header, lines, {"net", "precision"})
 
 
+def trained(path: Path, arguments: argparse.Namespace) -> tuple[Path, Manifest, Data]:
+    """The file of a bundle of float32, its manifest, and the data of its training.
+
+    Raises:
+        BenchmarkError: it is of another precision.
+    """
+    file, manifest = evaluate.check(path)
+    if precisions.name(manifest.precision) not in (_BASELINE, "tf32"):
+        raise BenchmarkError(f"{file} is of {precisions.name(manifest.precision)}, not of float32")
+    photographs = manifest.input.kind == IMAGE_KIND_PHOTO
+    folder = arguments.photos if photographs else arguments.digits
+    options = argparse.Namespace(
+        data=folder, labels=None, validation_split=None, max_unreadable=None
+    )
+    return file, manifest, data_options.of_bundle(options, manifest, tell)
+
+
 def _rows_of(path: Path, arguments: argparse.Namespace, meter: Meter) -> list[Row]:
     try:
-        file, manifest = evaluate.check(path)
-        if precisions.name(manifest.precision) not in (_BASELINE, "tf32"):
-            raise BenchmarkError(
-                f"{file} is of {precisions.name(manifest.precision)}, not of float32"
-            )
-        photographs = manifest.input.kind == IMAGE_KIND_PHOTO
-        folder = arguments.photos if photographs else arguments.digits
-        options = argparse.Namespace(
-            data=folder, labels=None, validation_split=None, max_unreadable=None
-        )
-        data = data_options.of_bundle(options, manifest, tell)
+        file, manifest, data = trained(path, arguments)
         given: Sequence[bytes] = ()
-        if photographs:
-            given = pictures(folder, min(arguments.rounds, _MOST_PHOTOGRAPHS)).files
+        if manifest.input.kind == IMAGE_KIND_PHOTO:
+            given = pictures(arguments.photos, min(arguments.rounds, _MOST_PHOTOGRAPHS)).files
         with tempfile.TemporaryDirectory() as made:
             bundles = converted(file, manifest, data, Path(made))
             return _measured(manifest.name, bundles, data, given, meter, arguments.rounds)

@@ -20,6 +20,7 @@ _PRECISIONS = {
     bundle_pb2.PRECISION_TENSOR_FLOAT_32: "tf32",
     bundle_pb2.PRECISION_FLOAT16: "float16",
     bundle_pb2.PRECISION_INT8: "int8",
+    bundle_pb2.PRECISION_BFLOAT16: "bfloat16",
 }
 
 
@@ -34,12 +35,14 @@ class ModelInfo:
         input_shape: (H, W, C) of one image, uint8.
         kind: What it was trained on: "digits", "photo", or "pixels", which are used as they are;
             "" if it does not say.
-        precision: What it is computed in: "float32", "float16", "int8", or "tf32", float32 that
-            CUDA may round to TensorFloat-32; "" if this client does not know it.
+        precision: What it is computed in: "float32", "float16", "int8"; "tf32" or
+            "bfloat16", float32 that CUDA, or a CPU with matrix units, may round; "" if this client
+            does not know it.
         metrics: Measured on the held-out set: "accuracy" (0 to 1), "loss" (nats).
         parameters: Trainable parameters.
         created: When it was published, UTC; None if it does not say.
-        execution_provider: ONNX Runtime's provider that runs it: "CPUExecutionProvider".
+        execution_provider: ONNX Runtime's provider that runs it: "CPUExecutionProvider",
+            "OpenVINOExecutionProvider".
         manifest: All that the bundle says of itself.
         version_labels: Labels that the operator has given to the version, such as "stable", by
             which calls may ask for it.

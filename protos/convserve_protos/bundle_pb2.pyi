@@ -49,6 +49,12 @@ class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.V
     the last dense layer and the softmax, or the sigmoid, are float32. As QuantizeLinear and
     DequantizeLinear in the graph; a server runs it on the CPU, on a machine with CUDA too.
     """
+    PRECISION_BFLOAT16: _Precision.ValueType  # 5
+    """Made for CPUs with matrix units. The file is that of float32, and so are the answers of a server
+    that does not compute in bfloat16, on CUDA too. One that does rounds what convolutions and
+    products take and give to the 7 bits of mantissa of bfloat16; sums and the softmax, or the
+    sigmoid, stay float32.
+    """
 
 class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
     """The numbers that a net is computed in. The input is uint8 and the output float32 in all of them."""
@@ -70,6 +76,12 @@ PRECISION_INT8: Precision.ValueType  # 4
 """Made for CPUs. Weights are int8 with a scale for each channel, activations uint8, and sums int32;
 the last dense layer and the softmax, or the sigmoid, are float32. As QuantizeLinear and
 DequantizeLinear in the graph; a server runs it on the CPU, on a machine with CUDA too.
+"""
+PRECISION_BFLOAT16: Precision.ValueType  # 5
+"""Made for CPUs with matrix units. The file is that of float32, and so are the answers of a server
+that does not compute in bfloat16, on CUDA too. One that does rounds what convolutions and
+products take and give to the 7 bits of mantissa of bfloat16; sums and the softmax, or the
+sigmoid, stay float32.
 """
 Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
@@ -286,8 +298,8 @@ class Training(_message.Message):
     """SHA-256 over the training and held-out data, hexadecimal."""
     parity_max_abs: _builtins.float
     """Largest difference between the probabilities of Keras and of the published file on held-out
-    images: as a CPU computes it and, where the precision is for CUDA too and not float32, with the
-    rounding of a CUDA device imitated as well.
+    images: as a CPU computes it and, with tf32, float16 and bfloat16, with the rounding of a device
+    that computes in it imitated as well.
     """
     parity_bound: _builtins.float
     """The bound of that difference, which was checked before the net was published. Where rounding was
@@ -296,8 +308,8 @@ class Training(_message.Message):
     there the mean is bounded, and how many right answers may be lost.
     """
     parity_mean_abs: _builtins.float
-    """Mean over the held-out images of an image's largest difference, as a CPU computes it. 0 in
-    bundles that are older than this field.
+    """Mean over the held-out images of an image's largest difference: as a CPU computes it, and with
+    bfloat16 with its rounding imitated. 0 in bundles that are older than this field.
     """
     parity_mean_bound: _builtins.float
     """The bound of that mean, which was checked before the net was published; 0 for none."""

@@ -22,6 +22,7 @@ NAMES = {
     "tf32": "red-blue-tf32",
     "float16": "red-blue-half",
     "int8": "red-blue-int8",
+    "bfloat16": "red-blue-brief",
 }
 
 
@@ -62,7 +63,7 @@ def test_every_precision_is_published_served_and_answers_alike(
         models / "mnist" / "2" / "model.onnx",
     )
 
-    server = start_server("--device", "cpu", "--workers", "1")
+    server = start_server("--device", "cpu", "--workers", "2", "--engine", "onnxruntime")
     address = server.wait_until_serving()
     files = [path.read_bytes() for path in sorted(folder.glob("*/*/*.jpg"))]
     answers = {}
@@ -75,7 +76,8 @@ def test_every_precision_is_published_served_and_answers_alike(
     assert (shown["mnist"].version, shown["mnist"].precision) == (1, "float32")
 
     exact = answers["float32"].probabilities
-    np.testing.assert_array_equal(answers["tf32"].probabilities, exact)
+    for of_devices in ("tf32", "bfloat16"):
+        np.testing.assert_array_equal(answers[of_devices].probabilities, exact)
     difference = np.abs(answers["float16"].probabilities - exact)
     assert 0 < difference.max() <= 1e-2
     assert 0 < np.abs(answers["int8"].probabilities - exact).mean() <= 2e-2
@@ -90,6 +92,8 @@ def test_every_precision_is_published_served_and_answers_alike(
         [precision, "CPU"] for precision in NAMES
     ]
     assert server.terminate() == 0
+    [reason] = [entry["message"] for entry in server.log if "of bfloat16" in entry["message"]]
+    assert reason.endswith("is of bfloat16 and computed in float32: engine is onnxruntime")
     refusals = [entry for entry in server.log if "not served" in entry["message"]]
     [message] = {entry["message"] for entry in refusals}
     assert message.startswith("mnist/2 is not served: manifest.precision: expected one of ")

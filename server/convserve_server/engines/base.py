@@ -14,6 +14,8 @@ from convserve_server.host.spare_cpus import SpareCpus
 
 #: Execution providers of ONNX Runtime.
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+#: One more for the CPU, of a plug-in.
+OPENVINO = "OpenVINOExecutionProvider"
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float32]

@@ -10,7 +10,7 @@ import numpy as np
 
 from convserve_bundle.contract import INPUT, OUTPUT
 from convserve_server.engines.base import (
-    CPU,
+    CUDA,
     NOT_MEASURED,
     Inputs,
     Outputs,
@@ -147,7 +147,7 @@ class AnySizeEngine(ABC, Generic[I, O]):
             return lambda count: self._run(session, self._sample(count))
 
         buckets: Iterable[int] = bucket_sizes(self._sizes.max_batch)
-        if self.provider != CPU:
+        if self.provider == CUDA:
             run = runner(self._session)
             return self._sizes.measure(run, fitting_sizes(run, buckets), seconds_passed)
         if self._session.get_session_options().intra_op_num_threads == 1:

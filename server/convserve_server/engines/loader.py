@@ -15,13 +15,20 @@ from typing import Any
 
 import onnxruntime as ort
 
+from convserve_bundle.errors import BundleError
 from convserve_bundle.held_model import HeldModel, Model, opened, size_of
 from convserve_bundle.manifest import read_manifest
 from convserve_bundle.onnx_metadata import metadata_in
-from convserve_protos.bundle_pb2 import PRECISION_INT8, PRECISION_TENSOR_FLOAT_32, Precision
-from convserve_server.engines import arena
+from convserve_protos.bundle_pb2 import (
+    PRECISION_BFLOAT16,
+    PRECISION_INT8,
+    PRECISION_TENSOR_FLOAT_32,
+    PRECISION_UNSPECIFIED,
+    Precision,
+)
+from convserve_server.engines import arena, openvino
 from convserve_server.engines.any_onnx import AnyOnnxEngine
-from convserve_server.engines.base import CPU, CUDA, Engine, EngineError, TensorEngine
+from convserve_server.engines.base import CPU, CUDA, OPENVINO, Engine, EngineError, TensorEngine
 from convserve_server.engines.batch_sizes import BatchSizes
 from convserve_server.engines.cpu import CpuEngine, ThreadAllowance
 from convserve_server.engines.cuda_graphs import CudaGraphEngine
@@ -33,7 +40,7 @@ log = logging.getLogger(__name__)
 
 #: Maximum batch size where nothing else is asked for, images. Beyond, caches on the CPU lose more
 #: than batching saves, and buffers on the device grow for nothing.
-_MAX_BATCH = {CPU: 64, CUDA: 1024}
+_MAX_BATCH = {CPU: 64, OPENVINO: 64, CUDA: 1024}
 
 #: Levels of ONNX Runtime's log.
 _ERROR, _FATAL = 3, 4
@@ -50,11 +57,12 @@ class EngineOptions:
             limit.
         batch_s: longest batch on the CPU, s, where max_batch is 0.
         device_bytes: most memory of a model on a CUDA device; 0: no limit.
-        tensor_float_32: whether CUDA may round to TensorFloat-32; the bundle decides (see
-            load_engine).
+        precision: of the bundle (see load_engine); of others it is not specified.
         pause: called while an engine is warmed up, after each run that is measured, with its
             seconds.
         graphs: whether CUDA captures graphs.
+        engine: auto, onnxruntime or openvino.
+        tell: whether it is logged which engine runs a bundle, and why; one worker does.
         quiet: whether ONNX Runtime logs no errors: those of a model that is not a bundle are its
             callers', who have them as answers.
     """
@@ -64,9 +72,11 @@ class EngineOptions:
     max_batch: int = 0
     batch_s: float = 0.06
     device_bytes: int = 0
-    tensor_float_32: bool = False
+    precision: Precision.ValueType = PRECISION_UNSPECIFIED
     pause: Callable[[float], None] = lambda _: None
     graphs: bool = True
+    engine: str = "auto"
+    tell: bool = True
     quiet: bool = False
 
 
@@ -89,12 +99,20 @@ def check_installation() -> None:
 
 
 @cache
-def choose_provider(device: str) -> str:
-    """Returns the execution provider for a device setting; a process finds out once.
+def choose_provider(device: str, engine: str = "auto") -> str:
+    """Returns the execution provider for the settings device and engine; a process finds out once.
+
+    With engine auto the provider for the CPU is that of most bundles; see openvino.is_chosen.
 
     Raises:
-        EngineError: for device cuda where CUDA cannot be used.
+        EngineError: for device cuda where CUDA cannot be used, engine openvino where OpenVINO
+            cannot, or both.
     """
+    if engine == "openvino":
+        if device == "cuda":
+            raise EngineError("engine: expected auto or onnxruntime with device cuda, got openvino")
+        openvino.check()
+        return OPENVINO
     if device == "cpu":
         return CPU
     available = ort.get_available_providers()
@@ -145,19 +163,19 @@ def load_engine(
         EngineError: if the file is not a usable model, or the device cannot be had.
         BundleError: on CUDA, if the file has no manifest, or is in a precision that is not known.
     """
-    provider = choose_provider(options.device)
-    if provider == CUDA:
-        precision = _precision(model)
-        # CUDA has no integer kernels for it: it would compute in float32, slower than from float32.
-        if precision == PRECISION_INT8:
-            log.warning(
-                "%s runs on the CPU: it is of int8, which is for CPUs; publish it in tf32 or "
-                "float16 for CUDA",
-                model,
-            )
-            provider = CPU
-        tensor_float_32 = precision == PRECISION_TENSOR_FLOAT_32
-        options = dataclasses.replace(options, tensor_float_32=tensor_float_32)
+    provider = choose_provider(options.device, options.engine)
+    precision = _precision(model, needed=provider == CUDA)
+    options = dataclasses.replace(options, precision=precision)
+    # CUDA has no integer kernels for it: it would compute in float32, slower than from float32.
+    if provider == CUDA and precision == PRECISION_INT8:
+        log.warning(
+            "%s runs on the CPU: it is of int8, which is for CPUs; publish it in tf32 or "
+            "float16 for CUDA",
+            model,
+        )
+        provider = CPU
+    if provider == CUDA and precision == PRECISION_BFLOAT16 and options.tell:
+        log.warning("%s is of bfloat16 and computed in float32: that is for CPUs", model)
     made = _Sessions(model, options, allowance)
     if provider == CUDA:
         try:
@@ -168,7 +186,9 @@ def load_engine(
                 return CpuEngine(without, CUDA, made.sizes(CUDA))
         else:
             return CudaGraphEngine(session, CUDA, made.sizes(CUDA), cuda_memory())
-    engine = CpuEngine(made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+    chosen = openvino.is_chosen(options.engine, precision, model, tell=options.tell)
+    session, provider = made.on_cpu(OPENVINO if chosen else CPU)
+    engine = CpuEngine(session, provider, made.sizes(provider), *made.of_threads(provider))
     engine.spare = made.spare
     return engine
 
@@ -176,7 +196,7 @@ def load_engine(
 def load_tensor_engine(
     model: Model, options: EngineOptions, allowance: ThreadAllowance | None = None
 ) -> TensorEngine:
-    """Returns an engine for a model file that is not a bundle, not yet warm.
+    """Returns an engine for a model file that is not a bundle, not yet warm; not of OpenVINO.
 
     Args:
         model: its file, or what that holds.
@@ -186,7 +206,8 @@ def load_tensor_engine(
     Raises:
         EngineError: if the file is not a model that can be served, or the device cannot be had.
     """
-    provider = choose_provider(options.device)
+    # OpenVINO computes 64-bit integers in 32 bits: its answers are bounded for bundles alone.
+    provider = choose_provider("cpu" if options.engine == "openvino" else options.device)
     made = _Sessions(model, dataclasses.replace(options, quiet=True), allowance)
     name = str(model)
     if provider == CUDA:
@@ -196,7 +217,7 @@ def load_tensor_engine(
             made.check_fallback(error)
         else:
             return AnyOnnxEngine(name, session, CUDA, made.sizes(CUDA))
-    engine = AnyOnnxEngine(name, made.session(CPU), CPU, made.sizes(CPU), *made.of_threads())
+    engine = AnyOnnxEngine(name, made.session(CPU), CPU, made.sizes(CPU), *made.of_threads(CPU))
     engine.spare = made.spare
     return engine
 
@@ -212,13 +233,19 @@ def metadata_of(model: Model) -> dict[str, str]:
         return metadata_in(file, size_of(file))
 
 
-def _precision(model: Model) -> Precision.ValueType:
-    """Returns the precision of a bundle."""
+def _precision(model: Model, *, needed: bool) -> Precision.ValueType:
+    """Returns the precision of a bundle; none where it is not needed and cannot be read.
+
+    What is wrong with the file is then for ONNX Runtime to name, or for check_manifest.
+    """
     try:
-        metadata = metadata_of(model)
+        return read_manifest(metadata_of(model)).precision
     except OSError as error:
         raise EngineError(f"{model}: {error.strerror or error}") from error
-    return read_manifest(metadata).precision
+    except BundleError:
+        if needed:
+            raise
+        return PRECISION_UNSPECIFIED
 
 
 @dataclass(frozen=True)
@@ -285,27 +312,50 @@ class _Sessions:
         """CPUs for more batches of an engine on the CPU; see Engine."""
         return None if self.allowance is None else self.allowance.spare
 
+    def on_cpu(self, provider: str) -> tuple[Any, str]:
+        """Returns a session on the CPU, and its provider.
+
+        With engine auto a bundle that OpenVINO refuses is for ONNX Runtime.
+
+        Args:
+            provider: CPU or OPENVINO.
+
+        Raises:
+            EngineError: see load_engine.
+        """
+        try:
+            return self.session(provider), provider
+        except EngineError as error:
+            if provider == CPU or self.options.engine == "openvino":
+                raise
+            log.warning("%s runs on ONNX Runtime, as OpenVINO refuses it: %s", self.model, error)
+            return self.session(CPU), CPU
+
     def of_threads(
-        self,
+        self, provider: str
     ) -> tuple[EngineActivity | None, Callable[[], Any], Callable[[], Any]]:
         """Returns the last arguments of AnySizeEngine, on the CPU."""
         options = self.options
-        one_thread = partial(_session, self.model, CPU, dataclasses.replace(options, threads=1))
+        one_thread = partial(
+            _session, self.model, provider, dataclasses.replace(options, threads=1)
+        )
         if self.allowance is None:
             return None, lambda: None, one_thread
-        many_threads = partial(_many_threads_session, self.model, options, self.allowance)
+        many_threads = partial(_many_threads_session, self.model, provider, options, self.allowance)
         return self.allowance.activity, many_threads, one_thread
 
 
-def _many_threads_session(model: Model, options: EngineOptions, allowance: ThreadAllowance) -> Any:
+def _many_threads_session(
+    model: Model, provider: str, options: EngineOptions, allowance: ThreadAllowance
+) -> Any:
     """Returns a session with threads on the CPUs of the allowance, which they inherit."""
     options = dataclasses.replace(options, threads=allowance.threads)
     if not allowance.cpus:
-        return _session(model, CPU, options)
+        return _session(model, provider, options)
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, allowance.cpus)
     try:
-        return _session(model, CPU, options)
+        return _session(model, provider, options)
     finally:
         os.sched_setaffinity(0, own)
 
@@ -317,14 +367,17 @@ def _session(model: Model | bytes, provider: str, options: EngineOptions) -> Any
     settings.inter_op_num_threads = 1
     # Threads that spin while idle take the CPU from the transport, and from a container's quota.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if provider == CPU:
+    if provider != CUDA:
         arena.use_shared(settings)
+    if provider == OPENVINO:
+        provider = openvino.add_to(settings, options.precision, options.threads)
+        providers = None
+    else:
+        providers = [(provider, _provider_options(provider, options))]
     name = "a net that does nothing" if isinstance(model, bytes) else str(model)
     source = _held(model, settings) if isinstance(model, HeldModel) else model
     try:
-        session = ort.InferenceSession(
-            source, settings, providers=[(provider, _provider_options(provider, options))]
-        )
+        session = ort.InferenceSession(source, settings, providers=providers)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime raises its own and std::exceptions
         raise EngineError(f"{name}: {str(error).strip()}") from error
     session.disable_fallback()
@@ -371,7 +424,7 @@ def _provider_options(provider: str, options: EngineOptions) -> dict[str, str]:
         # With this a model of which a node would fall to the CPU does not load.
         "enable_cuda_graph": str(int(options.graphs)),
         # A bundle was checked against Keras in its precision: no TensorFloat-32 for others.
-        "use_tf32": str(int(options.tensor_float_32)),
+        "use_tf32": str(int(options.precision == PRECISION_TENSOR_FLOAT_32)),
         # No more than is asked for: by default the arena doubles.
         "arena_extend_strategy": "kSameAsRequested",
         **limit,

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FILE = "batch_times.json"
 
 #: Of what is in the file.
-_VERSION = 1
+_VERSION = 2
 
 #: Tables that are kept; beyond, those that were measured first are forgotten.
 _MOST = 1000
@@ -38,12 +38,14 @@ class TimesKey:
     Attributes:
         digest: SHA-256 of the version's files, hexadecimal; see Content.
         device: as set: auto, cpu or cuda.
+        engine: as set: auto, onnxruntime or openvino.
         engine_threads: of the engine on the CPU.
         max_batch: as set; 0 if the server chooses.
     """
 
     digest: str
     device: str
+    engine: str
     engine_threads: int
     max_batch: int
 
@@ -158,8 +160,10 @@ def _decode_table(table: Any) -> tuple[TimesKey, Mapping[int, float]]:
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(f"tables: expected tables of times, got another thing: {error}") from error
     fields = dataclasses.astuple(key)
-    if [type(value) for value in fields] != [str, str, int, int] or 1 not in batch_s:
-        raise ValueError(f"tables: expected digest, device, threads and sizes from 1, got {fields}")
+    if [type(value) for value in fields] != [str, str, str, int, int] or 1 not in batch_s:
+        raise ValueError(
+            f"tables: expected digest, device, engine, threads and sizes from 1, got {fields}"
+        )
     for size, s in batch_s.items():
         if size < 1 or type(s) is not float or not 0.0 < s < math.inf:
             raise ValueError(f"batch_s: expected seconds by size, got {s!r} for {size}")

@@ -41,4 +41,6 @@ class StoredTimes:
 
     def _key(self, bundle: Bundle) -> TimesKey:
         model = self.settings.for_model(bundle.name)
-        return TimesKey(bundle.digest, model.device, model.engine_threads, model.max_batch)
+        return TimesKey(
+            bundle.digest, model.device, model.engine, model.engine_threads, model.max_batch
+        )

@@ -113,6 +113,8 @@ class ModelLoader:
             self._spec.batch_s,
             settings.engine.max_device_bytes,
             pause=self._pause,
+            engine=own.engine,
+            tell=self._spec.number == 1,
         )
         return load_model(model, options, self.allowance(name), batch_s)
 
@@ -174,7 +176,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
         signal.signal(number, signal.SIG_IGN)
     try:
         check_installation()
-        provider = choose_provider(settings.engine.device)
+        provider = choose_provider(settings.engine.device, settings.engine.engine)
         transports: list[Transport] = [make_transport(settings, spec.port, spec.guard_field)]
         if spec.http_port:
             transports.append(make_http_transport(settings, spec.http_port, key_check))

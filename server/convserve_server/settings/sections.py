@@ -284,6 +284,14 @@ class Engine(Section):
         choices=("auto", "cpu", "cuda"),
         per_model=True,
     )
+    engine: str = setting(
+        "auto",
+        "what runs bundles on the CPU; auto: OpenVINO for those of bfloat16 and int8 where it is "
+        "installed and the CPU has matrix units, else ONNX Runtime; openvino: refuse to start "
+        "without it",
+        choices=("auto", "onnxruntime", "openvino"),
+        per_model=True,
+    )
     engine_threads: int = setting(
         0,
         "threads of each engine on CPU; 0: the CPUs divided by the workers, and for an expensive "

@@ -50,6 +50,7 @@ class ModelSettings:
         max_wait_ms: Longest time that a call for it may wait; 0: as its deadline allows.
         priority: Of calls for it that do not give theirs.
         device: auto, cpu or cuda.
+        engine: auto, onnxruntime or openvino.
         engine_threads: Threads of its engine on CPU.
         versions: That are served: so many of the newest, "all", or these.
         control: poll, explicit or none.
@@ -63,6 +64,7 @@ class ModelSettings:
     max_wait_ms: float
     priority: str
     device: str
+    engine: str
     engine_threads: int
     versions: int | Literal["all"] | tuple[int, ...]
     control: Literal["poll", "explicit", "none"]

@@ -88,8 +88,8 @@ def test_precision_that_is_not_known_is_refused_with_those_that_are(
         check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
     assert str(caught.value) == (
         "manifest.precision: expected one of PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, "
-        f"PRECISION_FLOAT16, PRECISION_INT8, got {shown}; use a newer version of Convserve, or "
-        "publish the model in one of these"
+        f"PRECISION_FLOAT16, PRECISION_INT8, PRECISION_BFLOAT16, got {shown}; use a newer version "
+        "of Convserve, or publish the model in one of these"
     )
 
 

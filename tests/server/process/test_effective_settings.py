@@ -59,6 +59,7 @@ def test_model_with_a_table_has_each_of_its_values_and_their_origins(config: str
         "models.mnist.v2.max_wait_ms": "default",
         "models.mnist.v2.priority": "default",
         "models.mnist.v2.device": "default",
+        "models.mnist.v2.engine": "default",
         "models.mnist.v2.engine_threads": CHOSEN,
         "models.mnist.v2.versions": "--versions",
         "models.mnist.v2.control": "default",

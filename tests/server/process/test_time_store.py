@@ -12,7 +12,7 @@ from convserve_server.process.time_store import _MOST, FILE, TimesKey, TimeStore
 from convserve_server.process.times import StoredTimes
 from convserve_server.settings.settings import Settings, make_settings
 
-KEY = TimesKey("a" * 64, "cpu", 1, 0)
+KEY = TimesKey("a" * 64, "cpu", "auto", 1, 0)
 TABLE = {1: 0.0002, 4: 0.0003, 16: 0.001}
 MACHINE = "AMD EPYC, NVIDIA H100"
 
@@ -29,15 +29,16 @@ def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_table_is_known_by_file_device_threads_and_maximum_batch_size() -> None:
+def test_table_is_known_by_file_device_engine_threads_and_maximum_batch_size() -> None:
     store = TimeStore()
     store.put(KEY, TABLE)
-    assert store.get(TimesKey("a" * 64, "cpu", 1, 0)) == TABLE
+    assert store.get(TimesKey("a" * 64, "cpu", "auto", 1, 0)) == TABLE
     for other in (
-        TimesKey("b" * 64, "cpu", 1, 0),
-        TimesKey("a" * 64, "auto", 1, 0),
-        TimesKey("a" * 64, "cpu", 2, 0),
-        TimesKey("a" * 64, "cpu", 1, 8),
+        TimesKey("b" * 64, "cpu", "auto", 1, 0),
+        TimesKey("a" * 64, "auto", "auto", 1, 0),
+        TimesKey("a" * 64, "cpu", "openvino", 1, 0),
+        TimesKey("a" * 64, "cpu", "auto", 2, 0),
+        TimesKey("a" * 64, "cpu", "auto", 1, 8),
     ):
         assert store.get(other) == {}
 
@@ -46,7 +47,7 @@ def test_tables_in_the_folder_are_known_after_a_restart(tmp_path: Path) -> None:
     kept(tmp_path)
     store = TimeStore(tmp_path, MACHINE)
     assert store.get(KEY) == TABLE
-    other = TimesKey("b" * 64, "auto", 2, 8)
+    other = TimesKey("b" * 64, "auto", "auto", 2, 8)
     store.put(other, {1: 1.5})
     store.flush(20.0)
     again = TimeStore(tmp_path, MACHINE)
@@ -62,7 +63,7 @@ def test_empty_table_is_not_kept(tmp_path: Path) -> None:
 
 def test_only_so_many_are_kept(tmp_path: Path) -> None:
     store = TimeStore()
-    keys = [TimesKey(f"{number:064}", "cpu", 1, 0) for number in range(_MOST + 2)]
+    keys = [TimesKey(f"{number:064}", "cpu", "auto", 1, 0) for number in range(_MOST + 2)]
     for key in keys:
         store.put(key, TABLE)
     assert [store.get(key) == TABLE for key in keys] == [False] * 2 + [True] * _MOST
@@ -70,13 +71,19 @@ def test_only_so_many_are_kept(tmp_path: Path) -> None:
 
 def changed(**values: Any) -> str:
     """The content of a file with one table, with other values in the table or around it."""
-    table = {"digest": "a" * 64, "device": "cpu", "engine_threads": 1, "max_batch": 0}
+    table = {
+        "digest": "a" * 64,
+        "device": "cpu",
+        "engine": "auto",
+        "engine_threads": 1,
+        "max_batch": 0,
+    }
     table |= {"batch_s": {"1": 0.5}} | {name: values[name] for name in values.keys() & _FIELDS}
-    content = {"version": 1, "machine": MACHINE, "tables": [table]}
+    content = {"version": 2, "machine": MACHINE, "tables": [table]}
     return json.dumps(content | {name: values[name] for name in values.keys() - _FIELDS})
 
 
-_FIELDS = {"digest", "device", "engine_threads", "max_batch", "batch_s", "more"}
+_FIELDS = {"digest", "device", "engine", "engine_threads", "max_batch", "batch_s", "more"}
 
 
 def test_content_that_is_changed_in_nothing_is_read(
@@ -95,8 +102,8 @@ def test_content_that_is_changed_in_nothing_is_read(
         ("[" * 100_000, "recursion"),
         ("\x00\x01", "Expecting value"),
         ("[]", "expected an object, got list"),
-        ("{}", "version: expected 1, got None"),
-        (changed(version=2), "version: expected 1, got 2"),
+        ("{}", "version: expected 2, got None"),
+        (changed(version=1), "version: expected 2, got 1"),
         (changed(machine="Cray-1"), f"machine: expected '{MACHINE}', got 'Cray-1'"),
         (changed(tables={}), "tables: expected a list"),
         (changed(tables=[7]), "tables: expected tables of times"),
@@ -145,13 +152,13 @@ def test_folder_that_cannot_be_written_is_named_once_and_tables_stay_in_memory(
 ) -> None:
     store = TimeStore(tmp_path / "missing", MACHINE)
     for number in range(3):
-        store.put(TimesKey("a" * 64, "cpu", number, 0), TABLE)
+        store.put(TimesKey("a" * 64, "cpu", "auto", number, 0), TABLE)
         store.flush(20.0)
     assert complaints(caplog) == [
         f"{tmp_path / 'missing' / FILE} cannot be written: No such file or directory; "
         "the times of batches are measured again at the next start"
     ]
-    assert store.get(TimesKey("a" * 64, "cpu", 2, 0)) == TABLE
+    assert store.get(TimesKey("a" * 64, "cpu", "auto", 2, 0)) == TABLE
 
 
 def test_read_only_folder_is_named_and_what_is_there_is_read(
@@ -166,7 +173,7 @@ def test_read_only_folder_is_named_and_what_is_there_is_read(
     monkeypatch.setattr(Path, "write_text", refuse)
     store = TimeStore(tmp_path, MACHINE)
     assert store.get(KEY) == TABLE
-    store.put(TimesKey("b" * 64, "cpu", 1, 0), TABLE)
+    store.put(TimesKey("b" * 64, "cpu", "auto", 1, 0), TABLE)
     store.flush(20.0)
     [line] = complaints(caplog)
     assert "cannot be written: Read-only file system" in line

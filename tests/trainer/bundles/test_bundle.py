@@ -40,7 +40,9 @@ def _made_manifest() -> Manifest:
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
     data = Data("digits", mnist.LABELS, spec, pictures, pictures, "ab" * 32)
     answers = Answers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64))
-    compared = Comparison(score, score, 5e-7, others=0, mean=1e-7, changed=0, answers=answers)
+    compared = Comparison(
+        score, score, score, 5e-7, others=0, mean=1e-7, changed=0, answers=answers
+    )
     return manifests.make_manifest("mnist", LECTURE, data, 5, compared, 93_322, PRECISION_FLOAT32)
 
 

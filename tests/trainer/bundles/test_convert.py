@@ -25,7 +25,7 @@ from convserve_protos.bundle_pb2 import (
 from convserve_trainer.bundles import bundle
 from convserve_trainer.datasets import photos
 from convserve_trainer.datasets.pictures import Pictures, Pixels, Source
-from convserve_trainer.export import contract, int8, int8_loss
+from convserve_trainer.export import contract, int8, loss
 from convserve_trainer.main import main
 from tests.trainer.drawn import draw_parts
 
@@ -89,7 +89,7 @@ def test_int8_that_costs_too_much_is_not_published_and_resume_can_publish_it(
 
     monkeypatch.setattr(int8, "convert", convert)
     with monkeypatch.context() as patch:
-        patch.setattr(int8_loss, "MEAN", 1e-7)
+        patch.setattr(loss, "MEAN", 1e-7)
         assert _fit(folder, tmp_path) == 1
     captured = capsys.readouterr()
     assert re.fullmatch(
@@ -198,7 +198,7 @@ def test_net_that_was_rounded_already_is_not_converted(
     assert _convert(models, folder, "int8") == 1
     file = models / "red-blue" / "1" / "model.onnx"
     assert capsys.readouterr().err == (
-        f"convserve-train: {file}: precision: expected float32 or tf32, got float16\n"
+        f"convserve-train: {file}: precision: expected float32, tf32 or bfloat16, got float16\n"
     )
     assert sorted(os.listdir(models / "red-blue")) == ["1"]
 

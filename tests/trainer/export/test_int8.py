@@ -15,7 +15,7 @@ from convserve_trainer.errors import AccuracyError, ExportError, ParityError
 from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.predict import Answers, Probabilities
 from convserve_trainer.evaluation.score import Score
-from convserve_trainer.export import contract, int8, int8_loss, keras_to_onnx, parity
+from convserve_trainer.export import contract, int8, keras_to_onnx, loss, parity
 from convserve_trainer.export.parity import Comparison, Reference
 from convserve_trainer.nets import keras_backend
 from tests.bundles import model
@@ -98,7 +98,7 @@ def test_int8_answers_nearly_as_float32_does(
     pixels = dataset.test_images[:1_000]
     expected, found = _run(single, pixels), _run(quantized, pixels)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
-    assert 1e-5 < np.abs(found - expected).max(axis=1).mean() < int8_loss.MEAN
+    assert 1e-5 < np.abs(found - expected).max(axis=1).mean() < loss.MEAN
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.98
 
 
@@ -170,7 +170,9 @@ def test_sample_is_drawn_from_the_seed_and_no_larger_than_asked() -> None:
 def _compared(before: int, after: int, total: int, changed: int, mean: float = 0.0) -> Comparison:
     old, new = Score(before, total, 0.1), Score(after, total, 0.1)
     answers = Answers(np.zeros((0, 2), np.float32), np.zeros(0, np.int64))
-    return Comparison(old, new, 0.25, others=changed, mean=mean, changed=changed, answers=answers)
+    return Comparison(
+        old, new, new, 0.25, others=changed, mean=mean, changed=changed, answers=answers
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,28 +186,28 @@ def _compared(before: int, after: int, total: int, changed: int, mean: float = 0
     ],
 )
 def test_lost_answers_are_a_share_or_what_chance_takes(total: int, changed: int, most: int) -> None:
-    assert int8_loss.allowed(_compared(total, total, total, changed)) == most
-    int8_loss.check(_compared(total, total - most, total, changed))
+    assert loss.allowed(_compared(total, total, total, changed)) == most
+    loss.check(_compared(total, total - most, total, changed))
     with pytest.raises(AccuracyError):
-        int8_loss.check(_compared(total, total - most - 1, total, changed))
+        loss.check(_compared(total, total - most - 1, total, changed))
 
 
 def test_loss_says_its_numbers_and_what_to_do() -> None:
     with pytest.raises(AccuracyError) as lost:
-        int8_loss.check(_compared(9_930, 9_905, 10_000, 31))
+        loss.check(_compared(9_930, 9_905, 10_000, 31))
     assert str(lost.value) == (
         "int8 has 9,905 of 10,000 right, float32 9,930: 25 are lost, at most 20 may be; nothing "
         "was published: more --calibration-pictures may help; --precision float16 loses less, and "
         "float32 nothing"
     )
     with pytest.raises(ParityError) as off:
-        int8_loss.check(_compared(9_930, 9_930, 10_000, 0, mean=0.03))
+        loss.check(_compared(9_930, 9_930, 10_000, 0, mean=0.03))
     assert str(off.value).startswith(
         "int8 differs from float32 by 3.00e-02 in the mean of the pictures (expected at "
         "most 2e-02) and by 2.50e-01 at most; nothing was published: more --calibration-pictures"
     )
     with pytest.raises(ParityError, match="by nan in the mean"):
-        int8_loss.check(replace(_compared(1, 1, 1, 0), mean=float("nan")))
+        loss.check(replace(_compared(1, 1, 1, 0), mean=float("nan")))
 
 
 def test_comparison_counts_what_changed_and_means_what_the_file_differs() -> None:

@@ -15,6 +15,7 @@ from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import list_versions
 from convserve_bundle.signing import Signer
 from convserve_protos.bundle_pb2 import (
+    PRECISION_BFLOAT16,
     PRECISION_FLOAT32,
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
@@ -28,8 +29,8 @@ from convserve_trainer.export import conversion, layout, precisions
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Reference
 
-#: The file of both is float32, and says what Keras says.
-SOURCES = (PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32)
+#: The file of all three is float32, and says what Keras says.
+SOURCES = (PRECISION_FLOAT32, PRECISION_TENSOR_FLOAT_32, PRECISION_BFLOAT16)
 MAKERS = ("onnx", "onnxruntime")  # whose versions are those of the conversion
 
 
@@ -48,7 +49,7 @@ def convert(
     """Publishes the net of a bundle in another precision.
 
     Args:
-        path: of a bundle of float32 or tf32, as `bundle.find` takes it.
+        path: of a bundle of float32, tf32 or bfloat16, as `bundle.find` takes it.
         options: what it is made into.
         load: returns the data that a net was trained on.
         out: takes what a user wants to see.
@@ -68,7 +69,7 @@ def convert(
     file, manifest = evaluate.check(path)
     if precisions.read_precision(manifest.precision) not in SOURCES:
         raise BundleError(
-            f"{file}: precision: expected float32 or tf32, got "
+            f"{file}: precision: expected float32, tf32 or bfloat16, got "
             f"{precisions.name(manifest.precision)}"
         )
     target = PublishTarget(

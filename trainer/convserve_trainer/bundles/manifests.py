@@ -12,7 +12,7 @@ from convserve_bundle.manifest import manifest_text
 from convserve_protos.bundle_pb2 import PRECISION_INT8, Manifest, Precision, Training
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import UsageError
-from convserve_trainer.export import int8_loss, precisions
+from convserve_trainer.export import loss, precisions
 from convserve_trainer.export.parity import Comparison
 from convserve_trainer.nets import keras_backend
 
@@ -103,7 +103,7 @@ def state(
     training.parity_max_abs = compared.largest
     training.parity_bound = precisions.BOUNDS[precision]
     training.parity_mean_abs = compared.mean
-    training.parity_mean_bound = int8_loss.MEAN if precision == PRECISION_INT8 else 0
+    training.parity_mean_bound = loss.MEAN if precision == PRECISION_INT8 else 0
     training.calibration_pictures = calibrated
     manifest.created.FromDatetime(datetime.now(UTC))
 

@@ -15,7 +15,7 @@ EPILOG = """examples:
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
-    help_ = f"of float32 or tf32: {BUNDLE_HELP}"
+    help_ = f"of float32, tf32 or bfloat16: {BUNDLE_HELP}"
     command.add_argument("bundle", metavar="BUNDLE", type=Path, help=help_)
     data_options.add(
         command.add_argument_group("data", "Those that the net was trained on, as for fit.")

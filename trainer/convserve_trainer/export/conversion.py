@@ -5,12 +5,17 @@ from typing import NamedTuple, TextIO
 
 import onnx
 
-from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, PRECISION_INT8, Precision
+from convserve_protos.bundle_pb2 import (
+    PRECISION_BFLOAT16,
+    PRECISION_FLOAT32,
+    PRECISION_INT8,
+    Precision,
+)
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import AccuracyError
 from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.score import score
-from convserve_trainer.export import contract, int8, int8_loss, parity, precisions
+from convserve_trainer.export import contract, int8, loss, parity, precisions
 from convserve_trainer.export.parity import Candidate, Comparison, Reference
 
 
@@ -84,8 +89,8 @@ def check(
         file=out,
         flush=True,
     )
-    if options.precision == PRECISION_INT8:
-        int8_loss.check(comparison)
+    if options.precision in (PRECISION_INT8, PRECISION_BFLOAT16):
+        loss.check(comparison, options.precision)
     accuracy = comparison.onnxruntime.accuracy
     if accuracy < min_accuracy:
         raise AccuracyError(
@@ -102,10 +107,9 @@ def print_score(reference: Reference, data: Data, out: TextIO) -> None:
 
 
 def _bound(compared: Comparison, precision: Precision.ValueType) -> str:
-    if precision != PRECISION_INT8:
-        return f"(bound of {precisions.name(precision)} {precisions.BOUNDS[precision]:.0e})"
-    lost = compared.reference.correct - compared.onnxruntime.correct
-    return (
-        f"(int8 has no bound), mean {compared.mean:.1e} (bound {int8_loss.MEAN:.0e}), right "
-        f"answers lost {lost:,} (bound {int8_loss.allowed(compared):,})"
-    )
+    bound = f"(bound of {precisions.name(precision)} {precisions.BOUNDS[precision]:.0e})"
+    lost = compared.reference.correct - compared.rounded.correct
+    cost = f"right answers lost {lost:,} (bound {loss.allowed(compared):,})"
+    if precision == PRECISION_INT8:
+        return f"(int8 has no bound), mean {compared.mean:.1e} (bound {loss.MEAN:.0e}), {cost}"
+    return f"{bound}, {cost}" if precision == PRECISION_BFLOAT16 else bound

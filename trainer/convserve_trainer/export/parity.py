@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import (
+    PRECISION_BFLOAT16,
     PRECISION_FLOAT32,
     PRECISION_INT8,
     PRECISION_TENSOR_FLOAT_32,
@@ -51,11 +52,13 @@ class Candidate:
             arg-max must agree, too. Beyond it one may differ where the reference's two highest
             probabilities are within twice the tolerance, and the tolerance itself sees to that.
         what: how messages call it.
+        costs: whether it is what shows the precision's cost, in place of the first candidate.
     """
 
     model: "onnx.ModelProto"
     tolerance: float = TOLERANCE
     what: str = "ONNX Runtime"
+    costs: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,15 @@ class Comparison:
         onnxruntime: the score of the first candidate.
         largest: difference between a probability of the reference and of any candidate.
         others: images of which a candidate has another arg-max; of the one with most.
-        mean: over the images, of the largest difference of the first candidate.
-        changed: images that the reference alone or the first candidate alone gets right.
+        rounded: the score of the candidate that shows the precision's cost.
+        mean: over the images, of the largest difference of that candidate.
+        changed: images that the reference alone or that candidate alone gets right.
         answers: of the first candidate.
     """
 
     reference: Score
     onnxruntime: Score
+    rounded: Score
     largest: float
     others: int
     mean: float
@@ -88,8 +93,9 @@ def candidates(
 ) -> list[Candidate]:
     """Returns what must be compared before a net is published in a precision; that net first.
 
-    The others imitate what a GPU makes of it, and must keep to half of the bound; the other half is
-    for what they do not imitate. With int8 the other is the net in float32.
+    The others imitate what a device makes of it that computes in the precision, and must keep to
+    half of the bound; the other half is for what they do not imitate. With int8 the other is the
+    net in float32.
 
     Args:
         exported: the net in float32.
@@ -109,12 +115,14 @@ def candidates(
         return [Candidate(made, bound, "ONNX Runtime in int8"), Candidate(exported)]
     from convserve_trainer.export import float16, gpu_rounding
 
+    device = "CPU" if precision == PRECISION_BFLOAT16 else "GPU"
     imitation = Candidate(
         gpu_rounding.imitated(exported, precision),
         bound / 2,
-        f"{precisions.name(precision)}, with the rounding of a GPU imitated,",
+        f"{precisions.name(precision)}, with the rounding of a {device} imitated,",
+        costs=precision == PRECISION_BFLOAT16,
     )
-    if precision == PRECISION_TENSOR_FLOAT_32:
+    if precision in (PRECISION_TENSOR_FLOAT_32, PRECISION_BFLOAT16):
         return [Candidate(exported), imitation]  # the file is that of float32
     return [Candidate(float16.convert(exported), bound, "ONNX Runtime in float16"), imitation]
 
@@ -156,14 +164,16 @@ def check(
     if seen < len(right):
         raise DataError(UNREADABLE)
     each = [np.concatenate(candidate_rows) for candidate_rows in rows]
+    rounded = next((one for made, one in zip(compared, each, strict=True) if made.costs), each[0])
     return Comparison(
         reference=score(expected, right),
         onnxruntime=score(each[0], right),
+        rounded=score(rounded, right),
         largest=largest,
         others=max(_others(found, expected) for found in each),
-        mean=float(np.abs(each[0] - expected).max(axis=1).mean()),
+        mean=float(np.abs(rounded - expected).max(axis=1).mean()),
         changed=int(
-            ((each[0].argmax(axis=1) == right) != (expected.argmax(axis=1) == right)).sum()
+            ((rounded.argmax(axis=1) == right) != (expected.argmax(axis=1) == right)).sum()
         ),
         answers=Answers(each[0], right),
     )

@@ -6,11 +6,16 @@ lecture's net has, change a logit of 10 by up to 10 * 10 * 2^-11 = 0.05 where no
 probability by a quarter of that, since no softmax or sigmoid is steeper. That is about the bound;
 most roundings cancel, and what is measured is a few times less.
 
+bfloat16 keeps 8 bits of a number: eight times the rounding, and so eight times the bound. Since
+that much may change the label of a picture that a net is unsure of, what it costs in right answers
+is bounded too, as with int8.
+
 int8 keeps 8 bits of a layer's whole range, not of each number, and no useful bound holds for every
-picture. What is bounded is what it costs over all of them: see `int8_loss.py`.
+picture. What is bounded is what it costs over all of them: see `loss.py`.
 """
 
 from convserve_protos.bundle_pb2 import (
+    PRECISION_BFLOAT16,
     PRECISION_FLOAT16,
     PRECISION_FLOAT32,
     PRECISION_INT8,
@@ -24,6 +29,7 @@ NAMES = {
     "float32": PRECISION_FLOAT32,
     "tf32": PRECISION_TENSOR_FLOAT_32,
     "float16": PRECISION_FLOAT16,
+    "bfloat16": PRECISION_BFLOAT16,
     "int8": PRECISION_INT8,
 }
 
@@ -32,6 +38,7 @@ BOUNDS = {
     PRECISION_FLOAT32: 1e-5,  # sums in another order, nothing else
     PRECISION_TENSOR_FLOAT_32: 1e-2,
     PRECISION_FLOAT16: 1e-2,
+    PRECISION_BFLOAT16: 8e-2,
     PRECISION_INT8: 1.0,  # none: no probabilities differ by more
 }
 
