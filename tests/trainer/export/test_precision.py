@@ -169,7 +169,8 @@ def test_imitated_rounding_is_that_of_the_formats() -> None:
     # The model's fifth logit is 20 * grey / 255.
     exact = grey.astype(np.float32) * np.float32(1 / 255)
     net = model({})
-    np.testing.assert_array_equal(_logits(net, pixels)[:, 4], 20 * exact)
+    # ONNX Runtime may multiply the two scales with each other first.
+    np.testing.assert_array_max_ulp(_logits(net, pixels)[:, 4], 20 * exact)
     rounded = _logits(gpu_rounding.imitated(model({}), PRECISION_TENSOR_FLOAT_32), pixels)
     np.testing.assert_array_equal(rounded[:, 4], 20 * _bits(exact, 11))
     # Each of three is rounded: the scale, the pixel that it is multiplied with, and the product.
@@ -325,8 +326,8 @@ def _constants(net: onnx.ModelProto) -> list[bytes]:
 
 @pytest.mark.usefixtures("undrawn")
 def test_precision_of_devices_publishes_the_file_of_float32(small: Small, tmp_path: Path) -> None:
-    for precision in ("float32", "tf32", "bfloat16"):
-        assert main(small.fit(tmp_path, "--precision", precision)) == 0
+    for name in ("float32", "tf32", "bfloat16"):
+        assert main(small.fit(tmp_path, "--precision", name)) == 0
     single, plain = bundle.read(tmp_path / "small" / "1")
     for version, precision, bound in (
         ("2", PRECISION_TENSOR_FLOAT_32, 1e-2),
