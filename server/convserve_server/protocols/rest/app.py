@@ -201,7 +201,7 @@ class RestApp:
         except ServeError as error:
             request.refusal = error
         except Problem:
-            return True  # handle() says it, once it is told all that it needs.
+            return True  # handle() reports it, once all has come
         return request.refusal is None
 
     def outcome(

@@ -136,7 +136,7 @@ def test_body_of_a_refused_request_is_not_parsed(client: HttpClient) -> None:
 
 @pytest.mark.parametrize("size", [{"Content-Length": "4000000"}, {"Transfer-Encoding": "chunked"}])
 @pytest.mark.parametrize(
-    ("target", "headers", "said"),
+    ("target", "headers", "reply_has"),
     [
         ("/v1/models/mnist:classify", {}, '"reason":"UNAUTHENTICATED"'),
         ("/v2/models/secret/infer", header_of("some"), "secret"),
@@ -144,12 +144,12 @@ def test_body_of_a_refused_request_is_not_parsed(client: HttpClient) -> None:
     ],
 )
 def test_large_body_is_not_received_of_who_may_not_send_it(
-    client: HttpClient, target: str, headers: dict[str, str], said: str, size: dict[str, str]
+    client: HttpClient, target: str, headers: dict[str, str], reply_has: str, size: dict[str, str]
 ) -> None:
     client.send(request_bytes("POST", target, b"", {**headers, **size, "Expect": "100-continue"}))
     reply = client.read()
     assert reply.status in (401, 403)
-    assert said in reply.body.decode()
+    assert reply_has in reply.body.decode()
     assert reply.headers["connection"] == "close"
     assert client.is_closed()
 
