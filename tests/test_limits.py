@@ -10,7 +10,7 @@ import pytest
 from tests.recorder import Recorder
 
 ROOT = Path(__file__).parents[1]
-LIMITS = ["-o", "timeout=2", "-o", "faulthandler_timeout=60"]
+LIMITS = ["-o", "timeout=5", "-o", "faulthandler_timeout=60"]
 CHILD = '[sys.executable, "-c", "import time; time.sleep(3600)"]'
 
 WAITS_FOR_A_CHILD = f"""
@@ -56,7 +56,7 @@ def run(folder: Path, code: str, *options: str) -> "subprocess.CompletedProcess[
 def test_child_that_is_waited_for_is_killed_and_the_next_test_is_run(tmp_path: Path) -> None:
     done = run(tmp_path, WAITS_FOR_A_CHILD)
     assert done.returncode == 1
-    assert "Timeout (>2.0s)" in done.stdout
+    assert "Timeout (>5.0s)" in done.stdout
     assert "1 failed, 1 passed" in done.stdout
     (pid,) = (line.split()[1] for line in done.stdout.splitlines() if line.startswith("child "))
     assert not Path(f"/proc/{pid}").exists()

@@ -206,7 +206,7 @@ def test_command_line_of_a_worker_shows_no_setting(start_server: StartServer, mo
 
 @FRONTS
 def test_worker_that_hangs_is_replaced(start_server: StartServer, front: str) -> None:
-    server = start_server("--front", front, "--workers", "2", "--heartbeat-s", "2")
+    server = start_server("--front", front, "--workers", "2", "--heartbeat-s", "5")
     server.wait_until_serving()
     first, second = server.worker_pids()
     os.kill(first, signal.SIGSTOP)
@@ -239,7 +239,7 @@ def test_server_that_was_paused_as_a_whole_loses_no_worker(start_server: StartSe
 def test_worker_that_hangs_when_the_server_stops_does_not_hold_it_up(
     start_server: StartServer,
 ) -> None:
-    server = start_server("--workers", "2", "--heartbeat-s", "2", "--grace-s", "3600")
+    server = start_server("--workers", "2", "--heartbeat-s", "5", "--grace-s", "3600")
     server.wait_until_serving()
     os.kill(server.worker_pids()[0], signal.SIGSTOP)
     assert server.terminate() == 0

@@ -133,7 +133,7 @@ def test_worker_that_is_killed_while_it_prepares_a_version_holds_up_no_other(
 def test_worker_that_hangs_before_the_change_is_replaced_and_the_other_changes(
     start_server: StartServer, models: Path
 ) -> None:
-    server = start_server("--workers", "2", "--scan-s", "0.1", "--heartbeat-s", "2")
+    server = start_server("--workers", "2", "--scan-s", "0.1", "--heartbeat-s", "5")
     address = server.wait_until_serving()
     hangs = server.worker_pids()[1]
     os.kill(hangs, signal.SIGSTOP)
