@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quick(models: Path, only: str) -> list[str]:
     options = ["--models", str(models), "--only", only, "--rounds", "1"]
-    return [*options, "--seconds", "0.1", "--driver", "own"]
+    return [*options, "--seconds", "0.4", "--driver", "own"]
 
 
 def done(options: Sequence[str], **more: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_command_prints_figures_and_refusals(models: Path, tmp_path: Path) -> No
     ended = done([*quick(models, "naive,convserve"), "--json", str(file)])
     assert ended.returncode == 0, ended.stderr
     heading = ended.stdout.splitlines()[0]
-    assert "rounds x seconds: 1 x 0.1" in heading
+    assert "rounds x seconds: 1 x 0.4" in heading
     assert re.search(r"load average before \d+\.\d, after \d+\.\d", heading)
     measured, refused = tables_of(ended.stdout)
     assert [row[:4] for row in measured] == [

@@ -17,7 +17,7 @@ def test_command_prints_a_row_for_each_way_and_load(tmp_path: Path) -> None:
     write_bundle(tmp_path)
     command = [sys.executable, "-m", "benchmarks.serving.http", "--models", str(tmp_path)]
     done = subprocess.run(
-        [*command, "--rounds", "1", "--seconds", "0.1"],
+        [*command, "--rounds", "1", "--seconds", "0.4"],
         cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -43,7 +43,7 @@ def test_command_prints_rows_and_call_times(models: Path, tmp_path: Path) -> Non
     (tmp_path / "red.jpg").write_bytes(jpeg_of("red"))
     file = tmp_path / "figures.json"
     options = ["--models", str(models), "--photos", str(tmp_path), "--rounds", "1"]
-    options += ["--seconds", "0.2", "--driver", "own", "--json", str(file)]
+    options += ["--seconds", "1", "--driver", "own", "--json", str(file)]
     done = subprocess.run(
         [*COMMAND, *options], cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S
     )

@@ -24,7 +24,7 @@ def test_table_has_a_row_for_each_precision(tmp_path: Path) -> None:
     command = ["fit", "photos", *TINY, "--epochs", "2", "--data", str(folder)]
     assert main([*command, "--models", str(tmp_path)]) == 0
     file = tmp_path / "figures.json"
-    options = ["--photos", str(folder), "--rounds", "2", "--seconds", "0.05", "--driver", "own"]
+    options = ["--photos", str(folder), "--rounds", "2", "--seconds", "0.3", "--driver", "own"]
     done = subprocess.run(
         [*COMMAND, str(tmp_path / "red-blue"), *options, "--json", str(file)],
         cwd=ROOT,

@@ -36,7 +36,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("driver", "seconds"), [("own", "0.3"), pytest.param("h2load", "0.2", marks=needs_h2load)]
+    ("driver", "seconds"), [("own", "0.5"), pytest.param("h2load", "0.5", marks=needs_h2load)]
 )
 def test_command_prints_a_row_for_each_server_and_cell(
     models: Path, tmp_path: Path, driver: str, seconds: str
