@@ -8,6 +8,7 @@ Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
 """
 
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -273,6 +274,9 @@ class _NativeCall(Call):
         transport, deadline = self._transport, self.deadline
         transport.open.pop(self._number, None)
         sent = transport.front.respond(self._number, payload)
+        if self.idle_caller:
+            # Nothing else is to be done first: the library's patient thread sends it now.
+            os.sched_yield()
         if deadline is not None:
             transport.margin.note(self.arrived, deadline, time.monotonic(), gone=not sent)
         return sent
