@@ -18,6 +18,7 @@ from typing import Self
 
 _START_S = 60.0
 _STOP_S = 10.0
+_TERMINATE_S = 60.0
 #: Last lines of a server's output kept.
 _KEPT_LINES = 200
 #: Of these in a report.
@@ -110,6 +111,15 @@ class ServerProcess:
         if gone := self._started_with - tree.keys():
             raise ServerFailed(f"{self.name} lost processes {sorted(gone)}")
         return sum(tree.values())
+
+    def terminate(self) -> int:
+        """Send SIGTERM to the process above all others, and return its exit status when it ends.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on for a minute.
+        """
+        self._process.terminate()
+        return self._process.wait(_TERMINATE_S)
 
     def output(self) -> str:
         """The last lines that it wrote."""
