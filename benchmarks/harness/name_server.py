@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+#: Of the servers; any other name has the same addresses.
+NAME = "replicas.test"
+
 _HEADER = struct.Struct("!6H")  # id, flags, questions, answers, authorities, additional
 _ANSWER = struct.Struct("!3HIH4s")  # name, type, class, time to live, length, address
 _ANSWERS = 0x8580  # A response, authoritative, recursion desired and available.
@@ -61,7 +64,7 @@ class NameServer:
 
     def target(self, port: int) -> str:
         """Returns the target of a gRPC client for a port of all addresses."""
-        return f"dns://{self.address}/replicas.test:{port}"
+        return f"dns://{self.address}/{NAME}:{port}"
 
     def _answer_all(self) -> None:
         while True:

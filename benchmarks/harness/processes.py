@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,9 +35,11 @@ class ServerProcess:
 
     Args:
         name: for the table.
-        command: starts it; one line of its output is a JSON object with the key port.
+        command: starts it; one line of its output says its port.
         environ: what it is given beside our own environment.
         folder: to start it in; None: ours.
+        port_in: returns the port that a line of its output says, None if it says none; by default
+            that of a JSON object with the key port.
     """
 
     def __init__(
@@ -46,8 +48,11 @@ class ServerProcess:
         command: Sequence[str],
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        *,
+        port_in: Callable[[str], int | None] | None = None,
     ) -> None:
         self.name = name
+        self._port_in = port_in or _port_in
         self._command = command
         self._environ = environ or {}
         self._folder = folder
@@ -144,7 +149,7 @@ class ServerProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.append(line.rstrip())
-            if (port := _port_in(line)) is not None:
+            if (port := self._port_in(line)) is not None:
                 self._port.put(port)
         self._port.put(None)
 

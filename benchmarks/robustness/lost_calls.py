@@ -1,23 +1,25 @@
 """Counts the calls that are lost while servers are killed, stopped, brought back and added.
 
     python -m benchmarks.robustness.lost_calls --models models
-    python -m benchmarks.robustness.lost_calls --envoy .venv-envoy/bin/envoy
 
 Three servers have one name, and a client keeps calls in flight. One server is killed (SIGKILL, all
 its processes) and brought back; another is stopped (SIGTERM) and brought back. Then the name gets a
 fourth address. The time is counted until its server answers as many calls as a fifth of what all
 do: no client is started anew, so its address has to be looked up again.
 
-The client balances by itself, as Client and as AsyncClient, over each front; with --envoy Envoy
-does so in its place, by deploy/envoy/envoy.yaml.
+The client balances by itself, as Client and as AsyncClient, over each front. Where there is an
+Envoy, it balances in the client's place, over TLS, by deploy/envoy/envoy.yaml.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from benchmarks.harness.command import (
     tell,
     whole,
 )
+from benchmarks.harness.envoy import Envoy, find_envoy, options_before, write_certificate
 from benchmarks.harness.fleet import Fleet
 from benchmarks.harness.name_server import NameServer
 from benchmarks.harness.processes import ServerFailed
@@ -45,6 +48,9 @@ KILLED, STOPPED, ADDED = 0, 1, 3
 _SHARE = 0.2
 _LOOK_S = 0.5
 _PATIENCE_S = 120.0
+
+
+Way: TypeAlias = type[ThreadTraffic] | type[AsyncTraffic]
 
 
 @dataclass(frozen=True)
@@ -128,30 +134,35 @@ def _rows(fleet: Fleet) -> dict[int, int]:
 
 
 def _measure(
-    arguments: argparse.Namespace,
-    bundle: Bundle,
-    front: str,
-    kind: type[ThreadTraffic] | type[AsyncTraffic],
+    arguments: argparse.Namespace, bundle: Bundle, front: str, way: Way, envoy: Path | None
 ) -> Outcome:
     flags = ["--front", front, "--workers", "1"]
-    flags += ["--max-connection-age-s", f"{arguments.age_s:g}"]
-    addresses = [Fleet.host(number) for number in range(3)]
-    questions = questions_of(bundle)
-    with Fleet(arguments.models, flags) as fleet, NameServer(addresses) as names:
+    if envoy is None:
+        flags += ["--max-connection-age-s", f"{arguments.age_s:g}"]
+    with ExitStack() as stack:
+        fleet = stack.enter_context(Fleet(arguments.models, flags))
+        addresses = [Fleet.host(number) for number in range(3)]
+        names = stack.enter_context(NameServer(addresses))
         for number in range(3):
             fleet.start(number)
-        traffic = kind(names.target(fleet.port), arguments.in_flight, model=bundle.model)
-        counts = Counts(questions, arguments.calls)
+        server, options = names.target(fleet.port), {}
+        if envoy is not None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="convserve-envoy-")))
+            write_certificate(folder)
+            proxy = stack.enter_context(Envoy(envoy, folder, names.address, fleet.port))
+            server, options = proxy.tls_address, options_before(folder)
+        traffic = way(server, arguments.in_flight, model=bundle.model, **options)
+        counts = Counts(questions_of(bundle), arguments.calls)
         with going_on(traffic, counts):
             lose(fleet, counts, arguments.calls)
-        more = Counts(questions)
+        more = Counts(questions_of(bundle))
         with going_on(traffic, more):
             more.wait_for(arguments.in_flight)
             share_s = add(fleet, names)
             more.stop()
     return Outcome(
-        front, f"its own, {kind.name}", counts.ended + more.ended,
-        dict(counts.lost + more.lost), share_s,
+        front, f"{'the client' if envoy is None else 'Envoy'}, {way.name}",
+        counts.ended + more.ended, dict(counts.lost + more.lost), share_s,
     )  # fmt: skip
 
 
@@ -170,6 +181,10 @@ def _parser() -> argparse.ArgumentParser:
         "--age-s", type=float, default=30.0, metavar="S",
         help="the servers' --max-connection-age-s [default: 30]",
     )  # fmt: skip
+    result.add_argument(
+        "--envoy", type=Path, metavar="FILE",
+        help="Envoy's program [default: that of make test-envoy or of PATH, if there is one]",
+    )  # fmt: skip
     result.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return result
 
@@ -181,14 +196,16 @@ def run(arguments: argparse.Namespace) -> None:
         BenchmarkError: a server does not start, or Bundle.newest.
     """
     bundle = Bundle.newest(arguments.models, arguments.model)
+    envoy = find_envoy(arguments.envoy)
     outcomes = []
-    for front in FRONTS:
-        for kind in (ThreadTraffic, AsyncTraffic):
-            try:
-                outcomes.append(_measure(arguments, bundle, front, kind))
-            except (ServerFailed, TimeoutError) as error:
-                raise BenchmarkError(str(error)) from error
-            tell(f"{outcomes[-1]}")
+    for balancing in (None, envoy) if envoy else (None,):
+        for front in FRONTS:
+            for way in (ThreadTraffic, AsyncTraffic):
+                try:
+                    outcomes.append(_measure(arguments, bundle, front, way, balancing))
+                except (ServerFailed, TimeoutError) as error:
+                    raise BenchmarkError(str(error)) from error
+                tell(f"{outcomes[-1]}")
     on = machine(_PACKAGES)
     details = [f"{arguments.in_flight} calls in flight", f"connections of {arguments.age_s:g} s"]
     print(heading(on, "servers and client", details), _table(outcomes), sep="\n\n")

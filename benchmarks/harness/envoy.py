@@ -1,0 +1,137 @@
+"""Envoy by deploy/envoy/envoy.yaml, with other addresses, ports and files.
+
+Source: https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/cli, and /admin there.
+"""
+
+import json
+import shutil
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import trustme
+
+from benchmarks.harness.name_server import NAME
+from benchmarks.harness.ports import free_port
+from benchmarks.harness.processes import ServerProcess
+
+CONFIG = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
+PROTOSET = CONFIG.with_name("convserve.protoset")
+#: Where `make test-envoy` installs it.
+INSTALLED = Path(__file__).parents[2] / ".venv-envoy" / "bin" / "envoy"
+
+_SERVES = "starting workers"
+_DEADLINE_S = 30.0
+
+
+def find_envoy(given: Path | None = None) -> Path | None:
+    """Returns Envoy's program: the given one, that of `make test-envoy`, or of PATH."""
+    if given is not None:
+        return given
+    found = shutil.which("envoy")
+    return INSTALLED if INSTALLED.exists() else Path(found) if found else None
+
+
+def write_certificate(folder: Path) -> bytes:
+    """Writes tls.crt and tls.key of a certificate for localhost, and ca.crt of who signed it."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    (folder / "tls.crt").write_bytes(b"".join(part.bytes() for part in leaf.cert_chain_pems))
+    leaf.private_key_pem.write_to_path(str(folder / "tls.key"))
+    authority.cert_pem.write_to_path(str(folder / "ca.crt"))
+    return authority.cert_pem.bytes()
+
+
+def options_before(folder: Path) -> dict[str, Any]:
+    """Returns the options of a client that calls Envoy over TLS, which tries lost calls again."""
+    return {"tls_ca": folder / "ca.crt", "retry_unavailable": False}
+
+
+def config_with(changes: Mapping[str, str]) -> str:
+    """Returns the shipped configuration with some texts replaced.
+
+    Args:
+        changes: New texts by the old ones.
+
+    Raises:
+        ValueError: an old text is not there.
+    """
+    config = CONFIG.read_text()
+    for old, new in changes.items():
+        if old not in config:
+            raise ValueError(f"{CONFIG}: expected the text {old!r}, got none")
+        config = config.replace(old, new)
+    return config
+
+
+class Envoy(ServerProcess):
+    """Envoy before servers, from entering the context to leaving it.
+
+    Args:
+        program: of find_envoy.
+        folder: for its files, with tls.crt and tls.key.
+        name_server: host:port that is asked for the servers' name.
+        port: of the servers.
+        changes: more for config_with.
+        threads: that serve.
+
+    Attributes:
+        address: host:port without TLS.
+        tls_address: with TLS.
+        admin: its own pages.
+    """
+
+    def __init__(
+        self,
+        program: Path,
+        folder: Path,
+        name_server: str,
+        port: int,
+        changes: Mapping[str, str] | None = None,
+        threads: int = 1,
+    ) -> None:
+        ports = {8443: free_port(), 8080: free_port(), 9901: free_port()}
+        self._plain = f"127.0.0.1:{ports[8080]}"
+        self.tls_address = f"127.0.0.1:{ports[8443]}"
+        self.admin = f"127.0.0.1:{ports[9901]}"
+        file = folder / "envoy.yaml"
+        file.write_text(
+            config_with(
+                {
+                    **{f"port_value: {old}}}": f"port_value: {ports[old]}}}" for old in ports},
+                    "address: 0.0.0.0": "address: 127.0.0.1",
+                    "address: convserve, port_value: 50051": f"address: {NAME}, port_value: {port}",
+                    "/etc/envoy/tls": str(folder),
+                    "/etc/envoy/convserve.protoset": str(PROTOSET),
+                    **(changes or {}),
+                }
+            )
+        )
+        command = [
+            str(program), "--config-path", str(file),
+            "--config-yaml", json.dumps({"typed_dns_resolver_config": _resolver(name_server)}),
+            "--concurrency", str(threads), "--use-dynamic-base-id",
+            "--log-format", '{"level": "%l", "message": "%j"}',
+        ]  # fmt: skip
+        super().__init__(
+            "envoy", command, port_in=lambda line: ports[8080] if _SERVES in line else None
+        )
+
+    def counters(self, prefix: str) -> dict[str, int]:
+        """Returns its counters whose names begin so, by their names."""
+        url = f"http://{self.admin}/stats?format=json&filter=^{prefix}"
+        with urllib.request.urlopen(url, timeout=_DEADLINE_S) as page:
+            stats = json.load(page)["stats"]
+        return {each["name"]: each["value"] for each in stats if "value" in each}
+
+
+def _resolver(name_server: str) -> dict[str, object]:
+    """Returns what has Envoy ask one name server alone."""
+    host, _, port = name_server.rpartition(":")
+    kind = (
+        "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+    )
+    address = {"socket_address": {"address": host, "port_value": int(port)}}
+    config = {"@type": kind, "resolvers": [address], "use_resolvers_as_fallback": False}
+    return {"name": "envoy.network.dns_resolver.cares", "typed_config": config}
