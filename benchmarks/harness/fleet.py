@@ -12,7 +12,7 @@ from typing import Self
 import grpc
 
 from benchmarks.harness.ports import free_port
-from benchmarks.harness.processes import ServerProcess
+from benchmarks.harness.processes import ServerFailed, ServerProcess
 from convserve_protos import open_inference_pb2 as open_inference
 
 _DEADLINE_S = 30.0
@@ -100,10 +100,13 @@ class Fleet:
         """Starts a server and waits until it serves.
 
         Raises:
-            ServerFailed: it does not.
+            ServerFailed: it does not; with its output.
         """
         replica = Replica(self.host(number), self.port, self._models, self._flags)
-        self.running[number] = self._stack.enter_context(replica)
+        try:
+            self.running[number] = self._stack.enter_context(replica)
+        except ServerFailed as error:
+            raise ServerFailed(f"{error}\n{replica.output()}") from error
         return replica
 
     def kill(self, number: int) -> None:

@@ -25,7 +25,7 @@ class Question(NamedTuple):
 
 
 class Traffic(Protocol):
-    """Calls that are made from entering a context to leaving it."""
+    """What makes calls."""
 
     def make(self, counts: "Counts") -> None:
         """Makes calls until counts has no more."""
@@ -36,16 +36,14 @@ class Counts:
 
     Args:
         questions: asked in turn.
-        calls: after which no more are made; 0: until stop().
 
     Attributes:
         lost: why calls failed, and how many for each reason; a wrong answer is one.
     """
 
-    def __init__(self, questions: Sequence[Question], calls: int = 0) -> None:
+    def __init__(self, questions: Sequence[Question]) -> None:
         self.lost: Counter[str] = Counter()
         self._questions = itertools.cycle(questions)
-        self._left = itertools.count() if not calls else iter(range(calls))
         self._changed = threading.Condition()
         self._ended = 0
         self._stopped = False
@@ -57,11 +55,9 @@ class Counts:
             return self._ended
 
     def next(self) -> Question | None:
-        """Returns the next question; None: there is none."""
+        """Returns the next question; None: no more calls are made."""
         with self._changed:
-            if self._stopped or next(self._left, None) is None:
-                return None
-            return next(self._questions)
+            return None if self._stopped else next(self._questions)
 
     def end(self, fault: str = "") -> None:
         """Counts a call that has ended; a fault is why it was lost."""
@@ -154,9 +150,8 @@ def going_on(traffic: Traffic, counts: Counts) -> Iterator[None]:
         making = thread.submit(traffic.make, counts)
         try:
             yield
-        except BaseException:
+        finally:
             counts.stop()
-            raise
         making.result()
 
 

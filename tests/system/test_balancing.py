@@ -1,0 +1,34 @@
+"""Servers behind one name that a client balances over by itself. Linux: they are at 127.0.0.2 up."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.harness.bundles import Bundle
+from benchmarks.harness.fleet import Fleet
+from benchmarks.harness.name_server import NameServer
+from benchmarks.harness.traffic import AsyncTraffic, Counts, ThreadTraffic, going_on
+from benchmarks.robustness.lost_calls import Way, add, lose, questions_of
+
+#: So that connections end, and the name is looked up again, all the time.
+AGE_S = 1
+CALLS = 2000
+
+
+@pytest.mark.parametrize(("front", "way"), [("grpcio", ThreadTraffic), ("native", AsyncTraffic)])
+def test_no_call_is_lost_while_servers_are_killed_stopped_brought_back_and_added(
+    models: Path, front: str, way: Way
+) -> None:
+    questions = questions_of(Bundle.newest(models, "mnist"))
+    flags = ["--front", front, "--workers", "1", "--max-connection-age-s", str(AGE_S)]
+    addresses = [Fleet.host(number) for number in range(3)]
+    with Fleet(models, flags) as fleet, NameServer(addresses) as names:
+        for number in range(3):
+            fleet.start(number)
+        traffic = way(names.target(fleet.port), 32, model="mnist", timeout=60.0)
+        counts = Counts(questions)
+        with going_on(traffic, counts):
+            lose(fleet, counts, CALLS)
+            add(fleet, names)
+    assert counts.ended >= CALLS
+    assert dict(counts.lost) == {}
