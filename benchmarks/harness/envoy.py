@@ -5,24 +5,28 @@ Source: https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/cli, and /admin 
 
 import json
 import shutil
+import socket
+import time
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import trustme
 
 from benchmarks.harness.name_server import NAME
 from benchmarks.harness.ports import free_port
-from benchmarks.harness.processes import ServerProcess
+from benchmarks.harness.processes import ServerFailed, ServerProcess
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
+CERTIFICATE = CONFIG.with_name("certificate.yaml")
 PROTOSET = CONFIG.with_name("convserve.protoset")
 #: Where `make test-envoy` installs it.
 INSTALLED = Path(__file__).parents[2] / ".venv-envoy" / "bin" / "envoy"
 
 _SERVES = "starting workers"
 _DEADLINE_S = 30.0
+_LOOK_AGAIN_S = 0.01
 
 
 def find_envoy(given: Path | None = None) -> Path | None:
@@ -48,21 +52,33 @@ def options_before(folder: Path) -> dict[str, Any]:
     return {"tls_ca": folder / "ca.crt", "retry_unavailable": False}
 
 
-def config_with(changes: Mapping[str, str]) -> str:
-    """Returns the shipped configuration with some texts replaced.
+def write_config(folder: Path, changes: Mapping[str, str] | None = None) -> Path:
+    """Writes the shipped configuration with some texts replaced, and returns its main file.
 
     Args:
-        changes: New texts by the old ones.
+        folder: For the files; has tls.crt and tls.key.
+        changes: New texts by the old ones, beside the paths of files.
 
     Raises:
         ValueError: an old text is not there.
     """
-    config = CONFIG.read_text()
-    for old, new in changes.items():
-        if old not in config:
-            raise ValueError(f"{CONFIG}: expected the text {old!r}, got none")
-        config = config.replace(old, new)
+    certificate = folder / CERTIFICATE.name
+    certificate.write_text(_replaced(CERTIFICATE, {"/etc/envoy/tls": str(folder)}))
+    paths = {"/etc/envoy/certificate.yaml": certificate, "/etc/envoy/convserve.protoset": PROTOSET}
+    config = folder / CONFIG.name
+    config.write_text(
+        _replaced(CONFIG, {old: str(new) for old, new in paths.items()} | dict(changes or {}))
+    )
     return config
+
+
+def _replaced(file: Path, changes: Mapping[str, str]) -> str:
+    text = file.read_text()
+    for old, new in changes.items():
+        if old not in text:
+            raise ValueError(f"{file}: expected the text {old!r}, got none")
+        text = text.replace(old, new)
+    return text
 
 
 class Envoy(ServerProcess):
@@ -73,7 +89,7 @@ class Envoy(ServerProcess):
         folder: for its files, with tls.crt and tls.key.
         name_server: host:port that is asked for the servers' name.
         port: of the servers.
-        changes: more for config_with.
+        changes: more for write_config.
         threads: that serve.
 
     Attributes:
@@ -92,21 +108,16 @@ class Envoy(ServerProcess):
         threads: int = 1,
     ) -> None:
         ports = {8443: free_port(), 8080: free_port(), 9901: free_port()}
-        self._plain = f"127.0.0.1:{ports[8080]}"
         self.tls_address = f"127.0.0.1:{ports[8443]}"
         self.admin = f"127.0.0.1:{ports[9901]}"
-        file = folder / "envoy.yaml"
-        file.write_text(
-            config_with(
-                {
-                    **{f"port_value: {old}}}": f"port_value: {ports[old]}}}" for old in ports},
-                    "address: 0.0.0.0": "address: 127.0.0.1",
-                    "address: convserve, port_value: 50051": f"address: {NAME}, port_value: {port}",
-                    "/etc/envoy/tls": str(folder),
-                    "/etc/envoy/convserve.protoset": str(PROTOSET),
-                    **(changes or {}),
-                }
-            )
+        file = write_config(
+            folder,
+            {
+                **{f"port_value: {old}}}": f"port_value: {ports[old]}}}" for old in ports},
+                "address: 0.0.0.0": "address: 127.0.0.1",
+                "address: convserve, port_value: 50051": f"address: {NAME}, port_value: {port}",
+                **(changes or {}),
+            },
         )
         command = [
             str(program), "--config-path", str(file),
@@ -117,6 +128,28 @@ class Envoy(ServerProcess):
         super().__init__(
             "envoy", command, port_in=lambda line: ports[8080] if _SERVES in line else None
         )
+
+    def __enter__(self) -> Self:
+        """Start and wait until it accepts connections.
+
+        Raises:
+            ServerFailed: if it ended, or does not.
+        """
+        super().__enter__()
+        # It says that it begins before its threads listen.
+        end = time.monotonic() + _DEADLINE_S
+        for address in (self.address, self.tls_address):
+            host, _, port = address.rpartition(":")
+            while True:
+                try:
+                    socket.create_connection((host, int(port)), _DEADLINE_S).close()
+                    break
+                except ConnectionRefusedError as error:
+                    if time.monotonic() > end:
+                        self.__exit__(None, None, None)
+                        raise ServerFailed(f"{self.name} does not listen on {address}") from error
+                    time.sleep(_LOOK_AGAIN_S)
+        return self
 
     def counters(self, prefix: str) -> dict[str, int]:
         """Returns its counters whose names begin so, by their names."""

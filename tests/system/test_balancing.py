@@ -1,4 +1,4 @@
-"""Servers behind one name that a client balances over by itself. Linux: they are at 127.0.0.2 up."""
+"""Servers behind one name, over which a client balances. Linux: they are at 127.0.0.2 and up."""
 
 from pathlib import Path
 
