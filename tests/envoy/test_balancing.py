@@ -8,6 +8,8 @@ from benchmarks.harness.traffic import AsyncTraffic, Counts, ThreadTraffic, goin
 from benchmarks.robustness.lost_calls import Way, add, lose
 from tests.envoy.conftest import Edge, new_edge
 
+pytestmark = pytest.mark.envoy
+
 CALLS = 2000
 RETRIES = "cluster.convserve.upstream_rq_retry"
 HEALTHY = "cluster.convserve.membership_healthy"

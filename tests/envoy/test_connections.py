@@ -7,12 +7,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from benchmarks.harness.envoy import write_certificate, write_config
 from benchmarks.harness.traffic import Counts, Question, ThreadTraffic, going_on
 from convserve import Client, ServerBusy
 from tests.bundles import digit_of
 from tests.clients.scripted_server import ScriptedServer, expected_label
 from tests.envoy.conftest import TIMEOUT_S, StartEnvoy
+
+pytestmark = pytest.mark.envoy
 
 QUESTION = Question(digit_of(1)[..., 0], expected_label(digit_of(1)))
 AGES = "http.ingress.downstream_cx_max_duration_reached"

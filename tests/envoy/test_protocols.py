@@ -18,6 +18,8 @@ from tests.bundles import digit_of
 from tests.clients.scripted_server import ScriptedServer, answer
 from tests.envoy.conftest import TIMEOUT_S, Edge, StartEnvoy
 
+pytestmark = pytest.mark.envoy
+
 CLASSIFY = "/convserve.v1.Classifier/Classify"
 JSON = {"content-type": "application/json"}
 MIB = 2**20

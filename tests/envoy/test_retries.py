@@ -8,6 +8,8 @@ from tests.bundles import digit_of
 from tests.clients.scripted_server import Answer, Failure, ScriptedServer
 from tests.envoy.conftest import StartEnvoy
 
+pytestmark = pytest.mark.envoy
+
 
 def failing(code: grpc.StatusCode) -> Answer:
     def fail(_: object) -> object:
