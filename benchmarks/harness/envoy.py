@@ -24,6 +24,9 @@ PROTOSET = CONFIG.with_name("convserve.protoset")
 #: Where `make test-envoy` installs it.
 INSTALLED = Path(__file__).parents[2] / ".venv-envoy" / "bin" / "envoy"
 
+#: Once it is asked to drain, all connections get GOAWAY at once; it listens on for so many seconds.
+DRAIN = ("--drain-time-s", "10", "--drain-strategy", "immediate")
+
 _SERVES = "starting workers"
 _DEADLINE_S = 30.0
 _LOOK_AGAIN_S = 0.01
@@ -128,7 +131,7 @@ class Envoy(ServerProcess):
         command = [
             str(program), "--config-path", str(file),
             "--config-yaml", json.dumps({"typed_dns_resolver_config": _resolver(name_server)}),
-            "--concurrency", str(threads), "--use-dynamic-base-id",
+            "--concurrency", str(threads), "--use-dynamic-base-id", *DRAIN,
             "--log-format", '{"level": "%l", "message": "%j"}',
         ]  # fmt: skip
         super().__init__(
@@ -157,6 +160,13 @@ class Envoy(ServerProcess):
                         raise ServerFailed(f"{self.name} does not listen on {address}") from error
                     time.sleep(_LOOK_AGAIN_S)
         return self
+
+    def drain(self) -> None:
+        """Has it ask its clients to leave, and listen no more after the time of DRAIN."""
+        url = f"http://{self.admin}/drain_listeners?graceful"
+        request = urllib.request.Request(url, method="POST")
+        with urllib.request.urlopen(request, timeout=_DEADLINE_S) as page:
+            page.read()
 
     def counters(self, prefix: str) -> dict[str, int]:
         """Returns its counters whose names begin so, by their names."""

@@ -5,11 +5,13 @@ import ssl
 import subprocess
 import time
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.envoy import write_certificate, write_config
+from benchmarks.harness.envoy import Envoy, write_certificate, write_config
+from benchmarks.harness.name_server import NameServer
 from benchmarks.harness.traffic import Counts, Question, ThreadTraffic, going_on
 from convserve import Client, ServerBusy
 from tests.bundles import digit_of
@@ -19,6 +21,8 @@ from tests.envoy.conftest import TIMEOUT_S, StartEnvoy
 pytestmark = pytest.mark.envoy
 
 QUESTION = Question(digit_of(1)[..., 0], expected_label(digit_of(1)))
+OPEN = "http.ingress.downstream_cx_active"
+LOOK_S = 0.1
 AGES = "http.ingress.downstream_cx_max_duration_reached"
 
 
@@ -67,6 +71,38 @@ def test_stream_outlives_the_age_of_its_connection(
 
         outcomes = dict(client.stream(images()))  # type: ignore[arg-type]
     assert [outcomes[number].label for number in (0, 1)] == [QUESTION.label] * 2  # type: ignore[union-attr]
+
+
+def test_envoy_that_is_drained_before_it_ends_loses_no_call(
+    program: Path, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    host, _, port = scripted.address.rpartition(":")
+    with ExitStack() as stack:
+        names = stack.enter_context(NameServer([host]))
+        envoys = []
+        for number in range(2):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            write_certificate(folder)
+            envoys.append(Envoy(program, folder, names.address, int(port)))
+            stack.enter_context(envoys[-1])
+        both = ",".join(envoy.address for envoy in envoys)
+        counts = Counts([QUESTION])
+        options = {"model": "mnist", "timeout": TIMEOUT_S, "retry_unavailable": False}
+        with going_on(ThreadTraffic(f"ipv4:{both}", 8, **options), counts):
+            counts.wait_for(100)
+            envoys[0].drain()
+            _wait_until_idle(envoys[0])
+            envoys[0].terminate()
+            counts.wait_for(counts.ended + 100)
+    assert dict(counts.lost) == {}
+
+
+def _wait_until_idle(envoy: Envoy) -> None:
+    end = time.monotonic() + TIMEOUT_S
+    while envoy.counters(OPEN)[OPEN]:
+        assert time.monotonic() < end
+        time.sleep(LOOK_S)
 
 
 def test_calls_over_the_rate_are_refused_and_not_tried_again(
