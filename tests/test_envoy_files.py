@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.envoy import CONFIG, PROTOSET, write_config
+from benchmarks.harness.envoy import ARGUMENTS, CONFIG, KUBERNETES, PROTOSET, write_config
 from convserve_server.settings.settings import make_settings
 
 #: Base64, in JSON and gRPC-Web, makes four bytes of three.
@@ -26,6 +26,16 @@ def test_servers_refuse_a_large_request_before_envoy_does() -> None:
     limit = make_settings(models="m").limits.max_message_bytes or 16 * 2**20
     for most in map(int, found):
         assert most > limit * BASE64 + REST
+
+
+def test_pods_have_what_is_tested() -> None:
+    pods = KUBERNETES.read_text()
+    assert all(f"- {argument}\n" in pods for argument in ARGUMENTS)
+    heap = re.search(r"max_heap_size_bytes: (\d+)", CONFIG.read_text())
+    limit = re.search(r"limits: .*memory: (\d+)Mi", pods)
+    assert heap
+    assert limit
+    assert int(heap[1]) * 5 / 4 == int(limit[1]) * 2**20
 
 
 def test_text_to_replace_must_be_there(tmp_path: Path) -> None:

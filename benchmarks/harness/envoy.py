@@ -6,6 +6,8 @@ Source: https://www.envoyproxy.io/docs/envoy/v1.40.0/operations/cli, and /admin 
 import json
 import shutil
 import socket
+import subprocess
+import textwrap
 import time
 import urllib.request
 from collections.abc import Mapping
@@ -20,12 +22,14 @@ from benchmarks.harness.processes import ServerFailed, ServerProcess
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 CERTIFICATE = CONFIG.with_name("certificate.yaml")
+KUBERNETES = CONFIG.with_name("kubernetes.yaml")
 PROTOSET = CONFIG.with_name("convserve.protoset")
 #: Where `make test-envoy` installs it.
 INSTALLED = Path(__file__).parents[2] / ".venv-envoy" / "bin" / "envoy"
 
-#: Once it is asked to drain, all connections get GOAWAY at once; it listens on for so many seconds.
-DRAIN = ("--drain-time-s", "10", "--drain-strategy", "immediate")
+#: As in kubernetes.yaml. Once it is asked to drain, all connections get GOAWAY at once, and it
+#: listens for ten seconds more.
+ARGUMENTS = ("--drain-time-s=10", "--drain-strategy=immediate", "--disable-hot-restart")
 
 _SERVES = "starting workers"
 _DEADLINE_S = 30.0
@@ -66,7 +70,7 @@ def write_config(folder: Path, changes: Mapping[str, str] | None = None) -> Path
         ValueError: an old text is not there.
     """
     certificate = folder / CERTIFICATE.name
-    certificate.write_text(_replaced(CERTIFICATE, {"/etc/envoy/tls": str(folder)}))
+    certificate.write_text(_replaced(CERTIFICATE, {"/etc/envoy-tls": str(folder)}))
     paths = {"/etc/envoy/certificate.yaml": certificate, "/etc/envoy/convserve.protoset": PROTOSET}
     config = folder / CONFIG.name
     config.write_text(
@@ -76,10 +80,16 @@ def write_config(folder: Path, changes: Mapping[str, str] | None = None) -> Path
 
 
 def _replaced(file: Path, changes: Mapping[str, str]) -> str:
-    text = file.read_text()
+    try:
+        return _replaced_in(file.read_text(), changes)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _replaced_in(text: str, changes: Mapping[str, str]) -> str:
     for old, new in changes.items():
         if old not in text:
-            raise ValueError(f"{file}: expected the text {old!r}, got none")
+            raise ValueError(f"expected the text {old!r}, got none")
         text = text.replace(old, new)
     return text
 
@@ -131,7 +141,7 @@ class Envoy(ServerProcess):
         command = [
             str(program), "--config-path", str(file),
             "--config-yaml", json.dumps({"typed_dns_resolver_config": _resolver(name_server)}),
-            "--concurrency", str(threads), "--use-dynamic-base-id", *DRAIN,
+            "--concurrency", str(threads), *ARGUMENTS,
             "--log-format", '{"level": "%l", "message": "%j"}',
         ]  # fmt: skip
         super().__init__(
@@ -162,11 +172,19 @@ class Envoy(ServerProcess):
         return self
 
     def drain(self) -> None:
-        """Has it ask its clients to leave, and listen no more after the time of DRAIN."""
-        url = f"http://{self.admin}/drain_listeners?graceful"
-        request = urllib.request.Request(url, method="POST")
-        with urllib.request.urlopen(request, timeout=_DEADLINE_S) as page:
-            page.read()
+        """Runs the preStop of kubernetes.yaml but for its sleep, so that its clients leave.
+
+        Raises:
+            subprocess.CalledProcessError: it failed.
+        """
+        _, _, after = KUBERNETES.read_text().partition("- |\n")
+        script = textwrap.dedent(after.partition("sleep ")[0]).strip()
+        script = _replaced_in(script, {"127.0.0.1/9901": self.admin.replace(":", "/")})
+        done = subprocess.run(
+            ["bash", "-ec", script], capture_output=True, check=True, timeout=_DEADLINE_S
+        )
+        if b" 200 OK" not in done.stdout:
+            raise ServerFailed(f"{self.name} does not drain: {done.stdout!r}")
 
     def counters(self, prefix: str) -> dict[str, int]:
         """Returns its counters whose names begin so, by their names."""

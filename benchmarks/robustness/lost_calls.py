@@ -73,7 +73,7 @@ class Outcome:
 
 
 def questions_of(bundle: Bundle, images: int = 16) -> list[Question]:
-    """Returns random images, and what the model takes them for."""
+    """Returns random images, and what the model answers."""
     shape = (images, *bundle.shape)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     found = bundle.probabilities(pixels).argmax(axis=1)
