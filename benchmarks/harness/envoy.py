@@ -29,7 +29,7 @@ INSTALLED = Path(__file__).parents[2] / ".venv-envoy" / "bin" / "envoy"
 
 #: As in kubernetes.yaml. Once it is asked to drain, all connections get GOAWAY at once, and it
 #: listens for ten seconds more.
-ARGUMENTS = ("--drain-time-s=10", "--drain-strategy=immediate", "--disable-hot-restart")
+ARGUMENTS = ("--drain-time-s", "10", "--drain-strategy", "immediate", "--disable-hot-restart")
 
 _SERVES = "starting workers"
 _DEADLINE_S = 30.0
