@@ -159,6 +159,11 @@ class WorkerPorts:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """The server is about to stop: health says so from now on, and the worker serves on."""
+
+
+@dataclass(frozen=True)
 class SetLogLevel:
     """Log from this level on."""
 
@@ -253,6 +258,7 @@ Message = (
     | Commit
     | Retire
     | Listen
+    | Leave
     | SetLogLevel
     | WorkerPorts
     | SetAccessLog

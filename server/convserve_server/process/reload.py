@@ -42,6 +42,7 @@ _LIVE = frozenset(
         "unload_after_s",
         "scan_s",
         "load_timeout_s",
+        "shutdown_delay_s",
         "log_level",
         "access_log",
         "access_log_share",

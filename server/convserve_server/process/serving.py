@@ -203,6 +203,10 @@ class Worker:
         self.control.watch()
         return True
 
+    def leave(self) -> None:
+        """Says by health that the server is about to stop, and goes on serving."""
+        self._health.leave()
+
     def stop(self) -> int:
         """Drains: refuses new calls, answers those in flight within the grace period.
 

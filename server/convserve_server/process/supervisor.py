@@ -30,6 +30,7 @@ from convserve_server.process.keys_file import KeysFile
 from convserve_server.process.messages import (
     EXIT_CONFIG,
     CannotStart,
+    Leave,
     Message,
     Ready,
     SetAccessLog,
@@ -112,6 +113,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = [] if signals is None else signals
         self._announced = False
+        # Whether it serves on after a signal to stop, until balancers have noticed.
+        self._leaving = False
         self._port = self._http_port = 0
         self._engine_activity = self._switch = self._statistics = -1
         self._keys: KeysFile | None = None
@@ -149,15 +152,21 @@ class Supervisor:
             holders.enter_context(metrics_port(self._settings, self._view))
             self._coordinator.start()
             while not self._stop_signals():
-                self._start_due()
-                self._wait([self._due(slot) for slot in self._slots if slot.process is None])
-                self._end_hung()
-                self._follow_settings()
-                self._follow_keys()
+                self._go_on()
                 if failure := self._startup_failure():
                     self._end(kill=True)
                     raise StartError(failure)
+            self._leave()
             return self._drain()
+
+    def _go_on(self, until: Sequence[float] = ()) -> None:
+        """Does what is due, and waits for what comes next, or for one of these points in time."""
+        self._start_due()
+        due = [self._due(slot) for slot in self._slots if slot.process is None]
+        self._wait([*due, *until])
+        self._end_hung()
+        self._follow_settings()
+        self._follow_keys()
 
     def _watch_signals(self) -> None:
         """Makes signals wake the loop by a pipe: handlers only append to a list."""
@@ -420,6 +429,8 @@ class Supervisor:
                 slot.ready, slot.port = True, message.port
                 if slot.is_worker:
                     self._tell_guards()
+                    if self._leaving:
+                        self._send(slot, Leave())
             elif isinstance(message, CannotStart):
                 slot.refusal = message.reason
             else:
@@ -472,7 +483,7 @@ class Supervisor:
             status = -signal.SIGKILL
             log.error("%s was killed and does not end; it is replaced", slot.name)
         reason = self._exit_reasons.exit_reason(slot, status)
-        stopping = bool(self._stop_signals())
+        stopping = bool(self._stop_signals()) and not self._leaving
         self._view.on_exit(slot, asked=stopping or slot.leaving)
         poisoned = self._coordinator.on_death(slot, status, reason, stopping=stopping)
         if stopping or slot.leaving:
@@ -488,6 +499,24 @@ class Supervisor:
             if not self._announced:
                 return  # with the reason, which needs no line of its own
         self._put_off(slot, f"{slot.name} ended with status {status}{reason} after {lived:.1f} s")
+
+    def _leave(self) -> None:
+        """Serves on, workers that die being replaced, until balancers know that we stop."""
+        delay_s = self._settings.process.shutdown_delay_s
+        if not delay_s or not any(slot.ready for slot in self._workers()):
+            return
+        name = signal.Signals(self._stop_signals()[0]).name
+        log.info("%s: serving on for %g s, while health says NOT_SERVING", name, delay_s)
+        self._leaving = True
+        for slot in self._workers():
+            self._send(slot, Leave())
+        end = time.monotonic() + delay_s
+        while len(self._stop_signals()) < 2 and time.monotonic() < end:
+            self._go_on([end])
+        self._leaving = False
+        if len(self._stop_signals()) > 1:
+            # It has ended the delay; the next one kills.
+            self._signals.remove(self._stop_signals()[1])
 
     def _drain(self) -> int:
         log.info("%s: stopping", signal.Signals(self._stop_signals()[0]).name)

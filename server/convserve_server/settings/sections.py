@@ -111,6 +111,14 @@ class Process(Section):
         low=0.5,
         high=3600.0,
     )
+    shutdown_delay_s: float = setting(
+        0.0,
+        "after a signal to stop, serve on for this long while health says NOT_SERVING, until "
+        "balancers have noticed; a second signal ends it",
+        metavar="S",
+        low=0.0,
+        high=600.0,
+    )
     lame_duck_s: float = setting(
         1.0,
         "after a signal to stop, accept calls for at most this long while any come",
