@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-kubernetes test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
@@ -54,6 +54,11 @@ test-openvino: ## OpenVINO as an engine, on a CPU that it runs on
 	@locks/environment.sh .venv-openvino locks/openvino.txt editable
 	.venv-openvino/bin/pytest $(slowest) tests/server/engines/test_openvino.py
 
+test-kubernetes: environment ## manifests and chart rendered, checked against schemas, and their servers started as they say
+	@locks/environment.sh .venv-kubernetes locks/kubernetes.txt
+	@.venv-kubernetes/bin/python locks/kubernetes_tools.py .venv-kubernetes/tools
+	$(bin)/pytest -m kubernetes $(slowest) tests/kubernetes
+
 test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt
 	$(bin)/pytest -m "supply or install" $(slowest) tests/supply tests/system/test_install.py
@@ -81,7 +86,7 @@ format: environment ## rewrite the code in the project's style
 
 types: environment ## static types
 	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
-	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py
+	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py locks/kubernetes_tools.py
 
 unit: ## unit and system tests, three groups at a time; names the slowest of each
 	@$(MAKE) $(beside) $(units)
@@ -120,6 +125,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .venv-web .venv-openvino .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-protos .venv-web .venv-openvino .venv-kubernetes .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

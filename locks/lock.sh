@@ -25,5 +25,7 @@ lock mnist.txt mnist.in --no-deps
 lock web.txt web.in
 lock openvino.txt openvino.in ../pyproject.toml --extra serve --extra openvino --group ../pyproject.toml:build
 lock supply.txt supply.in
+lock kubernetes.txt kubernetes.in
+lock kubernetes-tools.txt kubernetes-tools.in --no-deps
 lock tritonclient-2.73.txt tritonclient-2.73.in ../pyproject.toml --group ../pyproject.toml:build
 lock tritonclient-2.41.txt tritonclient-2.41.in
