@@ -46,7 +46,7 @@ def container(deployment: Object) -> Any:
 def run(*command: str | Path) -> str:
     """Runs a program, which must succeed; returns what it printed."""
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=120, check=False
+        list(map(str, command)), capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

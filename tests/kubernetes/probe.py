@@ -1,7 +1,8 @@
 """Asks a server what a kubelet would: python -m tests.kubernetes.probe ADDRESS PROBE PORTS.
 
-PROBE is a probe of a manifest, PORTS are those of its container by their names, both as JSON. Prints "ok", or why it has failed, and ends with 1. A
-kubelet opens a connection for each probe, sends no key, and looks at no certificate.
+PROBE is a probe of a manifest, PORTS are those of its container by their names, both as JSON.
+Prints "ok", or why it has failed, and ends with 1. A kubelet opens a connection for each probe,
+sends no key, and looks at no certificate.
 
 Source: https://kubernetes.io/docs/concepts/configuration/liveness-readiness-startup-probes/
 """
@@ -34,7 +35,7 @@ def failure_of(address: str, probe: Mapping[str, Any], ports: Mapping[str, int])
             with grpc.insecure_channel(f"{address}:{asked['port']}") as channel:
                 answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=within_s)
         except grpc.RpcError as error:
-            return str(error.code())  # type: ignore[attr-defined]  # every error of a call has it
+            return str(error.code())
         name: str = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
         return "" if name == "SERVING" else name
     asked = probe["httpGet"]

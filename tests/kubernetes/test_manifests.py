@@ -99,7 +99,7 @@ def test_selectors_choose_the_pods() -> None:
         *(one["labelSelector"]["matchLabels"] for one in POD["spec"]["topologySpreadConstraints"]),
     ]
     assert all(selector and selector.items() <= LABELS.items() for selector in selectors)
-    # The job that trains is no server.
+    # The job that trains serves nothing.
     assert not selectors[0].items() <= JOB["spec"]["template"]["metadata"]["labels"].items()
 
 

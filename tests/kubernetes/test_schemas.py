@@ -25,6 +25,7 @@ from tests.kubernetes.manifests import (
     run,
     the,
 )
+from tests.pages import blocks
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.usefixtures("_tools")]
 
@@ -126,6 +127,31 @@ def test_gpu_asks_for_one(render: Render) -> None:
     assert server["resources"]["limits"] == server["resources"]["requests"]
 
 
+def test_models_on_object_storage_need_no_claim(render: Render) -> None:
+    found = render("object-storage")
+    assert "PersistentVolumeClaim" not in by_kind(found)
+    deployment = the("Deployment", found)
+    volumes = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(deployment)["volumeMounts"]}
+    assert volumes == mounts.keys() == {"settings", "copies"}
+    assert mounts["copies"] == "/tmp"
+    (egress,) = the("NetworkPolicy", found)["spec"]["egress"]
+    assert {port["port"] for port in egress["ports"]} == {53, 443}
+
+
+def test_rules_of_prometheus_become_objects_as_the_docs_say() -> None:
+    page = (PLAIN.parents[1] / "docs/kubernetes.md").read_text()
+    (block,) = [one.code for one in blocks(page) if "PrometheusRule" in one.code]
+    # What would be applied is printed.
+    script = f"kubectl() {{ cat; }}; {block}"
+    found = objects(run("bash", "-euc", script))
+    assert [one["metadata"]["name"] for one in found] == ["convserve-recording", "convserve-alerts"]
+    for one, name in zip(found, ("recording", "alerts"), strict=True):
+        assert one["kind"] == "PrometheusRule"
+        rules = PLAIN.parent / "monitoring/rules" / f"{name}.yml"
+        assert one["spec"] == yaml.safe_load(rules.read_text())
+
+
 # The chart
 
 
@@ -171,7 +197,11 @@ def test_chart_is_valid(tmp_path: Path, version: str) -> None:
 
 def test_values_change_what_they_say(tmp_path: Path) -> None:
     values = {
-        "image": {"repository": "registry.example.org/server", "tag": "7", "pullSecrets": [{"name": "s"}]},
+        "image": {
+            "repository": "registry.example.org/server",
+            "tag": "7",
+            "pullSecrets": [{"name": "s"}],
+        },
         "replicas": 5,
         "resources": dict.fromkeys(("requests", "limits"), {"cpu": "4", "memory": "2Gi"}),
         "terminationGracePeriodSeconds": 90,
@@ -202,7 +232,8 @@ def test_values_change_what_they_say(tmp_path: Path) -> None:
         values["nodeSelector"],
         values["tolerations"],
     )
-    assert [one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "configMap" not in one] == ["mine"]  # fmt: skip
+    claims = [one["persistentVolumeClaim"] for one in pod["volumes"] if "configMap" not in one]
+    assert [claim["claimName"] for claim in claims] == ["mine"]
     assert the("ConfigMap", found)["data"]["convserve.toml"] == values["settings"]
     assert the("ServiceAccount", found)["metadata"]["annotations"] == {"a": "b"}
     scaled = the("ScaledObject", found)["spec"]
