@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from convserve.settings import DEFAULT_TIMEOUT_S
 from convserve_server.host.resources import MIB, plan_resources
@@ -158,6 +159,11 @@ def test_probes_ask_what_the_server_answers() -> None:
     startup = SERVER["startupProbe"]
     load_s = make_settings(models="m").models.load_timeout_s
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 10 * load_s
+
+
+def test_job_that_trains_does_what_docker_compose_does() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert container(JOB)["args"] == compose["services"]["trainer"]["command"]
 
 
 def restricted(pod: Object) -> list[str]:

@@ -50,7 +50,8 @@ def validate(folder: Path, found: Sequence[Object], version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_plain_manifests_are_valid(tmp_path: Path, version: str) -> None:
-    found = [one for file in files() for one in objects(file.read_text())]
+    written = [*files(), *PLAIN.parent.rglob("kubernetes.yaml")]
+    found = [one for file in written for one in objects(file.read_text())]
     validate(tmp_path, found, version)
 
 
