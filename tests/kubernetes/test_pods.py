@@ -1,8 +1,11 @@
 """The server, started with what the pods of the manifests have, and asked as a kubelet asks."""
 
 import hashlib
+import os
 import signal
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from tests.bundles import write_bundle
 from tests.certificates import Authority
 from tests.kubernetes.conftest import Render
 from tests.kubernetes.manifests import PLAIN, container, objects, the
-from tests.kubernetes.pod import Pod, started
+from tests.kubernetes.pod import Pod, lacking, started
 
 pytestmark = pytest.mark.kubernetes
 
@@ -38,11 +41,16 @@ print(urllib.request.urlopen(request, timeout=60).status)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the volumes are: each path of a container is a folder in it, which all may read."""
-    for one in (tmp_path, *list(tmp_path.parents)[:-2]):
-        one.chmod(0o755)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """Where the volumes are: each path of a container is a folder in it.
+
+    Not below pytest's own folder, which each run of pytest closes for other users.
+    """
+    if why := lacking():
+        pytest.skip(f"cannot start a container's process: {why}")
+    with tempfile.TemporaryDirectory(dir="/tmp") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 def mounted(deployment: Any, folder: Path) -> dict[str, Path]:
@@ -77,6 +85,9 @@ def test_pod_is_live_then_ready_serves_leaves_and_ends_within_its_grace_period(
         (mounts["/etc/convserve"] / name).write_text(text)
     with started(container(deployment), user_of(deployment), mounts, FIELDS) as pod:
         pod.wait_for("listening on 0.0.0.0:50051")
+        status = Path(f"/proc/{pod.process.pid}/status").read_text()
+        assert "\nUid:\t10001\t10001\t" in status
+        assert "\nCapEff:\t0000000000000000\n" in status
         # Without a model it is there, and not ready.
         assert [pod.probe(name) for name in PROBES] == ["ok", "ok", "NOT_SERVING"]
         write_bundle(mounts["/models"])
@@ -122,9 +133,12 @@ def test_pod_with_tls_and_keys_is_probed_without_either(
     key, keys = folder / "key", mounts["/secrets/keys"] / "keys.toml"
     key.write_text("a-key-of-32-letters-for-this-test")
     keys.write_text(KEYS.format(hashlib.sha256(key.read_bytes()).hexdigest()))
+    # As Kubernetes has it, with defaultMode and fsGroup.
+    user, group = user_of(deployment)
     for secret in (mounts["/secrets/tls"] / "tls.key", keys):
-        secret.chmod(0o640)
-    with started(server, (0, 0), mounts, FIELDS) as pod:
+        os.chown(secret, 0, group)
+        secret.chmod(0o440)
+    with started(server, (user, group), mounts, FIELDS) as pod:
         pod.wait_for("listening on 0.0.0.0:50051")
         assert [pod.probe(name) for name in PROBES] == ["ok", "ok", "ok"]
         assert call(pod, "127.0.0.1:50051", str(authority.ca), str(key)) == "7"
