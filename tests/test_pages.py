@@ -53,6 +53,7 @@ PAGES = [
             "http",
             "keys",
             "deploy",
+            "kubernetes",
             "models",
             "monitoring",
             "extending",
