@@ -32,6 +32,7 @@ def loads() -> list[Load]:
             sent=found["digit_sent"],
             received=found["digit_received"],
             host_rate=found["digit_gpu"],
+            envoy_us=found["digit_envoy_us"],
         ),
         Load(
             name="1,000,000 digits/s, 64 a call",
@@ -41,6 +42,7 @@ def loads() -> list[Load]:
             sent=found["digits_sent"],
             received=found["digits_received"],
             host_rate=found["digits_gpu"],
+            envoy_us=found["digits_envoy_us"],
         ),
         Load(
             name="100,000 photographs/s, one a call",
@@ -74,15 +76,15 @@ def in_bytes(count: float) -> str:
 def table(some: list[Load], machine: Machine) -> str:
     """Returns the table of loads that go on."""
     lines = [
-        f"| load | cores busy | machines of {machine.cores} cores | or hosts with an H100 | "
-        "to the servers | from them |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| load | cores busy | machines of {machine.cores} cores | and for Envoy between | "
+        "or hosts with an H100 | to the servers | from them |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for load in some:
         need = estimate(load, machine)
-        hosts = f"{need.hosts:,}" if need.hosts else ""
+        hosts, envoys = (f"{some:,}" if some else "" for some in (need.hosts, need.envoys))
         lines.append(
-            f"| {load.name} | {need.busy:,.0f} | {need.machines:,} | {hosts} | "
+            f"| {load.name} | {need.busy:,.0f} | {need.machines:,} | {envoys} | {hosts} | "
             f"{in_bytes(need.sent)}/s | {in_bytes(need.received)}/s |"
         )
     return "\n".join(lines)
@@ -155,6 +157,12 @@ def _parser() -> argparse.ArgumentParser:
         ("--cpu-us", _positive, "US", "CPU that a call costs a server, µs"),
         ("--sent", _positive, "BYTES", "of a call"),
         ("--received", _positive, "BYTES", "of its answer"),
+        (
+            "--envoy-us",
+            _positive,
+            "US",
+            "CPU that Envoy between needs for a call, if it is there, µs",
+        ),
         ("--host-rate", _positive, "N", "images/s of a host with a GPU, if you have one"),
     )
     for flag, kind, metavar, help_ in kinds:
@@ -190,6 +198,7 @@ def own_load(arguments: argparse.Namespace) -> Load:
         sent=arguments.sent,
         received=arguments.received,
         host_rate=arguments.host_rate or 0.0,
+        envoy_us=arguments.envoy_us or 0.0,
     )
 
 

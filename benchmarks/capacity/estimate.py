@@ -19,6 +19,7 @@ class Load:
         sent: bytes of a call.
         received: bytes of its answer.
         host_rate: images/s that a host with a GPU has; 0: unknown.
+        envoy_us: CPU of Envoy for a call, µs; 0: unknown.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Load:
     sent: float
     received: float
     host_rate: float = 0.0
+    envoy_us: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Estimate:
     Attributes:
         busy: cores that work all the time.
         machines: so many.
+        envoys: more of them, for Envoy between; 0: unknown.
         hosts: with a GPU each; 0: unknown.
         sent: bytes/s to all servers together.
         received: bytes/s from them.
@@ -58,6 +61,7 @@ class Estimate:
 
     busy: float
     machines: int
+    envoys: int
     hosts: int
     sent: float
     received: float
@@ -67,9 +71,11 @@ def estimate(load: Load, machine: Machine) -> Estimate:
     """Returns what a load needs, if machines beside each other do as much as each alone."""
     calls = load.rate / load.images
     busy = calls * load.cpu_us / 1e6
+    at_work = machine.cores * machine.share
     return Estimate(
         busy=busy,
-        machines=math.ceil(busy / (machine.cores * machine.share)),
+        machines=math.ceil(busy / at_work),
+        envoys=math.ceil(calls * load.envoy_us / 1e6 / at_work),
         hosts=math.ceil(load.rate / (load.host_rate * machine.share)) if load.host_rate else 0,
         sent=calls * load.sent,
         received=calls * load.received,

@@ -13,8 +13,9 @@ from tests.bundles import write_bundle, write_photo_bundle
 ROOT = Path(__file__).parents[3]
 FIGURES = read_figures()
 LOAD = Load(
-    name="test", rate=64_000, images=64, cpu_us=5000, sent=1e6, received=1e3, host_rate=40_000
-)
+    name="test", rate=64_000, images=64, cpu_us=5000, sent=1e6, received=1e3, host_rate=40_000,
+    envoy_us=1000,
+)  # fmt: skip
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +29,8 @@ def test_estimate_counts_calls_and_leaves_machines_time() -> None:
     # 1000 calls/s at 5 ms are 5 cores; of 4 cores half of the time, so 2.5 machines.
     need = estimate(LOAD, Machine(cores=4, share=0.5))
     assert need.busy == pytest.approx(5)
-    assert (need.machines, need.hosts) == (3, 4)
+    # Envoy needs a core, of the two that a machine may use.
+    assert (need.machines, need.envoys, need.hosts) == (3, 1, 4)
     assert (need.sent, need.received) == pytest.approx((1e9, 1e6))
 
 
@@ -75,9 +77,10 @@ def test_page_shows_what_the_command_prints() -> None:
 def test_own_figures_give_their_line() -> None:
     flags = "--rate 64000 --images 64 --cpu-us 5000 --sent 1e6 --received 1e3"
     done = run("benchmarks.capacity", *flags.split(), "--cores", "4", "--share", "0.5")
-    assert "| 64,000 images/s, 64 a call | 5 | 3 |  | 1.0 GB/s | 1.0 MB/s |" in done.stdout
-    done = run("benchmarks.capacity", *flags.split(), "--host-rate", "40000")
-    assert "| 64,000 images/s, 64 a call | 5 | 1 | 3 | 1.0 GB/s | 1.0 MB/s |" in done.stdout
+    assert "| 64,000 images/s, 64 a call | 5 | 3 |  |  | 1.0 GB/s | 1.0 MB/s |" in done.stdout
+    more = ["--host-rate", "40000", "--envoy-us", "10000"]
+    done = run("benchmarks.capacity", *flags.split(), *more)
+    assert "| 64,000 images/s, 64 a call | 5 | 1 | 2 | 3 | 1.0 GB/s | 1.0 MB/s |" in done.stdout
 
 
 @pytest.mark.parametrize(
