@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from convserve.calls import Images, VersionChoice
 from convserve.errors import InvalidRequest, ModelNotFound
-from convserve.models import ModelInfo, is_asked
+from convserve.models import ModelInfo, by_default, is_asked
 from convserve.settings import MODEL_VARIABLE
 
 _JPEG = b"\xff\xd8"
@@ -125,12 +125,12 @@ class ModelChoice:
 
 
 def _candidates(models: Sequence[ModelInfo], version: VersionChoice) -> list[ModelInfo]:
-    """Returns one entry a name: of the version asked where any model has it, else the newest."""
+    """Returns one entry a name: of the version asked where any model has it, else the default."""
     asked = [model for model in models if is_asked(model, version)] or models
-    newest: dict[str, ModelInfo] = {}
+    versions: dict[str, list[ModelInfo]] = {}
     for model in asked:
-        newest.setdefault(model.name, model)
-    return list(newest.values())
+        versions.setdefault(model.name, []).append(model)
+    return [by_default(one) for one in versions.values()]
 
 
 def _fits_any(model: ModelInfo, calls: Sequence[Images]) -> bool:

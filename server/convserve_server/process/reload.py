@@ -39,6 +39,7 @@ _LIVE = frozenset(
         "versions",
         "labels",
         "control",
+        "rollout",
         "unload_after_s",
         "scan_s",
         "load_timeout_s",

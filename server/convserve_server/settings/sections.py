@@ -340,6 +340,14 @@ class Models(Section):
         choices=("poll", "explicit", "none"),
         per_model=True,
     )
+    rollout: str = setting(
+        "newest",
+        "which version answers calls that ask for none: newest: the newest, as soon as it is "
+        "loaded; label: the one that the label stable names in NAME/labels.json beside the "
+        "versions, where `convserve label` moves it for all servers",
+        choices=("newest", "label"),
+        per_model=True,
+    )
     unload_after_s: float = setting(
         0.0,
         "unload a model that nobody has asked for so long, until the next call; 0: never",

@@ -117,7 +117,8 @@ STATE = Metric(
     "convserve_model_state",
     "gauge",
     (*_VERSION, "state"),
-    "1 for the state that a model version is in: found, loading, served, idle, retiring, refused.",
+    "1 for the state that a model version is in: found, loading, served, idle, retiring, refused, "
+    "absent.",
 )
 LOAD_SECONDS = Metric(
     "convserve_model_load_seconds",
