@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from convserve_server.settings import sources
+from convserve_server.settings.kinds import Value
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import (
     PER_MODEL,
@@ -78,12 +79,12 @@ def test_labels_are_in_the_settings_or_in_a_file_beside_the_versions() -> None:
         "mnist/labels.json, got {stable = 3}"
     )
     labels = {"stable": 3}
+    both: dict[str, Value] = {"labels": labels, "rollout": "label"}
     with pytest.raises(SettingError, match=f"^{re.escape(expected)}$"):
-        make_settings({"mnist": {"labels": labels, "rollout": "label"}}, models="here")
+        make_settings({"mnist": both}, models="here")
     with pytest.raises(SettingError, match=f"^{re.escape(expected)}$"):
         make_settings({"mnist": {"labels": labels}}, models="here", rollout="label")
-    own = {"mnist": {"labels": labels, "rollout": "newest"}}
-    make_settings(own, models="here", rollout="label")
+    make_settings({"mnist": {**both, "rollout": "newest"}}, models="here", rollout="label")
 
 
 def test_labels_move_in_a_file_only_where_the_folder_is_looked_at() -> None:
