@@ -223,22 +223,14 @@ class _InFolder:
         return list(self._listing().labels)
 
     def read(self, name: str) -> Stored | None:
-        path = self._file(name)
-        try:
-            with path.open("rb") as file:
-                content = file.read(MOST_BYTES + 1)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read: {os_errors.reason(error)}") from error
-        return Stored(content, hashlib.sha256(content).hexdigest())
+        return _stored(self._file(name))
 
     def replace(self, name: str, content: bytes, before: str | None) -> None:
         path = self._file(name)
         try:
             with (path.parent / _LOCK).open("wb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                now = self.read(name)
+                now = _stored(path)
                 if (now and now.tag) != before:
                     raise ChangedError(f"{path}: expected it as it was read, got a changed one")
                 with atomic_file.replaced(path) as temporary:
@@ -257,6 +249,18 @@ class _InFolder:
             return list_bundles(self._folder)
         except OSError as error:
             raise StoreError(f"{self._folder} cannot be read: {os_errors.reason(error)}") from error
+
+
+def _stored(path: Path) -> Stored | None:
+    """Returns a small file; None if there is none."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {os_errors.reason(error)}") from error
+    return Stored(content, hashlib.sha256(content).hexdigest())
 
 
 def _shown(version: int | None) -> str:
