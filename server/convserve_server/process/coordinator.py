@@ -91,7 +91,7 @@ class Coordinator:
         )
         self._scanner.most_bytes = settings.models.max_model_bytes
         self._scans_now = False
-        # Of models on object storage: who copies them, what it was sent, and what it has said.
+        # Of models on object storage: who copies them, what it was sent, and what it reported.
         self._copier: Slot | None = None
         self._in_use = InUse()
         self._mirrored = Mirrored(False, 0.0)

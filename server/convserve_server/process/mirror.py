@@ -51,12 +51,12 @@ class Mirror:
         self.in_use: InUse | None = None
         # Tags of the versions that are here, as far as they are known since the start.
         self._tags: dict[str, str] = {}
-        # Versions that cannot be copied, those that have more bytes than max_cache_bytes leaves,
+        # Versions that cannot be copied, those that have more bytes than max_cache_mib leaves,
         # and what looks like a version, as it was logged.
         self._bad: set[StoredVersion] = set()
         self._full: set[StoredVersion] = set()
         self._named: dict[str, str] = {}
-        # Of max_cache_bytes.
+        # Of max_cache_mib, bytes.
         self._left = 0
 
     def update(self) -> None:
@@ -88,7 +88,8 @@ class Mirror:
         """Returns the versions that should be here, as "NAME/VERSION", and are."""
         self._bad = {one for one in self._bad if _has(listing, one)}
         before, self._full = self._full, set()
-        self._left = self.settings.models.max_cache_bytes - sum(map(_size, self._copies()))
+        most = self.settings.models.max_cache_mib * 2**20
+        self._left = most - sum(map(_size, self._copies()))
         kept = {*in_use.served, *in_use.refused}
         wanted = {
             str(one)
@@ -145,8 +146,8 @@ class Mirror:
         except TooLargeError as error:
             self._full.add(version)
             if version not in full:
-                most = self.settings.models.max_cache_bytes
-                log.error("%s is not copied: max_cache_bytes is %d: %s", name, most, error)
+                most = self.settings.models.max_cache_mib
+                log.error("%s is not copied: max_cache_mib is %d: %s", name, most, error)
             return False
         except BundleError as error:
             self._bad.add(version)

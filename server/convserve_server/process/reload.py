@@ -43,7 +43,7 @@ _LIVE = frozenset(
         "unload_after_s",
         "scan_s",
         "poll_s",
-        "max_cache_bytes",
+        "max_cache_mib",
         "load_timeout_s",
         "log_level",
         "access_log",

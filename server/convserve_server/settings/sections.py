@@ -338,12 +338,12 @@ class Models(Section):
         name="models_cache",
         metavar="DIR",
     )
-    max_cache_bytes: int = setting(
-        2**34,
-        "with models on object storage: most bytes of the copies; versions beyond are not served",
-        metavar="BYTES",
+    max_cache_mib: int = setting(
+        16384,
+        "with models on object storage: most MiB of the copies; versions beyond are not served",
+        metavar="MIB",
         low=1,
-        high=2**44,
+        high=2**26,
     )
     poll_s: float = setting(
         10.0,
