@@ -241,7 +241,7 @@ class BundleStore:
             contents = {**contents, SIGNATURE_FILE: _sign(contents, number, signer)}
         try:
             for file, content in contents.items():
-                target = self._file(name, number, attempt, file)
+                target = self._file(name, number, attempt, *file.split("/"))
                 with target.errors():
                     target.filesystem.pipe_file(target.path, content)
         except BaseException:
@@ -316,5 +316,6 @@ def _sign(contents: Mapping[str, bytes], number: int, signer: signing.Signer) ->
         folder = Path(scratch) / str(number)
         folder.mkdir()
         for name, content in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         return signing.sign(folder, signer)
