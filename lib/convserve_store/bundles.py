@@ -32,7 +32,7 @@ from convserve_bundle.digests_file import Statement
 from convserve_bundle.errors import BundleError, PublishError
 from convserve_bundle.verification import hash_of
 from convserve_store import objects
-from convserve_store.errors import StoreError
+from convserve_store.errors import StoreError, TooLargeError
 from convserve_store.location import Location
 
 #: Age from which what is in no file of digests is a leftover, s; and longest time that a publisher
@@ -145,7 +145,8 @@ class BundleStore:
 
         Raises:
             StoreError: The store refuses or cannot be reached.
-            BundleError: It is not what its digests say, or too large.
+            TooLargeError: It has more bytes.
+            BundleError: It is not what its digests say.
             OSError: The disk is full, or another error of the file system.
         """
         content, statement = self.read(version)
@@ -159,7 +160,7 @@ class BundleStore:
             raise BundleError(f"{version}: expected the file {missing[0]} of its digests, got none")
         size = sum(known[f"{within}/{name}"][0] for name in names)
         if size > most_bytes:
-            raise BundleError(f"{version}: expected at most {most_bytes} bytes, got {size}")
+            raise TooLargeError(f"{version}: expected at most {most_bytes} bytes, got {size}")
         for name in names:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,7 +241,7 @@ class BundleStore:
             contents = {**contents, SIGNATURE_FILE: _sign(contents, number, signer)}
         try:
             for file, content in contents.items():
-                target = self._file(name, number, attempt, file)
+                target = self._file(name, number, attempt, *file.split("/"))
                 with target.errors():
                     target.filesystem.pipe_file(target.path, content)
         except BaseException:
@@ -315,5 +316,6 @@ def _sign(contents: Mapping[str, bytes], number: int, signer: signing.Signer) ->
         folder = Path(scratch) / str(number)
         folder.mkdir()
         for name, content in contents.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
         return signing.sign(folder, signer)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
-from convserve_store.errors import StoreError, StoreUrlError
+from convserve_store.errors import AccessError, StoreError, StoreUrlError
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,13 @@ class Location:
         """Raises StoreError for what a client raises within: of access, network, or the store.
 
         Raises:
-            StoreError: Saying what to do; its cause is the error of the client.
+            AccessError: No credentials, no bucket, or not allowed.
+            StoreError: Anything else. Both say what to do; their cause is the client's error.
         """
         try:
             yield
         except _client_errors() as error:
-            raise StoreError(f"{self.field}: {_described(error, self.url)}") from error
+            raise _translated(error, self.url, self.field) from error
 
 
 def is_url(text: str) -> bool:
@@ -188,7 +189,7 @@ def open_location(url: str, field: str = "url") -> Location:
             **{"use_listings_cache": False, "skip_instance_cache": True},
         )
     except _client_errors() + (ValueError,) as error:
-        raise StoreError(f"{field}: {_described(error, url)}") from error
+        raise _translated(error, url, field) from error
     return Location(url, filesystem, rest, field)
 
 
@@ -200,15 +201,22 @@ def _client_errors() -> tuple[type[Exception], ...]:
     return tuple(found)
 
 
-def _described(error: Exception, url: str) -> str:
+def _translated(error: Exception, url: str, field: str) -> StoreError:
     """Returns what was expected of a store and what it did, on one line."""
     kind = _KINDS[url.partition("://")[0]]
-    # aiohttp wraps a few errors several times.
     text = " ".join(str(error).split())[:_MOST_SHOWN] or type(error).__name__
     if type(error).__name__ in _NO_CREDENTIALS:
-        return f"expected credentials for {url} ({kind.credentials}), got none"
+        return AccessError(
+            f"{field}: expected credentials for {url} ({kind.credentials}), got none"
+        )
     if isinstance(error, FileNotFoundError):
-        return f"expected an existing {kind.first} and object at {url}, got none: {text}"
+        return AccessError(
+            f"{field}: expected an existing {kind.first} and object at {url}, got none: {text}"
+        )
     if isinstance(error, PermissionError):
-        return f"expected credentials that allow this at {url}, got a refusal: {text}"
-    return f"expected a store that answers at {url}, got {type(error).__name__}: {text}"
+        return AccessError(
+            f"{field}: expected credentials that allow this at {url}, got a refusal: {text}"
+        )
+    return StoreError(
+        f"{field}: expected a store that answers at {url}, got {type(error).__name__}: {text}"
+    )

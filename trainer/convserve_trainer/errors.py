@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from convserve_bundle.errors import BundleError, PublishError, SigningError
 from convserve_imaging.errors import DatasetError, NoFolderError
+from convserve_store.errors import StoreError
 
 
 class TrainerError(Exception):
@@ -19,7 +20,7 @@ class TrainerError(Exception):
 
 
 #: All of it, with the errors of bundles.
-USER_ERRORS = (TrainerError, BundleError, PublishError, SigningError)
+USER_ERRORS = (TrainerError, BundleError, PublishError, SigningError, StoreError)
 
 
 class UsageError(TrainerError):

@@ -8,15 +8,15 @@ With several seeds, build to pack are done for each one; the first one's net is 
 
 import copy
 import math
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from convserve_bundle import publish as publishing
-from convserve_bundle.contract import MODEL_FILE, VERSION_RULE
+from convserve_bundle.contract import VERSION_RULE
 from convserve_bundle.folder import not_versions
 from convserve_host import cpus
 from convserve_trainer import seeds
@@ -36,26 +36,27 @@ from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
 
 
-def train(context: Context) -> Path:
+def train(context: Context) -> str:
     """Trains, evaluates, exports and publishes a net.
 
     Of several seeds the first one's net is published. The best on the held-out pictures would be
     one that they chose, and so look better than it is.
 
     Returns:
-        The path of the published model.onnx.
+        The path of the published model.onnx, or the URL of its version on object storage.
 
     Raises:
         TrainerError: anything a user can mend; the checkpoints stay.
         Interrupted: Ctrl-C or SIGTERM during training; they stay too.
         MemoryError: there is not enough; likewise.
     """
-    prepare(context)
-    load(context)
-    if context.earlier is not None:
-        if _is_published(context.earlier, context):
-            return context.earlier / MODEL_FILE
-        _check_target(context)
+    with ExitStack() as scratch:
+        prepare(context, lambda: Path(scratch.enter_context(tempfile.TemporaryDirectory())))
+        load(context)
+        if context.earlier is not None:
+            if _is_published(context.earlier, context):
+                return context.target.shown(context.earlier)
+            _check_target(context)
     messages.print_settings(context.recipe, context.data, context.out)
     parts = step_parts.suitable(context.recipe, context.data.spec, cpus.threads())
     keras_backend.use(parts)
@@ -69,22 +70,27 @@ def train(context: Context) -> Path:
         path = publish(first, bundle, results)
         for each in (first, *others):
             each.run.finish()
-    context.print(f"published {path} ({path.stat().st_size:,} bytes)")
+    context.print(f"published {path} ({len(bundle.content):,} bytes)")
     return path
 
 
-def prepare(context: Context) -> None:
-    """Refuses what can be known to fail before the data are loaded."""
+def prepare(context: Context, scratch: Callable[[], Path]) -> None:
+    """Refuses what can be known to fail before the data are loaded.
+
+    Args:
+        context: of the training.
+        scratch: returns an empty folder.
+    """
     target = context.target
     manifests.check_name(target.name)
     models.check_size(context.recipe)
     seeds.recipes(context.recipe, context.seed_count)
     folder = target.models / target.name
     if context.unless_published:
-        context.earlier = published.find(folder, target.version)
+        context.earlier = target.find(scratch)
     if context.earlier is None:
         _check_target(context)
-    if others := not_versions(folder):
+    if target.store is None and (others := not_versions(folder)):
         what = ", ".join(str(folder / other) for other in others)
         context.print(f"not used: {what}: {VERSION_RULE}")
 
@@ -206,8 +212,8 @@ def pack(context: Context) -> None:
     )
 
 
-def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> Path:
-    """Publishes the bundle with its report; returns the path of model.onnx."""
+def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> str:
+    """Publishes the bundle with its report; returns the path of model.onnx, or the URL."""
     outcome = report.TrainingOutcome(
         bundle.content,
         context.recipe,
@@ -220,12 +226,12 @@ def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Res
     epochs = bundle.result.epochs
     with messages.explain_kept(context.recipe, context.run, epochs, context.out):
         numbered = {report.FILE: report.make_report(outcome, context.invocation)}
-        return publishing.publish(bundle.content, *context.target, bundle.extra_files, numbered)
+        return context.target.publish(bundle.content, bundle.extra_files, numbered)
 
 
 def _check_target(context: Context) -> None:
     """Checks what can be known of the target and the run before the data are loaded."""
-    publishing.check_target(*context.target)
+    context.target.check()
     recipes = seeds.recipes(context.recipe, context.seed_count)
     run_folder.check(context.policy, [recipe.seed for recipe in recipes])
 
@@ -239,6 +245,7 @@ def _is_published(version: Path, context: Context) -> bool:
         context.seed_count,
         keras_backend.chosen(),
         context.out,
+        context.target.shown(version),
     )
 
 

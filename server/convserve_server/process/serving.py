@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convserve_server.core.classifier import Classifier
@@ -101,7 +100,7 @@ class Worker:
         self._served: frozenset[str] = frozenset()
         if control is None:
             control = LocalControl(
-                Path(settings.models.folder),
+                settings.models.path,
                 partial(policy_of, settings),
                 settings.models.scan_s,
                 settings.models.load_timeout_s,

@@ -35,13 +35,14 @@ from convserve_server.process.messages import (
     SetAccessLog,
     SetLogLevel,
     UseKeys,
+    UseSettings,
     WorkerPorts,
 )
 from convserve_server.process.metrics_port import metrics_port
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
 from convserve_server.process.server_view import ServerView, statistics_slot
-from convserve_server.process.slot import ADMIN_HOST, GUARD, Slot
+from convserve_server.process.slot import ADMIN_HOST, GUARD, MIRROR, Slot
 from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import (
     GuardSpec,
@@ -107,6 +108,8 @@ class Supervisor:
         self._slots += [Slot(number + 1, GUARD) for number in range(self._guards)]
         if self._settings.listen.admin_socket:
             self._slots.append(Slot(0, ADMIN_HOST))
+        if self._settings.models.on_store:
+            self._slots.append(Slot(0, MIRROR))
         self._roll = RollingRestart(self._slots, self._replace)
         self._exit_reasons = ExitReasons(self._plan.memory)
         self._selector = selectors.DefaultSelector()
@@ -145,7 +148,13 @@ class Supervisor:
                 CertificateWatch(files).start()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             totals = Totals(shared_memory.shared(self._statistics))
-            self._view = ServerView(self._slots, totals, self._coordinator.models, self._wake)
+            self._view = ServerView(
+                self._slots,
+                totals,
+                self._coordinator.models,
+                self._wake,
+                self._coordinator.store_state,
+            )
             holders.enter_context(metrics_port(self._settings, self._view))
             self._coordinator.start()
             while not self._stop_signals():
@@ -232,6 +241,8 @@ class Supervisor:
         for slot in self._running():
             self._send(slot, SetLogLevel(logs.log_level))
             self._send(slot, SetAccessLog(logs.access_log, logs.access_log_share))
+            if slot.is_mirror:
+                self._send(slot, UseSettings(encode_settings(self._settings).decode()))
         self._coordinator.on_settings(self._settings)
 
     # Keys
@@ -303,6 +314,8 @@ class Supervisor:
         self._watch(slot)
         if slot.is_guard:
             self._send(slot, self._worker_ports())
+        elif slot.is_mirror:
+            self._send(slot, self._coordinator.copier_starts(slot))
 
     def _spec(self, slot: Slot) -> WorkerSpec:
         return WorkerSpec(

@@ -1,10 +1,12 @@
 """The definition of every setting, in sections that follow a request's way through the server."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from convserve_server.settings.kinds import CollectorUrl, Hosts, Labels, Origins, Switch, Versions
 from convserve_server.settings.setting import Section, Setting, setting
+from convserve_store.location import is_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +325,33 @@ class Models(Section):
     """Which models are served."""
 
     folder: str = setting(
-        "", "folder of bundles, NAME/VERSION/model.onnx (required)", name="models", metavar="DIR"
+        "",
+        "folder of bundles, NAME/VERSION/model.onnx, or the URL of one on object storage, as "
+        "s3://BUCKET/FOLDER (required)",
+        name="models",
+        metavar="DIR",
+    )
+    cache: str = setting(
+        "",
+        "with models on object storage: folder for copies of those that are served, which the "
+        "next start then has; one for each server; none: a temporary one",
+        name="models_cache",
+        metavar="DIR",
+    )
+    max_cache_mib: int = setting(
+        16384,
+        "with models on object storage: most MiB of the copies; versions beyond are not served",
+        metavar="MIB",
+        low=1,
+        high=2**26,
+    )
+    poll_s: float = setting(
+        10.0,
+        "with models on object storage: how often to ask it for new versions; less often while it "
+        "does not answer",
+        metavar="S",
+        low=1.0,
+        high=86400.0,
     )
     versions: int | Literal["all"] | tuple[int, ...] = setting(
         1,
@@ -381,6 +409,16 @@ class Models(Section):
         low=1,
         high=2**33,
     )
+
+    @property
+    def on_store(self) -> bool:
+        """Whether they are on object storage."""
+        return is_url(self.folder)
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine that is served from."""
+        return Path(self.cache if self.on_store else self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,12 @@ from convserve_server.process.messages import (
     CannotStart,
     Commit,
     Failed,
+    InUse,
     Joins,
     Listen,
     Loading,
     Message,
+    Mirrored,
     Prepare,
     Prepared,
     Ready,
@@ -35,6 +37,7 @@ from convserve_server.process.messages import (
     Staged,
     Status,
     UseKeys,
+    UseSettings,
     Wanted,
     WorkerPorts,
     decode,
@@ -97,6 +100,9 @@ ALL: tuple[Message, ...] = (
     UseKeys("[anonymous]\n"),
     AdminRequest(1, "set_label", "mnist", None, "stable"),
     AdminReply(1, "NotFound", "model", "no model", (Status("m", 1, "served", "", ("a",), True),)),
+    Mirrored(True, 1.5, "no route"),
+    InUse(("mnist/1",), ("mnist/2",)),
+    UseSettings("{}"),
 )
 
 

@@ -45,7 +45,7 @@ def test_each_setting_is_in_one_section_under_its_name() -> None:
     assert settings.models.folder == "here"
     assert settings.values().keys() == SETTINGS.keys()
     renamed = {name: one.attribute for name, one in SETTINGS.items() if one.attribute != name}
-    assert renamed == {"models": "folder"}
+    assert renamed == {"models": "folder", "models_cache": "cache"}
     # A key of the file that is both is the section if its value is a table, else the setting.
     assert set(SECTIONS) & set(SETTINGS) == {"engine", "models"}
 

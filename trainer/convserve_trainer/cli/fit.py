@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from convserve_trainer.cli import data_options, precision_options, sign_options
-from convserve_trainer.cli.command import Command, add_version, always, print_line
+from convserve_trainer.cli.command import (
+    Command,
+    add_version,
+    always,
+    models_option,
+    open_store,
+    print_line,
+)
 from convserve_trainer.datasets import registry
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.run_key import CHECKPOINT_SECONDS, CheckpointPolicy
@@ -69,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
     read_data = data_options.training(options, recipe, print_line)
     export_options = precision_options.read(options)
     signer = sign_options.read(options, "sign-")
+    store = open_store(options.models)
     from convserve_trainer import pipeline
     from convserve_trainer.bundles.published import PublishTarget
     from convserve_trainer.context import Context
@@ -79,7 +87,14 @@ def run(options: argparse.Namespace) -> None:
         Context(
             recipe,
             read_data,
-            PublishTarget(options.models, name, options.version, signer),
+            PublishTarget(
+                # What is not finished stays on this machine.
+                Path("models") if store else options.models,
+                name,
+                options.version,
+                signer,
+                store,
+            ),
             sys.stdout,
             export_options,
             policy,
@@ -215,9 +230,10 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--models",
         metavar="DIR",
-        type=Path,
-        default=Path(os.environ.get(MODELS_VARIABLE) or "models"),
-        help=f"folder of all models [default: models] [env: {MODELS_VARIABLE}]",
+        type=models_option,
+        default=os.environ.get(MODELS_VARIABLE) or "models",
+        help="folder of all models, or the URL of one on object storage, as s3://BUCKET/FOLDER "
+        f"[default: models] [env: {MODELS_VARIABLE}]",
     )
     group.add_argument(
         "--name",
