@@ -20,6 +20,7 @@ from pathlib import Path
 from convserve_bundle.contract import DIGESTS_FILE, is_version
 from convserve_bundle.errors import BundleError
 from convserve_host import leftovers, os_errors
+from convserve_server.process.label_copies import LabelCopies
 from convserve_server.process.messages import InUse
 from convserve_server.process.policies import policy_of
 from convserve_server.settings.setting import SettingError
@@ -46,6 +47,7 @@ class Mirror:
         self._folder = folder
         self._reopen = reopen
         self._store: BundleStore | None = None
+        self._labels = LabelCopies(folder)
         #: Replaced as a whole, from other threads, as is the next.
         self.settings = settings
         self.in_use: InUse | None = None
@@ -69,6 +71,7 @@ class Mirror:
         try:
             store = self._store = self._store or self._reopen()
             listing = store.look()
+            self._labels.update(store, listing)
             in_use = self.in_use
             wanted = self._fetch_wanted(store, listing, in_use or InUse())
         except Exception:
@@ -118,7 +121,8 @@ class Mirror:
         if policy.control == "explicit":
             # An operator may ask for any.
             return sorted(usable.values(), key=lambda one: -one.version)
-        return [usable[number] for number in policy.select(usable)]
+        labelled = self._labels.versions(name) if policy.rollout == "label" else ()
+        return [usable[number] for number in policy.select(usable, labelled)]
 
     def _have(
         self,
