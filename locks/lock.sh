@@ -14,10 +14,12 @@ lock bench.txt ../pyproject.toml --extra bench --extra top
 lock serve.txt ../pyproject.toml --extra serve
 lock serve-signing.txt ../pyproject.toml --extra serve --extra signing
 lock serve-openvino.txt ../pyproject.toml --extra serve --extra openvino
+lock serve-s3.txt ../pyproject.toml --extra serve --extra s3
 lock gpu.txt ../pyproject.toml --extra gpu
 # NVIDIA's images have CUDA and cuDNN already.
 lock gpu-image.txt ../pyproject.toml --extra gpu $(sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' gpu.txt)
 lock train.txt ../pyproject.toml --extra train
+lock train-s3.txt ../pyproject.toml --extra train --extra s3
 lock dev.txt ../pyproject.toml --extra bench --extra top --extra serve --extra tracing --extra signing --extra train --extra jax --extra sweep --group ../pyproject.toml:dev
 lock build.txt --group ../pyproject.toml:build
 lock protos.txt protos.in
