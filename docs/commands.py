@@ -16,6 +16,7 @@ Made by `make docs` from the commands' own help.
 | 0 | done |
 | 1 | it failed, or the answer is no (`health`, `check-data`, `--min-accuracy`) |
 | 2 | the command line is wrong, or a file or folder that it names is not there |
+| 3 | `models --fleet`: the servers differ |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM; `convserve-serve` then ends with 0 |
 | 141 | nobody reads the output any more |
 
@@ -35,7 +36,8 @@ COMMANDS = {
     "convserve": (
         "convserve.main",
         (
-            *("", "classify", "evaluate", "models", "health", "admin", "admin load"),
+            *("", "classify", "evaluate", "models", "health", "label"),
+            *("label set", "label remove", "label list", "admin", "admin load"),
             *("admin unload", "admin label", "admin list", "bench", "top"),
         ),
     ),

@@ -122,7 +122,7 @@ def ask_until(
     """
     stop = stop or threading.Event()
     end = time.monotonic() + arguments.wait
-    said = ""
+    stated = ""
     while True:
         try:
             replicas = ask(arguments)
@@ -136,9 +136,9 @@ def ask_until(
             return problems
         lacking = f"waiting until all servers {waited_for}, {arguments.wait:g} s at most: "
         lacking += problems[0] + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
-        if lacking != said:
+        if lacking != stated:
             print(printable(lacking), file=sys.stderr, flush=True)
-        said = lacking
+        stated = lacking
         stop.wait(min(PAUSE_S, left_s))
 
 

@@ -174,8 +174,9 @@ class Repository:
         versions = view.loaded.get(name)
         if versions is not None:
             if version is None:
-                if name in view.default:
-                    return view.default[name]
+                default = view.default.get(name)
+                if default is not None:
+                    return default
                 version = view.table.default_label(name)
             if isinstance(version, str):
                 version = _find_label(name, view.table.labels(name), version)

@@ -119,7 +119,7 @@ def test_servers_are_waited_for(server: ScriptedServer, capsys: Capture) -> None
     assert len(out.splitlines()) == 3
 
 
-def test_name_stands_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_name_means_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
         "both": ["10.0.0.2", "10.0.0.1", "fd00::1"],
         "v6": ["fd00::2", "fd00::2"],
