@@ -32,7 +32,7 @@ from convserve_bundle.digests_file import Statement
 from convserve_bundle.errors import BundleError, PublishError
 from convserve_bundle.verification import hash_of
 from convserve_store import objects
-from convserve_store.errors import StoreError, TooLargeError
+from convserve_store.errors import AccessError, StoreError, TooLargeError
 from convserve_store.location import Location
 
 #: Age from which what is in no file of digests is a leftover, s; and longest time that a publisher
@@ -117,12 +117,13 @@ class BundleStore:
         """Returns the file of digests of a version, and what it says.
 
         Raises:
-            StoreError: The store refuses or cannot be reached, or the version is gone.
+            AccessError: It is gone, or may not be read.
+            StoreError: The store refuses or cannot be reached.
             BundleError: It is not a file of digests.
         """
         stored = objects.read(self._file(version.name, version.version, DIGESTS_FILE))
         if stored is None:
-            raise StoreError(f"{self.where}: expected version {version}, got none: it is gone")
+            raise AccessError(f"{self.where}: expected version {version}, got none: it is gone")
         return stored.content, digests_file.read_statement(stored.content)
 
     def fetch(
@@ -144,6 +145,7 @@ class BundleStore:
             Bytes of all files.
 
         Raises:
+            AccessError: It is gone, or may not be read.
             StoreError: The store refuses or cannot be reached.
             TooLargeError: It has more bytes.
             BundleError: It is not what its digests say.

@@ -45,8 +45,8 @@ class StandIn:
         self.loses: Callable[[str], bool] = lambda request: False
         #: Answers 503 to requests of which this returns True, and does nothing.
         self.fails: Callable[[str], bool] = lambda request: False
-        #: Answers that the credentials do not allow it.
-        self.denies = False
+        #: Answers that the credentials do not allow it, to requests of which this returns True.
+        self.denies: Callable[[str], bool] = lambda request: False
         self._port = 0
         self._server: BaseWSGIServer
         self.start()
@@ -76,9 +76,8 @@ class StandIn:
     def behave(self) -> None:
         """Does nothing wrong from now on."""
         self.ignores.clear()
-        self.denies = False
         self.holds = lambda request: None
-        self.loses = self.fails = lambda request: False
+        self.loses = self.fails = self.denies = lambda request: False
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -96,7 +95,7 @@ class StandIn:
         if self.fails(request):
             start_response("503 Service Unavailable", [])
             return []
-        if self.denies:
+        if self.denies(request):
             start_response("403 Forbidden", [("Content-Type", "application/xml")])
             return [_DENIED]
         for header in self.ignores:

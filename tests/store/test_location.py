@@ -35,7 +35,7 @@ def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_credentials_that_do_not_allow_it(stand_in: StandIn) -> None:
-    stand_in.denies = True
+    stand_in.denies = lambda request: True
     assert failure("s3://convserve-test/models") == (
         "models: expected credentials that allow this at s3://convserve-test/models, got a "
         "refusal: Access Denied"

@@ -14,7 +14,7 @@ from convserve_server.settings.kinds import Value
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings, make_settings
 from convserve_store.bundles import BundleStore
-from convserve_store.errors import StoreError
+from convserve_store.errors import AccessError, StoreError
 from convserve_store.location import open_location
 from tests.store.stand_in import StandIn
 
@@ -164,6 +164,41 @@ def test_version_with_wrong_digests_is_named_once_and_harms_no_other(
         "mnist/2 is not copied: digests.json: expected the files that it covers, as they were: "
         "model.onnx was changed"
     ]
+
+
+def test_version_that_may_not_be_read_is_named_once_and_harms_no_other(
+    store: BundleStore, copies: Copies, stand_in: StandIn, log: pytest.LogCaptureFixture
+) -> None:
+    store.publish(b"1", "mnist", 1)
+    store.publish(b"2", "mnist", 2)
+    store.publish(b"photos", "photos")
+    stand_in.denies = lambda request: "/mnist/2/" in request
+    assert copies.update() == ["mnist/1", "photos/1"]
+    assert copies.update() == ["mnist/1", "photos/1"]
+    assert len(errors(log)) == 1
+    assert errors(log)[0].startswith("mnist/2 is not copied: models: expected credentials that al")
+    stand_in.behave()
+    assert copies.update() == ["mnist/2", "photos/1"]
+
+
+def test_store_of_which_nothing_may_be_read_is_an_error(
+    store: BundleStore, copies: Copies, stand_in: StandIn
+) -> None:
+    store.publish(b"1", "mnist", 1)
+    stand_in.denies = lambda request: request.endswith(DIGESTS_FILE)
+    with pytest.raises(AccessError, match="^models: expected credentials that allow this at s3://"):
+        copies.update()
+
+
+def test_version_whose_files_exclude_each_other_harms_no_other(
+    store: BundleStore, copies: Copies, log: pytest.LogCaptureFixture
+) -> None:
+    store.publish(b"1", "mnist", 1, extra_files={"a": b"file", "a/b": b"in a folder of its name"})
+    store.publish(b"photos", "photos")
+    assert copies.update() == ["photos/1"]
+    assert copies.update() == ["photos/1"]
+    assert len(errors(log)) == 1
+    assert errors(log)[0].startswith("mnist/1 is not copied: models_cache: ")
 
 
 def test_download_that_breaks_is_never_seen(

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from convserve_bundle.contract import DIGESTS_FILE, is_version
@@ -26,7 +26,7 @@ from convserve_server.process.policies import policy_of
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_store.bundles import BundleStore, StoredVersion, StoreListing
-from convserve_store.errors import TooLargeError
+from convserve_store.errors import AccessError, TooLargeError
 
 #: In the folder: whose copies it has, and the lock of the server that uses it.
 STATE, LOCK = ".convserve-mirror.json", ".convserve-mirror.lock"
@@ -53,10 +53,10 @@ class Mirror:
         self.in_use: InUse | None = None
         # Tags of the versions that are here, as far as they are known since the start.
         self._tags: dict[str, str] = {}
-        # Versions that cannot be copied, those that have more bytes than max_cache_mib leaves,
-        # and what looks like a version, as it was logged.
+        # Versions that cannot be copied; those that could not the last time, and why: they are
+        # larger than what max_cache_mib leaves, or may not be read; and what was logged of others.
         self._bad: set[StoredVersion] = set()
-        self._full: set[StoredVersion] = set()
+        self._skipped: dict[StoredVersion, Exception] = {}
         self._named: dict[str, str] = {}
         # Of max_cache_mib, bytes.
         self._left = 0
@@ -90,7 +90,7 @@ class Mirror:
     def _fetch_wanted(self, store: BundleStore, listing: StoreListing, in_use: InUse) -> set[str]:
         """Returns the versions that should be here, as "NAME/VERSION", and are."""
         self._bad = {one for one in self._bad if _has(listing, one)}
-        before, self._full = self._full, set()
+        before, self._skipped = self._skipped, {}
         most = self.settings.models.max_cache_mib * 2**20
         self._left = most - sum(map(_size, self._copies()))
         kept = {*in_use.served, *in_use.refused}
@@ -106,6 +106,9 @@ class Mirror:
             while not all([self._have(store, listing, one, before) for one in chosen]):
                 chosen = self._choose(name, versions, in_use)
             wanted.update(map(str, chosen))
+        denied = [one for one in self._skipped.values() if isinstance(one, AccessError)]
+        if denied and not wanted:
+            raise denied[0]
         return wanted
 
     def _choose(
@@ -115,7 +118,7 @@ class Mirror:
         usable = {
             number: one
             for number, one in versions.items()
-            if one not in self._bad | self._full and str(one) not in in_use.refused
+            if one not in self._bad and one not in self._skipped and str(one) not in in_use.refused
         }
         policy = policy_of(self.settings, name)
         if policy.control == "explicit":
@@ -129,7 +132,7 @@ class Mirror:
         store: BundleStore,
         listing: StoreListing,
         version: StoredVersion,
-        full: set[StoredVersion],
+        before: Collection[StoredVersion],
     ) -> bool:
         """Returns whether a version is here, after copying it if it was not; names one that fails.
 
@@ -137,7 +140,7 @@ class Mirror:
             store: that has it.
             listing: of the store.
             version: that should be here.
-            full: those that were named before, as larger than what is left.
+            before: those that were skipped the last time, and named.
         """
         name, path = str(version), self._path(version)
         if path.exists() and self._tags.get(name) == version.tag:
@@ -147,15 +150,18 @@ class Mirror:
                 self._tags[name] = version.tag
                 return True
             self._copy(store, listing, version)
-        except TooLargeError as error:
-            self._full.add(version)
-            if version not in full:
-                most = self.settings.models.max_cache_mib
-                log.error("%s is not copied: max_cache_mib is %d: %s", name, most, error)
+        except (TooLargeError, AccessError) as error:
+            self._skipped[version] = error
+            if version not in before:
+                limit = f"max_cache_mib is {self.settings.models.max_cache_mib}: "
+                why = limit if isinstance(error, TooLargeError) else ""
+                log.error("%s is not copied: %s%s", name, why, error)
             return False
-        except BundleError as error:
+        except (BundleError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _OF_NAMES:
+                raise
             self._bad.add(version)
-            log.error("%s is not copied: %s", name, error)
+            log.error("%s is not copied: %s", name, described(error))
             return False
         self._tags[name] = version.tag
         return True
@@ -281,5 +287,6 @@ def described(error: Exception) -> str:
     return str(error)
 
 
-#: Of OSError, those that other settings cure.
-LASTING = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+#: Of OSError, those that the names of a version's files cause, and those that other settings cure.
+_OF_NAMES = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL)
+LASTING = (errno.EACCES, errno.EPERM, errno.EROFS)
