@@ -1,14 +1,18 @@
 """Several servers follow a label on a stand-in for S3, under load."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
 
+from convserve import Client
 from convserve.main import main
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_store.bundles import BundleStore
-from tests.bundles import manifest, model
+from tests.bundles import digit_of, manifest, model
+from tests.store.stand_in import StandIn
 from tests.system.conftest import WAIT_S, ServerProcess
 from tests.system.label_callers import callers
 
@@ -66,3 +70,34 @@ def test_older_version_that_no_server_has_is_had_again_under_a_label_of_its_own(
     assert main(["label", "set", "mnist", "stable", "1", *models, *fleet]) == 1
     assert main(["label", "set", "mnist", "old", "1", *models, "--force"]) == 0
     assert label(url, 1, *servers) == 0
+
+
+def test_server_that_starts_while_the_store_is_away_has_the_labels_of_its_copies(
+    store: BundleStore, stand_in: StandIn, url: str, tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        store.publish(DIGITS, "mnist", version)
+    assert label(url, 1) == 0
+    flags = [*FLAGS, "--models-cache", str(tmp_path / "copies")]
+
+    def serves(server: ServerProcess) -> int:
+        with Client(server.wait_until_serving(), timeout=WAIT_S) as client:
+            return client.classify(digit_of(3)).version
+
+    with started(url, *flags) as server:
+        assert serves(server) == 1
+        assert server.terminate() == 0
+    with stand_in.away(), started(url, *flags) as server:
+        assert serves(server) == 1
+        assert server.terminate() == 0
+
+
+@contextmanager
+def started(url: str, *flags: str) -> Iterator[ServerProcess]:
+    server = ServerProcess(url, *flags)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.wait()
