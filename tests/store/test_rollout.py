@@ -43,6 +43,7 @@ def label(url: str, version: int, *servers: str) -> int:
     return main(["label", "set", "mnist", "stable", str(version), "--models", url, *fleet])
 
 
+@pytest.mark.timeout(600)
 def test_label_that_moves_forth_and_back_under_load_fails_no_call_of_any_server(
     store: BundleStore, url: str, servers: list[str]
 ) -> None:

@@ -27,6 +27,7 @@ def label(models: Path, version: int, *servers: str) -> int:
     return main(["label", "set", "mnist", "stable", str(version), "--models", str(models), *fleet])
 
 
+@pytest.mark.timeout(600)
 @FRONTS
 def test_label_that_moves_forth_and_back_under_load_fails_no_call(
     start_server: StartServer, models: Path, front: str
