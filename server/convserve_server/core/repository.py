@@ -174,10 +174,10 @@ class Repository:
         versions = view.loaded.get(name)
         if versions is not None:
             if version is None:
-                default = view.default.get(name)
-                if default is not None:
-                    return default
-                version = view.table.default_label(name)
+                try:
+                    return view.default[name]
+                except KeyError:
+                    version = view.table.default_label(name)
             if isinstance(version, str):
                 version = _find_label(name, view.table.labels(name), version)
             if version in versions:
