@@ -175,7 +175,8 @@ def open_location(url: str, field: str = "url") -> Location:
 
     Raises:
         StoreUrlError: It is not a URL of a store, or its client is not installed.
-        StoreError: The client refuses its settings.
+        AccessError: The client refuses its settings.
+        StoreError: It cannot be opened for another reason.
     """
     url = check_url(url, field)
     scheme, _, rest = url.partition("://")
@@ -188,7 +189,12 @@ def open_location(url: str, field: str = "url") -> Location:
             # What others write is seen at once; an instance of its own for whoever opens one.
             **{"use_listings_cache": False, "skip_instance_cache": True},
         )
-    except _client_errors() + (ValueError,) as error:
+    except ValueError as error:
+        raise AccessError(
+            f"{field}: expected settings with which {url} can be opened "
+            f"({_KINDS[scheme].credentials}), got: {' '.join(str(error).split())}"
+        ) from error
+    except _client_errors() as error:
         raise _translated(error, url, field) from error
     return Location(url, filesystem, rest, field)
 
