@@ -209,7 +209,6 @@ def _add_models(commands: _Commands[ArgumentParser]) -> None:
         " has: exit status 0 if all have the same, 1 if one gives no answer, 3 if they differ.",
         "convserve models --server gpu1:50051 --format jsonl",
         "convserve models --fleet dns:///convserve:50051",
-        "convserve models --watch",
     )
     how = _output(command).add_mutually_exclusive_group()
     label_options.add_fleet(how)
