@@ -122,6 +122,7 @@ TRAINER = (
     {"seeds"},
     {"report"},
     {"lecture", "context"},
+    {"joint"},
     {"pipeline", "sweep"},
     {"cli"},
     {"main", "job"},

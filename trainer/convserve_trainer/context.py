@@ -12,6 +12,7 @@ from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Candidate, Comparison, Reference
+from convserve_trainer.host.launcher import Member
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report.page import Invocation
 from convserve_trainer.runs.history import History
@@ -21,6 +22,8 @@ from convserve_trainer.runs.training_state import Training
 
 if TYPE_CHECKING:
     import keras
+
+    from convserve_trainer.nets.process_group import Group
 
 
 class TrainedBundle(NamedTuple):
@@ -55,11 +58,13 @@ class Context:
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
         seed_count: how many are trained, the recipe's seed and the next ones.
+        member: which of several processes this is that train the net; None for one alone.
         invocation: what the report says that the user asked for.
         started: when, by `time.monotonic`.
         earlier: folder of the version that `unless_published` is about; None if there is none.
         data: from `load` on.
         run: where this seed's training is kept; once the runs are open.
+        group: the processes, once they are connected; None for one alone.
         resume: whether this seed goes on from a checkpoint.
         training: from `build` on; after `fit` with the weights of its best epoch.
         model: from `evaluate` on: the net without what only training needs.
@@ -80,11 +85,13 @@ class Context:
     policy: CheckpointPolicy = CheckpointPolicy()  # noqa: RUF009 - it is frozen
     unless_published: bool = False
     seed_count: int = 1
+    member: Member | None = None
     invocation: Invocation | None = None
     started: float = field(default_factory=time.monotonic)
     earlier: Path | None = None
     data: Data = field(init=False)
     run: Run = field(init=False)
+    group: "Group | None" = None
     resume: bool = False
     training: Training = field(init=False)
     model: "keras.Model" = field(init=False)

@@ -58,6 +58,10 @@ class DivergedError(TrainerError):
     """A loss, or weights, that are not finite any more."""
 
 
+class LostProcessError(TrainerError):
+    """Of several processes that train a net together, one has ended or does not come."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error
     """Ctrl-C or SIGTERM during training.
 

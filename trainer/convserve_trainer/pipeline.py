@@ -8,6 +8,7 @@ With several seeds, build to pack are done for each one; the first one's net is 
 
 import copy
 import math
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -19,19 +20,20 @@ from convserve_bundle import publish as publishing
 from convserve_bundle.contract import MODEL_FILE, VERSION_RULE
 from convserve_bundle.folder import not_versions
 from convserve_host import cpus
-from convserve_trainer import seeds
+from convserve_trainer import joint, seeds
 from convserve_trainer.bundles import manifests, published
 from convserve_trainer.context import Context, TrainedBundle
 from convserve_trainer.datasets import splits
 from convserve_trainer.evaluation import calibrate, predict
 from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
-from convserve_trainer.fitting import messages, step_parts
+from convserve_trainer.fitting import messages, shared_state, step_parts
 from convserve_trainer.fitting.fit import fit as fit_epochs
-from convserve_trainer.nets import keras_backend, keras_file, models
+from convserve_trainer.nets import keras_backend, keras_file, models, process_group
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
 from convserve_trainer.runs import run_folder, run_key
+from convserve_trainer.runs.followed_run import FollowedRun
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
 
@@ -51,15 +53,22 @@ def train(context: Context) -> Path:
         MemoryError: there is not enough; likewise.
     """
     prepare(context)
-    load(context)
-    if context.earlier is not None:
-        if _is_published(context.earlier, context):
-            return context.earlier / MODEL_FILE
-        _check_target(context)
-    messages.print_settings(context.recipe, context.data, context.out)
-    parts = step_parts.suitable(context.recipe, context.data.spec, cpus.threads())
-    keras_backend.use(parts)
     with keras_backend.memory_errors(), ExitStack() as held:
+        context.group = held.enter_context(process_group.joined(context.member))
+        load(context)
+        if context.earlier is not None:
+            published = _is_published(context.earlier, context)
+            if published and context.group is not None:
+                joint.settle(context, context.group, published)
+            if published:
+                return context.earlier / MODEL_FILE
+            _check_target(context)
+        messages.print_settings(context.recipe, context.data, context.out)
+        parts = step_parts.suitable(context.recipe, context.data.spec, cpus.threads())
+        keras_backend.use(parts)
+        if context.group is not None:
+            joint.settle(context, context.group)
+            messages.print_processes(context.recipe, context.group.member, context.out)
         first, *others = _open_runs(context, held)
         bundle = make_bundle(first)
         results = [bundle.result]
@@ -71,6 +80,33 @@ def train(context: Context) -> Path:
             each.run.finish()
     context.print(f"published {path} ({path.stat().st_size:,} bytes)")
     return path
+
+
+def follow(context: Context) -> None:
+    """Trains as one of several processes that is not the first: that one keeps and publishes.
+
+    Raises:
+        TrainerError: anything a user can mend.
+        Stopped: Ctrl-C or SIGTERM in one of the processes.
+        MemoryError: there is not enough.
+    """
+    models.check_size(context.recipe)
+    out = context.out
+    with (
+        keras_backend.memory_errors(),
+        process_group.joined(context.member) as group,
+        open(os.devnull, "w") as nowhere,
+    ):
+        assert group is not None
+        context.group = group
+        load(context)
+        if joint.settle(context, group):
+            messages.print_processes(context.recipe, group.member, out)
+            context.out = nowhere  # process 0 prints the same
+            context.run = _followed_run(context)
+            build(context)
+            fit(context)
+    print(f"{group.member}: process 0 has published", file=out, flush=True)
 
 
 def prepare(context: Context) -> None:
@@ -130,6 +166,8 @@ def build(context: Context) -> None:
             )
         model = models.build(recipe, data.spec, len(data.labels), len(data.train))
         context.training = Training(model)
+    if context.group is not None:
+        shared_state.share(context.training, context.group)
     context.training.model.summary(line_length=80, print_fn=context.print)
 
 
@@ -137,7 +175,7 @@ def fit(context: Context) -> None:
     """Trains to the last epoch; the model then has the weights of the best one."""
     training, data, recipe = context.training, context.data, context.recipe
     messages.print_batch(training.model, data, recipe, context.out)
-    fit_epochs(training, data, recipe, context.run, context.out)
+    fit_epochs(training, data, recipe, context.run, context.out, context.group)
     messages.print_best(training.history, context.out)
     if training.history.weights is not None:
         training.model.set_weights(training.history.weights)
@@ -242,6 +280,12 @@ def _is_published(version: Path, context: Context) -> bool:
     )
 
 
+def _followed_run(context: Context) -> Run:
+    key = run_key.make_run_key(context.recipe, context.data.sha256, keras_backend.chosen())
+    unnamed = run_key.unnamed_folder(context.target.models, context.target.name, key)
+    return FollowedRun(context.policy.folder or unnamed, key, context.policy.seconds, named=True)
+
+
 def _open_runs(context: Context, held: ExitStack) -> list[Context]:
     """Returns a context for each seed, each with a run that `held` closes."""
     recipes = seeds.recipes(context.recipe, context.seed_count)
@@ -264,7 +308,7 @@ def _open_runs(context: Context, held: ExitStack) -> list[Context]:
     # One that had not begun when the others were stopped has nothing to go on from.
     begun = [bool(run_folder.found(seed.run.folder)) for seed in contexts]
     for seed, there in zip(contexts, begun, strict=True):
-        seed.resume = policy.resume and (there or not any(begun))
+        seed.resume = policy.resume and (there or not (any(begun) or policy.or_start))
     return contexts
 
 

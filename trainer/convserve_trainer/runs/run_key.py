@@ -29,11 +29,13 @@ class CheckpointPolicy:
         folder: that the user named; None for one among the models, while it is not published.
         resume: go on from the newest checkpoint.
         seconds: between checkpoints within an epoch, at least; 0 for one after each step.
+        or_start: with `resume`, begin where there is none to go on from.
     """
 
     folder: Path | None = None
     resume: bool = False
     seconds: float = CHECKPOINT_SECONDS
+    or_start: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError where the seconds are out of their range."""
