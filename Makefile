@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-processes test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
@@ -12,7 +12,7 @@ beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # What has a target of its own.
-apart := tests/test_pages.py tests/benchmarks tests/system/test_install.py
+apart := tests/test_pages.py tests/benchmarks tests/system/test_install.py tests/processes
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -53,6 +53,9 @@ test-monitoring: environment ## dashboard, rules and alerts in a Prometheus, if 
 test-openvino: ## OpenVINO as an engine, on a CPU that it runs on
 	@locks/environment.sh .venv-openvino locks/openvino.txt editable
 	.venv-openvino/bin/pytest $(slowest) tests/server/engines/test_openvino.py
+
+test-processes: environment ## trainings over several processes, killed and resumed
+	$(bin)/pytest $(slowest) tests/processes
 
 test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt

@@ -124,6 +124,7 @@ TRAINER = (
     {"lecture", "context"},
     {"joint"},
     {"pipeline", "sweep"},
+    {"following"},
     {"cli"},
     {"main", "job"},
     {"__main__"},

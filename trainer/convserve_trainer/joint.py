@@ -1,14 +1,22 @@
 """What the processes that train one net together settle with each other before the first step."""
 
 import json
+from contextlib import AbstractContextManager
 from typing import Any
 
 from convserve_trainer.context import Context
 from convserve_trainer.errors import UsageError
-from convserve_trainer.fitting import shares
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.fitting import messages, shares
+from convserve_trainer.nets import keras_backend, process_group
 from convserve_trainer.nets.process_group import Group
 from convserve_trainer.runs import run_key
+
+
+def joined(context: Context) -> AbstractContextManager[Group | None]:
+    """Returns what connects this process with the others; see `process_group.joined`."""
+    if context.member is not None:
+        messages.print_waiting(context.member, context.out)
+    return process_group.joined(context.member)
 
 
 def settle(context: Context, group: Group, published: bool = False) -> bool:

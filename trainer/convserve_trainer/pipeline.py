@@ -8,7 +8,6 @@ With several seeds, build to pack are done for each one; the first one's net is 
 
 import copy
 import math
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,11 +28,10 @@ from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import messages, shared_state, step_parts
 from convserve_trainer.fitting.fit import fit as fit_epochs
-from convserve_trainer.nets import keras_backend, keras_file, models, process_group
+from convserve_trainer.nets import keras_backend, keras_file, models
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
 from convserve_trainer.runs import run_folder, run_key
-from convserve_trainer.runs.followed_run import FollowedRun
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
 
@@ -54,7 +52,7 @@ def train(context: Context) -> Path:
     """
     prepare(context)
     with keras_backend.memory_errors(), ExitStack() as held:
-        context.group = held.enter_context(process_group.joined(context.member))
+        context.group = held.enter_context(joint.joined(context))
         load(context)
         if context.earlier is not None:
             published = _is_published(context.earlier, context)
@@ -80,33 +78,6 @@ def train(context: Context) -> Path:
             each.run.finish()
     context.print(f"published {path} ({path.stat().st_size:,} bytes)")
     return path
-
-
-def follow(context: Context) -> None:
-    """Trains as one of several processes that is not the first: that one keeps and publishes.
-
-    Raises:
-        TrainerError: anything a user can mend.
-        Stopped: Ctrl-C or SIGTERM in one of the processes.
-        MemoryError: there is not enough.
-    """
-    models.check_size(context.recipe)
-    out = context.out
-    with (
-        keras_backend.memory_errors(),
-        process_group.joined(context.member) as group,
-        open(os.devnull, "w") as nowhere,
-    ):
-        assert group is not None
-        context.group = group
-        load(context)
-        if joint.settle(context, group):
-            messages.print_processes(context.recipe, group.member, out)
-            context.out = nowhere  # process 0 prints the same
-            context.run = _followed_run(context)
-            build(context)
-            fit(context)
-    print(f"{group.member}: process 0 has published", file=out, flush=True)
 
 
 def prepare(context: Context) -> None:
@@ -278,12 +249,6 @@ def _is_published(version: Path, context: Context) -> bool:
         keras_backend.chosen(),
         context.out,
     )
-
-
-def _followed_run(context: Context) -> Run:
-    key = run_key.make_run_key(context.recipe, context.data.sha256, keras_backend.chosen())
-    unnamed = run_key.unnamed_folder(context.target.models, context.target.name, key)
-    return FollowedRun(context.policy.folder or unnamed, key, context.policy.seconds, named=True)
 
 
 def _open_runs(context: Context, held: ExitStack) -> list[Context]:

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     read_data = data_options.training(options, recipe, print_line)
     export_options = precision_options.read(options)
     signer = sign_options.read(options, "sign-")
-    from convserve_trainer import pipeline
+    from convserve_trainer import following, pipeline
     from convserve_trainer.bundles.published import PublishTarget
     from convserve_trainer.context import Context
     from convserve_trainer.report.page import Invocation
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
     if member is None or member.number == 0:
         pipeline.train(context)
     else:
-        pipeline.follow(context)
+        following.follow(context)
 
 
 def _check_processes(

@@ -24,7 +24,8 @@ from convserve_trainer.host import signals
 from convserve_trainer.host.launcher import Member
 from convserve_trainer.nets import jax_backend, keras_backend
 
-CONNECT_S = 600  # for all processes to start: an engine may have to fetch an image for some
+#: For all processes to start: an engine may have to fetch an image for some. Then JAX aborts.
+CONNECT_S = 600
 HEARTBEAT_S = 30  # JAX's own is 100; a process that computes sends them all the same
 
 
@@ -223,6 +224,6 @@ def _connected(member: Member) -> Group:
     except jax.errors.JaxRuntimeError as error:
         why = str(error).partition("\n")[0]
         raise LostProcessError(
-            f"{member}: expected all processes at {member.address} within {CONNECT_S} s, got: {why}"
+            f"{member}: the others cannot be reached at {member.address}: {why}"
         ) from error
     return group
