@@ -1,12 +1,12 @@
 """Measures a training over several processes of this machine beside the same in one.
 
     python -m benchmarks.training.processes --data MNIST
-    python -m benchmarks.training.processes --data MNIST --processes 4 --images 12800
+    python -m benchmarks.training.processes --data MNIST --recipe best --images 1280 --epochs 1
 
-The lecture's digits by JAX on the CPU, as `convserve-train fit` trains them: one process with all
-CPUs, then several that share them and exchange their gradients over the loopback interface. They
-take turns. The first epoch, which compiles, is not measured. The table goes to standard output as
-Markdown, progress to standard error.
+Digits by JAX on the CPU, as `convserve-train fit` trains them: one process with all CPUs, then
+several that share them and exchange their gradients over the loopback interface. They take turns.
+The first epoch, which compiles, is not measured. At the end the weights of all are compared. The
+table goes to standard output as Markdown, progress to standard error.
 """
 
 import argparse
@@ -19,6 +19,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from benchmarks.harness.command import (
     BenchmarkError,
@@ -33,10 +37,25 @@ from benchmarks.harness.ports import free_port
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
 from benchmarks.training import runs
+from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.host import launcher, user_cache
+from convserve_trainer.nets import keras_backend
+from convserve_trainer.recipes import recipe_files
+from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.runs import run_folder
+from convserve_trainer.runs.history import read_csv
 
 _PACKAGES = ("convserve", "keras", "jax")
-_BATCH = 64
+Weights: TypeAlias = list[npt.NDArray[np.float32]]
+
+
+class Seen(NamedTuple):
+    """Of one training."""
+
+    epoch_s: float
+    weights: Weights
+    #: Of the last epoch, nats.
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -49,10 +68,13 @@ class ProcessesResult:
     steps_an_epoch: int
     #: Steps a second to those of one process in the same round, median.
     ratio: float
+    #: Of any weight, and of the last epoch's loss, from those of one process; the largest.
+    weights_differ: float
+    loss_differs: float
 
 
-def _measure(command: Sequence[str], processes: int) -> float:
-    """Trains, and returns the seconds of an epoch.
+def _measure(command: Sequence[str], run: Path, processes: int) -> Seen:
+    """Trains, and returns what was seen.
 
     Raises:
         BenchmarkError: if the training failed.
@@ -69,44 +91,69 @@ def _measure(command: Sequence[str], processes: int) -> float:
             held.enter_context(other)
             held.callback(other.kill)
             others.append(other)
-        seen = runs.watch(command, common | {launcher.NUMBER: "0"})
+        watched = runs.watch(command, common | {launcher.NUMBER: "0"})
         for other in others:
             if status := other.wait():
                 raise BenchmarkError(f"one of {processes} processes ended with status {status}")
-    return seen.epoch_s
+    from convserve_trainer.nets import augmentation, normalization  # noqa: F401 - their layers
+
+    newest = run_folder.file_of(run, run_folder.found(run)[0])
+    model = keras_backend.load().saving.load_model(newest, compile=False)
+    loss = read_csv((run / "history.csv").read_text())[-1].loss
+    return Seen(watched.epoch_s, model.get_weights(), loss)
+
+
+def _difference(one: Weights, other: Weights) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(one, other, strict=True))
 
 
 def compare(
-    data: Path, images: int, epochs: int, counts: Sequence[int], rounds: int
+    recipe: Recipe, data: Path, epochs: int, counts: Sequence[int], rounds: int
 ) -> list[ProcessesResult]:
     """Trains in each number of processes, in turn.
+
+    Args:
+        recipe: with a limit.
+        data: folder of MNIST.
+        epochs: measured, after one that is not.
+        counts: of processes, the first one is 1.
+        rounds: how often.
 
     Raises:
         BenchmarkError: if a training failed.
     """
-    seen: dict[int, list[float]] = {count: [] for count in counts}
-    more = ["--backend", "jax", "--limit", str(images), "--min-accuracy", "0"]
+    seen: dict[int, list[Seen]] = {count: [] for count in counts}
+    more = ["--backend", "jax", "--recipe", recipe.name, "--limit", f"{recipe.limit}"]
+    more += ["--min-accuracy", "0"]
     for round_ in range(rounds):
         for count in rotated(counts, round_):
             with tempfile.TemporaryDirectory() as folder:
-                command = runs.ours("digits", data, Path(folder) / "run", 1 + epochs, more)
-                seen[count].append(_measure(command, count))
-            tell(f"round {round_ + 1}, processes: {count}: {seen[count][-1]:.1f} s an epoch")
-    return [
-        ProcessesResult(
-            count,
-            found,
-            images // _BATCH,
-            statistics.median(
-                one / several for one, several in zip(seen[counts[0]], found, strict=True)
-            ),
+                run = Path(folder) / "run"
+                command = runs.ours("digits", data, run, 1 + epochs, more)
+                seen[count].append(_measure(command, run, count))
+            took = seen[count][-1].epoch_s
+            tell(f"round {round_ + 1}, processes: {count}: {took:.1f} s an epoch")
+    results = []
+    for count, found in seen.items():
+        pairs = list(zip(seen[counts[0]], found, strict=True))
+        results.append(
+            ProcessesResult(
+                count,
+                [one.epoch_s for one in found],
+                (recipe.limit or 0) // recipe.batch_size,
+                statistics.median(one.epoch_s / several.epoch_s for one, several in pairs),
+                max(_difference(one.weights, several.weights) for one, several in pairs),
+                max(abs(one.loss - several.loss) for one, several in pairs),
+            )
         )
-        for count, found in seen.items()
-    ]
+    return results
 
 
 def _table(results: Sequence[ProcessesResult]) -> str:
-    header = ("processes", "s an epoch, median (min..max)", "steps/s", "to one process")
+    header = (
+        *("processes", "s an epoch, median (min..max)", "steps/s", "to one process"),
+        *("largest difference of a weight", "of the loss"),
+    )
     lines = []
     for result in results:
         median = statistics.median(result.epoch_s)
@@ -116,6 +163,8 @@ def _table(results: Sequence[ProcessesResult]) -> str:
                 f"{median:.1f} ({min(result.epoch_s):.1f}..{max(result.epoch_s):.1f})",
                 f"{result.steps_an_epoch / median:.1f}",
                 f"{result.ratio:.2f}",
+                f"{result.weights_differ:.0e}",
+                f"{result.loss_differs:.0e}",
             )
         )
     return grid(header, lines, set())
@@ -132,8 +181,12 @@ def _parser() -> argparse.ArgumentParser:
         help="that are compared with one [default: 2]",
     )  # fmt: skip
     result.add_argument(
-        "--images", type=whole(_BATCH), default=100 * _BATCH, metavar="N",
-        help=f"of an epoch; batches of {_BATCH} are taken from them [default: %(default)s]",
+        "--recipe", default="lecture", metavar="NAME",
+        help="of digits [default: lecture]",
+    )  # fmt: skip
+    result.add_argument(
+        "--images", type=whole(1), default=6400, metavar="N",
+        help="of an epoch, a multiple of the recipe's batch [default: 6400]",
     )  # fmt: skip
     result.add_argument(
         "--epochs", type=whole(1), default=2, metavar="N",
@@ -150,23 +203,36 @@ def run(arguments: argparse.Namespace) -> None:
         BenchmarkError: if a training failed, or the batches cannot be divided.
     """
     count, images = arguments.processes, arguments.images
-    if _BATCH % count or images % _BATCH:
+    try:
+        recipe = recipe_files.find(arguments.recipe, "digits").override(limit=images)
+    except USER_ERRORS as error:
+        raise BenchmarkError(str(error)) from error
+    batch = recipe.batch_size
+    if batch % count or images % batch:
         raise BenchmarkError(
-            f"--processes, --images: expected a divisor and a multiple of {_BATCH}, got {count} "
-            f"and {images}"
+            f"--processes, --images: expected a divisor and a multiple of {batch}, got {count} and "
+            f"{images}"
         )
     data: Path = arguments.data or user_cache.folder("mnist")
-    results = compare(data.resolve(), images, arguments.epochs, (1, count), arguments.rounds)
+    results = compare(recipe, data.resolve(), arguments.epochs, (1, count), arguments.rounds)
     on = machine(_PACKAGES)
+    steps = images // batch * (1 + arguments.epochs)
     details = (
+        f"digits/{recipe.name}, batches of {batch}",
         f"rounds: {arguments.rounds}",
         f"measured epochs: {arguments.epochs} of {images:,} images",
+        f"weights after {steps} steps",
     )
     print(heading(on, "all processes of a training", details), _table(results), sep="\n\n")
     write_json(
         arguments.json,
         on,
-        {"rounds": arguments.rounds, "epochs": arguments.epochs, "images": images},
+        {
+            "recipe": recipe.name,
+            "rounds": arguments.rounds,
+            "epochs": arguments.epochs,
+            "images": images,
+        },
         processes=results,
     )
 
