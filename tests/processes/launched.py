@@ -12,7 +12,7 @@ from types import TracebackType
 from convserve_trainer.host.launcher import ADDRESSES, COUNT, NUMBER
 from tests.program import Program
 
-WAIT_S = 240
+WAIT_S = 600
 FIT = ("-m", "convserve_trainer.main", "fit")
 
 

@@ -17,7 +17,7 @@ from convserve_trainer.runs.run_folder import file_of, found
 from convserve_trainer.runs.training_state import Position
 from tests.processes.launched import FIT, Launched
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2000)
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CONVSERVE_TEST_DATA", ROOT.parent / "shared" / "data"))

@@ -12,7 +12,7 @@ from convserve_trainer.runs.training_state import Position
 from tests.processes.launched import FIT, Launched
 from tests.trainer.drawn import draw_parts
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 EPOCHS, STEPS = 2, 3  # 18 pictures to train on, the last batch smaller
 
