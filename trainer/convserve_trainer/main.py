@@ -14,7 +14,10 @@ EXTRA = {
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
 }
-EXTRAS = {"jax": "train,jax", "jaxlib": "train,jax", "optuna": "train,sweep"}  # of single commands
+EXTRAS = {  # of single commands
+    **{"jax": "train,jax", "jaxlib": "train,jax", "optuna": "train,sweep"},
+    "psycopg": "train,sweep,postgresql",
+}
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"
