@@ -18,6 +18,7 @@ lock gpu.txt ../pyproject.toml --extra gpu
 # NVIDIA's images have CUDA and cuDNN already.
 lock gpu-image.txt ../pyproject.toml --extra gpu $(sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' gpu.txt)
 lock train.txt ../pyproject.toml --extra train
+lock train-sweep.txt ../pyproject.toml --extra train --extra sweep --extra postgresql
 lock dev.txt ../pyproject.toml --extra bench --extra top --extra serve --extra tracing --extra signing --extra train --extra jax --extra sweep --extra postgresql --group ../pyproject.toml:dev
 lock build.txt --group ../pyproject.toml:build
 lock protos.txt protos.in

@@ -46,8 +46,18 @@ class Server:
     def control(self, action: str) -> None:
         """Starts, stops or restarts it, and waits until it has."""
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder}"
-        command = [self.programs / "pg_ctl", action, "-D", self.folder / "data", "-w", "-t", "120"]
-        more = [] if action == "stop" else ["-o", options, "-l", self.folder / "log"]
+        command: list[str | Path] = [
+            self.programs / "pg_ctl",
+            action,
+            "-D",
+            self.folder / "data",
+            "-w",
+            "-t",
+            "120",
+        ]
+        more: list[str | Path] = (
+            [] if action == "stop" else ["-o", options, "-l", self.folder / "log"]
+        )
         how = [] if action == "start" else ["-m", "fast"]
         _run([*command, *more, *how])
 

@@ -1,6 +1,7 @@
 """A sweep in a database: what several workers have, keep, lose and refuse."""
 
 import sqlite3
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from convserve_trainer.errors import UsageError
+from convserve_trainer.host.signals import Stopped
 from convserve_trainer.main import main
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.sweep import database, shared
@@ -96,8 +100,7 @@ def _closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(database.Storage, "__init__", noted)
     yield
     for storage in opened:
-        storage.remove_session()
-        storage.engine.dispose()
+        storage.close()
 
 
 @pytest.fixture
@@ -169,8 +172,8 @@ def test_trial_whose_worker_died_before_its_first_heartbeat_is_replaced(
         assert 0 < seconds <= shared.LOOK_S
         clock[0] += seconds
 
-    monkeypatch.setattr(shared.time, "sleep", sleep)
-    monkeypatch.setattr(shared.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     worker.dead(heartbeat=False)
     assert worker.run(2) == 0
     assert clock[0] > 60, "it may be starting"
@@ -248,17 +251,11 @@ def test_stop_of_a_trial_that_another_worker_has_is_a_stop(
         trainer.meanwhile = lambda: None
         worker.age()
         worker.look()
-        raise shared_stop()
+        raise Stopped(2)
 
     trainer.meanwhile = asleep
     assert worker.run(2) == 130
     assert worker.states() == [COMPLETE, FAIL, TrialState.WAITING], "queued by one worker alone"
-
-
-def shared_stop() -> BaseException:
-    from convserve_trainer.host.signals import Stopped
-
-    return Stopped(2)
 
 
 def test_heartbeat_that_cannot_be_written_is_reported_and_tried_again(worker: Worker) -> None:
@@ -292,7 +289,7 @@ def test_worker_of_another_sweep_is_refused(
     assert worker.states() == [COMPLETE]
 
 
-def test_two_workers_that_both_found_a_new_study_are_told_apart_later(
+def test_two_workers_that_both_found_a_new_study_are_distinguished_later(
     worker: Worker, trainer: Trainer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def other() -> None:
@@ -399,16 +396,16 @@ def test_tables_that_another_worker_makes_at_the_same_time_are_waited_for(
 
         return init
 
-    made = database.RDBStorage.__init__
-    monkeypatch.setattr(database.time, "sleep", lambda seconds: None)
+    made = RDBStorage.__init__
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     address = database.parse(f"sqlite:///{tmp_path / 'trials.db'}")
-    raced = [
-        database.IntegrityError("", {}, Exception("duplicate key")),
-        database.OperationalError("", {}, Exception("table studies already exists")),
+    raced: list[Exception] = [
+        IntegrityError("", {}, Exception("duplicate key")),
+        OperationalError("", {}, Exception("table studies already exists")),
     ]
-    monkeypatch.setattr(database.RDBStorage, "__init__", failing(raced))
+    monkeypatch.setattr(RDBStorage, "__init__", failing(raced))
     assert database.opened(address, 60, shared.stale, print).get_all_studies() == []
-    away = [database.OperationalError("", {}, Exception("connection refused"))]
-    monkeypatch.setattr(database.RDBStorage, "__init__", failing(away))
-    with pytest.raises(database.OperationalError):
+    away: list[Exception] = [OperationalError("", {}, Exception("connection refused"))]
+    monkeypatch.setattr(RDBStorage, "__init__", failing(away))
+    with pytest.raises(OperationalError):
         database.opened(address, 60, shared.stale, print)

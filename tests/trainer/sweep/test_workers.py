@@ -5,7 +5,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -71,16 +73,19 @@ class Workers:
         small: what they train.
         folder: for the space and the best recipes.
         trials: of the study.
+        grace_s: without a heartbeat, after which a trial is lost.
     """
 
-    def __init__(self, url: str, small: Small, folder: Path, trials: int) -> None:
+    def __init__(
+        self, url: str, small: Small, folder: Path, trials: int, grace_s: int = GRACE_S
+    ) -> None:
         self.url = url
         self._folder = folder
         self._started = 0
         (folder / "space.toml").write_text("learning_rate = { low = 1e-3, high = 1e-2 }")
         self._command = ["sweep", "digits", "--data", str(small.data), "--trials", f"{trials}"]
         self._command += ["--recipe", str(small.recipe), "--space", str(folder / "space.toml")]
-        self._command += ["--study", "two", "--grace", f"{GRACE_S}", "--best"]
+        self._command += ["--study", "two", "--grace", f"{grace_s}", "--best"]
 
     def start(self, script: str = PLAIN) -> Program[str]:
         """Starts one; its best recipe is in the file best()."""
@@ -102,8 +107,7 @@ class Workers:
         try:
             return optuna.load_study(study_name="two", storage=storage).get_trials()
         finally:
-            storage.remove_session()
-            storage.engine.dispose()
+            storage.close()
 
 
 def _wait_for(worker: Program[str], text: str) -> str:
@@ -165,10 +169,42 @@ def test_workers_that_start_at_once_share_the_trials_of_a_new_database(
 
 
 @pytest.mark.sweeps
-def test_database_that_is_restarted_within_a_trial_costs_no_trial(
+def test_tables_may_be_made_by_several_at_once(server: postgresql.Server) -> None:
+    address = database.parse(server.create("tables"))
+    together = threading.Barrier(8)
+
+    def make() -> int:
+        together.wait()
+        storage = database.opened(address, GRACE_S, shared.stale, print)
+        try:
+            return len(storage.get_all_studies())
+        finally:
+            storage.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [pool.submit(make) for _ in range(8)]
+        assert [each.result() for each in made] == [0] * 8
+
+
+@pytest.mark.sweeps
+def test_connections_that_a_restarted_database_has_ended_are_made_anew(
     server: postgresql.Server, small: Small, tmp_path: Path
 ) -> None:
-    workers = Workers(server.create("restarted"), small, tmp_path, trials=3)
+    # No heartbeat meanwhile: the end of the trial is the first that needs a connection.
+    workers = Workers(server.create("ended"), small, tmp_path, trials=2, grace_s=4000)
+    with workers.start(WAITING) as worker:
+        _wait_for(worker, "in the middle")
+        server.control("restart")
+        printed, _ = worker.communicate("go on\n", timeout=WAIT_S)
+    assert worker.returncode == 0, printed
+    assert [trial.state for trial in workers.trials()] == [TrialState.COMPLETE] * 2
+
+
+@pytest.mark.sweeps
+def test_database_that_is_away_within_a_trial_costs_no_trial(
+    server: postgresql.Server, small: Small, tmp_path: Path
+) -> None:
+    workers = Workers(server.create("away"), small, tmp_path, trials=3)
     with workers.start(WAITING) as worker:
         _wait_for(worker, "in the middle")
         server.control("stop")

@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -224,7 +224,8 @@ def _opened(
 
     with database.errors(address):
         storage = database.opened(address, options.grace, shared.stale, print_note)
-        yield shared.SharedSweep(storage, options.study, settings, space, recipe, data)
+        with closing(storage):
+            yield shared.SharedSweep(storage, options.study, settings, space, recipe, data)
 
 
 def _where(options: argparse.Namespace, address: "Address | None") -> str:

@@ -83,16 +83,26 @@ class Storage(RDBStorage):
         self._say = say
         arguments = PATIENCE.get(address.url.get_backend_name(), {})
         given = {name: value for name, value in arguments.items() if name not in address.url.query}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            super().__init__(
-                address.url.render_as_string(hide_password=False),
-                # A database may have been restarted between two trials.
-                engine_kwargs={"pool_pre_ping": True, "connect_args": given},
-                heartbeat_interval=max(1, grace_s // 4),
-                grace_period=grace_s,
-                heartbeat_stale_trial_callback=stale,
-            )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                super().__init__(
+                    address.url.render_as_string(hide_password=False),
+                    # A database may have been restarted between two trials.
+                    engine_kwargs={"pool_pre_ping": True, "connect_args": given},
+                    heartbeat_interval=max(1, grace_s // 4),
+                    grace_period=grace_s,
+                    heartbeat_stale_trial_callback=stale,
+                )
+        except (SQLAlchemyError, StorageInternalError):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the connections."""
+        if hasattr(self, "scoped_session"):  # not if it could not be made
+            self.remove_session()
+            self.engine.dispose()
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Says that the process of a trial is alive."""
