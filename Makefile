@@ -1,6 +1,6 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
+.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-cluster test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
@@ -12,7 +12,7 @@ beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # What has a target of its own.
-apart := tests/test_pages.py tests/benchmarks tests/system/test_install.py
+apart := tests/test_pages.py tests/benchmarks tests/scoring tests/system/test_install.py
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -54,6 +54,10 @@ test-openvino: ## OpenVINO as an engine, on a CPU that it runs on
 	@locks/environment.sh .venv-openvino locks/openvino.txt editable
 	.venv-openvino/bin/pytest $(slowest) tests/server/engines/test_openvino.py
 
+test-cluster: ## offline scoring, by processes of this machine, Ray and Dask
+	@locks/environment.sh .venv-cluster locks/cluster.txt editable
+	.venv-cluster/bin/pytest $(slowest) tests/scoring
+
 test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt
 	$(bin)/pytest -m "supply or install" $(slowest) tests/supply tests/system/test_install.py
@@ -80,7 +84,7 @@ format: environment ## rewrite the code in the project's style
 	$(bin)/ruff format .
 
 types: environment ## static types
-	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
+	$(bin)/mypy clients lib protos scoring server trainer benchmarks examples/demo docs tests
 	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py
 
 unit: ## unit and system tests, three groups at a time; names the slowest of each
@@ -120,6 +124,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .venv-web .venv-openvino .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-protos .venv-web .venv-cluster .venv-openvino .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,6 +21,7 @@ PACKAGES = {
     "lib/convserve_bundle": {"convserve_protos", "convserve_host", "convserve_imaging"},
     "trainer/convserve_trainer": {"convserve_protos", *LIB},
     "server/convserve_server": {"convserve_protos", *LIB},
+    "scoring/convserve_scoring": {"convserve_server", "convserve_protos", *LIB},
     "clients/convserve": {"convserve_bench", "convserve_protos", *LIB},
     "clients/convserve_bench": {"convserve", "convserve_protos"},
 }
@@ -45,7 +46,10 @@ LIBRARIES = {
     "hpack": {"clients"},
     "simplejpeg": {"lib"},
     "httptools": {"server"},
-    "msgspec": {"server", "trainer"},
+    "msgspec": {"scoring", "server", "trainer"},
+    "pyarrow": {"scoring"},
+    "ray": {"scoring"},
+    "distributed": {"scoring"},
     "python_multipart": {"server"},
     "cykooz_resizer": {"lib"},
     "prometheus_client": {"server", "clients"},
@@ -99,6 +103,7 @@ def test_folder_holds_its_packages_and_no_other(folder: str) -> None:
         ("lib/convserve_imaging", "from convserve_bundle import contract"),
         ("clients/convserve", "from convserve_trainer import errors"),
         ("server/convserve_server", "import keras"),
+        ("scoring/convserve_scoring", "import grpc"),
     ],
 )
 def test_import_that_is_not_allowed_is_seen(
@@ -219,6 +224,25 @@ def test_core_brings_neither_grpc_nor_protobuf_nor_onnxruntime() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == ""
+
+
+def modules_of(package: Path) -> set[str]:
+    """What the files of a package import, as whole names of modules."""
+    found: set[str] = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(), str(file))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_scoring_imports_of_the_server_only_its_engines() -> None:
+    found = modules_of(ROOT / "scoring/convserve_scoring")
+    server = {name for name in found if name.partition(".")[0] == "convserve_server"}
+    assert server
+    assert {name for name in server if not name.startswith("convserve_server.engines.")} == set()
 
 
 def test_supervisor_brings_nothing_heavy() -> None:

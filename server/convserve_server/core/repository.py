@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from convserve_imaging.decoders import make_decoder
 from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher, Unloading
-from convserve_server.core.decoders import make_decoder
 from convserve_server.core.descriptions import ModelDescription, signature_of_images
 from convserve_server.core.errors import (
     InternalFault,

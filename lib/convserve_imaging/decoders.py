@@ -1,13 +1,21 @@
-"""How the files of a request become what a model expects, by the method that made its pixels."""
+"""How image files become what a model expects, by the method that made its pixels in training."""
 
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
+from numpy.typing import NDArray
+
 from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS, photos, pixels
 from convserve_imaging.digits import centre
-from convserve_server.core.decode_pool import Decode, Pixels
 
-#: What digits and pixels may come as. Pillow reads many more formats, which a server should not.
+Pixels = NDArray[np.uint8]
+
+#: Makes of a file the pixels for a model, uint8 [H, W, C]; raises PictureError.
+Decode = Callable[[bytes], Pixels]
+
+#: What digits and pixels may come as. Pillow reads many more formats, which a program that gets
+#: files from anybody should not.
 _FORMATS = ("JPEG", "PNG")
 
 

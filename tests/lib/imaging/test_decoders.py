@@ -8,10 +8,9 @@ import pytest
 from PIL import Image
 
 from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS
+from convserve_imaging.decoders import Decode, make_decoder
 from convserve_imaging.errors import NotAPictureError, TooManyPixelsError
 from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
-from convserve_server.core.decode_pool import Decode
-from convserve_server.core.decoders import make_decoder
 from convserve_trainer.datasets import photo_reader
 from tests.jpegs import jpeg_of
 
