@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 #: What all programs share.
-LIB = {"convserve_bundle", "convserve_host", "convserve_imaging"}
+LIB = {"convserve_bundle", "convserve_host", "convserve_imaging", "convserve_store"}
 
 #: Each package with its folder, and which others it may import.
 PACKAGES = {
@@ -19,6 +19,7 @@ PACKAGES = {
     "lib/convserve_host": set[str](),
     "lib/convserve_imaging": set[str](),
     "lib/convserve_bundle": {"convserve_protos", "convserve_host", "convserve_imaging"},
+    "lib/convserve_store": {"convserve_protos", "convserve_host", "convserve_bundle"},
     "trainer/convserve_trainer": {"convserve_protos", *LIB},
     "server/convserve_server": {"convserve_protos", *LIB},
     "scoring/convserve_scoring": {"convserve_server", "convserve_protos", *LIB},
@@ -56,6 +57,7 @@ LIBRARIES = {
     "opentelemetry": {"server"},
     "rich": {"clients"},
     "model_signing": {"lib"},
+    "fsspec": {"lib"},
 }
 
 
