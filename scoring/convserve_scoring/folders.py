@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from convserve_host import leftovers
 from convserve_host.atomic_file import flush
+from convserve_store.location import is_url
 
 
 class Folder(Protocol):
@@ -138,13 +139,21 @@ def _order(entry: os.DirEntry[str]) -> str:
 
 
 def open_folder(url: str) -> Folder:
-    """Returns the folder of a path or URL; it need not exist."""
+    """Returns the folder of a path or URL; it need not exist.
+
+    Raises:
+        InputError: it is not the URL of a store, or its client is not installed.
+    """
+    if is_url(url):
+        from convserve_scoring.buckets import Bucket
+
+        return Bucket(url)
     return LocalFolder(Path(url))
 
 
 def is_within(url: str, other: str) -> bool:
     """Returns whether a folder is another one, or lies in it."""
-    if "://" not in url and "://" not in other:
+    if not is_url(url) and not is_url(other):
         with contextlib.suppress(OSError):
             url, other = os.path.realpath(url), os.path.realpath(other)
     return f"{url.rstrip('/')}/".startswith(f"{other.rstrip('/')}/")

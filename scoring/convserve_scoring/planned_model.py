@@ -13,6 +13,7 @@ from convserve_bundle.held_model import HeldModel, digest_of_held
 from convserve_scoring.errors import InputError
 from convserve_scoring.folders import Folder, open_folder
 from convserve_scoring.plan import Plan, PlannedModel
+from convserve_store.location import is_url
 
 
 def find(url: str) -> tuple[PlannedModel, HeldModel]:
@@ -28,7 +29,7 @@ def find(url: str) -> tuple[PlannedModel, HeldModel]:
         OSError: it cannot be read.
     """
     # Of "." or "models/photos/.." the name of the model is not to be seen.
-    url = url if "://" in url else str(Path(url).absolute().resolve())
+    url = url if is_url(url) else str(Path(url).absolute().resolve())
     url = url.rstrip("/").removesuffix(f"/{MODEL_FILE}")
     folder = open_folder(url)
     if not folder.exists(MODEL_FILE):
