@@ -60,7 +60,7 @@ _KINDS = {
         "container",
     ),
     # For tests, and for those who have mounted a store.
-    "file": _Kind("", first="folder"),
+    "file": _Kind("", options={"auto_mkdir": True}, first="folder"),
     "memory": _Kind("", first="folder"),
 }
 #: Those that a message offers.
