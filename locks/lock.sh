@@ -25,7 +25,7 @@ lock mnist.txt mnist.in --no-deps
 lock web.txt web.in
 lock openvino.txt openvino.in ../pyproject.toml --extra serve --extra openvino --group ../pyproject.toml:build
 lock store.txt store.in ../pyproject.toml --extra serve --extra signing --extra s3 --group ../pyproject.toml:build
-lock cluster.txt cluster.in ../pyproject.toml --extra score --extra ray --extra dask --extra s3 --group ../pyproject.toml:build
+lock cluster.txt cluster.in ../pyproject.toml --extra serve --extra score --extra ray --extra dask --extra s3 --group ../pyproject.toml:build
 lock supply.txt supply.in
 lock tritonclient-2.73.txt tritonclient-2.73.in ../pyproject.toml --group ../pyproject.toml:build
 lock tritonclient-2.41.txt tritonclient-2.41.in

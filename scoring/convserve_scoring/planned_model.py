@@ -3,46 +3,45 @@
 So workers need no models folder, and a version that is published meanwhile changes nothing.
 """
 
-import io
+import tempfile
 from pathlib import Path
 
-from convserve_bundle import external_data
 from convserve_bundle.contract import MODEL_FILE, NAME_RULE, is_name, is_version
 from convserve_bundle.errors import BundleError
-from convserve_bundle.held_model import HeldModel, digest_of_held
-from convserve_scoring.errors import InputError
-from convserve_scoring.folders import Folder, open_folder
+from convserve_bundle.folder import find_bundle
+from convserve_bundle.held_model import HeldModel, digest_of_held, hold
+from convserve_scoring.errors import InputError, ScoringError
+from convserve_scoring.folders import Folder
 from convserve_scoring.plan import Plan, PlannedModel
+from convserve_store.errors import StoreError
 from convserve_store.location import is_url
+
+#: Most bytes of a model: it is in the memory of every worker.
+_MAX_BYTES = 2**32
 
 
 def find(url: str) -> tuple[PlannedModel, HeldModel]:
     """Returns a model, still without its labels, and what its files hold.
 
     Args:
-        url: path or URL of a version's folder, of its model.onnx, or of a model's folder, whose
-            newest version is meant.
+        url: path or URL of a version's folder, or of a model's folder, whose newest version is
+            meant; or path of a version's model.onnx.
 
     Raises:
         InputError: no bundle is there, or not in the layout NAME/VERSION/model.onnx.
+        ScoringError: the store cannot be read.
         BundleError: it is not an ONNX file, or has data outside its folder.
         OSError: it cannot be read.
     """
+    if is_url(url):
+        with tempfile.TemporaryDirectory() as scratch:
+            return _held(_fetched(url, Path(scratch)))
     # Of "." or "models/photos/.." the name of the model is not to be seen.
-    url = url if is_url(url) else str(Path(url).absolute().resolve())
-    url = url.rstrip("/").removesuffix(f"/{MODEL_FILE}")
-    folder = open_folder(url)
-    if not folder.exists(MODEL_FILE):
-        url = f"{url}/{_newest(folder)}"
-        folder = open_folder(url)
-    name, version = url.split("/")[-2:]
-    if not is_name(name) or not is_version(version):
-        raise InputError(
-            f"model: expected NAME/VERSION/{MODEL_FILE}, got {url}/{MODEL_FILE}; {NAME_RULE}"
-        )
-    held = _held(folder, url, _external(folder, url))
-    planned = PlannedModel(name, int(version), digest_of_held(held), (), tuple(held.external))
-    return planned, held
+    path = Path(url).resolve()
+    try:
+        return _held(find_bundle(path))
+    except BundleError as error:
+        raise InputError(f"model: {error}") from error
 
 
 def copy(target: Folder, planned: PlannedModel, held: HeldModel) -> None:
@@ -83,29 +82,36 @@ def _file(planned: PlannedModel, file: str) -> str:
     return f"models/{planned.name}/{planned.version}/{file}"
 
 
-def _newest(folder: Folder) -> int:
-    versions = [
-        int(parts[0])
-        for name, _ in folder.files()
-        if len(parts := name.split("/")) == 2 and parts[1] == MODEL_FILE and is_version(parts[0])
-    ]
-    if not versions:
-        raise InputError(
-            f"model: expected a folder with {MODEL_FILE} or VERSION/{MODEL_FILE}, got {folder.url}"
-        )
-    return max(versions)
+def _held(path: Path) -> tuple[PlannedModel, HeldModel]:
+    version, name = path.parent.name, path.parent.parent.name
+    if not is_name(name) or not is_version(version):
+        raise InputError(f"model: expected NAME/VERSION/{MODEL_FILE}, got {path}; {NAME_RULE}")
+    held = hold(path, _MAX_BYTES)
+    planned = PlannedModel(name, int(version), digest_of_held(held), (), tuple(held.external))
+    return planned, held
 
 
-def _external(folder: Folder, url: str) -> list[str]:
-    """Returns the locations of external data, which are within the folder."""
-    content = folder.read(MODEL_FILE)
-    locations = list(external_data.locations_in(io.BytesIO(content), len(content)))
-    for location in locations:
-        if location.startswith("/") or ".." in location.split("/"):
-            raise BundleError(f"{url}: expected its external data in its folder, got {location!r}")
-    return locations
+def _fetched(url: str, scratch: Path) -> Path:
+    """Returns the model file of a version that was copied from a store into a scratch folder."""
+    from convserve_store.bundles import BundleStore
+    from convserve_store.location import open_location
 
-
-def _held(folder: Folder, url: str, external: list[str]) -> HeldModel:
-    contents = {location: folder.read(location) for location in external}
-    return HeldModel(Path(f"{url}/{MODEL_FILE}"), folder.read(MODEL_FILE), contents)
+    above, _, last = url.rstrip("/").rpartition("/")
+    asked = None
+    if is_version(last):
+        asked = int(last)
+        above, _, last = above.rpartition("/")
+    try:
+        store = BundleStore(open_location(above, "model"))
+        listing = store.look()
+        versions = listing.versions.get(last, {})
+        if asked is None and versions:
+            asked = max(versions)
+        if asked not in versions:
+            raise InputError(f"model: expected a published model at {url}, got none")
+        folder = scratch / last / str(asked)
+        folder.mkdir(parents=True)
+        store.fetch(versions[asked], folder, _MAX_BYTES, listing)
+    except StoreError as error:
+        raise ScoringError(str(error)) from error
+    return folder / MODEL_FILE
