@@ -44,9 +44,9 @@ class Outcome:
     """What became of the shards of a driver.
 
     Attributes:
-        done: shards whose rows it wrote.
-        there: shards whose rows were there.
-        images: whose rows it wrote.
+        done: shards whose rows were written since it began.
+        there: shards whose rows were there before.
+        images: whose rows were written since it began.
         bad: of those, files that are not usable images.
         failed: names of shards that may not be begun again, and why.
         cpu_s: processor time of scoring, without what the engine needs beside.
@@ -111,13 +111,12 @@ def run(
     outcome = Outcome(there=len(share.there))
 
     def note(result: Result) -> None:
-        if result.state is State.DONE:
+        if result.state in (State.DONE, State.THERE):
+            # It was not there when we began: its worker ended before we had its answer.
             outcome.done += 1
             outcome.images += result.images
             outcome.bad += result.bad
             outcome.cpu_s += result.cpu_s
-        elif result.state is State.THERE:
-            outcome.there += 1
         elif result.state is State.FAILED:
             outcome.failed[result.shard] = result.error
         elif result.state is State.AGAIN:

@@ -99,7 +99,9 @@ class Worker:
         """
         shard = self._shards[name]
         if self._target.exists(rows_file(name)):
-            return Result(name, State.THERE, shard.images)
+            with self._target.open(rows_file(name)) as file:
+                found = shard_files.read_rows(file)
+            return Result(name, State.THERE, len(found.paths), found.bad)
         attempt = self._attempts.begin(shard, run)
         if attempt is None:
             error = self._attempts.last_error(shard)
