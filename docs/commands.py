@@ -11,11 +11,12 @@ HEAD = """# Commands
 
 Made by `make docs` from the commands' own help.
 
-| exit status | of all three programs |
+| exit status | of all programs |
 | ---: | --- |
 | 0 | done |
 | 1 | it failed, or the answer is no (`health`, `check-data`, `--min-accuracy`) |
 | 2 | the command line is wrong, or a file or folder that it names is not there |
+| 3 | `convserve-score`: images are without a row, or shards have failed |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM; `convserve-serve` then ends with 0 |
 | 141 | nobody reads the output any more |
 
@@ -32,6 +33,7 @@ COMMANDS = {
         ),
     ),
     "convserve-serve": ("convserve_server.main", ("",)),
+    "convserve-score": ("convserve_scoring.main", ("", "plan", "run", "check")),
     "convserve": (
         "convserve.main",
         (

@@ -14,6 +14,7 @@ lock bench.txt ../pyproject.toml --extra bench --extra top
 lock serve.txt ../pyproject.toml --extra serve
 lock serve-signing.txt ../pyproject.toml --extra serve --extra signing
 lock serve-openvino.txt ../pyproject.toml --extra serve --extra openvino
+lock score.txt ../pyproject.toml --extra score --extra s3
 lock gpu.txt ../pyproject.toml --extra gpu
 # NVIDIA's images have CUDA and cuDNN already.
 lock gpu-image.txt ../pyproject.toml --extra gpu $(sed -nE 's/^(nvidia-[a-z0-9-]+)==.*/--no-emit-package \1/p' gpu.txt)

@@ -18,6 +18,7 @@ DOCUMENTS: dict[str, Sequence[str]] = {
     "wheel-serve": ["serve.txt"],
     "wheel-serve-signing": ["serve-signing.txt"],
     "wheel-serve-openvino": ["serve-openvino.txt"],
+    "wheel-score": ["score.txt"],
     "wheel-gpu": ["gpu.txt"],
     "wheel-train": ["train.txt"],
     "image-server": ["serve.txt"],

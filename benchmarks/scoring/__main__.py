@@ -3,8 +3,9 @@
     python -m benchmarks.scoring --model models/photos --photos DIR
 
 The photographs of a folder, repeated under other names, some of them damaged, in shards. Each way
-scores all of them and, to know its start-up, two shards of them. The loop comes first and last. Rows are compared: they must be equal. A table goes to standard output as
-Markdown, progress to standard error. It needs the environment of make test-cluster.
+scores all of them and, to know its start-up, two shards of them. The loop comes first and last.
+Rows are compared: they must be equal. A table goes to standard output as Markdown, progress to
+standard error. It needs the environment of make test-cluster.
 """
 
 import argparse

@@ -93,7 +93,7 @@ def make_plan(request: Request, say: Callable[[str], None]) -> Plan:
     """
     source, names = _source(request.source)
     target = open_folder(request.target)
-    if is_within(target.url, source.url):
+    if is_within(target.url, request.source):
         raise InputError(
             f"target: expected a folder outside the source {source.url}, got {target.url}"
         )
