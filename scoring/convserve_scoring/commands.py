@@ -89,8 +89,8 @@ def check(options: argparse.Namespace) -> int:
 
     found = compare(options.target)
     print(
-        f"{found.done:,} of {_count(found.shards, 'shard')} are whole "
-        f"({_count(found.images, 'image')} planned, {found.bad:,} rows with an error)"
+        f"whole shards: {found.done:,} of {found.shards:,}; images planned: {found.images:,}; "
+        f"rows with an error: {found.bad:,}"
     )
     if found.lost or found.repeated:
         print(f"in the others {found.lost:,} rows are lost, {found.repeated:,} repeated")

@@ -33,7 +33,7 @@ def test_whole_rows_are_found_whole(target: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert main(["check", str(target)]) == 0
     assert capsys.readouterr().out == (
-        "2 of 2 shards are whole (8 images planned, 0 rows with an error)\n"
+        "whole shards: 2 of 2; images planned: 8; rows with an error: 0\n"
     )
 
 
@@ -89,7 +89,7 @@ def test_missing_and_strange_rows_are_named(
     capsys.readouterr()
     assert main(["check", str(target)]) == 3
     assert capsys.readouterr().out.splitlines() == [
-        "1 of 2 shards are whole (8 images planned, 0 rows with an error)",
+        "whole shards: 1 of 2; images planned: 8; rows with an error: 0",
         "not scored yet: 1",
         "  packed-000001.parquet",
         "rows of no shard: 1",

@@ -69,7 +69,7 @@ def test_rows_are_those_of_a_plain_loop(
     assert set(found["version"].to_pylist()) == {3}
     assert score("check", target)[:2] == (
         0,
-        "15 of 15 shards are whole (60 images planned, 4 rows with an error)\n",
+        "whole shards: 15 of 15; images planned: 60; rows with an error: 4\n",
     )
 
 
@@ -84,7 +84,7 @@ def test_shard_that_kills_is_named_and_the_rest_is_done(
     assert (status, "5 shards with 20 images scored" in out) == (3, True), err
     assert "packed-000002.parquet: the process ended while it scored this shard" in out
     status, out, _ = score("check", target)
-    assert (status, "5 of 6 shards are whole" in out) == (3, True)
+    assert (status, "whole shards: 5 of 6;" in out) == (3, True)
     assert len(list(open_folder(str(target)).files("attempts"))) == 3
 
 

@@ -86,7 +86,7 @@ def test_shard_that_kills_is_begun_three_times_and_named_and_the_rest_is_done(
     assert "packed-000002.parquet: the process ended" in out
     assert err.count("it is tried again") == 3
     status, out, _ = score("check", target)
-    assert (status, "5 of 6 shards are whole" in out) == (3, True)
+    assert (status, "whole shards: 5 of 6;" in out) == (3, True)
     assert "packed-000002.parquet: the process ended while it scored this shard: killed by" in out
     # No more attempts, whoever asks; until somebody says so.
     status, out, err = score("run", target)
