@@ -147,9 +147,9 @@ def _measured(commands: Sequence[Sequence[str]]) -> Run:
     ]
     with _watching([process.pid for process in processes]) as watch:
         errors = [process.communicate()[1] for process in processes]
-    for process, error in zip(processes, errors, strict=True):
+    for command, process, error in zip(commands, processes, errors, strict=True):
         if process.returncode:
-            raise BenchmarkError(f"{' '.join(process.args)}: {error}")
+            raise BenchmarkError(f"{' '.join(command)}: {error}")
     return Run(time.monotonic() - began, sum(watch.seconds.values()), watch.peak)
 
 

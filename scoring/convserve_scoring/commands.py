@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from convserve_scoring.errors import InputError, Stopped
+from convserve_scoring.errors import InputError
 from convserve_scoring.progress import Progress
 
 #: Failed shards, and the like, that are named.
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             address=options.address,
             retry_failed=options.retry_failed,
         )
-    except Stopped:
+    except KeyboardInterrupt:
         progress.say("convserve-score: stopped; go on with the same command")
         raise
     finally:

@@ -99,7 +99,7 @@ def run(
     Raises:
         ScoringError: no shard can be scored.
         OSError: the target cannot be written.
-        Stopped: a signal came.
+        KeyboardInterrupt: a signal came.
     """
     target = open_folder(target_url)
     target.clean()

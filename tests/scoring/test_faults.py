@@ -5,6 +5,8 @@ import select
 import signal
 from pathlib import Path
 
+import pytest
+
 from convserve_scoring.folders import open_folder
 from convserve_scoring.plan import read_plan
 from tests.scoring.jobs import (
@@ -122,12 +124,13 @@ def test_attempts_are_counted_over_drivers_that_are_killed_with_their_worker(
     assert score("check", target)[0] == 0
 
 
-def test_ctrl_c_ends_all_and_counts_no_attempt(tmp_path: Path, model: Path) -> None:
+@pytest.mark.parametrize("engine", ["local", "ray", "dask"])
+def test_ctrl_c_ends_all_and_counts_no_attempt(engine: str, tmp_path: Path, model: Path) -> None:
     gate = Gate.made(tmp_path / "gate")
     write_images(tmp_path / "images", IMAGES, {9: gate.content})
     target = tmp_path / "scored"
     plan(tmp_path / "images", target, model)
-    run = start("run", target, "--workers", "1")
+    run = start("run", target, "--workers", "1", "--engine", engine, HOME=str(tmp_path))
     worker = os.pidfd_open(gate.reached_by())
     run.send_signal(signal.SIGINT)
     # It does not give up in time, as one that hangs in a library: it is killed.

@@ -37,5 +37,5 @@ class Engine(Protocol):
         Raises:
             ScoringError: no shard can be scored.
             OSError: the target cannot be written.
-            Stopped: a signal came; no worker is left.
+            KeyboardInterrupt: a signal came; no worker is left.
         """

@@ -1,6 +1,7 @@
 """Ray: a task for each shard. Only names travel; what was begun how often is counted by us."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ def run(job: Job, report: Callable[[Result], None]) -> None:
 
     here: dict[str, Any] = {"num_cpus": processes(job.workers), "include_dashboard": False}
     address = job.address or os.environ.get("RAY_ADDRESS", "")
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             **({"address": address} if address else here),
@@ -30,6 +32,8 @@ def run(job: Job, report: Callable[[Result], None]) -> None:
         )
     except ConnectionError as error:
         raise ScoringError(f"address: expected a Ray cluster, got {address}: {error}") from error
+    # Ray's own exits with another status.
+    signal.signal(signal.SIGTERM, on_sigterm)
     try:
         for result in _results(ray, job):
             report(result)
