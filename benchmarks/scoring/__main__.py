@@ -265,7 +265,7 @@ def _markdown(figures: Sequence[Figures]) -> str:
     loops = [one.image_ms for one in figures if one.way.startswith("plain")]
     loop = sum(loops) / len(loops)
     lines = [
-        "| way | wall s | CPU s | of that start-up | CPU ms an image without start-up "
+        "| way | s | CPU s | of that start-up | CPU ms an image without start-up "
         "| to the loop | peak MiB (PSS) | load average |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]

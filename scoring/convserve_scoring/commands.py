@@ -51,13 +51,14 @@ def run(options: argparse.Namespace) -> int:
             f"got {options.index}"
         )
     share = running.share_of(options.target, options.index, options.of)
+    again = f"a shard is begun {share.plan.max_attempts} times at the most"
     progress = Progress(share.images, share.images_there)
 
     def report(result: Result) -> None:
         if result.state in (State.DONE, State.THERE):
             progress.add(result.images, result.bad)
         elif result.state is State.AGAIN:
-            progress.say(f"convserve-score: {result.shard}: {result.error}; it is tried again")
+            progress.say(f"convserve-score: {result.shard}: {result.error}; {again}")
 
     try:
         outcome = running.run(

@@ -78,7 +78,7 @@ def test_shard_that_kills_is_counted_in_the_bucket(
     command = ["plan", str(tmp_path / "images"), "--target", target, "--model", str(model)]
     assert main([*command, "--shard-images", "4"]) == 0
     status, out, err = score("run", target, "--workers", "1")
-    assert (status, err.count("it is tried again")) == (3, 3)
+    assert (status, err.count("a shard is begun 3 times")) == (3, 3)
     status, out, _ = score("check", target)
     assert (status, "packed-000001.parquet: the process ended" in out) == (3, True)
 
