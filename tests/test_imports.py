@@ -50,6 +50,7 @@ LIBRARIES = {
     "msgspec": {"scoring", "server", "trainer"},
     "pyarrow": {"scoring"},
     "ray": {"scoring"},
+    "dask": {"scoring"},
     "distributed": {"scoring"},
     "python_multipart": {"server"},
     "cykooz_resizer": {"lib"},

@@ -94,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--shard", type=whole(1), default=250, metavar="N", help="images of one [default: 250]"
     )
+    result.add_argument(
+        "--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS), metavar="WAY",
+        help=f"which ones: {', '.join(WAYS)} [default: all]",
+    )  # fmt: skip
     result.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     return result
 
@@ -230,7 +234,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _compare(small: Path, large: Path, model: Path, options: argparse.Namespace) -> list[Figures]:
     first, last = "plain loop, first", "plain loop, last"
-    ways = {first: None, **WAYS, last: None}
+    chosen = {way: WAYS[way] for way in options.ways}
+    ways = {first: None, **chosen, last: None}
     figures: list[Figures] = []
     expected: pa.Table | None = None
     for way, flags in ways.items():

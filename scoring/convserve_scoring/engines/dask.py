@@ -8,21 +8,26 @@ from convserve_scoring.engines.local import processes
 from convserve_scoring.errors import ScoringError
 from convserve_scoring.work import Result, State, work
 
+#: Of a cluster of our own: what it does ten to a hundred times a second costs as long as it runs.
+_QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "2s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.tick.interval": "1s",
+}
 #: Futures for each thread of a worker that Dask knows of at a time.
 _AHEAD = 4
 
 
 def run(job: Job, report: Callable[[Result], None]) -> None:
     """See Engine."""
+    import dask
     from distributed import Client
 
-    here = {
-        "n_workers": processes(job.workers),
-        "threads_per_worker": 1,
-        "dashboard_address": None,
-    }
+    dask.config.set(_QUIET)
+    workers = {"n_workers": processes(job.workers), "threads_per_worker": 1}
     try:
-        client = Client(job.address) if job.address else Client(**here)
+        client = Client(job.address) if job.address else Client(**workers, dashboard_address=None)
     except OSError as error:
         raise ScoringError(f"address: expected a Dask scheduler, got {error}") from error
     with client:

@@ -20,16 +20,14 @@ def run(job: Job, report: Callable[[Result], None]) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    here: dict[str, Any] = {"num_cpus": processes(job.workers), "include_dashboard": False}
+    # Metrics that nobody reads cost as long as it runs.
+    quiet = {"enable_metrics_collection": False}
+    here = {"num_cpus": processes(job.workers), "include_dashboard": False, "_system_config": quiet}
     address = job.address or os.environ.get("RAY_ADDRESS", "")
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            **({"address": address} if address else here),
-            namespace="convserve-score",
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
+        where = {"address": address} if address else here
+        ray.init(**where, log_to_driver=False, logging_level="ERROR")
     except ConnectionError as error:
         raise ScoringError(f"address: expected a Ray cluster, got {address}: {error}") from error
     # Ray's own exits with another status.
