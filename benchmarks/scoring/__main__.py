@@ -20,9 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Any
 
 from benchmarks.harness.command import BenchmarkError, execute, new_parser, tell, whole
 from benchmarks.harness.memory import proportional_bytes
@@ -191,7 +189,11 @@ def _watching(roots: Sequence[int]) -> Iterator[_Watch]:
         thread.join()
 
 
-def _rows(target: Path) -> pa.Table:
+def _rows(target: Path) -> Any:
+    """Returns the rows of a target, a pyarrow.Table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     names = ["path", "probabilities", "error"]
     files = sorted((target / "rows").iterdir())
     return pa.concat_tables([pq.read_table(file, columns=names) for file in files])
@@ -203,7 +205,12 @@ def _score(*arguments: str) -> None:
         raise BenchmarkError(f"convserve-score {' '.join(arguments)}: {done.stdout}{done.stderr}")
 
 
-def _run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Measures, and prints the table.
+
+    Raises:
+        BenchmarkError: a way fails, or its rows are not those of the loop.
+    """
     photos = sorted(path for path in options.photos.rglob("*") if path.suffix in _SUFFIXES)
     if not photos:
         raise BenchmarkError(f"--photos: expected JPEGs below {options.photos}, got none")
@@ -237,7 +244,7 @@ def _compare(small: Path, large: Path, model: Path, options: argparse.Namespace)
     chosen = {way: WAYS[way] for way in options.ways}
     ways = {first: None, **chosen, last: None}
     figures: list[Figures] = []
-    expected: pa.Table | None = None
+    expected: Any = None
     for way, flags in ways.items():
         subject = _Subject(way, model, flags)
         little = subject.run(small)
@@ -283,4 +290,4 @@ def _markdown(figures: Sequence[Figures]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(execute(_parser(), _run))
+    sys.exit(execute(_parser(), run))

@@ -20,6 +20,7 @@ SUBJECTS = {
     "imaging": {"harness"},
     "peers": {"harness"},
     "robustness": {"harness"},
+    "scoring": {"harness"},
     "serving": {"harness"},
     "training": {"harness"},
 }
