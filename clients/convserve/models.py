@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from convserve.errors import ModelNotFound
+from convserve_imaging import PICTURE_METHODS
 from convserve_protos import bundle_pb2, classifier_pb2
 
 _KINDS = {
@@ -62,6 +63,16 @@ class ModelInfo:
     manifest: bundle_pb2.Manifest = field(repr=False)
     version_labels: tuple[str, ...] = ()
     default: bool = False
+
+    @property
+    def file_formats(self) -> tuple[str, ...]:
+        """Formats of the files that it accepts: "JPEG", "PNG", "WebP", "GIF" (its first frame).
+
+        JPEG alone where this client does not know how the model reads files.
+        """
+        if self.manifest.input.resize in PICTURE_METHODS.values():
+            return "JPEG", "PNG", "WebP", "GIF"
+        return ("JPEG", "PNG") if self.kind in ("digits", "pixels") else ("JPEG",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,20 @@
 from collections.abc import Callable
 from functools import partial
 
-from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS, photos, pixels
+from convserve_imaging import (
+    MNIST_CENTRE,
+    PHOTO_METHODS,
+    PICTURE_METHODS,
+    PIXELS,
+    photos,
+    pictures,
+    pixels,
+)
 from convserve_imaging.digits import centre
 from convserve_server.core.decode_pool import Decode, Pixels
 
 #: What digits and pixels may come as. Pillow reads many more formats, which a server should not.
+#: What photographs may come as is a part of their method.
 _FORMATS = ("JPEG", "PNG")
 
 
@@ -29,9 +38,8 @@ def make_decoder(
             pixels.decode, height=height, width=width, channels=channels, formats=_FORMATS
         ),
     }
-    for photo_channels, photo_method in PHOTO_METHODS.items():
-        decoders[photo_method] = partial(
-            photos.decode, height=height, width=width, channels=photo_channels
-        )
+    for methods, decode in ((PHOTO_METHODS, photos.decode), (PICTURE_METHODS, pictures.decode)):
+        for photo_channels, name in methods.items():
+            decoders[name] = partial(decode, height=height, width=width, channels=photo_channels)
     # Every kind honours every limit: what is added without one cannot be called.
     return partial(decoders[method], max_pixels=max_pixels, max_decoder_bytes=max_decoder_bytes)

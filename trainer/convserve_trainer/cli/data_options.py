@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from convserve_bundle.contract import is_name
 from convserve_bundle.errors import BundleError
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.datasets import registry
+from convserve_trainer.datasets import photo_methods, registry
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say, Task
 from convserve_trainer.errors import UsageError
@@ -52,11 +53,23 @@ def add(group: argparse._ActionsContainer) -> None:
         type=float,
         help="photos: share of files that may be unreadable, 0 to 1 [default: 0.01]",
     )
+    group.add_argument(
+        "--subfolders",
+        choices=["skip", "use"],
+        help="photos: what is in folders within a class's folder: not used, or pictures of that "
+        "class [default: skip]",
+    )
 
 
 def add_training(group: argparse._ActionsContainer) -> None:
     """Adds the options that say which pictures are trained on."""
     add(group)
+    group.add_argument(
+        "--formats",
+        choices=["jpeg", "all"],
+        help="photos: which files are pictures: JPEG, or PNG, WebP and GIF (the first frame) as "
+        "well; the bundle then says so, and needs a server that has them [default: jpeg]",
+    )
     group.add_argument(
         "--cache",
         choices=["none", "memory", "disk"],
@@ -142,7 +155,8 @@ def model_name(options: argparse.Namespace) -> str:
 
 def _bundle_source(options: argparse.Namespace, manifest: Manifest, task: Task) -> Source:
     spec = manifest.input
-    return _source(options, task, (spec.height, spec.width, spec.channels))
+    shape = (spec.height, spec.width, spec.channels)
+    return replace(_source(options, task, shape), method=spec.resize)
 
 
 def _source(
@@ -164,5 +178,7 @@ def _source(
         cache=getattr(options, "cache", None),
         channels=channels,
         labels=options.labels,
+        method=photo_methods.METHODS[getattr(options, "formats", None) or "jpeg"].get(channels),
+        subfolders=getattr(options, "subfolders", None) == "use",
         ignore_accuracy_floor=ignore_accuracy_floor,
     )

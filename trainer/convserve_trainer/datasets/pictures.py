@@ -116,6 +116,9 @@ class Source:
         cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
         channels: that each picture is given, 3 (RGB) or 1 (grey); the data's where they have some.
         labels: names of the classes, in the order of their numbers; None for those of the data.
+        method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
+            that of JPEGs.
+        subfolders: whether photographs in folders within a class's folder count for the class.
         ignore_accuracy_floor: whether data that the shipped recipes are not for need not meet the
             recipe's accuracy floor.
     """
@@ -128,6 +131,8 @@ class Source:
     cache: str | None = None
     channels: int = 3
     labels: Sequence[str] | None = None
+    method: str | None = None
+    subfolders: bool = False
     ignore_accuracy_floor: bool = False
 
     def __post_init__(self) -> None:
@@ -153,6 +158,9 @@ class Data:
         validation: of what is neither, chooses the weights; None where there is none.
         calibration: of what is neither, decides a temperature; None where there is none.
         sha256: digest of all of it, hexadecimal.
+        method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
+            that of JPEGs.
+        subfolders: whether photographs in folders within a class's folder count for the class.
         ignore_accuracy_floor: whether the recipe's accuracy floor is not meant for such data.
         notes: returns, and forgets, lines on what has happened to the data since the last call.
     """

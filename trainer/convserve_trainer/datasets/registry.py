@@ -105,7 +105,10 @@ DIGITS = Task(
 PHOTOS = Task(
     "photos",
     kinds=(IMAGE_KIND_PHOTO,),
-    options=frozenset({"validation_split", "max_unreadable", "cache", "size", "validation_steps"}),
+    options=frozenset(
+        {"validation_split", "max_unreadable", "cache", "size", "validation_steps"}
+        | {"formats", "subfolders"}
+    ),
     needs_folder=True,
     model="photos",
 )
