@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from convserve_imaging import photos, pictures
+from convserve_imaging import exif, photos, pictures
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
@@ -166,7 +166,7 @@ def test_pictures_are_turned_upright(kind: str, orientation: int) -> None:
     block = Image.Exif()
     block[0x0112] = orientation
     pixels = waves(60, 80)
-    upright = photos.upright(pixels, orientation)
+    upright = exif.upright(pixels, orientation)
     found = decode(saved(pixels, kind, exif=block.tobytes()), *upright.shape[:2])
     assert np.array_equal(found, upright)
 
