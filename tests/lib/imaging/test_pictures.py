@@ -109,7 +109,8 @@ def file_of(kind: str) -> bytes:
 @pytest.mark.parametrize("kind", DIGESTS)
 def test_pixels_are_those_of_this_version(kind: str) -> None:
     pixels = decode(file_of(kind), 40, 64)
-    assert (pixels.shape, pixels.dtype) == ((40, 64, 3), np.uint8)
+    assert pixels.shape == (40, 64, 3)
+    assert pixels.dtype == np.uint8
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == DIGESTS[kind]
 
 
