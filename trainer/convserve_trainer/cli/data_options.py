@@ -31,7 +31,8 @@ def add(group: argparse._ActionsContainer) -> None:
         type=Path,
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
         "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
-        "any size [default: MNIST from the user's cache, or a download]",
+        "any size [default: MNIST from the user's cache, or a download]; photos also: a CSV file "
+        "with the columns path, label and perhaps split (train or validation)",
     )
     group.add_argument(
         "--labels",
@@ -149,7 +150,9 @@ def model_name(options: argparse.Namespace) -> str:
     folder: Path | None = options.data
     if folder is None or mnist_files.are_published(folder):
         return "mnist"
-    name = folder.resolve().name.replace("_", "-").replace(" ", "-")
+    whole = folder.resolve()
+    # Of a file that lists pictures, without its ending.
+    name = (whole.stem if whole.is_file() else whole.name).replace("_", "-").replace(" ", "-")
     return name if is_name(name) else registry.find_task(options.task).model
 
 

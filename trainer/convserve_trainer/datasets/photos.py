@@ -47,8 +47,32 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
         DataError: the folders are not as they should be, or too much in them cannot be read.
         UsageError: `source.split` does not suit the folders, or `limit` is below the classes.
     """
-    folder, (height, width, channels) = _folder_and_shape(source)
+    folder, _ = _folder_and_shape(source)
     found, validation = photo_folders.find(folder, source.split, _choice(source))
+    return of_found(source, found, validation, limit, say)
+
+
+def of_found(
+    source: Source,
+    found: ClassFolders,
+    validation: ClassFolders | None,
+    limit: int | None,
+    say: Say,
+) -> Data:
+    """Returns the same of photographs that were found in whatever way.
+
+    Args:
+        source: how they are read.
+        found: to train on; with what is held out if `validation` is None.
+        validation: held out, with the same classes; None to hold out `source.split` of `found`.
+        limit: train on so many only, of all classes alike; None for all.
+        say: takes lines.
+
+    Raises:
+        DataError: too much cannot be read.
+        UsageError: `limit` is below the classes.
+    """
+    _, (height, width, channels) = _folder_and_shape(source)
     check_limit(limit, len(found.labels))
     reader = _Reader(source, [found, validation] if validation else [found], say)
     train = reader.read(found.photos)
@@ -102,10 +126,24 @@ def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     folder = whole / photo_folders.VALIDATION
     if source.split is not None or not folder.is_dir():
         folder = whole
-    found = photo_folders.classes(folder, _choice(source))
+    return _held_out(source, photo_folders.classes(folder, _choice(source)), labels, say)
+
+
+def held_out_of(source: Source, found: ClassFolders, manifest: Manifest, say: Say) -> Pictures:
+    """Returns held-out photographs for a bundle, of those that were found in whatever way.
+
+    Raises:
+        DataError: they have other classes than the bundle, or too much cannot be read.
+    """
+    as_trained = replace(source, method=manifest.input.resize)
+    return _held_out(as_trained, found, manifest.labels, say)
+
+
+def _held_out(source: Source, found: ClassFolders, labels: Sequence[str], say: Say) -> Pictures:
     if found.labels != tuple(map(class_name, labels)):
         raise DataError(
-            f"{shown(folder)}: expected the classes of the bundle, {', '.join(labels)}, got "
+            f"{shown(_folder_and_shape(source)[0])}: expected the classes of the bundle, "
+            f"{', '.join(labels)}, got "
             f"{', '.join(found.labels)}"
         )
     reader = _Reader(source, [found], say)

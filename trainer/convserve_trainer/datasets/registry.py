@@ -118,6 +118,7 @@ TASKS = (DIGITS, PHOTOS)
 FORMATS = (
     Format("idx", DIGITS, "idx"),
     Format("photo-folders", PHOTOS, "photos"),
+    Format("photo-csv", PHOTOS, "photo_csv"),
 )
 
 
