@@ -219,7 +219,7 @@ def _entries(folder: Path, choice: Choice) -> list[Path]:
                 waiting.append(path)
             else:
                 found.append(path)
-    return sorted(found)
+    return sorted(found) if choice.subfolders else found
 
 
 def _skipped_entry(path: Path) -> SkippedEntry:

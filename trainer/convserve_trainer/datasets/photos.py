@@ -126,7 +126,7 @@ def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     folder = whole / photo_folders.VALIDATION
     if source.split is not None or not folder.is_dir():
         folder = whole
-    return _held_out(source, photo_folders.classes(folder, _choice(source)), labels, say)
+    return _held_out(source, folder, photo_folders.classes(folder, _choice(source)), labels, say)
 
 
 def held_out_of(source: Source, found: ClassFolders, manifest: Manifest, say: Say) -> Pictures:
@@ -136,13 +136,16 @@ def held_out_of(source: Source, found: ClassFolders, manifest: Manifest, say: Sa
         DataError: they have other classes than the bundle, or too much cannot be read.
     """
     as_trained = replace(source, method=manifest.input.resize)
-    return _held_out(as_trained, found, manifest.labels, say)
+    where, _ = _folder_and_shape(source)
+    return _held_out(as_trained, where, found, manifest.labels, say)
 
 
-def _held_out(source: Source, found: ClassFolders, labels: Sequence[str], say: Say) -> Pictures:
+def _held_out(
+    source: Source, where: Path, found: ClassFolders, labels: Sequence[str], say: Say
+) -> Pictures:
     if found.labels != tuple(map(class_name, labels)):
         raise DataError(
-            f"{shown(_folder_and_shape(source)[0])}: expected the classes of the bundle, "
+            f"{shown(where)}: expected the classes of the bundle, "
             f"{', '.join(labels)}, got "
             f"{', '.join(found.labels)}"
         )
