@@ -31,7 +31,7 @@ class Found:
     data: bytes | None = None
 
 
-def suffixes_of(formats: Iterable[str]) -> tuple[str, ...]:
+def suffixes_of(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Returns what files of some formats end with, which are those of ModelInfo.file_formats."""
     return tuple(suffix for each in formats for suffix in _SUFFIXES[each])
 
