@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from convserve_trainer import seeds
 from convserve_trainer.bundles.published import PublishTarget
 from convserve_trainer.datasets.pictures import Data
-from convserve_trainer.evaluation.predict import Answers
+from convserve_trainer.evaluation.traits import Traits
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Candidate, Comparison, Reference
 from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.report.judged import Judged
 from convserve_trainer.report.page import Invocation
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
@@ -30,14 +31,14 @@ class TrainedBundle(NamedTuple):
         content: of model.onnx, evaluated and checked against Keras.
         extra_files: content of other files of the bundle, by name.
         history: of its training.
-        answers: of the net that is published to all held-out pictures.
+        judged: how the net that is published does on all held-out pictures.
         result: of its seed.
     """
 
     content: bytes
     extra_files: dict[str, bytes]
     history: History
-    answers: Answers
+    judged: Judged
     result: seeds.Result
 
 
@@ -66,6 +67,7 @@ class Context:
         columns: the same with a probability for each class.
         temperature: that `evaluate` folded into the model; 0 for none.
         reference: what Keras says of all held-out pictures; from `evaluate` on.
+        traits: of all held-out pictures; likewise.
         candidates: the net as ONNX as it will be published, then what it is compared with; from
             `export` on.
         comparison: what `check` found.
@@ -91,6 +93,7 @@ class Context:
     columns: "keras.Model" = field(init=False)
     temperature: float = 0.0
     reference: Reference = field(init=False)
+    traits: Traits = field(init=False)
     candidates: list[Candidate] = field(init=False)
     comparison: Comparison = field(init=False)
     bundle: TrainedBundle = field(init=False)

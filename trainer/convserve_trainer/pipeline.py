@@ -7,6 +7,7 @@ With several seeds, build to pack are done for each one; the first one's net is 
 """
 
 import copy
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -23,7 +24,8 @@ from convserve_trainer import seeds
 from convserve_trainer.bundles import manifests, published
 from convserve_trainer.context import Context, TrainedBundle
 from convserve_trainer.datasets import splits
-from convserve_trainer.evaluation import calibrate, predict
+from convserve_trainer.evaluation import calibrate, judgement, mistakes, predict
+from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import messages, step_parts
@@ -31,6 +33,7 @@ from convserve_trainer.fitting.fit import fit as fit_epochs
 from convserve_trainer.nets import keras_backend, keras_file, models
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
+from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
@@ -152,7 +155,9 @@ def evaluate(context: Context) -> None:
         context.print(calibrated)
         context.temperature = calibrated.temperature
     context.columns = models.with_class_columns(context.model)
-    answers = predict.answer(partial(predict.by_keras, context.columns), data.held_out)
+    watch = Watch(partial(predict.by_keras, context.columns))
+    answers = predict.answer(watch, data.held_out)
+    context.traits = watch.traits(data.held_out)
     context.reference = Reference("Keras", answers)
     conversion.print_score(context.reference, data, context.out)
 
@@ -194,16 +199,16 @@ def pack(context: Context) -> None:
     manifests.attach(manifest, net)
     content = net.SerializeToString()
     plots = plot.plot(history, context.target.name)
+    judged = _judged(context)
     extra_files = {
         "history.csv": history.csv().encode(),
         **{f"history.{kind}": image for kind, image in plots.items()},
         keras_file.NAME: keras_file.content(context.model),
+        judgement.FILE: json.dumps(judged.judgement.as_dict(), indent=1).encode(),
     }
     seconds = sum(epoch.seconds for epoch in history.epochs)
     result = seeds.result(recipe, content, len(history.epochs), seconds)
-    context.bundle = TrainedBundle(
-        content, extra_files, history, context.comparison.answers, result
-    )
+    context.bundle = TrainedBundle(content, extra_files, history, judged, result)
 
 
 def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> Path:
@@ -215,7 +220,7 @@ def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Res
         bundle.history,
         results,
         time.monotonic() - context.started,
-        bundle.answers,
+        bundle.judged,
     )
     epochs = bundle.result.epochs
     with messages.explain_kept(context.recipe, context.run, epochs, context.out):
@@ -228,6 +233,13 @@ def _check_target(context: Context) -> None:
     publishing.check_target(*context.target)
     recipes = seeds.recipes(context.recipe, context.seed_count)
     run_folder.check(context.policy, [recipe.seed for recipe in recipes])
+
+
+def _judged(context: Context) -> Judged:
+    """Returns how the exported net does on all held-out pictures."""
+    data, answers = context.data, context.comparison.answers
+    judged = judgement.judge(data.labels, answers, context.traits)
+    return Judged(judged, mistakes.examples(answers, data.held_out, judged.confusions))
 
 
 def _is_published(version: Path, context: Context) -> bool:

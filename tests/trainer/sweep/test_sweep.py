@@ -38,6 +38,7 @@ class Unread:
     """Held-out pictures that nobody may look at."""
 
     in_memory = True
+    sizes = None
 
     @property
     def labels(self) -> NoReturn:

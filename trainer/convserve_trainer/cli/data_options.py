@@ -22,15 +22,22 @@ if TYPE_CHECKING:
 NAMES = sorted({name for task in registry.TASKS for name in task.options})
 
 
-def add(group: argparse._ActionsContainer) -> None:
-    """Adds the options that training and evaluation have in common."""
+def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """Adds the options that training and evaluation have in common.
+
+    Args:
+        group: that is given them.
+        several: whether `--data` may be given more than once; its value is a list then.
+    """
+    more = "; several times: several data sets" if several else ""
     group.add_argument(
         "--data",
         metavar="DIR",
         type=Path,
+        action="append" if several else "store",
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
         "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
-        "any size [default: MNIST from the user's cache, or a download]",
+        f"any size{more} [default: MNIST from the user's cache, or a download]",
     )
     group.add_argument(
         "--labels",

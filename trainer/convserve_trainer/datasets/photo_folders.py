@@ -27,12 +27,15 @@ class Photo:
         name: its path below the folder of class folders, "cats/1.jpg".
         label: number of its class.
         sha256: of its content, hexadecimal; empty until it is read.
+        size: height and width that its header states, upright; zeros until it is read, and where
+            it has no header that can be read.
     """
 
     path: Path
     name: str
     label: int
     sha256: str = ""
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import numpy as np
 
 from convserve_host import cpus
 from convserve_imaging.errors import PictureError
+from convserve_imaging.jpeg import read_header
 from convserve_imaging.photos import decode
 from convserve_trainer.datasets.photo_folders import Photo
-from convserve_trainer.datasets.pictures import Batch, Labels, Pixels
+from convserve_trainer.datasets.pictures import Batch, Labels, Pixels, Sizes
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from convserve_trainer.errors import DataError
 
@@ -42,13 +43,21 @@ def read(path: Path, height: int, width: int, channels: int = 3) -> Pixels:
     return decode(path.read_bytes(), height, width, channels=channels)
 
 
-def sha256(path: Path) -> str:
-    """Returns the digest of a file, hexadecimal.
+def identify(path: Path) -> tuple[str, tuple[int, int]]:
+    """Returns the digest of a file, hexadecimal, and its picture's height and width, upright.
+
+    Both sides are 0 where the header cannot be read: decoding it says why.
 
     Raises:
         OSError: it cannot be read.
     """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    data = path.read_bytes()
+    try:
+        header = read_header(data)
+    except PictureError:
+        return hashlib.sha256(data).hexdigest(), (0, 0)
+    sides = (header.height, header.width)
+    return hashlib.sha256(data).hexdigest(), sides[::-1] if header.orientation >= 5 else sides
 
 
 def each(
@@ -98,6 +107,11 @@ class PhotoPictures:
     def labels(self) -> Labels:
         """See `Pictures`."""
         return np.array([photo.label for photo in self._photos], dtype=np.int64)
+
+    @property
+    def sizes(self) -> Sizes:
+        """See `Pictures`."""
+        return np.array([photo.size for photo in self._photos], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._photos)

@@ -139,12 +139,13 @@ class _Reader:
         """Returns those that can be read, with their digests."""
         found: list[Photo] = []
         lost: dict[Path, Exception] = {}
-        digests = photo_reader.each(lambda n: photo_reader.sha256(photos[n].path), len(photos))
-        for number, digest in digests:
-            if isinstance(digest, Exception):
-                lost[photos[number].path] = digest
+        read = photo_reader.each(lambda n: photo_reader.identify(photos[n].path), len(photos))
+        for number, identity in read:
+            if isinstance(identity, Exception):
+                lost[photos[number].path] = identity
             else:
-                found.append(replace(photos[number], sha256=digest))
+                digest, size = identity
+                found.append(replace(photos[number], sha256=digest, size=size))
         self.unreadable.add(lost)
         return found
 
@@ -162,7 +163,8 @@ class _Reader:
         if decoded.pixels is None:
             return kept, photo_reader.PhotoPictures(kept, height, width, self.unreadable, channels)
         labels = np.array([photo.label for photo in kept], np.int64)
-        return kept, ArrayPictures(decoded.pixels, labels)
+        sizes = np.array([photo.size for photo in kept], np.int64)
+        return kept, ArrayPictures(decoded.pixels, labels, sizes)
 
     def _check_classes(self, photos: Sequence[Photo], what: str) -> None:
         missing = set(range(len(self._labels))) - {photo.label for photo in photos}

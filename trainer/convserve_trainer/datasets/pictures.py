@@ -14,6 +14,8 @@ from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
+Sizes: TypeAlias = npt.NDArray[np.int64]
+"""Height and width of each picture as its file has them, upright: int64 [N, 2]."""
 Batch: TypeAlias = tuple[Pixels, Labels]
 """uint8 [N, H, W, C], 0 to 255, not scaled, and int64 [N], 0 to K - 1."""
 
@@ -28,6 +30,10 @@ class Pictures(Protocol):
     @property
     def in_memory(self) -> bool:
         """Whether a batch costs next to nothing, because no file is decoded for it."""
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Those of their files; None where pictures are stored in the size that nets are given."""
 
     def __len__(self) -> int:
         """Returns how many there are."""
@@ -51,10 +57,12 @@ class ArrayPictures:
     Attributes:
         pixels: uint8 [N, H, W, C].
         labels: [N], 0 to K - 1.
+        sizes: of the files; None where pictures are stored in the size that nets are given.
     """
 
     pixels: Pixels
     labels: npt.NDArray[np.integer]
+    sizes: Sizes | None = None
     in_memory = True
 
     def __len__(self) -> int:
@@ -92,6 +100,12 @@ class Part:
     def in_memory(self) -> bool:
         """See `Pictures`."""
         return self.whole.in_memory
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """See `Pictures`."""
+        sizes = self.whole.sizes
+        return None if sizes is None else sizes[self.numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)
