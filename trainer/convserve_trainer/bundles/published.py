@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from convserve_bundle.contract import MODEL_FILE
 from convserve_bundle.errors import BundleError
@@ -117,10 +117,10 @@ def differences(
 
 
 def _settings(manifest: Manifest, recipe: Recipe) -> list[str]:
-    """Returns the names of the settings that differ; the floor is none of them."""
-    found = dict(json.loads(manifest.training.recipe_json))
-    wanted = recipe.values() | {"min_accuracy": 0.0}
-    found["min_accuracy"] = 0.0
+    """Returns the names of the settings that differ, but for those that change no net."""
+    same: dict[str, Any] = {"min_accuracy": 0.0, "card": {}}
+    found = dict(json.loads(manifest.training.recipe_json)) | same
+    wanted = recipe.values() | same
     names = [*wanted, *(name for name in found if name not in wanted)]
     missing = object()
     return [name for name in names if found.get(name, missing) != wanted.get(name, missing)]

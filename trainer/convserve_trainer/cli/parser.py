@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from convserve_host.arguments import ArgumentParser, add_print_completion
 from convserve_trainer.cli import (
+    card,
     check_data,
     compare,
     convert,
@@ -34,6 +35,7 @@ COMMANDS = (
     evaluate.COMMAND,
     compare.COMMAND,
     inspect.COMMAND,
+    card.COMMAND,
     sign.COMMAND,
     verify.COMMAND,
     recipes.COMMAND,

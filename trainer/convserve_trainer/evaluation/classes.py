@@ -1,4 +1,4 @@
-"""How well one class is distinguished from the others: precision, recall, F1, the area under the ROC curve.
+"""How well one class is distinguished from others: precision, recall, F1, area under the ROC curve.
 
 Nothing here knows whether a picture has one label or several: each class is judged by what is true
 of it, what was answered, and how sure the answer is.

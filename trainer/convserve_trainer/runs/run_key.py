@@ -16,7 +16,7 @@ RunKey: TypeAlias = dict[str, Any]
 """Of a training, by name; as JSON gives them back."""
 
 DIGEST = 12  # hexadecimal digits
-MAY_CHANGE = ("epochs", "min_accuracy")  # between a stop and a resume
+MAY_CHANGE = ("epochs", "min_accuracy", "card")  # between a stop and a resume
 UNNAMED = ".unfinished"  # the dot keeps it out of sight of servers that watch the models folder
 CHECKPOINT_SECONDS = 60.0
 
