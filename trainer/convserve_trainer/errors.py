@@ -12,7 +12,8 @@ class TrainerError(Exception):
     """Anything that ends a command with one line on the terminal.
 
     Attributes:
-        status: Exit status of the command: 2 where the command line is wrong, else 1.
+        status: Exit status of the command: 2 where the command line is wrong, 3 where `drift` finds
+            some, else 1.
     """
 
     status: ClassVar[int] = 1
@@ -36,6 +37,12 @@ class MissingDataError(DataError):
     """A folder of data that was named and is not there."""
 
     status = 2
+
+
+class DriftError(TrainerError):
+    """Pictures that are unlike those that a net knows: what was asked for is printed before."""
+
+    status = 3
 
 
 class CheckpointError(TrainerError):

@@ -20,7 +20,7 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, evaluate, manifests
+from convserve_trainer.bundles import bundle, evaluate, manifests, picture_statistics
 from convserve_trainer.bundles.published import PublishTarget
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import DataError, UsageError
@@ -96,6 +96,8 @@ def convert(
     candidates = conversion.candidates(net, options, data, manifest.training.seed)
     comparison = conversion.check(candidates, options, data, reference, floor, out)
     manifest.name = target.name
+    if not manifest.statistics.HasField("brightness"):  # it is older than statistics
+        manifest.statistics.CopyFrom(picture_statistics.of_pictures(data.train))
     manifests.state(manifest, comparison, options.precision, options.calibrated_on(data))
     versions = {package: importlib.metadata.version(package) for package in MAKERS}
     manifest.training.versions.update(versions)

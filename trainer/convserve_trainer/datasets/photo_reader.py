@@ -52,12 +52,22 @@ def identify(path: Path) -> tuple[str, tuple[int, int]]:
         OSError: it cannot be read.
     """
     data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
     try:
-        header = read_header(data)
+        return digest, size(data)
     except PictureError:
-        return hashlib.sha256(data).hexdigest(), (0, 0)
+        return digest, (0, 0)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Returns height and width of a JPEG by its header, upright.
+
+    Raises:
+        PictureError: the header cannot be read.
+    """
+    header = read_header(data)
     sides = (header.height, header.width)
-    return hashlib.sha256(data).hexdigest(), sides[::-1] if header.orientation >= 5 else sides
+    return sides[::-1] if header.orientation >= 5 else sides
 
 
 def each(
