@@ -44,7 +44,9 @@ def sections(judged: Judged) -> list[Section]:
         "A class's precision is the share of the answers of this class that are right, its recall "
         "the share of its pictures that are answered so, F1 their harmonic mean. ROC AUC is how "
         "often a picture of the class has a higher probability of it than a picture of another "
-        "one.",
+        "one. The intervals are those of Wilson for precision and recall, of Wilson's indirect "
+        "method for F1, of Newcombe's fifth method for ROC AUC, and of the bootstrap for the mean "
+        "of F1.",
         class_table(judgement),
         interval_table(judgement),
     ]
@@ -113,11 +115,7 @@ def interval_table(judgement: Judgement) -> Table:
     ]
     macro = ["", "", _range(classes.macro_f1_interval(judgement.confusion)), ""]
     rows.append(("mean", *macro))
-    caption = (
-        "95 % intervals: of precision and recall by Wilson's method, of F1 by Wilson's indirect "
-        "method, of ROC AUC by Newcombe's fifth, of the mean of F1 by the bootstrap"
-    )
-    return Table(("class", *NAMED.values()), rows, caption)
+    return Table(("class", *NAMED.values()), rows, "95 % intervals of these figures")
 
 
 def pair_table(judgement: Judgement) -> Table:
