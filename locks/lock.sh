@@ -24,6 +24,7 @@ lock protos.txt protos.in
 lock mnist.txt mnist.in --no-deps
 lock web.txt web.in
 lock openvino.txt openvino.in ../pyproject.toml --extra serve --extra openvino --group ../pyproject.toml:build
+lock mlflow.txt mlflow.in ../pyproject.toml --group ../pyproject.toml:build
 lock supply.txt supply.in
 lock tritonclient-2.73.txt tritonclient-2.73.in ../pyproject.toml --group ../pyproject.toml:build
 lock tritonclient-2.41.txt tritonclient-2.41.in

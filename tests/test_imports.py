@@ -31,6 +31,7 @@ LIBRARIES = {
     "tensorflow": {"trainer"},
     "keras": {"trainer"},
     "jax": {"trainer"},
+    "mlflow": {"trainer"},
     "tf2onnx": {"trainer"},
     "onnx": {"trainer"},
     "onnxslim": {"trainer"},

@@ -45,6 +45,10 @@ class DriftError(TrainerError):
     status = 3
 
 
+class TrackerError(TrainerError):
+    """A tracker of experiments that refuses, or cannot be reached."""
+
+
 class CheckpointError(TrainerError):
     """No training to go on with, another one, a damaged one, or one that cannot be kept."""
 

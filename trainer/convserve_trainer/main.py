@@ -14,7 +14,11 @@ EXTRA = {
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
 }
-EXTRAS = {"jax": "train,jax", "jaxlib": "train,jax", "optuna": "train,sweep"}  # of single commands
+EXTRAS = {  # of single commands
+    **dict.fromkeys(("jax", "jaxlib"), "train,jax"),
+    "mlflow": "train,mlflow",
+    "optuna": "train,sweep",
+}
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"

@@ -18,6 +18,7 @@ from convserve_trainer.cli import (
     recipes,
     sign,
     sweep,
+    track,
     verify,
 )
 from convserve_trainer.cli.command import Command
@@ -38,6 +39,7 @@ COMMANDS = (
     drift.COMMAND,
     inspect.COMMAND,
     card.COMMAND,
+    track.COMMAND,
     sign.COMMAND,
     verify.COMMAND,
     recipes.COMMAND,
