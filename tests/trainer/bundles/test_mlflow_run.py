@@ -95,6 +95,7 @@ def test_run_has_settings_epochs_figures_and_files(
     done = _track(bundle, "--mlflow", uri, "--register", "digits")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("; digits, version 1\n")
+    assert (tmp_path / "mlflow.db").exists() is (store == "database"), "a store nobody asked for"
     found = _read(uri)
     assert (found["experiment"], found["name"], found["status"]) == ("lit", "lit 1", "FINISHED")
     params = found["params"]
@@ -118,7 +119,10 @@ def test_run_has_settings_epochs_figures_and_files(
 
 
 @needs_mlflow
-def test_second_version_is_the_next_one_of_the_registry(bundle: Path, tmp_path: Path) -> None:
+def test_second_version_is_the_next_one_of_the_registry(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     uri = str(tmp_path / "mlruns")
     for number in (1, 2):
         done = _track(bundle, "--mlflow", uri, "--experiment", "mine", "--register", "digits")

@@ -71,6 +71,7 @@ def record(file: Path, uri: str, experiment: str | None, model: str | None) -> R
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
     # Whoever names a folder wants one, although MLflow develops it no further.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    import mlflow
     from mlflow.client import MlflowClient
 
     try:
@@ -83,6 +84,8 @@ def record(file: Path, uri: str, experiment: str | None, model: str | None) -> R
     started = made - round(1000 * sum(row["seconds"] for row in rows))
     metrics = [*_of_epochs(rows, started), *_of_held_out(file, manifest, made)]
     with _explained(uri):
+        # The registry looks runs up there, whatever its client is given: by default a new database.
+        mlflow.set_tracking_uri(uri)
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         name = experiment or manifest.name
         found = client.get_experiment_by_name(name)
