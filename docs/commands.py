@@ -11,11 +11,12 @@ HEAD = """# Commands
 
 Made by `make docs` from the commands' own help.
 
-| exit status | of all three programs |
+| exit status | of all programs |
 | ---: | --- |
 | 0 | done |
 | 1 | it failed, or the answer is no (`health`, `check-data`, `--min-accuracy`) |
 | 2 | the command line is wrong, or a file or folder that it names is not there |
+| 3 | `models --fleet`: the servers differ; `convserve-score`: rows or shards are missing |
 | 130, 143 | stopped by Ctrl-C, by SIGTERM; `convserve-serve` then ends with 0 |
 | 141 | nobody reads the output any more |
 
@@ -32,10 +33,12 @@ COMMANDS = {
         ),
     ),
     "convserve-serve": ("convserve_server.main", ("",)),
+    "convserve-score": ("convserve_scoring.main", ("", "plan", "run", "check")),
     "convserve": (
         "convserve.main",
         (
-            *("", "classify", "evaluate", "models", "health", "admin", "admin load"),
+            *("", "classify", "evaluate", "models", "health", "label"),
+            *("label set", "label remove", "label list", "admin", "admin load"),
             *("admin unload", "admin label", "admin list", "bench", "top"),
         ),
     ),

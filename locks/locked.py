@@ -12,7 +12,8 @@ LOCKS = Path(__file__).parent
 #: The locks that users install from: of each extra of the wheel, and of what the images have.
 SHIPPED = (
     *("client.txt", "bench.txt", "serve.txt", "serve-signing.txt", "serve-openvino.txt"),
-    *("gpu.txt", "gpu-image.txt", "train.txt", "mnist.txt"),
+    *("serve-s3.txt", "score.txt", "gpu.txt", "gpu-image.txt", "train.txt", "train-sweep.txt"),
+    *("train-s3.txt", "mnist.txt"),
 )
 
 _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+?))?(?: \\)?$")

@@ -18,13 +18,18 @@ DOCUMENTS: dict[str, Sequence[str]] = {
     "wheel-serve": ["serve.txt"],
     "wheel-serve-signing": ["serve-signing.txt"],
     "wheel-serve-openvino": ["serve-openvino.txt"],
+    "wheel-serve-s3": ["serve-s3.txt"],
+    "wheel-score": ["score.txt"],
     "wheel-gpu": ["gpu.txt"],
     "wheel-train": ["train.txt"],
+    "wheel-train-s3": ["train-s3.txt"],
     "image-server": ["serve.txt"],
     "image-server-signing": ["serve-signing.txt"],
+    "image-server-s3": ["serve-s3.txt"],
     "image-server-gpu": ["gpu-image.txt"],
     "image-client": ["bench.txt"],
     "image-trainer": ["train.txt", "mnist.txt"],
+    "image-trainer-s3": ["train-s3.txt", "mnist.txt"],
 }
 
 

@@ -1,4 +1,4 @@
-"""What the three programs have in common on the command line."""
+"""What the programs have in common on the command line."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -9,6 +9,8 @@ import pytest
 
 import convserve.command.options
 import convserve.main
+import convserve_scoring.command_line
+import convserve_scoring.main
 import convserve_server.main
 import convserve_server.settings.command_line
 import convserve_trainer.cli.parser
@@ -21,6 +23,7 @@ Parser = argparse.ArgumentParser
 
 PROGRAMS: dict[str, tuple[Main, Callable[[], Parser]]] = {
     "convserve": (convserve.main.main, convserve.command.options.parser),
+    "convserve-score": (convserve_scoring.main.main, convserve_scoring.command_line.parser),
     "convserve-serve": (convserve_server.main.main, convserve_server.settings.command_line.parser),
     "convserve-train": (convserve_trainer.main.main, convserve_trainer.cli.parser.parser),
 }

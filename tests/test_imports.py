@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 #: What all programs share.
-LIB = {"convserve_bundle", "convserve_host", "convserve_imaging"}
+LIB = {"convserve_bundle", "convserve_host", "convserve_imaging", "convserve_store"}
 
 #: Each package with its folder, and which others it may import.
 PACKAGES = {
@@ -19,8 +19,10 @@ PACKAGES = {
     "lib/convserve_host": set[str](),
     "lib/convserve_imaging": set[str](),
     "lib/convserve_bundle": {"convserve_protos", "convserve_host", "convserve_imaging"},
+    "lib/convserve_store": {"convserve_protos", "convserve_host", "convserve_bundle"},
     "trainer/convserve_trainer": {"convserve_protos", *LIB},
     "server/convserve_server": {"convserve_protos", *LIB},
+    "scoring/convserve_scoring": {"convserve_server", "convserve_protos", *LIB},
     "clients/convserve": {"convserve_bench", "convserve_protos", *LIB},
     "clients/convserve_bench": {"convserve", "convserve_protos"},
 }
@@ -31,6 +33,7 @@ LIBRARIES = {
     "tensorflow": {"trainer"},
     "keras": {"trainer"},
     "jax": {"trainer"},
+    "mlflow": {"trainer"},
     "tf2onnx": {"trainer"},
     "onnx": {"trainer"},
     "onnxslim": {"trainer"},
@@ -45,13 +48,18 @@ LIBRARIES = {
     "hpack": {"clients"},
     "simplejpeg": {"lib"},
     "httptools": {"server"},
-    "msgspec": {"server", "trainer"},
+    "msgspec": {"scoring", "server", "trainer"},
+    "pyarrow": {"scoring"},
+    "ray": {"scoring"},
+    "dask": {"scoring"},
+    "distributed": {"scoring"},
     "python_multipart": {"server"},
     "cykooz_resizer": {"lib"},
     "prometheus_client": {"server", "clients"},
     "opentelemetry": {"server"},
     "rich": {"clients"},
     "model_signing": {"lib"},
+    "fsspec": {"lib"},
 }
 
 
@@ -99,6 +107,7 @@ def test_folder_holds_its_packages_and_no_other(folder: str) -> None:
         ("lib/convserve_imaging", "from convserve_bundle import contract"),
         ("clients/convserve", "from convserve_trainer import errors"),
         ("server/convserve_server", "import keras"),
+        ("scoring/convserve_scoring", "import grpc"),
     ],
 )
 def test_import_that_is_not_allowed_is_seen(
@@ -122,7 +131,9 @@ TRAINER = (
     {"seeds"},
     {"report"},
     {"lecture", "context"},
+    {"joint"},
     {"pipeline", "sweep"},
+    {"following"},
     {"cli"},
     {"main", "job"},
     {"__main__"},
@@ -221,11 +232,31 @@ def test_core_brings_neither_grpc_nor_protobuf_nor_onnxruntime() -> None:
     assert done.stdout.strip() == ""
 
 
+def modules_of(package: Path) -> set[str]:
+    """What the files of a package import, as whole names of modules."""
+    found: set[str] = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(), str(file))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_scoring_imports_of_the_server_only_its_engines() -> None:
+    found = modules_of(ROOT / "scoring/convserve_scoring")
+    server = {name for name in found if name.partition(".")[0] == "convserve_server"}
+    assert server
+    assert {name for name in server if not name.startswith("convserve_server.engines.")} == set()
+
+
 def test_supervisor_brings_nothing_heavy() -> None:
     program = """if True:
         import sys
         import convserve_server.process.supervisor
-        print(*sorted({"google", "grpc", "numpy", "onnxruntime", "uvloop"} & set(sys.modules)))
+        heavy = {"botocore", "fsspec", "google", "grpc", "numpy", "onnxruntime", "uvloop"}
+        print(*sorted(heavy & set(sys.modules)))
     """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True

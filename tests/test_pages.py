@@ -53,7 +53,9 @@ PAGES = [
             "http",
             "keys",
             "deploy",
+            "kubernetes",
             "models",
+            "rollout",
             "monitoring",
             "extending",
             "tls",
@@ -171,7 +173,9 @@ class Reader:
     def __init__(self, page: str, folder: Path, home: Home) -> None:
         self._left = [block for block in blocks((ROOT / page).read_text()) if block.reason is None]
         lay_out(folder, home)
-        self._shell = Shell(folder, home.environment(free_port()))
+        environment = home.environment(free_port())
+        self._server = environment["CONVSERVE_SERVER"]
+        self._shell = Shell(folder, environment)
         self._http_port = free_port()
 
     def run_through(self, block: Block) -> None:
@@ -182,6 +186,7 @@ class Reader:
             for pasted, here in CHANGED:
                 code = re.sub(pasted, here, code)
             code = code.replace("8080", str(self._http_port))
+            code = code.replace("localhost:50051", self._server)
             print(self._shell.run(replace(first, code=code), BLOCK_S))
         if not self._left:
             self._shell.wait(BLOCK_S)
@@ -231,6 +236,7 @@ def test_pages_have_blocks_that_run_and_blocks_that_do_not() -> None:
         "docs/http.md",
         "docs/keys.md",
         "docs/models.md",
+        "docs/rollout.md",
         "docs/signing.md",
         "docs/tls.md",
     }

@@ -11,13 +11,14 @@ import signal
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _START_S = 60.0
 _STOP_S = 10.0
+_TERMINATE_S = 60.0
 #: Last lines of a server's output kept.
 _KEPT_LINES = 200
 #: Of these in a report.
@@ -34,9 +35,11 @@ class ServerProcess:
 
     Args:
         name: for the table.
-        command: starts it; one line of its output is a JSON object with the key port.
+        command: starts it; one line of its output says its port.
         environ: what it is given beside our own environment.
         folder: to start it in; None: ours.
+        port_in: returns the port that a line of its output says, None if it says none; by default
+            that of a JSON object with the key port.
     """
 
     def __init__(
@@ -45,8 +48,11 @@ class ServerProcess:
         command: Sequence[str],
         environ: Mapping[str, str] | None = None,
         folder: Path | None = None,
+        *,
+        port_in: Callable[[str], int | None] | None = None,
     ) -> None:
         self.name = name
+        self._port_in = port_in or _port_in
         self._command = command
         self._environ = environ or {}
         self._folder = folder
@@ -111,6 +117,15 @@ class ServerProcess:
             raise ServerFailed(f"{self.name} lost processes {sorted(gone)}")
         return sum(tree.values())
 
+    def terminate(self) -> int:
+        """Send SIGTERM to the process above all others, and return its exit status when it ends.
+
+        Raises:
+            subprocess.TimeoutExpired: it goes on for a minute.
+        """
+        self._process.terminate()
+        return self._process.wait(_TERMINATE_S)
+
     def output(self) -> str:
         """The last lines that it wrote."""
         return "\n".join(f"    {line}" for line in [*self._lines][-_SHOWN_LINES:])
@@ -134,7 +149,7 @@ class ServerProcess:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._lines.append(line.rstrip())
-            if (port := _port_in(line)) is not None:
+            if (port := self._port_in(line)) is not None:
                 self._port.put(port)
         self._port.put(None)
 
@@ -175,6 +190,16 @@ def process_tree(root: int) -> dict[int, float]:
 
     The time of children that ended and were waited for is in their parent's.
     """
+    return _tree(root, slice(11, 15))
+
+
+def own_seconds(root: int) -> dict[int, float]:
+    """As process_tree, without the time of children."""
+    return _tree(root, slice(11, 13))
+
+
+def _tree(root: int, times: slice) -> dict[int, float]:
+    """Returns the sum of some fields of a process and of all below it."""
     seconds: dict[int, float] = {}
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
@@ -190,7 +215,7 @@ def process_tree(root: int) -> dict[int, float]:
         if fields[0] == "Z":  # ended, not yet waited for
             continue
         children.setdefault(parent, []).append(pid)
-        seconds[pid] = sum(map(int, fields[11:15])) / _TICKS_PER_S
+        seconds[pid] = sum(map(int, fields[times])) / _TICKS_PER_S
     tree: dict[int, float] = {}
     below = [root]
     while below:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,24 @@ class TrainingRun:
     accuracy: float
 
 
-def watch(command: Sequence[str]) -> TrainingRun:
+def watch(command: Sequence[str], environment: Mapping[str, str] | None = None) -> TrainingRun:
     """Runs a training.
+
+    Args:
+        command: of it.
+        environment: its variables; None for those of this process.
 
     Raises:
         BenchmarkError: it failed, or printed too little; the message has its last lines.
     """
     begun = time.perf_counter()
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as process:
         try:
             assert process.stdout is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
+import os
 from numbers import Real
 
 from convserve.errors import InvalidRequest
@@ -83,6 +84,18 @@ def validate_flag(field: str, value: object) -> bool:
     if isinstance(value, bool) or (type(value).__module__, type(value).__name__) in _NUMPY_BOOLS:
         return bool(value)
     raise InvalidRequest.expected(field, "True or False", shown(value))
+
+
+def switch_of(variable: str) -> bool | None:
+    """Returns what a variable of the environment says; None: it is not set.
+
+    Raises:
+        InvalidRequest: It is neither 1 nor 0.
+    """
+    value = os.environ.get(variable) or None
+    if value not in (None, "0", "1"):
+        raise InvalidRequest.expected(variable, "1 or 0", shown(value))
+    return None if value is None else value == "1"
 
 
 # By name, since a health check has no other use for NumPy. Its 1.x has the second one.

@@ -98,7 +98,7 @@ class CallSet:
         if len(images) == 1 and isinstance(found, BadImage):
             self._replies[number] = found
             return
-        tries = self._tries.setdefault(number, Tries(self.deadline, self._settings.max_tries))
+        tries = self._tries.setdefault(number, Tries.of(self.deadline, self._settings))
         again_s = time.monotonic() + tries.pause_s(found)
         heapq.heappush(self._again, (again_s, number))
 

@@ -37,8 +37,7 @@ RESOLVE_EVERY_MS = 2_000
 # that in the trailer grpc-retry-pushback-ms, which not every transport of the server can send.
 #
 # Source: gRFC A6, client retries. Hedging stays off: it multiplies the load of a busy server.
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
+RETRIES = {
     "methodConfig": [
         {
             "name": [{"service": "convserve.v1.Classifier"}],
@@ -58,10 +57,18 @@ SERVICE_CONFIG = {
 }
 
 
-def channel_options(server: str) -> list[tuple[str, str | int]]:
-    """Returns the options of a gRPC channel to a server, the same for both clients."""
+def channel_options(server: str, *, retry_unavailable: bool = True) -> list[tuple[str, str | int]]:
+    """Returns the options of a gRPC channel to a server, the same for both clients.
+
+    Args:
+        server: As for address.validate_server.
+        retry_unavailable: Make lost calls again, by RETRIES.
+    """
+    retries = RETRIES if retry_unavailable else {}
+    config = {"loadBalancingConfig": [{"round_robin": {}}], **retries}
     return [
-        ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+        ("grpc.service_config", json.dumps(config)),
+        # Without RETRIES as well: for what no server has seen, as gRPC can tell by itself.
         ("grpc.enable_retries", 1),
         # gRPC reads http_proxy even for this machine, which no proxy elsewhere can connect to.
         ("grpc.enable_http_proxy", 0 if is_local(server) else 1),
@@ -82,13 +89,14 @@ def channel_options(server: str) -> list[tuple[str, str | int]]:
     ]
 
 
-def open_channel(server: str, api: Any, tls: Tls | None) -> Any:
+def open_channel(server: str, api: Any, tls: Tls | None, *, retry_unavailable: bool = True) -> Any:
     """Opens the channel of a client; the connection is made when it is first needed.
 
     Args:
         server: As for address.validate_server.
         api: The module grpc or grpc.aio.
         tls: None: without TLS.
+        retry_unavailable: As for channel_options.
 
     Returns:
         A channel of that module.
@@ -98,7 +106,7 @@ def open_channel(server: str, api: Any, tls: Tls | None) -> Any:
         InvalidRequest: A file of TLS cannot be used.
     """
     forks.use()
-    options = channel_options(server)
+    options = channel_options(server, retry_unavailable=retry_unavailable)
     if tls is None:
         channel = api.insecure_channel(server, options=options)
     else:

@@ -50,6 +50,7 @@ from convserve.settings import (
     Priority,
     Settings,
     choose_key,
+    choose_retries,
     default_model,
     default_server,
     validate_priority,
@@ -74,6 +75,7 @@ class ClientCore(ABC):
         max_bytes_per_call: int = MAX_BYTES_PER_CALL,
         max_in_flight: int = MAX_IN_FLIGHT,
         max_tries: int = MAX_TRIES,
+        retry_unavailable: bool | None = None,
         priority: Priority | None = None,
         tls: bool | None = None,
         tls_ca: str | PathLike[str] | None = None,
@@ -103,6 +105,10 @@ class ClientCore(ABC):
             max_in_flight: Calls of one request, or requests of a stream, unanswered at one time.
             max_tries: Tries, within the timeout, of a call that the server refuses and says when to
                 try again; 1: it is not tried again. See retries.py.
+            retry_unavailable: Make calls that ended as UNAVAILABLE again: the connection was lost
+                or could not be made, or the server is starting or stopping. False: where a proxy
+                does that, so that each of its tries is not multiplied. None: the variable
+                CONVSERVE_RETRY_UNAVAILABLE, 1 or 0, or True.
             priority: "batch" for work that nobody waits for: a busy server answers it from what
                 "interactive" calls leave, and a share that it keeps for it. None: what the server
                 does where nothing is sent, which is "interactive".
@@ -132,6 +138,7 @@ class ClientCore(ABC):
             max_bytes_per_call=max_bytes_per_call,
             max_in_flight=max_in_flight,
             max_tries=max_tries,
+            retry_unavailable=choose_retries(retry_unavailable),
             priority=priority,
             tls=choose_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name),
             key=choose_key(key_file),
@@ -256,7 +263,7 @@ class ClientCore(ABC):
 
     def _tried(self, call: UnaryCall) -> Flow[Any]:
         """Makes a call, and again as far as retries.py allows."""
-        tries = Tries(call.deadline, self._settings.max_tries)
+        tries = Tries.of(call.deadline, self._settings)
         while True:
             try:
                 return (yield call)
@@ -287,7 +294,8 @@ class ClientCore(ABC):
         settings = self._settings
         if settings.key is not None and settings.tls is None:
             settings.key.warn_in_plain(settings.server)
-        return open_channel(settings.server, api, settings.tls)
+        retried = settings.retry_unavailable
+        return open_channel(settings.server, api, settings.tls, retry_unavailable=retried)
 
     def _deadline(self, timeout: float | None) -> Deadline:
         return Deadline.after(

@@ -2,9 +2,9 @@
 
 The rule. One loaded model is always chosen. Of several, the one that fits the images by their size
 and kind is chosen, if it is the only one that does: pixels fit a model of exactly their size; a
-JPEG file fits models of photographs and of digits, any other file models of digits alone, and a
-file of either format models of pixels if it has their size. Where several fit, or none, a name is
-needed.
+file fits models of photographs that accept its format (JPEG; of some PNG, WebP and GIF, too) and
+all models of digits, and a JPEG or PNG models of pixels if it has their size. Where several fit, or
+none, a name is needed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 
 from convserve.calls import Images, VersionChoice
 from convserve.errors import InvalidRequest, ModelNotFound
-from convserve.models import ModelInfo, is_asked
+from convserve.models import ModelInfo, by_default, is_asked
 from convserve.settings import MODEL_VARIABLE
 
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
+_OTHER = "other"  # format
 # A message ends up on a terminal, and a server may have hundreds of models.
 _MOST_LISTED = 8
 
@@ -74,7 +75,8 @@ def describe_images(images: Images) -> str:
     if not isinstance(images, tuple):
         return f"pixels of {_times(images.shape[1:])}"
     if len(images) == 1:
-        return {"JPEG": "a JPEG file", "PNG": "a PNG file"}.get(_format(images[0]), "the file")
+        kind = _format(images[0])
+        return "the file" if kind == _OTHER else f"a {kind} file"
     return f"{' and '.join(sorted({_format(file) for file in images}))} files"
 
 
@@ -125,12 +127,12 @@ class ModelChoice:
 
 
 def _candidates(models: Sequence[ModelInfo], version: VersionChoice) -> list[ModelInfo]:
-    """Returns one entry a name: of the version asked where any model has it, else the newest."""
+    """Returns one entry a name: of the version asked where any model has it, else the default."""
     asked = [model for model in models if is_asked(model, version)] or models
-    newest: dict[str, ModelInfo] = {}
+    versions: dict[str, list[ModelInfo]] = {}
     for model in asked:
-        newest.setdefault(model.name, model)
-    return list(newest.values())
+        versions.setdefault(model.name, []).append(model)
+    return [by_default(one) for one in versions.values()]
 
 
 def _fits_any(model: ModelInfo, calls: Sequence[Images]) -> bool:
@@ -139,7 +141,7 @@ def _fits_any(model: ModelInfo, calls: Sequence[Images]) -> bool:
 
 def _fits_file(model: ModelInfo, file: bytes) -> bool:
     if model.kind == "photo":
-        return file.startswith(_JPEG)
+        return _format(file) in model.file_formats
     if model.kind == "pixels":
         return _size(file) == sorted(model.input_shape[:2])
     return True
@@ -148,7 +150,11 @@ def _fits_file(model: ModelInfo, file: bytes) -> bool:
 def _format(file: bytes) -> str:
     if file.startswith(_JPEG):
         return "JPEG"
-    return "PNG" if file.startswith(_PNG) else "other"
+    if file.startswith(_PNG):
+        return "PNG"
+    if file.startswith(b"GIF8"):
+        return "GIF"
+    return "WebP" if file[:4] == b"RIFF" and file[8:12] == b"WEBP" else _OTHER
 
 
 def _size(file: bytes) -> list[int] | None:

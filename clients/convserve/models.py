@@ -63,6 +63,19 @@ class ModelInfo:
     version_labels: tuple[str, ...] = ()
     default: bool = False
 
+    @property
+    def file_formats(self) -> tuple[str, ...]:
+        """Formats of the files that it accepts: "JPEG", "PNG", "WebP", "GIF" (its first frame).
+
+        JPEG alone where this client does not know how the model reads files.
+        """
+        # Here: the library itself is imported without it.
+        from convserve_imaging import PICTURE_METHODS
+
+        if self.manifest.input.resize in PICTURE_METHODS.values():
+            return "JPEG", "PNG", "WebP", "GIF"
+        return ("JPEG", "PNG") if self.kind in ("digits", "pixels") else ("JPEG",)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedVersion:
@@ -105,17 +118,26 @@ def find_model(models: Sequence[ModelInfo], name: str, version: int | str | None
     Args:
         models: All that are loaded, the newest version of each first.
         name: Its name.
-        version: Its version, or a label; None: the newest.
+        version: Its version, or a label; None: the one that answers calls that ask for none.
 
     Raises:
         ModelNotFound: It is not loaded.
     """
-    for model in models:
-        if model.name == name and is_asked(model, version):
-            return model
-    asked = name if version is None else f"{name}/{version}"
+    asked = [model for model in models if model.name == name and is_asked(model, version)]
+    if asked:
+        return by_default(asked)
+    wanted = name if version is None else f"{name}/{version}"
     there = ", ".join(f"{model.name}/{model.version}" for model in models)
-    raise ModelNotFound(f"model {asked} is not loaded; there is {there or 'none'}")
+    raise ModelNotFound(f"model {wanted} is not loaded; there is {there or 'none'}")
+
+
+def by_default(versions: Sequence[ModelInfo]) -> ModelInfo:
+    """Returns the version that answers calls that ask for none, or else the first one.
+
+    Args:
+        versions: Of one model, the newest first; at least one.
+    """
+    return next((one for one in versions if one.default), versions[0])
 
 
 def _read_model(model: classifier_pb2.Model) -> ModelInfo:

@@ -159,9 +159,7 @@ class PendingRequests:
             error = error_from_status(response.error, lambda: sent.size)
             deadline = Deadline(self._timeout_s, sent.moment_s + self._timeout_s)
             try:
-                return index, Refused(
-                    sent, deadline, Tries(deadline, self._settings.max_tries), error
-                )
+                return index, Refused(sent, deadline, Tries.of(deadline, self._settings), error)
             except ConvserveError as last:
                 return index, last
         total_us = round((time.monotonic() - sent.moment_s) * 1e6)

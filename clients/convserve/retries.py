@@ -8,13 +8,15 @@ together do not come back together: each waits for longer than it must, by chanc
 each try.
 
 Calls that ended as UNAVAILABLE are first tried again by the channel (channel.py), which knows what
-became of its connections.
+became of its connections. Where a proxy does that in the client's place (retry_unavailable), no
+call that ended so is made again here.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from convserve.deadline import Deadline
 from convserve.errors import (
@@ -24,6 +26,9 @@ from convserve.errors import (
     ServerBusy,
     ServerUnavailable,
 )
+
+if TYPE_CHECKING:
+    from convserve.settings import Settings
 
 # A server that says "at once" is not asked sooner.
 _SHORTEST_S = 0.01
@@ -36,7 +41,12 @@ class Tries:
     """The tries of one call: counts them, and says how long to wait before another one."""
 
     def __init__(
-        self, deadline: Deadline, most: int, chance: Callable[[], float] = random.random
+        self,
+        deadline: Deadline,
+        most: int,
+        chance: Callable[[], float] = random.random,
+        *,
+        retry_unavailable: bool = True,
     ) -> None:
         """Starts before the first try.
 
@@ -44,12 +54,19 @@ class Tries:
             deadline: That of the call.
             most: Of the tries, the first one counted.
             chance: Returns a number from 0 to below 1.
+            retry_unavailable: Whether one that ended as UNAVAILABLE is made again.
         """
+        self._kinds = (ServerBusy, ServerUnavailable) if retry_unavailable else (ServerBusy,)
         self._deadline = deadline
         self._most = most
         self._chance = chance
         self._made = 0
         self._refused: ServerBusy | ServerUnavailable | None = None
+
+    @classmethod
+    def of(cls, deadline: Deadline, settings: Settings) -> Tries:
+        """Returns the tries that a client's settings allow."""
+        return cls(deadline, settings.max_tries, retry_unavailable=settings.retry_unavailable)
 
     def pause_s(self, error: ConvserveError) -> float:
         """Counts a try that failed; returns the seconds until the next one.
@@ -65,7 +82,7 @@ class Tries:
             # What was left for the last try says little of the server; the others say more.
             raise self._ended(self._refused, ", the last one without an answer in time") from error
         after_s = error.retry_after_s
-        if after_s is None or not isinstance(error, (ServerBusy, ServerUnavailable)):
+        if after_s is None or not isinstance(error, self._kinds):
             raise error
         if isinstance(error, CannotMeetDeadline) or self._made >= self._most:
             raise self._ended(error)

@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from convserve.address import DEFAULT_SERVER, validate_server
-from convserve.arguments import shown, validate_flag, validate_int, validate_seconds, validate_text
+from convserve.arguments import (
+    shown,
+    switch_of,
+    validate_flag,
+    validate_int,
+    validate_seconds,
+    validate_text,
+)
 from convserve.caller_key import KEY_FILE_VARIABLE, CallerKey
 from convserve.errors import InvalidRequest
 from convserve.tls import Tls
 
 SERVER_VARIABLE = "CONVSERVE_SERVER"
 MODEL_VARIABLE = "CONVSERVE_MODEL"
+RETRIES_VARIABLE = "CONVSERVE_RETRY_UNAVAILABLE"
 ADMIN_SOCKET_VARIABLE = "CONVSERVE_ADMIN_SOCKET"
 DEFAULT_TIMEOUT_S = 10.0
 MAX_IMAGES_PER_CALL = 64
@@ -46,6 +54,7 @@ class Settings:
         max_bytes_per_call: Pixels or files in one call, in bytes; a single image may be more.
         max_in_flight: Calls, or requests of a stream, that are unanswered at one time.
         max_tries: Tries of a call that the server refuses, the first one counted.
+        retry_unavailable: Whether a call that ended as UNAVAILABLE is made again.
         priority: Of calls that name none; None: nothing is sent.
         tls: How it speaks TLS; None: it does not.
         key: Sent with each call; None: there is none.
@@ -59,6 +68,7 @@ class Settings:
     max_bytes_per_call: int = MAX_BYTES_PER_CALL
     max_in_flight: int = MAX_IN_FLIGHT
     max_tries: int = MAX_TRIES
+    retry_unavailable: bool = True
     priority: Priority | None = None
     tls: Tls | None = None
     key: CallerKey | None = None
@@ -102,6 +112,18 @@ def default_server() -> str:
 def default_model() -> str | None:
     """Returns the model for a client that is given none: CONVSERVE_MODEL, or None."""
     return os.environ.get(MODEL_VARIABLE) or None
+
+
+def choose_retries(retry_unavailable: object = None) -> bool:
+    """Returns whether lost calls are made again; None: as CONVSERVE_RETRY_UNAVAILABLE has it.
+
+    Raises:
+        InvalidRequest: The argument or the variable is of another kind.
+    """
+    if retry_unavailable is not None:
+        return validate_flag("retry_unavailable", retry_unavailable)
+    found = switch_of(RETRIES_VARIABLE)
+    return True if found is None else found
 
 
 def default_admin_socket() -> str | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from convserve.arguments import shown, validate_flag, validate_text
+from convserve.arguments import switch_of, validate_flag, validate_text
 from convserve.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def choose_tls(
     Raises:
         InvalidRequest: An argument or a variable is of another kind, or they do not go together.
     """
-    wanted = _switch() if tls is None else validate_flag("tls", tls)
+    wanted = switch_of(TLS_VARIABLE) if tls is None else validate_flag("tls", tls)
     given = {"tls_ca": ca, "tls_cert": cert, "tls_key": key, "tls_server_name": server_name}
     texts = {
         name: validate_text(name, os.fspath(value) if isinstance(value, os.PathLike) else value)
@@ -151,13 +151,6 @@ def choose_tls(
 def _set(variables: dict[str, str]) -> dict[str, str]:
     found = {name: os.environ.get(variable) for name, variable in variables.items()}
     return {name: value for name, value in found.items() if value}
-
-
-def _switch() -> bool | None:
-    value = os.environ.get(TLS_VARIABLE) or None
-    if value not in (None, "0", "1"):
-        raise InvalidRequest.expected(TLS_VARIABLE, "1 or 0", shown(value))
-    return None if value is None else value == "1"
 
 
 def _content(name: str, path: str) -> bytes:

@@ -55,7 +55,7 @@ def material(
         InvalidRequest: There are no files in it, or one cannot be read.
     """
     if pictures is not None:
-        suffixes = suffixes_of(model.kind)
+        suffixes = suffixes_of(model.file_formats)
         files = _files(pictures, suffixes)
         return Material(_dealt([*files], images), f"{len(files)} files of {pictures}", files)
     if pixels or model.kind != "photo":

@@ -51,7 +51,7 @@ export class Column {
   /** The version that would answer; undefined before there are models. */
   get described() {
     const versions = this.#models.get(this.#model.value) ?? [];
-    return versions.find((each) => each.version === this.#version.value) ?? versions[0];
+    return versions.find((each) => each.version === this.#version.value) ?? byDefault(versions);
   }
 
   get choice() {
@@ -181,8 +181,9 @@ export class Column {
     const versions = this.#models.get(this.#model.value) ?? [];
     const named = ({ version, versionLabels }) =>
       versionLabels.length ? `${version} (${versionLabels.join(", ")})` : version;
-    const newest = versions.length ? `Newest (${versions[0].version})` : "";
-    fill(this.#version, [["", newest], ...versions.map((each) => [each.version, named(each)])]);
+    const asked = byDefault(versions);
+    const any = asked ? `${asked === versions[0] ? "Newest" : "Default"} (${asked.version})` : "";
+    fill(this.#version, [["", any], ...versions.map((each) => [each.version, named(each)])]);
     const there = version === "" || versions.some((each) => each.version === version);
     this.#version.value = there ? version : "";
     this.#describe();
@@ -207,6 +208,11 @@ export class Column {
     this.#find(".bars").replaceChildren(...this.#rows.map((row) => row.item));
     this.#find(".bars").classList.toggle("words", follows || labels.some((label) => label.length > 2));
   }
+}
+
+/** The version that answers where none is asked for; undefined if there are no versions. */
+function byDefault(versions) {
+  return versions.find((each) => each.default) ?? versions[0];
 }
 
 /** A bar of a class; `follows`: its name is that of the answer. */

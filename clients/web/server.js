@@ -40,6 +40,7 @@ export async function listModels() {
       name: one.name,
       version: String(one.version),
       versionLabels: one.version_labels ?? [],
+      default: one.default === true, // It answers where no version is asked for.
       kind: input.kind, // "digits", "photo" or "pixels"
       height: input.height,
       width: input.width,

@@ -11,6 +11,10 @@ MODEL_FILE = "model.onnx"
 #: Beside it: the digests of all files of the folder, and a signature of them; see digests_file.
 DIGESTS_FILE = "digests.json"
 SIGNATURE_FILE = "model.sig"
+#: In the folder of a model: which version each label names; see labels_file.
+LABELS_FILE = "labels.json"
+#: The label whose version answers calls that ask for none, where that is what counts.
+STABLE = "stable"
 
 INPUT = "pixels"
 OUTPUT = "probabilities"

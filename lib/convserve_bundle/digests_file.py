@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,6 +32,8 @@ MOST_ENTRIES = 10_000
 _MOST_NAMED, _MOST_SHOWN = 3, 80
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+#: One folder, of which no name can lead elsewhere.
+_LOCATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,14 @@ class Statement:
         files: SHA-256, hexadecimal, by path within the folder.
         ignored: paths, of files or folders, that may hold anything.
         links: whether files may be symbolic links.
+        location: on object storage the folder beside this file that holds them, by its name;
+            empty: they lie beside it.
     """
 
     files: Mapping[str, str]
     ignored: frozenset[str] = frozenset(NOT_COVERED)
     links: bool = False
+    location: str = ""
 
     def ignores(self, name: str) -> bool:
         """Returns whether a path within the folder may hold anything."""
@@ -54,17 +59,23 @@ class Statement:
         return any(path.is_relative_to(one) for one in (*NOT_COVERED, *self.ignored))
 
 
-def make_statement(name: str, files: Mapping[str, str]) -> bytes:
+def make_statement(name: str, files: Mapping[str, str], location: str = "") -> bytes:
     """Returns the content of a file of digests.
 
     Args:
         name: Of the folder.
         files: SHA-256, hexadecimal, by path within the folder.
+        location: See Statement.
     """
     ordered = sorted(files, key=PurePosixPath)
+    digest = {"sha256": _root(files[one] for one in ordered)}
     statement = {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": {"sha256": _root(files[one] for one in ordered)}}],
+        "subject": [
+            {"name": name, "digest": digest}
+            # in-toto's field for where the subject can be had.
+            | ({"downloadLocation": location} if location else {})
+        ],
         "predicateType": PREDICATE,
         "predicate": {
             "serialization": {
@@ -81,15 +92,16 @@ def make_statement(name: str, files: Mapping[str, str]) -> bytes:
     return json.dumps(statement, indent=2).encode() + b"\n"
 
 
-def statement_of(contents: Mapping[str, bytes], name: str) -> bytes:
+def statement_of(contents: Mapping[str, bytes], name: str, location: str = "") -> bytes:
     """Returns the content of the file of digests of a folder that is about to be written.
 
     Args:
         contents: Of its files, by path.
         name: Of the folder.
+        location: See Statement.
     """
     digests = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-    return make_statement(name, digests)
+    return make_statement(name, digests, location)
 
 
 def read_statement(content: bytes) -> Statement:
@@ -104,6 +116,7 @@ def read_statement(content: bytes) -> Statement:
         _expect("predicateType", PREDICATE, statement["predicateType"])
         (subject,) = statement["subject"]
         root = subject["digest"]["sha256"]
+        location = subject.get("downloadLocation", "")
         serialization = statement["predicate"]["serialization"]
         resources = [
             (one["name"], one["algorithm"], one["digest"])
@@ -111,7 +124,7 @@ def read_statement(content: bytes) -> Statement:
         ]
     except BundleError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BundleError(
             f"{DIGESTS_FILE}: expected a statement of digests, got something else: "
             f"{type(error).__name__}: {error}"
@@ -119,7 +132,11 @@ def read_statement(content: bytes) -> Statement:
     stated = checked(serialization, resources)
     found = _root(stated.files[name] for name in sorted(stated.files, key=PurePosixPath))
     _expect("subject.digest", root, found)
-    return stated
+    if location != "" and not (isinstance(location, str) and _LOCATION.fullmatch(location)):
+        raise BundleError(
+            f"{DIGESTS_FILE}: downloadLocation: expected the name of a folder, got {location!r}"
+        )
+    return replace(stated, location=location)
 
 
 def checked(serialization: Any, resources: Iterable[tuple[Any, Any, Any]]) -> Statement:

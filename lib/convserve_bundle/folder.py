@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convserve_bundle.contract import (
+    LABELS_FILE,
     MODEL_FILE,
     NAME_RULE,
     VERSION_RULE,
@@ -34,6 +35,8 @@ class Listing:
     unreadable: set[str] = field(default_factory=set)
     #: Files beside models that another server would read, as "NAME/config.pbtxt".
     ignored: set[str] = field(default_factory=set)
+    #: Files of the labels of models' versions, by name; see labels_file.
+    labels: dict[str, Path] = field(default_factory=dict)
 
     def knows(self, name: str, version: int) -> bool:
         """Returns whether a version is known to exist or not: unreadable entries may hide it."""
@@ -127,6 +130,8 @@ def _list_model(folder: Path, model: Path, listing: Listing) -> None:
         entry = f"{model.name}/{version.name}"
         if version.name == TRITON_FILE:
             listing.ignored.add(entry)
+        if version.name == LABELS_FILE:
+            listing.labels[model.name] = version
         try:
             if not _is_folder(version):
                 continue

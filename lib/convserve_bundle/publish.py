@@ -114,6 +114,7 @@ def publish(
 
 def _write(contents: Mapping[str, bytes], folder: Path) -> None:
     for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         with (folder / name).open("wb") as file:
             file.write(content)
             file.flush()

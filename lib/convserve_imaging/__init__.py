@@ -19,6 +19,17 @@ PHOTO_BILINEAR_GREY = "photo-bilinear-grey/1"
 PHOTO_METHODS: Mapping[int, str] = MappingProxyType({3: PHOTO_BILINEAR, 1: PHOTO_BILINEAR_GREY})
 """How photographs are decoded, by the channels that they are given."""
 
+PICTURE_BILINEAR = "picture-bilinear/1"
+"""Name and version of `pictures.decode`: as `photo-bilinear/1` of a JPEG, and other formats."""
+
+PICTURE_BILINEAR_GREY = "picture-bilinear-grey/1"
+"""Name and version of `pictures.decode` for one channel."""
+
+PICTURE_METHODS: Mapping[int, str] = MappingProxyType(
+    {3: PICTURE_BILINEAR, 1: PICTURE_BILINEAR_GREY}
+)
+"""How photographs of several formats are decoded, by the channels that they are given."""
+
 PIXELS = "pixels/1"
 """Name and version of `pixels.decode`."""
 
@@ -27,6 +38,8 @@ METHODS: Mapping[str, tuple[int | None, int | None, int | None]] = MappingProxyT
         MNIST_CENTRE: (28, 28, 1),
         PHOTO_BILINEAR: (None, None, 3),
         PHOTO_BILINEAR_GREY: (None, None, 1),
+        PICTURE_BILINEAR: (None, None, 3),
+        PICTURE_BILINEAR_GREY: (None, None, 1),
         PIXELS: (None, None, None),
     }
 )

@@ -37,7 +37,7 @@ and cost as much time. Flat pictures of 12 megapixels have 1,700 (progressive) a
 arithmetic codes) in ten scans, clear skies and white pages 1,100 in one, photographs under 400."""
 
 #: Pixels, in all scans, of which any file may have as many.
-_FREE_PIXELS = 1 << 16
+FREE_PIXELS = 1 << 16
 
 _LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd")
 
@@ -65,7 +65,7 @@ def check_size(header: Header, max_pixels: int) -> None:
             f"the JPEG has {size} in {header.scans} scans; "
             f"expected at most {max(1, scans)} at that size"
         )
-    most = _FREE_PIXELS + MAX_PIXELS_PER_BYTE * len(header.data)
+    most = FREE_PIXELS + MAX_PIXELS_PER_BYTE * len(header.data)
     if (header.arithmetic or header.buffered) and pixels * header.scans > most:
         raise TooManyPixelsError(
             f"the JPEG has {size} in {header.scans} scans of {len(header.data):,} bytes; expected "

@@ -18,18 +18,16 @@ get an answer like a whole one.
 import numpy as np
 import numpy.typing as npt
 import simplejpeg  # noqa: F401 - jpeg_pixels can do without; a net must not get other pixels then
-from cykooz_resizer import FilterType, ImageData, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 from convserve_imaging import jpeg_pixels
 from convserve_imaging.exif import upright
 from convserve_imaging.jpeg import read_header
 from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
 from convserve_imaging.luma import luma
+from convserve_imaging.resizing import resized
 
 #: Rows that become RGB at a time: products take four times the memory of a picture.
 _BAND = 64
-
-_BILINEAR = ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear), use_alpha=False)
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -76,8 +74,7 @@ def decode(
     )
     if colours == "CMYK":
         picture = _rgb(picture)
-    resized = _resized(picture, rows, columns)
-    turned = upright(resized, header.orientation)
+    turned = upright(resized(picture, rows, columns), header.orientation)
     return luma(turned) if channels == 1 else turned
 
 
@@ -89,13 +86,3 @@ def _rgb(cmyk: Pixels) -> Pixels:
         products = band[:, :, :3].astype(np.uint16) * band[:, :, 3:]
         rgb[row : row + _BAND] = (products + 127) // 255
     return rgb
-
-
-def _resized(picture: Pixels, rows: int, columns: int) -> Pixels:
-    height, width, _ = picture.shape
-    if (height, width) == (rows, columns):
-        return picture
-    source = ImageData(width, height, PixelType.U8x3, picture.tobytes())
-    target = ImageData(columns, rows, PixelType.U8x3)
-    Resizer().resize(source, target, _BILINEAR)
-    return np.frombuffer(target.get_buffer(), np.uint8).reshape(rows, columns, 3)

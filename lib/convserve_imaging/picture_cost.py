@@ -5,7 +5,7 @@ a factor of three; what counts is that a file of a hundred bytes may cost ten th
 as another.
 """
 
-from convserve_imaging import jpeg, png
+from convserve_imaging import gif, jpeg, png, webp
 
 #: Seconds for any file, however small.
 _LEAST_S = 30e-6
@@ -16,6 +16,10 @@ _ARITHMETIC_S = (5e-9, 200e-9)
 
 #: Seconds for a byte of the decoded picture, and of the file.
 _PNG_S = (8e-9, 5e-9)
+
+#: Seconds for a pixel, and for a byte of the file.
+_WEBP_S = (25e-9, 15e-9)
+_GIF_S = (8e-9, 5e-9)
 
 
 def decoding_s(data: bytes) -> float:
@@ -33,4 +37,10 @@ def decoding_s(data: bytes) -> float:
     if data.startswith(png.SIGNATURE):
         decoded_s, byte_s = _PNG_S
         return _LEAST_S + png.decoded_bytes(data) * decoded_s + len(data) * byte_s
+    for is_one, pixels, (pixel_s, byte_s) in (
+        (webp.is_webp, webp.pixels, _WEBP_S),
+        (gif.is_gif, gif.pixels, _GIF_S),
+    ):
+        if is_one(data):
+            return _LEAST_S + pixels(data) * pixel_s + len(data) * byte_s
     return _LEAST_S

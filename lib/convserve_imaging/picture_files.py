@@ -1,7 +1,8 @@
 """Files of any format that Pillow reads, opened without harm: first the header, then the pixels.
 
-Our own readers check the headers of JPEG and PNG, the formats that a server accepts. Clients open
-files of other formats too, which are the user's own; Pillow alone reads those.
+Our own readers check the headers of the formats that a server accepts: JPEG and PNG, and for some
+models WebP and GIF. Clients open files of any format, which are the user's own; Pillow alone reads
+those.
 """
 
 import io
@@ -11,7 +12,7 @@ from typing import Protocol
 
 from PIL import Image, UnidentifiedImageError
 
-from convserve_imaging import jpeg, jpeg_pixels, png
+from convserve_imaging import gif, jpeg, jpeg_pixels, png, webp
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
@@ -81,6 +82,10 @@ def open_file(
         opened = _Jpeg(picture, max_pixels)
     elif picture.startswith(png.SIGNATURE) and (formats is None or "PNG" in formats):
         opened = _Png(picture)
+    elif formats and "WEBP" in formats and webp.is_webp(picture):
+        opened = _Webp(picture)
+    elif formats and "GIF" in formats and gif.is_gif(picture):
+        opened = _Gif(picture)
     else:
         opened = _Other(_identified(picture, formats))
     width, height = opened.size
@@ -131,6 +136,44 @@ class _Png:
         return _loaded(_identified(header.data, ("PNG",)))
 
 
+class _Webp:
+    def __init__(self, data: bytes) -> None:
+        self._header = webp.read_header(data)
+        self.size = (self._header.width, self._header.height)
+        self.orientation = self._header.orientation
+
+    def decode(self, max_bytes: int, grey_side: int | None = None) -> Image.Image:
+        del grey_side  # Pillow decodes it whole
+        header = self._header
+        pixels = header.width * header.height
+        _check_work("WebP", self.size, len(header.data))
+        _check_memory("WebP", self.size, pixels * webp.BYTES_A_PIXEL, max_bytes)
+        return _loaded(_identified(header.data, ("WEBP",)))
+
+
+class _Gif:
+    orientation = 1
+
+    def __init__(self, data: bytes) -> None:
+        self._header = gif.read_header(data)
+        self.size = (self._header.width, self._header.height)
+
+    def decode(self, max_bytes: int, grey_side: int | None = None) -> Image.Image:
+        del grey_side
+        header = self._header
+        pixels = header.width * header.height
+        _check_work("GIF", self.size, len(header.data))
+        whole = header.box == (0, 0, *self.size)
+        # A frame on a larger picture: its four bytes a pixel, and those of the picture.
+        _check_memory("GIF", self.size, pixels * (1 if whole else 9), max_bytes)
+        frame = _loaded(_identified(header.data, ("GIF",)))
+        if whole:
+            return frame
+        picture = Image.new("RGBA", self.size)  # what no frame has drawn on is transparent
+        picture.paste(frame.convert("RGBA"), header.box)
+        return picture
+
+
 class _Other:
     def __init__(self, picture: Image.Image) -> None:
         self._picture = picture
@@ -147,6 +190,15 @@ class _Other:
         kind = picture.format or "picture"
         _check_memory(kind, self.size, pixels * _BYTES.get(picture.mode, 4), max_bytes)
         return _loaded(picture)
+
+
+def _check_work(kind: str, size: tuple[int, int], length: int) -> None:
+    """Limits the pixels that a byte may stand for, as for codes of JPEG without another bound."""
+    if size[0] * size[1] > jpeg_pixels.FREE_PIXELS + jpeg_pixels.MAX_PIXELS_PER_BYTE * length:
+        raise TooManyPixelsError(
+            f"the {kind} has {size[0]} x {size[1]} pixels in {length:,} bytes; expected at most "
+            f"{jpeg_pixels.MAX_PIXELS_PER_BYTE:,} a byte"
+        )
 
 
 def _check_memory(kind: str, size: tuple[int, int], needed: int, most: int) -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63onvserve_protos/admin.proto\x12\x0c\x63onvserve.v1\"C\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_version\"\x13\n\x11LoadModelResponse\"E\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_version\"\x15\n\x13UnloadModelResponse\"Q\n\x0fSetLabelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_version\"\x12\n\x10SetLabelResponse\"\x15\n\x13ListVersionsRequest\"E\n\x14ListVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.convserve.v1.VersionStatus\"\x8b\x01\n\rVersionStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.convserve.v1.VersionState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08*\xca\x01\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13VERSION_STATE_FOUND\x10\x01\x12\x19\n\x15VERSION_STATE_LOADING\x10\x02\x12\x18\n\x14VERSION_STATE_SERVED\x10\x03\x12\x16\n\x12VERSION_STATE_IDLE\x10\x04\x12\x1a\n\x16VERSION_STATE_RETIRING\x10\x05\x12\x19\n\x15VERSION_STATE_REFUSED\x10\x06\x32\xcb\x02\n\x05\x41\x64min\x12L\n\tLoadModel\x12\x1e.convserve.v1.LoadModelRequest\x1a\x1f.convserve.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .convserve.v1.UnloadModelRequest\x1a!.convserve.v1.UnloadModelResponse\x12I\n\x08SetLabel\x12\x1d.convserve.v1.SetLabelRequest\x1a\x1e.convserve.v1.SetLabelResponse\x12U\n\x0cListVersions\x12!.convserve.v1.ListVersionsRequest\x1a\".convserve.v1.ListVersionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63onvserve_protos/admin.proto\x12\x0c\x63onvserve.v1\"C\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_version\"\x13\n\x11LoadModelResponse\"E\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x07version\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_version\"\x15\n\x13UnloadModelResponse\"Q\n\x0fSetLabelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\n\n\x08_version\"\x12\n\x10SetLabelResponse\"\x15\n\x13ListVersionsRequest\"E\n\x14ListVersionsResponse\x12-\n\x08versions\x18\x01 \x03(\x0b\x32\x1b.convserve.v1.VersionStatus\"\x8b\x01\n\rVersionStatus\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.convserve.v1.VersionState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08*\xe4\x01\n\x0cVersionState\x12\x1d\n\x19VERSION_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13VERSION_STATE_FOUND\x10\x01\x12\x19\n\x15VERSION_STATE_LOADING\x10\x02\x12\x18\n\x14VERSION_STATE_SERVED\x10\x03\x12\x16\n\x12VERSION_STATE_IDLE\x10\x04\x12\x1a\n\x16VERSION_STATE_RETIRING\x10\x05\x12\x19\n\x15VERSION_STATE_REFUSED\x10\x06\x12\x18\n\x14VERSION_STATE_ABSENT\x10\x07\x32\xcb\x02\n\x05\x41\x64min\x12L\n\tLoadModel\x12\x1e.convserve.v1.LoadModelRequest\x1a\x1f.convserve.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .convserve.v1.UnloadModelRequest\x1a!.convserve.v1.UnloadModelResponse\x12I\n\x08SetLabel\x12\x1d.convserve.v1.SetLabelRequest\x1a\x1e.convserve.v1.SetLabelResponse\x12U\n\x0cListVersions\x12!.convserve.v1.ListVersionsRequest\x1a\".convserve.v1.ListVersionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'convserve_protos.admin_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERSIONSTATE']._serialized_start=570
-  _globals['_VERSIONSTATE']._serialized_end=772
+  _globals['_VERSIONSTATE']._serialized_end=798
   _globals['_LOADMODELREQUEST']._serialized_start=46
   _globals['_LOADMODELREQUEST']._serialized_end=113
   _globals['_LOADMODELRESPONSE']._serialized_start=115
@@ -51,6 +51,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTVERSIONSRESPONSE']._serialized_end=425
   _globals['_VERSIONSTATUS']._serialized_start=428
   _globals['_VERSIONSTATUS']._serialized_end=567
-  _globals['_ADMIN']._serialized_start=775
-  _globals['_ADMIN']._serialized_end=1106
+  _globals['_ADMIN']._serialized_start=801
+  _globals['_ADMIN']._serialized_end=1132
 # @@protoc_insertion_point(module_scope)

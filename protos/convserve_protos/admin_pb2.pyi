@@ -8,7 +8,8 @@ server may open. A call is answered when every worker of the server does what wa
 are gRPC statuses with google.rpc details: INVALID_ARGUMENT carries a BadRequest that names the field,
 NOT_FOUND a ResourceInfo, FAILED_PRECONDITION an ErrorInfo of domain "convserve" with one of the
 reasons VERSION_REFUSED (the version is in the folder and cannot be served), VERSION_NOT_SERVED (a
-label needs one that is) and NOT_EXPLICIT (the model is not controlled by these calls).
+label needs one that is) and NOT_EXPLICIT (the model, or its labels, are not controlled by these
+calls).
 """
 
 from collections import abc as _abc
@@ -47,6 +48,8 @@ class _VersionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VersionS
     """It finishes what it has accepted."""
     VERSION_STATE_REFUSED: _VersionState.ValueType  # 6
     """It cannot be served; the reason says why."""
+    VERSION_STATE_ABSENT: _VersionState.ValueType  # 7
+    """Not in the models folder; a label waits for it."""
 
 class VersionState(_VersionState, metaclass=_VersionStateEnumTypeWrapper):
     """How far a version has come."""
@@ -65,6 +68,8 @@ VERSION_STATE_RETIRING: VersionState.ValueType  # 5
 """It finishes what it has accepted."""
 VERSION_STATE_REFUSED: VersionState.ValueType  # 6
 """It cannot be served; the reason says why."""
+VERSION_STATE_ABSENT: VersionState.ValueType  # 7
+"""Not in the models folder; a label waits for it."""
 Global___VersionState: _TypeAlias = VersionState  # noqa: Y015
 
 @_typing.final
@@ -225,7 +230,7 @@ Global___ListVersionsRequest: _TypeAlias = ListVersionsRequest  # noqa: Y015
 
 @_typing.final
 class ListVersionsResponse(_message.Message):
-    """All versions that are in the models folder or served."""
+    """All versions that are in the models folder or served, or that a label waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

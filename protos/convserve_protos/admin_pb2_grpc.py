@@ -84,7 +84,7 @@ class AdminServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListVersions(self, request, context):
-        """All versions that are in the models folder or served, with their states.
+        """All versions that are in the models folder or served, or that a label waits for, with their states.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

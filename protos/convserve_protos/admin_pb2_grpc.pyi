@@ -8,7 +8,8 @@ server may open. A call is answered when every worker of the server does what wa
 are gRPC statuses with google.rpc details: INVALID_ARGUMENT carries a BadRequest that names the field,
 NOT_FOUND a ResourceInfo, FAILED_PRECONDITION an ErrorInfo of domain "convserve" with one of the
 reasons VERSION_REFUSED (the version is in the folder and cannot be served), VERSION_NOT_SERVED (a
-label needs one that is) and NOT_EXPLICIT (the model is not controlled by these calls).
+label needs one that is) and NOT_EXPLICIT (the model, or its labels, are not controlled by these
+calls).
 """
 
 from collections import abc as _abc
@@ -50,7 +51,7 @@ class AdminStub:
     SetLabel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetLabelRequest, _admin_pb2.SetLabelResponse]
     """Moves a label to a version that is served, or removes it. All workers switch together."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListVersionsRequest, _admin_pb2.ListVersionsResponse]
-    """All versions that are in the models folder or served, with their states."""
+    """All versions that are in the models folder or served, or that a label waits for, with their states."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -66,7 +67,7 @@ class AdminAsyncStub(AdminStub):
     SetLabel: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetLabelRequest, _admin_pb2.SetLabelResponse]  # type: ignore[assignment]
     """Moves a label to a version that is served, or removes it. All workers switch together."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListVersionsRequest, _admin_pb2.ListVersionsResponse]  # type: ignore[assignment]
-    """All versions that are in the models folder or served, with their states."""
+    """All versions that are in the models folder or served, or that a label waits for, with their states."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     """Loads, unloads, labels and lists the versions of models."""
@@ -103,6 +104,6 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.ListVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ListVersionsResponse, _abc.Awaitable[_admin_pb2.ListVersionsResponse]]:
-        """All versions that are in the models folder or served, with their states."""
+        """All versions that are in the models folder or served, or that a label waits for, with their states."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -148,6 +148,7 @@ class Manifest(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    STATISTICS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Layout of the bundle; 1 is the only one so far. A server refuses an unknown layout."""
     name: _builtins.str
@@ -182,6 +183,12 @@ class Manifest(_message.Message):
     def created(self) -> _timestamp_pb2.Timestamp:
         """When the bundle was made, UTC."""
 
+    @_builtins.property
+    def statistics(self) -> Global___PictureStatistics:
+        """What pictures the net knows, to compare others with; absent in bundles that are older than this
+        field.
+        """
+
     def __init__(
         self,
         *,
@@ -194,14 +201,103 @@ class Manifest(_message.Message):
         parameters: _builtins.int = ...,
         created: _timestamp_pb2.Timestamp | None = ...,
         precision: Global___Precision.ValueType = ...,
+        statistics: Global___PictureStatistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "input", b"input", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "input", b"input", "statistics", b"statistics", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "input", b"input", "labels", b"labels", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "precision", b"precision", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "input", b"input", "labels", b"labels", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "precision", b"precision", "statistics", b"statistics", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
+
+@_typing.final
+class PictureStatistics(_message.Message):
+    """What pictures are like, whatever they show."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BRIGHTNESS_FIELD_NUMBER: _builtins.int
+    CONTRAST_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def brightness(self) -> Global___Distribution:
+        """Of pictures that were trained on, before they are augmented: the mean of a picture's luma (ITU-R
+        BT.601) in the pixels that the net is given, 0 to 255.
+        """
+
+    @_builtins.property
+    def contrast(self) -> Global___Distribution:
+        """Of the same ones: the standard deviation of the luma, 0 to 127.5."""
+
+    @_builtins.property
+    def size(self) -> Global___Distribution:
+        """Of the same ones: the square root of the pixels of a picture's file. Absent where pictures are
+        stored in the size that the net is given.
+        """
+
+    @_builtins.property
+    def confidence(self) -> Global___Distribution:
+        """Of held-out pictures, because a net is surer of those that it was trained on: the highest
+        probability of a picture's answer, 0 to 1.
+        """
+
+    def __init__(
+        self,
+        *,
+        brightness: Global___Distribution | None = ...,
+        contrast: Global___Distribution | None = ...,
+        size: Global___Distribution | None = ...,
+        confidence: Global___Distribution | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["brightness", b"brightness", "confidence", b"confidence", "contrast", b"contrast", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["brightness", b"brightness", "confidence", b"confidence", "contrast", b"contrast", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PictureStatistics: _TypeAlias = PictureStatistics  # noqa: Y015
+
+@_typing.final
+class Distribution(_message.Message):
+    """How many pictures have which values."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUNDS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    STANDARD_DEVIATION_FIELD_NUMBER: _builtins.int
+    mean: _builtins.float
+    """Mean of the values."""
+    standard_deviation: _builtins.float
+    """Standard deviation of the values."""
+    @_builtins.property
+    def bounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Between bins, ascending; a value that equals a bound is in the bin below it. The first bound is
+        below the lowest value and the last one is the highest, so the first and the last bin are empty.
+        """
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Pictures in each bin: one more than bounds."""
+
+    def __init__(
+        self,
+        *,
+        bounds: _abc.Iterable[_builtins.float] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+        mean: _builtins.float = ...,
+        standard_deviation: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "counts", b"counts", "mean", b"mean", "standard_deviation", b"standard_deviation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Distribution: _TypeAlias = Distribution  # noqa: Y015
 
 @_typing.final
 class InputSpec(_message.Message):
@@ -224,8 +320,9 @@ class InputSpec(_message.Message):
     """What the pictures show."""
     resize: _builtins.str
     """How bytes became pixels in training, as a function and its version ("mnist-centre/1",
-    "photo-bilinear/1", "photo-bilinear-grey/1", "pixels/1"); a server without the same function
-    refuses the bundle.
+    "photo-bilinear/1", "photo-bilinear-grey/1", "picture-bilinear/1", "picture-bilinear-grey/1",
+    "pixels/1"); a server without the same function refuses the bundle. It also says which formats of
+    files the model is asked with.
     """
     def __init__(
         self,

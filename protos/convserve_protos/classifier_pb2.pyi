@@ -44,7 +44,9 @@ class ClassifyRequest(_message.Message):
     model: _builtins.str
     """Name of the model, such as "mnist"."""
     version: _builtins.int
-    """Version of the model; absent: the newest that is loaded."""
+    """Version of the model; absent: the newest that is loaded, or the one with the label "stable" where
+    the operator wants that.
+    """
     version_label: _builtins.str
     """In place of a version: a label that the operator has given to one, such as "stable"; empty: none."""
     top_k: _builtins.int
@@ -59,7 +61,9 @@ class ClassifyRequest(_message.Message):
 
     @_builtins.property
     def encoded(self) -> Global___EncodedImages:
-        """As files: JPEG for models of photographs, JPEG or PNG for others."""
+        """As files: JPEG for models of photographs, JPEG or PNG for others; PNG, WebP and GIF (its first
+        frame) too, where InputSpec.resize is "picture-bilinear/1" or "picture-bilinear-grey/1".
+        """
 
     def __init__(
         self,

@@ -1,9 +1,11 @@
 """The command convserve-serve."""
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +23,8 @@ from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
 from convserve_server.settings.sources import Loaded, load
 from convserve_server.transports.choice import choose_front
+from convserve_store.errors import StoreUrlError
+from convserve_store.location import check_url
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +68,41 @@ def check_folder(models: Path) -> None:
             f"models: expected an existing folder, got {models}; create it, or mount the volume "
             "there"
         )
+
+
+def check_models(settings: Settings) -> None:
+    """Refuses a models folder that is not there, or a URL of object storage that is not one.
+
+    Raises:
+        SettingError: Saying what to do.
+    """
+    if not settings.models.on_store:
+        check_folder(Path(settings.models.folder))
+        return
+    try:
+        check_url(settings.models.folder, "models")
+    except StoreUrlError as error:
+        raise SettingError(str(error)) from error
+
+
+@contextlib.contextmanager
+def folder_of_copies(settings: Settings) -> Iterator[str]:
+    """Provides the folder for copies of models on object storage; empty where there are none.
+
+    Raises:
+        StartError: There is no folder for temporary files.
+    """
+    if not settings.models.on_store or settings.models.cache:
+        yield settings.models.cache
+        return
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="convserve-models-")
+    except OSError as error:
+        raise StartError(
+            f"models_cache: expected a folder, or one for temporary files, got {error}"
+        ) from error
+    with temporary as folder:
+        yield folder
 
 
 def check_traces(url: str) -> None:
@@ -117,7 +156,7 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
         with output_checked():
             loaded = load(given)
         settings = loaded.settings
-        check_folder(Path(settings.models.folder))
+        check_models(settings)
         front, why = choose_front(settings)
         check_keys(settings)
         tls_warnings = check_tls(settings)
@@ -157,14 +196,20 @@ def main(arguments: Sequence[str] | None = None, signals: list[int] | None = Non
     for warning in exposed:
         log.warning(warning)
     try:
-        return supervise(settings.replace(front=front), signals, partial(_read_again, given))
+        with folder_of_copies(settings) as copies:
+            chosen = settings.replace(front=front, models_cache=copies)
+            return supervise(chosen, signals, partial(_read_again, given, copies))
     except StartError as error:
         print_problem(str(error))
         return 1
 
 
-def _read_again(arguments: Sequence[str]) -> Settings:
+def _read_again(arguments: Sequence[str], copies: str) -> Settings:
     """Returns the settings as they are given now.
+
+    Args:
+        arguments: Of the command line.
+        copies: See folder_of_copies.
 
     Raises:
         SettingError: One is not valid.
@@ -173,7 +218,9 @@ def _read_again(arguments: Sequence[str]) -> Settings:
     for line in check_tls(settings):
         log.warning(line)
     check_traces(settings.telemetry.traces)
-    return settings.replace(front=choose_front(settings)[0])
+    # A temporary folder was chosen at the start.
+    cache = settings.models.cache or copies
+    return settings.replace(front=choose_front(settings)[0], models_cache=cache)
 
 
 def _print_settings(loaded: Loaded, front: str) -> None:

@@ -14,12 +14,14 @@ ROOT = Path(__file__).parents[2]
 LISTED = list(benchmarks())
 #: Subjects, and which other folders of benchmarks each may import.
 SUBJECTS = {
+    "capacity": {"harness"},
     "containers": {"harness"},
     "gpu": {"harness"},
     "harness": set[str](),
     "imaging": {"harness"},
     "peers": {"harness"},
     "robustness": {"harness"},
+    "scoring": {"harness"},
     "serving": {"harness"},
     "training": {"harness"},
 }
@@ -40,7 +42,7 @@ def test_every_file_with_options_is_listed() -> None:
         if "execute(_parser(), run)" in file.read_text()
     }
     assert programs == {one.module for one in LISTED}
-    assert all(one.summary.startswith("Measures ") for one in LISTED)
+    assert all(one.summary.startswith(("Measures ", "Estimates ")) for one in LISTED)
 
 
 @pytest.mark.parametrize("one", LISTED, ids=lambda one: one.module)

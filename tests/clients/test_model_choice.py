@@ -11,7 +11,7 @@ from PIL import Image
 from convserve import AsyncClient, Client, InvalidRequest, ModelInfo, ModelNotFound
 from convserve.calls import Images
 from convserve.model_choice import choose_model, describe_images, fits_images
-from convserve.models import read_models
+from convserve.models import find_model, read_models
 from convserve_protos import bundle_pb2, classifier_pb2
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import ScriptedServer, model
@@ -87,6 +87,16 @@ def test_label_means_only_the_models_that_have_it() -> None:
     assert chosen(images, labelled, model("a", 1), model("b", 2), version="stable") == "a"
     # Where no model has it, the server will say so.
     assert chosen(images, model("a", 1), version="stable") == "a"
+
+
+def test_version_that_answers_by_default_decides_not_the_newest() -> None:
+    images = pixels(1, 28, 28, 1)
+    newest, default = model("a", 2, size=(64, 64, 3)), model("a", 1)
+    default.default = True
+    listed = infos(newest, default)
+    assert find_model(listed, "a", None).version == 1
+    assert find_model(listed, "a", 2).version == 2
+    assert chosen(images, newest, default, CATS) == "a"
 
 
 @pytest.mark.parametrize(

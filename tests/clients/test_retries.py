@@ -148,6 +148,57 @@ def test_client_that_never_tries_again(
     assert len(server.requests) == 1
 
 
+def unavailable() -> Failure:
+    """What gRPC itself tries again."""
+    return Failure(UNAVAILABLE, "gone")
+
+
+def starting() -> Failure:
+    """What a server answers that says when it will be there."""
+    return Failure(UNAVAILABLE, "starting", [after(0.001)], NEVER_BY_GRPC)
+
+
+@pytest.mark.parametrize("failure", [unavailable, starting])
+def test_lost_calls_are_tried_again_unless_a_proxy_does_that(
+    connect: Connect,
+    server: ScriptedServer,
+    digits: Digits,
+    failure: Callable[[], Failure],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.answer = failing_first(1, failure)
+    assert connect().classify(digits[0]).label == expected_label(digits[0])
+    assert len(server.requests) == 2
+    monkeypatch.setenv("CONVSERVE_RETRY_UNAVAILABLE", "0")
+    without = (connect(), connect(retry_unavailable=False))
+    for number, client in enumerate(without, start=1):
+        with pytest.raises(ServerUnavailable):
+            client.classify(digits[number])
+        assert len(server.requests) == 2 + number
+    outcomes = dict(without[0].stream(iter(digits[3:4])))
+    assert isinstance(outcomes[0], ServerUnavailable)
+    assert len(server.requests) == 4  # What is on a stream is not counted there.
+    monkeypatch.setenv("CONVSERVE_RETRY_UNAVAILABLE", "1")
+    assert connect().classify(digits[5]).label == expected_label(digits[5])
+
+
+def test_full_queue_is_felt_behind_a_proxy_too(
+    connect: Connect, server: ScriptedServer, digits: Digits
+) -> None:
+    server.answer = failing_first(1, refusal)
+    connect(retry_unavailable=False).classify(digits[0])
+    assert len(server.requests) == 2
+
+
+def test_variable_of_retries_that_is_no_switch(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONVSERVE_RETRY_UNAVAILABLE", "no")
+    why = r"^CONVSERVE_RETRY_UNAVAILABLE: expected 1 or 0, got 'no'$"
+    with pytest.raises(InvalidRequest, match=why):
+        connect()
+
+
 def test_refused_calls_of_a_split_request_are_tried_again_one_by_one(
     connect: Connect, server: ScriptedServer, digits: Digits
 ) -> None:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,15 +19,18 @@ WAIT_S = 60.0
 
 
 @contextmanager
-def prometheus(folder: Path, *targets: str) -> Iterator[Api]:
+def prometheus(
+    folder: Path, *targets: str, labels: Mapping[str, str] | None = None
+) -> Iterator[Api]:
     """Runs one that reads the pages of servers more often than anybody would want.
 
     Args:
         folder: for its configuration and its data.
         targets: HOST:PORT of the pages; there is no DNS for the name that the configuration has.
+        labels: that their series get, as those of a cluster do.
     """
     shutil.copytree(MONITORING / "rules", folder / "rules")
-    (folder / "prometheus.yml").write_text(for_test(CONFIG, targets))
+    (folder / "prometheus.yml").write_text(for_test(CONFIG, targets, labels or {}))
     command = [
         *("prometheus", f"--config.file={folder / 'prometheus.yml'}", "--log.format=json"),
         *(f"--storage.tsdb.path={folder / 'data'}", "--web.listen-address=127.0.0.1:0"),
@@ -39,14 +42,15 @@ def prometheus(folder: Path, *targets: str) -> Iterator[Api]:
             program.terminate()
 
 
-def for_test(config: str, targets: tuple[str, ...]) -> str:
+def for_test(config: str, targets: tuple[str, ...], labels: Mapping[str, str]) -> str:
     """Returns a configuration with targets in place of a name, and with short intervals."""
     head, _, block = config.partition("    dns_sd_configs:\n")
     assert all(line.startswith("      ") for line in block.splitlines()), "more than one block"
     for setting in ("scrape_interval: 5s", "scrape_timeout: 4s", "evaluation_interval: 15s"):
         assert setting in head
         head = head.replace(setting, f"{setting.partition(':')[0]}: 500ms")
-    return f"{head}    static_configs: [{{targets: {json.dumps(targets)}}}]\n"
+    static = {"targets": targets, "labels": dict(labels)}
+    return f"{head}    static_configs: [{json.dumps(static)}]\n"
 
 
 def _address(program: Program[str]) -> str:

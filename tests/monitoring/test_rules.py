@@ -187,7 +187,7 @@ def test_quantiles_of_convserve_top_are_those_of_prometheus(share: float, tmp_pa
 def check_queries(
     folder: Path,
     cases: Sequence[tuple[Series, Mapping[str, Sequence[tuple[str, float]]]]],
-    minutes: int,
+    minutes: float,
 ) -> None:
     """Has promtool check what queries give, with the rules of deploy/monitoring.
 
@@ -203,7 +203,7 @@ def check_queries(
             "promql_expr_test": [
                 {
                     "expr": query,
-                    "eval_time": f"{minutes}m",
+                    "eval_time": f"{round(minutes * 60)}s",
                     "exp_samples": [{"labels": key, "value": value} for key, value in samples],
                 }
                 for query, samples in queries.items()

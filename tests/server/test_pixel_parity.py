@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos import classifier_pb2 as pb
 from convserve_trainer.datasets import photo_cache, photo_reader
 from convserve_trainer.datasets.photo_folders import Photo
@@ -53,6 +54,6 @@ def test_training_and_engine_see_the_same_pixels(
     reached = np.concatenate(served.engine.seen)
     assert np.array_equal(reached, photo_reader.pixels_of(paths, HEIGHT, WIDTH))
     photos = [Photo(path, path.name, 0) for path in paths]
-    cached = photo_cache.decoded(photos, HEIGHT, WIDTH, "memory").pixels
+    cached = photo_cache.decoded(photos, PHOTO_SHAPE, "memory", PHOTO_BILINEAR).pixels
     assert cached is not None
     assert np.array_equal(reached, cached)

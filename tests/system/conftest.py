@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[2]
 class ServerProcess:
     """convserve-serve with JSON logs, on a free port."""
 
-    def __init__(self, models: Path, *flags: str, python: Path = Path(sys.executable)) -> None:
+    def __init__(
+        self, models: Path | str, *flags: str, python: Path = Path(sys.executable)
+    ) -> None:
         self.process = subprocess.Popen(
             [
                 python, "-I", "-m", "convserve_server.main", "--models", str(models),

@@ -131,11 +131,15 @@ def test_command_without_its_extra_says_what_to_install(
     )
 
 
-def test_trainer_without_its_extra_says_what_to_install(
+def test_program_without_its_extra_says_what_to_install(
     client_python: Path, tmp_path: Path
 ) -> None:
-    for command, extra in (("convserve-train", "train"), ("convserve-serve", "serve")):
-        flags = ["fit", "digits"] if extra == "train" else ["--models", str(tmp_path)]
+    scoring = ["plan", str(tmp_path), "--target", str(tmp_path), "--model", str(tmp_path)]
+    for command, extra, flags in (
+        ("convserve-train", "train", ["fit", "digits"]),
+        ("convserve-serve", "serve", ["--models", str(tmp_path)]),
+        ("convserve-score", "score", scoring),
+    ):
         done = subprocess.run(
             [client_python.parent / command, *flags], check=False, capture_output=True, text=True
         )

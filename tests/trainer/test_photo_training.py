@@ -105,6 +105,7 @@ def test_fit_publishes_a_bundle_that_evaluate_scores_alike(
     published = models / "red-blue" / "1"
     assert sorted(os.listdir(published)) == [
         "digests.json",
+        "evaluation.json",
         "history.csv",
         "history.png",
         "history.svg",

@@ -107,6 +107,22 @@ def test_server_that_cannot_be_reached_at_first_is_asked_again(open_page: OpenPa
     expect(page.locator(".bars li")).to_have_count(10)
 
 
+def test_version_that_answers_by_default_is_named_where_it_is_not_the_newest(
+    open_page: OpenPage,
+) -> None:
+    input_ = {"height": 28, "width": 28, "channels": 1, "kind": "digits"}
+    models = [
+        {"name": "mnist", "version": 2, "labels": ["0", "1", "2"], "input": input_},
+        {"name": "mnist", "version": 1, "labels": ["0", "1"], "input": input_, "default": True},
+    ]
+    page = open_page(
+        prepare=lambda page: _answer(page, "**/v1/models", {"models": models, "refused": []})
+    )
+    options = page.get_by_label("Version").locator("option")
+    expect(options).to_have_text(["Default (1)", "2", "1"])
+    expect(page.locator(".bars li")).to_have_count(2)
+
+
 def test_ten_of_many_classes_are_shown_in_their_order(open_page: OpenPage) -> None:
     names = [f"class {number}" for number in range(12)]
     classes = [{"label": name, "probability": 0.5 / 2**at} for at, name in enumerate(names[:1:-1])]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from convserve_trainer import seeds
 from convserve_trainer.bundles.published import PublishTarget
 from convserve_trainer.datasets.pictures import Data
-from convserve_trainer.evaluation.predict import Answers
+from convserve_trainer.evaluation.traits import Traits
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Candidate, Comparison, Reference
+from convserve_trainer.host.launcher import Member
 from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.report.judged import Judged
 from convserve_trainer.report.page import Invocation
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
@@ -22,6 +24,8 @@ from convserve_trainer.runs.training_state import Training
 if TYPE_CHECKING:
     import keras
 
+    from convserve_trainer.nets.process_group import Group
+
 
 class TrainedBundle(NamedTuple):
     """A bundle that is ready to be published.
@@ -30,14 +34,14 @@ class TrainedBundle(NamedTuple):
         content: of model.onnx, evaluated and checked against Keras.
         extra_files: content of other files of the bundle, by name.
         history: of its training.
-        answers: of the net that is published to all held-out pictures.
+        judged: how the net that is published does on all held-out pictures.
         result: of its seed.
     """
 
     content: bytes
     extra_files: dict[str, bytes]
     history: History
-    answers: Answers
+    judged: Judged
     result: seeds.Result
 
 
@@ -55,17 +59,20 @@ class Context:
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
         seed_count: how many are trained, the recipe's seed and the next ones.
+        member: which of several processes this is that train the net; None for one alone.
         invocation: what the report says that the user asked for.
         started: when, by `time.monotonic`.
         earlier: folder of the version that `unless_published` is about; None if there is none.
         data: from `load` on.
         run: where this seed's training is kept; once the runs are open.
+        group: the processes, once they are connected; None for one alone.
         resume: whether this seed goes on from a checkpoint.
         training: from `build` on; after `fit` with the weights of its best epoch.
         model: from `evaluate` on: the net without what only training needs.
         columns: the same with a probability for each class.
         temperature: that `evaluate` folded into the model; 0 for none.
         reference: what Keras says of all held-out pictures; from `evaluate` on.
+        traits: of all held-out pictures; likewise.
         candidates: the net as ONNX as it will be published, then what it is compared with; from
             `export` on.
         comparison: what `check` found.
@@ -80,17 +87,20 @@ class Context:
     policy: CheckpointPolicy = CheckpointPolicy()  # noqa: RUF009 - it is frozen
     unless_published: bool = False
     seed_count: int = 1
+    member: Member | None = None
     invocation: Invocation | None = None
     started: float = field(default_factory=time.monotonic)
     earlier: Path | None = None
     data: Data = field(init=False)
     run: Run = field(init=False)
+    group: "Group | None" = None
     resume: bool = False
     training: Training = field(init=False)
     model: "keras.Model" = field(init=False)
     columns: "keras.Model" = field(init=False)
     temperature: float = 0.0
     reference: Reference = field(init=False)
+    traits: Traits = field(init=False)
     candidates: list[Candidate] = field(init=False)
     comparison: Comparison = field(init=False)
     bundle: TrainedBundle = field(init=False)

@@ -6,20 +6,22 @@ from typing import ClassVar
 
 from convserve_bundle.errors import BundleError, PublishError, SigningError
 from convserve_imaging.errors import DatasetError, NoFolderError
+from convserve_store.errors import StoreError
 
 
 class TrainerError(Exception):
     """Anything that ends a command with one line on the terminal.
 
     Attributes:
-        status: Exit status of the command: 2 where the command line is wrong, else 1.
+        status: Exit status of the command: 2 where the command line is wrong, 3 where `drift` finds
+            some, else 1.
     """
 
     status: ClassVar[int] = 1
 
 
 #: All of it, with the errors of bundles.
-USER_ERRORS = (TrainerError, BundleError, PublishError, SigningError)
+USER_ERRORS = (TrainerError, BundleError, PublishError, SigningError, StoreError)
 
 
 class UsageError(TrainerError):
@@ -36,6 +38,16 @@ class MissingDataError(DataError):
     """A folder of data that was named and is not there."""
 
     status = 2
+
+
+class DriftError(TrainerError):
+    """Pictures that are unlike those that a net knows: what was asked for is printed before."""
+
+    status = 3
+
+
+class TrackerError(TrainerError):
+    """A tracker of experiments that refuses, or cannot be reached."""
 
 
 class CheckpointError(TrainerError):
@@ -56,6 +68,10 @@ class AccuracyError(TrainerError):
 
 class DivergedError(TrainerError):
     """A loss, or weights, that are not finite any more."""
+
+
+class LostProcessError(TrainerError):
+    """Of several processes that train a net together, one has ended or does not come."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error

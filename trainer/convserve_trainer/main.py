@@ -14,7 +14,12 @@ EXTRA = {
     *("cykooz_resizer", "keras", "matplotlib", "msgspec", "onnx", "onnxruntime", "onnxslim"),
     *("simplejpeg", "tensorflow", "tf2onnx"),
 }
-EXTRAS = {"jax": "train,jax", "jaxlib": "train,jax", "optuna": "train,sweep"}  # of single commands
+EXTRAS = {  # of single commands
+    **dict.fromkeys(("jax", "jaxlib"), "train,jax"),
+    "mlflow": "train,mlflow",
+    "optuna": "train,sweep",
+    "psycopg": "train,sweep,postgresql",
+}
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "
     "--size takes less, too"
@@ -28,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line; None for the process's own.
 
     Returns:
-        0; 2 for a wrong option or an input that is not there, and 1 for any other error, both
-        explained by a line on standard error; 130 after Ctrl-C and 143 after SIGTERM; 141 if nobody
-        reads the output any more and the command does nothing else.
+        0; 2 for a wrong option or an input that is not there, 3 for drift that was found, and 1 for
+        any other error, all explained by a line on standard error; 130 after Ctrl-C and 143 after
+        SIGTERM; 141 if nobody reads the output any more and the command does nothing else.
     """
     streams.settle()
     try:

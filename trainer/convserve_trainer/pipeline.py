@@ -7,59 +7,70 @@ With several seeds, build to pack are done for each one; the first one's net is 
 """
 
 import copy
+import json
 import math
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from convserve_bundle import publish as publishing
-from convserve_bundle.contract import MODEL_FILE, VERSION_RULE
+from convserve_bundle.contract import VERSION_RULE
 from convserve_bundle.folder import not_versions
 from convserve_host import cpus
-from convserve_trainer import seeds
+from convserve_trainer import joint, seeds
 from convserve_trainer.bundles import manifests, published
 from convserve_trainer.context import Context, TrainedBundle
 from convserve_trainer.datasets import splits
-from convserve_trainer.evaluation import calibrate, predict
+from convserve_trainer.evaluation import calibrate, judgement, mistakes, predict
+from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
-from convserve_trainer.fitting import messages, step_parts
+from convserve_trainer.fitting import messages, shared_state, step_parts
 from convserve_trainer.fitting.fit import fit as fit_epochs
 from convserve_trainer.nets import keras_backend, keras_file, models
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
+from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
 
 
-def train(context: Context) -> Path:
+def train(context: Context) -> str:
     """Trains, evaluates, exports and publishes a net.
 
     Of several seeds the first one's net is published. The best on the held-out pictures would be
     one that they chose, and so look better than it is.
 
     Returns:
-        The path of the published model.onnx.
+        The path of the published model.onnx, or the URL of its version on object storage.
 
     Raises:
         TrainerError: anything a user can mend; the checkpoints stay.
         Interrupted: Ctrl-C or SIGTERM during training; they stay too.
         MemoryError: there is not enough; likewise.
     """
-    prepare(context)
-    load(context)
-    if context.earlier is not None:
-        if _is_published(context.earlier, context):
-            return context.earlier / MODEL_FILE
-        _check_target(context)
-    messages.print_settings(context.recipe, context.data, context.out)
-    parts = step_parts.suitable(context.recipe, context.data.spec, cpus.threads())
-    keras_backend.use(parts)
     with keras_backend.memory_errors(), ExitStack() as held:
+        with ExitStack() as scratch:
+            prepare(context, lambda: Path(scratch.enter_context(tempfile.TemporaryDirectory())))
+            context.group = held.enter_context(joint.joined(context))
+            load(context)
+            if context.earlier is not None:
+                is_published = _is_published(context.earlier, context)
+                if is_published and context.group is not None:
+                    joint.settle(context, context.group, is_published)
+                if is_published:
+                    return context.target.shown(context.earlier)
+                _check_target(context)
+        messages.print_settings(context.recipe, context.data, context.out)
+        parts = step_parts.suitable(context.recipe, context.data.spec, cpus.threads())
+        keras_backend.use(parts)
+        if context.group is not None:
+            joint.settle(context, context.group)
+            messages.print_processes(context.recipe, context.group.member, context.out)
         first, *others = _open_runs(context, held)
         bundle = make_bundle(first)
         results = [bundle.result]
@@ -69,22 +80,27 @@ def train(context: Context) -> Path:
         path = publish(first, bundle, results)
         for each in (first, *others):
             each.run.finish()
-    context.print(f"published {path} ({path.stat().st_size:,} bytes)")
+    context.print(f"published {path} ({len(bundle.content):,} bytes)")
     return path
 
 
-def prepare(context: Context) -> None:
-    """Refuses what can be known to fail before the data are loaded."""
+def prepare(context: Context, scratch: Callable[[], Path]) -> None:
+    """Refuses what can be known to fail before the data are loaded.
+
+    Args:
+        context: of the training.
+        scratch: returns an empty folder.
+    """
     target = context.target
     manifests.check_name(target.name)
     models.check_size(context.recipe)
     seeds.recipes(context.recipe, context.seed_count)
     folder = target.models / target.name
     if context.unless_published:
-        context.earlier = published.find(folder, target.version)
+        context.earlier = target.find(scratch)
     if context.earlier is None:
         _check_target(context)
-    if others := not_versions(folder):
+    if target.store is None and (others := not_versions(folder)):
         what = ", ".join(str(folder / other) for other in others)
         context.print(f"not used: {what}: {VERSION_RULE}")
 
@@ -130,6 +146,8 @@ def build(context: Context) -> None:
             )
         model = models.build(recipe, data.spec, len(data.labels), len(data.train))
         context.training = Training(model)
+    if context.group is not None:
+        shared_state.share(context.training, context.group)
     context.training.model.summary(line_length=80, print_fn=context.print)
 
 
@@ -137,7 +155,7 @@ def fit(context: Context) -> None:
     """Trains to the last epoch; the model then has the weights of the best one."""
     training, data, recipe = context.training, context.data, context.recipe
     messages.print_batch(training.model, data, recipe, context.out)
-    fit_epochs(training, data, recipe, context.run, context.out)
+    fit_epochs(training, data, recipe, context.run, context.out, context.group)
     messages.print_best(training.history, context.out)
     if training.history.weights is not None:
         training.model.set_weights(training.history.weights)
@@ -152,7 +170,9 @@ def evaluate(context: Context) -> None:
         context.print(calibrated)
         context.temperature = calibrated.temperature
     context.columns = models.with_class_columns(context.model)
-    answers = predict.answer(partial(predict.by_keras, context.columns), data.held_out)
+    watch = Watch(partial(predict.by_keras, context.columns))
+    answers = predict.answer(watch, data.held_out)
+    context.traits = watch.traits(data.held_out)
     context.reference = Reference("Keras", answers)
     conversion.print_score(context.reference, data, context.out)
 
@@ -194,20 +214,20 @@ def pack(context: Context) -> None:
     manifests.attach(manifest, net)
     content = net.SerializeToString()
     plots = plot.plot(history, context.target.name)
+    judged = _judged(context)
     extra_files = {
         "history.csv": history.csv().encode(),
         **{f"history.{kind}": image for kind, image in plots.items()},
         keras_file.NAME: keras_file.content(context.model),
+        judgement.FILE: json.dumps(judged.judgement.as_dict(), indent=1).encode(),
     }
     seconds = sum(epoch.seconds for epoch in history.epochs)
     result = seeds.result(recipe, content, len(history.epochs), seconds)
-    context.bundle = TrainedBundle(
-        content, extra_files, history, context.comparison.answers, result
-    )
+    context.bundle = TrainedBundle(content, extra_files, history, judged, result)
 
 
-def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> Path:
-    """Publishes the bundle with its report; returns the path of model.onnx."""
+def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> str:
+    """Publishes the bundle with its report; returns the path of model.onnx, or the URL."""
     outcome = report.TrainingOutcome(
         bundle.content,
         context.recipe,
@@ -215,19 +235,26 @@ def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Res
         bundle.history,
         results,
         time.monotonic() - context.started,
-        bundle.answers,
+        bundle.judged,
     )
     epochs = bundle.result.epochs
     with messages.explain_kept(context.recipe, context.run, epochs, context.out):
         numbered = {report.FILE: report.make_report(outcome, context.invocation)}
-        return publishing.publish(bundle.content, *context.target, bundle.extra_files, numbered)
+        return context.target.publish(bundle.content, bundle.extra_files, numbered)
 
 
 def _check_target(context: Context) -> None:
     """Checks what can be known of the target and the run before the data are loaded."""
-    publishing.check_target(*context.target)
+    context.target.check()
     recipes = seeds.recipes(context.recipe, context.seed_count)
     run_folder.check(context.policy, [recipe.seed for recipe in recipes])
+
+
+def _judged(context: Context) -> Judged:
+    """Returns how the exported net does on all held-out pictures."""
+    data, answers = context.data, context.comparison.answers
+    judged = judgement.judge(data.labels, answers, context.traits)
+    return Judged(judged, mistakes.examples(answers, data.held_out, judged.confusions))
 
 
 def _is_published(version: Path, context: Context) -> bool:
@@ -239,6 +266,7 @@ def _is_published(version: Path, context: Context) -> bool:
         context.seed_count,
         keras_backend.chosen(),
         context.out,
+        context.target.shown(version),
     )
 
 
@@ -264,7 +292,7 @@ def _open_runs(context: Context, held: ExitStack) -> list[Context]:
     # One that had not begun when the others were stopped has nothing to go on from.
     begun = [bool(run_folder.found(seed.run.folder)) for seed in contexts]
     for seed, there in zip(contexts, begun, strict=True):
-        seed.resume = policy.resume and (there or not any(begun))
+        seed.resume = policy.resume and (there or not (any(begun) or policy.or_start))
     return contexts
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import ray  # type: ignore[import-not-found] # in its environment
+import ray
 from numpy.typing import NDArray
 from ray import serve
-from ray.serve.config import gRPCOptions  # type: ignore[import-not-found] # as above
+from ray.serve.config import gRPCOptions
 
 from benchmarks.peers.servers.free_port import announced_port, free_port
 from convserve_protos import classifier_pb2 as pb

@@ -41,7 +41,7 @@ class ClassFolders:
 
         Args:
             folder: That which holds them.
-            model: Whose labels they are named by; of digits and pixels PNGs count, too.
+            model: Whose labels they are named by; it also says which files are pictures.
 
         Raises:
             InvalidRequest: The name of a folder is not a label of the model, or has no pictures.
@@ -49,7 +49,7 @@ class ClassFolders:
         """
         self._folder = folder
         self._kind = model.kind
-        self._suffixes = suffixes_of(model.kind)
+        self._suffixes = suffixes_of(model.file_formats)
         labels = {class_name(label): label for label in model.labels}
         self._folders: dict[str, str] = {}
         for name in class_names(folder):

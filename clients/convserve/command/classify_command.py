@@ -50,7 +50,7 @@ def _classify(arguments: argparse.Namespace, caller: RetryingCaller) -> int:
     )
     if arguments.show and model.kind != "digits":
         raise InvalidRequest.expected("--show", "a model of digits", model.name)
-    suffixes = suffixes_of(model.kind)
+    suffixes = suffixes_of(model.file_formats)
     found = probe.with_contents(find(arguments.files, suffixes))
     first = list(islice(found, FIRST_FILES))
     progress = arguments.progress and sys.stderr.isatty() and not sys.stdout.isatty()

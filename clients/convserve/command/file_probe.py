@@ -10,7 +10,7 @@ from itertools import islice
 
 from convserve.calls import VersionChoice
 from convserve.command.file_classifier import read_endless
-from convserve.command.picture_paths import PHOTO_SUFFIXES, Found, find, suffixes_of
+from convserve.command.picture_paths import Found, find, suffixes_of
 from convserve.model_choice import choose_model, describe_images, fits_images
 from convserve.models import ModelInfo
 
@@ -55,10 +55,11 @@ class FileProbe:
     def _heads(self) -> tuple[bytes, ...]:
         """Returns how some files begin: JPEGs of folders, or if there are none their PNGs.
 
-        A model of photographs passes over a PNG in a folder, so that one decides nothing where
-        there are JPEGs.
+        Most models of photographs pass over a PNG in a folder, so that one decides nothing where
+        there are JPEGs. WebPs and GIFs decide where there is nothing else.
         """
-        for suffixes in (PHOTO_SUFFIXES, suffixes_of("digits")):
+        for formats in (("JPEG",), ("JPEG", "PNG"), ("WebP", "GIF")):
+            suffixes = suffixes_of(formats)
             readable = (head for each in self._all(suffixes) if (head := _head(each)))
             if heads := tuple(islice(readable, _FILES)):
                 return heads

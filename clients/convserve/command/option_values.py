@@ -11,6 +11,7 @@ import math
 from convserve.address import validate_server
 from convserve.arguments import validate_seconds
 from convserve.errors import InvalidRequest
+from convserve_bundle.contract import LABEL_RULE, is_name
 
 MOST_IN_FLIGHT = 256
 
@@ -63,6 +64,21 @@ def label(text: str) -> str:
     if text:
         return text
     raise argparse.ArgumentTypeError("expected a label, got ''")
+
+
+def new_label(text: str) -> str:
+    """Returns a label that a version can be given."""
+    if is_name(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{LABEL_RULE}, got {text!r}")
+
+
+def addresses(text: str) -> list[str]:
+    """Returns targets that say where to connect, separated by commas."""
+    # What gRPC itself separates by commas begins with one of these, and is one target.
+    if text.startswith(("ipv4:", "ipv6:")):
+        return [address(text)]
+    return [address(each.strip()) for each in text.split(",")]
 
 
 def in_flight(text: str) -> int:

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable
 
 from convserve.address import DEFAULT_SERVER
-from convserve.command import connection_options, option_values
+from convserve.command import connection_options, label_options, option_values
 from convserve.command.option_values import MOST_IN_FLIGHT
 from convserve.command.top import options as top_options
 from convserve.settings import (
@@ -56,6 +56,7 @@ def parser() -> ArgumentParser:
     _add_evaluate(commands)
     _add_models(commands)
     _add_health(commands)
+    _add_label(commands)
     _add_admin(commands)
     _add_new_key(commands)
     _add_bench(commands)
@@ -76,6 +77,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _models(arguments: argparse.Namespace) -> int:
+    if arguments.fleet:
+        from convserve.command.fleet_command import models_of_fleet
+
+        return models_of_fleet(arguments)
     from convserve.command.models_command import models
 
     return models(arguments)
@@ -200,11 +205,14 @@ def _add_models(commands: _Commands[ArgumentParser]) -> None:
         commands,
         "models",
         _models,
-        "Lists the models that the server has loaded.",
+        "Lists the models that the server has loaded. With --fleet what each of several servers"
+        " has: exit status 0 if all have the same, 1 if one gives no answer, 3 if they differ.",
         "convserve models --server gpu1:50051 --format jsonl",
-        "convserve models --watch",
+        "convserve models --fleet dns:///convserve:50051",
     )
-    _output(command).add_argument(
+    how = _output(command).add_mutually_exclusive_group()
+    label_options.add_fleet(how)
+    how.add_argument(
         "--watch",
         action="store_true",
         help="go on until Ctrl-C and print what changes: the table anew on a terminal, elsewhere a"
@@ -238,6 +246,22 @@ def _add_health(commands: _Commands[ArgumentParser]) -> None:
     )
     _output(command)
     _wait(_server(command), "to be there and serving")
+
+
+def _add_label(commands: _Commands[ArgumentParser]) -> None:
+    about, examples = label_options.ABOUT, label_options.EXAMPLES
+    label = commands.add_parser(
+        "label",
+        help=about.split(".")[0],
+        description=textwrap.fill(about, 80),
+        epilog=_examples(*examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = label.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, (what, example) in label_options.COMMANDS.items():
+        command = _command(actions, name, label_options.run(name), what, example)
+        label_options.add(name, command)
+        _output(command)
 
 
 def _add_admin(commands: _Commands[ArgumentParser]) -> None:

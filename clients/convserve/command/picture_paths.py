@@ -11,7 +11,7 @@ from convserve_imaging.folder_names import is_passed_over
 
 STDIN = "-"
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-_WITH_PNG = (*PHOTO_SUFFIXES, ".png")
+_SUFFIXES = {"JPEG": PHOTO_SUFFIXES, "PNG": (".png",), "WebP": (".webp",), "GIF": (".gif",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Found:
     data: bytes | None = None
 
 
-def suffixes_of(kind: str) -> tuple[str, ...]:
-    """Returns what files for a model of that kind end with, as ModelInfo.kind."""
-    return _WITH_PNG if kind in ("digits", "pixels") else PHOTO_SUFFIXES
+def suffixes_of(formats: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns what files of some formats end with, which are those of ModelInfo.file_formats."""
+    return tuple(suffix for each in formats for suffix in _SUFFIXES[each])
 
 
 def find(paths: Iterable[str], suffixes: tuple[str, ...]) -> Iterator[Found]:

@@ -23,6 +23,8 @@ class VersionState(Enum):
     RETIRING = "retiring"
     #: It cannot be served; the reason says why.
     REFUSED = "refused"
+    #: Not in the folder; a label waits for it.
+    ABSENT = "absent"
 
 
 @dataclass(frozen=True)

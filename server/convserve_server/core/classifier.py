@@ -197,6 +197,10 @@ class Classifier:
         """Returns the version that each label of a model names; only of models()."""
         return self._repository.table().labels(name)
 
+    def default_version(self, name: str) -> int | None:
+        """Returns the version that answers calls that ask a model for none; None: there is none."""
+        return self._repository.table().default(name)
+
     def refused(self) -> Mapping[tuple[str, int], str]:
         """Returns the versions that exist and are not served, and why, by name and version."""
         return self._repository.refused()

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from convserve_imaging.decoders import make_decoder
 from convserve_server.core.batch_request import BatchRequest
 from convserve_server.core.batch_times import BatchTimes
 from convserve_server.core.batcher import Batcher, Unloading
-from convserve_server.core.decoders import make_decoder
 from convserve_server.core.descriptions import ModelDescription, signature_of_images
 from convserve_server.core.errors import (
     InternalFault,
@@ -98,15 +98,17 @@ class Work(Protocol):
 class _View:
     """A table with what is loaded of it; replaced as a whole, so that readers need no lock."""
 
-    __slots__ = ("idle", "loaded", "newest", "table")
+    __slots__ = ("default", "idle", "loaded", "table")
 
     def __init__(self, table: Table, loaded: Versions) -> None:
         self.table = table
         self.loaded = loaded
         self.idle = {model.name: model for model in table.idle}
         # What answers calls that ask for no version, by the name of the model.
-        self.newest = {
-            model.name: loaded[model.name][model.versions[0].version] for model in table.models
+        self.default = {
+            model.name: loaded[model.name][model.default]
+            for model in table.models
+            if model.default is not None
         }
 
 
@@ -159,7 +161,7 @@ class Repository:
         self._lock = threading.Lock()
 
     def get(self, name: str, version: VersionChoice) -> ModelVersion:
-        """Returns the version of a model that is asked for, or its newest.
+        """Returns the version of a model that is asked for, or the one for calls that ask for none.
 
         Raises:
             ModelIdle: if it is loaded only when a call asks for it.
@@ -172,7 +174,10 @@ class Repository:
         versions = view.loaded.get(name)
         if versions is not None:
             if version is None:
-                return view.newest[name]
+                try:
+                    return view.default[name]
+                except KeyError:
+                    version = view.table.default_label(name)
             if isinstance(version, str):
                 version = _find_label(name, view.table.labels(name), version)
             if version in versions:
@@ -481,7 +486,7 @@ def _find_idle(model: IdleModel, version: VersionChoice) -> ModelDescription:
         NotFound: if it does not have it even when it is loaded; says which there are.
     """
     if version is None:
-        return model.versions[0]
+        version = model.default_label or model.versions[0].version
     if isinstance(version, str):
         version = _find_label(model.name, model.labels, version)
     for one in model.versions:

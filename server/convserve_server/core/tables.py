@@ -34,13 +34,21 @@ class ServedModel:
 
     Attributes:
         name: of the model.
-        versions: at least one, newest first; the first one answers calls that ask for none.
+        versions: at least one, newest first.
         labels: the version that each label names; only versions that are served.
+        default_label: the label whose version answers calls that ask for none; empty: the first
+            version does.
     """
 
     name: str
     versions: tuple[Bundle, ...]
     labels: Mapping[str, int] = field(default_factory=dict)
+    default_label: str = ""
+
+    @property
+    def default(self) -> int | None:
+        """The version that answers calls that ask for none; None: no version has the label."""
+        return _default(self)
 
 
 @dataclass(frozen=True)
@@ -49,15 +57,22 @@ class IdleModel:
 
     Attributes:
         name: of the model.
-        versions: at least one, newest first; the first one answers calls that ask for none.
+        versions: at least one, newest first.
         labels: the version that each label names; only versions that are here.
         load_s: that loading them took the last time.
+        default_label: see ServedModel.
     """
 
     name: str
     versions: tuple[ModelDescription, ...]
     labels: Mapping[str, int]
     load_s: float
+    default_label: str = ""
+
+    @property
+    def default(self) -> int | None:
+        """See ServedModel.default."""
+        return _default(self)
 
 
 @dataclass(frozen=True)
@@ -112,9 +127,29 @@ class Table:
 
     def labels(self, name: str) -> Mapping[str, int]:
         """Returns the version that each label of a model names, also of one that is idle."""
-        models: tuple[ServedModel | IdleModel, ...] = (*self.models, *self.idle)
-        return next((model.labels for model in models if model.name == name), {})
+        model = self._model(name)
+        return model.labels if model else {}
+
+    def default_label(self, name: str) -> str:
+        """Returns the label whose version answers calls that ask a model for none; may be empty."""
+        model = self._model(name)
+        return model.default_label if model else ""
+
+    def default(self, name: str) -> int | None:
+        """Returns the version that answers calls that ask a model for none; None: there is none."""
+        model = self._model(name)
+        return model.default if model else None
 
     def says_the_same(self, other: "Table") -> bool:
         """Returns whether the tables differ in nothing but their numbers."""
         return replace(self, generation=other.generation) == other
+
+    def _model(self, name: str) -> ServedModel | IdleModel | None:
+        models: tuple[ServedModel | IdleModel, ...] = (*self.models, *self.idle)
+        return next((one for one in models if one.name == name), None)
+
+
+def _default(model: ServedModel | IdleModel) -> int | None:
+    if not model.default_label:
+        return model.versions[0].version
+    return model.labels.get(model.default_label)

@@ -17,8 +17,9 @@ from dataclasses import replace
 
 from convserve_server.core.descriptions import Findings
 from convserve_server.core.policies import ModelPolicy
-from convserve_server.core.tables import Bundle, Table
+from convserve_server.core.tables import Bundle, IdleModel, Table
 from convserve_server.process.idle import IdleModels
+from convserve_server.process.labels import log_moves
 from convserve_server.process.loads import Load, Loads
 from convserve_server.process.members import Member
 from convserve_server.process.memory_check import MemoryCheck
@@ -342,7 +343,7 @@ class ControlPlane:
         prepared = set.intersection(*(member.prepared for member in members))
         table = self.wishes.table(self._wanted, self.table, prepared)
         table = self.idle.whole(table, self._wanted)
-        table = replace(table, idle=self.idle.models(table, self.wishes.labels))
+        table = replace(table, idle=self.idle.models(table, self._labelled))
         if all(member.admitted for member in members) and table.says_the_same(self.table):
             return
         self._generation += 1
@@ -350,6 +351,9 @@ class ControlPlane:
         self._waiting = {member.key for member in members}
         for member in members:
             self._send_table(member, self._next, now)
+
+    def _labelled(self, model: IdleModel) -> IdleModel:
+        return self.wishes.labels.labelled(model, self.table)
 
     def _send_table(self, member: Member, table: Table, now: float) -> None:
         member.sent, member.since = table.generation, now
@@ -366,6 +370,7 @@ class ControlPlane:
 
     def _commit(self, table: Table) -> None:
         before, self.table, self._next = self.table, table, None
+        log_moves(before, table)
         self._write(table.generation)
         for member in self.members.values():
             if member.staged != table.generation:

@@ -5,6 +5,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,9 +22,11 @@ from convserve_server.process.messages import (
     AdminRequest,
     Alive,
     Failed,
+    InUse,
     Joins,
     Loading,
     Message,
+    Mirrored,
     Prepared,
     Retired,
     Staged,
@@ -37,7 +40,7 @@ from convserve_server.process.slot import Slot
 from convserve_server.process.time_store import TimeStore
 from convserve_server.process.times import StoredTimes
 from convserve_server.settings.settings import Settings
-from convserve_server.telemetry.server_state import ModelState
+from convserve_server.telemetry.server_state import ModelState, StoreState
 
 log = logging.getLogger(__name__)
 
@@ -81,15 +84,25 @@ class Coordinator:
         )
         self._operations = Operations(self.plane, settings.models.load_timeout_s)
         self._scanner = Scanner(
-            Path(settings.models.folder),
+            settings.models.path,
             lambda: self.plane.interest,
             self._on_scan,
             trust_of(settings),
         )
         self._scanner.most_bytes = settings.models.max_model_bytes
+        self._scans_now = False
+        # Of models on object storage: who copies them, what it was sent, and what it reported.
+        self._copier: Slot | None = None
+        self._in_use = InUse()
+        self._mirrored = Mirrored(False, 0.0)
 
     def start(self) -> None:
-        """Looks at the models folder from now on."""
+        """Looks at the models folder from now on; at that of copies once they are complete."""
+        if not self._settings.models.on_store:
+            self._start_scans()
+
+    def _start_scans(self) -> None:
+        self._scans_now = True
         self._scanner.start(self._settings.models.scan_s)
 
     def on_settings(self, settings: Settings) -> None:
@@ -126,6 +139,45 @@ class Coordinator:
             self.plane.on_staged(slot, message.generation, now)
         elif isinstance(message, Retired):
             self.plane.on_retired(slot, message.bundle)
+        elif isinstance(message, Mirrored):
+            self._on_mirrored(message)
+
+    def copier_starts(self, slot: Slot) -> InUse:
+        """Returns what a process that copies models has to know; it is sent what changes."""
+        self._copier = slot
+        self._in_use = self._now_in_use()
+        return self._in_use
+
+    def store_state(self) -> StoreState | None:
+        """Returns what is known of the object storage of the models; None if it has none."""
+        if not self._settings.models.on_store:
+            return None
+        answers = bool(self._mirrored.reached) and not self._mirrored.problem
+        return StoreState(answers, self._mirrored.reached)
+
+    def _on_mirrored(self, message: Mirrored) -> None:
+        # A process that was started again has not asked yet when it says so.
+        reached = max(message.reached, self._mirrored.reached)
+        self._mirrored = replace(message, reached=reached)
+        if not message.complete:
+            return
+        if self._scans_now:
+            self._scanner.scan_now()
+        else:
+            self._start_scans()
+
+    def _now_in_use(self) -> InUse:
+        table = self.plane.table
+        served = {f"{one.name}/{one.version}" for one in table.bundles}
+        served |= {f"{model.name}/{one.version}" for model in table.idle for one in model.versions}
+        refused = {f"{one.name}/{one.version}" for one in self.plane.wishes.refused(table)}
+        return InUse(tuple(sorted(served)), tuple(sorted(refused)))
+
+    def _tell_copier(self) -> None:
+        """Sends what must not be removed, if it has changed."""
+        if self._copier is not None and (now := self._now_in_use()) != self._in_use:
+            self._in_use = now
+            self._send_to(self._copier, now)
 
     def on_leaving(self, slot: Slot) -> None:
         """Notes that a worker was asked to stop while others go on."""
@@ -175,6 +227,7 @@ class Coordinator:
         if now - self._advanced >= _ADVANCE_S:
             self._advanced = now
             self.plane.advance(now)
+            self._tell_copier()
 
     def stop(self) -> None:
         """Ends what operators have asked for: the server stops."""

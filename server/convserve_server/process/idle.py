@@ -113,19 +113,17 @@ class IdleModels:
         return replace(table, models=tuple(filter(is_whole, table.models)))
 
     def models(
-        self, served: Table, labels: Callable[[str], Mapping[str, int]]
+        self, served: Table, labelled: Callable[[IdleModel], IdleModel]
     ) -> tuple[IdleModel, ...]:
         """Returns the models that are idle, by name, but for those that a table serves.
 
         Args:
             served: The table.
-            labels: Returns the version that each label of a model names.
+            labelled: Returns a model with its labels.
         """
         names = {model.name for model in served.models}
         return tuple(
-            _labelled(idle.model, labels(name))
-            for name, idle in sorted(self._idle.items())
-            if name not in names
+            labelled(idle.model) for name, idle in sorted(self._idle.items()) if name not in names
         )
 
     def _let_rest(self, name: str, wish: Wish, after_s: float, now: float, heard: float) -> None:
@@ -142,9 +140,3 @@ class IdleModels:
         )
         self._idle[name] = _Idle(model, frozenset(newest_first))
         log.info("%s is unloaded until a call asks for it: none has for %g s", name, after_s)
-
-
-def _labelled(model: IdleModel, labels: Mapping[str, int]) -> IdleModel:
-    there = {one.version for one in model.versions}
-    kept = {label: version for label, version in sorted(labels.items()) if version in there}
-    return replace(model, labels=kept)

@@ -159,6 +159,11 @@ class WorkerPorts:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """The server is about to stop: health says so from now on, and the worker serves on."""
+
+
+@dataclass(frozen=True)
 class SetLogLevel:
     """Log from this level on."""
 
@@ -237,6 +242,48 @@ class AdminReply:
     statuses: tuple[Status, ...] = ()
 
 
+# Of the process that copies models from object storage, and to it.
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What the store had was copied, or why it could not be.
+
+    Attributes:
+        complete: Whether the copies have been whole once, so that they may be served.
+        reached: When the store last answered all that was asked, s since 1970; 0: never yet.
+        problem: Why it does not answer now; empty if it does.
+    """
+
+    complete: bool
+    reached: float
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class InUse:
+    """Versions that the copies must not lose while the store has them, as "NAME/VERSION".
+
+    Attributes:
+        served: By the workers.
+        refused: That cannot be served; older ones are served in their stead.
+    """
+
+    served: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UseSettings:
+    """Go by these settings from now on.
+
+    Attributes:
+        text: All of them; see worker_spec.encode_settings.
+    """
+
+    text: str
+
+
 Message = (
     Alive
     | Joins
@@ -253,12 +300,16 @@ Message = (
     | Commit
     | Retire
     | Listen
+    | Leave
     | SetLogLevel
     | WorkerPorts
     | SetAccessLog
     | UseKeys
     | AdminRequest
     | AdminReply
+    | Mirrored
+    | InUse
+    | UseSettings
 )
 
 _TYPES: dict[str, type[Any]] = {type_.__name__: type_ for type_ in Message.__args__}

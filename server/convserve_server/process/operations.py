@@ -1,9 +1,10 @@
 """What operators have asked for, until all workers do it; see core/administration.py."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from convserve_bundle.contract import LABELS_FILE
 from convserve_server.core.administration import Done, VersionState, VersionStatus
 from convserve_server.core.errors import (
     Draining,
@@ -121,14 +122,22 @@ class Operations:
         if version is not None and version not in served:
             done(_not_served(name, label, version, served))
             return
-        labels = plane.wishes.labels(name)
+        if plane.wishes.policy(name).rollout == "label":
+            done(
+                NotExplicit(
+                    f"models.{name}.rollout: expected newest, got label: its labels are those of "
+                    f"{name}/{LABELS_FILE}, where `convserve label` moves them"
+                )
+            )
+            return
+        labels = plane.wishes.labels.of(name)
         if version is None:
             labels.pop(label, None)
         else:
             labels[label] = version
 
         def outcome() -> bool | ServeError:
-            if labels.get(label) != version or plane.wishes.labels(name) is not labels:
+            if labels.get(label) != version or plane.wishes.labels.of(name) is not labels:
                 return VersionNotServed(f"label {quoted(label)} was moved again meanwhile")
             there = plane.table.callable_versions(name)
             if version is not None and version not in there:
@@ -197,23 +206,38 @@ class Operations:
         served = table.versions(name)
         retiring = {bundle.version for bundle in self._retiring() if bundle.name == name}
         idle = {bundle.version for bundle in self._plane.idle.bundles() if bundle.name == name}
-        for number in sorted({*served, *wishes.files(name), *retiring}, reverse=True):
+        there = {*served, *wishes.files(name), *retiring}
+        waiting = wishes.labels.waiting(name, table.callable_versions(name))
+        for number in sorted({*there, *waiting}, reverse=True):
             labels = tuple(sorted(k for k, v in table.labels(name).items() if v == number))
-            reason = wishes.reason(name, number) or ""
+            default = number == table.default(name)
+            refusal = wishes.reason(name, number) or ""
+            reason = "; ".join(filter(None, (_waiting(waiting.get(number, ())), refusal)))
             if number in served:
-                default = number == max(served)
                 yield VersionStatus(name, number, VersionState.SERVED, "", labels, default)
             elif number in idle:
-                default = number == max(idle)
                 yield VersionStatus(name, number, VersionState.IDLE, "", labels, default)
-            elif reason:
+            elif number not in there:
+                yield VersionStatus(name, number, VersionState.ABSENT, reason)
+            elif refusal:
                 yield VersionStatus(name, number, VersionState.REFUSED, reason)
             elif self._plane.wants(name, number):
-                yield VersionStatus(name, number, VersionState.LOADING)
+                yield VersionStatus(name, number, VersionState.LOADING, reason)
             elif number in retiring:
-                yield VersionStatus(name, number, VersionState.RETIRING)
+                yield VersionStatus(name, number, VersionState.RETIRING, reason)
             else:
-                yield VersionStatus(name, number, VersionState.FOUND)
+                yield VersionStatus(name, number, VersionState.FOUND, reason)
+
+
+def _waiting(labels: Sequence[str]) -> str:
+    """Returns which labels wait for a version, for people."""
+    if not labels:
+        return ""
+    return (
+        f"label {labels[0]} waits for it"
+        if len(labels) == 1
+        else (f"labels {listed(labels)} wait for it")
+    )
 
 
 def _not_found(name: str, version: int | None, where: str, there: Collection[int]) -> NotFound:

@@ -7,4 +7,6 @@ from convserve_server.settings.settings import Settings
 def policy_of(settings: Settings, name: str) -> ModelPolicy:
     """Returns what the operator wants of a model."""
     model = settings.for_model(name)
-    return ModelPolicy(model.versions, model.labels, model.control, model.unload_after_s)
+    return ModelPolicy(
+        model.versions, model.labels, model.control, model.unload_after_s, model.rollout
+    )

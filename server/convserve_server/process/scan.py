@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convserve_bundle.errors import SigningError
+from convserve_bundle.labels_file import VersionLabels
 from convserve_bundle.signing import Trust, check_installed
 from convserve_server.core.digests import Content, Digests
 from convserve_server.core.models_folder import ModelsFolder
+from convserve_server.process.labels_files import LabelsFiles
 from convserve_server.security.file_watch import FileWatch
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
@@ -27,6 +29,7 @@ class Scan:
         sizes: Of the same versions, bytes.
         unknown: Entries that cannot be read at present, as "NAME" or "NAME/VERSION".
         refused: Those of the versions that must not be served, and why; see Content.
+        labels: Of versions, by the name of the model, where it has a file of labels.
     """
 
     files: Mapping[str, Mapping[int, Path]] = field(default_factory=dict)
@@ -34,6 +37,7 @@ class Scan:
     sizes: Mapping[Path, int] = field(default_factory=dict)
     unknown: frozenset[str] = frozenset()
     refused: Mapping[Path, str] = field(default_factory=dict)
+    labels: Mapping[str, VersionLabels] = field(default_factory=dict)
 
     def knows(self, name: str, version: int) -> bool:
         """Returns whether a version is known to exist or not."""
@@ -76,6 +80,7 @@ class Scanner:
         self._digests = Digests(trust.statement if trust else None)
         self._trust = trust
         self._trusted = None if trust is None else FileWatch([trust.path], self._read_trust)
+        self._labels = LabelsFiles()
         # Files of which the digest was needed once; they are looked at for changes.
         self._wanted: set[Path] = set()
         # Files that cannot be read, and why, as was reported; and those that are refused.
@@ -143,7 +148,8 @@ class Scanner:
                     refused[path] = read.problem
         self._digests.keep(files)
         self._name_refused(refused)
-        self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown), refused))
+        labels = self._labels.read(listing.labels, listing.bundles)
+        self._report(Scan(listing.bundles, digests, sizes, frozenset(unknown), refused, labels))
 
     def _name_ignored(self, entries: Collection[str]) -> None:
         """Logs, once, which files of other servers change nothing here."""

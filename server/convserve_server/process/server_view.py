@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from convserve_server.process.slot import Slot
-from convserve_server.telemetry.server_state import ModelState, ServerState
+from convserve_server.telemetry.server_state import ModelState, ServerState, StoreState
 from convserve_server.telemetry.shared_statistics import SLOTS_OF_PROCESS
 from convserve_server.telemetry.totals import Totals
 
@@ -22,6 +22,7 @@ class ServerView:
         totals: What the workers count.
         models: Returns all model versions, and the execution provider of the one loaded last.
         wake: Has answer() called soon; may be called from any thread.
+        store: Returns what is known of the object storage of models; None without one.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class ServerView:
         totals: Totals,
         models: Callable[[], tuple[Sequence[ModelState], str]],
         wake: Callable[[], None],
+        store: Callable[[], StoreState | None] = lambda: None,
     ) -> None:
         self._slots = slots
+        self._store = store
         self._models = models
         self._wake = wake
         self.totals = totals
@@ -82,9 +85,7 @@ class ServerView:
         processes = {"supervisor": [os.getpid()]}
         for slot in self._slots:
             if slot.process is not None:
-                kind = "worker" if slot.is_worker else "guard" if slot.is_guard else ""
-                name = f"{kind}-{slot.number}" if kind else "administration"
-                processes.setdefault(name, []).append(slot.process.pid)
+                processes.setdefault(_process_name(slot), []).append(slot.process.pid)
         models, provider = self._models()
         return ServerState(
             serving=serving,
@@ -93,7 +94,14 @@ class ServerView:
             processes=processes,
             models=models,
             provider=provider,
+            store=self._store(),
         )
+
+
+def _process_name(slot: Slot) -> str:
+    if slot.is_worker or slot.is_guard:
+        return f"{'worker' if slot.is_worker else 'guard'}-{slot.number}"
+    return "copies" if slot.is_mirror else "administration"
 
 
 def statistics_slot(slot: Slot, workers: int) -> int:

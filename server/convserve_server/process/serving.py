@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convserve_server.core.classifier import Classifier
@@ -101,7 +100,7 @@ class Worker:
         self._served: frozenset[str] = frozenset()
         if control is None:
             control = LocalControl(
-                Path(settings.models.folder),
+                settings.models.path,
                 partial(policy_of, settings),
                 settings.models.scan_s,
                 settings.models.load_timeout_s,
@@ -202,6 +201,10 @@ class Worker:
         self._report(frozenset(model.name for model in self.repository.models()))
         self.control.watch()
         return True
+
+    def leave(self) -> None:
+        """Says by health that the server is about to stop, and goes on serving."""
+        self._health.leave()
 
     def stop(self) -> int:
         """Drains: refuses new calls, answers those in flight within the grace period.

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 
 from convserve_server.process.channel import Channel
 
-#: The modules that processes run: of a worker, of the one that answers operators, and of a guard.
+#: The modules that processes run: of a worker, of the one that answers operators, of a guard, and
+#: of the one that copies models from object storage.
 WORKER = "convserve_server.process.worker"
 ADMIN_HOST = "convserve_server.process.admin_host"
 GUARD = "convserve_server.process.guard"
+MIRROR = "convserve_server.process.mirror_host"
 
 #: From the start of a process to its first message: Python and the libraries are being read, s.
 START_S = 120.0
@@ -72,12 +74,19 @@ class Slot:
         """What the log calls it."""
         if self.is_guard:
             return f"guard {self.number}"
+        if self.is_mirror:
+            return "the process that copies models"
         return f"worker {self.number}" if self.is_worker else "the administration's process"
 
     @property
     def is_guard(self) -> bool:
         """Whether it passes clients on to workers."""
         return self.module == GUARD
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether it copies models from object storage."""
+        return self.module == MIRROR
 
     def launch(
         self, first: bytes, descriptors: Sequence[int], environment: Mapping[str, str]

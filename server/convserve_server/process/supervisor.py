@@ -30,18 +30,20 @@ from convserve_server.process.keys_file import KeysFile
 from convserve_server.process.messages import (
     EXIT_CONFIG,
     CannotStart,
+    Leave,
     Message,
     Ready,
     SetAccessLog,
     SetLogLevel,
     UseKeys,
+    UseSettings,
     WorkerPorts,
 )
 from convserve_server.process.metrics_port import metrics_port
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
 from convserve_server.process.server_view import ServerView, statistics_slot
-from convserve_server.process.slot import ADMIN_HOST, GUARD, Slot
+from convserve_server.process.slot import ADMIN_HOST, GUARD, MIRROR, Slot
 from convserve_server.process.tls_settings import tls_files
 from convserve_server.process.worker_spec import (
     GuardSpec,
@@ -107,11 +109,15 @@ class Supervisor:
         self._slots += [Slot(number + 1, GUARD) for number in range(self._guards)]
         if self._settings.listen.admin_socket:
             self._slots.append(Slot(0, ADMIN_HOST))
+        if self._settings.models.on_store:
+            self._slots.append(Slot(0, MIRROR))
         self._roll = RollingRestart(self._slots, self._replace)
         self._exit_reasons = ExitReasons(self._plan.memory)
         self._selector = selectors.DefaultSelector()
         self._signals: list[int] = [] if signals is None else signals
         self._announced = False
+        # Whether it serves on after a signal to stop, until balancers have noticed.
+        self._leaving = False
         self._port = self._http_port = 0
         self._engine_activity = self._switch = self._statistics = -1
         self._keys: KeysFile | None = None
@@ -145,19 +151,31 @@ class Supervisor:
                 CertificateWatch(files).start()
             self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
             totals = Totals(shared_memory.shared(self._statistics))
-            self._view = ServerView(self._slots, totals, self._coordinator.models, self._wake)
+            self._view = ServerView(
+                self._slots,
+                totals,
+                self._coordinator.models,
+                self._wake,
+                self._coordinator.store_state,
+            )
             holders.enter_context(metrics_port(self._settings, self._view))
             self._coordinator.start()
             while not self._stop_signals():
-                self._start_due()
-                self._wait([self._due(slot) for slot in self._slots if slot.process is None])
-                self._end_hung()
-                self._follow_settings()
-                self._follow_keys()
+                self._go_on()
                 if failure := self._startup_failure():
                     self._end(kill=True)
                     raise StartError(failure)
+            self._leave()
             return self._drain()
+
+    def _go_on(self, until: Sequence[float] = ()) -> None:
+        """Does what is due, and waits for what comes next, or for one of these points in time."""
+        self._start_due()
+        due = [self._due(slot) for slot in self._slots if slot.process is None]
+        self._wait([*due, *until])
+        self._end_hung()
+        self._follow_settings()
+        self._follow_keys()
 
     def _watch_signals(self) -> None:
         """Makes signals wake the loop by a pipe: handlers only append to a list."""
@@ -232,6 +250,8 @@ class Supervisor:
         for slot in self._running():
             self._send(slot, SetLogLevel(logs.log_level))
             self._send(slot, SetAccessLog(logs.access_log, logs.access_log_share))
+            if slot.is_mirror:
+                self._send(slot, UseSettings(encode_settings(self._settings).decode()))
         self._coordinator.on_settings(self._settings)
 
     # Keys
@@ -303,6 +323,8 @@ class Supervisor:
         self._watch(slot)
         if slot.is_guard:
             self._send(slot, self._worker_ports())
+        elif slot.is_mirror:
+            self._send(slot, self._coordinator.copier_starts(slot))
 
     def _spec(self, slot: Slot) -> WorkerSpec:
         return WorkerSpec(
@@ -420,6 +442,8 @@ class Supervisor:
                 slot.ready, slot.port = True, message.port
                 if slot.is_worker:
                     self._tell_guards()
+                    if self._leaving:
+                        self._send(slot, Leave())
             elif isinstance(message, CannotStart):
                 slot.refusal = message.reason
             else:
@@ -472,7 +496,7 @@ class Supervisor:
             status = -signal.SIGKILL
             log.error("%s was killed and does not end; it is replaced", slot.name)
         reason = self._exit_reasons.exit_reason(slot, status)
-        stopping = bool(self._stop_signals())
+        stopping = bool(self._stop_signals()) and not self._leaving
         self._view.on_exit(slot, asked=stopping or slot.leaving)
         poisoned = self._coordinator.on_death(slot, status, reason, stopping=stopping)
         if stopping or slot.leaving:
@@ -488,6 +512,24 @@ class Supervisor:
             if not self._announced:
                 return  # with the reason, which needs no line of its own
         self._put_off(slot, f"{slot.name} ended with status {status}{reason} after {lived:.1f} s")
+
+    def _leave(self) -> None:
+        """Serves on, workers that die being replaced, until balancers know that we stop."""
+        delay_s = self._settings.process.shutdown_delay_s
+        if not delay_s or not any(slot.ready for slot in self._workers()):
+            return
+        name = signal.Signals(self._stop_signals()[0]).name
+        log.info("%s: serving on for %g s, while health says NOT_SERVING", name, delay_s)
+        self._leaving = True
+        for slot in self._workers():
+            self._send(slot, Leave())
+        end = time.monotonic() + delay_s
+        while len(self._stop_signals()) < 2 and time.monotonic() < end:
+            self._go_on([end])
+        self._leaving = False
+        if len(self._stop_signals()) > 1:
+            # It has ended the delay; the next one kills.
+            self._signals.remove(self._stop_signals()[1])
 
     def _drain(self) -> int:
         log.info("%s: stopping", signal.Signals(self._stop_signals()[0]).name)

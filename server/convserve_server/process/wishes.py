@@ -1,16 +1,15 @@
 """Which versions should be served: by the models folder, the operator's policies and requests."""
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Refusal, ServedModel, Table
+from convserve_server.process.labels import Labels
 from convserve_server.process.refusals import Refusals
 from convserve_server.process.scan import Scan
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,47 +42,45 @@ class Wishes:
         self.scan: Scan | None = None
         #: The versions that an operator has asked for, of models that are loaded only then.
         self.asked: dict[str, set[int]] = {}
-        self._labels: dict[str, dict[str, int]] = {}
-        # Those that were logged, of versions that are not served.
-        self._without_effect: dict[str, dict[str, int]] = {}
+        #: Of versions.
+        self.labels = Labels(policy)
 
     def on_scan(self, scan: Scan) -> None:
         """Notes what is in the folder."""
         if self.scan is None:
             self._first = scan.files
         self.scan = scan
+        self.labels.on_files(scan.labels)
 
     def on_policies(self, policy: Callable[[str], ModelPolicy]) -> None:
-        """Notes that the operator has changed policies; labels are as these say if they do."""
-        for name in list(self._labels):
-            if policy(name).labels != self._policy(name).labels:
-                del self._labels[name]
+        """Notes that the operator has changed policies."""
+        self.labels.on_policies(policy)
         self._policy = policy
 
     def policy(self, name: str) -> ModelPolicy:
         """Returns what the operator wants of a model."""
         return self._policy(name)
 
-    def labels(self, name: str) -> dict[str, int]:
-        """Returns the version that each label of a model names, also if it is not served."""
-        if name not in self._labels:
-            self._labels[name] = dict(self._policy(name).labels)
-        return self._labels[name]
-
     def all(self, table: Table) -> dict[str, Wish]:
         """Returns what should be served of each model, given what is."""
         names = {model.name for model in table.models}
         if self.scan is not None:
             names |= self.scan.files.keys()
-        return {name: self._of(name, table.versions(name)) for name in sorted(names)}
+        return {name: self._of(name, table) for name in sorted(names)}
 
-    def choose(self, name: str, usable: Collection[int]) -> tuple[int, ...]:
-        """Returns which of the versions of a model that can be served should be, newest first."""
+    def choose(self, name: str, usable: Collection[int], table: Table) -> tuple[int, ...]:
+        """Returns which of the versions of a model that can be served should be, newest first.
+
+        Args:
+            name: Of the model.
+            usable: Its versions that can be served.
+            table: That is served.
+        """
         policy = self._policy(name)
         if policy.control == "explicit":
             usable = self.asked.get(name, set()) & set(usable)
             return tuple(sorted(usable, reverse=True))
-        return policy.select(usable)
+        return policy.select(usable, self.labels.needed(name, table))
 
     def file(self, bundle: Bundle) -> Path | None:
         """Returns the file of a bundle; None if it is not there, or is another one now."""
@@ -135,46 +132,59 @@ class Wishes:
         """
         models, loading = [], []
         for name, wish in wanted.items():
-            chosen = self._served(name, wish, table.versions(name), prepared)
-            if not wish.unread and chosen.keys() == wish.bundles.keys():
-                self._name_labels_without_effect(name, chosen)
+            chosen = self._served(name, wish, table, prepared)
+            awaited = {version for version in self.files(name) if self._awaits(wish, name, version)}
+            awaited -= chosen.keys()
             if chosen:
                 newest_first = tuple(chosen[version] for version in sorted(chosen, reverse=True))
-                labels = sorted(self.labels(name).items())
-                kept = {label: version for label, version in labels if version in chosen}
-                models.append(ServedModel(name, newest_first, kept))
-            elif wish.unread or wish.bundles:
-                loading.append(name)
+                model = self.labels.labelled(ServedModel(name, newest_first), table, awaited)
+            if not chosen or self._cannot_begin(model, table, awaited):
+                if wish.unread or wish.bundles:
+                    loading.append(name)
+                continue
+            models.append(model)
+            if model.default_label or chosen.keys() == wish.bundles.keys() and not wish.unread:
+                why = partial(self._why_not_served, name)
+                self.labels.name_without_effect(model, awaited, why)
         following = Table(0, tuple(models), (), tuple(loading))
         return replace(following, refused=self.refused(following))
 
-    def _name_labels_without_effect(self, name: str, served: Collection[int]) -> None:
-        """Logs, once, the labels of versions that are not served, when nothing is being loaded."""
-        before = self._without_effect.get(name, {})
-        now = {label: v for label, v in self.labels(name).items() if v not in served}
-        for label, version in now.items():
-            if before.get(label) != version:
-                log.warning(
-                    "label %s of %s has no effect: version %d is not served", label, name, version
-                )
-        self._without_effect[name] = now
+    def _awaits(self, wish: Wish, name: str, version: int) -> bool:
+        return version in wish.bundles or self.files(name)[version] in wish.unread
+
+    def _cannot_begin(self, model: ServedModel, table: Table, awaited: Collection[int]) -> bool:
+        """Returns whether a model is not to be served yet.
+
+        The version for calls that ask for none is being loaded, and so far the model is not served
+        at all: until then its callers are to try again.
+        """
+        if model.default is not None or table.versions(model.name):
+            return False
+        return self.labels.of(model.name).get(model.default_label) in awaited
+
+    def _why_not_served(self, name: str, version: int) -> str:
+        if version not in self.files(name):
+            return "is not in the models folder"
+        reason = self.reason(name, version)
+        return f"cannot be served: {reason}" if reason else "is not served"
 
     def _served(
-        self, name: str, wish: Wish, served: Mapping[int, Bundle], prepared: Collection[Bundle]
+        self, name: str, wish: Wish, table: Table, prepared: Collection[Bundle]
     ) -> Mapping[int, Bundle]:
         """Returns the versions of a model that the next table has."""
+        served = table.versions(name)
         ready = {version: one for version, one in wish.bundles.items() if one in prepared}
         if not wish.unread and len(ready) == len(wish.bundles):
             return ready
         # What is replaced serves until its successor can.
         there = {v: one for v, one in {**served, **wish.bundles}.items() if one in prepared}
-        chosen = self.choose(name, there)
+        chosen = self.choose(name, there, table)
         if not chosen and self._policy(name).control != "explicit":
             chosen = tuple(version for version in served if version in there)
         return {version: there[version] for version in chosen}
 
-    def _of(self, name: str, served: Mapping[int, Bundle]) -> Wish:
-        there = self.files(name)
+    def _of(self, name: str, table: Table) -> Wish:
+        served, there = table.versions(name), self.files(name)
         control = self._policy(name).control
         usable: dict[int, Bundle | Path] = {}
         for version, path in there.items():
@@ -186,7 +196,7 @@ class Wishes:
             # Only what was removed goes, and only where the folder decides.
             if control != "poll" or self.scan is None or not self.scan.knows(name, version):
                 usable[version] = bundle
-        chosen = {version: usable[version] for version in self.choose(name, usable)}
+        chosen = {version: usable[version] for version in self.choose(name, usable, table)}
         return Wish(
             {version: one for version, one in chosen.items() if isinstance(one, Bundle)},
             frozenset(one for one in chosen.values() if isinstance(one, Path)),

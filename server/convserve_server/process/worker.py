@@ -31,6 +31,7 @@ from convserve_server.process.link import SupervisorLink
 from convserve_server.process.messages import (
     EXIT_CONFIG,
     CannotStart,
+    Leave,
     Ready,
     SetAccessLog,
     UseKeys,
@@ -192,6 +193,7 @@ def run(spec: WorkerSpec, connection: socket.socket) -> int:
             statistics=statistics,
             traces=make_traces(settings, spec.number),
         )
+        link.on(Leave, lambda _: worker.leave())
         link.on(SetAccessLog, lambda new: worker.follower.set_access_log(new.mode, new.share))
         loader.answered = worker.answered
         if not worker.start(stop):

@@ -20,6 +20,10 @@ from convserve_server.protocols.base import Call, Failure, Stream, StreamHandler
 
 SERVICE = "grpc.health.v1.Health"
 
+#: Asked for by probes of whether to start the server again: SERVING as long as anything answers,
+#: also without models and while the server leaves. In no list; no model can have this name.
+LIVE = "/live"
+
 #: As the protocol has it.
 _MAX_LISTED = 100
 
@@ -36,9 +40,9 @@ class Health:
     name = SERVICE
 
     def __init__(self, services: Iterable[str] = ("",)) -> None:
-        self._services = frozenset(services)
+        self._services = frozenset([*services, LIVE])
         self._serving: dict[str, bool] = {}
-        self._stopping = False
+        self._leaving = self._stopping = False
         self._lock = threading.Lock()
         # Those who watch, each on the event loop of its transport.
         self._watches: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
@@ -52,8 +56,17 @@ class Health:
                 self._serving[service] = serving
             self._wake()
 
+    def leave(self) -> None:
+        """Makes everything but LIVE NOT_SERVING from now on; watches get that and go on.
+
+        They must not end yet: clients would begin them anew at once, again and again.
+        """
+        with self._lock:
+            self._leaving = True
+            self._wake()
+
     def drain(self) -> None:
-        """Makes everything NOT_SERVING from now on; watches get that and then end."""
+        """Does as leave(), and ends watches."""
         with self._lock:
             self._stopping = True
             self._wake()
@@ -74,8 +87,8 @@ class Health:
         """Answers with the status of a service; NOT_FOUND if nothing is known of it."""
         service = _parse(call.payload)
         with self._lock:
-            known = service in self._serving and self._is_seen(call, service)
             status = self._status(service)
+            known = status != _Status.SERVICE_UNKNOWN and self._is_seen(call, service)
         if known:
             call.reply(_Status(status=status).SerializeToString())
         else:
@@ -129,9 +142,11 @@ class Health:
     def _status(self, service: str) -> int:
         """Returns the status of a service. Called with the lock."""
         known = self._serving.get(service)
-        if known is None:
+        if service == LIVE:
+            status = _Status.SERVING
+        elif known is None:
             status = _Status.SERVICE_UNKNOWN
-        elif known and not self._stopping:
+        elif known and not (self._leaving or self._stopping):
             status = _Status.SERVING
         else:
             status = _Status.NOT_SERVING

@@ -1,10 +1,12 @@
 """The definition of every setting, in sections that follow a request's way through the server."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from convserve_server.settings.kinds import CollectorUrl, Hosts, Labels, Origins, Switch, Versions
 from convserve_server.settings.setting import Section, Setting, setting
+from convserve_store.location import is_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,14 @@ class Process(Section):
         metavar="S",
         low=0.5,
         high=3600.0,
+    )
+    shutdown_delay_s: float = setting(
+        0.0,
+        "after a signal to stop, serve on for this long while health says NOT_SERVING, until "
+        "balancers have noticed; a second signal ends it",
+        metavar="S",
+        low=0.0,
+        high=600.0,
     )
     lame_duck_s: float = setting(
         1.0,
@@ -323,7 +333,33 @@ class Models(Section):
     """Which models are served."""
 
     folder: str = setting(
-        "", "folder of bundles, NAME/VERSION/model.onnx (required)", name="models", metavar="DIR"
+        "",
+        "folder of bundles, NAME/VERSION/model.onnx, or the URL of one on object storage, as "
+        "s3://BUCKET/FOLDER (required)",
+        name="models",
+        metavar="DIR",
+    )
+    cache: str = setting(
+        "",
+        "with models on object storage: folder for copies of those that are served, which the "
+        "next start then has; one for each server; none: a temporary one",
+        name="models_cache",
+        metavar="DIR",
+    )
+    max_cache_mib: int = setting(
+        16384,
+        "with models on object storage: most MiB of the copies; versions beyond are not served",
+        metavar="MIB",
+        low=1,
+        high=2**26,
+    )
+    poll_s: float = setting(
+        10.0,
+        "with models on object storage: how often to ask it for new versions; less often while it "
+        "does not answer",
+        metavar="S",
+        low=1.0,
+        high=86400.0,
     )
     versions: int | Literal["all"] | tuple[int, ...] = setting(
         1,
@@ -338,6 +374,14 @@ class Models(Section):
         "what is there at the start; explicit: only `convserve admin`, and callers where "
         "repository_calls is on",
         choices=("poll", "explicit", "none"),
+        per_model=True,
+    )
+    rollout: str = setting(
+        "newest",
+        "which version answers calls that ask for none: newest: the newest, as soon as it is "
+        "loaded; label: the one that the label stable names in NAME/labels.json beside the "
+        "versions, where `convserve label` moves it for all servers",
+        choices=("newest", "label"),
         per_model=True,
     )
     unload_after_s: float = setting(
@@ -373,6 +417,16 @@ class Models(Section):
         low=1,
         high=2**33,
     )
+
+    @property
+    def on_store(self) -> bool:
+        """Whether they are on object storage."""
+        return is_url(self.folder)
+
+    @property
+    def path(self) -> Path:
+        """The folder on this machine that is served from."""
+        return Path(self.cache if self.on_store else self.folder)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from convserve_bundle.contract import NAME_RULE, is_name
 from convserve_host.arguments import did_you_mean
-from convserve_server.settings.kinds import Value
+from convserve_server.settings.kinds import Value, shown
 from convserve_server.settings.sections import (
     OF_ONE_MODEL,
     Batching,
@@ -54,6 +54,7 @@ class ModelSettings:
         engine_threads: Threads of its engine on CPU.
         versions: That are served: so many of the newest, "all", or these.
         control: poll, explicit or none.
+        rollout: newest or label.
         unload_after_s: Without a call after which it is unloaded; 0: never.
         labels: The version that each label names.
     """
@@ -68,6 +69,7 @@ class ModelSettings:
     engine_threads: int
     versions: int | Literal["all"] | tuple[int, ...]
     control: Literal["poll", "explicit", "none"]
+    rollout: Literal["newest", "label"]
     unload_after_s: float
     labels: Mapping[str, int]
 
@@ -108,6 +110,7 @@ class Settings:
         }
         object.__setattr__(self, "by_model", by_model)
         self._check_queues()
+        self._check_rollout()
 
     def _check_queues(self) -> None:
         """Refuses queues that hold less than a request may have.
@@ -130,6 +133,31 @@ class Settings:
             if isinstance(own, int) and own < most:
                 raise SettingError(
                     f"models.{model}.max_queue: expected at least max_images, {most}, got {own}"
+                )
+
+    def _check_rollout(self) -> None:
+        """Refuses labels in two files, and new versions that nobody would look for.
+
+        Raises:
+            SettingError: There are some.
+        """
+        if self.models.rollout == "label" and self.models.control != "poll":
+            raise SettingError(
+                f"control: expected poll, since rollout is label, got {self.models.control}"
+            )
+        for name in self.by_model:
+            model = self.for_model(name)
+            if model.rollout != "label":
+                continue
+            if model.labels:
+                raise SettingError(
+                    f"models.{name}.labels: expected none, since rollout is label and the labels "
+                    f"are those of {name}/labels.json, got {shown(model.labels)}"
+                )
+            if model.control != "poll":
+                raise SettingError(
+                    f"models.{name}.control: expected poll, since rollout is label, got "
+                    f"{model.control}"
                 )
 
     def values(self) -> dict[str, Value]:

@@ -19,7 +19,7 @@ from convserve_host.memory import resident_bytes
 from convserve_server.telemetry import metrics
 from convserve_server.telemetry.layouts import BOUNDS, BUCKETS, SIZE_BOUNDS, VERSIONS
 from convserve_server.telemetry.metrics import Metric
-from convserve_server.telemetry.server_state import ModelState, ServerState
+from convserve_server.telemetry.server_state import ModelState, ServerState, StoreState
 from convserve_server.telemetry.totals import Histogram, Totals, VersionTotals
 
 #: In the labels of buckets.
@@ -74,6 +74,7 @@ class MetricsPage(Collector):
         state = self._state()
         yield from _of_models(state.models)
         yield from _of_processes(state)
+        yield from _of_store(state.store)
         build = {**self._build, "provider": state.provider}
         for metric, labels in ((metrics.BUILD, build), (metrics.SETTINGS, self._settings)):
             name = metric.name.removesuffix("_info")
@@ -136,6 +137,13 @@ def _of_processes(state: ServerState) -> Iterator[Family]:
     yield _gauges(
         metrics.PROCESS_MEMORY, [((name,), size) for name, size in memory.items() if size]
     )
+
+
+def _of_store(store: StoreState | None) -> Iterator[Family]:
+    known = [] if store is None else [((), float(store.answers))]
+    yield _gauges(metrics.STORE_UP, known)
+    reached = [] if store is None or not store.reached else [((), store.reached)]
+    yield _gauges(metrics.STORE_ANSWERED, reached)
 
 
 def _counters(metric: Metric, samples: Samples) -> Family:

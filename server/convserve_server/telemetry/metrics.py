@@ -117,7 +117,8 @@ STATE = Metric(
     "convserve_model_state",
     "gauge",
     (*_VERSION, "state"),
-    "1 for the state that a model version is in: found, loading, served, idle, retiring, refused.",
+    "1 for the state that a model version is in: found, loading, served, idle, retiring, refused, "
+    "absent.",
 )
 LOAD_SECONDS = Metric(
     "convserve_model_load_seconds",
@@ -136,6 +137,18 @@ PROCESS_MEMORY = Metric(
 )
 WORKERS = Metric(
     "convserve_workers", "gauge", ("state",), "Workers that accept calls, and that do not yet."
+)
+STORE_UP = Metric(
+    "convserve_store_up",
+    "gauge",
+    (),
+    "1 if the object storage of the models answered the last time that it was asked, else 0.",
+)
+STORE_ANSWERED = Metric(
+    "convserve_store_answered_timestamp_seconds",
+    "gauge",
+    (),
+    "When the object storage of the models last answered, in seconds since 1970.",
 )
 IN_OTHER = Metric(
     "convserve_models_in_other",
@@ -163,6 +176,6 @@ SETTINGS = Metric(
 METRICS = (
     CALLS, IMAGES, ENGINE_SECONDS, REFUSED, REFUSED_CONNECTIONS, EXPIRED, CANCELLED, RESTARTS,
     CALL_SECONDS, QUEUE_SECONDS, DECODE_SECONDS, COMPUTE_SECONDS, BATCH_IMAGES, QUEUE_IMAGES,
-    QUEUE_WORK, IN_FLIGHT, STATE, LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, IN_OTHER,
-    BUILD, SETTINGS,
+    QUEUE_WORK, IN_FLIGHT, STATE, LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, STORE_UP,
+    STORE_ANSWERED, IN_OTHER, BUILD, SETTINGS,
 )  # fmt: skip

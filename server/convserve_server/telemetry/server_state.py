@@ -24,6 +24,19 @@ class ModelState:
 
 
 @dataclass(frozen=True)
+class StoreState:
+    """How the object storage of models is.
+
+    Attributes:
+        answers: whether it has answered the last time that it was asked.
+        reached: when it last answered, s since 1970; 0: never yet.
+    """
+
+    answers: bool
+    reached: float
+
+
+@dataclass(frozen=True)
 class ServerState:
     """How the server is now.
 
@@ -34,6 +47,7 @@ class ServerState:
         processes: ids of processes by what they are, such as "worker-1".
         models: all versions that there are.
         provider: name of the execution provider of the model that was loaded last; empty if none.
+        store: of the models; None where they are in a folder.
     """
 
     serving: int = 0
@@ -42,3 +56,4 @@ class ServerState:
     processes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     models: Sequence[ModelState] = ()
     provider: str = ""
+    store: StoreState | None = None

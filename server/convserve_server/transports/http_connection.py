@@ -22,6 +22,7 @@ from convserve_server.protocols.rest.encodings import too_large
 from convserve_server.protocols.rest.errors import fault_answer, problem_answer
 from convserve_server.protocols.rest.messages import HttpAnswer, HttpRequest, Problem
 from convserve_server.security.tls import identity_of
+from convserve_server.transports.ages import new_age_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -139,6 +140,7 @@ class HttpConnection(asyncio.Protocol):
         self.identity = ""
         self.due = math.inf
         self._made = time.monotonic()
+        self._oldest_s = new_age_s(owner.max_connection_age_s)
         # The request that is being received.
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
@@ -405,9 +407,8 @@ class HttpConnection(asyncio.Protocol):
         if received is None:
             return
         self._current = None
-        age_s = self._owner.max_connection_age_s
         keep = received.keep and not self._owner.draining
-        if keep and age_s and time.monotonic() - self._made > age_s:
+        if keep and time.monotonic() - self._made > self._oldest_s:
             keep = False
         self._write(answer, received, keep)
         if keep:

@@ -8,6 +8,7 @@ Source: https://github.com/pygrpc/pygrpc-native (docs/low-level-api.md).
 """
 
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -22,6 +23,7 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from convserve_server.core.errors import CannotMeetDeadline, QueueFull
 from convserve_server.core.wake_ups import HeldWakeUps
 from convserve_server.host.port import address
+from convserve_server.host.scheduling import patient_threads
 from convserve_server.protocols.base import Call, Caller, Failure, Metadata, header_in
 from convserve_server.protocols.grpc_errors import PUSHBACK
 from convserve_server.protocols.priority import PRIORITY
@@ -92,14 +94,17 @@ class NativeTransport:
         """See Transport.start."""
         self._router = router
         self._methods = router.unary_methods
-        self.front = NativeGrpcFront(
-            address(self._options.host, self._options.port),
-            [(path, False) for path in self._methods],
-            call_details=True,
-            keepalive_time_ms=self._options.keepalive_s * 1000,
-            max_concurrent_streams=self._options.max_streams,
-            reuse_port=self._options.reuse_port,
-        )
+        # Each answer wakes the library's thread, which would interrupt the thread that makes the
+        # next answer.
+        with patient_threads():
+            self.front = NativeGrpcFront(
+                address(self._options.host, self._options.port),
+                [(path, False) for path in self._methods],
+                call_details=True,
+                keepalive_time_ms=self._options.keepalive_s * 1000,
+                max_concurrent_streams=self._options.max_streams,
+                reuse_port=self._options.reuse_port,
+            )
         self._grpcio.start(router)
         self.front.set_fallback(self._socket)
         self.front.start()
@@ -269,6 +274,9 @@ class _NativeCall(Call):
         transport, deadline = self._transport, self.deadline
         transport.open.pop(self._number, None)
         sent = transport.front.respond(self._number, payload)
+        if self.idle_caller:
+            # Nothing else is to be done first: the library's patient thread sends it now.
+            os.sched_yield()
         if deadline is not None:
             transport.margin.note(self.arrived, deadline, time.monotonic(), gone=not sent)
         return sent

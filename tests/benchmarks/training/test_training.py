@@ -7,6 +7,8 @@ import pytest
 from benchmarks.harness.command import BenchmarkError
 from benchmarks.training import runs, step_time_breakdown
 from benchmarks.training.__main__ import KERAS, OURS, Comparison, TrainerResult, _table, compare
+from benchmarks.training.processes import ProcessesResult
+from benchmarks.training.processes import _table as processes_table
 from tests.benchmarks.tables import cells_of
 
 pytestmark = pytest.mark.timeout(1000)
@@ -105,3 +107,13 @@ def test_command_without_data_says_so(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "train-images" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_table_of_processes_says_how_far_their_weights_are_from_those_of_one() -> None:
+    results = [
+        ProcessesResult(1, [2.0, 2.2, 2.1], 100, 1.0, 0.0, 0.0),
+        ProcessesResult(2, [1.0, 1.4, 1.2], 100, 1.75, 3.4e-7, 1e-6),
+    ]
+    *_, one, two = processes_table(results).splitlines()
+    assert cells_of(one) == ["1", "2.1 (2.0..2.2)", "47.6", "1.00", "0e+00", "0e+00"]
+    assert cells_of(two) == ["2", "1.2 (1.0..1.4)", "83.3", "1.75", "3e-07", "1e-06"]

@@ -36,7 +36,7 @@ def test_folder_gives_its_pictures_by_name_and_then_those_of_its_folders() -> No
             "top/z/1.jpg",
         ),
     ]
-    assert "top/e.png" in paths("top", suffixes=suffixes_of("digits"))
+    assert "top/e.png" in paths("top", suffixes=suffixes_of(("JPEG", "PNG")))
 
 
 def test_folders_of_systems_are_passed_over(tree: Path) -> None:

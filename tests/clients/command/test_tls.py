@@ -50,6 +50,24 @@ def commands(pictures: Path) -> dict[str, list[str]]:
     }
 
 
+def test_servers_behind_a_name_show_certificates_of_the_name(
+    authority: Authority, capsys: Capture
+) -> None:
+    # Not of the address that each of them is asked at.
+    mine = authority.issue("localhost")
+    pair = (mine.key.read_bytes(), mine.cert.read_bytes())
+    server = ScriptedServer(tls=grpc.ssl_server_credentials([pair]))
+    try:
+        port = server.address.rpartition(":")[2]
+        flags = ["--tls-ca", str(authority.ca), "--format", "jsonl"]
+        assert main(["models", "--fleet", f"localhost:{port}", *flags]) == 0
+        assert f'"replica": "127.0.0.1:{port}"' in capsys.readouterr().out
+        assert main(["models", "--fleet", f"127.0.0.1:{port}", *flags]) == 1
+        assert "certificate" in capsys.readouterr().err
+    finally:
+        server.stop()
+
+
 @pytest.mark.parametrize("command", ["health", "models", "classify", "evaluate", "bench"])
 def test_options_are_those_of_every_command(
     secured: ScriptedServer,

@@ -52,6 +52,8 @@ def test_resize_that_imaging_has_is_taken(method: str) -> None:
         ("mnist-centre/1", (28, 28, 3)),
         ("photo-bilinear/1", (150, 150, 1)),
         ("photo-bilinear-grey/1", (150, 150, 3)),
+        ("picture-bilinear/1", (150, 150, 1)),
+        ("picture-bilinear-grey/1", (150, 150, 3)),
         ("pixels/1", (12, 16, 2)),
     ],
 )
@@ -174,8 +176,8 @@ def test_resize_that_we_lack_is_named() -> None:
         check(changed(change))
     assert str(caught.value) == (
         "manifest.input.resize: expected one of mnist-centre/1, photo-bilinear/1, "
-        "photo-bilinear-grey/1, pixels/1, got 'magic/7' (IMAGE_KIND_PHOTO); use a newer version of "
-        "Convserve"
+        "photo-bilinear-grey/1, picture-bilinear/1, picture-bilinear-grey/1, pixels/1, got "
+        "'magic/7' (IMAGE_KIND_PHOTO); use a newer version of Convserve"
     )
 
 

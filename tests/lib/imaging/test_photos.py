@@ -15,7 +15,7 @@ import pytest
 from cykooz_resizer import CpuExtensions, Resizer
 from PIL import Image, ImageOps
 
-from convserve_imaging import jpeg_pillow, photos
+from convserve_imaging import jpeg_pillow, resizing
 from convserve_imaging.errors import (
     DamagedPictureError,
     NotAPictureError,
@@ -148,7 +148,7 @@ def test_resizing_is_the_same_on_every_cpu(monkeypatch: pytest.MonkeyPatch) -> N
             resizer.cpu_extensions = extension
         except ValueError:
             continue  # this CPU lacks it
-        monkeypatch.setattr(photos, "Resizer", lambda resizer=resizer: resizer)
+        monkeypatch.setattr(resizing, "Resizer", lambda resizer=resizer: resizer)
         found.append(decode(data, 150, 140))
     assert len(found) >= 2
     assert all(np.array_equal(found[0], other) for other in found[1:])

@@ -30,6 +30,18 @@ def test_versions_to_serve_are_the_newest_all_or_those_listed(
     assert ModelPolicy(versions=versions).select(usable) == expected
 
 
+@pytest.mark.parametrize(
+    ("versions", "labelled", "expected"),
+    [(1, {1, 2}, (4, 2, 1)), (2, {4}, (4, 3)), ((3,), {1, 9}, (3, 1)), ("all", {1}, (4, 3, 2, 1))],
+)
+def test_versions_with_labels_are_served_beside(
+    versions: VersionPolicy, labelled: set[int], expected: tuple[int, ...]
+) -> None:
+    policy = ModelPolicy(versions=versions, rollout="label")
+    assert policy.select([1, 2, 3, 4], labelled) == expected
+    assert (policy.default_label, ModelPolicy().default_label) == ("stable", "")
+
+
 def test_without_a_word_the_newest_is_served_as_the_folder_changes_and_kept() -> None:
     policy = ModelPolicy()
     assert policy.select({1, 2, 3}) == (3,)

@@ -1095,6 +1095,32 @@ def test_labels_are_those_of_the_table(models: Models) -> None:
     repository.close(PATIENCE_S)
 
 
+def test_label_answers_calls_that_ask_for_no_version(models: Models) -> None:
+    switch = [0]
+    repository = Repository(lambda name: LIMITS, switch)
+    one, two = Bundle("mnist", 1, "a"), Bundle("mnist", 2, "b")
+    for bundle in (one, two):
+        models.put(str(bundle))
+        repository.hold(bundle, load_bundle(models.folder / f"{bundle}/model.onnx", models.load))
+
+    def serve(labels: dict[str, int]) -> None:
+        model = ServedModel("mnist", (two, one), labels, default_label="stable")
+        assert repository.stage(Table(switch[0] + 1, (model,)))
+        switch[0] += 1
+
+    for version in (1, 2, 1):
+        serve({"stable": version})
+        assert repository.get("mnist", None).version == version
+        assert repository.describe("mnist", None).version == version
+        assert repository.get("mnist", 2).version == 2
+    serve({"canary": 2})
+    expected = "model mnist has no version with the label 'stable'; labels: canary"
+    with pytest.raises(NotFound, match=expected):
+        repository.get("mnist", None)
+    assert repository.get("mnist", "canary").version == 2
+    repository.close(PATIENCE_S)
+
+
 # Models that nobody asks for
 
 

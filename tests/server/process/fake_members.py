@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
+from convserve_bundle.labels_file import VersionLabels
 from convserve_server.core.descriptions import Findings, ModelDescription, signature_of_images
 from convserve_server.core.policies import ModelPolicy
 from convserve_server.core.tables import Bundle, Table
@@ -95,10 +96,10 @@ class FakeWorker:
     def answer(self, name: str = "mnist") -> int | None:
         """The version that answers a call that begins now; None for an error."""
         self._apply()
-        newest = max(self.table.versions(name), default=None)
-        if newest is not None:
-            assert self.table.versions(name)[newest] in self.loaded
-        return newest
+        version = self.table.default(name)
+        if version is not None:
+            assert self.table.versions(name)[version] in self.loaded
+        return version
 
     def _apply(self) -> None:
         if self._staged is not None and self._staged.generation == self._server.number:
@@ -127,6 +128,8 @@ class FakeServer:
         self.number = 0
         self.files: dict[str, Bundle] = {}
         self.unknown: frozenset[str] = frozenset()
+        #: What the files of labels say, by the name of the model.
+        self.labels: dict[str, VersionLabels] = {}
         self.policies = policies
         self.scans_asked = 0
         self.workers: dict[Hashable, FakeWorker] = {}
@@ -185,7 +188,7 @@ class FakeServer:
             if path in wanted or known:
                 digests[path] = one.digest
         sizes = dict.fromkeys(digests, self.file_bytes)
-        return Scan(files, digests, sizes, self.unknown)
+        return Scan(files, digests, sizes, self.unknown, labels=dict(self.labels))
 
     def settle(self) -> None:
         """Let all workers do all that they can; loading always works."""

@@ -63,6 +63,7 @@ def test_model_with_a_table_has_each_of_its_values_and_their_origins(config: str
         "models.mnist.v2.engine_threads": CHOSEN,
         "models.mnist.v2.versions": "--versions",
         "models.mnist.v2.control": "default",
+        "models.mnist.v2.rollout": "default",
         "models.mnist.v2.unload_after_s": "default",
         "models.mnist.v2.labels": config,
     }

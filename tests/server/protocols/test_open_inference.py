@@ -303,6 +303,7 @@ def test_index_of_an_administration_is_the_whole_folder(core: FakeCore) -> None:
         VersionState.IDLE: "READY",
         VersionState.RETIRING: "UNLOADING",
         VersionState.REFUSED: "UNAVAILABLE",
+        VersionState.ABSENT: "UNAVAILABLE",
     }
     administration = FakeAdministration()
     administration.versions = [

@@ -184,6 +184,23 @@ def test_health_list_says_what_is_known(serve: Serve, front: str) -> None:
     }
 
 
+def test_health_of_the_server_itself_is_serving_while_it_leaves(serve: Serve, front: str) -> None:
+    served = serve(front)
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service="mnist"), timeout=WAIT_S)
+    live = stub.Watch(health_pb2.HealthCheckRequest(service="/live"), timeout=WAIT_S)
+    assert next(watch).status == next(live).status == SERVING
+    served.worker.leave()
+    assert next(watch).status == NOT_SERVING
+    for service, status in (("", NOT_SERVING), ("mnist", NOT_SERVING), ("/live", SERVING)):
+        request = health_pb2.HealthCheckRequest(service=service)
+        assert stub.Check(request, timeout=WAIT_S).status == status
+    # They are still there, and end when the server drains.
+    watch.cancel()
+    served.worker._health.drain()
+    assert list(live) == []
+
+
 def test_health_list_of_too_many_services_is_refused(serve: Serve, front: str) -> None:
     served = serve(front)
     stub = health_pb2_grpc.HealthStub(served.channel)

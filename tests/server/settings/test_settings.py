@@ -1,6 +1,7 @@
 """Settings in sections, and what single models have of their own."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from convserve_server.settings import sources
+from convserve_server.settings.kinds import Value
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import (
     PER_MODEL,
@@ -43,7 +45,7 @@ def test_each_setting_is_in_one_section_under_its_name() -> None:
     assert settings.models.folder == "here"
     assert settings.values().keys() == SETTINGS.keys()
     renamed = {name: one.attribute for name, one in SETTINGS.items() if one.attribute != name}
-    assert renamed == {"models": "folder"}
+    assert renamed == {"models": "folder", "models_cache": "cache"}
     # A key of the file that is both is the section if its value is a table, else the setting.
     assert set(SECTIONS) & set(SETTINGS) == {"engine", "models"}
 
@@ -68,6 +70,30 @@ def test_queue_holds_the_largest_request_that_is_allowed() -> None:
     expected = "^models.mnist.max_queue: expected at least max_images, 300, got 299$"
     with pytest.raises(SettingError, match=expected):
         make_settings({"mnist": {"max_queue": 299}}, models="here", max_images=300)
+
+
+def test_labels_are_in_the_settings_or_in_a_file_beside_the_versions() -> None:
+    make_settings({"mnist": {"rollout": "label"}, "cats": {"labels": {"a": 1}}}, models="here")
+    expected = (
+        "models.mnist.labels: expected none, since rollout is label and the labels are those of "
+        "mnist/labels.json, got {stable = 3}"
+    )
+    labels = {"stable": 3}
+    both: dict[str, Value] = {"labels": labels, "rollout": "label"}
+    with pytest.raises(SettingError, match=f"^{re.escape(expected)}$"):
+        make_settings({"mnist": both}, models="here")
+    with pytest.raises(SettingError, match=f"^{re.escape(expected)}$"):
+        make_settings({"mnist": {"labels": labels}}, models="here", rollout="label")
+    make_settings({"mnist": {**both, "rollout": "newest"}}, models="here", rollout="label")
+
+
+def test_labels_move_in_a_file_only_where_the_folder_is_looked_at() -> None:
+    expected = "^control: expected poll, since rollout is label, got explicit$"
+    with pytest.raises(SettingError, match=expected):
+        make_settings(models="here", rollout="label", control="explicit")
+    expected = "^models.mnist.control: expected poll, since rollout is label, got none$"
+    with pytest.raises(SettingError, match=expected):
+        make_settings({"mnist": {"rollout": "label"}}, models="here", control="none")
 
 
 # Tables by section
@@ -293,6 +319,7 @@ def test_what_a_model_may_have_is_defined_with_the_settings() -> None:
         ('versions = "all"', {"versions": "all"}),
         ("versions = [3, 5]", {"versions": (3, 5)}),
         ('control = "explicit"', {"control": "explicit"}),
+        ('rollout = "label"', {"rollout": "label"}),
         ("unload_after_s = 60", {"unload_after_s": 60.0}),
         ("labels = {stable = 3, canary = 5}", {"labels": {"stable": 3, "canary": 5}}),
         ("labels = {}", {"labels": {}}),

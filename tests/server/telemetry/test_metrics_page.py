@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 from convserve_server.telemetry.collector import MetricsPage
 from convserve_server.telemetry.layouts import BOUNDS, SIZE_BOUNDS, VERSIONS
 from convserve_server.telemetry.metrics import BUILD, METRICS, SETTINGS
-from convserve_server.telemetry.server_state import ModelState, ServerState
+from convserve_server.telemetry.server_state import ModelState, ServerState, StoreState
 from convserve_server.telemetry.shared_statistics import SharedStatistics
 
 ROOT = Path(__file__).parents[3]
@@ -30,6 +30,7 @@ STATE = ServerState(
         ModelState("mnist", 4, "loading"),
     ],
     provider="CPUExecutionProvider",
+    store=StoreState(answers=False, reached=1.5e9),
 )
 
 
@@ -108,6 +109,8 @@ def test_page_has_what_was_counted_and_how_the_server_is() -> None:
     assert value("engine_memory_bytes", version) == 2**20
     assert value("worker_restarts_total", {"worker": "2"}) == 3
     assert value("worker_restarts_total", {"worker": "1"}) == 0
+    assert value("store_up", {}) == 0
+    assert value("store_answered_timestamp_seconds", {}) == 1.5e9
     assert value("workers", {"state": "serving"}) == 2
     assert value("workers", {"state": "starting"}) == 1
     own = value("process_memory_bytes", {"process": "supervisor"})

@@ -14,6 +14,7 @@ import pytest
 from benchmarks.harness.http2_frames import Flag, Kind, call_fields, frame, message
 from benchmarks.harness.raw_http2 import RawConnection
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
+from convserve_server.host.port import reserve_port
 from convserve_server.protocols.base import Caller, Interceptor, StreamHandler, UnaryHandler
 from convserve_server.security.tls import TlsFiles, server_context
 from convserve_server.telemetry.totals import Totals
@@ -288,6 +289,21 @@ def test_connection_that_is_old_is_renewed_and_no_call_fails(serve: Serve) -> No
     served = serve("guarded", interceptors=[callers], max_connection_age_s=0.1)
     while len({caller.peer for caller in callers.seen}) < 2:
         assert ask(served.channel) == [4]
+
+
+def test_port_can_be_used_again_at_once_after_connections_that_ended_here(serve: Serve) -> None:
+    """What closes a connection keeps its address for a minute (TIME_WAIT)."""
+    served = serve("guarded", max_connections=1)
+    host, _, port = served.address.partition(":")
+    with RawConnection(served.address) as raw:
+        assert is_served(raw)
+        with socket.create_connection((host, int(port)), WAIT_S) as refused:
+            assert refused.recv(1) == b""
+    assert served.guard is not None
+    guard = served.guard.guard
+    served.guard.call(guard.set_workers, [])
+    until(lambda: not guard.listens)
+    reserve_port(host, int(port)).close()
 
 
 def test_worker_that_leaves_has_its_calls_answered_and_its_clients_go_elsewhere(

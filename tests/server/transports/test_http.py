@@ -477,6 +477,15 @@ def test_large_answers_are_compressed_where_that_is_asked_for(client: HttpClient
     assert "content-encoding" not in reply.headers
 
 
+def test_connection_that_is_old_ends_with_an_answer(serve: Serve) -> None:
+    served = serve(http=True, max_connection_age_s=0.2)
+    with HttpClient(served.http_port) as client:
+        while "connection" not in (reply := client.ask("GET", LIVE)).headers:
+            assert reply.status == 200
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert client.is_closed()
+
+
 def test_address_that_is_in_use_says_so(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         options = TransportOptions(

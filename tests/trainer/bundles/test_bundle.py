@@ -39,7 +39,7 @@ def _made_manifest() -> Manifest:
     pictures = ArrayPictures(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.int64))
     spec = InputSpec(height=28, width=28, channels=1, kind=IMAGE_KIND_DIGITS)
     data = Data("digits", mnist.LABELS, spec, pictures, pictures, "ab" * 32)
-    answers = Answers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64))
+    answers = Answers(np.full((1, 10), 0.1, np.float32), np.zeros(1, np.int64))
     compared = Comparison(
         score, score, score, 5e-7, others=0, mean=1e-7, changed=0, answers=answers
     )

@@ -10,8 +10,15 @@ import pytest
 from onnx import numpy_helper
 
 from convserve_trainer.bundles import bundle, manifests
-from convserve_trainer.bundles.compare import Pairs, paired
+from convserve_trainer.bundles.compare import (
+    BundleComparison,
+    Pairs,
+    SeveralComparisons,
+    paired,
+)
+from convserve_trainer.evaluation.score import Score
 from convserve_trainer.main import main
+from tests.trainer.bundles.pixel_digits import digits, pixel_bundle
 from tests.trainer.conftest import Published
 
 
@@ -136,6 +143,38 @@ def test_bundles_of_different_questions_are_refused(
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+def test_p_of_several_data_sets_is_holms() -> None:
+    """R: p.adjust(c(0.0625, 0.002349854, 1), "holm")."""
+    files, scores = (Path("a"), Path("b")), (Score(1, 2, 0.5), Score(1, 2, 0.5))
+    found = [
+        BundleComparison(files, scores, Pairs(9, *apart, 1)) for apart in ((0, 5), (2, 15), (7, 7))
+    ]
+    several = SeveralComparisons(["x", "y", "z"], found)
+    assert several.adjusted == pytest.approx([0.125, 0.007049562, 1.0], rel=1e-6)
+    *_, x, y, z = str(several).splitlines()
+    assert x.endswith("no evidence")
+    assert y.endswith("  B")
+    assert z.endswith("+0.00%  -29.20% to +29.20%        1  no evidence")
+    assert [each["p_holm"] for each in several.as_dict()["data_sets"]] == several.adjusted  # type: ignore[attr-defined]
+
+
+def test_compare_on_two_data_sets_has_a_row_for_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(pixel_bundle(tmp_path / "models"))
+    folders = [digits(tmp_path / name, wrong) for name, wrong in (("first", 0), ("second", 4))]
+    command = ["compare", model, model, *(word for f in folders for word in ("--data", str(f)))]
+    assert main(command) == 0
+    *_, first, second = capsys.readouterr().out.splitlines()
+    assert first.split()[:4] == [str(folders[0]), "40", "100.00%", "100.00%"]
+    assert second.split()[:4] == [str(folders[1]), "40", "90.00%", "90.00%"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["data_sets"]
+    assert [each["data"] for each in found] == list(map(str, folders))
+    assert [each["neither"] for each in found] == [0, 4]
+    assert found[1]["a"]["correct"] == 36
 
 
 def test_compare_of_what_is_no_bundle_is_one_line(

@@ -166,6 +166,8 @@ def test_converted_net_states_what_the_first_one_states(
         for field in ("max_abs", "bound", "mean_abs", "mean_bound"):
             one.training.ClearField(f"parity_{field}")  # type: ignore[arg-type] # composed
         one.training.ClearField("calibration_pictures")
+        assert sum(one.statistics.confidence.counts) > 0
+        one.statistics.ClearField("confidence")
     assert manifest == before
 
 

@@ -114,6 +114,11 @@ def test_other_training_is_begun_and_says_what_differs(
     assert output == f"{file} differs from this training in: {differing}\n"
 
 
+def test_another_card_is_no_other_training(small: Small, models: Path) -> None:
+    assert _fit(small, models, "--set", "card.licence=mit") == 0
+    assert os.listdir(models / "small") == ["1"]
+
+
 def test_bundle_that_is_older_than_precisions_is_float32(small: Small, models: Path) -> None:
     file = models / "small" / "1" / "model.onnx"
     model, manifest = bundle.read(file)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convserve_trainer.datasets import photo_folders, skipped
-from convserve_trainer.datasets.photo_folders import Photo
+from convserve_trainer.datasets import photo_folders, photo_methods, skipped
+from convserve_trainer.datasets.photo_folders import Choice, Photo
 from convserve_trainer.errors import DataError, TrainerError, UsageError
 from tests.trainer.drawn import draw, draw_parts
 
@@ -78,7 +78,10 @@ def test_pictures_deeper_than_their_class_are_counted_by_folder(tmp_path: Path) 
         (folder / "red" / name / "deeper").mkdir(parents=True)
         for number in range(count):
             (folder / "red" / name / "deeper" / f"{number}.jpg").touch()
-    rule = ": pictures lie directly in the folder of their class, not in folders within it"
+    rule = (
+        ": pictures lie directly in the folder of their class, not in folders within it "
+        "(--subfolders use)"
+    )
     assert skipped.lines(photo_folders.classes(folder).skipped) == [
         f"not used: {folder}/red/a, 1 file{rule}",
         f"not used: {folder}/red/b, 2 files{rule}",
@@ -92,6 +95,42 @@ def test_class_whose_pictures_are_all_deeper_is_refused(tmp_path: Path) -> None:
     (folder / "red/all").mkdir()
     (folder / "red/000.jpg").rename(folder / "red/all/000.jpg")
     with pytest.raises(DataError, match="other entry; pictures lie directly in it, not in folders"):
+        photo_folders.classes(folder)
+
+
+def test_folders_within_a_class_are_of_the_class_if_that_is_chosen(tmp_path: Path) -> None:
+    folder = draw(tmp_path, {"red": 2, "blue": 1})
+    (folder / "red/a/deeper").mkdir(parents=True)
+    (folder / "red/.hidden").mkdir()
+    shutil.copy(folder / "red/000.jpg", folder / "red/.hidden/no.jpg")
+    (folder / "red/000.jpg").rename(folder / "red/a/deeper/000.jpg")
+    (folder / "red/a/notes.txt").touch()
+    (folder / "red/a/up").symlink_to(folder / "red", target_is_directory=True)
+    found = photo_folders.classes(folder, Choice(subfolders=True))
+    names = [photo.name for photo in found.photos]
+    assert names == ["blue/000.jpg", "red/001.jpg", "red/a/deeper/000.jpg"], "each once"
+    assert {(entry.path.name, entry.kind) for entry in found.skipped} == {
+        ("notes.txt", "file"),
+        (".hidden", "system"),
+    }
+
+
+def test_other_formats_are_pictures_if_they_are_chosen(tmp_path: Path) -> None:
+    folder = draw(tmp_path, {"red": 1, "blue": 1})
+    for name in ("a.PNG", "b.webp", "c.gif", "d.bmp"):
+        (folder / "red" / name).touch()
+    every = Choice(suffixes=photo_methods.suffixes("picture-bilinear/1"))
+    found = photo_folders.classes(folder, every)
+    assert [photo.path.name for photo in found.photos if photo.label == 1] == [
+        *("000.jpg", "a.PNG", "b.webp", "c.gif")
+    ]
+    [line] = skipped.lines(found.skipped, every.suffixes)
+    assert line.startswith("not used: 1 file, no picture in a class's folder by name (.jpg, ")
+    [line] = skipped.lines(photo_folders.classes(folder).skipped)
+    assert line.startswith("not used: 4 files, no JPEG in a class's folder by name (.jpg, .jpeg, ")
+    assert "; 3 of them with --formats all: " in line
+    (folder / "red/000.jpg").unlink()
+    with pytest.raises(DataError, match="; PNG, WebP and GIF are read with --formats all$"):
         photo_folders.classes(folder)
 
 
@@ -167,7 +206,7 @@ def _no_text(folder: Path) -> None:
     ("spoil", "message"),
     [
         (_no_folder, "no folder FOLDER"),
-        (_no_classes, "FOLDER/train has no class folders: a subfolder a class, its JPEG files"),
+        (_no_classes, "FOLDER/train has no class folders: a subfolder a class, its pictures"),
         (_one_class, "FOLDER/train has one class only, blue: two or more are needed"),
         (_empty_class, "the class folder FOLDER/train/green is empty"),
         (

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convserve_host import memory
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
 from convserve_trainer.datasets import photo_cache, photo_reader, photos
-from convserve_trainer.datasets.pictures import Data, Labels, Pictures, Pixels, Source
+from convserve_trainer.datasets.pictures import Data, Labels, Part, Pictures, Pixels, Source
 from convserve_trainer.errors import DataError, UsageError
 from tests.trainer.drawn import draw, draw_parts
 
@@ -44,6 +45,26 @@ def test_pixels_are_the_same_wherever_they_are_kept(folder: Path, cache: str) ->
     spec = InputSpec(height=16, width=24, channels=3, kind=IMAGE_KIND_PHOTO, resize=PHOTO_BILINEAR)
     assert data.spec == spec
     assert sorted(_all(data.held_out)[1].tolist()) == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_sizes_are_those_of_the_files_upright(folder: Path, cache: str) -> None:
+    turned = folder / "train/blue/000.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.new("RGB", (40, 30)).save(turned, exif=exif)
+    (folder / "train/blue/001.jpg").write_bytes(b"no picture")
+    data, _ = _load(folder, cache=cache, max_unreadable=0.2)
+    assert data.train.sizes is not None
+    assert data.held_out.sizes is not None
+    assert data.train.sizes.shape == (9, 2)
+    assert data.train.sizes[0].tolist() == [40, 30]
+    with Image.open(folder / "train/blue/002.jpg") as image:
+        assert data.train.sizes[1].tolist() == [image.height, image.width]
+    assert data.held_out.sizes.min() >= 24
+    part = Part(data.train, np.array([1, 0]))
+    assert part.sizes is not None
+    assert part.sizes[1].tolist() == [40, 30]
 
 
 def test_held_out_pictures_are_mixed_by_their_content(tmp_path: Path) -> None:

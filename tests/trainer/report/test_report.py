@@ -10,10 +10,12 @@ from google.protobuf import json_format
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_trainer.datasets.pictures import ArrayPictures, Data
-from convserve_trainer.evaluation import predict
+from convserve_trainer.evaluation import judgement, mistakes, predict
+from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.report import machine, page
+from convserve_trainer.report.judged import Judged
 from convserve_trainer.report.page import Invocation, TrainingOutcome
 from convserve_trainer.runs.history import Epoch, History
 from convserve_trainer.seeds import Result
@@ -50,9 +52,13 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> TrainingOutcome:
         for number in (1, 2)
     ]
     recipe = WRITTEN.override({"learning_rate": 0.01, "net.0.filters": 16})
-    answers = predict.answer(partial(predict.by_onnxruntime, predict.session(content)), held_out)
+    watch = Watch(partial(predict.by_onnxruntime, predict.session(content)))
+    answers = predict.answer(watch, held_out)
+    judged = judgement.judge(list(stated.labels), answers, watch.traits(held_out))
+    examples = mistakes.examples(answers, held_out, judged.confusions)
     results = [Result(1, 0.925, 37, 0.25, 2, 5.0), Result(2, 0.95, 38, 0.125, 2, 6.0)]
-    return TrainingOutcome(content, recipe, data, History(epochs), results, 61.6, answers)
+    found = Judged(judged, examples)
+    return TrainingOutcome(content, recipe, data, History(epochs), results, 61.6, found)
 
 
 def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> None:
@@ -65,7 +71,8 @@ def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> No
     assert set(read.targets) == {f"#{name}" for name in read.ids}
     assert "prefers-color-scheme: dark" in content
 
-    confusion, history = read.images
+    confusion, wrong, history = read.images
+    assert wrong == "0 taken for 1: 3 pictures"
     assert confusion == ("Confusion matrix of 10 classes: most often, 3 times, 0 is mistaken for 1")
     assert history.endswith(
         "the lowest validation loss, 0.3000 at an accuracy of 0.7200, after epoch 2"
@@ -73,7 +80,8 @@ def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> No
     text = html.unescape(re.sub(r"<[^>]+>", "|", content))
     for phrase in (
         "92.50% of 40 held-out digits right; recipe best, seed 1.",
-        "37 of 40 are right, 92.50%, at a loss of 0.2500",
+        "37 of 40 are right, 92.50% (95 % interval 80.14% to 97.42%, by Wilson's method), at a "
+        "loss of 0.2500",
         "Guessing would have 10.00% right, one of 10; the commonest class for every picture "
         "10.00%.",
         "The recipe as it is written has an accuracy floor of 99.50%. This net misses it, which "
@@ -82,8 +90,11 @@ def test_report_says_all_that_came_of_a_training(outcome: TrainingOutcome) -> No
         "|version||7 of mnist|",
         "Keras has 37 right. The largest difference between a probability of the two is 3.0e-07; "
         "in float32 up to 1e-05 is allowed.",
-        "|0||4||1||25.00%||1 (3)|",
-        "|9||4||4||100.00%||none|",
+        "|0||4||1.0000||0.2500||0.4000||0.6250||1 (3)|",
+        "|1||4||0.5714||1.0000||0.7273||",
+        "|9||4||1.0000||1.0000||1.0000||1.0000||none|",
+        "|9||0.5101 to 1.0000||0.5101 to 1.0000||",
+        "|0||1||3||75.00%|",
         f"2 of {WRITTEN.epochs} epochs in 5.0 s; 10.0% of the time",
         "2 seeds were trained: mean 0.9375, standard deviation 0.0177, 0.9250 to 0.9500.",
         "|2||0.9500||38||0.1250||2||6.0|",

@@ -201,10 +201,14 @@ def test_folder_that_holds_something_is_refused_to_a_new_training(
 
     _keep(tmp_path / "full", training, Position(1, 20))
     run_folder.check(CheckpointPolicy(tmp_path / "full", resume=True))
+    for name in ("full", "begun", "new"):
+        run_folder.check(CheckpointPolicy(tmp_path / name, resume=True, or_start=True))
     with pytest.raises(CheckpointError, match=r"kept up to epoch 2, step 20: go on with --resume"):
         run_folder.check(CheckpointPolicy(tmp_path / "full"))
     with pytest.raises(CheckpointError, match=r"holds files, but no checkpoint: name a new folder"):
         run_folder.check(CheckpointPolicy(tmp_path))
+    with pytest.raises(CheckpointError, match=r"holds files, but no checkpoint: name a new folder"):
+        run_folder.check(CheckpointPolicy(tmp_path, resume=True, or_start=True))
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match="--run: expected a folder, got "):
         run_folder.check(CheckpointPolicy(tmp_path / "file"))

@@ -9,7 +9,6 @@ from typing import TextIO
 
 import onnx
 
-from convserve_bundle import publish
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import list_versions
@@ -20,7 +19,8 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_TENSOR_FLOAT_32,
     Manifest,
 )
-from convserve_trainer.bundles import bundle, evaluate, manifests
+from convserve_store.bundles import BundleStore
+from convserve_trainer.bundles import bundle, evaluate, manifests, picture_statistics
 from convserve_trainer.bundles.published import PublishTarget
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import DataError, UsageError
@@ -45,7 +45,8 @@ def convert(
     version: int | None = None,
     min_accuracy: float | None = None,
     signer: Signer | None = None,
-) -> Path:
+    store: BundleStore | None = None,
+) -> str:
     """Publishes the net of a bundle in another precision.
 
     Args:
@@ -59,9 +60,10 @@ def convert(
         min_accuracy: least share of held-out pictures that are right, 0 to 1; None for that of the
             bundle's recipe.
         signer: who signs it; None for nobody.
+        store: that it is published in instead, on object storage; None for a folder.
 
     Returns:
-        The path of the published model.onnx.
+        The path of the published model.onnx, or the URL of its version.
 
     Raises:
         TrainerError: anything a user can mend; nothing was published.
@@ -73,13 +75,17 @@ def convert(
             f"{precisions.name(manifest.precision)}"
         )
     target = PublishTarget(
-        models or _models(file), manifest.name if name is None else name, version, signer
+        models or (Path() if store else _models(file)),
+        manifest.name if name is None else name,
+        version,
+        signer,
+        store,
     )
     manifests.check_name(target.name)
     floor = _floor(manifest, file) if min_accuracy is None else min_accuracy
     if not 0 <= floor <= 1:
         raise UsageError(f"--min-accuracy: expected 0 to 1, got {floor}")
-    publish.check_target(*target)
+    target.check()
     data = load(manifest)
     if manifest.training.dataset_sha256 != data.sha256:
         raise DataError(
@@ -96,13 +102,16 @@ def convert(
     candidates = conversion.candidates(net, options, data, manifest.training.seed)
     comparison = conversion.check(candidates, options, data, reference, floor, out)
     manifest.name = target.name
+    if not manifest.statistics.HasField("brightness"):  # it is older than statistics
+        manifest.statistics.CopyFrom(picture_statistics.of_pictures(data.train))
     manifests.state(manifest, comparison, options.precision, options.calibrated_on(data))
     versions = {package: importlib.metadata.version(package) for package in MAKERS}
     manifest.training.versions.update(versions)
     made = candidates[0].model
     manifests.attach(manifest, made, earlier)
-    published = publish.publish(made.SerializeToString(), *target)
-    size = f"{published.stat().st_size:,} bytes, {file} has {file.stat().st_size:,}"
+    content = made.SerializeToString()
+    published = target.publish(content)
+    size = f"{len(content):,} bytes, {file} has {file.stat().st_size:,}"
     print(f"published {published} ({size})", file=out, flush=True)
     return published
 

@@ -16,25 +16,31 @@ from convserve_protos.bundle_pb2 import (
 )
 from convserve_trainer.bundles import bundle
 from convserve_trainer.datasets.pictures import Pictures
-from convserve_trainer.evaluation import predict
-from convserve_trainer.evaluation.score import Score, score
+from convserve_trainer.evaluation import judgement, mistakes, predict
+from convserve_trainer.evaluation.judgement import Judgement
+from convserve_trainer.evaluation.mistakes import Examples
+from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import contract
 
 KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, IMAGE_KIND_PIXELS)
 
 
-def evaluate(file: Path, pictures: Pictures) -> Score:
-    """Returns the score of a bundle.
+def judge(file: Path, manifest: Manifest, pictures: Pictures) -> tuple[Judgement, list[Examples]]:
+    """Returns the figures of a bundle, and pictures that it is wrong about.
 
     Args:
         file: model.onnx, one that `check` has let pass.
-        pictures: what it is scored on, all of them.
+        manifest: of it.
+        pictures: what it is judged on, all of them.
 
     Raises:
         BundleError: ONNX Runtime refuses it.
         DataError: too many pictures cannot be read.
     """
-    return score(*answers(file, pictures))
+    watch = Watch(partial(predict.by_onnxruntime, predict.session(file.read_bytes())))
+    found = predict.answer(watch, pictures)
+    judged = judgement.judge(list(manifest.labels), found, watch.traits(pictures))
+    return judged, mistakes.examples(found, pictures, judged.confusions)
 
 
 def answers(file: Path, pictures: Pictures) -> predict.Answers:

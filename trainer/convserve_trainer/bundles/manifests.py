@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from convserve_bundle.contract import FORMAT, MANIFEST_KEY, is_name
 from convserve_bundle.manifest import manifest_text
 from convserve_protos.bundle_pb2 import PRECISION_INT8, Manifest, Precision, Training
+from convserve_trainer.bundles import picture_statistics
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import UsageError
 from convserve_trainer.export import loss, precisions
@@ -79,6 +80,7 @@ def make_manifest(
             backend=keras_backend.chosen(),
         ),
         parameters=parameters,
+        statistics=picture_statistics.of_pictures(data.train),
     )
     state(manifest, compared, precision, calibrated)
     return manifest
@@ -105,6 +107,7 @@ def state(
     training.parity_mean_abs = compared.mean
     training.parity_mean_bound = loss.MEAN if precision == PRECISION_INT8 else 0
     training.calibration_pictures = calibrated
+    picture_statistics.state_confidence(manifest.statistics, compared.answers.probabilities)
     manifest.created.FromDatetime(datetime.now(UTC))
 
 

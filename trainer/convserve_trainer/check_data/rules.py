@@ -7,7 +7,7 @@ from convserve_trainer.check_data import copies
 from convserve_trainer.check_data.findings import KINDS, Finding, Item
 from convserve_trainer.check_data.survey import SIZE, UNREADABLE, Picture, Survey
 from convserve_trainer.check_data.tree import WHOLE, Tree
-from convserve_trainer.datasets.skipped import SUFFIXES
+from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
 
 MAX_RATIO = 1.5
 """Pictures of the largest class for one of the smallest. Always saying the larger class of such two
@@ -40,7 +40,8 @@ def _folders(survey: Survey) -> Iterator[tuple[str, Item]]:
     tree = survey.tree
     labels = {label for names in tree.classes.values() for label in names}
     if not tree.files:
-        yield "no-pictures", Item(".", f"no file of a class ends in {', '.join(sorted(SUFFIXES))}")
+        suffixes = ", ".join(sorted(JPEG_SUFFIXES))
+        yield "no-pictures", Item(".", f"no file of a class ends in {suffixes}")
     if len(labels) < 2:
         yield "too-few-classes", Item(".", f"class folders: {', '.join(labels) or 'none'}")
     for split in tree.missing:

@@ -12,7 +12,7 @@ from pathlib import Path
 from convserve_imaging.folder_names import class_name, is_passed_over
 from convserve_imaging.jpeg import SOI
 from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION
-from convserve_trainer.datasets.skipped import SUFFIXES
+from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
 from convserve_trainer.errors import UsageError
 
 SPLITS = (TRAIN, VALIDATION)
@@ -116,7 +116,7 @@ def read(folder: Path) -> Tree:
 
 def is_picture_name(name: str) -> bool:
     """Returns whether a file of this name counts as a picture."""
-    return not is_passed_over(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+    return not is_passed_over(name) and os.path.splitext(name)[1].lower() in JPEG_SUFFIXES
 
 
 def _entries(folder: "Path | os.DirEntry[str]") -> "Iterator[os.DirEntry[str]]":

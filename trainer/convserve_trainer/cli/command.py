@@ -4,6 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convserve_store.errors import StoreUrlError
+from convserve_store.location import check_url, is_url
+
+if TYPE_CHECKING:
+    from convserve_store.bundles import BundleStore
 
 BUNDLE_HELP = "model.onnx, its version folder, or the model's folder (its newest version)"
 
@@ -55,6 +63,30 @@ def add_version(group: argparse._ActionsContainer) -> None:
         type=_version,
         help="version, 1 or more, that does not exist [default: the highest plus 1]",
     )
+
+
+def models_option(text: str) -> Path | str:
+    """Returns what --models names: a folder, or the URL of one on object storage."""
+    if not is_url(text):
+        return Path(text)
+    try:
+        return check_url(text)
+    except StoreUrlError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def open_store(models: Path | str | None) -> "BundleStore | None":
+    """Returns the store of --models; None where it names a folder.
+
+    Raises:
+        StoreError: its client refuses its settings.
+    """
+    if not isinstance(models, str):
+        return None
+    from convserve_store.bundles import BundleStore
+    from convserve_store.location import open_location
+
+    return BundleStore(open_location(models, "--models"))
 
 
 def print_line(line: str) -> None:

@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 
 from convserve_trainer.cli import data_options, precision_options, sign_options
-from convserve_trainer.cli.command import BUNDLE_HELP, Command, add_version, always, print_line
+from convserve_trainer.cli.command import (
+    BUNDLE_HELP,
+    Command,
+    add_version,
+    always,
+    models_option,
+    open_store,
+    print_line,
+)
 
 EPILOG = """examples:
   convserve-train convert models/mnist --precision int8
@@ -29,7 +37,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="least share of held-out images that are right, 0 to 1 [default: as for BUNDLE]",
     )
     group.add_argument(
-        "--models", metavar="DIR", type=Path, help="folder of all models [default: BUNDLE's]"
+        "--models",
+        metavar="DIR",
+        type=models_option,
+        help="folder of all models, or the URL of one on object storage [default: BUNDLE's]",
     )
     group.add_argument("--name", metavar="NAME", help="of the model [default: BUNDLE's]")
     add_version(group)
@@ -44,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     """
     export_options = precision_options.read(options)
     signer = sign_options.read(options, "sign-")
+    store = open_store(options.models)
     from convserve_trainer.bundles import convert
 
     convert.convert(
@@ -51,11 +63,12 @@ def run(options: argparse.Namespace) -> None:
         export_options,
         lambda manifest: data_options.of_bundle(options, manifest, print_line),
         sys.stdout,
-        models=options.models,
+        models=None if store else options.models,
         name=options.name,
         version=options.version,
         min_accuracy=options.min_accuracy,
         signer=signer,
+        store=store,
     )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from convserve_bundle.contract import is_name
 from convserve_bundle.errors import BundleError
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.datasets import registry
+from convserve_trainer.datasets import photo_methods, registry
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say, Task
 from convserve_trainer.errors import UsageError
@@ -22,15 +23,23 @@ if TYPE_CHECKING:
 NAMES = sorted({name for task in registry.TASKS for name in task.options})
 
 
-def add(group: argparse._ActionsContainer) -> None:
-    """Adds the options that training and evaluation have in common."""
+def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """Adds the options that training and evaluation have in common.
+
+    Args:
+        group: that is given them.
+        several: whether `--data` may be given more than once; its value is a list then.
+    """
+    more = "; several times: several data sets" if several else ""
     group.add_argument(
         "--data",
         metavar="DIR",
         type=Path,
+        action="append" if several else "store",
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
         "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
-        "any size [default: MNIST from the user's cache, or a download]",
+        f"any size{more} [default: MNIST from the user's cache, or a download]; photos also: a CSV "
+        "file with the columns path, label and perhaps split (train or validation)",
     )
     group.add_argument(
         "--labels",
@@ -52,11 +61,23 @@ def add(group: argparse._ActionsContainer) -> None:
         type=float,
         help="photos: share of files that may be unreadable, 0 to 1 [default: 0.01]",
     )
+    group.add_argument(
+        "--subfolders",
+        choices=["skip", "use"],
+        help="photos: what is in folders within a class's folder: not used, or pictures of that "
+        "class [default: skip]",
+    )
 
 
 def add_training(group: argparse._ActionsContainer) -> None:
     """Adds the options that say which pictures are trained on."""
     add(group)
+    group.add_argument(
+        "--formats",
+        choices=["jpeg", "all"],
+        help="photos: which files are pictures: JPEG, or PNG, WebP and GIF (the first frame) as "
+        "well; the bundle then says so, and needs a server that has them [default: jpeg]",
+    )
     group.add_argument(
         "--cache",
         choices=["none", "memory", "disk"],
@@ -136,13 +157,16 @@ def model_name(options: argparse.Namespace) -> str:
     folder: Path | None = options.data
     if folder is None or mnist_files.are_published(folder):
         return "mnist"
-    name = folder.resolve().name.replace("_", "-").replace(" ", "-")
+    whole = folder.resolve()
+    # Of a file that lists pictures, without its ending.
+    name = (whole.stem if whole.is_file() else whole.name).replace("_", "-").replace(" ", "-")
     return name if is_name(name) else registry.find_task(options.task).model
 
 
 def _bundle_source(options: argparse.Namespace, manifest: Manifest, task: Task) -> Source:
     spec = manifest.input
-    return _source(options, task, (spec.height, spec.width, spec.channels))
+    shape = (spec.height, spec.width, spec.channels)
+    return replace(_source(options, task, shape), method=spec.resize)
 
 
 def _source(
@@ -164,5 +188,7 @@ def _source(
         cache=getattr(options, "cache", None),
         channels=channels,
         labels=options.labels,
+        method=photo_methods.METHODS[getattr(options, "formats", None) or "jpeg"].get(channels),
+        subfolders=getattr(options, "subfolders", None) == "use",
         ignore_accuracy_floor=ignore_accuracy_floor,
     )

@@ -6,15 +6,33 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convserve_trainer.cli import data_options, precision_options, sign_options
-from convserve_trainer.cli.command import Command, add_version, always, print_line
+from convserve_trainer.cli.command import (
+    Command,
+    add_version,
+    always,
+    models_option,
+    open_store,
+    print_line,
+)
 from convserve_trainer.datasets import registry
+from convserve_trainer.errors import UsageError
+from convserve_trainer.host import launcher
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.run_key import CHECKPOINT_SECONDS, CheckpointPolicy
 
+if TYPE_CHECKING:
+    from convserve_trainer.recipes.recipe import Recipe
+
 MODELS_VARIABLE = "CONVSERVE_MODELS"
+
+#: Why an option has one value only for several processes.
+_WHY = {
+    "backend": "; TensorFlow's strategy for several workers does not work with Keras 3",
+    "seeds": "; each seed can be a training of its own, on another machine",
+}
 
 EPILOG = """examples:
   convserve-train fit digits --recipe lecture --models models
@@ -64,30 +82,73 @@ def run(options: argparse.Namespace) -> None:
         mixed_precision=options.mixed_precision or None,
         **(options.size or {}),
     )
+    member = launcher.member(os.environ)
+    if member is not None:
+        _check_processes(options, recipe, member)
     keras_backend.choose(options.backend)
-    policy = CheckpointPolicy(options.run_folder, options.resume, options.checkpoint_seconds)
+    policy = CheckpointPolicy(
+        options.run_folder,
+        options.resume or options.resume_or_start,
+        options.checkpoint_seconds,
+        options.resume_or_start,
+    )
     read_data = data_options.training(options, recipe, print_line)
     export_options = precision_options.read(options)
     signer = sign_options.read(options, "sign-")
-    from convserve_trainer import pipeline
+    store = open_store(options.models)
+    from convserve_trainer import following, pipeline
     from convserve_trainer.bundles.published import PublishTarget
     from convserve_trainer.context import Context
     from convserve_trainer.report.page import Invocation
 
     name = data_options.model_name(options) if options.name is None else options.name
-    pipeline.train(
-        Context(
-            recipe,
-            read_data,
-            PublishTarget(options.models, name, options.version, signer),
-            sys.stdout,
-            export_options,
-            policy,
-            unless_published=options.unless_published,
-            seed_count=options.seeds,
-            invocation=Invocation(options.typed, written),
-        )
+    context = Context(
+        recipe,
+        read_data,
+        PublishTarget(
+            # What is not finished stays on this machine.
+            Path("models") if store else options.models,
+            name,
+            options.version,
+            signer,
+            store,
+        ),
+        sys.stdout,
+        export_options,
+        policy,
+        unless_published=options.unless_published,
+        seed_count=options.seeds,
+        member=member,
+        invocation=Invocation(options.typed, written),
     )
+    if member is None or member.number == 0:
+        pipeline.train(context)
+    else:
+        following.follow(context)
+
+
+def _check_processes(
+    options: argparse.Namespace, recipe: "Recipe", member: launcher.Member
+) -> None:
+    """Refuses what several processes cannot train together.
+
+    Raises:
+        UsageError: so.
+    """
+    for flag, expected, got in (
+        ("backend", "jax", options.backend),
+        ("seeds", 1, options.seeds),
+    ):
+        if got != expected:
+            raise UsageError(
+                f"--{flag}: expected {expected} for a training over {member.count} processes "
+                f"({launcher.COUNT}), got {got}{_WHY[flag]}"
+            )
+    if recipe.batch_size % member.count:
+        raise UsageError(
+            f"batch_size: expected a multiple of {member.count} processes ({launcher.COUNT}), got "
+            f"{recipe.batch_size}"
+        )
 
 
 def add_task(command: argparse.ArgumentParser) -> None:
@@ -188,6 +249,12 @@ def _add_keeping(group: argparse._ArgumentGroup) -> None:
         "other --epochs",
     )
     group.add_argument(
+        "--resume-or-start",
+        action="store_true",
+        help="go on if there is a checkpoint, and start if there is none: for what starts the same "
+        "command again after a failure",
+    )
+    group.add_argument(
         "--checkpoint-seconds",
         metavar="SECONDS",
         type=float,
@@ -215,9 +282,10 @@ def _add_publishing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--models",
         metavar="DIR",
-        type=Path,
-        default=Path(os.environ.get(MODELS_VARIABLE) or "models"),
-        help=f"folder of all models [default: models] [env: {MODELS_VARIABLE}]",
+        type=models_option,
+        default=os.environ.get(MODELS_VARIABLE) or "models",
+        help="folder of all models, or the URL of one on object storage, as s3://BUCKET/FOLDER "
+        f"[default: models] [env: {MODELS_VARIABLE}]",
     )
     group.add_argument(
         "--name",

@@ -5,17 +5,21 @@ from typing import TypeAlias
 
 from convserve_host.arguments import ArgumentParser, add_print_completion
 from convserve_trainer.cli import (
+    card,
     check_data,
     compare,
     convert,
+    drift,
     evaluate,
     explain,
     fit,
     inspect,
     lecture,
+    publish,
     recipes,
     sign,
     sweep,
+    track,
     verify,
 )
 from convserve_trainer.cli.command import Command
@@ -30,10 +34,14 @@ COMMANDS = (
     check_data.COMMAND,
     fit.COMMAND,
     convert.COMMAND,
+    publish.COMMAND,
     sweep.COMMAND,
     evaluate.COMMAND,
     compare.COMMAND,
+    drift.COMMAND,
     inspect.COMMAND,
+    card.COMMAND,
+    track.COMMAND,
     sign.COMMAND,
     verify.COMMAND,
     recipes.COMMAND,

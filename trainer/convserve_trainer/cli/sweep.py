@@ -1,13 +1,18 @@
 """The command convserve-train sweep."""
 
 import argparse
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convserve_host import atomic_file
 from convserve_trainer.cli import data_options, fit
-from convserve_trainer.cli.command import Command, always, print_line
+from convserve_trainer.cli.command import Command, always, print_line, print_note
 from convserve_trainer.errors import Interrupted, UsageError
 from convserve_trainer.host.signals import Stopped
 from convserve_trainer.nets import keras_backend
@@ -15,7 +20,11 @@ from convserve_trainer.runs.run_key import DIGEST, RunKey
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:
+    from convserve_trainer.datasets.pictures import Data
     from convserve_trainer.recipes.recipe import Recipe
+    from convserve_trainer.sweep.database import Address
+    from convserve_trainer.sweep.space import Space
+    from convserve_trainer.sweep.study import Sweep
 
 EPILOG = """examples:
   convserve-train sweep digits --space space.toml --trials 20 --study sweeps/1
@@ -28,7 +37,14 @@ space.toml:
   epochs = 5
 
 The same command goes on with a sweep that was stopped or killed.
+
+With --storage any number of machines run the same command, on one study in a database:
+  export CONVSERVE_SWEEP_STORAGE=postgresql://USER:PASSWORD@HOST/DATABASE
+  convserve-train sweep digits --space space.toml --trials 200 --study digits-1
 """
+VARIABLE = "CONVSERVE_SWEEP_STORAGE"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+GRACE_S = 120
 SHARE = 0.1  # of the training pictures, for a recipe without a validation share
 
 
@@ -57,14 +73,38 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="COUNT",
         type=int,
         default=20,
-        help="trainings in all, those before a stop with them, 1 or more [default: %(default)s]",
+        help="trainings in all, those before a stop and those of other machines with them, 1 or "
+        "more [default: %(default)s]",
     )
     group.add_argument(
         "--study",
-        metavar="DIR",
-        type=Path,
+        metavar="DIR|NAME",
         required=True,
-        help="folder for the trials and best.toml, new or that of a sweep to go on with",
+        help="folder for the trials and best.toml, new or that of a sweep to go on with; with "
+        "--storage the study's name in the database",
+    )
+    machines = command.add_argument_group("several machines")
+    machines.add_argument(
+        "--storage",
+        metavar="URL",
+        help="database for the trials: postgresql://HOST/DATABASE, mysql+DRIVER://HOST/DATABASE, "
+        "or sqlite:///FILE for workers on one machine; a URL with a password must be in the "
+        f"variable [env: {VARIABLE}] [default: a file in DIR, for one process]",
+    )
+    machines.add_argument(
+        "--grace",
+        metavar="SECONDS",
+        type=int,
+        default=GRACE_S,
+        help="a trial whose worker was silent for so long is tried again by another, 1 or more "
+        "[default: %(default)s]",
+    )
+    machines.add_argument(
+        "--best",
+        metavar="FILE",
+        type=Path,
+        help="where the best recipe is written, TOML [default: DIR/best.toml; with --storage "
+        "NAME.toml]",
     )
 
 
@@ -81,6 +121,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.trials < 1:
         raise UsageError(f"--trials: expected 1 or more, got {options.trials}")
+    if options.grace < 1:
+        raise UsageError(f"--grace: expected 1 or more, got {options.grace}")
     found = recipe_files.find(options.recipe, options.task)
     recipe = _compared(
         found.override(dict(options.settings), seed=options.seed, limit=options.limit)
@@ -88,7 +130,8 @@ def run(options: argparse.Namespace) -> None:
     space = spaces.read(options.space, recipe)
     keras_backend.choose(options.backend)
     read_data = data_options.training(options, recipe, print_line)
-    import optuna  # noqa: F401 - if it is missing, the error comes before the data are loaded
+    # If it is missing, or cannot be used, the error comes before the data are loaded.
+    address = _address(options)
 
     from convserve_host import cpus
     from convserve_trainer.datasets import splits
@@ -108,36 +151,100 @@ def run(options: argparse.Namespace) -> None:
         "training set to compare trials on; none that is held out",
         flush=True,
     )
-    from convserve_trainer.sweep import study
-
     keras_backend.use(step_parts.suitable(recipe, data.spec, cpus.threads()))  # as fit does
-    with (
-        keras_backend.memory_errors(),
-        study.opened(options.study, _settings(recipe, data.sha256, space.settings())) as opened,
-    ):
-        sweep = study.Sweep(opened, space, recipe, data)
+    with keras_backend.memory_errors(), _opened(options, address, recipe, space, data) as sweep:
         if sweep.finished:
             print(
                 f"{counted(sweep.finished, 'trial was', 'trials were')} finished before", flush=True
             )
         try:
-            while sweep.finished < options.trials:
-                print(sweep.next(), flush=True)
+            for line in sweep.lines(options.trials):
+                print(line, flush=True)
         except Stopped as stop:
             raise Interrupted(
                 f"stopped; {sweep.finished} of {counted(options.trials, 'trial')} are finished and "
-                f"kept in {options.study}\ngo on with the same command",
+                f"kept in {_where(options, address)}\ngo on with the same command",
                 stop.status,
             ) from stop
-        best = options.study / study.BEST
-        content = sweep.best_recipe()
-        with atomic_file.replaced(best) as temporary:
-            temporary.write_text(content)
+        best = options.best or _best_file(options.study, address)
+        _write(best, sweep.best_recipe())
         print(sweep.table())
+        finished = sweep.finished
     command = f"convserve-train fit {options.task} --recipe {best}"
     if keras_backend.chosen() != keras_backend.DEFAULT:
         command += f" --backend {keras_backend.chosen()}"
-    print_line(f"the best of {counted(sweep.finished, 'trial')}: {command}")
+    print_line(f"the best of {counted(finished, 'trial')}: {command}")
+
+
+def _address(options: argparse.Namespace) -> "Address | None":
+    """Returns where the database is; None if the trials are kept in a folder.
+
+    Raises:
+        UsageError: the URL, the name of the study, or the driver cannot be used.
+        ModuleNotFoundError: Optuna, or the driver of PostgreSQL, is not installed.
+    """
+    import optuna  # noqa: F401 - for a folder, too
+
+    storage = options.storage or os.environ.get(VARIABLE)
+    if not storage:
+        return None
+    from convserve_trainer.sweep import database
+
+    if not NAME.fullmatch(options.study):
+        raise UsageError(
+            "--study: with a storage (--storage) expected a name of letters, digits and . _ -, "
+            f"got {options.study!r}"
+        )
+    address = database.parse(storage)
+    if address.has_password and options.storage:
+        raise UsageError(
+            "--storage: expected a URL without a password, got one with it: every user of the "
+            f"machine sees a command line; put the URL into the variable {VARIABLE}"
+        )
+    return address
+
+
+@contextmanager
+def _opened(
+    options: argparse.Namespace,
+    address: "Address | None",
+    recipe: "Recipe",
+    space: "Space",
+    data: "Data",
+) -> Iterator["Sweep"]:
+    """Provides the sweep, in a folder or in a database."""
+    from convserve_trainer.sweep import study
+
+    settings = _settings(recipe, data.sha256, space.settings())
+    if address is None:
+        with study.opened(Path(options.study), settings) as opened:
+            yield study.Sweep(opened, space, recipe, data)
+        return
+    from convserve_trainer.sweep import database, shared
+
+    with database.errors(address):
+        storage = database.opened(address, options.grace, shared.stale, print_note)
+        with closing(storage):
+            yield shared.SharedSweep(storage, options.study, settings, space, recipe, data)
+
+
+def _where(options: argparse.Namespace, address: "Address | None") -> str:
+    return f"study {options.study} of {address}" if address else options.study
+
+
+def _best_file(study: str, address: "Address | None") -> Path:
+    return Path(f"{study}.toml") if address else Path(study) / "best.toml"
+
+
+def _write(path: Path, content: str) -> None:
+    """Writes the best recipe; workers that end together write the same one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".best-", dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        temporary.write_text(content)
+        atomic_file.flush(temporary)
+        os.replace(temporary, path)
+    atomic_file.flush(path.parent)
 
 
 def _compared(recipe: "Recipe") -> "Recipe":

@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 
 from convserve_host import leftovers, memory, os_errors
-from convserve_imaging import PHOTO_METHODS
 from convserve_trainer.datasets import photo_reader, unreadable_photos
 from convserve_trainer.datasets.photo_folders import Photo
 from convserve_trainer.datasets.pictures import Pixels
@@ -48,25 +47,24 @@ def suitable(count: int, height: int, width: int, channels: int = 3) -> str:
 
 
 def decoded(
-    photos: Sequence[Photo], height: int, width: int, mode: str, channels: int = 3
+    photos: Sequence[Photo], each: tuple[int, int, int], mode: str, method: str
 ) -> DecodedPhotos:
     """Returns the photographs' pixels, kept as asked.
 
     Args:
         photos: with their digests.
-        height: rows that each is given.
-        width: columns that each is given.
+        each: rows, columns and channels, 3 (RGB) or 1 (grey), that each is given.
         mode: one of MODES.
-        channels: that each is given, 3 (RGB) or 1 (grey).
+        method: that makes their pixels.
 
     Raises:
         DataError: the cache's disk is full, or refuses.
     """
-    shape = (len(photos), height, width, channels)
+    shape = (len(photos), *each)
     if mode == "disk":
-        return _on_disk(photos, shape)
+        return _on_disk(photos, shape, method)
     kept = np.empty(shape, np.uint8) if mode == "memory" else None
-    unreadable = _decode(photos, shape, kept)
+    unreadable = _decode(photos, shape, method, kept)
     if kept is None:
         return DecodedPhotos(None, unreadable, "for each epoch anew")
     readable = kept[: len(photos) - len(unreadable)]
@@ -74,13 +72,13 @@ def decoded(
 
 
 def _decode(
-    photos: Sequence[Photo], shape: tuple[int, int, int, int], into: Pixels | None
+    photos: Sequence[Photo], shape: tuple[int, int, int, int], method: str, into: Pixels | None
 ) -> dict[int, Exception]:
     """Decodes every photograph, the readable ones into the first rows; returns the others."""
     unreadable: dict[int, Exception] = {}
 
     def read(number: int) -> Pixels:
-        return photo_reader.read(photos[number].path, *shape[1:])
+        return photo_reader.read(photos[number].path, *shape[1:], method)
 
     for number, found in photo_reader.each(read, len(photos)):
         if isinstance(found, Exception):
@@ -90,13 +88,15 @@ def _decode(
     return unreadable
 
 
-def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> DecodedPhotos:
+def _on_disk(
+    photos: Sequence[Photo], shape: tuple[int, int, int, int], method: str
+) -> DecodedPhotos:
     """Returns pixels from a folder named after what they are made of; makes it first if needed."""
-    settings = "\n".join([PHOTO_METHODS[shape[3]], str(shape), *(photo.sha256 for photo in photos)])
+    settings = "\n".join([method, str(shape), *(photo.sha256 for photo in photos)])
     folder = user_cache.folder("photos") / hashlib.sha256(settings.encode()).hexdigest()[:32]
     try:
         if not folder.is_dir():
-            _fill(folder, photos, shape)
+            _fill(folder, photos, shape, method)
     except OSError as error:
         raise DataError(
             f"pixels cannot be kept in {folder.parent}: {os_errors.reason(error)}; or name another "
@@ -108,14 +108,16 @@ def _on_disk(photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> Decod
     return DecodedPhotos(pixels[: len(photos) - len(unreadable)], unreadable, f"in {folder}")
 
 
-def _fill(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> None:
+def _fill(
+    folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int], method: str
+) -> None:
     """Makes the folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     leftovers.remove(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder.parent))
     try:
         with leftovers.held(temporary):
-            _write(temporary, photos, shape)
+            _write(temporary, photos, shape, method)
         try:
             os.rename(temporary, folder)
         except OSError:
@@ -125,13 +127,15 @@ def _fill(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int]) -> None:
+def _write(
+    folder: Path, photos: Sequence[Photo], shape: tuple[int, int, int, int], method: str
+) -> None:
     pixels = np.lib.format.open_memmap(folder / PIXELS, "w+", np.uint8, shape)
     with (folder / PIXELS).open("r+b") as file:
         # Writing to a mapped file on a full disk kills the process; this only fails.
         if hasattr(os, "posix_fallocate"):  # not on macOS
             os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-    unreadable = _decode(photos, shape, pixels)
+    unreadable = _decode(photos, shape, method, pixels)
     pixels.flush()
     reasons = {number: unreadable_photos.reason(error) for number, error in unreadable.items()}
     (folder / UNREADABLE).write_text(json.dumps(reasons))

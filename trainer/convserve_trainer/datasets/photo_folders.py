@@ -1,4 +1,4 @@
-"""Folders of photographs: a subfolder a class, its JPEG files directly in it.
+"""Folders of photographs: a subfolder a class, its files directly in it, or in folders within it.
 
 Either DIR/train and DIR/validation with the same classes, or one folder of class folders, whose
 validation part is chosen by the content of each file, so that copies of a picture never straddle.
@@ -12,7 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from convserve_imaging.folder_names import class_name, is_passed_over
-from convserve_trainer.datasets.skipped import SUFFIXES, SkippedEntry, shown
+from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
+from convserve_trainer.datasets.skipped import SkippedEntry, is_other_picture, shown
 from convserve_trainer.errors import DataError, MissingDataError, UsageError
 
 TRAIN, VALIDATION = "train", "validation"
@@ -20,19 +21,44 @@ TRAIN, VALIDATION = "train", "validation"
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that should be a JPEG.
+    """A file that should be a picture.
 
     Attributes:
         path: of the file.
         name: its path below the folder of class folders, "cats/1.jpg".
         label: number of its class.
         sha256: of its content, hexadecimal; empty until it is read.
+        size: height and width that its header states, upright; zeros until it is read, and where
+            it has no header that can be read.
     """
 
     path: Path
     name: str
     label: int
     sha256: str = ""
+    size: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which files of class folders are pictures.
+
+    Attributes:
+        suffixes: of their names, in lower case.
+        subfolders: whether those in folders within a class count for the class.
+    """
+
+    suffixes: tuple[str, ...] = JPEG_SUFFIXES
+    subfolders: bool = False
+
+    def is_picture(self, path: Path) -> bool:
+        """Returns whether it is one by its name."""
+        # A broken link is a picture that cannot be read: it is counted, not passed over.
+        named = not is_passed_over(path.name) and path.suffix.lower() in self.suffixes
+        return named and not path.is_dir()
+
+
+JPEGS = Choice()
 
 
 @dataclass(frozen=True)
@@ -50,12 +76,15 @@ class ClassFolders:
     skipped: tuple[SkippedEntry, ...]
 
 
-def find(folder: Path, split: float | None) -> tuple[ClassFolders, ClassFolders | None]:
+def find(
+    folder: Path, split: float | None, choice: Choice = JPEGS
+) -> tuple[ClassFolders, ClassFolders | None]:
     """Returns what there is to train on and, where that has a folder of its own, to validate on.
 
     Args:
         folder: of the data.
         split: share of one folder of class folders that will be held out; None for two folders.
+        choice: of the files.
 
     Raises:
         MissingDataError: the folder is not there.
@@ -70,7 +99,7 @@ def find(folder: Path, split: float | None) -> tuple[ClassFolders, ClassFolders 
             f"{shown(folder)} has {TRAIN} and {VALIDATION} already: leave out --validation-split"
         )
     if split is not None:
-        return classes(folder), None
+        return classes(folder, choice), None
     if len(parts) == 1:
         [other] = {TRAIN, VALIDATION} - set(parts)
         raise DataError(
@@ -82,7 +111,7 @@ def find(folder: Path, split: float | None) -> tuple[ClassFolders, ClassFolders 
             f"{shown(folder)} has no {TRAIN} and {VALIDATION}; if its subfolders are the classes, "
             "add --validation-split SHARE"
         )
-    train, validation = (classes(folder / name) for name in parts)
+    train, validation = (classes(folder / name, choice) for name in parts)
     if train.labels != validation.labels:
         raise DataError(
             f"{shown(folder)}: {TRAIN} has the classes {', '.join(train.labels)}, "
@@ -91,12 +120,16 @@ def find(folder: Path, split: float | None) -> tuple[ClassFolders, ClassFolders 
     return train, validation
 
 
-def classes(folder: Path) -> ClassFolders:
+def classes(folder: Path, choice: Choice = JPEGS) -> ClassFolders:
     """Returns what is in a folder of class folders.
 
+    Args:
+        folder: of them.
+        choice: of the files.
+
     Raises:
-        DataError: it has fewer than two class folders, two of one name, or one without a JPEG or
-            a proper name.
+        DataError: it has fewer than two class folders, two of one name, or one without a picture
+            or a proper name.
     """
     entries = sorted(os.listdir(folder))
     folders = sorted(
@@ -107,7 +140,7 @@ def classes(folder: Path) -> ClassFolders:
     labels = tuple(label for label, _ in folders)
     if not labels:
         raise DataError(
-            f"{shown(folder)} has no class folders: a subfolder a class, its JPEG files in it"
+            f"{shown(folder)} has no class folders: a subfolder a class, its pictures in it"
         )
     if len(labels) == 1:
         raise DataError(
@@ -128,12 +161,14 @@ def classes(folder: Path) -> ClassFolders:
     classes = {name for _, name in folders}
     skipped = [_skipped_entry(folder / name) for name in entries if name not in classes]
     for number, (label, name) in enumerate(folders):
-        inside = [folder / name / entry for entry in sorted(os.listdir(folder / name))]
-        jpegs = [path for path in inside if _is_jpeg(path)]
-        if not jpegs:
-            raise DataError(_no_jpeg(folder / name, inside))
-        skipped += [_skipped_entry(path) for path in inside if not _is_jpeg(path)]
-        photos += [Photo(path, f"{label}/{path.name}", number) for path in jpegs]
+        inside = _entries(folder / name, choice)
+        chosen = [path for path in inside if choice.is_picture(path)]
+        if not chosen:
+            raise DataError(_no_picture(folder / name, inside, choice))
+        skipped += [_skipped_entry(path) for path in inside if not choice.is_picture(path)]
+        for path in chosen:
+            below = path.relative_to(folder / name).as_posix()
+            photos.append(Photo(path, f"{label}/{below}", number))
     return ClassFolders(labels, tuple(photos), tuple(skipped))
 
 
@@ -168,9 +203,26 @@ def digest(train: Iterable[Photo], held_out: Iterable[Photo], labels: Sequence[s
     return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
 
 
-def _is_jpeg(path: Path) -> bool:
-    # A broken link is a picture that cannot be read: it is counted, not passed over.
-    return not is_passed_over(path.name) and path.suffix.lower() in SUFFIXES and not path.is_dir()
+def _entries(folder: Path, choice: Choice) -> list[Path]:
+    """Returns what is in the folder of a class, with what is in folders within it if chosen.
+
+    A folder is entered once, however many links lead to it.
+    """
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    waiting = [folder]
+    while waiting:
+        top = waiting.pop()
+        status = top.stat()
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for path in (top / name for name in sorted(os.listdir(top))):
+            if choice.subfolders and path.is_dir() and not is_passed_over(path.name):
+                waiting.append(path)
+            else:
+                found.append(path)
+    return sorted(found) if choice.subfolders else found
 
 
 def _skipped_entry(path: Path) -> SkippedEntry:
@@ -179,13 +231,20 @@ def _skipped_entry(path: Path) -> SkippedEntry:
     return SkippedEntry(path, "folder" if path.is_dir() else "file")
 
 
-def _no_jpeg(folder: Path, entries: Sequence[Path]) -> str:
+def _no_picture(folder: Path, entries: Sequence[Path], choice: Choice) -> str:
     if not entries:
         return f"the class folder {shown(folder)} is empty"
     count = len(entries)
     deeper = any(entry.is_dir() and not is_passed_over(entry.name) for entry in entries)
+    others = any(is_other_picture(entry, choice.suffixes) for entry in entries)
+    what = "JPEG" if choice.suffixes == JPEG_SUFFIXES else "picture"
     return (
-        f"the class folder {shown(folder)} holds no JPEG ({', '.join(SUFFIXES)}), "
+        f"the class folder {shown(folder)} holds no {what} ({', '.join(choice.suffixes)}), "
         f"only {count:,} other {'entry' if count == 1 else 'entries'}"
-        + ("; pictures lie directly in it, not in folders within it" if deeper else "")
+        + ("; PNG, WebP and GIF are read with --formats all" if others else "")
+        + (
+            "; pictures lie directly in it, not in folders within it (or add --subfolders use)"
+            if deeper
+            else ""
+        )
     )

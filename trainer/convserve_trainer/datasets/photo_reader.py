@@ -15,10 +15,12 @@ from typing import TypeVar
 import numpy as np
 
 from convserve_host import cpus
+from convserve_imaging import PHOTO_BILINEAR
 from convserve_imaging.errors import PictureError
-from convserve_imaging.photos import decode
+from convserve_imaging.pictures import upright_size
+from convserve_trainer.datasets import photo_methods
 from convserve_trainer.datasets.photo_folders import Photo
-from convserve_trainer.datasets.pictures import Batch, Labels, Pixels
+from convserve_trainer.datasets.pictures import Batch, Labels, Pixels, Sizes
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from convserve_trainer.errors import DataError
 
@@ -26,7 +28,9 @@ AHEAD = 3  # batches that are decoded or wait to be: enough for a pause of the d
 Result = TypeVar("Result")
 
 
-def read(path: Path, height: int, width: int, channels: int = 3) -> Pixels:
+def read(
+    path: Path, height: int, width: int, channels: int = 3, method: str = PHOTO_BILINEAR
+) -> Pixels:
     """Returns the pixels of a file: uint8 [height, width, channels], 0 to 255, not scaled.
 
     Args:
@@ -34,21 +38,29 @@ def read(path: Path, height: int, width: int, channels: int = 3) -> Pixels:
         height: rows that it is given.
         width: columns.
         channels: 3 (RGB) or 1 (grey).
+        method: that makes them.
 
     Raises:
         OSError: it cannot be read.
-        PictureError: it is not a JPEG, or a damaged one.
+        PictureError: it is not a picture that the method reads, or a damaged one.
     """
-    return decode(path.read_bytes(), height, width, channels=channels)
+    return photo_methods.decoder(method)(path.read_bytes(), height, width, channels=channels)
 
 
-def sha256(path: Path) -> str:
-    """Returns the digest of a file, hexadecimal.
+def identify(path: Path) -> tuple[str, tuple[int, int]]:
+    """Returns the digest of a file, hexadecimal, and its picture's height and width, upright.
+
+    Both sides are 0 where the header cannot be read: decoding it says why.
 
     Raises:
         OSError: it cannot be read.
     """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return digest, upright_size(data)
+    except PictureError:
+        return digest, (0, 0)
 
 
 def each(
@@ -77,6 +89,7 @@ class PhotoPictures:
         width: columns that each is given.
         unreadable: counts what is lost, and says when it is too much.
         channels: that each is given, 3 (RGB) or 1 (grey).
+        method: that makes their pixels.
     """
 
     in_memory = False
@@ -88,9 +101,10 @@ class PhotoPictures:
         width: int,
         unreadable: UnreadablePhotos,
         channels: int = 3,
+        method: str = PHOTO_BILINEAR,
     ) -> None:
         self._photos = photos
-        self._shape = height, width, channels
+        self._how = height, width, channels, method
         self._unreadable = unreadable
         self._lost: set[int] = set()
 
@@ -98,6 +112,11 @@ class PhotoPictures:
     def labels(self) -> Labels:
         """See `Pictures`."""
         return np.array([photo.label for photo in self._photos], dtype=np.int64)
+
+    @property
+    def sizes(self) -> Sizes:
+        """See `Pictures`."""
+        return np.array([photo.size for photo in self._photos], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -115,7 +134,7 @@ class PhotoPictures:
 
             def start(count: int) -> list[tuple[int, Future[Pixels]]]:
                 return [
-                    (number, pool.submit(read, self._photos[number].path, *self._shape))
+                    (number, pool.submit(read, self._photos[number].path, *self._how))
                     for number in islice(numbers, count)
                 ]
 

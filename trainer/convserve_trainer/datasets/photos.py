@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from convserve_imaging import PHOTO_METHODS
 from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec, Manifest
-from convserve_trainer.datasets import photo_cache, photo_folders, photo_reader, skipped
+from convserve_trainer.datasets import (
+    photo_cache,
+    photo_folders,
+    photo_methods,
+    photo_reader,
+    skipped,
+)
 from convserve_trainer.datasets.class_names import check_limit
-from convserve_trainer.datasets.photo_folders import ClassFolders, Photo
+from convserve_trainer.datasets.photo_folders import Choice, ClassFolders, Photo
 from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures, Source
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
@@ -42,8 +47,32 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
         DataError: the folders are not as they should be, or too much in them cannot be read.
         UsageError: `source.split` does not suit the folders, or `limit` is below the classes.
     """
-    folder, (height, width, channels) = _folder_and_shape(source)
-    found, validation = photo_folders.find(folder, source.split)
+    folder, _ = _folder_and_shape(source)
+    found, validation = photo_folders.find(folder, source.split, _choice(source))
+    return of_found(source, found, validation, limit, say)
+
+
+def of_found(
+    source: Source,
+    found: ClassFolders,
+    validation: ClassFolders | None,
+    limit: int | None,
+    say: Say,
+) -> Data:
+    """Returns the same of photographs that were found in whatever way.
+
+    Args:
+        source: how they are read.
+        found: to train on; with what is held out if `validation` is None.
+        validation: held out, with the same classes; None to hold out `source.split` of `found`.
+        limit: train on so many only, of all classes alike; None for all.
+        say: takes lines.
+
+    Raises:
+        DataError: too much cannot be read.
+        UsageError: `limit` is below the classes.
+    """
+    _, (height, width, channels) = _folder_and_shape(source)
     check_limit(limit, len(found.labels))
     reader = _Reader(source, [found, validation] if validation else [found], say)
     train = reader.read(found.photos)
@@ -66,7 +95,7 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
             width=width,
             channels=channels,
             kind=IMAGE_KIND_PHOTO,
-            resize=PHOTO_METHODS[channels],
+            resize=_method(source),
         ),
         train=train_pictures,
         held_out=held_out_pictures,
@@ -77,7 +106,8 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
 
 def held_out(source: Source, manifest: Manifest, say: Say) -> Pictures:
     """Returns held-out photographs for a bundle; see `load_held_out`."""
-    return load_held_out(source, manifest.labels, say)
+    as_trained = replace(source, method=manifest.input.resize)
+    return load_held_out(as_trained, manifest.labels, say)
 
 
 def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
@@ -96,10 +126,27 @@ def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
     folder = whole / photo_folders.VALIDATION
     if source.split is not None or not folder.is_dir():
         folder = whole
-    found = photo_folders.classes(folder)
+    return _held_out(source, folder, photo_folders.classes(folder, _choice(source)), labels, say)
+
+
+def held_out_of(source: Source, found: ClassFolders, manifest: Manifest, say: Say) -> Pictures:
+    """Returns held-out photographs for a bundle, of those that were found in whatever way.
+
+    Raises:
+        DataError: they have other classes than the bundle, or too much cannot be read.
+    """
+    as_trained = replace(source, method=manifest.input.resize)
+    where, _ = _folder_and_shape(source)
+    return _held_out(as_trained, where, found, manifest.labels, say)
+
+
+def _held_out(
+    source: Source, where: Path, found: ClassFolders, labels: Sequence[str], say: Say
+) -> Pictures:
     if found.labels != tuple(map(class_name, labels)):
         raise DataError(
-            f"{shown(folder)}: expected the classes of the bundle, {', '.join(labels)}, got "
+            f"{shown(where)}: expected the classes of the bundle, "
+            f"{', '.join(labels)}, got "
             f"{', '.join(found.labels)}"
         )
     reader = _Reader(source, [found], say)
@@ -122,6 +169,14 @@ def _folder_and_shape(source: Source) -> tuple[Path, tuple[int, int, int]]:
     return source.folder, (source.height, source.width, source.channels)
 
 
+def _method(source: Source) -> str:
+    return source.method or photo_methods.METHODS["jpeg"][source.channels]
+
+
+def _choice(source: Source) -> Choice:
+    return Choice(photo_methods.suffixes(_method(source)), source.subfolders)
+
+
 class _Reader:
     """Reads parts of what was found; unreadable photographs of all parts are counted together."""
 
@@ -132,19 +187,22 @@ class _Reader:
         total = sum(len(part.photos) for part in found)
         self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable)
         self._cache = source.cache or photo_cache.suitable(total, *self._shape)
-        for line in skipped.lines([entry for part in found for entry in part.skipped]):
+        self._method = _method(source)
+        entries = [entry for part in found for entry in part.skipped]
+        for line in skipped.lines(entries, photo_methods.suffixes(self._method)):
             say(line)
 
     def read(self, photos: Sequence[Photo]) -> list[Photo]:
         """Returns those that can be read, with their digests."""
         found: list[Photo] = []
         lost: dict[Path, Exception] = {}
-        digests = photo_reader.each(lambda n: photo_reader.sha256(photos[n].path), len(photos))
-        for number, digest in digests:
-            if isinstance(digest, Exception):
-                lost[photos[number].path] = digest
+        read = photo_reader.each(lambda n: photo_reader.identify(photos[n].path), len(photos))
+        for number, identity in read:
+            if isinstance(identity, Exception):
+                lost[photos[number].path] = identity
             else:
-                found.append(replace(photos[number], sha256=digest))
+                digest, size = identity
+                found.append(replace(photos[number], sha256=digest, size=size))
         self.unreadable.add(lost)
         return found
 
@@ -152,7 +210,7 @@ class _Reader:
         """Returns those that can be decoded, and their pixels."""
         self._check_classes(photos, what)
         height, width, channels = self._shape
-        decoded = photo_cache.decoded(photos, height, width, self._cache, channels)
+        decoded = photo_cache.decoded(photos, self._shape, self._cache, self._method)
         self.unreadable.add({photos[n].path: error for n, error in decoded.unreadable.items()})
         for note in self.unreadable.notes():
             self._say(note)
@@ -160,9 +218,12 @@ class _Reader:
         self._check_classes(kept, what)
         self._say(f"{counted(len(kept), 'photograph')} {what}, decoded {decoded.where}")
         if decoded.pixels is None:
-            return kept, photo_reader.PhotoPictures(kept, height, width, self.unreadable, channels)
+            return kept, photo_reader.PhotoPictures(
+                kept, height, width, self.unreadable, channels, self._method
+            )
         labels = np.array([photo.label for photo in kept], np.int64)
-        return kept, ArrayPictures(decoded.pixels, labels)
+        sizes = np.array([photo.size for photo in kept], np.int64)
+        return kept, ArrayPictures(decoded.pixels, labels, sizes)
 
     def _check_classes(self, photos: Sequence[Photo], what: str) -> None:
         missing = set(range(len(self._labels))) - {photo.label for photo in photos}

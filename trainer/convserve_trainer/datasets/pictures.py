@@ -14,6 +14,8 @@ from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
+Sizes: TypeAlias = npt.NDArray[np.int64]
+"""Height and width of each picture as its file has them, upright: int64 [N, 2]."""
 Batch: TypeAlias = tuple[Pixels, Labels]
 """uint8 [N, H, W, C], 0 to 255, not scaled, and int64 [N], 0 to K - 1."""
 
@@ -28,6 +30,10 @@ class Pictures(Protocol):
     @property
     def in_memory(self) -> bool:
         """Whether a batch costs next to nothing, because no file is decoded for it."""
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """Those of their files; None where pictures are stored in the size that nets are given."""
 
     def __len__(self) -> int:
         """Returns how many there are."""
@@ -51,10 +57,12 @@ class ArrayPictures:
     Attributes:
         pixels: uint8 [N, H, W, C].
         labels: [N], 0 to K - 1.
+        sizes: of the files; None where pictures are stored in the size that nets are given.
     """
 
     pixels: Pixels
     labels: npt.NDArray[np.integer]
+    sizes: Sizes | None = None
     in_memory = True
 
     def __len__(self) -> int:
@@ -93,6 +101,12 @@ class Part:
         """See `Pictures`."""
         return self.whole.in_memory
 
+    @property
+    def sizes(self) -> Sizes | None:
+        """See `Pictures`."""
+        sizes = self.whole.sizes
+        return None if sizes is None else sizes[self.numbers]
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -116,6 +130,9 @@ class Source:
         cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
         channels: that each picture is given, 3 (RGB) or 1 (grey); the data's where they have some.
         labels: names of the classes, in the order of their numbers; None for those of the data.
+        method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
+            that of JPEGs.
+        subfolders: whether photographs in folders within a class's folder count for the class.
         ignore_accuracy_floor: whether data that the shipped recipes are not for need not meet the
             recipe's accuracy floor.
     """
@@ -128,6 +145,8 @@ class Source:
     cache: str | None = None
     channels: int = 3
     labels: Sequence[str] | None = None
+    method: str | None = None
+    subfolders: bool = False
     ignore_accuracy_floor: bool = False
 
     def __post_init__(self) -> None:
@@ -153,6 +172,9 @@ class Data:
         validation: of what is neither, chooses the weights; None where there is none.
         calibration: of what is neither, decides a temperature; None where there is none.
         sha256: digest of all of it, hexadecimal.
+        method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
+            that of JPEGs.
+        subfolders: whether photographs in folders within a class's folder count for the class.
         ignore_accuracy_floor: whether the recipe's accuracy floor is not meant for such data.
         notes: returns, and forgets, lines on what has happened to the data since the last call.
     """

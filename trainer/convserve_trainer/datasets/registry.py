@@ -105,7 +105,10 @@ DIGITS = Task(
 PHOTOS = Task(
     "photos",
     kinds=(IMAGE_KIND_PHOTO,),
-    options=frozenset({"validation_split", "max_unreadable", "cache", "size", "validation_steps"}),
+    options=frozenset(
+        {"validation_split", "max_unreadable", "cache", "size", "validation_steps"}
+        | {"formats", "subfolders"}
+    ),
     needs_folder=True,
     model="photos",
 )
@@ -115,6 +118,7 @@ TASKS = (DIGITS, PHOTOS)
 FORMATS = (
     Format("idx", DIGITS, "idx"),
     Format("photo-folders", PHOTOS, "photos"),
+    Format("photo-csv", PHOTOS, "photo_csv"),
 )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from convserve_trainer.datasets.photo_methods import ALL_SUFFIXES, JPEG_SUFFIXES
 from convserve_trainer.wording import counted
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")  # in any case
 NAMED = 3  # of a kind
 
 
@@ -23,8 +23,13 @@ class SkippedEntry(NamedTuple):
     kind: str
 
 
-def lines(entries: Sequence[SkippedEntry]) -> list[str]:
-    """Returns what to say of them: a line a kind, and one for each of the first folders."""
+def lines(entries: Sequence[SkippedEntry], suffixes: tuple[str, ...] = JPEG_SUFFIXES) -> list[str]:
+    """Returns what to say of them: a line a kind, and one for each of the first folders.
+
+    Args:
+        entries: that no training reads.
+        suffixes: of the pictures that it reads.
+    """
     lines_ = []
     system, folders, files = (
         [entry.path for entry in entries if entry.kind == kind]
@@ -34,7 +39,7 @@ def lines(entries: Sequence[SkippedEntry]) -> list[str]:
         counts = {path: _files_in(path) for path in folders}
         lines_ += [
             f"not used: {shown(path)}, {counted(counts[path], 'file')}: pictures lie directly in "
-            "the folder of their class, not in folders within it"
+            "the folder of their class, not in folders within it (--subfolders use)"
             for path in folders[:NAMED]
         ]
         if more := folders[NAMED:]:
@@ -43,10 +48,13 @@ def lines(entries: Sequence[SkippedEntry]) -> list[str]:
                 f"not used: {counted(len(more), 'more folder')} within classes, "
                 f"{counted(inside, 'file')}"
             )
+    others = [path for path in files if is_other_picture(path, suffixes)]
     if files:
+        what = "JPEG" if suffixes == JPEG_SUFFIXES else "picture"
+        hint = f"; {len(others):,} of them with --formats all" if others else ""
         lines_.append(
-            f"not used: {counted(len(files), 'file')}, no JPEG in a class's folder by name "
-            f"({', '.join(SUFFIXES)}): {_first(files)}"
+            f"not used: {counted(len(files), 'file')}, no {what} in a class's folder by name "
+            f"({', '.join(suffixes)}){hint}: {_first(files)}"
         )
     if system:
         lines_.append(
@@ -54,6 +62,11 @@ def lines(entries: Sequence[SkippedEntry]) -> list[str]:
             f"system's own: {_first(system)}"
         )
     return lines_
+
+
+def is_other_picture(path: Path, suffixes: tuple[str, ...]) -> bool:
+    """Returns whether it is a picture by name that another choice of --formats reads."""
+    return path.suffix.lower() in ALL_SUFFIXES and path.suffix.lower() not in suffixes
 
 
 def shown(path: Path) -> str:

@@ -38,8 +38,12 @@ class UnreadablePhotos:
             return
         raise DataError(
             f"{count:,} of {self._total:,} pictures cannot be read, more than the share of "
-            f"{self._allowed:g} that --max-unreadable lets pass: {self._named(0)}; "
-            f"convserve-train check-data {shown(self._folder)} tells more"
+            f"{self._allowed:g} that --max-unreadable lets pass: {self._named(0)}"
+            + (
+                f"; convserve-train check-data {shown(self._folder)} tells more"
+                if not self._folder.is_file()
+                else ""
+            )
         )
 
     def notes(self) -> list[str]:

@@ -12,12 +12,15 @@ from convserve_trainer.nets import keras_backend
 if TYPE_CHECKING:
     import keras
 
+    from convserve_trainer.nets.process_group import Group
+
 
 def make_steps(
     model: "keras.Model",
     chunker: StepChunker,
     class_weights: npt.NDArray[np.float32] | None = None,
     parts: int = 1,
+    group: "Group | None" = None,
 ) -> Steps:
     """Returns the steps of a model; see `Steps` for the arguments.
 
@@ -26,11 +29,12 @@ def make_steps(
         chunker: see there.
         class_weights: see there.
         parts: of each batch that is trained on, computed at the same time by TensorFlow.
+        group: of processes that train together, by JAX; None for one alone.
     """
     if keras_backend.chosen() == "jax":
         from convserve_trainer.fitting import jax_steps
 
-        return jax_steps.Steps(model, chunker, class_weights)
+        return jax_steps.Steps(model, chunker, class_weights, group)
     from convserve_trainer.fitting import tensorflow_steps
 
     return tensorflow_steps.Steps(model, chunker, class_weights, parts)

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
-from convserve_trainer.fitting import chunks, order, step_parts
+from convserve_trainer.fitting import chunks, order, shares, step_parts
 from convserve_trainer.fitting.backend_steps import make_steps
+from convserve_trainer.fitting.decisions import Decisions
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.fitting.steps import Arrays, Steps, Targets
 from convserve_trainer.host import signals
@@ -27,8 +29,17 @@ from convserve_trainer.wording import counted
 if TYPE_CHECKING:
     import keras
 
+    from convserve_trainer.nets.process_group import Group
 
-def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO) -> None:
+
+def fit(
+    training: Training,
+    data: Data,
+    recipe: Recipe,
+    run: Run,
+    stream: TextIO,
+    group: "Group | None" = None,
+) -> None:
     """Trains from the step that the training has reached up to the end of the recipe's last epoch.
 
     The order of the pictures depends on the seed and the position alone, so that a training that
@@ -40,19 +51,24 @@ def fit(training: Training, data: Data, recipe: Recipe, run: Run, stream: TextIO
         recipe: how many epochs, steps and pictures a step, the seed.
         run: where the training is kept; a disk that refuses is a warning, and tried again.
         stream: takes the progress.
+        group: of processes that train together, each with a part of every batch; None for one
+            alone.
 
     Raises:
-        DataError: too many pictures went away.
+        DataError: too many pictures went away; of several processes, any.
         DivergedError: a loss, or a weight, is not finite.
+        LostProcessError: another process has ended.
         Stopped: Ctrl-C or SIGTERM, after the steps under way; a second one kills the process.
     """
     count = recipe.steps or math.ceil(len(data.train) / recipe.batch_size)
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
-    steps = make_steps(training.model, _chunker(data, run), weights, threads.parts)
+    chunker = _chunker(data, run)
+    steps = make_steps(training.model, chunker, weights, threads.parts, group)
     with signals.requested() as request:
-        _Fitting(training, data, recipe, run, progress, steps, request).go_on()
+        decisions = Decisions(request, run, chunker, group)
+        _Fitting(training, data, recipe, run, progress, steps, decisions, group).go_on()
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,8 @@ class _Fitting:
     run: Run
     progress: Progress
     steps: Steps
-    request: signals.Request
+    decisions: Decisions
+    group: "Group | None"
 
     def go_on(self) -> None:
         """Trains up to the end of the last epoch."""
@@ -90,7 +107,8 @@ class _Fitting:
                 self.progress.say(note)
             self._keep()
             self._log()
-            self.request.obey()
+            self.decisions.look()
+            self.decisions.obey()
 
     def _train(self) -> None:
         """Trains to the end of the epoch under way."""
@@ -103,7 +121,7 @@ class _Fitting:
         left = None if recipe.steps is None else recipe.steps - done
         begun = time.perf_counter() - under_way.seconds
         waiting_since = time.perf_counter()
-        with closing(train.batches(numbers, recipe.batch_size, left)) as batches:
+        with closing(_batches(self.data, train, numbers, recipe, left, self.group)) as batches:
             for chunk in chunks.make_chunks(batches, self.steps.chunker):
                 under_way.waited_s += time.perf_counter() - waiting_since
                 self._step(chunk)
@@ -119,10 +137,11 @@ class _Fitting:
         """
         under_way, steps = self.training.under_way, self.steps
         model = self.training.model
+        processes = self.group.member.count if self.group else 1
         figures = steps.train([_arrays(model, batch, steps.class_weights) for batch in chunk])
         for (_, labels), of_step in zip(chunk, figures, strict=True):
             under_way.steps += 1
-            under_way.means.add(of_step, len(labels))
+            under_way.means.add(of_step, processes * len(labels))
             if not math.isfinite(of_step["loss"]):
                 raise self._diverged(f"the loss is {of_step['loss']:g}", of_step["learning_rate"])
 
@@ -131,16 +150,17 @@ class _Fitting:
         under_way = self.training.under_way
         means = under_way.means.values()
         self.progress.step(under_way.steps, means)
+        self.decisions.look()
         if under_way.steps < self.progress.steps:  # the end of an epoch is too near to lose it
-            if (self.request.made or self.run.due()) and self._keep():
+            if self.decisions.due and self._keep():
                 self.progress.kept(under_way.steps, means)
-            self.request.obey()
+            self.decisions.obey()
 
     def _finish_epoch(self) -> Epoch:
         """Validates the epoch under way and adds it to the history."""
         training = self.training
         started = time.perf_counter()
-        validated = _validate(training.model, self.data, self.recipe, self.steps)
+        validated = _validate(training.model, self.data, self.recipe, self.steps, self.group)
         if not math.isfinite(validated.get("loss", 0.0)):
             raise self._diverged(f"the validation loss is {validated['loss']:g}")
         done = training.under_way
@@ -213,7 +233,30 @@ def _learning_rate(model: "keras.Model") -> float:
     return float(f"{float(model.optimizer.learning_rate):.7g}")
 
 
-def _validate(model: "keras.Model", data: Data, recipe: Recipe, steps: Steps) -> dict[str, float]:
+def _batches(
+    data: Data,
+    pictures: Pictures,
+    numbers: Iterable[int],
+    recipe: Recipe,
+    steps: int | None,
+    group: "Group | None",
+) -> Generator[Batch, None, None]:
+    """Returns batches of pictures of the data; of several processes, the part of this one."""
+    size = recipe.batch_size
+    if group is None:
+        return pictures.batches(numbers, size, steps)
+    numbers = shares.own(numbers, size, group.member)
+    parts = pictures.batches(numbers, shares.largest(size, group.member), steps)
+    return shares.complete(parts, data.notes)
+
+
+def _validate(
+    model: "keras.Model",
+    data: Data,
+    recipe: Recipe,
+    steps: Steps,
+    group: "Group | None" = None,
+) -> dict[str, float]:
     """Returns the means over the pictures of the validation; nothing without one."""
     if not recipe.validated:
         return {}
@@ -222,9 +265,13 @@ def _validate(model: "keras.Model", data: Data, recipe: Recipe, steps: Steps) ->
     count = len(pictures)
     if recipe.validation_steps:
         count = min(count, recipe.validation_steps * recipe.batch_size)
-    for batch in pictures.batches(range(count), recipe.batch_size):
+    for batch in _batches(data, pictures, range(count), recipe, None, group):
         [figures] = steps.test([_arrays(model, batch, None)])
         means.add(figures, len(batch[1]))
+    if group is not None:
+        sums = group.gather([means.loss, means.accuracy, means.pictures])
+        loss, accuracy, pictures_of_all = (sum(of_each) for of_each in zip(*sums, strict=True))
+        means = Means(loss, accuracy, int(pictures_of_all))
     return means.values()
 
 

@@ -10,6 +10,7 @@ Source: https://keras.io/guides/custom_train_step_in_jax/.
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,8 @@ from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:
     import keras
+
+    from convserve_trainer.nets.process_group import Group
 
 State: TypeAlias = tuple[list[Any], list[Any], list[Any]]
 """Values of the trainable variables, of the others, and of the optimizer's."""
@@ -34,6 +37,8 @@ class Steps:
         chunker: measures how long the steps of the training take.
         class_weights: float32 [K], what a picture of each class counts in training; None for all
             the same.
+        group: of processes that train together: a batch has a part in each, in the order of their
+            numbers, and a step is that of the whole batch. None for one process alone.
     """
 
     def __init__(
@@ -41,17 +46,19 @@ class Steps:
         model: "keras.Model",
         chunker: StepChunker,
         class_weights: npt.NDArray[np.float32] | None = None,
+        group: "Group | None" = None,
     ) -> None:
         import jax
 
         self.chunker = chunker
         self.class_weights = class_weights
         self._model = model
+        self._group = group
         self._no_means = _unused_metrics(model)
-        if not model.optimizer.built:
-            model.optimizer.build(model.trainable_variables)
+        build_optimizer(model)
         # What goes in is given away: the memory of the old state is that of the new one.
-        self._train = jax.jit(self._train_step, donate_argnums=0)
+        options: dict[str, Any] = group.jit_options if group else {}
+        self._train = jax.jit(self._train_step, donate_argnums=0, **options)
         self._test = jax.jit(self._test_step)
 
     def train(self, batches: Sequence[Arrays]) -> list[Figures]:
@@ -60,17 +67,21 @@ class Steps:
         With class weights each batch has a third array: what its pictures count.
         """
         started = time.perf_counter()
-        state, figures = self._state(), []
-        for batch in batches:
-            found, state = self._train(state, batch)
-            figures.append(found)
-        self._keep(state)
-        arrived = _arrived(figures)
+        with self._group.watched() if self._group else nullcontext():
+            state, figures = self._shared(self._state()), []
+            for batch in batches:
+                found, state = self._train(state, self._joined(batch))
+                figures.append(found)
+            self._keep(state)
+            arrived = _arrived(figures)
         self.chunker.record(len(batches), time.perf_counter() - started)
         return arrived
 
     def test(self, batches: Sequence[Arrays]) -> list[Figures]:
-        """Returns the figures of batches of one size; changes nothing that is trained."""
+        """Returns the figures of batches of one size; changes nothing that is trained.
+
+        Of several processes each one tests batches of its own.
+        """
         trainable, others, _ = self._state()
         figures = [self._test(trainable, others, batch) for batch in batches]
         return _arrived(figures)
@@ -85,10 +96,22 @@ class Steps:
         )
         return trainable, others, slots
 
+    def _shared(self, state: State) -> State:
+        """Returns the state as that of all processes."""
+        if self._group is None:
+            return state
+        trainable, others, slots = (self._group.copies(values) for values in state)
+        return trainable, others, slots
+
+    def _joined(self, batch: Arrays) -> tuple[Any, ...]:
+        """Returns the batch that all processes have a part of."""
+        return batch if self._group is None else self._group.parts(batch)
+
     def _keep(self, state: State) -> None:
         """Gives Keras's variables, which checkpoints are made of, their values."""
         for variables, values in zip(self._variables(), state, strict=True):
-            for variable, value in zip(variables, values, strict=True):
+            here = values if self._group is None else self._group.here(values)
+            for variable, value in zip(variables, here, strict=True):
                 variable.assign(value)
 
     def _train_step(self, state: State, batch: Arrays) -> tuple[dict[str, Any], State]:
@@ -102,6 +125,12 @@ class Steps:
     def _test_step(self, trainable: list[Any], others: list[Any], batch: Arrays) -> dict[str, Any]:
         figures, _ = self._model.test_step((trainable, others, self._no_means), batch)
         return _means(figures)
+
+
+def build_optimizer(model: "keras.Model") -> None:
+    """Makes the optimizer's variables, if that is not done."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _unused_metrics(model: "keras.Model") -> list[Any]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, TextIO
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import USER_ERRORS, Interrupted
 from convserve_trainer.fitting import order
+from convserve_trainer.host.launcher import Member
 from convserve_trainer.host.signals import Stopped
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import keras_backend, process_group
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import History
@@ -55,6 +56,26 @@ def print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
         f"accuracy floor  {floor}",
     ]
     print(*lines, sep="\n", file=out, flush=True)
+
+
+def print_waiting(member: Member, out: TextIO) -> None:
+    """Prints that a process waits for others; JAX aborts it if they do not come."""
+    print(
+        f"{member}: waits for the others at {member.address}, {process_group.CONNECT_S} s at most",
+        file=out,
+        flush=True,
+    )
+
+
+def print_processes(recipe: Recipe, member: Member, out: TextIO) -> None:
+    """Prints which of several processes this is, and what it does."""
+    does = "prints, keeps and publishes" if member.number == 0 else "leaves that to process 0"
+    print(
+        f"processes       {member.count}, which share each batch of {recipe.batch_size}; this is "
+        f"process {member.number}, which {does}",
+        file=out,
+        flush=True,
+    )
 
 
 def print_batch(model: "keras.Model", data: Data, recipe: Recipe, out: TextIO) -> None:

@@ -32,9 +32,9 @@ class Request:
         self._number = number
 
     @property
-    def made(self) -> bool:
-        """Whether there was a signal."""
-        return self._number is not None
+    def number(self) -> int:
+        """The signal that there was; 0 for none."""
+        return self._number or 0
 
     def obey(self) -> None:
         """Raises Stopped if there was a signal."""
@@ -59,6 +59,17 @@ def requested() -> Iterator[Request]:
     request = Request()
     with _first_signal(request.make):
         yield request
+
+
+@contextmanager
+def immediate() -> Iterator[None]:
+    """Makes the first signal end the program, which waits in native code and can lose nothing."""
+    before = {number: signal.signal(number, _last_action()) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

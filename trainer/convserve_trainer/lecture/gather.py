@@ -7,10 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
+from convserve_imaging import PHOTO_BILINEAR, PICTURE_BILINEAR, pictures
 from convserve_imaging.errors import PictureError
-from convserve_imaging.jpeg import read_header
+from convserve_imaging.jpeg_pixels import MAX_PIXELS
+from convserve_imaging.picture_files import open_file
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO
-from convserve_trainer.datasets import mnist, photo_folders, photo_reader, photos, skipped
+from convserve_trainer.datasets import (
+    mnist,
+    photo_folders,
+    photo_methods,
+    photo_reader,
+    photos,
+    skipped,
+)
 from convserve_trainer.datasets.pictures import Source
 from convserve_trainer.errors import DataError, MissingDataError
 from convserve_trainer.lecture import net, trials
@@ -19,6 +28,7 @@ from convserve_trainer.lecture.scales import Scale
 
 SIDE = 150  # rows and columns of photographs where no net says another size
 LARGE = 320  # the longer side of the one that is shown large
+FORMATS = ("JPEG", *pictures.FORMATS)
 
 Say = Callable[[str], None]
 
@@ -69,16 +79,19 @@ def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say
     if not folder.is_dir():
         raise MissingDataError(f"no folder {skipped.shown(folder)}")
     held_out = folder / photo_folders.VALIDATION
-    found = photo_folders.classes(held_out if held_out.is_dir() else folder)
     spec = None if photo_net is None else photo_net.manifest.input
+    method = PHOTO_BILINEAR if spec is None else spec.resize
+    choice = photo_folders.Choice(photo_methods.suffixes(method))
+    found = photo_folders.classes(held_out if held_out.is_dir() else folder, choice)
     names = found.labels if photo_net is None else tuple(photo_net.manifest.labels)
     height, width = (SIDE, SIDE) if spec is None else (spec.height, spec.width)
-    source = Source(folder, height, width, channels=3 if spec is None else spec.channels)
-    pictures = photos.load_held_out(source, names, say)
+    channels = 3 if spec is None else spec.channels
+    source = Source(folder, height, width, channels=channels, method=method)
+    held = photos.load_held_out(source, names, say)
     # Spread over all of them: they are sorted by class.
-    count = min(len(pictures), scale.searched)
-    numbers = np.linspace(0, len(pictures) - 1, count).astype(int).tolist()
-    batches = list(pictures.batches(numbers, 100))
+    count = min(len(held), scale.searched)
+    numbers = np.linspace(0, len(held) - 1, count).astype(int).tolist()
+    batches = list(held.batches(numbers, 100))
     return Photographs(
         np.concatenate([pixels for pixels, _ in batches]),
         np.concatenate([labels for _, labels in batches]),
@@ -91,11 +104,11 @@ def _large(paths: list[Path]) -> Pixels:
     """Returns the first that can be read, its longer side LARGE, its proportions kept."""
     for path in paths:
         try:
-            header = read_header(path.read_bytes())
-            lies = header.orientation >= 5  # rows and columns change places
-            sides = (header.width, header.height) if lies else (header.height, header.width)
+            opened = open_file(path.read_bytes(), FORMATS, MAX_PIXELS)
+            lies = opened.orientation >= 5  # rows and columns change places
+            sides = opened.size if lies else opened.size[::-1]
             height, width = (max(1, round(side * LARGE / max(sides))) for side in sides)
-            return photo_reader.read(path, height, width)
+            return photo_reader.read(path, height, width, method=PICTURE_BILINEAR)
         except (OSError, PictureError):  # how many may be lost is counted where all are read
             continue
     raise DataError(f"{skipped.shown(paths[0].parent)}: no picture that can be read")

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 from convserve_host.arguments import did_you_mean
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.card import Card
 from convserve_trainer.recipes.layers import Layer, Positive
 from convserve_trainer.wording import counted
 
@@ -99,6 +100,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         seed: of weights, shuffling, dropout and augmentation.
         limit: train on the first so many images only; None for all.
         min_accuracy: least share of held-out images, 0 to 1, for the net to be published.
+        card: what the model card says beyond what is measured.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: Seed = 1
     limit: Positive | None = None
     min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    card: Card = Card()
 
     def __post_init__(self) -> None:
         """Raises ValueError where settings do not go together."""
@@ -148,6 +151,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("height, width and channels: expected for photos only, got digits")
         if not self.sized_by_data and self.height is None:
             raise ValueError("photos need height and width")
+        self.card.check()
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
         flat = False
         for layer in self.net:
@@ -180,7 +184,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Returns the recipe with other settings.
 
         The accuracy floor is that of the recipe as written: whatever else changes lifts it (0.0)
-        unless `min_accuracy`, or a change of that name, sets one. Another seed does not.
+        unless `min_accuracy`, or a change of that name, sets one. Another seed or card does not.
 
         Args:
             changes: by name; "augmentation.shift" and "net.0.filters" reach inside.
@@ -191,13 +195,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             UsageError: there is no such setting, or it is out of its range.
         """
-        values = self.values()
+        values = {"card": {}} | self.values()
         for name, value in [*changes.items(), *given.items()]:
             if value is not None:
                 _set(values, name, value, where)
         floor = changes.get("min_accuracy") if min_accuracy is None else min_accuracy
         if floor is None:
-            same = {**values, "seed": self.seed} == self.values()
+            same = {**values, "seed": self.seed, "card": {}} == {**self.values(), "card": {}}
             floor = self.min_accuracy if same else 0.0
         return make_recipe({**values, "min_accuracy": floor}, where)
 
@@ -213,8 +217,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return values
 
     def to_json(self) -> str:
-        """Returns the settings as a JSON object, keys in the order of the fields."""
-        return msgspec.json.encode(self).decode()
+        """Returns the settings as a JSON object, keys in the order of the fields.
+
+        An empty card is left out: programs of before there were cards read the rest.
+        """
+        values = msgspec.to_builtins(self)
+        if self.card == Card():
+            del values["card"]
+        return msgspec.json.encode(values).decode()
 
 
 def make_recipe(values: dict[str, Any], where: str) -> Recipe:
@@ -239,7 +249,7 @@ def _explained(message: str, values: dict[str, Any], where: str) -> str:
     steps = re.findall(r"\w+", path)
     name = _named(steps, where)
     if unknown := re.fullmatch(r"Object contains unknown field `(.*)`", what):
-        known = _fields(_at(values, steps))
+        known = _fields(_at(values, steps), steps[-1] if steps else "")
         unknown_name = _named([*steps, unknown[1]], where)
         hint = did_you_mean(unknown[1], known) or f", there are: {', '.join(known)}"
         return f"{unknown_name} is not a valid setting{hint}"
@@ -271,12 +281,12 @@ def _named(steps: list[str], where: str) -> str:
     return f"--{name.replace('_', '-')}" if where == "--" else f"{where}{name}"
 
 
-def _fields(at: Any) -> list[str]:
-    """Returns the names of the settings of a part of a recipe."""
+def _fields(at: Any, within: str) -> list[str]:
+    """Returns the names of the settings of a part of a recipe; `within` is the part's name."""
     if "layer" in at:
         kinds = [kind for kind in layers.KINDS if kind.__struct_config__.tag == at["layer"]]
         return ["layer", *kinds[0].__struct_fields__]
-    kind = Recipe if "task" in at or "net" in at else Augmentation
+    kind = Recipe if "task" in at or "net" in at else {"card": Card}.get(within, Augmentation)
     return list(kind.__struct_fields__)
 
 

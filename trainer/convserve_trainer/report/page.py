@@ -5,21 +5,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from convserve_bundle.contract import MODEL_FILE
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
 from convserve_trainer.bundles import bundle, describe
 from convserve_trainer.datasets.pictures import Data
-from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.export import contract, precisions
 from convserve_trainer.html.page import About, page
 from convserve_trainer.html.section import Listing, Part, Section, Table
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_text
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.report import figures, machine
+from convserve_trainer.report import figures, judged, machine
+from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs.history import History
 from convserve_trainer.wording import counted
 
@@ -50,7 +49,7 @@ class TrainingOutcome:
         history: of its training.
         results: of all seeds, its own first.
         seconds: from the start of the command to now.
-        answers: of the net that is published to all held-out pictures.
+        judged: how the net that is published does on all held-out pictures.
     """
 
     content: bytes
@@ -59,7 +58,7 @@ class TrainingOutcome:
     history: History
     results: Sequence[seeds.Result]
     seconds: float
-    answers: Answers
+    judged: Judged
 
 
 def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Callable[[int], bytes]:
@@ -74,6 +73,7 @@ def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Call
     _, manifest = bundle.loaded(outcome.content, MODEL_FILE)
     sections = [
         _held_out(outcome, manifest, invocation),
+        *judged.sections(outcome.judged),
         _training(outcome),
         Section("recipe", "Recipe", _recipe(outcome, invocation)),
         Section("data", "Data", _data(outcome.data)),
@@ -102,32 +102,21 @@ def _title(manifest: Manifest, version: int) -> str:
 def _held_out(
     outcome: TrainingOutcome, manifest: Manifest, invocation: Invocation | None
 ) -> Section:
-    probabilities, labels = outcome.answers
-    names = list(outcome.data.labels)
-    counts = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    metrics, training = manifest.metrics, manifest.training
+    judgement = outcome.judged.judgement
+    metrics, training, interval = manifest.metrics, manifest.training, judgement.accuracy_interval
+    assert interval is not None, "a picture or more is held out"
+    low, high = interval
     parts: list[Part] = [
         f"{int(metrics['correct']):,} of {int(metrics['total']):,} are right, "
-        f"{metrics['accuracy']:.2%}, at a loss of {metrics['loss']:.4f}: found by ONNX Runtime "
-        "from the published file.",
-        f"{_chance(counts)} {_floor(outcome, metrics['accuracy'], invocation)}",
+        f"{metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, by Wilson's method), "
+        f"at a loss of {metrics['loss']:.4f}: found by ONNX Runtime from the published file.",
+        f"{judged.chance(judgement)} {_floor(outcome, metrics['accuracy'], invocation)}",
         f"Keras has {int(metrics['keras_correct']):,} right. The largest difference between a "
         f"probability of the two is {training.parity_max_abs:.1e}; in "
         f"{precisions.name(manifest.precision)} up to {training.parity_bound:.0e} is allowed.",
-        figures.confusion(counts, names),
-        _classes(counts, names),
+        figures.confusion(judgement.confusion, list(outcome.data.labels)),
     ]
     return Section("held-out", "Held-out pictures", parts)
-
-
-def _chance(counts: npt.NDArray[np.int64]) -> str:
-    """Returns how many would be right without looking."""
-    classes, kinds = len(counts), counts.sum(axis=1)
-    return (
-        f"Guessing would have {1 / classes:.2%} right, one of {classes}; the commonest class for "
-        f"every picture {kinds.max() / kinds.sum():.2%}."
-    )
 
 
 def _floor(outcome: TrainingOutcome, accuracy: float, invocation: Invocation | None) -> str:
@@ -143,20 +132,6 @@ def _floor(outcome: TrainingOutcome, accuracy: float, invocation: Invocation | N
         f"The recipe as it is written has an accuracy floor of {written:.2%}. This net {met}, "
         "which was not asked of it, because the data or other settings are not the recipe's."
     )
-
-
-def _classes(counts: npt.NDArray[np.int64], names: Sequence[str]) -> Table:
-    rows = []
-    for number, name in enumerate(names):
-        total, right = int(counts[number].sum()), int(counts[number, number])
-        wrong = counts[number].copy()
-        wrong[number] = 0
-        most = int(wrong.argmax())
-        taken = f"{names[most]} ({wrong[most]:,})" if wrong[most] else "none"
-        share = f"{right / total:.2%}" if total else "none there"
-        rows.append((name, f"{total:,}", f"{right:,}", share, taken))
-    head = ("class", "held out", "right", "accuracy", "mostly taken for")
-    return Table(head, rows, "Accuracy of each class")
 
 
 def _training(outcome: TrainingOutcome) -> Section:

@@ -278,11 +278,11 @@ def check(policy: CheckpointPolicy, seeds: Sequence[int] = (1,)) -> None:
         return
     folders = seed_folders(folder, seeds)
     there = [position for each in folders for position in found(each)[:1]]
-    if policy.resume:
-        if not there:
-            where = " or ".join(dict.fromkeys((str(folders[0]), *(p.name for p in folders[1:]))))
-            raise CheckpointError(f"nothing to resume: no checkpoint is in {where}")
+    if policy.resume and there:
         return
+    if policy.resume and not policy.or_start:
+        where = " or ".join(dict.fromkeys((str(folders[0]), *(p.name for p in folders[1:]))))
+        raise CheckpointError(f"nothing to resume: no checkpoint is in {where}")
     there += found(folder)
     if there:
         raise CheckpointError(

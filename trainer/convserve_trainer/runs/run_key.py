@@ -16,7 +16,7 @@ RunKey: TypeAlias = dict[str, Any]
 """Of a training, by name; as JSON gives them back."""
 
 DIGEST = 12  # hexadecimal digits
-MAY_CHANGE = ("epochs", "min_accuracy")  # between a stop and a resume
+MAY_CHANGE = ("epochs", "min_accuracy", "card")  # between a stop and a resume
 UNNAMED = ".unfinished"  # the dot keeps it out of sight of servers that watch the models folder
 CHECKPOINT_SECONDS = 60.0
 
@@ -29,11 +29,13 @@ class CheckpointPolicy:
         folder: that the user named; None for one among the models, while it is not published.
         resume: go on from the newest checkpoint.
         seconds: between checkpoints within an epoch, at least; 0 for one after each step.
+        or_start: with `resume`, begin where there is none to go on from.
     """
 
     folder: Path | None = None
     resume: bool = False
     seconds: float = CHECKPOINT_SECONDS
+    or_start: bool = False
 
     def __post_init__(self) -> None:
         """Raises UsageError where the seconds are out of their range."""

@@ -1,9 +1,10 @@
-"""The trials of a sweep: drawn, kept in a file, compared; a killed sweep goes on."""
+"""The trials of a sweep: drawn, kept, compared; in a folder one process at a time has them."""
 
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import optuna
 from optuna.pruners import MedianPruner
 from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import CheckpointError, DivergedError, TrainerError, UsageError
 from convserve_trainer.host import folder_lock
+from convserve_trainer.host.signals import Stopped
 from convserve_trainer.recipes import recipe_text
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.runs import run_key
@@ -25,10 +27,28 @@ from convserve_trainer.sweep.space import Space
 from convserve_trainer.sweep.trial import trained
 from convserve_trainer.wording import counted
 
-FILE, BEST = "trials.log", "best.toml"
+FILE = "trials.log"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 SHOWN = 5  # of the best
 LOSS, SECONDS, EPOCHS, WHY = "loss", "seconds", "epochs", "why"  # kept with each trial
+SETTINGS = "settings"  # kept with the study
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial has ended.
+
+    Attributes:
+        value: its accuracy on the validation, 0 to 1, if it was trained to the end.
+        state: FAIL if it is to be tried again.
+        seconds: of the training.
+        stopped: whether by Ctrl-C or SIGTERM.
+    """
+
+    value: float | None
+    state: TrialState
+    seconds: float
+    stopped: bool
 
 
 class Sweep:
@@ -46,27 +66,37 @@ class Sweep:
         self._space = space
         self._recipe = recipe
         self._data = data
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
 
     @property
     def finished(self) -> int:
         """How many trials are finished; those that were stopped are not."""
         return len(self._study.get_trials(deepcopy=False, states=FINISHED))
 
-    def next(self) -> str:
-        """Trains once; returns a line on it.
+    def lines(self, trials: int) -> Iterator[str]:
+        """Trains until so many trials are finished; yields a line on each.
 
         What is drawn follows from the seed and the finished trials alone, so that a sweep that
         was killed tries what it would have tried.
+
+        Args:
+            trials: in all, those before a stop with them.
 
         Raises:
             TrainerError: anything a user can mend.
             Stopped: Ctrl-C or SIGTERM.
         """
-        seed = np.random.SeedSequence([self._recipe.seed, self.finished]).generate_state(1)[0]
-        self._study.sampler = TPESampler(seed=int(seed), multivariate=False, constant_liar=False)
-        trial = self._study.ask()
+        while (finished := self.finished) < trials:
+            self._study.sampler = TPESampler(
+                seed=self._drawing_seed(finished), multivariate=False, constant_liar=False
+            )
+            yield self._trained(self._study.ask())
+
+    def _drawing_seed(self, number: int) -> int:
+        """Returns the seed by which one trial is drawn."""
+        return int(np.random.SeedSequence([self._recipe.seed, number]).generate_state(1)[0])
+
+    def _trained(self, trial: Trial) -> str:
+        """Trains once; returns a line on it."""
         drawn = self._space.draw(trial)
         begun = time.monotonic()
 
@@ -77,7 +107,7 @@ class Sweep:
             if trial.should_prune() and epoch.epoch < self._recipe_of(drawn).epochs:
                 raise optuna.TrialPruned(f"after epoch {epoch.epoch}, below the median")
 
-        value, state = None, TrialState.FAIL
+        value, state, stopped = None, TrialState.FAIL, False
         try:
             best = trained(self._recipe_of(drawn), self._data, after).best
             value, state = best.val_accuracy, TrialState.COMPLETE
@@ -85,10 +115,18 @@ class Sweep:
         except (optuna.TrialPruned, DivergedError, MemoryError, UsageError) as error:
             state = TrialState.PRUNED
             trial.set_user_attr(WHY, _why(error))
+        except Stopped:
+            stopped = True
+            raise
         finally:
-            trial.set_user_attr(SECONDS, time.monotonic() - begun)
-            finished = self._study.tell(trial, value, state=state)
+            seconds = time.monotonic() - begun
+            finished = self._ended(trial, Outcome(value, state, seconds, stopped))
         return self._line(finished)
+
+    def _ended(self, trial: Trial, outcome: Outcome) -> FrozenTrial:
+        """Keeps how a trial has ended."""
+        trial.set_user_attr(SECONDS, outcome.seconds)
+        return self._study.tell(trial, outcome.value, state=outcome.state)
 
     def best(self) -> list[FrozenTrial]:
         """Returns the trials that were trained to the end: most accurate first, then least loss."""
@@ -161,19 +199,42 @@ def opened(folder: Path, settings: RunKey) -> Iterator[optuna.Study]:
             storage=storage(folder),
             study_name="sweep",
             direction="maximize",
-            pruner=MedianPruner(n_startup_trials=5),
+            pruner=pruner(),
             load_if_exists=True,
         )
-        before = study.user_attrs.get("settings", settings)
-        if differing := run_key.differences(before, settings):
-            raise CheckpointError(
-                f"{folder} holds another sweep: {differing}; give it the same, or another folder "
-                "(--study)"
-            )
-        study.set_user_attr("settings", settings)
+        claim(study, settings, str(folder), "folder")
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)  # its process was killed
         yield study
     finally:
         os.close(lock)
+
+
+def claim(study: optuna.Study, settings: RunKey, where: str, what: str) -> None:
+    """Makes a study that of a sweep, or sees that it is.
+
+    Args:
+        study: new, or of a sweep.
+        settings: of the sweep.
+        where: the study is, for messages.
+        what: a user may give another of: "folder".
+
+    Raises:
+        CheckpointError: it is the study of another sweep.
+    """
+    before = study.user_attrs.get(SETTINGS)
+    if before is None:
+        study.set_user_attr(SETTINGS, settings)
+    elif differing := run_key.differences(before, settings):
+        raise CheckpointError(
+            f"{where} holds another sweep: {differing}; give it the same, or another {what} "
+            "(--study)"
+        )
+
+
+def pruner() -> MedianPruner:
+    """Returns what ends a trial that is below the median of those before it."""
+    return MedianPruner(n_startup_trials=5)
 
 
 def storage(folder: Path) -> JournalStorage:

@@ -30,6 +30,7 @@ _STATES = {
     VersionState.IDLE: pb.VERSION_STATE_IDLE,
     VersionState.RETIRING: pb.VERSION_STATE_RETIRING,
     VersionState.REFUSED: pb.VERSION_STATE_REFUSED,
+    VersionState.ABSENT: pb.VERSION_STATE_ABSENT,
 }
 
 

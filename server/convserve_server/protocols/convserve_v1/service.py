@@ -133,7 +133,6 @@ class ConvserveV1:
         """Serves ListModels: what is loaded, and what is refused."""
         parse(pb.ListModelsRequest(), call.payload)
         response = pb.ListModelsResponse()
-        named = ""
         for model in self._classifier.models():
             if not model.is_bundle or not call.sees(model.name):
                 continue
@@ -144,10 +143,8 @@ class ConvserveV1:
                 manifest=Manifest.FromString(model.manifest),
                 execution_provider=model.provider,
                 version_labels=sorted(one for one in labels if labels[one] == model.version),
-                # The newest one comes first.
-                default=model.name != named,
+                default=model.version == self._classifier.default_version(model.name),
             )
-            named = model.name
         for (name, version), reason in sorted(
             self._classifier.refused().items(), key=lambda item: (item[0][0], -item[0][1])
         ):

@@ -40,6 +40,7 @@ _STATES = {
     VersionState.IDLE: "READY",
     VersionState.RETIRING: "UNLOADING",
     VersionState.REFUSED: "UNAVAILABLE",
+    VersionState.ABSENT: "UNAVAILABLE",
 }
 _READY = "READY"
 

@@ -49,12 +49,15 @@ def document() -> Schema:
                    "Whether each result has the pixels that the model has seen."),
         ),
         body={
-            "description": "A JPEG or PNG file, of whatever content type, or a form with several.",
+            "description": "A JPEG or PNG file, for some models a WebP or GIF, of whatever content "
+            "type, or a form with several.",
             "required": True,
             "content": {
                 "application/octet-stream": {},
                 "image/jpeg": {},
                 "image/png": {},
+                "image/webp": {},
+                "image/gif": {},
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",

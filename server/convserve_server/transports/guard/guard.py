@@ -20,6 +20,7 @@ from convserve_server.core.errors import ServeError
 from convserve_server.protocols.grpc_errors import to_failure
 from convserve_server.telemetry.layouts import OTHER
 from convserve_server.telemetry.observer import NO_OBSERVER, Observer
+from convserve_server.transports.ages import new_age_s
 from convserve_server.transports.guard.connection import ClientConnection, accepted
 from convserve_server.transports.guard.memory import RequestMemory
 
@@ -35,8 +36,6 @@ _LOOK_S, _LOOKS_OF_SLOW = 1.0, 10
 _REST_S = 0.5
 #: How often at most to log what clients do wrong, s.
 _LOG_S = 10.0
-#: Connections of the same age do not all end at once.
-_SPREAD = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +107,7 @@ class Guard:
 
     def new_age(self) -> float:
         """Returns the age at which a new connection ends, s; a little different each time."""
-        age_s = self.options.max_connection_age_s
-        return age_s * random.uniform(1 - _SPREAD, 1 + _SPREAD) if age_s else float("inf")
+        return new_age_s(self.options.max_connection_age_s)
 
     @property
     def listens(self) -> bool:
@@ -181,6 +179,9 @@ class Guard:
         family, _, _, _, name = found[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         try:
+            # So that a server that is started again can have the port while connections that ended
+            # here wait for their last packets (TIME_WAIT).
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             listener.bind(name)
             listener.listen(_BACKLOG)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS
+from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PICTURE_METHODS, PIXELS
+from convserve_imaging.decoders import Decode, make_decoder
 from convserve_imaging.errors import NotAPictureError, TooManyPixelsError
 from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
-from convserve_server.core.decode_pool import Decode
-from convserve_server.core.decoders import make_decoder
 from convserve_trainer.datasets import photo_reader
 from tests.jpegs import jpeg_of
 
@@ -30,6 +29,22 @@ def test_photographs_are_decoded_as_in_training(channels: int, method: str, tmp_
         trained = photo_reader.read(tmp_path / "picture.jpg", 12, 16, channels)
         assert trained.shape == (12, 16, channels)
         assert np.array_equal(decode(data), trained)
+
+
+@pytest.mark.parametrize(("channels", "method"), PICTURE_METHODS.items())
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "GIF"])
+def test_pictures_of_several_formats_are_decoded_as_in_training(
+    kind: str, channels: int, method: str, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(jpeg_of("green", (64, 48)))).save(file, kind)
+    (tmp_path / "picture").write_bytes(file.getvalue())
+    trained = photo_reader.read(tmp_path / "picture", 12, 16, channels, method)
+    assert trained.shape == (12, 16, channels)
+    assert np.array_equal(_decoder(channels, method)(file.getvalue()), trained)
+    if kind != "JPEG":
+        with pytest.raises(NotAPictureError):
+            _decoder(channels, PHOTO_METHODS[channels])(file.getvalue())
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -51,6 +66,11 @@ def test_pixels_are_taken_as_they_are_from_png_and_jpeg_alone(channels: int) -> 
 METHODS = [(MNIST_CENTRE, 1), (PIXELS, 1), (PIXELS, 3)]
 KINDS = [(kind, *method) for method in METHODS for kind in ("PNG", "JPEG")]
 KINDS += [("JPEG", method, channels) for channels, method in PHOTO_METHODS.items()]
+KINDS += [
+    (kind, method, channels)
+    for channels, method in PICTURE_METHODS.items()
+    for kind in ("JPEG", "PNG", "WebP", "GIF")
+]
 
 
 @pytest.mark.parametrize(("kind", "method", "channels"), KINDS)
@@ -60,9 +80,9 @@ def test_every_decoder_honours_every_limit(kind: str, method: str, channels: int
     file = io.BytesIO()
     picture.save(file, kind)
     shape = (400, 500, channels)
-    assert make_decoder(method, shape, 400 * 500, 4 << 20)(file.getvalue()).any()
+    assert make_decoder(method, shape, 400 * 500, 8 << 20)(file.getvalue()).any()
     with pytest.raises(TooManyPixelsError, match="has 500 x 400 pixels; expected at most 199,999"):
-        make_decoder(method, shape, 400 * 500 - 1, 4 << 20)(file.getvalue())
+        make_decoder(method, shape, 400 * 500 - 1, 8 << 20)(file.getvalue())
     with pytest.raises(
         TooManyPixelsError, match=f"the {kind} has 500 x 400 pixels: decoding takes"
     ):

@@ -1,13 +1,29 @@
-"""How the files of a request become what a model expects, by the method that made its pixels."""
+"""How image files become what a model expects, by the method that made its pixels in training."""
 
 from collections.abc import Callable
 from functools import partial
 
-from convserve_imaging import MNIST_CENTRE, PHOTO_METHODS, PIXELS, photos, pixels
-from convserve_imaging.digits import centre
-from convserve_server.core.decode_pool import Decode, Pixels
+import numpy as np
+from numpy.typing import NDArray
 
-#: What digits and pixels may come as. Pillow reads many more formats, which a server should not.
+from convserve_imaging import (
+    MNIST_CENTRE,
+    PHOTO_METHODS,
+    PICTURE_METHODS,
+    PIXELS,
+    photos,
+    pictures,
+    pixels,
+)
+from convserve_imaging.digits import centre
+
+Pixels = NDArray[np.uint8]
+
+#: Makes of a file the pixels for a model, uint8 [H, W, C]; raises PictureError.
+Decode = Callable[[bytes], Pixels]
+
+#: What digits and pixels may come as. Pillow reads many more formats, which a program that gets
+#: files from anybody should not. What photographs may come as is a part of their method.
 _FORMATS = ("JPEG", "PNG")
 
 
@@ -29,9 +45,8 @@ def make_decoder(
             pixels.decode, height=height, width=width, channels=channels, formats=_FORMATS
         ),
     }
-    for photo_channels, photo_method in PHOTO_METHODS.items():
-        decoders[photo_method] = partial(
-            photos.decode, height=height, width=width, channels=photo_channels
-        )
+    for methods, decode in ((PHOTO_METHODS, photos.decode), (PICTURE_METHODS, pictures.decode)):
+        for photo_channels, name in methods.items():
+            decoders[name] = partial(decode, height=height, width=width, channels=photo_channels)
     # Every kind honours every limit: what is added without one cannot be called.
     return partial(decoders[method], max_pixels=max_pixels, max_decoder_bytes=max_decoder_bytes)
