@@ -36,13 +36,9 @@ def stand_in() -> "Iterator[StandIn]":
 @pytest.fixture
 def s3(stand_in: "StandIn", monkeypatch: pytest.MonkeyPatch) -> "Iterator[StandIn]":
     """A stand-in for S3 with an empty bucket, which all processes find by their variables."""
-    from convserve_store.location import open_location
-    from tests.store.stand_in import BUCKET
+    from tests.store.stand_in import with_bucket
 
     for name, value in stand_in.environment.items():
         monkeypatch.setenv(name, value)
-    filesystem = open_location(f"s3://{BUCKET}").filesystem
-    filesystem.mkdir(BUCKET)
-    yield stand_in
-    stand_in.behave()
-    filesystem.rm(BUCKET, recursive=True)
+    with with_bucket(stand_in):
+        yield stand_in

@@ -26,17 +26,12 @@ def s3() -> "Iterator[StandIn]":
 @pytest.fixture
 def stand_in(s3: "StandIn", monkeypatch: pytest.MonkeyPatch) -> "Iterator[StandIn]":
     """A stand-in with an empty bucket, which this process finds by its variables."""
-    from convserve_store.location import open_location
-    from tests.store.stand_in import BUCKET
+    from tests.store.stand_in import with_bucket
 
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    filesystem = open_location(f"s3://{BUCKET}").filesystem
-    filesystem.mkdir(BUCKET)
-    s3.requests.clear()
-    yield s3
-    s3.behave()
-    filesystem.rm(BUCKET, recursive=True)
+    with with_bucket(s3):
+        yield s3
 
 
 @pytest.fixture

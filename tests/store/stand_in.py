@@ -9,6 +9,8 @@ from typing import Any
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from convserve_store.location import open_location
+
 BUCKET = "convserve-test"
 
 #: What a user's shell would hold; no test reads the machine's own.
@@ -106,3 +108,14 @@ class StandIn:
         self._moto(environ, lambda *_: lambda _: None)
         start_response("503 Service Unavailable", [])
         return []
+
+
+@contextlib.contextmanager
+def with_bucket(stand_in: StandIn) -> Iterator[StandIn]:
+    """A stand-in with an empty bucket; whoever asks has its environment."""
+    filesystem = open_location(f"s3://{BUCKET}").filesystem
+    filesystem.mkdir(BUCKET)
+    stand_in.requests.clear()
+    yield stand_in
+    stand_in.behave()
+    filesystem.rm(BUCKET, recursive=True)
