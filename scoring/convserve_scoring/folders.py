@@ -91,8 +91,11 @@ class LocalFolder:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._files(Path(entry.path))
             elif entry.is_file():
-                name = Path(entry.path).relative_to(self.path).as_posix()
-                yield name, entry.stat().st_size
+                try:
+                    size = entry.stat().st_size
+                except FileNotFoundError:
+                    continue  # Other workers remove theirs meanwhile.
+                yield Path(entry.path).relative_to(self.path).as_posix(), size
 
     def exists(self, name: str) -> bool:
         """See Folder.exists."""

@@ -95,18 +95,21 @@ class StandIn:
         self.requests.append(request)
         self.holds(request)
         if self.fails(request):
-            start_response("503 Service Unavailable", [])
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
             return []
         if self.denies(request):
-            start_response("403 Forbidden", [("Content-Type", "application/xml")])
-            return [_DENIED]
+            # As S3 does it: no content for HEAD, after which a client expects none.
+            content = b"" if environ["REQUEST_METHOD"] == "HEAD" else _DENIED
+            length = ("Content-Length", str(len(content)))
+            start_response("403 Forbidden", [("Content-Type", "application/xml"), length])
+            return [content]
         for header in self.ignores:
             environ.pop(header, None)
         if not self.loses(request):
             return self._moto(environ, start_response)  # type: ignore[no-any-return]
         self.loses = lambda request: False
         self._moto(environ, lambda *_: lambda _: None)
-        start_response("503 Service Unavailable", [])
+        start_response("503 Service Unavailable", [("Content-Length", "0")])
         return []
 
 
