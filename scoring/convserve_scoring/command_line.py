@@ -25,6 +25,8 @@ CHECK_EXAMPLES = """examples:
   convserve-score check scored
   convserve-score run scored --retry-failed && convserve-score check scored
 """
+#: A day.
+_MOST_SECONDS = 86_400
 TARGET_HELP = "folder with the plan, that all workers see"
 
 
@@ -108,6 +110,14 @@ def _add_plan(subparsers: Subparsers) -> None:
         type=_positive,
         default=16,
         help="images that are run together, 1 or more [default: %(default)s]",
+    )
+    group.add_argument(
+        "--hang-s",
+        metavar="S",
+        type=_seconds,
+        default=600.0,
+        help="a process that reads, scores or writes for so long without an end to it, as one that "
+        "hangs, ends itself, and the shard is begun again; 0: never [default: %(default)g]",
     )
 
 
@@ -198,6 +208,16 @@ class _Version(argparse.Action):
 
         print(f"convserve-score {version('convserve')}")
         parser.exit()
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"expected 0 to {_MOST_SECONDS:,}, got {text!r}")
+    return seconds
 
 
 def _positive(text: str) -> int:

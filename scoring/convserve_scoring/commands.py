@@ -30,6 +30,7 @@ def plan(options: argparse.Namespace) -> int:
         bytes_column=options.bytes_column,
         device=options.device,
         batch=options.batch,
+        hang_s=options.hang_s,
     )
     made = make_plan(request, lambda line: print(f"convserve-score: {line}", file=sys.stderr))
     print(

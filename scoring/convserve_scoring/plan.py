@@ -67,6 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
         max_decoder_bytes: most memory that decoding a file may take, by its header.
         max_attempts: how often a shard is begun before it counts as failed.
         shards: all of them, each name once.
+        hang_s: a process that is at one block of images for longer ends itself, s; 0: never.
     """
 
     format: int
@@ -80,6 +81,7 @@ class Plan(msgspec.Struct, frozen=True):
     max_decoder_bytes: int
     max_attempts: int
     shards: tuple[Shard, ...]
+    hang_s: float = 600.0
 
     @property
     def images(self) -> int:

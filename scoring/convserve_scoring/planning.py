@@ -66,6 +66,7 @@ class Request:
         bytes_column: of Parquet files, has the files.
         device: auto, cpu or cuda.
         batch: images that are run together.
+        hang_s: see Plan.
     """
 
     source: str
@@ -76,6 +77,7 @@ class Request:
     bytes_column: str
     device: str
     batch: int
+    hang_s: float
 
 
 def make_plan(request: Request, say: Callable[[str], None]) -> Plan:
@@ -120,6 +122,7 @@ def make_plan(request: Request, say: Callable[[str], None]) -> Plan:
         max_pixels=MAX_PIXELS,
         max_decoder_bytes=MAX_DECODER_BYTES,
         max_attempts=MAX_ATTEMPTS,
+        hang_s=request.hang_s,
         shards=(),
     )
     labels = load(target, plan).labels

@@ -6,6 +6,7 @@ not at all, and where they are there nothing is done.
 
 import enum
 import errno
+import faulthandler
 import time
 import uuid
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from convserve_scoring.plan import Plan, Shard, read_plan, rows_file
 from convserve_scoring.scorer import Row, Scorer
 from convserve_scoring.shard_files import ShardReader
 from convserve_server.engines.base import EngineError
+
+#: The descriptor, since an engine may have put something else in the place of sys.stderr.
+_STDERR = 2
 
 #: What every shard would meet: no attempt is used up by it.
 _NO_SHARDS_FAULT = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS}
@@ -116,6 +120,8 @@ class Worker:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             self._attempts.note(attempt, shard, run, reason)
             return Result(name, State.AGAIN, error=reason)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         if scored is None:
             self._attempts.withdraw(attempt)
             return Result(name, State.STOPPED)
@@ -127,6 +133,7 @@ class Worker:
         """Writes the rows of a shard; returns them, or None if it was stopped."""
         paths: list[str | None] = []
         rows: list[Row] = []
+        self._watch()
         for block in self._reader.blocks(shard, self.plan.batch):
             if stop():
                 return None
@@ -136,9 +143,19 @@ class Worker:
                 Row(error=image.fault) if image.fault else answer
                 for image, answer in zip(block, answers, strict=True)
             ]
+            self._watch()
         content = shard_files.rows_content(self.plan.model, paths, rows)
         self._target.write(rows_file(shard.name), content)
         return rows
+
+    def _watch(self) -> None:
+        """Has the process end, unless this is called again in time; it counts as an attempt.
+
+        A decoder or a driver that hangs may hold the GIL: the watch is a thread that needs none. It
+        says on standard error where the process was.
+        """
+        if self.plan.hang_s:
+            faulthandler.dump_traceback_later(self.plan.hang_s, exit=True, file=_STDERR)
 
 
 def load(target: Folder, plan: Plan) -> Scorer:

@@ -98,6 +98,25 @@ def test_shard_that_kills_is_begun_three_times_and_named_and_the_rest_is_done(
     assert (status, err.count("a shard is begun 3 times")) == (3, 3)
 
 
+def test_process_that_hangs_ends_itself_and_its_shard_is_begun_again(
+    tmp_path: Path, model: Path
+) -> None:
+    gate = Gate.made(tmp_path / "gate")
+    names = write_images(tmp_path / "images", IMAGES, {9: gate.content})
+    target = tmp_path / "scored"
+    plan(tmp_path / "images", target, model, "--hang-s", "5")
+    run = start("run", target, "--workers", "2")
+    worker = os.pidfd_open(gate.reached_by())
+    # Nobody opens the gate.
+    _wait_for_end(worker)
+    status, out, err = finished(run)
+    assert (status, "6 shards with 24 images scored" in out) == (0, True), err
+    assert "packed-000002.parquet: the process ended while it scored this shard: exit status" in err
+    assert "Timeout (0:00:05)!" in err
+    assert "_score_shard" in err
+    assert rows(target)["path"].to_pylist() == names
+
+
 def test_attempts_are_counted_over_drivers_that_are_killed_with_their_worker(
     tmp_path: Path, model: Path
 ) -> None:
