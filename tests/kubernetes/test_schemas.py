@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -170,13 +170,47 @@ def test_rules_of_prometheus_become_objects_as_the_docs_say() -> None:
 # The chart
 
 
-def test_chart_renders_the_plain_manifests(render: Render) -> None:
-    plain, rendered = (
-        render("monitoring", "autoscaling"),
-        chart("--set", "monitoring.enabled=true,autoscaling.enabled=true"),
-    )
+VALUES = {one: one.partition("-")[0] + one.title().partition("-")[2] for one in COMPONENTS}
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        ("monitoring", "autoscaling"),
+        *((one,) for one in COMPONENTS if one != "autoscaling"),
+        ("monitoring", "tls", "object-storage"),
+        ("gpu", "monitoring", "tls", "object-storage", "autoscaling"),
+    ],
+    ids="+".join,
+)
+def test_chart_renders_the_plain_manifests(render: Render, components: tuple[str, ...]) -> None:
+    plain = render(*components)
+    rendered = chart("--set", ",".join(f"{VALUES[one]}.enabled=true" for one in components))
     settings = the("ConfigMap", plain)["metadata"]["name"]
-    assert as_kustomize_has_it(rendered, settings) == by_kind(plain)
+    assert sorted_lists(as_kustomize_has_it(rendered, settings)) == sorted_lists(by_kind(plain))
+
+
+def sorted_lists(found: Mapping[str, Object]) -> dict[str, Object]:
+    """Sorts the lists of a pod that have no order: volumes, mounts, and variables.
+
+    A variable that names others comes after them, in both.
+    """
+    sorted_: dict[str, Object] = json.loads(json.dumps(found))
+    pod = sorted_["Deployment"]["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    for holder, name, key in (
+        (pod, "volumes", "name"),
+        (server, "volumeMounts", "mountPath"),
+        (server, "env", "name"),
+    ):
+        holder[name].sort(key=lambda one, key=key: one[key])
+    return sorted_
+
+
+def test_url_of_the_models_is_a_value() -> None:
+    flags = "objectStorage.enabled=true,objectStorage.url=s3://mine/models"
+    server = container(the("Deployment", chart("--set", flags)))
+    assert {"name": "CONVSERVE_MODELS", "value": "s3://mine/models"} in server["env"]
 
 
 def by_kind(found: Sequence[Object]) -> dict[str, Object]:
@@ -199,8 +233,9 @@ def as_kustomize_has_it(found: Sequence[Object], settings: str) -> dict[str, Obj
         if "configMap" in volume:
             volume["configMap"]["name"] = settings
     objects["ConfigMap"]["metadata"]["name"] = settings
-    kept = objects["PersistentVolumeClaim"]["metadata"].pop("annotations")
-    assert kept == {"helm.sh/resource-policy": "keep"}
+    if "PersistentVolumeClaim" in objects:
+        kept = objects["PersistentVolumeClaim"]["metadata"].pop("annotations")
+        assert kept == {"helm.sh/resource-policy": "keep"}
     return objects
 
 
@@ -263,7 +298,7 @@ def test_values_change_what_they_say(tmp_path: Path) -> None:
 def test_package_of_the_chart_has_all_that_it_renders(tmp_path: Path) -> None:
     run(TOOLS / "helm", "package", CHART, "--destination", tmp_path)
     (package,) = tmp_path.glob("convserve-*.tgz")
-    flags = ["--set", "monitoring.enabled=true,autoscaling.enabled=true"]
+    flags = ["--set", ",".join(f"{one}.enabled=true" for one in VALUES.values())]
     rendered = run(TOOLS / "helm", "template", "convserve", package, "-n", "convserve", *flags)
     assert by_kind(objects(rendered)) == by_kind(chart(*flags))
 
