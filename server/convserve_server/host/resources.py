@@ -42,6 +42,8 @@ MIB = 2**20
 
 #: The supervisor, and the libraries' files that all processes map.
 SHARED_BYTES = 48 * MIB
+#: The process that copies models from object storage.
+COPIER_BYTES = 80 * MIB
 #: One worker at rest, with a photo net.
 WORKER_BYTES = 160 * MIB
 #: For each worker behind guards: its part of one of them, with a thousand connections.
@@ -110,7 +112,7 @@ class ResourcePlan:
     def memory_warning(self) -> str:
         """Returns what to log of a memory limit that is too small under load, else nothing."""
         workers = self.settings.process.workers
-        needed = SHARED_BYTES + workers * WORKER_BYTES
+        needed = _shared_bytes(self.settings) + workers * WORKER_BYTES
         if needed <= self.memory:
             return ""
         who = "one worker needs" if workers == 1 else f"{workers} workers need"
@@ -138,11 +140,12 @@ def plan_resources(
     devices = {given.engine.device, *(given.for_model(name).device for name in given.by_model)}
     share = 4 if devices != {"cpu"} and has_cuda_package() else 1
     at_rest = WORKER_BYTES + (GUARD_BYTES if is_guarded(given) else 0)
-    fitting = max(1.0, (memory - SHARED_BYTES) / (at_rest + REQUEST_BYTES))
+    shared = _shared_bytes(given)
+    fitting = max(1.0, (memory - shared) / (at_rest + REQUEST_BYTES))
     workers = given.process.workers or int(min(max(1, int(cpus) // share), fitting))
     threads = max(1, int(cpus) // workers)
     engine_threads = given.engine.engine_threads or threads
-    left = (memory - SHARED_BYTES) / workers - at_rest
+    left = (memory - shared) / workers - at_rest
     many_threads = engine_threads
     if not given.engine.engine_threads and left >= _MANY_THREADS_BYTES + 2 * REQUEST_BYTES:
         many_threads = max(1, min(_MOST_THREADS, int(cpus)))
@@ -180,6 +183,11 @@ def plan_resources(
         low_memory=left < _PLENTY_BYTES,
         batch_s=_BATCH_S * max(1 / 3, min(1.0, left / _PLENTY_BYTES)),
     )
+
+
+def _shared_bytes(settings: Settings) -> int:
+    """Returns what is there once, however many workers there are."""
+    return SHARED_BYTES + (COPIER_BYTES if settings.models.on_store else 0)
 
 
 def _cpu_of_each_worker(

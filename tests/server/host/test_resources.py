@@ -93,6 +93,19 @@ def test_sizes_left_to_us_fit_the_memory(
     assert limits.max_answer_bytes == 4 * limits.max_message_bytes
 
 
+@pytest.mark.parametrize("mib", [300, 512, 1024])
+def test_process_that_copies_models_has_memory_of_its_own(mib: int) -> None:
+    folder, store = (
+        plan_resources(make_settings(models=models), 2, memory * MIB)
+        for models, memory in (("m", mib), ("s3://bucket/models", mib + 80))
+    )
+    assert store.settings.replace(models="m") == folder.settings
+    assert store.low_memory == folder.low_memory
+    few = plan_resources(make_settings(models="s3://bucket/models"), 1, 270 * MIB)
+    assert "needs about 288 MiB" in few.memory_warning()
+    assert plan_resources(make_settings(models="m"), 1, 270 * MIB).memory_warning() == ""
+
+
 @pytest.mark.parametrize("cpus", [1, 2, 7, 64])
 def test_more_memory_never_makes_anything_smaller_for_the_same_workers(cpus: int) -> None:
     before: dict[int, Settings] = {}
