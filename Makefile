@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # What .ci/run runs beside make test: each in an environment of its own, or with another program.
 others := test-pages test-benchmarks test-open-inference test-web test-monitoring test-openvino \
-  test-kubernetes test-store test-sweeps test-cluster test-envoy test-processes test-mlflow test-supply
+  test-kubernetes test-store test-sweeps test-cluster test-envoy test-processes test-mlflow test-tables test-supply
 .PHONY: help demo test test-others $(others) test-compose sbom licences audit lint format types \
   unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs \
   lock clean environment
@@ -17,7 +17,8 @@ beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # What has a target of its own.
-apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/system/test_install.py
+apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/tables \
+  tests/system/test_install.py
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -88,6 +89,10 @@ test-processes: environment ## trainings over several processes, killed and resu
 test-mlflow: ## bundles as runs of MLflow, and its page, in an environment of its own
 	@locks/environment.sh .venv-mlflow locks/mlflow.txt editable
 	.venv-mlflow/bin/pytest $(slowest) tests/trainer/bundles/test_mlflow_run.py
+
+test-tables: ## data sets in Parquet, and what Hugging Face's datasets write, in an environment of its own
+	@locks/environment.sh .venv-tables locks/tables.txt editable
+	.venv-tables/bin/pytest $(slowest) tests/tables
 
 test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt

@@ -11,7 +11,8 @@ from convserve_bundle.contract import is_name
 from convserve_bundle.errors import BundleError
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.datasets import photo_methods, registry
+from convserve_trainer.datasets import columns, photo_methods, registry
+from convserve_trainer.datasets.parts import PARTS
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say, Task
 from convserve_trainer.errors import UsageError
@@ -39,7 +40,8 @@ def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
         "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
         f"any size{more} [default: MNIST from the user's cache, or a download]; photos also: a CSV "
-        "file with the columns path, label and perhaps split (train or validation)",
+        "or Parquet file, or a folder of Parquet files, with the columns path or image, label and "
+        "perhaps split (train, validation or test); or a folder as Hugging Face's datasets have it",
     )
     group.add_argument(
         "--labels",
@@ -61,23 +63,55 @@ def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
         type=float,
         help="photos: share of files that may be unreadable, 0 to 1 [default: 0.01]",
     )
+    add_files(group)
+
+
+def add_files(group: argparse._ActionsContainer) -> None:
+    """Adds the options that say where pictures are in a folder, or in a list."""
     group.add_argument(
         "--subfolders",
         choices=["skip", "use"],
         help="photos: what is in folders within a class's folder: not used, or pictures of that "
         "class [default: skip]",
     )
+    add_columns(group)
 
 
-def add_training(group: argparse._ActionsContainer) -> None:
-    """Adds the options that say which pictures are trained on."""
-    add(group)
+def add_columns(group: argparse._ActionsContainer) -> None:
+    """Adds the option that names the columns of a list."""
+    group.add_argument(
+        "--columns",
+        metavar="PAIRS",
+        type=_columns,
+        help="photos: names of columns in a CSV, in Parquet or in metadata, where they are not the "
+        "usual ones: picture=NAME,label=NAME,split=NAME",
+    )
+
+
+def add_formats(group: argparse._ActionsContainer) -> None:
+    """Adds the option that says of which formats pictures are."""
     group.add_argument(
         "--formats",
         choices=["jpeg", "all"],
         help="photos: which files are pictures: JPEG, or PNG, WebP and GIF (the first frame) as "
         "well; the bundle then says so, and needs a server that has them [default: jpeg]",
     )
+
+
+def add_part(group: argparse._ActionsContainer) -> None:
+    """Adds the option that says which part of the data is evaluated."""
+    group.add_argument(
+        "--part",
+        choices=PARTS,
+        help="photos: which part of the data [default: validation; without one test; without "
+        "parts all]",
+    )
+
+
+def add_training(group: argparse._ActionsContainer) -> None:
+    """Adds the options that say which pictures are trained on."""
+    add(group)
+    add_formats(group)
     group.add_argument(
         "--cache",
         choices=["none", "memory", "disk"],
@@ -152,6 +186,16 @@ def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictu
     return registry.find_format(task, source.folder).reader.held_out(source, manifest, say)
 
 
+def files(options: argparse.Namespace) -> Source:
+    """Returns a folder, or a list, of photographs as `add_files` and `add_formats` name it."""
+    return Source(
+        options.folder,
+        method=photo_methods.METHODS[options.formats or "jpeg"][3],
+        subfolders=options.subfolders == "use",
+        columns=options.columns or columns.USUAL,
+    )
+
+
 def model_name(options: argparse.Namespace) -> str:
     """Returns the name of a model that was given none: cats-dogs for pictures in cats_dogs/."""
     folder: Path | None = options.data
@@ -161,6 +205,13 @@ def model_name(options: argparse.Namespace) -> str:
     # Of a file that lists pictures, without its ending.
     name = (whole.stem if whole.is_file() else whole.name).replace("_", "-").replace(" ", "-")
     return name if is_name(name) else registry.find_task(options.task).model
+
+
+def _columns(text: str) -> columns.Columns:
+    try:
+        return columns.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _bundle_source(options: argparse.Namespace, manifest: Manifest, task: Task) -> Source:
@@ -190,5 +241,7 @@ def _source(
         labels=options.labels,
         method=photo_methods.METHODS[getattr(options, "formats", None) or "jpeg"].get(channels),
         subfolders=getattr(options, "subfolders", None) == "use",
+        columns=options.columns or columns.USUAL,
+        part=getattr(options, "part", None),
         ignore_accuracy_floor=ignore_accuracy_floor,
     )

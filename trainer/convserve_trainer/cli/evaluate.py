@@ -19,6 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     command.add_argument("bundle", metavar="BUNDLE", type=Path, help=BUNDLE_HELP)
     data_options.add(command)
+    data_options.add_part(command)
     command.add_argument(
         "--html",
         metavar="FILE",

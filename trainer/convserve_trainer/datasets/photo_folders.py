@@ -12,27 +12,29 @@ from itertools import pairwise
 from pathlib import Path
 
 from convserve_imaging.folder_names import class_name, is_passed_over
+from convserve_trainer.datasets import parts as data_parts
+from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.parts import TEST, TRAIN, VALIDATION
 from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
 from convserve_trainer.datasets.skipped import SkippedEntry, is_other_picture, shown
 from convserve_trainer.errors import DataError, MissingDataError, UsageError
 
-TRAIN, VALIDATION = "train", "validation"
-
 
 @dataclass(frozen=True)
 class Photo:
-    """A file that should be a picture.
+    """A file, or a row of a table, that should be a picture.
 
     Attributes:
-        path: of the file.
-        name: its path below the folder of class folders, "cats/1.jpg".
+        path: of the file; or the row.
+        name: its path below the folder of class folders, "cats/1.jpg"; what it is called wherever
+            the data lie.
         label: number of its class.
         sha256: of its content, hexadecimal; empty until it is read.
         size: height and width that its header states, upright; zeros until it is read, and where
             it has no header that can be read.
     """
 
-    path: Path
+    path: Content
     name: str
     label: int
     sha256: str = ""
@@ -68,12 +70,14 @@ class ClassFolders:
     Attributes:
         labels: names of the class folders, in NFC, sorted.
         photos: of all classes, sorted by class and name; one or more of each class.
-        skipped: everything else.
+        skipped: everything else in folders.
+        unlabelled: rows of a list that name no class.
     """
 
     labels: tuple[str, ...]
     photos: tuple[Photo, ...]
-    skipped: tuple[SkippedEntry, ...]
+    skipped: tuple[SkippedEntry, ...] = ()
+    unlabelled: tuple[Content, ...] = ()
 
 
 def find(
@@ -93,31 +97,62 @@ def find(
     """
     if not folder.is_dir():
         raise MissingDataError(f"no folder {shown(folder)}")
-    parts = [name for name in (TRAIN, VALIDATION) if (folder / name).is_dir()]
-    if split is not None and len(parts) == 2:
+    parts = data_parts.folders(folder)
+    if split is not None and TRAIN in parts and VALIDATION in parts:
         raise UsageError(
             f"{shown(folder)} has {TRAIN} and {VALIDATION} already: leave out --validation-split"
         )
     if split is not None:
-        return classes(folder, choice), None
-    if len(parts) == 1:
-        [other] = {TRAIN, VALIDATION} - set(parts)
+        return classes(_whole(folder), choice), None
+    if len({TRAIN, VALIDATION} & parts.keys()) == 1:
+        [there] = {TRAIN, VALIDATION} & parts.keys()
+        [other] = {TRAIN, VALIDATION} - {there}
         raise DataError(
-            f"{shown(folder)} has {parts[0]} but no {other}; add it, or hold out a share of "
-            f"{shown(folder / parts[0])} with --validation-split"
+            f"{shown(folder)} has {there} but no {other}; add it, or hold out a share of "
+            f"{shown(parts[there])} with --validation-split"
         )
-    if not parts:
+    if TRAIN not in parts:
         raise UsageError(
             f"{shown(folder)} has no {TRAIN} and {VALIDATION}; if its subfolders are the classes, "
             "add --validation-split SHARE"
         )
-    train, validation = (classes(folder / name, choice) for name in parts)
+    train, validation = (classes(parts[name], choice) for name in (TRAIN, VALIDATION))
     if train.labels != validation.labels:
         raise DataError(
             f"{shown(folder)}: {TRAIN} has the classes {', '.join(train.labels)}, "
             f"{VALIDATION} has {', '.join(validation.labels)}"
         )
     return train, validation
+
+
+def part(folder: Path, split: float | None, name: str | None) -> Path:
+    """Returns the folder of class folders that is held out, or of which a share is.
+
+    Args:
+        folder: of the data.
+        split: share that is held out; None for a part of its own.
+        name: of the part; None for validation, or else test, or else all.
+
+    Raises:
+        DataError: there is no such part.
+    """
+    if split is not None:
+        return _whole(folder)
+    parts = data_parts.folders(folder) if folder.is_dir() else {}
+    if name is None:
+        others = {TEST: parts[TEST]} if {TRAIN, TEST} <= parts.keys() else {}
+        return parts.get(VALIDATION) or others.get(TEST) or folder
+    if name not in parts:
+        raise DataError(
+            f"{shown(folder)}: expected a folder {name}, got {', '.join(parts) or 'no parts'}"
+        )
+    return parts[name]
+
+
+def _whole(folder: Path) -> Path:
+    """Returns the folder of which a share is held out: train, where the rest is for tests."""
+    parts = data_parts.folders(folder) if folder.is_dir() else {}
+    return parts[TRAIN] if {TRAIN, TEST} <= parts.keys() else folder
 
 
 def classes(folder: Path, choice: Choice = JPEGS) -> ClassFolders:

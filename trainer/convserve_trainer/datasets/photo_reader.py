@@ -19,6 +19,7 @@ from convserve_imaging import PHOTO_BILINEAR
 from convserve_imaging.errors import PictureError
 from convserve_imaging.pictures import upright_size
 from convserve_trainer.datasets import photo_methods
+from convserve_trainer.datasets.content import Content
 from convserve_trainer.datasets.photo_folders import Photo
 from convserve_trainer.datasets.pictures import Batch, Labels, Pixels, Sizes
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
@@ -29,12 +30,12 @@ Result = TypeVar("Result")
 
 
 def read(
-    path: Path, height: int, width: int, channels: int = 3, method: str = PHOTO_BILINEAR
+    content: Content, height: int, width: int, channels: int = 3, method: str = PHOTO_BILINEAR
 ) -> Pixels:
-    """Returns the pixels of a file: uint8 [height, width, channels], 0 to 255, not scaled.
+    """Returns the pixels of a picture: uint8 [height, width, channels], 0 to 255, not scaled.
 
     Args:
-        path: of the file.
+        content: path of its file, or its row in a table.
         height: rows that it is given.
         width: columns.
         channels: 3 (RGB) or 1 (grey).
@@ -44,18 +45,19 @@ def read(
         OSError: it cannot be read.
         PictureError: it is not a picture that the method reads, or a damaged one.
     """
-    return photo_methods.decoder(method)(path.read_bytes(), height, width, channels=channels)
+    return photo_methods.decoder(method)(content.read_bytes(), height, width, channels=channels)
 
 
-def identify(path: Path) -> tuple[str, tuple[int, int]]:
+def identify(content: Content) -> tuple[str, tuple[int, int]]:
     """Returns the digest of a file, hexadecimal, and its picture's height and width, upright.
 
     Both sides are 0 where the header cannot be read: decoding it says why.
 
     Raises:
         OSError: it cannot be read.
+        PictureError: a row of a table has none.
     """
-    data = path.read_bytes()
+    data = content.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
         return digest, upright_size(data)

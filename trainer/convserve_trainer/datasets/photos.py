@@ -16,6 +16,7 @@ from convserve_trainer.datasets import (
     skipped,
 )
 from convserve_trainer.datasets.class_names import check_limit
+from convserve_trainer.datasets.content import Content
 from convserve_trainer.datasets.photo_folders import Choice, ClassFolders, Photo
 from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures, Source
 from convserve_trainer.datasets.skipped import shown
@@ -111,10 +112,11 @@ def held_out(source: Source, manifest: Manifest, say: Say) -> Pictures:
 
 
 def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
-    """Returns held-out photographs alone: DIR/validation, the split's, or a whole folder.
+    """Returns held-out photographs alone: DIR/validation or DIR/test, the split's, or all.
 
     Args:
-        source: which photographs; a folder of class folders without a split is used whole.
+        source: which photographs, and which part; a folder of class folders without a split is
+            used whole.
         labels: names of the classes, in the order of their numbers.
         say: takes lines.
 
@@ -123,9 +125,7 @@ def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
             much in them cannot be read.
     """
     whole, _ = _folder_and_shape(source)
-    folder = whole / photo_folders.VALIDATION
-    if source.split is not None or not folder.is_dir():
-        folder = whole
+    folder = photo_folders.part(whole, source.split, source.part)
     return _held_out(source, folder, photo_folders.classes(folder, _choice(source)), labels, say)
 
 
@@ -185,17 +185,23 @@ class _Reader:
         self._labels = found[0].labels
         self._say = say
         total = sum(len(part.photos) for part in found)
-        self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable)
-        self._cache = source.cache or photo_cache.suitable(total, *self._shape)
         self._method = _method(source)
+        all_are_read = photo_methods.suffixes(self._method) == photo_methods.ALL_SUFFIXES
+        hint = "" if all_are_read else "; PNG, WebP and GIF are read with --formats all"
+        self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable, hint)
+        self._cache = source.cache or photo_cache.suitable(total, *self._shape)
         entries = [entry for part in found for entry in part.skipped]
-        for line in skipped.lines(entries, photo_methods.suffixes(self._method)):
+        unlabelled = [content for part in found for content in part.unlabelled]
+        for line in (
+            *skipped.lines(entries, photo_methods.suffixes(self._method)),
+            *skipped.unlabelled(unlabelled),
+        ):
             say(line)
 
     def read(self, photos: Sequence[Photo]) -> list[Photo]:
         """Returns those that can be read, with their digests."""
         found: list[Photo] = []
-        lost: dict[Path, Exception] = {}
+        lost: dict[Content, Exception] = {}
         read = photo_reader.each(lambda n: photo_reader.identify(photos[n].path), len(photos))
         for number, identity in read:
             if isinstance(identity, Exception):

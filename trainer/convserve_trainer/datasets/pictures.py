@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import InputSpec
+from convserve_trainer.datasets.columns import USUAL, Columns
 from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -133,6 +134,9 @@ class Source:
         method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
             that of JPEGs.
         subfolders: whether photographs in folders within a class's folder count for the class.
+        columns: of a list of photographs.
+        labelled: whether a list needs labels.
+        part: of the data that is evaluated, one of `parts.PARTS`; None for the usual one.
         ignore_accuracy_floor: whether data that the shipped recipes are not for need not meet the
             recipe's accuracy floor.
     """
@@ -147,14 +151,19 @@ class Source:
     labels: Sequence[str] | None = None
     method: str | None = None
     subfolders: bool = False
+    columns: Columns = USUAL
+    labelled: bool = True
+    part: str | None = None
     ignore_accuracy_floor: bool = False
 
     def __post_init__(self) -> None:
-        """Raises UsageError where a share is out of its range."""
+        """Raises UsageError where a share is out of its range, or options exclude each other."""
         if self.split is not None and not 0 < self.split < 1:
             raise UsageError(
                 f"--validation-split: expected more than 0 and less than 1, got {self.split}"
             )
+        if self.split is not None and self.part is not None:
+            raise UsageError("--part: expected without --validation-split, got both")
         if not 0 <= self.max_unreadable <= 1:
             raise UsageError(f"--max-unreadable: expected 0 to 1, got {self.max_unreadable}")
 
