@@ -18,7 +18,7 @@ NULL, TOO_LARGE = -1, -2
 class Content(Protocol):
     """What has the bytes of a picture: a `Path`, or a `TableRow`.
 
-    Two of them are equal if they are the same file or row; as text they name it for messages.
+    Two of them are equal if they are the same file or row. `str` and `os.fspath` name it.
     """
 
     def read_bytes(self) -> bytes:
@@ -28,6 +28,15 @@ class Content(Protocol):
             OSError: it cannot be read.
             PictureError: there is nothing to read.
         """
+
+    def stat(self) -> os.stat_result:
+        """Returns the status of the file that has the picture: it changes when the picture does.
+
+        Raises:
+            OSError: there is no such file.
+        """
+
+    def __fspath__(self) -> str: ...
 
     def __hash__(self) -> int: ...
 
@@ -62,5 +71,12 @@ class TableRow:
             raise OSError(errno.EIO, f"{self.unpacked} is cut short: remove its folder")
         return data
 
-    def __str__(self) -> str:
+    def stat(self) -> os.stat_result:
+        """See `Content`: that of the table, by which it was known whether to unpack it again."""
+        return self.table.stat()
+
+    def __fspath__(self) -> str:
         return f"{self.table} row {self.row}"
+
+    def __str__(self) -> str:
+        return os.fspath(self)

@@ -75,7 +75,7 @@ class ClassFolders:
     """
 
     labels: tuple[str, ...]
-    photos: tuple[Photo, ...]
+    photos: Sequence[Photo]
     skipped: tuple[SkippedEntry, ...] = ()
     unlabelled: tuple[Content, ...] = ()
 

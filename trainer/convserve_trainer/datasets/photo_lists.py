@@ -13,8 +13,9 @@ from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.datasets import parts, photos
 from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.listed_photos import Columns, ListedPhotos
 from convserve_trainer.datasets.parts import TEST, TRAIN, VALIDATION
-from convserve_trainer.datasets.photo_folders import ClassFolders, Photo
+from convserve_trainer.datasets.photo_folders import ClassFolders
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say
 from convserve_trainer.datasets.skipped import shown
@@ -35,6 +36,7 @@ class Listed:
         name: of the picture, the same wherever the list lies; no two rows have the same.
         labels: of the picture; None where the row names none.
         part: that it belongs to, as the list calls it; None where the list names no parts.
+        several: whether the row may have any number of labels.
     """
 
     where: str
@@ -42,6 +44,7 @@ class Listed:
     name: str
     labels: tuple[str, ...] | None
     part: str | None
+    several: bool = False
 
 
 class Lister(Protocol):
@@ -121,10 +124,11 @@ class ListReader:
         found: dict[str, _Part] = {}
         named: dict[str, str] = {}
         for row in self.lister.rows(source, say):
-            if row.name in named:
-                name = shown(Path(row.name))
-                raise DataError(f"{row.where}: {name} is listed twice, see {named[row.name]}")
-            named[row.name] = row.where
+            if isinstance(row.content, Path):  # rows of tables have names of their own
+                if row.name in named:
+                    name = shown(Path(row.name))
+                    raise DataError(f"{row.where}: {name} is listed twice, see {named[row.name]}")
+                named[row.name] = row.where
             found.setdefault(_part(row), _Part()).add(row)
         if not found:
             raise DataError(f"{shown(path)} lists no picture")
@@ -173,9 +177,9 @@ class _Part:
     """Collects the rows of a part."""
 
     def __init__(self) -> None:
-        self._listed: list[tuple[str, str, Content]] = []
+        self._listed = Columns()
         self._unlabelled: list[Content] = []
-        self.labels: set[str] = set()
+        self.labels: dict[str, int] = {}  # numbers in the order in which they came
 
     def add(self, row: Listed) -> None:
         """Adds a row.
@@ -196,18 +200,17 @@ class _Part:
         label = class_name(row.labels[0])
         if not label or not label.isprintable():
             raise DataError(f"{row.where}: label: expected printable text, got {label!r}")
-        self.labels.add(label)
-        self._listed.append((label, row.name, row.content))
+        number = self.labels.setdefault(label, len(self.labels))
+        self._listed.add(number, row.name, row.content)
 
     def classes(self) -> ClassFolders:
         """Returns all of them, sorted by class and name."""
-        labels = tuple(sorted(self.labels))
-        numbers = {label: number for number, label in enumerate(labels)}
-        self._listed.sort(key=lambda each: each[:2])
-        found = tuple(
-            Photo(content, f"{label}/{name}", numbers[label])
-            for label, name, content in self._listed
+        labels, listed = tuple(sorted(self.labels)), self._listed
+        numbers = [labels.index(label) for label in self.labels]
+        order = sorted(
+            range(len(listed)), key=lambda n: (numbers[listed.labels[n]], listed.name(n))
         )
+        found = ListedPhotos(listed, tuple(self.labels), order, numbers)
         return ClassFolders(labels, found, unlabelled=tuple(self._unlabelled))
 
 

@@ -103,6 +103,7 @@ def _line(file: Path, where: str, line: str, columns: Columns, labelled: bool) -
             f"{', '.join(row)}"
         )
     label = row.get(name) if name else None
+    several = isinstance(label, list)
     if isinstance(label, str | int):
         label = [label]
     if label is not None and not (
@@ -113,4 +114,4 @@ def _line(file: Path, where: str, line: str, columns: Columns, labelled: bool) -
     if split is not None and not isinstance(split, str):
         raise DataError(f"{where}: split: expected text, got {split!r:.40}")
     labels = None if label is None else tuple(map(str, label))
-    return Listed(where, file.parent / path, path, labels, split)
+    return Listed(where, file.parent / path, path, labels, split, several)

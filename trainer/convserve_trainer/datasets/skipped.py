@@ -79,7 +79,7 @@ def unlabelled(contents: Sequence[Content]) -> list[str]:
 
 def shown(path: Content) -> str:
     """Returns a path, or a row, as one line that every terminal takes, whatever bytes it has."""
-    text = os.fsencode(str(path)).decode(errors="replace")
+    text = os.fsencode(path).decode(errors="replace")
     return text if text.isprintable() else ascii(text)
 
 

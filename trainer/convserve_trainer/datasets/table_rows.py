@@ -83,6 +83,7 @@ def _rows(table: Table, layout: _Layout, kept: Unpacked | None) -> Iterator[List
                 name,
                 _labels(where, label, layout.classes),
                 split if layout.split else table.part,
+                isinstance(label, list),
             )
             number += 1
 
