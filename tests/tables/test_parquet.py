@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 
 from convserve_imaging.errors import DamagedPictureError
 from convserve_protos.bundle_pb2 import InputSpec, Manifest
-from convserve_trainer.datasets import content, photo_parquet, registry
+from convserve_trainer.datasets import content, photo_parquet, registry, unpacked
 from convserve_trainer.datasets.columns import Columns
 from convserve_trainer.errors import DataError, MissingDataError, TrainerError, UsageError
 from convserve_trainer.main import main
@@ -283,6 +284,28 @@ def test_row_whose_unpacked_file_was_cut_short_is_lost(
         opened.truncate(pictures.stat().st_size - 10)
     with pytest.raises(DataError, match=rf"1 of 18 .*row 17 \({pictures} is cut short: remove its"):
         load(file)
+
+
+def test_pictures_that_nothing_has_read_for_a_month_are_removed(
+    folder: Path, tmp_path: Path, cache: Path
+) -> None:
+    first, second, third = (
+        whole(tmp_path / f"{name}.parquet", files(folder)) for name in ("a", "b", "c")
+    )
+    for file in (first, second):
+        load(file)
+    long_ago = time.time() - unpacked.UNUSED_S - 60
+    for path in cache.iterdir():
+        os.utime(path, (long_ago, long_ago))
+    load(first)  # is read again
+    assert len(list(cache.iterdir())) == 2, "nothing is removed before space is needed"
+    load(third)
+    lines: list[str] = []
+    for file in (first, third, second):
+        load(file, lines.append)
+    assert [line.partition(" into ")[0] for line in lines if "unpacking" in line] == [
+        f"unpacking {second}"
+    ]
 
 
 def test_disk_that_takes_no_pictures_is_named(folder: Path, tmp_path: Path, cache: Path) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -24,6 +25,8 @@ from convserve_trainer.errors import DataError
 from convserve_trainer.host import user_cache
 
 PICTURES, SPANS = "pictures", "spans.npy"
+UNUSED_S = 30 * 86_400.0
+"""Pictures of tables that no command has read for so long are removed; no training is so long."""
 
 
 class Unpacked(NamedTuple):
@@ -55,6 +58,7 @@ def unpacked(table: Table, column: str, say: Say) -> Unpacked:
         if not folder.is_dir():
             say(f"unpacking {shown(table.path)} into {shown(folder)}, once")
             _fill(folder, table, column)
+            _remove_unused(folder.parent)
         with contextlib.suppress(OSError):  # of another user: who may read it
             os.utime(folder)  # its last use
         return Unpacked(folder / PICTURES, np.load(folder / SPANS))
@@ -89,6 +93,17 @@ def _fill(folder: Path, table: Table, column: str) -> None:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_unused(parent: Path) -> None:
+    """Removes the folders that nothing has read for UNUSED_S; what cannot be removed stays."""
+    for folder in parent.iterdir():
+        with contextlib.suppress(OSError):  # another process removes it, or another user owns it
+            if time.time() - folder.stat().st_mtime > UNUSED_S and not folder.name.startswith("."):
+                # Nobody finds half of it.
+                gone = folder.with_name(f".{folder.name}.tmp")
+                folder.rename(gone)
+                shutil.rmtree(gone)
 
 
 def _written(file: BinaryIO, table: Table, column: str) -> npt.NDArray[np.int64]:
