@@ -47,6 +47,8 @@ class ModelInfo:
         version_labels: Labels that the operator has given to the version, such as "stable", by
             which calls may ask for it.
         default: Whether it answers calls that ask for no version; servers of 0.1.0 do not say.
+        thresholds: Where images have several labels, 0 to 1, in the order of the labels: an image
+            has each label whose probability is this or more. Empty for other models.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ModelInfo:
     manifest: bundle_pb2.Manifest = field(repr=False)
     version_labels: tuple[str, ...] = ()
     default: bool = False
+    thresholds: tuple[float, ...] = ()
 
     @property
     def file_formats(self) -> tuple[str, ...]:
@@ -157,6 +160,7 @@ def _read_model(model: classifier_pb2.Model) -> ModelInfo:
         manifest=manifest,
         version_labels=tuple(model.version_labels),
         default=model.default,
+        thresholds=tuple(manifest.thresholds),
     )
 
 

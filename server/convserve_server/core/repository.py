@@ -436,6 +436,7 @@ class Repository:
         if isinstance(loaded, LoadedModel):
             shape, classes = loaded.engine.image_shape, loaded.engine.classes
             labels, manifest = loaded.labels, loaded.manifest
+            thresholds = loaded.thresholds
             signature = signature_of_images(shape, classes)
             max_queue, max_bytes = limits.queue_images(math.prod(shape), max_batch), math.inf
             decode = make_decoder(
@@ -443,6 +444,7 @@ class Repository:
             )
         else:
             shape, classes, labels, manifest = (0, 0, 0), 0, (), b""
+            thresholds = ()
             signature = loaded.engine.signature
             max_queue, max_bytes = max(max_batch, limits.max_queue), limits.max_queue_bytes
         batcher = Batcher(
@@ -471,6 +473,7 @@ class Repository:
             manifest,
             signature,
             max_batch,
+            thresholds,
         )
         return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
 

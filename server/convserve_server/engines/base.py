@@ -122,6 +122,8 @@ class LoadedModel:
         batch_s: seconds that a batch takes, by its size in images, as measured at warm-up; empty if
             nothing was measured.
         advice: what its publisher can do for it to be faster, for the log; empty if nothing.
+        thresholds: of a model whose images have several labels, in the order of the labels: an
+            image has each one whose probability is this or more; otherwise empty.
     """
 
     engine: Engine
@@ -130,6 +132,7 @@ class LoadedModel:
     manifest: bytes
     batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)
     advice: str = ""
+    thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def load_bundle(
         manifest.SerializeToString(),
         batch_s,
         _advice(model, manifest.precision) if engine.provider == CPU else "",
+        tuple(manifest.thresholds),
     )
 
 

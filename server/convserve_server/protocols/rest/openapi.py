@@ -197,6 +197,8 @@ _SHAPE = _list(_WHOLE)
 _CLASS = _object("label probability", label=_TEXT, probability=_NUMBER)
 _TENSOR = {"name": _TEXT, "datatype": _TEXT, "shape": _SHAPE}
 
+_BY_LABEL: Schema = {"type": "object", "additionalProperties": _NUMBER}
+
 _SCHEMAS: Schema = {
     "Object": {"type": "object"},
     "Error": _object(
@@ -228,11 +230,16 @@ _SCHEMAS: Schema = {
                     "label": _TEXT,
                     "probability": _NUMBER,
                     "classes": _list(_reference("Class")),
+                    "assigned": {
+                        **_list(_reference("Class")),
+                        "description": "The labels of an image that may have several.",
+                    },
                     "pixels": _reference("Pixels"),
                     "error": _reference("Error"),
                 },
             }
         ),
+        thresholds=_BY_LABEL,
         timings=_object(
             "queue_us compute_us decode_us", queue_us=_WHOLE, compute_us=_WHOLE, decode_us=_WHOLE
         ),
@@ -241,13 +248,15 @@ _SCHEMAS: Schema = {
         "models refused",
         models=_list(
             _object(
-                "name version default version_labels labels execution_provider",
+                "name version default version_labels labels execution_provider output",
                 name=_TEXT,
                 version=_WHOLE,
                 default={"type": "boolean", "description": "Answers if no version is asked for."},
                 version_labels=_list(_TEXT),
                 labels={**_list(_TEXT), "description": "Of its classes."},
                 execution_provider=_TEXT,
+                output={"type": "string", "enum": ["softmax", "multi_label"]},
+                thresholds=_BY_LABEL,
                 input=_object(
                     "height width channels kind resize",
                     height=_WHOLE,
