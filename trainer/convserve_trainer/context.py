@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from convserve_trainer import seeds
 from convserve_trainer.bundles.published import PublishTarget
 from convserve_trainer.datasets.pictures import Data
+from convserve_trainer.evaluation.judged import AnyJudged
+from convserve_trainer.evaluation.score import Thresholds
 from convserve_trainer.evaluation.traits import Traits
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Candidate, Comparison, Reference
 from convserve_trainer.host.launcher import Member
 from convserve_trainer.recipes.recipe import Recipe
-from convserve_trainer.report.judged import Judged
 from convserve_trainer.report.page import Invocation
 from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
@@ -41,7 +42,7 @@ class TrainedBundle(NamedTuple):
     content: bytes
     extra_files: dict[str, bytes]
     history: History
-    judged: Judged
+    judged: AnyJudged
     result: seeds.Result
 
 
@@ -71,6 +72,7 @@ class Context:
         model: from `evaluate` on: the net without what only training needs.
         columns: the same with a probability for each class.
         temperature: that `evaluate` folded into the model; 0 for none.
+        thresholds: that `evaluate` chose, where pictures have several labels; None otherwise.
         reference: what Keras says of all held-out pictures; from `evaluate` on.
         traits: of all held-out pictures; likewise.
         candidates: the net as ONNX as it will be published, then what it is compared with; from
@@ -99,6 +101,7 @@ class Context:
     model: "keras.Model" = field(init=False)
     columns: "keras.Model" = field(init=False)
     temperature: float = 0.0
+    thresholds: Thresholds | None = None
     reference: Reference = field(init=False)
     traits: Traits = field(init=False)
     candidates: list[Candidate] = field(init=False)

@@ -24,7 +24,8 @@ from convserve_trainer import joint, seeds
 from convserve_trainer.bundles import manifests, published
 from convserve_trainer.context import Context, TrainedBundle
 from convserve_trainer.datasets import splits
-from convserve_trainer.evaluation import calibrate, judgement, mistakes, predict
+from convserve_trainer.evaluation import calibrate, judged, judgement, predict, thresholds
+from convserve_trainer.evaluation.judged import AnyJudged
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
@@ -33,7 +34,6 @@ from convserve_trainer.fitting.fit import fit as fit_epochs
 from convserve_trainer.nets import keras_backend, keras_file, models
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
-from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
@@ -109,7 +109,7 @@ def load(context: Context) -> None:
     """Loads the data and fits the recipe to them."""
     data = context.read_data()
     models.check_pictures(context.recipe, data.spec)
-    recipe = context.recipe.for_classes(len(data.labels))
+    recipe = context.recipe.for_classes(len(data.labels), data.several)
     if data.ignore_accuracy_floor:
         recipe = recipe.override(min_accuracy=0.0)
     context.recipe = recipe
@@ -162,7 +162,10 @@ def fit(context: Context) -> None:
 
 
 def evaluate(context: Context) -> None:
-    """Calibrates the net if the recipe says so, and asks it about all held-out pictures."""
+    """Calibrates the net if the recipe says so, and asks it about all held-out pictures.
+
+    Of several labels the thresholds are chosen here, on pictures that are not held out.
+    """
     data = context.data
     context.model = models.for_inference(context.training.model, context.recipe, data.spec)
     if data.calibration is not None:
@@ -170,10 +173,15 @@ def evaluate(context: Context) -> None:
         context.print(calibrated)
         context.temperature = calibrated.temperature
     context.columns = models.with_class_columns(context.model)
-    watch = Watch(partial(predict.by_keras, context.columns))
+    by_keras = partial(predict.by_keras, context.columns)
+    if data.thresholds is not None:
+        chosen = thresholds.choose(predict.answer(by_keras, data.thresholds))
+        context.print(chosen)
+        context.thresholds = chosen.thresholds
+    watch = Watch(by_keras)
     answers = predict.answer(watch, data.held_out)
     context.traits = watch.traits(data.held_out)
-    context.reference = Reference("Keras", answers)
+    context.reference = Reference("Keras", answers, context.thresholds)
     conversion.print_score(context.reference, data, context.out)
 
 
@@ -208,22 +216,23 @@ def pack(context: Context) -> None:
         sum(math.prod(weights.shape) for weights in context.model.trainable_weights),
         options.precision,
         options.calibrated_on(context.data),
+        context.thresholds,
     )
     manifest.training.temperature = context.temperature
     net = context.candidates[0].model
     manifests.attach(manifest, net)
     content = net.SerializeToString()
     plots = plot.plot(history, context.target.name)
-    judged = _judged(context)
+    found = _judged(context)
     extra_files = {
         "history.csv": history.csv().encode(),
         **{f"history.{kind}": image for kind, image in plots.items()},
         keras_file.NAME: keras_file.content(context.model),
-        judgement.FILE: json.dumps(judged.judgement.as_dict(), indent=1).encode(),
+        judgement.FILE: json.dumps(found.judgement.as_dict(), indent=1).encode(),
     }
     seconds = sum(epoch.seconds for epoch in history.epochs)
     result = seeds.result(recipe, content, len(history.epochs), seconds)
-    context.bundle = TrainedBundle(content, extra_files, history, judged, result)
+    context.bundle = TrainedBundle(content, extra_files, history, found, result)
 
 
 def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> str:
@@ -250,11 +259,10 @@ def _check_target(context: Context) -> None:
     run_folder.check(context.policy, [recipe.seed for recipe in recipes])
 
 
-def _judged(context: Context) -> Judged:
+def _judged(context: Context) -> AnyJudged:
     """Returns how the exported net does on all held-out pictures."""
     data, answers = context.data, context.comparison.answers
-    judged = judgement.judge(data.labels, answers, context.traits)
-    return Judged(judged, mistakes.examples(answers, data.held_out, judged.confusions))
+    return judged.judge(data.labels, answers, data.held_out, context.traits, context.thresholds)
 
 
 def _is_published(version: Path, context: Context) -> bool:

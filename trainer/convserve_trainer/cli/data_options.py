@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from convserve_bundle.contract import is_name
 from convserve_bundle.errors import BundleError
+from convserve_bundle.manifest import is_softmax
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.datasets import photo_methods, registry
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say, Task
-from convserve_trainer.errors import UsageError
+from convserve_trainer.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
@@ -149,7 +150,15 @@ def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictu
     """
     task = registry.task_of_kind(manifest.input.kind)
     source = _bundle_source(options, manifest, task)
-    return registry.find_format(task, source.folder).reader.held_out(source, manifest, say)
+    pictures = registry.find_format(task, source.folder).reader.held_out(source, manifest, say)
+    several = pictures.labels.ndim == 2
+    if several is is_softmax(manifest):
+        forms = "one label a picture", "several labels a picture"
+        raise DataError(
+            f"{source.folder}: expected {forms[not several]}, as {manifest.name} has, got "
+            f"{forms[several]}"
+        )
+    return pictures
 
 
 def model_name(options: argparse.Namespace) -> str:

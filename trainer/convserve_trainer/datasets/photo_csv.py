@@ -1,29 +1,32 @@
-"""A CSV file that lists photographs: the path, the label and perhaps the part of each.
+"""A CSV file that lists photographs: the path, the label or labels, perhaps the part of each.
 
-path,label,split
-cats/1.jpg,cat,train
-dogs/7.png,dog,validation
+path,label,split                    path,labels
+cats/1.jpg,cat,train                1.jpg,beach|sea
+dogs/7.png,dog,validation           2.jpg,
 
-Paths are relative to the folder of the file. Without a column `split` a share is held out
-(--validation-split). Other columns are ignored.
+A column `labels` in place of `label` has any number of them, or none. Paths are relative to the
+folder of the file. Without a column `split` a share is held out (--validation-split). Other columns
+are ignored.
 """
 
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from convserve_host import os_errors
 from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.datasets import photos
+from convserve_trainer.datasets import label_sets, photos
 from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION, ClassFolders, Photo
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.errors import DataError, MissingDataError, UsageError
 
-PATH, LABEL, SPLIT = "path", "label", "split"
+PATH, LABEL, LABELS, SPLIT = "path", "label", "labels", "split"
 PARTS = (TRAIN, VALIDATION)
+_Listed: TypeAlias = tuple[tuple[str, ...], str]  # labels of a picture, and its path
 
 
 def match(folder: Path) -> bool:
@@ -49,7 +52,7 @@ def load(source: Source, limit: int | None, say: Say) -> Data:
     if source.split is not None:
         raise UsageError(f"{shown(file)} has a column {SPLIT}: leave out --validation-split")
     train, validation = (parts[name] for name in PARTS)
-    if train.labels != validation.labels:
+    if not train.several and train.labels != validation.labels:
         raise DataError(
             f"{shown(file)}: {TRAIN} has the classes {', '.join(train.labels)}, {VALIDATION} has "
             f"{', '.join(validation.labels) or 'none'}"
@@ -79,35 +82,57 @@ def _parts(file: Path) -> dict[str, ClassFolders]:
     rows = list(_rows(file))
     if not rows:
         raise DataError(f"{shown(file)} lists no picture")
-    parts: dict[str, list[tuple[str, str]]] = {}
+    parts: dict[str, list[_Listed]] = {}
     seen: dict[str, str] = {}
     for where, row in rows:
-        path, label = row[PATH], class_name(row[LABEL])
+        path = row[PATH]
         if not path or "\0" in path:
             raise DataError(f"{where}: {PATH}: expected a path, got {path!r}")
-        if not label or not label.isprintable():
-            raise DataError(f"{where}: {LABEL}: expected printable text, got {label!r}")
         if path in seen:
             raise DataError(f"{where}: {shown(Path(path))} is listed twice, see {seen[path]}")
         seen[path] = where
         part = row.get(SPLIT, SPLIT)
         if SPLIT in row and part not in PARTS:
             raise DataError(f"{where}: {SPLIT}: expected {TRAIN} or {VALIDATION}, got {part!r}")
-        parts.setdefault(part, []).append((label, path))
+        parts.setdefault(part, []).append((_label(where, row), path))
     if SPLIT not in parts:
         parts = {name: parts.get(name, []) for name in PARTS}
-    found = {name: _classes(file.parent, listed) for name, listed in parts.items()}
+    every = [label for listed in parts.values() for label, _ in listed]
+    if LABELS in rows[0][1]:
+        names = tuple(sorted({name for some in every for name in some}))
+        found = {name: _sets(file.parent, listed, names) for name, listed in parts.items()}
+    else:
+        found = {name: _classes(file.parent, listed) for name, listed in parts.items()}
     labels = {label for part in found.values() for label in part.labels}
     if len(labels) < 2:
         raise DataError(f"{shown(file)} has one class only, {', '.join(labels)}: expected two")
     return found
 
 
-def _classes(folder: Path, listed: list[tuple[str, str]]) -> ClassFolders:
-    labels = tuple(sorted({label for label, _ in listed}))
+def _label(where: str, row: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the label of a row, or its labels."""
+    if LABELS in row:
+        return label_sets.read(row[LABELS], f"{where}: {LABELS}")
+    label = class_name(row[LABEL])
+    if not label or not label.isprintable():
+        raise DataError(f"{where}: {LABEL}: expected printable text, got {label!r}")
+    return (label,)
+
+
+def _classes(folder: Path, listed: list[_Listed]) -> ClassFolders:
+    labels = tuple(sorted({label for (label,), _ in listed}))
     numbers = {label: number for number, label in enumerate(labels)}
     found = [
-        Photo(folder / path, f"{label}/{path}", numbers[label]) for label, path in sorted(listed)
+        Photo(folder / path, f"{label}/{path}", numbers[label]) for (label,), path in sorted(listed)
+    ]
+    return ClassFolders(labels, tuple(found), ())
+
+
+def _sets(folder: Path, listed: list[_Listed], labels: tuple[str, ...]) -> ClassFolders:
+    numbers = {label: number for number, label in enumerate(labels)}
+    found = [
+        Photo(folder / path, path, -1, labels=tuple(numbers[each] for each in some))
+        for some, path in sorted(listed, key=lambda each: each[1])
     ]
     return ClassFolders(labels, tuple(found), ())
 
@@ -118,10 +143,11 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         # utf-8-sig: spreadsheets write a mark at the beginning.
         with file.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text, strict=True)
-            missing = {PATH, LABEL} - {*(reader.fieldnames or ())}
-            if missing:
+            names = {*(reader.fieldnames or ())}
+            if PATH not in names or (LABEL in names) is (LABELS in names):
                 raise DataError(
-                    f"{shown(file)}: expected the columns {PATH} and {LABEL}, and perhaps {SPLIT}, "
+                    f"{shown(file)}: expected the columns {PATH} and {LABEL}, or {PATH} and "
+                    f"{LABELS}, and perhaps {SPLIT}, "
                     f"in the first line, got {', '.join(reader.fieldnames or ()) or 'nothing'}"
                 )
             for row in reader:

@@ -26,10 +26,12 @@ class Photo:
     Attributes:
         path: of the file.
         name: its path below the folder of class folders, "cats/1.jpg".
-        label: number of its class.
+        label: number of its class; -1 where pictures have several labels.
         sha256: of its content, hexadecimal; empty until it is read.
         size: height and width that its header states, upright; zeros until it is read, and where
             it has no header that can be read.
+        labels: numbers of its labels, ascending, perhaps none, where pictures have several; else
+            None.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Photo:
     label: int
     sha256: str = ""
     size: tuple[int, int] = (0, 0)
+    labels: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class ClassFolders:
     labels: tuple[str, ...]
     photos: tuple[Photo, ...]
     skipped: tuple[SkippedEntry, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether pictures have several labels."""
+        return any(photo.labels is not None for photo in self.photos)
 
 
 def find(
@@ -182,12 +190,16 @@ def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Phot
 
 
 def limited(photos: Sequence[Photo], limit: int | None) -> list[Photo]:
-    """Returns the first `limit` photographs, the first of each class before the second of any."""
-    seen: dict[int, int] = {}
+    """Returns the first `limit` photographs, the first of each class before the second of any.
+
+    Where they have several labels, those with the same ones are a class.
+    """
+    seen: dict[tuple[int, ...], int] = {}
     ranks = []
     for photo in photos:
-        ranks.append((seen.setdefault(photo.label, 0), photo.label))
-        seen[photo.label] += 1
+        kind = (photo.label, *(photo.labels or ()))
+        ranks.append((seen.setdefault(kind, 0), kind))
+        seen[kind] += 1
     first = sorted(range(len(photos)), key=ranks.__getitem__)[:limit]
     return [photos[number] for number in sorted(first)]
 
@@ -196,11 +208,19 @@ def digest(train: Iterable[Photo], held_out: Iterable[Photo], labels: Sequence[s
     """Returns the SHA-256, hexadecimal, over part, name, class and content of each, sorted."""
     rows = [
         # A zero byte cannot be in a name, so that no two lists give the same bytes.
-        os.fsencode("\0".join((f"{part}/{photo.name}", labels[photo.label], photo.sha256, "")))
+        os.fsencode("\0".join((f"{part}/{photo.name}", _class_of(photo, labels), photo.sha256, "")))
         for part, photos in ((TRAIN, train), (VALIDATION, held_out))
         for photo in photos
     ]
     return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
+
+
+def _class_of(photo: Photo, labels: Sequence[str]) -> str:
+    """Returns the name of a photograph's class; of several labels all of them, a line each."""
+    if photo.labels is None:
+        return labels[photo.label]
+    # No label has a line break, so that no class has such a name.
+    return "\n".join(["", *(labels[number] for number in photo.labels)])
 
 
 def _entries(folder: Path, choice: Choice) -> list[Path]:

@@ -18,7 +18,7 @@ from convserve_host import cpus
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_imaging.errors import PictureError
 from convserve_imaging.pictures import upright_size
-from convserve_trainer.datasets import photo_methods
+from convserve_trainer.datasets import label_sets, photo_methods
 from convserve_trainer.datasets.photo_folders import Photo
 from convserve_trainer.datasets.pictures import Batch, Labels, Pixels, Sizes
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
@@ -90,6 +90,7 @@ class PhotoPictures:
         unreadable: counts what is lost, and says when it is too much.
         channels: that each is given, 3 (RGB) or 1 (grey).
         method: that makes their pixels.
+        count: of labels, where pictures have several; else None.
     """
 
     in_memory = False
@@ -102,8 +103,10 @@ class PhotoPictures:
         unreadable: UnreadablePhotos,
         channels: int = 3,
         method: str = PHOTO_BILINEAR,
+        count: int | None = None,
     ) -> None:
         self._photos = photos
+        self._count = count
         self._how = height, width, channels, method
         self._unreadable = unreadable
         self._lost: set[int] = set()
@@ -111,7 +114,7 @@ class PhotoPictures:
     @property
     def labels(self) -> Labels:
         """See `Pictures`."""
-        return np.array([photo.label for photo in self._photos], dtype=np.int64)
+        return labels_of(self._photos, self._count)
 
     @property
     def sizes(self) -> Sizes:
@@ -167,7 +170,19 @@ class PhotoPictures:
         return finished
 
     def _labels(self, batch: list[tuple[int, Pixels]]) -> Labels:
-        return np.array([self._photos[number].label for number, _ in batch], dtype=np.int64)
+        return labels_of([self._photos[number] for number, _ in batch], self._count)
+
+
+def labels_of(photos: Sequence[Photo], count: int | None) -> Labels:
+    """Returns the labels of photographs, int64 [N]; of several labels [N, K].
+
+    Args:
+        photos: in their order.
+        count: of labels, K, where they have several; else None.
+    """
+    if count is None:
+        return np.array([photo.label for photo in photos], np.int64)
+    return label_sets.matrix([photo.labels or () for photo in photos], count)
 
 
 def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:

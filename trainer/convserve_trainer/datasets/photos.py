@@ -23,6 +23,8 @@ from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.wording import counted
 
+TRAINED_ON, HELD_OUT = "to train on", "held out"  # what pictures are for, in messages
+
 Say = Callable[[str], None]
 """Takes lines on what is found."""
 
@@ -84,9 +86,9 @@ def of_found(
     if copies:
         are = counted(copies, "held-out picture is", "held-out pictures are")
         say(f"warning: {are} trained on too, as copies")
-    train, train_pictures = reader.pictures(photo_folders.limited(train, limit), "to train on")
+    train, train_pictures = reader.pictures(photo_folders.limited(train, limit), TRAINED_ON)
     held_out = sorted(held_out, key=lambda photo: (photo.sha256, photo.name))
-    held_out, held_out_pictures = reader.pictures(held_out, "held out")
+    held_out, held_out_pictures = reader.pictures(held_out, HELD_OUT)
     return Data(
         what="photographs",
         labels=found.labels,
@@ -143,6 +145,8 @@ def held_out_of(source: Source, found: ClassFolders, manifest: Manifest, say: Sa
 def _held_out(
     source: Source, where: Path, found: ClassFolders, labels: Sequence[str], say: Say
 ) -> Pictures:
+    if found.several:
+        found = _numbered(where, found, tuple(map(class_name, labels)))
     if found.labels != tuple(map(class_name, labels)):
         raise DataError(
             f"{shown(where)}: expected the classes of the bundle, "
@@ -153,7 +157,28 @@ def _held_out(
     photos = reader.read(found.photos)
     if source.split is not None:
         _, photos = photo_folders.split(photos, source.split)
-    return reader.pictures(photos, "held out")[1]
+    return reader.pictures(photos, HELD_OUT)[1]
+
+
+def _numbered(where: Path, found: ClassFolders, labels: tuple[str, ...]) -> ClassFolders:
+    """Returns pictures of several labels with the numbers that a bundle's labels have.
+
+    Raises:
+        DataError: one has a label that the bundle has not.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    if others := [label for label in found.labels if label not in numbers]:
+        raise DataError(
+            f"{shown(where)}: expected labels of the bundle, {', '.join(labels)}, got "
+            f"{', '.join(others)}"
+        )
+    photos = [
+        replace(
+            photo, labels=tuple(sorted(numbers[found.labels[each]] for each in photo.labels or ()))
+        )
+        for photo in found.photos
+    ]
+    return replace(found, labels=labels, photos=tuple(photos))
 
 
 def _folder_and_shape(source: Source) -> tuple[Path, tuple[int, int, int]]:
@@ -183,6 +208,7 @@ class _Reader:
     def __init__(self, source: Source, found: Sequence[ClassFolders], say: Say) -> None:
         self._folder, self._shape = _folder_and_shape(source)
         self._labels = found[0].labels
+        self._several = found[0].several
         self._say = say
         total = sum(len(part.photos) for part in found)
         self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable)
@@ -219,14 +245,22 @@ class _Reader:
         self._say(f"{counted(len(kept), 'photograph')} {what}, decoded {decoded.where}")
         if decoded.pixels is None:
             return kept, photo_reader.PhotoPictures(
-                kept, height, width, self.unreadable, channels, self._method
+                kept, height, width, self.unreadable, channels, self._method, self._count
             )
-        labels = np.array([photo.label for photo in kept], np.int64)
+        labels = photo_reader.labels_of(kept, self._count)
         sizes = np.array([photo.size for photo in kept], np.int64)
         return kept, ArrayPictures(decoded.pixels, labels, sizes)
 
+    @property
+    def _count(self) -> int | None:
+        """How many labels there are, where pictures have several."""
+        return len(self._labels) if self._several else None
+
     def _check_classes(self, photos: Sequence[Photo], what: str) -> None:
-        missing = set(range(len(self._labels))) - {photo.label for photo in photos}
+        there = {number for photo in photos for number in photo.labels or (photo.label,)}
+        missing = set(range(len(self._labels))) - there
+        if self._several and what == HELD_OUT and photos:
+            return  # a rare label may have no picture there
         if missing:
             names = ", ".join(self._labels[number] for number in sorted(missing))
             raise DataError(

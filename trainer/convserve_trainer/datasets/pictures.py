@@ -14,10 +14,11 @@ from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
+"""Int64 [N], 0 to K - 1; of several labels a picture int64 [N, K], 1 for each that one has."""
 Sizes: TypeAlias = npt.NDArray[np.int64]
 """Height and width of each picture as its file has them, upright: int64 [N, 2]."""
 Batch: TypeAlias = tuple[Pixels, Labels]
-"""uint8 [N, H, W, C], 0 to 255, not scaled, and int64 [N], 0 to K - 1."""
+"""uint8 [N, H, W, C], 0 to 255, not scaled, and their labels."""
 
 
 class Pictures(Protocol):
@@ -25,7 +26,7 @@ class Pictures(Protocol):
 
     @property
     def labels(self) -> npt.NDArray[np.integer]:
-        """The numbers of their classes, [N], 0 to K - 1."""
+        """The numbers of their classes, [N], 0 to K - 1; of several labels [N, K], see `Labels`."""
 
     @property
     def in_memory(self) -> bool:
@@ -56,7 +57,7 @@ class ArrayPictures:
 
     Attributes:
         pixels: uint8 [N, H, W, C].
-        labels: [N], 0 to K - 1.
+        labels: [N], 0 to K - 1, or [N, K]; see `Labels`.
         sizes: of the files; None where pictures are stored in the size that nets are given.
     """
 
@@ -171,6 +172,8 @@ class Data:
         held_out: never trained on; never empty. Any first part of it is a fair sample.
         validation: of what is neither, chooses the weights; None where there is none.
         calibration: of what is neither, decides a temperature; None where there is none.
+        thresholds: those of the validation, or of the calibration, or others that are none of
+            these, decide the thresholds of several labels; None with one label a picture.
         sha256: digest of all of it, hexadecimal.
         method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
             that of JPEGs.
@@ -187,5 +190,11 @@ class Data:
     sha256: str
     validation: Pictures | None = None
     calibration: Pictures | None = None
+    thresholds: Pictures | None = None
     ignore_accuracy_floor: bool = False
     notes: Callable[[], list[str]] = list
+
+    @property
+    def several(self) -> bool:
+        """Whether a picture has any number of the labels, and not one of the classes."""
+        return self.train.labels.ndim == 2

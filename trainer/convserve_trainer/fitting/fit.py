@@ -298,6 +298,8 @@ def _arrays(
 def _targets(model: "keras.Model", labels: Labels) -> Targets:
     """Returns what the net should say: float32 [N, K], or [N, 1] for a sigmoid."""
     classes = model.output_shape[-1]
+    if labels.ndim == 2:
+        return labels.astype(np.float32)
     if classes == 1:
         return labels[:, np.newaxis].astype(np.float32)
     return np.eye(classes, dtype=np.float32)[labels]

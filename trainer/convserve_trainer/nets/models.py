@@ -1,7 +1,7 @@
 """The nets, each uint8 pixels in and probabilities out; the scaling by 1/255 is a layer.
 
 Two classes take one sigmoid unit by the loss binary_crossentropy, the probability of the second
-class; everything else takes a softmax.
+class; several labels a picture take a sigmoid unit each; everything else takes a softmax.
 """
 
 import math
@@ -65,14 +65,18 @@ def build(recipe: Recipe, spec: InputSpec, classes: int, pictures: int) -> "kera
         pictures: in the training set, 1 or more; a schedule of the learning rate depends on it.
 
     Returns:
-        uint8 [N, H, W, C] to float32 [N, K], rows sum to 1; for a sigmoid to float32 [N, 1].
+        uint8 [N, H, W, C] to float32 [N, K], rows sum to 1 unless pictures have several labels;
+        for a sigmoid of two classes to float32 [N, 1].
     """
     keras = keras_backend.load()
     keras.backend.clear_session()  # layer names start anew, so that they too are the same
     keras.utils.set_random_seed(recipe.seed)
     model = _net(recipe, spec, classes, training=True)
     optimizer = _optimizer(recipe, pictures)
-    model.compile(optimizer=optimizer, loss=_loss(recipe), metrics=["accuracy"])
+    # By its name Keras would take the accuracy of the most probable label.
+    several = recipe.output == "multi_label"
+    accuracy = keras.metrics.BinaryAccuracy(name="accuracy") if several else "accuracy"
+    model.compile(optimizer=optimizer, loss=_loss(recipe), metrics=[accuracy])
     return model
 
 
@@ -116,9 +120,11 @@ def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "kera
         for layer in recipe.net:
             if training or not isinstance(layer, layers.Dropout):
                 chain += _made(layer, training)
-    sigmoid = recipe.loss == "binary_crossentropy"
-    output = (1, "sigmoid") if sigmoid else (classes, "softmax")
-    chain.append(keras.layers.Dense(output[0], activation=output[1], dtype="float32"))
+    several = recipe.output == "multi_label"
+    sigmoid = several or recipe.loss == "binary_crossentropy"
+    units = 1 if sigmoid and not several else classes
+    activation = "sigmoid" if sigmoid else "softmax"
+    chain.append(keras.layers.Dense(units, activation=activation, dtype="float32"))
     if not any(isinstance(layer, layers.Residual) for layer in recipe.net):
         return keras.Sequential([pixels, *chain], name=recipe.name)
     return keras.Model(pixels, _through(chain, pixels), name=recipe.name)

@@ -76,7 +76,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         warmup_epochs: before that it rises from 0; may be a part of one.
         weight_decay: of kernels, by step and learning rate; adamw and sgd only; Loshchilov and
             Hutter 2019.
-        loss: Keras's name of the loss; more than two classes take the categorical one.
+        output: "softmax", one class a picture; or "multi_label", any number of labels a picture,
+            each with a sigmoid of its own. Data with several labels a picture make it so.
+        loss: Keras's name of the loss; more than two classes take the categorical one, several
+            labels a picture the binary one, its mean over the labels.
         label_smoothing: share of each picture's label that is spread over all classes;
             Szegedy et al. 2016.
         class_weights: "balanced" counts a picture of a rare class as much more as it is rarer.
@@ -113,6 +116,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: Amount = 0.0
     weight_decay: Amount = 0.0
+    output: Literal["softmax", "multi_label"] = "softmax"
     loss: Literal["categorical_crossentropy", "binary_crossentropy"] = "categorical_crossentropy"
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "balanced"] = "none"
@@ -134,6 +138,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Raises ValueError where settings do not go together."""
+        if self.output == "multi_label" and self.loss != "binary_crossentropy":
+            raise ValueError(
+                f"loss: expected binary_crossentropy with output multi_label, got {self.loss}"
+            )
+        if self.output == "multi_label" and self.class_weights != "none":
+            raise ValueError(
+                "class_weights: expected none with output multi_label, whose thresholds suit rare "
+                f"labels, got {self.class_weights}"
+            )
         if self.weight_decay and self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"weight_decay: expected with adamw or sgd only, got {self.optimizer}")
         if self.warmup_epochs and not self.warmup_epochs < self.epochs:
@@ -205,8 +218,31 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             floor = self.min_accuracy if same else 0.0
         return make_recipe({**values, "min_accuracy": floor}, where)
 
-    def for_classes(self, count: int) -> "Recipe":
-        """Returns the recipe for so many classes: more than two take a softmax and its loss."""
+    def for_classes(self, count: int, several: bool = False) -> "Recipe":
+        """Returns the recipe for so many classes: more than two take a softmax and its loss.
+
+        Args:
+            count: of classes, or labels.
+            several: whether a picture has any number of them: a sigmoid each, and its loss. The
+                accuracy floor of a recipe that was not written for that is lifted.
+
+        Raises:
+            UsageError: the recipe is for several labels and the data are not, or it has class
+                weights and the data several labels.
+        """
+        if several and self.output == "softmax":
+            return self.override(
+                output="multi_label",
+                loss="binary_crossentropy",
+                min_accuracy=0.0,
+                where="",
+            )
+        if not several and self.output == "multi_label":
+            raise UsageError(
+                "output: expected softmax for data with one label a picture, got multi_label"
+            )
+        if several:
+            return self
         if count > 2 and self.loss == "binary_crossentropy":
             return msgspec.structs.replace(self, loss="categorical_crossentropy")
         return self
@@ -219,9 +255,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def to_json(self) -> str:
         """Returns the settings as a JSON object, keys in the order of the fields.
 
-        An empty card is left out: programs of before there were cards read the rest.
+        An empty card and the output softmax are left out: programs of before there were cards, or
+        outputs, read the rest.
         """
         values = msgspec.to_builtins(self)
+        if self.output == "softmax":
+            del values["output"]
         if self.card == Card():
             del values["card"]
         return msgspec.json.encode(values).decode()
