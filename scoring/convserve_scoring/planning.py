@@ -122,8 +122,9 @@ def make_plan(request: Request, say: Callable[[str], None]) -> Plan:
         max_attempts=MAX_ATTEMPTS,
         shards=(),
     )
-    labels = load(target, plan).labels
-    plan = msgspec.structs.replace(plan, model=msgspec.structs.replace(model, labels=labels))
+    scorer = load(target, plan)
+    known = msgspec.structs.replace(model, labels=scorer.labels, thresholds=scorer.thresholds)
+    plan = msgspec.structs.replace(plan, model=known)
     packer = Packer(target, request.shard_images, say)
     if images:
         shards = packer.pack(_loose(source, images, dict(names)))

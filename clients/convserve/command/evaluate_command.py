@@ -62,8 +62,8 @@ def find_pictures(folder: str, model: ModelInfo) -> LabelledPictures:
     """
     if model.thresholds:
         raise InvalidRequest(
-            f"model {model.name}: expected one whose pictures have one label, got one whose pictures "
-            "have several: convserve-train evaluate judges that"
+            f"model {model.name}: expected one whose pictures have one label, got one whose "
+            "pictures have several: convserve-train evaluate judges that"
         )
     try:
         if idx_files.has_held_out(Path(folder)):
