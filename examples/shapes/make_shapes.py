@@ -2,7 +2,7 @@
 
 python examples/shapes/make_shapes.py shapes --pictures 4000
 
-A picture has none to three of the shapes, in colours and places that say nothing of what they are.
+A picture has none to three of the shapes, in colours and positions that tell nothing of which.
 shapes/shapes.csv lists them: the path, the labels with | between them, and the part.
 """
 

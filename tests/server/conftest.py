@@ -163,7 +163,7 @@ class HeldSeveralEngine(HeldPhotoEngine):
         return several_manifest("tags")
 
     def rows_of(self, batch: Pixels) -> Probabilities:
-        logits = 20.0 * self.strengths(batch) / 255 - 10
+        logits = 20.0 * self.strengths(batch).astype(np.float32) / 255 - 10
         rows: Probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
         return rows
 

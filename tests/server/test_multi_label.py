@@ -90,7 +90,7 @@ def test_files_have_their_labels_beside_one_that_is_damaged(serve: Serve, front:
     images = [jpeg(each) for each in pictures()[:3]]
     encoded = pb.EncodedImages(images=[images[0], b"\xff\xd8\xff", images[1], images[2]])
     for fields in ({}, {"top_k": 2}, {"return_pixels": True}):
-        asked = pb.ClassifyRequest(model="tags", encoded=encoded, **fields)  # type: ignore[arg-type]
+        asked = pb.ClassifyRequest(model="tags", encoded=encoded, **fields)
         response = served.classify(asked).result()
         assert [each.WhichOneof("outcome") for each in response.results] == [
             "prediction", "error", "prediction", "prediction",

@@ -92,10 +92,14 @@ def test_picture_that_is_not_there_is_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "expected the columns path and label, and perhaps split, in the first line, got noth"),
+        ([], "label, or path and labels, and perhaps split, in the first line, got nothing"),
         (
             ["path,class", "a.jpg,a"],
-            "expected the columns path and label, and perhaps split, in th",
+            "label, or path and labels, and perhaps split, in the first line, got path, class",
+        ),
+        (
+            ["path,label,labels", "a.jpg,a,a|b"],
+            "or path and labels, and perhaps split, in the first line, got path, label, labels",
         ),
         (["path,label"], "lists no picture"),
         (["path,label,split", "a.jpg,a"], ", line 2: expected 3 columns, got 2"),

@@ -40,7 +40,8 @@ def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
         "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
         f"any size{more} [default: MNIST from the user's cache, or a download]; photos also: a CSV "
-        "file with the columns path, label and perhaps split (train or validation)",
+        "file with the columns path, label (or labels, a|b) and perhaps split (train or "
+        "validation)",
     )
     group.add_argument(
         "--labels",

@@ -86,17 +86,17 @@ def spread(rows: npt.NDArray[np.integer], share: float, generator: np.random.Gen
     has = rows.astype(bool)
     of_part = np.array([1 - share, share])
     wanted = of_part[:, None] * has.sum(axis=0)  # pictures of each label that a part still lacks
-    places = of_part * count  # and pictures of any sort
+    spare = of_part * count  # and pictures of any sort
     left = np.ones(count, bool)
     chosen = np.zeros(count, bool)
     order = generator.permutation(count)
 
     def deal(number: int, label: int | None) -> None:
-        lacking = places if label is None else wanted[:, label]
+        lacking = spare if label is None else wanted[:, label]
         # Of equals the larger part, so that one rare picture is trained on.
-        part = max((0, 1), key=lambda each: (lacking[each], places[each], -each))
+        part = max((0, 1), key=lambda each: (lacking[each], spare[each], -each))
         chosen[number], left[number] = bool(part), False
-        places[part] -= 1
+        spare[part] -= 1
         wanted[part] -= has[number]
 
     while (remaining := has[left].sum(axis=0)).any():

@@ -60,7 +60,7 @@ class LabelsJudgement:
         classes: of each label.
         average_precisions: of each label; None where no picture has it.
         intervals: of these, and of means.
-        swaps: which labels are taken for which, the commonest first.
+        swaps: labels that are missed where others are wrong, the commonest first.
         nothing: pictures without a label.
         slices: how many pictures have all labels right, of parts of them.
     """

@@ -82,8 +82,9 @@ def best(has: npt.NDArray[np.bool_], scores: npt.NDArray[np.float32]) -> float:
     middles = ((ordered[ends] + below) / 2).astype(np.float32)
     # Of neighbours that a float32 cannot part, the upper one, which is answered, too.
     middles = np.where(middles > below, middles, ordered[ends].astype(np.float32))
-    good = (values >= values.max() - 1e-12) & (middles > 0)
-    if not good.any():
+    possible = middles > 0  # a score of 0 is never answered
+    values, middles = values[possible], middles[possible]
+    if not len(values):
         return DEFAULT
-    middle = min(middles[good], key=lambda each: abs(float(each) - DEFAULT))
-    return float(middle)
+    good = middles[values >= values.max() - 1e-12]
+    return float(min(good, key=lambda each: abs(float(each) - DEFAULT)))

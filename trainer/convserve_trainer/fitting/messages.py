@@ -50,9 +50,15 @@ def print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     if recipe.validation_steps:
         steps = counted(recipe.validation_steps, "step")
         lines.append(f"validation      {steps} after each epoch at most")
+    if data.thresholds and not (data.validation or data.calibration):
+        lines.append(
+            f"thresholds      {len(data.thresholds):,} {data.what}, kept out of the training for "
+            "them"
+        )
     lines += [
         f"data            {len(data.train):,} {data.what} to train on{limited}, "
-        f"{len(data.held_out):,} held out, classes {', '.join(data.labels)}",
+        f"{len(data.held_out):,} held out, {'labels' if data.several else 'classes'} "
+        f"{', '.join(data.labels)}",
         f"accuracy floor  {floor}",
     ]
     print(*lines, sep="\n", file=out, flush=True)

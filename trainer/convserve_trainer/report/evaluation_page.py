@@ -35,8 +35,9 @@ class Evaluated:
 def make_page(evaluated: Evaluated) -> str:
     """Returns HTML that loads nothing from anywhere."""
     manifest, judgement = evaluated.manifest, evaluated.judged.judgement
+    metrics = judgement.score.as_dict()
     parts: list[Part] = [
-        f"{judged.headline(judgement)}: found by ONNX Runtime from the published file.",
+        f"{judged.headline(judgement, metrics)}: found by ONNX Runtime from the published file.",
         judged.chance(judgement),
         *judged.matrix(judgement),
     ]
@@ -53,5 +54,5 @@ def make_page(evaluated: Evaluated) -> str:
         ("evaluated", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
         ("versions", ", ".join(f"{n} {version(n)}" for n in ("convserve", "onnxruntime", "numpy"))),
     ]
-    head = judged.title(judgement, "pictures")
+    head = judged.title(metrics, "pictures")
     return page(sections, About(f"{head}.", facts, f"{manifest.name}, evaluated"))

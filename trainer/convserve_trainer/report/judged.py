@@ -1,6 +1,6 @@
 """Tables and figures of a judgement, for the report of a training and for `evaluate`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from convserve_trainer.evaluation import classes
 from convserve_trainer.evaluation.classes import ClassFigures
@@ -18,31 +18,36 @@ from convserve_trainer.wording import counted
 NAMED = {"precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC AUC"}
 
 
-def headline(judgement: Judgement | LabelsJudgement) -> str:
-    """Returns the figures of all pictures, as a sentence without its end."""
-    if isinstance(judgement, LabelsJudgement):
-        return labels_judged.headline(judgement)
-    score, interval = judgement.score, judgement.accuracy_interval
-    assert interval is not None, "there is a picture or more"
-    low, high = interval
-    return (
-        f"{score.correct:,} of {score.total:,} are right, {score.accuracy:.2%} (95 % interval "
-        f"{low:.2%} to {high:.2%}, by Wilson's method), at a loss of {score.loss:.4f}"
-    )
-
-
-def title(judgement: Judgement | LabelsJudgement, what: str) -> str:
-    """Returns the one figure that a page begins with.
+def headline(judgement: Judgement | LabelsJudgement, metrics: Mapping[str, float]) -> str:
+    """Returns the figures of all pictures, as a sentence without its end.
 
     Args:
         judgement: of all pictures.
+        metrics: theirs, as a manifest has them.
+    """
+    if isinstance(judgement, LabelsJudgement):
+        return labels_judged.headline(judgement)
+    interval = judgement.accuracy_interval
+    assert interval is not None, "there is a picture or more"
+    low, high = interval
+    return (
+        f"{int(metrics['correct']):,} of {int(metrics['total']):,} are right, "
+        f"{metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, by Wilson's method), "
+        f"at a loss of {metrics['loss']:.4f}"
+    )
+
+
+def title(metrics: Mapping[str, float], what: str) -> str:
+    """Returns the one figure that a page begins with.
+
+    Args:
+        metrics: of all pictures, as a manifest has them.
         what: they are: "pictures".
     """
-    score = judgement.score
-    if isinstance(judgement, LabelsJudgement):
-        mean = judgement.score.mean_average_precision
-        return f"mAP {mean:.2%} on {score.total:,} held-out {what}"
-    return f"{score.accuracy:.2%} of {score.total:,} held-out {what} right"
+    total = int(metrics["total"])
+    if "map" in metrics:
+        return f"mAP {metrics['map']:.2%} on {total:,} held-out {what}"
+    return f"{metrics['accuracy']:.2%} of {total:,} held-out {what} right"
 
 
 def matrix(judgement: Judgement | LabelsJudgement) -> list[Part]:

@@ -10,7 +10,7 @@ from convserve_bundle.contract import MODEL_FILE
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
 from convserve_trainer.bundles import bundle, describe
-from convserve_trainer.datasets.pictures import Data, Pictures
+from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.evaluation.judged import AnyJudged
 from convserve_trainer.export import contract, precisions
 from convserve_trainer.html.page import About, page
@@ -80,7 +80,7 @@ def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Call
         Section("net", "Net", [_net(outcome, manifest)]),
     ]
     head = (
-        f"{judged.title(outcome.judged.judgement, outcome.data.what)}; "
+        f"{judged.title(manifest.metrics, outcome.data.what)}; "
         f"recipe {outcome.recipe.name}, seed {outcome.recipe.seed}."
     )
     facts = _facts(outcome, manifest, invocation)
@@ -104,7 +104,7 @@ def _held_out(
     judgement = outcome.judged.judgement
     metrics, training = manifest.metrics, manifest.training
     parts: list[Part] = [
-        f"{judged.headline(judgement)}: found by ONNX Runtime from the published file.",
+        f"{judged.headline(judgement, metrics)}: found by ONNX Runtime from the published file.",
         f"{judged.chance(judgement)} {_floor(outcome, metrics['accuracy'], invocation)}",
         f"Keras has {int(metrics['keras_correct']):,} right. The largest difference between a "
         f"probability of the two is {training.parity_max_abs:.1e}; in "
@@ -182,10 +182,9 @@ def _data(data: Data) -> list[Part]:
         "thresholds": data.thresholds,
         "held out": data.held_out,
     }
-    there: dict[str, Pictures] = {}
-    for name, pictures in parts.items():
-        if pictures is not None and all(pictures is not other for other in there.values()):
-            there[name] = pictures
+    if data.validation or data.calibration:
+        del parts["thresholds"]  # they are of those
+    there = {name: pictures for name, pictures in parts.items() if pictures is not None}
     counts = [
         each.labels.sum(axis=0)
         if data.several

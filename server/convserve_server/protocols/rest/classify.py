@@ -208,11 +208,8 @@ def _model(model: pb.Model) -> dict[str, Any]:
         "labels": list(manifest.labels),
         "execution_provider": model.execution_provider,
     }
-    if manifest.thresholds:
-        thresholds = shortest(manifest.thresholds)
-        described["thresholds"] = dict(zip(manifest.labels, thresholds, strict=True))
-    described["output"] = "softmax" if is_softmax(manifest) else "multi_label"
     if manifest.HasField("input"):
+        described["output"] = "softmax" if is_softmax(manifest) else "multi_label"
         described["input"] = {
             "height": manifest.input.height,
             "width": manifest.input.width,
@@ -220,6 +217,9 @@ def _model(model: pb.Model) -> dict[str, Any]:
             "kind": _word(bundle_pb2.ImageKind.Name(manifest.input.kind), "IMAGE_KIND_"),
             "resize": manifest.input.resize,
         }
+    if manifest.thresholds:
+        thresholds = shortest(manifest.thresholds)
+        described["thresholds"] = dict(zip(manifest.labels, thresholds, strict=True))
     if manifest.parameters:
         described["parameters"] = manifest.parameters
     if manifest.precision:

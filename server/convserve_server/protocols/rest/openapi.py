@@ -248,7 +248,7 @@ _SCHEMAS: Schema = {
         "models refused",
         models=_list(
             _object(
-                "name version default version_labels labels execution_provider output",
+                "name version default version_labels labels execution_provider",
                 name=_TEXT,
                 version=_WHOLE,
                 default={"type": "boolean", "description": "Answers if no version is asked for."},

@@ -115,6 +115,7 @@ def test_models_are_listed(serve: Serve) -> None:
                 "version_labels": [],
                 "labels": ["red", "green", "blue"],
                 "execution_provider": "HeldExecutionProvider",
+                "output": "softmax",
                 "input": {
                     "height": 150, "width": 150, "channels": 3, "kind": "photo",
                     "resize": photo_manifest().input.resize,
