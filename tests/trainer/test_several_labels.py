@@ -1,7 +1,10 @@
 """Pictures with several labels: from a CSV file to bundles in each precision; what is refused."""
 
+import contextlib
 import csv
+import io
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -54,7 +57,12 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def models(shapes: Path) -> Path:
     """A net of them, published."""
     models = shapes.parent / "models"
-    assert main([*_fit(shapes), "--models", str(models), "--calibrate"]) == 0
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main([*_fit(shapes), "--models", str(models), "--calibrate"]) == 0
+    found = [float(each) for each in re.findall(r"^validation mAP (.+)$", output.getvalue(), re.M)]
+    assert len(found) == 3, "a line after each epoch"
+    assert all(0.1 < each <= 1 for each in found)
     return models
 
 

@@ -5,13 +5,15 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
+from convserve_trainer.datasets.pictures import Batch, Data, Labels, Part, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
+from convserve_trainer.evaluation import predict, ranking
 from convserve_trainer.fitting import chunks, order, shares, step_parts
 from convserve_trainer.fitting.backend_steps import make_steps
 from convserve_trainer.fitting.decisions import Decisions
@@ -103,6 +105,9 @@ class _Fitting:
                 self.progress.abandon()
                 raise
             self.progress.finish(epoch)
+            if self.data.several and self.recipe.validated and self.group is None:
+                mean = _mean_average_precision(self.training.model, self.data, self.recipe)
+                self.progress.say(f"validation mAP {mean:.4f}")
             for note in self.data.notes():
                 self.progress.say(note)
             self._keep()
@@ -261,10 +266,7 @@ def _validate(
     if not recipe.validated:
         return {}
     means = Means()
-    pictures = data.validation or data.held_out
-    count = len(pictures)
-    if recipe.validation_steps:
-        count = min(count, recipe.validation_steps * recipe.batch_size)
+    pictures, count = _validation(data, recipe)
     for batch in _batches(data, pictures, range(count), recipe, None, group):
         [figures] = steps.test([_arrays(model, batch, None)])
         means.add(figures, len(batch[1]))
@@ -273,6 +275,24 @@ def _validate(
         loss, accuracy, pictures_of_all = (sum(of_each) for of_each in zip(*sums, strict=True))
         means = Means(loss, accuracy, int(pictures_of_all))
     return means.values()
+
+
+def _validation(data: Data, recipe: Recipe) -> tuple[Pictures, int]:
+    """Returns the pictures of the validation, and how many of them are looked at, the first."""
+    pictures = data.validation or data.held_out
+    if not recipe.validation_steps:
+        return pictures, len(pictures)
+    return pictures, min(len(pictures), recipe.validation_steps * recipe.batch_size)
+
+
+def _mean_average_precision(model: "keras.Model", data: Data, recipe: Recipe) -> float:
+    """Returns the mAP on the pictures of the validation, 0 to 1.
+
+    Unlike the loss it is no mean over batches, so the net is asked once more.
+    """
+    pictures, count = _validation(data, recipe)
+    answers = predict.answer(partial(predict.by_keras, model), Part(pictures, np.arange(count)))
+    return ranking.mean_average_precision(answers.labels.astype(bool), answers.probabilities)
 
 
 def _class_weights(pictures: Pictures, recipe: Recipe) -> npt.NDArray[np.float32] | None:
