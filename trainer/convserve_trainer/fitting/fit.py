@@ -288,7 +288,7 @@ def _validation(data: Data, recipe: Recipe) -> tuple[Pictures, int]:
 def _mean_average_precision(model: "keras.Model", data: Data, recipe: Recipe) -> float:
     """Returns the mAP on the pictures of the validation, 0 to 1.
 
-    Unlike the loss it is no mean over batches, so the net is asked once more.
+    It is not a mean over batches, as the loss is, so the net is asked once more.
     """
     pictures, count = _validation(data, recipe)
     answers = predict.answer(partial(predict.by_keras, model), Part(pictures, np.arange(count)))
