@@ -103,8 +103,9 @@ class BundleComparison:
         """The figure that says which is better: accuracy, or mAP where there are differences."""
         if self.differences:
             return self.differences[0]
-        a, b = (score.accuracy for score in self.scores)
-        return Difference("accuracy", a, b, self.pairs.interval, self.pairs.p)
+        pairs = self.pairs
+        a, b = ((pairs.both + only) / pairs.total for only in (pairs.only_a, pairs.only_b))
+        return Difference("accuracy", a, b, pairs.interval, pairs.p)
 
     def as_dict(self) -> dict[str, object]:
         """Returns all figures."""
