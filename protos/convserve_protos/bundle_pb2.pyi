@@ -381,6 +381,7 @@ class Training(_message.Message):
     CALIBRATION_PICTURES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
     recipe_json: _builtins.str
@@ -425,6 +426,12 @@ class Training(_message.Message):
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what it was made with: "keras", "tensorflow", "onnx", "python", ..."""
 
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___Origin]:
+        """What the net's weights were before the training, in the order in which it was given them; none where
+        all were drawn from the seed.
+        """
+
     def __init__(
         self,
         *,
@@ -442,11 +449,40 @@ class Training(_message.Message):
         calibration_pictures: _builtins.int = ...,
         temperature: _builtins.float = ...,
         backend: _builtins.str = ...,
+        origins: _abc.Iterable[Global___Origin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "origins", b"origins", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Training: _TypeAlias = Training  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Weights that a net began with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """A file, or what Keras downloads: "MobileNetV3Small, imagenet"."""
+    sha256: _builtins.str
+    """SHA-256, hexadecimal: of the file, or of all weights in the net's order, as float32, where Keras
+    downloads them.
+    """
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015

@@ -13,6 +13,7 @@ from convserve_trainer.evaluation.traits import Traits
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.export.parity import Candidate, Comparison, Reference
 from convserve_trainer.host.launcher import Member
+from convserve_trainer.nets.origin import Origin
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report.judged import Judged
 from convserve_trainer.report.page import Invocation
@@ -61,6 +62,7 @@ class Context:
         seed_count: how many are trained, the recipe's seed and the next ones.
         member: which of several processes this is that train the net; None for one alone.
         invocation: what the report says that the user asked for.
+        origins: of the weights that the net begins with.
         started: when, by `time.monotonic`.
         earlier: folder of the version that `unless_published` is about; None if there is none.
         data: from `load` on.
@@ -89,6 +91,7 @@ class Context:
     seed_count: int = 1
     member: Member | None = None
     invocation: Invocation | None = None
+    origins: tuple[Origin, ...] = ()
     started: float = field(default_factory=time.monotonic)
     earlier: Path | None = None
     data: Data = field(init=False)

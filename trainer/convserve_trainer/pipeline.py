@@ -30,7 +30,7 @@ from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import messages, shared_state, step_parts
 from convserve_trainer.fitting.fit import fit as fit_epochs
-from convserve_trainer.nets import keras_backend, keras_file, models
+from convserve_trainer.nets import keras_backend, keras_file, models, starts
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
 from convserve_trainer.report.judged import Judged
@@ -94,6 +94,7 @@ def prepare(context: Context, scratch: Callable[[], Path]) -> None:
     target = context.target
     manifests.check_name(target.name)
     models.check_size(context.recipe)
+    context.origins = starts.check(context.recipe)
     seeds.recipes(context.recipe, context.seed_count)
     folder = target.models / target.name
     if context.unless_published:
@@ -144,7 +145,8 @@ def build(context: Context) -> None:
                 "an earlier training with these settings was stopped; this one starts anew and "
                 "replaces it with the first checkpoint (--resume goes on with it)"
             )
-        model = models.build(recipe, data.spec, len(data.labels), len(data.train))
+        classes, pictures = len(data.labels), len(data.train)
+        model = models.build(recipe, data.spec, classes, pictures, context.print)
         context.training = Training(model)
     if context.group is not None:
         shared_state.share(context.training, context.group)
@@ -210,6 +212,7 @@ def pack(context: Context) -> None:
         options.calibrated_on(context.data),
     )
     manifest.training.temperature = context.temperature
+    manifests.state_origins(manifest, context.origins)
     net = context.candidates[0].model
     manifests.attach(manifest, net)
     content = net.SerializeToString()
@@ -267,6 +270,7 @@ def _is_published(version: Path, context: Context) -> bool:
         keras_backend.chosen(),
         context.out,
         context.target.shown(version),
+        context.origins,
     )
 
 
@@ -277,7 +281,10 @@ def _open_runs(context: Context, held: ExitStack) -> list[Context]:
         context.print(f"seeds           {recipes[0].seed} to {recipes[-1].seed}")
     policy, target = context.policy, context.target
     backend = keras_backend.chosen()
-    keys = [run_key.make_run_key(recipe, context.data.sha256, backend) for recipe in recipes]
+    keys = [
+        run_key.make_run_key(recipe, context.data.sha256, backend, context.origins)
+        for recipe in recipes
+    ]
     if policy.folder is None:
         folders = [run_key.unnamed_folder(target.models, target.name, key) for key in keys]
     else:

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from convserve_trainer.errors import UsageError
 from convserve_trainer.export import loss, precisions
 from convserve_trainer.export.parity import Comparison
 from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets.origin import Origin
 
 if TYPE_CHECKING:
     import onnx
@@ -109,6 +111,12 @@ def state(
     training.calibration_pictures = calibrated
     picture_statistics.state_confidence(manifest.statistics, compared.answers.probabilities)
     manifest.created.FromDatetime(datetime.now(UTC))
+
+
+def state_origins(manifest: Manifest, origins: Sequence[Origin]) -> None:
+    """Makes a manifest say what the net's weights were before its training."""
+    for origin in origins:
+        manifest.training.origins.add(source=origin.source, sha256=origin.sha256)
 
 
 def attach(manifest: Manifest, model: "onnx.ModelProto", earlier: str = "") -> None:

@@ -79,6 +79,8 @@ def run(options: argparse.Namespace) -> None:
         calibrate=options.calibrate or None,
         validation_share=options.validation_share,
         patience=options.patience,
+        start_from=options.start_from,
+        freeze_epochs=options.freeze_epochs,
         mixed_precision=options.mixed_precision or None,
         **(options.size or {}),
     )
@@ -144,6 +146,11 @@ def _check_processes(
                 f"--{flag}: expected {expected} for a training over {member.count} processes "
                 f"({launcher.COUNT}), got {got}{_WHY[flag]}"
             )
+    if recipe.freeze_epochs:
+        raise UsageError(
+            f"freeze_epochs: expected 0 for a training over {member.count} processes "
+            f"({launcher.COUNT}), got {recipe.freeze_epochs}"
+        )
     if recipe.batch_size % member.count:
         raise UsageError(
             f"batch_size: expected a multiple of {member.count} processes ({launcher.COUNT}), got "
@@ -221,6 +228,19 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="compute in bfloat16; weights, and what is published, stay float32 [default: the "
         "recipe's]",
+    )
+    group.add_argument(
+        "--start-from",
+        metavar="PATH",
+        help="begin with the weights of another net where layers fit: of a bundle, or of a file "
+        ".keras or .weights.h5 [default: the recipe's]",
+    )
+    group.add_argument(
+        "--freeze-epochs",
+        metavar="EPOCHS",
+        type=int,
+        help="with --start-from or a backbone with weights: so many first epochs train new layers "
+        "only [default: the recipe's]",
     )
     add_backend_option(group)
     group.add_argument(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from convserve_trainer.fitting.decisions import Decisions
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.fitting.steps import Arrays, Steps, Targets
 from convserve_trainer.host import signals
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import Epoch
@@ -64,11 +64,32 @@ def fit(
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
-    chunker = _chunker(data, run)
-    steps = make_steps(training.model, chunker, weights, threads.parts, group)
     with signals.requested() as request:
-        decisions = Decisions(request, run, chunker, group)
-        _Fitting(training, data, recipe, run, progress, steps, decisions, group).go_on()
+        begin = 0
+        for end in recipe.stage_ends:
+            if training.position.epochs < end:
+                if begin:
+                    _thaw(training, data, recipe, progress)
+                chunker = _chunker(data, run)
+                steps = make_steps(training.model, chunker, weights, threads.parts, group)
+                decisions = Decisions(request, run, chunker, group)
+                stage = Stage(begin, end)
+                _Fitting(
+                    training, data, recipe, run, progress, steps, decisions, group, stage
+                ).go_on()
+            begin = end
+
+
+class Stage(NamedTuple):
+    """Epochs in which the same layers are trained.
+
+    Attributes:
+        begin: epochs that are finished before it.
+        end: epochs that are finished after it.
+    """
+
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -83,13 +104,16 @@ class _Fitting:
     steps: Steps
     decisions: Decisions
     group: "Group | None"
+    stage: Stage
 
     def go_on(self) -> None:
-        """Trains up to the end of the last epoch."""
+        """Trains up to the end of the stage."""
         self._log()
-        for number in range(self.training.position.epochs, self.recipe.epochs):
+        last = self.stage.end == self.recipe.epochs
+        for number in range(self.training.position.epochs, self.stage.end):
             patience = self.recipe.patience
-            if patience and self.training.history.stale >= patience:
+            stale = min(self.training.history.stale, number - self.stage.begin)
+            if last and patience and stale >= patience:
                 self.progress.say(
                     f"no lower validation loss in {counted(patience, 'epoch')}: stopped after "
                     f"epoch {number} of {self.recipe.epochs}"
@@ -218,6 +242,18 @@ class _Fitting:
             f"{self.training.position.epochs + 1}, at a learning rate of {rate:g}; {hint}; another "
             "--seed or a larger --batch-size may do better"
         )
+
+
+def _thaw(training: Training, data: Data, recipe: Recipe, progress: Progress) -> None:
+    """Lets the layers be trained that were not until now; does nothing where all are."""
+    body = models.frozen(training.model)
+    if not body:  # one that was resumed in this stage
+        return
+    progress.say(
+        f"from epoch {training.position.epochs + 1} on all layers are trained; "
+        f"{counted(len(body), 'layer')} at {recipe.body_rate:g} of the learning rate"
+    )
+    models.thaw(training.model, recipe, len(data.train))
 
 
 def _chunker(data: Data, run: Run) -> chunks.StepChunker:

@@ -23,6 +23,9 @@ Share: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # NumPy's generator takes no larger one
 
+#: Fields that came when there were bundles and checkpoints already.
+LATER = ("card", "start_from", "freeze_epochs", "body_rate")
+
 
 class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a picture is changed at random whenever it is trained on; nothing by default.
@@ -69,6 +72,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         about: a sentence for who chooses among recipes.
         net: its layers, between the scaling by 1/255 and the output, which follows from the loss.
         augmentation: of the pictures that are trained on.
+        start_from: path of a published bundle, or of a file .keras or .weights.h5. Layers begin
+            with its weights where kind and shape fit; the output's are always drawn.
+        freeze_epochs: so many first epochs train only layers whose weights were drawn. The others,
+            the body, stay as they are, and batch normalisations in it use the statistics that they
+            have. In the epochs after these the schedule begins anew.
+        body_rate: factor of the learning rate for the body, when that is trained.
         optimizer: Keras's name of the optimizer; sgd has Nesterov's momentum of 0.9.
         learning_rate: step of the optimizer, at its highest.
         schedule: "cosine" lets it fall to 0 in the course of all epochs; Loshchilov and Hutter
@@ -108,6 +117,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     about: str = ""
     net: Annotated[tuple[Layer, ...], Meta(min_length=1)]
     augmentation: Augmentation = Augmentation()
+    start_from: str | None = None
+    freeze_epochs: Annotated[int, Meta(ge=0)] = 0
+    body_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
     optimizer: Literal["rmsprop", "adam", "adamw", "sgd"] = "rmsprop"
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 1e-3  # Keras's default
     schedule: Literal["constant", "cosine"] = "constant"
@@ -136,10 +148,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Raises ValueError where settings do not go together."""
         if self.weight_decay and self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"weight_decay: expected with adamw or sgd only, got {self.optimizer}")
-        if self.warmup_epochs and not self.warmup_epochs < self.epochs:
+        last = self.epochs - [0, *self.stage_ends][-2]
+        if self.warmup_epochs and not self.warmup_epochs < last:
             raise ValueError(
-                f"warmup_epochs: expected fewer than the {counted(self.epochs, 'epoch')}, got "
+                f"warmup_epochs: expected fewer than the {counted(last, 'epoch')}, got "
                 f"{self.warmup_epochs:g}"
+            )
+        if not self.begins_with_weights and (self.freeze_epochs or self.body_rate != 1):
+            raise ValueError(
+                "freeze_epochs and body_rate: expected with start_from, or a backbone with weights"
             )
         if self.validation_steps and self.validation_share:
             raise ValueError("give validation_steps or validation_share, not both")
@@ -152,6 +169,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.sized_by_data and self.height is None:
             raise ValueError("photos need height and width")
         self.card.check()
+        if any(isinstance(layer, layers.Backbone) for layer in self.net[1:]):
+            raise ValueError("backbone: expected as the first layer of the net only")
+        if isinstance(self.net[0], layers.Backbone) and self.channels == 1:
+            raise ValueError("channels: expected 3 with a backbone, got 1")
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
         flat = False
         for layer in self.net:
@@ -172,6 +193,22 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def validated(self) -> bool:
         """Whether a validation after each epoch chooses the weights."""
         return self.validation_steps is not None or self.validation_share > 0
+
+    @property
+    def begins_with_weights(self) -> bool:
+        """Whether layers begin with weights that are not drawn."""
+        first = self.net[0]
+        backbone = isinstance(first, layers.Backbone) and first.pretrained
+        return backbone or self.start_from is not None
+
+    @property
+    def stage_ends(self) -> tuple[int, ...]:
+        """After how many epochs the stages of the training end: a frozen body's, then all layers'.
+
+        There is one stage without `freeze_epochs`, and where the body is frozen to the end.
+        """
+        two = 0 < self.freeze_epochs < self.epochs
+        return (self.freeze_epochs, self.epochs) if two else (self.epochs,)
 
     def override(
         self,
@@ -219,11 +256,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def to_json(self) -> str:
         """Returns the settings as a JSON object, keys in the order of the fields.
 
-        An empty card is left out: programs of before there were cards read the rest.
+        Settings that came later are left out where they change nothing: programs of before know
+        the rest, and a training of before is gone on with.
         """
         values = msgspec.to_builtins(self)
-        if self.card == Card():
-            del values["card"]
+        for field in msgspec.structs.fields(self):
+            if field.name in LATER and getattr(self, field.name) == field.default:
+                del values[field.name]
         return msgspec.json.encode(values).decode()
 
 
@@ -294,7 +333,7 @@ def _choices(steps: list[str]) -> list[str]:
     """Returns what a setting may be that takes one of several words."""
     if steps[-1] == "layer":
         return [_tag(kind) for kind in layers.KINDS]
-    kinds = (Recipe, Augmentation, *layers.KINDS)
+    kinds = layers.KINDS if steps[0] == "net" else (Recipe, Augmentation)
     kind = next(kind for kind in kinds if steps[-1] in kind.__struct_fields__)
     [field] = [field for field in msgspec.structs.fields(kind) if field.name == steps[-1]]
     return [str(choice) for choice in field.type.__args__]
