@@ -8,6 +8,7 @@ held-out photographs choose nothing: the weights of the last epoch are published
 """
 
 import argparse
+import resource
 import shlex
 import statistics
 import sys
@@ -21,6 +22,7 @@ from benchmarks.harness.table import grid
 from benchmarks.training import runs
 
 RECIPE = Path(__file__).with_name("lite0.toml")
+_TIMES = ("s an epoch", "minutes a seed", "of the processor")
 _PACKAGES = ("convserve", "keras", "tensorflow", "onnxruntime")
 
 
@@ -34,6 +36,8 @@ class Trained:
     #: Of an epoch, and of the whole command with evaluation and publishing.
     epoch_s: float
     whole_s: float
+    #: Processor time of the whole command, which other work on the machine hardly changes.
+    cpu_s: float
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,8 +66,15 @@ def train(weights: Path, data: Path, seed: int, more: list[str]) -> Trained:
             *("--data", str(data.resolve()), "--recipe", str(RECIPE), "--models", folder),
             *("--set", f"net.0.weights={weights.resolve()}", "--seed", str(seed), *more),
         ]
+        before = _cpu_s()
         run = runs.watch(command)
-    return Trained(seed, run.accuracy, run.epoch_s, run.whole_s)
+        return Trained(seed, run.accuracy, run.epoch_s, run.whole_s, _cpu_s() - before)
+
+
+def _cpu_s() -> float:
+    """Returns the processor time of the processes that have ended, s."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def row(trained: list[Trained]) -> list[str]:
@@ -75,7 +86,10 @@ def row(trained: list[Trained]) -> list[str]:
         f"{deviation:.2f}",
         f"{len(trained)}",
         f"{statistics.mean(each.epoch_s for each in trained):.0f}",
-        f"{statistics.mean(each.whole_s for each in trained) / 60:.1f}",
+        *(
+            f"{statistics.mean(seconds) / 60:.1f}"
+            for seconds in zip(*((each.whole_s, each.cpu_s) for each in trained), strict=True)
+        ),
     ]
 
 
@@ -90,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
     details = (f"recipe {RECIPE.name} {arguments.fit}".strip(), f"data {arguments.data.name}")
     print(heading(on, "one training at a time", details), "\n")
     header = ("right of 100, mean (min to max)", "standard deviation", "seeds")
-    print(grid([*header, "s an epoch", "minutes a seed"], [row(trained)], ()))
+    print(grid([*header, *_TIMES], [row(trained)], ()))
     write_json(arguments.json, on, {"fit": arguments.fit}, trained=trained)
 
 

@@ -17,13 +17,20 @@ from convserve_trainer.errors import ExportError
 from convserve_trainer.fitting import chunks, jax_steps
 from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.main import main
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.run_folder import found
-from convserve_trainer.runs.training_state import Position
+from convserve_trainer.runs.training_state import Position, Training
 from tests.trainer.drawn import draw_parts
 from tests.trainer.fitting.test_tensorflow_steps import _batches, _net, _state
-from tests.trainer.test_jax import CLASS_WEIGHTS, REFERENCE, reference_batches
+from tests.trainer.test_jax import (
+    CLASS_WEIGHTS,
+    CLASSES,
+    REFERENCE,
+    SMALL_SPEC,
+    reference_batches,
+    small_recipe,
+)
 
 keras_backend.choose("jax")
 
@@ -106,6 +113,29 @@ def test_same_weights_and_pictures_give_what_tensorflow_makes_of_them() -> None:
         for at, variable in enumerate(model.trainable_variables):
             expected = after[f"weights {at}"]
             assert variable.numpy() == pytest.approx(expected, abs=1e-5), variable.path
+
+
+def test_body_is_frozen_and_then_moves_more_slowly_than_the_rest(tmp_path: Path) -> None:
+    start = str(Path(os.environ[REFERENCE]) / "before.keras")
+    moved = []
+    for rate in (1.0, 0.25):
+        given = small_recipe().override(
+            {"start_from": start, "freeze_epochs": 1, "epochs": 2, "body_rate": rate}
+        )
+        model = models.build(given, SMALL_SPEC, CLASSES, pictures=16)
+        before = model.get_weights()
+        jax_steps.Steps(model, StepChunker(), CLASS_WEIGHTS).train(reference_batches())
+        pairs = zip(before, model.get_weights(), strict=True)
+        changed = [not np.array_equal(one, other) for one, other in pairs]
+        assert changed == [False] * (len(before) - 2) + [True] * 2
+        models.thaw(model, given, 16)
+        checkpoint.save(Training(model), {}, tmp_path / "thawed.keras")
+        model = checkpoint.load(tmp_path / "thawed.keras").model
+        before = model.get_weights()[0]
+        jax_steps.Steps(model, StepChunker(), CLASS_WEIGHTS).train(reference_batches()[:1])
+        moved.append(model.get_weights()[0] - before)
+    assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-3, abs=1e-7)
+    assert np.abs(moved[0]).max() > 1e-5
 
 
 def test_memory_that_jax_does_not_get_is_an_error_of_memory() -> None:

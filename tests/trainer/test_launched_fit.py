@@ -41,6 +41,11 @@ FIRST_HOSTS = {
             "batch_size: expected a multiple of 3 processes (KERAS_DISTRIBUTION_NUM_PROCESSES), "
             "got 64",
         ),
+        (
+            ["--backend", "jax", "--start-from", "net.keras", "--freeze-epochs", "1"],
+            "freeze_epochs: expected 0 for a training over 3 processes (KERAS_DISTRIBUTION_"
+            "NUM_PROCESSES), got 1",
+        ),
     ],
 )
 def test_what_several_processes_cannot_train_is_refused(
