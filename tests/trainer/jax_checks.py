@@ -129,6 +129,7 @@ def test_body_is_frozen_and_then_moves_more_slowly_than_the_rest(tmp_path: Path)
         changed = [not np.array_equal(one, other) for one, other in pairs]
         assert changed == [False] * (len(before) - 2) + [True] * 2
         models.thaw(model, given, 16)
+        jax_steps.build_optimizer(model)
         checkpoint.save(Training(model), {}, tmp_path / "thawed.keras")
         model = checkpoint.load(tmp_path / "thawed.keras").model
         before = model.get_weights()[0]

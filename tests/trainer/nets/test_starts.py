@@ -102,6 +102,8 @@ def test_step_of_the_body_is_the_rate_times_that_of_the_whole(
         before = [variable.numpy() for variable in model.trainable_weights]
         _step(model)
         after = [variable.numpy() for variable in model.trainable_weights]
+        own = {id(variable) for variable in model.optimizer.variables}
+        assert not own & {id(variable) for variable in model.trainable_weights}
         steps.append([b - a for a, b in zip(before, after, strict=True)])
     *body, kernel, bias = zip(*steps, strict=True)
     for whole, part in body:

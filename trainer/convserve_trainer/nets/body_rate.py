@@ -9,7 +9,7 @@ Source: Howard and Ruder 2018, "Universal Language Model Fine-tuning", whose lay
 their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from convserve_trainer.nets import keras_backend
@@ -30,20 +30,23 @@ class _SlowBody:
         super().__init__(**settings)
         self.body = tuple(body)
         self.body_rate = body_rate
-        self._slow: list[Any] = []
+        self._slow: Callable[[], Sequence[Any]] = tuple
 
     def build(self, variables: Sequence[Any]) -> None:
         """See keras.optimizers.Optimizer."""
         super().build(variables)  # type: ignore[misc]
-        self._slow = [variables[number] for number in self.body]
+        slow = [variables[number] for number in self.body]
+        # Not the list: Keras would make its variables the optimizer's own as well.
+        self._slow = lambda: slow
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         """See keras.optimizers.Optimizer."""
-        if not self._slow:  # the first call builds it
+        if not self._slow():  # the first call builds it
             self.build(trainable_variables or ())
-        before = [keras.ops.copy(variable) for variable in self._slow]
+        slow = self._slow()
+        before = [keras.ops.copy(variable) for variable in slow]
         super().apply(grads, trainable_variables)  # type: ignore[misc]
-        for variable, begin in zip(self._slow, before, strict=True):
+        for variable, begin in zip(slow, before, strict=True):
             variable.assign(begin + self.body_rate * (variable - begin))
 
     def get_config(self) -> dict[str, Any]:
