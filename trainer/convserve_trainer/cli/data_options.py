@@ -81,8 +81,16 @@ def add_training(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--cache",
         choices=["none", "memory", "disk"],
-        help="photos: where decoded pixels are kept for the next epoch [default: memory if they "
-        "fill no more than a quarter of it, else none]",
+        help="photos: where decoded pixels are kept for the next epoch [default: memory up to a "
+        "GiB and a quarter of it, then disk within --cache-gb, then memory up to a quarter, else "
+        "none]; disk: in the user's cache, for the next training as well",
+    )
+    group.add_argument(
+        "--cache-gb",
+        metavar="GB",
+        type=float,
+        help="photos: most that decoded pixels of all data sets may fill on disk; those that were "
+        "used longest ago are removed for others [default: a quarter of what is free]",
     )
     group.add_argument(
         "--limit",
@@ -186,9 +194,19 @@ def _source(
         split=options.validation_split,
         max_unreadable=0.01 if options.max_unreadable is None else options.max_unreadable,
         cache=getattr(options, "cache", None),
+        cache_bytes=_cache_bytes(options),
         channels=channels,
         labels=options.labels,
         method=photo_methods.METHODS[getattr(options, "formats", None) or "jpeg"].get(channels),
         subfolders=getattr(options, "subfolders", None) == "use",
         ignore_accuracy_floor=ignore_accuracy_floor,
     )
+
+
+def _cache_bytes(options: argparse.Namespace) -> int | None:
+    gigabytes: float | None = getattr(options, "cache_gb", None)
+    if gigabytes is None:
+        return None
+    if not 0 <= gigabytes < float("inf"):
+        raise UsageError(f"--cache-gb: expected 0 or more, got {gigabytes:g}")
+    return int(gigabytes * 1e9)

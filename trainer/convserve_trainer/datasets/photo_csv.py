@@ -16,7 +16,8 @@ from convserve_host import os_errors
 from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.datasets import photos
-from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION, ClassFolders, Photo
+from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION, ClassFolders
+from convserve_trainer.datasets.photo_list import PhotoFiles
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say
 from convserve_trainer.datasets.skipped import shown
@@ -106,10 +107,8 @@ def _parts(file: Path) -> dict[str, ClassFolders]:
 def _classes(folder: Path, listed: list[tuple[str, str]]) -> ClassFolders:
     labels = tuple(sorted({label for label, _ in listed}))
     numbers = {label: number for number, label in enumerate(labels)}
-    found = [
-        Photo(folder / path, f"{label}/{path}", numbers[label]) for label, path in sorted(listed)
-    ]
-    return ClassFolders(labels, tuple(found), ())
+    found = ((numbers[label], path) for label, path in sorted(listed))
+    return ClassFolders(labels, PhotoFiles([folder] * len(labels), labels, found), ())
 
 
 def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:

@@ -6,37 +6,21 @@ validation part is chosen by the content of each file, so that copies of a pictu
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from convserve_imaging.folder_names import class_name, is_passed_over
+from convserve_trainer.datasets.photo_list import Photo, PhotoFiles, PhotoTable
 from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
 from convserve_trainer.datasets.skipped import SkippedEntry, is_other_picture, shown
 from convserve_trainer.errors import DataError, MissingDataError, UsageError
 
 TRAIN, VALIDATION = "train", "validation"
-
-
-@dataclass(frozen=True)
-class Photo:
-    """A file that should be a picture.
-
-    Attributes:
-        path: of the file.
-        name: its path below the folder of class folders, "cats/1.jpg".
-        label: number of its class.
-        sha256: of its content, hexadecimal; empty until it is read.
-        size: height and width that its header states, upright; zeros until it is read, and where
-            it has no header that can be read.
-    """
-
-    path: Path
-    name: str
-    label: int
-    sha256: str = ""
-    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -51,14 +35,27 @@ class Choice:
     suffixes: tuple[str, ...] = JPEG_SUFFIXES
     subfolders: bool = False
 
-    def is_picture(self, path: Path) -> bool:
+    def is_picture(self, entry: "_Entry") -> bool:
         """Returns whether it is one by its name."""
         # A broken link is a picture that cannot be read: it is counted, not passed over.
-        named = not is_passed_over(path.name) and path.suffix.lower() in self.suffixes
-        return named and not path.is_dir()
+        name = entry.below.rpartition("/")[2]
+        named = not is_passed_over(name) and Path(name).suffix.lower() in self.suffixes
+        return named and not entry.is_folder
 
 
 JPEGS = Choice()
+
+
+class _Entry(NamedTuple):
+    """What is in the folder of a class.
+
+    Attributes:
+        below: its path below that folder.
+        is_folder: or a link to one.
+    """
+
+    below: str
+    is_folder: bool
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ class ClassFolders:
     """
 
     labels: tuple[str, ...]
-    photos: tuple[Photo, ...]
+    photos: Sequence[Photo]
     skipped: tuple[SkippedEntry, ...]
 
 
@@ -157,39 +154,43 @@ def classes(folder: Path, choice: Choice = JPEGS) -> ClassFolders:
             f"{shown(folder)} has two folders {twice[0]} that look the same, one with its accents "
             "as characters of their own (NFD, from macOS): move the files of one into the other"
         )
-    photos = []
     classes = {name for _, name in folders}
     skipped = [_skipped_entry(folder / name) for name in entries if name not in classes]
-    for number, (label, name) in enumerate(folders):
-        inside = _entries(folder / name, choice)
-        chosen = [path for path in inside if choice.is_picture(path)]
-        if not chosen:
-            raise DataError(_no_picture(folder / name, inside, choice))
-        skipped += [_skipped_entry(path) for path in inside if not choice.is_picture(path)]
-        for path in chosen:
-            below = path.relative_to(folder / name).as_posix()
-            photos.append(Photo(path, f"{label}/{below}", number))
-    return ClassFolders(labels, tuple(photos), tuple(skipped))
+
+    def listed() -> Iterator[tuple[int, str]]:
+        for number, (_, name) in enumerate(folders):
+            inside = _entries(folder / name, choice)
+            chosen = [entry.below for entry in inside if choice.is_picture(entry)]
+            if not chosen:
+                raise DataError(_no_picture(folder / name, inside, choice))
+            skipped.extend(
+                _skipped_entry(folder / name / entry.below)
+                for entry in inside
+                if not choice.is_picture(entry)
+            )
+            for below in chosen:
+                yield number, below
+
+    photos = PhotoFiles([folder / name for _, name in folders], labels, listed())
+    return ClassFolders(labels, photos, tuple(skipped))
 
 
-def split(photos: Sequence[Photo], share: float) -> tuple[list[Photo], list[Photo]]:
+def split(photos: Sequence[Photo], share: float) -> tuple[PhotoTable, PhotoTable]:
     """Returns photographs to train on, and a share to hold out, chosen by the files' content."""
-    parts: tuple[list[Photo], list[Photo]] = [], []
-    for photo in photos:
-        fraction = int(photo.sha256[:16], 16) / 2**64
-        parts[fraction < share].append(photo)
-    return parts
+    table = PhotoTable.of(photos)
+    fractions = table.sha256[:, :8].copy().view(">u8").ravel().astype(np.float64) / 2**64
+    return table.take(fractions >= share), table.take(fractions < share)
 
 
-def limited(photos: Sequence[Photo], limit: int | None) -> list[Photo]:
+def limited(photos: Sequence[Photo], limit: int | None) -> PhotoTable:
     """Returns the first `limit` photographs, the first of each class before the second of any."""
-    seen: dict[int, int] = {}
-    ranks = []
-    for photo in photos:
-        ranks.append((seen.setdefault(photo.label, 0), photo.label))
-        seen[photo.label] += 1
-    first = sorted(range(len(photos)), key=ranks.__getitem__)[:limit]
-    return [photos[number] for number in sorted(first)]
+    table = PhotoTable.of(photos)
+    by_class = np.argsort(table.labels, kind="stable")
+    begins = np.searchsorted(table.labels[by_class], table.labels)
+    ranks = np.empty(len(table), np.int64)  # within the class
+    ranks[by_class] = np.arange(len(table))
+    ranks -= begins
+    return table.take(np.sort(np.lexsort((table.labels, ranks))[:limit]))
 
 
 def digest(train: Iterable[Photo], held_out: Iterable[Photo], labels: Sequence[str]) -> str:
@@ -200,29 +201,42 @@ def digest(train: Iterable[Photo], held_out: Iterable[Photo], labels: Sequence[s
         for part, photos in ((TRAIN, train), (VALIDATION, held_out))
         for photo in photos
     ]
-    return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
+    rows.sort()
+    whole = hashlib.sha256()
+    for row in rows:
+        whole.update(row)
+    return whole.hexdigest()
 
 
-def _entries(folder: Path, choice: Choice) -> list[Path]:
+def _entries(folder: Path, choice: Choice) -> list[_Entry]:
     """Returns what is in the folder of a class, with what is in folders within it if chosen.
 
     A folder is entered once, however many links lead to it.
     """
-    found: list[Path] = []
+    found: list[_Entry] = []
     entered: set[tuple[int, int]] = set()
-    waiting = [folder]
+    waiting = [""]
     while waiting:
         top = waiting.pop()
-        status = top.stat()
+        status = (folder / top).stat()
         if (status.st_dev, status.st_ino) in entered:
             continue
         entered.add((status.st_dev, status.st_ino))
-        for path in (top / name for name in sorted(os.listdir(top))):
-            if choice.subfolders and path.is_dir() and not is_passed_over(path.name):
-                waiting.append(path)
-            else:
-                found.append(path)
-    return sorted(found) if choice.subfolders else found
+        with os.scandir(folder / top) as inside:
+            for each in inside:
+                entry = _Entry(f"{top}{each.name}", _is_folder(each))
+                if choice.subfolders and entry.is_folder and not is_passed_over(each.name):
+                    waiting.append(f"{entry.below}/")
+                else:
+                    found.append(entry)
+    return sorted(found, key=lambda entry: entry.below.split("/"))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say: reading it tells why it is none
+        return False
 
 
 def _skipped_entry(path: Path) -> SkippedEntry:
@@ -231,12 +245,16 @@ def _skipped_entry(path: Path) -> SkippedEntry:
     return SkippedEntry(path, "folder" if path.is_dir() else "file")
 
 
-def _no_picture(folder: Path, entries: Sequence[Path], choice: Choice) -> str:
+def _no_picture(folder: Path, entries: Sequence[_Entry], choice: Choice) -> str:
     if not entries:
         return f"the class folder {shown(folder)} is empty"
     count = len(entries)
-    deeper = any(entry.is_dir() and not is_passed_over(entry.name) for entry in entries)
-    others = any(is_other_picture(entry, choice.suffixes) for entry in entries)
+    paths = [Path(entry.below) for entry in entries]
+    deeper = any(
+        entry.is_folder and not is_passed_over(path.name)
+        for entry, path in zip(entries, paths, strict=True)
+    )
+    others = any(is_other_picture(path, choice.suffixes) for path in paths)
     what = "JPEG" if choice.suffixes == JPEG_SUFFIXES else "picture"
     return (
         f"the class folder {shown(folder)} holds no {what} ({', '.join(choice.suffixes)}), "

@@ -8,16 +8,13 @@ import numpy as np
 
 from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec, Manifest
-from convserve_trainer.datasets import (
-    photo_cache,
-    photo_folders,
-    photo_methods,
-    photo_reader,
-    skipped,
-)
+from convserve_trainer.datasets import photo_folders, photo_methods, skipped
 from convserve_trainer.datasets.class_names import check_limit
-from convserve_trainer.datasets.photo_folders import Choice, ClassFolders, Photo
-from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures, Source
+from convserve_trainer.datasets.photo_cache import PhotoCache
+from convserve_trainer.datasets.photo_decoding import Decoder, Progress
+from convserve_trainer.datasets.photo_folders import Choice, ClassFolders
+from convserve_trainer.datasets.photo_list import Photo, PhotoTable
+from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from convserve_trainer.errors import DataError, UsageError
@@ -74,19 +71,20 @@ def of_found(
     """
     _, (height, width, channels) = _folder_and_shape(source)
     check_limit(limit, len(found.labels))
-    reader = _Reader(source, [found, validation] if validation else [found], say)
+    reader = _Reader(source, [found, validation] if validation else [found], say, whole=True)
     train = reader.read(found.photos)
     if validation:
         held_out = reader.read(validation.photos)
     else:
         train, held_out = photo_folders.split(train, source.split or 0.0)
-    copies = len({photo.sha256 for photo in held_out} & {photo.sha256 for photo in train})
-    if copies:
+    if copies := len(np.intersect1d(held_out.contents(), train.contents())):
         are = counted(copies, "held-out picture is", "held-out pictures are")
         say(f"warning: {are} trained on too, as copies")
-    train, train_pictures = reader.pictures(photo_folders.limited(train, limit), "to train on")
-    held_out = sorted(held_out, key=lambda photo: (photo.sha256, photo.name))
-    held_out, held_out_pictures = reader.pictures(held_out, "held out")
+    train = photo_folders.limited(train, limit)
+    reader.open(len(train) + len(held_out))
+    train, train_pictures = reader.pictures(train, "to train on")
+    held_out, held_out_pictures = reader.pictures(held_out.by_content(), "held out")
+    reader.close()
     return Data(
         what="photographs",
         labels=found.labels,
@@ -149,11 +147,14 @@ def _held_out(
             f"{', '.join(labels)}, got "
             f"{', '.join(found.labels)}"
         )
-    reader = _Reader(source, [found], say)
+    reader = _Reader(source, [found], say, whole=False)
     photos = reader.read(found.photos)
     if source.split is not None:
         _, photos = photo_folders.split(photos, source.split)
-    return reader.pictures(photos, "held out")[1]
+    reader.open(len(photos))
+    pictures = reader.pictures(photos, "held out")[1]
+    reader.close()
+    return pictures
 
 
 def _folder_and_shape(source: Source) -> tuple[Path, tuple[int, int, int]]:
@@ -180,53 +181,61 @@ def _choice(source: Source) -> Choice:
 class _Reader:
     """Reads parts of what was found; unreadable photographs of all parts are counted together."""
 
-    def __init__(self, source: Source, found: Sequence[ClassFolders], say: Say) -> None:
+    def __init__(
+        self, source: Source, found: Sequence[ClassFolders], say: Say, whole: bool
+    ) -> None:
+        self._source, self._say, self._whole = source, say, whole
         self._folder, self._shape = _folder_and_shape(source)
         self._labels = found[0].labels
-        self._say = say
-        total = sum(len(part.photos) for part in found)
-        self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable)
-        self._cache = source.cache or photo_cache.suitable(total, *self._shape)
         self._method = _method(source)
+        self._total = sum(len(part.photos) for part in found)
+        self.unreadable = UnreadablePhotos(self._folder, self._total, source.max_unreadable)
+        self._cache = PhotoCache(self._folder, self._shape, self._method, self._total, source.cache)
         entries = [entry for part in found for entry in part.skipped]
         for line in skipped.lines(entries, photo_methods.suffixes(self._method)):
             say(line)
 
-    def read(self, photos: Sequence[Photo]) -> list[Photo]:
+    def read(self, photos: Sequence[Photo]) -> PhotoTable:
         """Returns those that can be read, with their digests."""
-        found: list[Photo] = []
-        lost: dict[Path, Exception] = {}
-        read = photo_reader.each(lambda n: photo_reader.identify(photos[n].path), len(photos))
-        for number, identity in read:
-            if isinstance(identity, Exception):
-                lost[photos[number].path] = identity
-            else:
-                digest, size = identity
-                found.append(replace(photos[number], sha256=digest, size=size))
-        self.unreadable.add(lost)
-        return found
+        found = self._cache.survey.find(photos, Progress(self._say, "read", len(photos)))
+        self.unreadable.add({photos[number].path: error for number, error in found.lost.items()})
+        return found.table
 
-    def pictures(self, photos: Sequence[Photo], what: str) -> tuple[list[Photo], Pictures]:
+    def open(self, count: int) -> None:
+        """Decides where the pixels of so many photographs are kept."""
+        self._keep_survey()
+        mode = self._cache.mode(count, self._source.cache_bytes)
+        if mode == "disk" and self._whole:
+            self._cache.store.begin_anew_if_worn(self._total)
+        self._decoder = Decoder(
+            self._cache, mode, self._shape, self._method, self.unreadable, self._say
+        )
+
+    def close(self) -> None:
+        """Keeps what is known of the files for the next training."""
+        self._keep_survey()
+
+    def pictures(self, photos: PhotoTable, what: str) -> tuple[PhotoTable, Pictures]:
         """Returns those that can be decoded, and their pixels."""
         self._check_classes(photos, what)
-        height, width, channels = self._shape
-        decoded = photo_cache.decoded(photos, self._shape, self._cache, self._method)
+        decoded = self._decoder.decoded(photos)
         self.unreadable.add({photos[n].path: error for n, error in decoded.unreadable.items()})
         for note in self.unreadable.notes():
             self._say(note)
-        kept = [photo for n, photo in enumerate(photos) if n not in decoded.unreadable]
-        self._check_classes(kept, what)
-        self._say(f"{counted(len(kept), 'photograph')} {what}, decoded {decoded.where}")
-        if decoded.pixels is None:
-            return kept, photo_reader.PhotoPictures(
-                kept, height, width, self.unreadable, channels, self._method
-            )
-        labels = np.array([photo.label for photo in kept], np.int64)
-        sizes = np.array([photo.size for photo in kept], np.int64)
-        return kept, ArrayPictures(decoded.pixels, labels, sizes)
+        self._check_classes(decoded.photos, what)
+        count = counted(len(decoded.photos), "photograph")
+        self._say(f"{count} {what}, decoded {decoded.where}")
+        return decoded.photos, decoded.pictures
 
-    def _check_classes(self, photos: Sequence[Photo], what: str) -> None:
-        missing = set(range(len(self._labels))) - {photo.label for photo in photos}
+    def _keep_survey(self) -> None:
+        if reason := self._cache.survey.save(self._whole):
+            self._say(
+                f"warning: what is known of the files cannot be kept in {self._cache.folder} "
+                f"({reason}): the next training reads all of them again"
+            )
+
+    def _check_classes(self, photos: PhotoTable, what: str) -> None:
+        missing = set(range(len(self._labels))) - set(np.unique(photos.labels).tolist())
         if missing:
             names = ", ".join(self._labels[number] for number in sorted(missing))
             raise DataError(

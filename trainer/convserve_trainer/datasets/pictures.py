@@ -128,6 +128,8 @@ class Source:
         split: share of one folder of class folders that is held out; None for two folders.
         max_unreadable: share of the pictures that may be lost, 0 to 1.
         cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
+        cache_bytes: that the caches of pixels of all data sets may fill on disk; None for a quarter
+            of what is free.
         channels: that each picture is given, 3 (RGB) or 1 (grey); the data's where they have some.
         labels: names of the classes, in the order of their numbers; None for those of the data.
         method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
@@ -143,6 +145,7 @@ class Source:
     split: float | None = None
     max_unreadable: float = 0.01
     cache: str | None = None
+    cache_bytes: int | None = None
     channels: int = 3
     labels: Sequence[str] | None = None
     method: str | None = None

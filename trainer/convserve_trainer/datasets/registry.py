@@ -106,7 +106,7 @@ PHOTOS = Task(
     "photos",
     kinds=(IMAGE_KIND_PHOTO,),
     options=frozenset(
-        {"validation_split", "max_unreadable", "cache", "size", "validation_steps"}
+        {"validation_split", "max_unreadable", "cache", "cache_gb", "size", "validation_steps"}
         | {"formats", "subfolders"}
     ),
     needs_folder=True,
