@@ -50,7 +50,7 @@ def _fill(cache: PhotoCache, count: int) -> None:
         (50, "none", "none"),
     ],
 )
-def test_place_is_what_suits_unless_it_is_asked_for(
+def test_cache_is_what_suits_unless_it_is_asked_for(
     tmp_path: Path, count: int, asked: str | None, expected: str
 ) -> None:
     assert _cache(tmp_path, asked).mode(count, None) == expected

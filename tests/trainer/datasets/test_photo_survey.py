@@ -131,7 +131,9 @@ def test_small_set_is_not_kept(photos: list[Photo], tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_folder_that_refuses_is_told(photos: list[Photo], read: list[Path], tmp_path: Path) -> None:
+def test_folder_that_refuses_is_reported(
+    photos: list[Photo], read: list[Path], tmp_path: Path
+) -> None:
     survey = Survey(tmp_path / "none")
     survey.find(photos)
     assert survey.save(whole=True) == "No such file or directory"

@@ -42,8 +42,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _pictures(store: PixelStore, count: int) -> StoredPictures:
-    places = store.find(_contents(range(count)))
-    return StoredPictures(store, places, np.arange(count), np.zeros((count, 2), np.int64))
+    positions = store.find(_contents(range(count)))
+    return StoredPictures(store, positions, np.arange(count), np.zeros((count, 2), np.int64))
 
 
 def test_pixels_come_back_by_content_from_any_shard(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_pixels_come_back_by_content_from_any_shard(tmp_path: Path) -> None:
         assert each.find(_contents([10, 2]))[0] == -1 != each.find(_contents([10, 2]))[1]
 
 
-def test_places_stay_when_pictures_are_added(tmp_path: Path) -> None:
+def test_positions_stay_when_pictures_are_added(tmp_path: Path) -> None:
     store = PixelStore(tmp_path, SHAPE)
     _fill(store, range(5))
     pictures = _pictures(store, 5)

@@ -2,7 +2,7 @@
 
 In memory, on disk, or not at all. On disk each data set, method and size has a folder among the
 user's caches: its pixels (`pixel_store`), and what is known of its files (`photo_survey`). A folder
-that is used is locked; others are removed, those first that were used longest ago, where the room
+that is used is locked; others are removed, those first that were used longest ago, where the space
 for all of them is needed, and after UNUSED_S.
 """
 
@@ -78,14 +78,14 @@ class PhotoCache:
         return self._store
 
     def mode(self, count: int, most_bytes: int | None) -> str:
-        """Returns where to keep the pixels of so many photographs, one of MODES; makes room there.
+        """Returns where to keep the pixels of so many photographs, one of MODES; makes space there.
 
         Args:
             count: photographs.
             most_bytes: of all caches on disk; None for a SHARE of what is free there.
 
         Raises:
-            DataError: the disk is asked for, and refuses or has too little room.
+            DataError: the disk is asked for, and refuses or has too little space.
         """
         if self._asked in ("none", "memory"):
             return self._asked
@@ -96,7 +96,7 @@ class PhotoCache:
         refusal = self._refusal
         if refusal is None:
             try:
-                lacking = self._make_room(pixels, most_bytes)
+                lacking = self._make_space(pixels, most_bytes)
             except OSError as error:
                 refusal = error
             else:
@@ -143,7 +143,7 @@ class PhotoCache:
             if time.time() - used > UNUSED_S:
                 _remove(other)
 
-    def _make_room(self, pixels: int, most_bytes: int | None) -> str | None:
+    def _make_space(self, pixels: int, most_bytes: int | None) -> str | None:
         """Removes other caches until so many bytes are allowed; returns what is lacking, if any."""
         own = _size(self.folder)
         others = {folder: _size(folder) for folder in _others(self.folder)}
@@ -186,7 +186,7 @@ def _locked(folder: Path) -> int:
 
 
 def _lock_alone(descriptor: int, say: Callable[[str], None]) -> bool:
-    """Waits for a lock; returns False where there are none: then two write, which costs room."""
+    """Waits for a lock; returns False where there are none: then two write, which costs space."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -115,18 +115,18 @@ class Decoder:
 
     def _on_disk(self, photos: PhotoTable) -> Decoded:
         store, contents = self._cache.store, photos.contents()
-        places, errors = store.find(contents), {}
-        if (places < 0).any():
+        positions, errors = store.find(contents), {}
+        if (positions < 0).any():
             with self._cache.writing(self._say):
                 errors = self._fill(photos)
-            places = store.find(contents)
+            positions = store.find(contents)
         unreadable = {
             number: errors[contents[number].tobytes()]
-            for number in np.flatnonzero(places < 0).tolist()
+            for number in np.flatnonzero(positions < 0).tolist()
         }
         photos, where = _without(photos, unreadable), f"in {self._cache.folder}"
         sizes = photos.sizes.astype(np.int64)
-        pictures = StoredPictures(store, places[places >= 0], photos.labels, sizes)
+        pictures = StoredPictures(store, positions[positions >= 0], photos.labels, sizes)
         return Decoded(photos, pictures, unreadable, where)
 
     def _fill(self, photos: PhotoTable) -> dict[bytes, Exception]:

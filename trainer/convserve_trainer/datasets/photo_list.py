@@ -59,7 +59,7 @@ class Photo:
         return self.path.read_bytes()
 
     def stamp(self) -> Stamp:
-        """Returns what changes when the file does: by name, place, size and times.
+        """Returns what changes when the file does: by path, number (inode), size and times.
 
         The time of the last change of content or owner (ctime) cannot be set by a program, so a
         file whose date was put back is seen as another one.
@@ -69,7 +69,7 @@ class Photo:
         """
         status = self.path.stat()
         facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        text = b"%s\0%d %d %d %d %d" % (os.fsencode(self.path), *facts, status.st_ctime_ns)
+        text = b"%s\0%d %d %d %d %d" % (os.fsencode(str(self.path)), *facts, status.st_ctime_ns)
         digest = hashlib.blake2b(text, digest_size=STAMP).digest()
         return Stamp(digest, max(status.st_mtime_ns, status.st_ctime_ns))
 

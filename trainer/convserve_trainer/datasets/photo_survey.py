@@ -1,6 +1,6 @@
 """What is known of files from earlier trainings, so that a second one need not read them all.
 
-A file is the same if its stamp is (`Photo.stamp`): name, place, size and times. One that changed
+A file is the same if its stamp is (`Photo.stamp`): path, size and times. One that changed
 shortly before it was read may change again within the same tick of its file system's clock, so it
 is not kept: the next training reads it again.
 """
@@ -62,7 +62,7 @@ class Survey:
 
         Args:
             photos: files.
-            read: is told how many of them are known or read so far.
+            read: takes how many of them are known or read so far.
         """
         rows, settled = np.zeros(len(photos), ROW), np.zeros(len(photos), bool)
         begun_ns = time.time_ns()
@@ -135,9 +135,9 @@ class Survey:
         if not len(self._before) or not len(rows):
             return np.zeros(len(rows), bool)
         stamps = self._before["stamp"]  # sorted
-        places = np.minimum(np.searchsorted(stamps, rows["stamp"]), len(stamps) - 1)
-        known: npt.NDArray[np.bool_] = stamps[places] == rows["stamp"]
-        rows[known] = self._before[places[known]]
+        positions = np.minimum(np.searchsorted(stamps, rows["stamp"]), len(stamps) - 1)
+        known: npt.NDArray[np.bool_] = stamps[positions] == rows["stamp"]
+        rows[known] = self._before[positions[known]]
         return known
 
 

@@ -54,7 +54,7 @@ class PixelStore:
         self._files: dict[Path, int] = {}  # descriptors; one that is removed meanwhile stays open
         weakref.finalize(self, _close, self._files)
         self._digests = np.zeros((0, DIGEST), np.uint8)
-        self._places = np.zeros(0, np.int64)  # descriptor * 2**32 + picture within the shard
+        self._positions = np.zeros(0, np.int64)  # descriptor * 2**32 + picture within the shard
         self.look()
 
     def __len__(self) -> int:
@@ -72,28 +72,28 @@ class PixelStore:
                 path.unlink(missing_ok=True)
                 continue
             self._files[path] = descriptor
-            places = (descriptor << 32) + np.arange(len(digests))
+            positions = (descriptor << 32) + np.arange(len(digests))
             self._digests = np.concatenate([self._digests, digests])
-            self._places = np.concatenate([self._places, places])
+            self._positions = np.concatenate([self._positions, positions])
         order = np.argsort(as_values(self._digests), kind="stable")
-        self._digests, self._places = self._digests[order], self._places[order]
+        self._digests, self._positions = self._digests[order], self._positions[order]
 
     def find(self, contents: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
         """Returns where the pixels of contents are, [N], for `read`; -1 where there are none."""
         if not len(self):
             return np.full(len(contents), -1)
         values = as_values(self._digests)
-        places = np.minimum(np.searchsorted(values, contents), len(values) - 1)
-        return np.where(values[places] == contents, self._places[places], -1)
+        positions = np.minimum(np.searchsorted(values, contents), len(values) - 1)
+        return np.where(values[positions] == contents, self._positions[positions], -1)
 
-    def read(self, place: int, into: Pixels) -> None:
+    def read(self, position: int, into: Pixels) -> None:
         """Reads the pixels of a picture.
 
         Raises:
             OSError: the disk refuses.
             DataError: the file is shorter than it was.
         """
-        descriptor, number = divmod(place, 2**32)
+        descriptor, number = divmod(position, 2**32)
         if os.preadv(descriptor, [into.data], number * self._each) != self._each:
             raise DataError(f"a file of decoded pixels in {self._folder} was cut while it was used")
 
@@ -111,7 +111,7 @@ class PixelStore:
             path.unlink(missing_ok=True)
             os.close(descriptor)
         self._files.clear()
-        self._digests, self._places = self._digests[:0], self._places[:0]
+        self._digests, self._positions = self._digests[:0], self._positions[:0]
 
     @contextmanager
     def writer(self, total: int) -> Iterator["Writer"]:
@@ -195,7 +195,7 @@ class StoredPictures:
 
     Args:
         store: of the pixels.
-        places: of each picture there, as `PixelStore.find` returns them.
+        positions: of each picture there, as `PixelStore.find` returns them.
         labels: [N, ...]; what is asked of the net for each.
         sizes: of the files.
     """
@@ -205,15 +205,15 @@ class StoredPictures:
     def __init__(
         self,
         store: PixelStore,
-        places: npt.NDArray[np.int64],
+        positions: npt.NDArray[np.int64],
         labels: Labels,
         sizes: Sizes,
     ) -> None:
-        self._store, self._places = store, places
+        self._store, self._positions = store, positions
         self.labels, self.sizes = labels, sizes
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def batches(
         self, order: Iterable[int], size: int, steps: int | None = None
@@ -235,8 +235,8 @@ class StoredPictures:
     def _read(self, numbers: list[int]) -> Batch:
         pixels = np.empty((len(numbers), *self._store.shape), np.uint8)
         try:
-            for row, place in zip(pixels, self._places[numbers].tolist(), strict=True):
-                self._store.read(place, row)
+            for row, position in zip(pixels, self._positions[numbers].tolist(), strict=True):
+                self._store.read(position, row)
         except OSError as error:
             raise DataError(f"decoded pixels cannot be read: {os_errors.reason(error)}") from error
         return pixels, self.labels[numbers]

@@ -1,13 +1,9 @@
 """Large sets of photographs, made of some real ones: other parts of them, mirrored, encoded anew.
 
-    python -m benchmarks.training.many_photos DIR --photos cats_dogs --count 100000
-
 Each file has a content of its own, so that no cache can take one for another. The classes mean
 nothing: such a set is for measurements of speed and memory.
 """
 
-import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from benchmarks.harness.command import add_photos_option, execute, new_parser, tell, whole
-from benchmarks.harness.pictures import pictures
+from benchmarks.harness.command import tell
 
 SOURCES = 300  # photographs that all are made of
 VALIDATION = 20  # one picture in so many
@@ -70,34 +65,3 @@ def _picture(decoded: Sequence[npt.NDArray[np.uint8]], chance: np.random.Generat
     shifted = np.clip(part.astype(np.int16) + shift, 0, 255).astype(np.uint8)
     encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(shifted), quality=QUALITY)
     return encoded
-
-
-def _parser() -> argparse.ArgumentParser:
-    result = new_parser("benchmarks.training.many_photos", __doc__)
-    result.add_argument("folder", type=Path, metavar="DIR", help="written to")
-    result.add_argument(
-        "--count", type=whole(40), default=100_000, metavar="N",
-        help="photographs [default: 100000]",
-    )  # fmt: skip
-    result.add_argument(
-        "--classes", type=whole(2), default=1_000, metavar="N", help="[default: 1000]"
-    )
-    add_photos_option(result)
-    return result
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Make them.
-
-    Raises:
-        BenchmarkError: if there is nothing to make them of.
-    """
-    found = pictures(arguments.photos, SOURCES)
-    make(arguments.folder, found.files, arguments.count, arguments.classes)
-    print(
-        f"{arguments.count:,} photographs of {arguments.classes:,} classes, made of {found.about}"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(execute(_parser(), run))
