@@ -2,6 +2,7 @@
 
     python -m benchmarks.training.large_sets --photos cats_dogs
     python -m benchmarks.training.large_sets --photos cats_dogs --counts 2000 --steps 10
+    python -m benchmarks.training.large_sets --photos cats_dogs --without-net --steps 100000
 
 Sets of several sizes are made of real photographs (`benchmarks.harness.many_photos`). The
 lecture's net is trained on each, several times, each time by a process of its own: the first one
@@ -21,6 +22,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,7 @@ from benchmarks.harness.command import (
 )
 from benchmarks.harness.memory import MemoryWatch
 from benchmarks.harness.pictures import pictures
+from benchmarks.harness.processes import process_tree
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
 from benchmarks.training import runs
@@ -49,6 +52,7 @@ CACHES = ("disk", "none")
 _READY = re.compile(r"epoch\s+loss")
 #: Follows the last epoch.
 _TRAINED = re.compile(r"input took ")
+_BATCH = re.compile(r"ms a batch (\S+)")
 
 
 @dataclass(frozen=True)
@@ -60,35 +64,44 @@ class Cost:
         cache: where pixels were kept.
         run: 1 for the one that found nothing.
         start_s: from the start of the process to the first step.
+        start_cpu_s: processor time of all its threads until then.
         start_bytes: most memory until then.
         train_bytes: most memory while it trained and validated.
         end_bytes: most memory while it was evaluated, exported and published.
-        step_ms: mean time of a step after the first epoch.
-        input_share: of that, 0 to 1, in which the net waits for pictures.
+        step_ms: mean time of a step after the first epoch; without a net, of a batch.
+        input_share: of that, 0 to 1, in which the net waits for pictures; None without a net.
     """
 
     count: int
     cache: str
     run: int
     start_s: float
+    start_cpu_s: float
     start_bytes: int
     train_bytes: int
     end_bytes: int
     step_ms: float
-    input_share: float
+    input_share: float | None
 
 
-def train(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, list[int]]:
-    """Runs a training.
+class Watched(NamedTuple):
+    """What was seen of a training from outside; see `Cost`."""
 
-    Returns:
-        Seconds from its start to the first step, and the most memory, bytes, until then, until the
-        end of the last epoch, and until the end.
+    start_s: float
+    start_cpu_s: float
+    start_bytes: int
+    train_bytes: int
+    end_bytes: int
+    lines: Sequence[str]
+
+
+def train(command: Sequence[str], environment: Mapping[str, str]) -> Watched:
+    """Runs a training; `lines` are the last ones that it printed.
 
     Raises:
         BenchmarkError: it failed; the message has its last lines.
     """
-    begun, ready_s, last = time.perf_counter(), 0.0, deque[str](maxlen=20)
+    begun, started, last = time.perf_counter(), (0.0, 0.0), deque[str](maxlen=20)
     watches = []
     with (
         subprocess.Popen(
@@ -113,7 +126,8 @@ def train(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float
             for line in process.stdout:
                 last.append(line)
                 if _READY.match(line):
-                    ready_s = time.perf_counter() - begun
+                    cpu_s = sum(process_tree(process.pid).values())
+                    started = time.perf_counter() - begun, cpu_s
                     next_phase()
                 elif _TRAINED.match(line):
                     next_phase()
@@ -123,11 +137,12 @@ def train(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float
             raise
     if status or len(watches) != 3:
         raise BenchmarkError(f"{' '.join(command)} ended with status {status}:\n{''.join(last)}")
-    return ready_s, [watch.most for watch in watches]
+    before, training, end = (watch.most for watch in watches)
+    return Watched(*started, before, training, end, last)
 
 
 def costs(
-    data: Path, count: int, cache: str, trainings: int, epochs: int, steps: int
+    data: Path, count: int, cache: str, trainings: int, epochs: int, steps: int, with_net: bool
 ) -> Iterator[Cost]:
     """Yields what trainings cost, one after the other, of which the first finds an empty cache.
 
@@ -138,6 +153,7 @@ def costs(
         trainings: one or more.
         epochs: of each, two or more: the first one compiles the net.
         steps: of an epoch.
+        with_net: whether a net is trained; otherwise pictures are loaded and streamed alone.
 
     Raises:
         BenchmarkError: one failed.
@@ -148,13 +164,17 @@ def costs(
         environment = {**environ, "XDG_CACHE_HOME": scratch}
         for number in range(1, trainings + 1):
             run = Path(scratch) / f"run-{number}"
-            ready_s, most = train(runs.ours("photos", data, run, epochs, more), environment)
-            _, *measured = read_csv((run / "history.csv").read_text())
-            step_s = sum(epoch.seconds for epoch in measured) / len(measured) / steps
-            before, training, end = most
-            share = runs.input_share(run)
-            yield Cost(count, cache, number, ready_s, before, training, end, step_s * 1e3, share)
-            tell(f"{count:,} photographs, --cache {cache}, training {number}: {ready_s:.1f} s")
+            if with_net:
+                seen = train(runs.ours("photos", data, run, epochs, more), environment)
+                _, *measured = read_csv((run / "history.csv").read_text())
+                step_ms = sum(epoch.seconds for epoch in measured) / len(measured) / steps * 1e3
+                share: float | None = runs.input_share(run)
+            else:
+                seen = train(runs.keras("load_photos.py", data, cache, steps), environment)
+                [step_ms] = [float(each[1]) for line in seen.lines if (each := _BATCH.match(line))]
+                share = None
+            yield Cost(count, cache, number, *seen[:-1], step_ms, share)
+            tell(f"{count:,} photographs, --cache {cache}, training {number}: {seen.start_s:.1f} s")
 
 
 def growth(seen: Sequence[Cost]) -> str:
@@ -181,17 +201,19 @@ def growth(seen: Sequence[Cost]) -> str:
 
 def _table(seen: Sequence[Cost]) -> str:
     header = (
-        *("photographs", "--cache", "training", "s to the first step"),
+        *("photographs", "--cache", "training", "s to the first step", "CPU s to it"),
         *("MiB before it", "MiB in training", "MiB at the end", "ms a step", "input's share"),
     )
     lines = [
         (
             *(f"{cost.count:,}", cost.cache, f"{cost.run}", f"{cost.start_s:.1f}"),
+            f"{cost.start_cpu_s:.1f}",
             *(
                 f"{each / 2**20:,.0f}"
                 for each in (cost.start_bytes, cost.train_bytes, cost.end_bytes)
             ),
-            *(f"{cost.step_ms:.0f}", f"{cost.input_share:.1%}"),
+            f"{cost.step_ms:.1f}",
+            "" if cost.input_share is None else f"{cost.input_share:.1%}",
         )
         for cost in seen
     ]
@@ -223,6 +245,10 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--steps", type=whole(1), default=100, metavar="N", help="of an epoch [default: 100]"
     )
+    result.add_argument(
+        "--without-net", action="store_true",
+        help="load pictures and stream batches alone: what input costs by itself",
+    )  # fmt: skip
     add_run_options(result, rounds=2, measured="set and cache")
     return result
 
@@ -242,9 +268,11 @@ def run(arguments: argparse.Namespace) -> None:
             many_photos.make(data, found.files, count, arguments.classes)
             for cache in arguments.caches:
                 epochs, steps = 1 + arguments.epochs, arguments.steps
-                seen += costs(data, count, cache, arguments.rounds, epochs, steps)
+                with_net = not arguments.without_net
+                seen += costs(data, count, cache, arguments.rounds, epochs, steps, with_net)
     on = machine(_PACKAGES)
-    details = (f"made of {found.about}", f"{arguments.classes:,} classes", "the lecture's net")
+    net = "no net" if arguments.without_net else "the lecture's net"
+    details = (f"made of {found.about}", f"{arguments.classes:,} classes", net)
     print(heading(on, "one training at a time", details), _table(seen), growth(seen), sep="\n\n")
     about = {"classes": arguments.classes, "steps": arguments.steps, "pictures": found.about}
     write_json(arguments.json, on, about, costs=seen)

@@ -40,9 +40,10 @@ def test_made_photographs_differ_and_fill_both_parts_of_each_class(tmp_path: Pat
 
 
 def test_memory_is_that_of_each_phase() -> None:
-    ready_s, most = large_sets.train(_script(SCRIPT), {})
-    assert ready_s > 0
-    assert len(most) == 3
+    seen = large_sets.train(_script(SCRIPT), {})
+    assert seen.start_s > 0
+    assert seen.start_cpu_s >= 0
+    assert seen.lines[-1].startswith("input took")
 
 
 @pytest.mark.parametrize("script", ["print('no epoch')", f"{SCRIPT}\nraise SystemExit(3)"])
@@ -53,7 +54,7 @@ def test_failed_training_is_reported_with_its_last_lines(script: str) -> None:
 
 def test_growth_is_that_from_the_smallest_set_to_the_largest() -> None:
     def cost(count: int, memory: int) -> Cost:
-        return Cost(count, "disk", 1, 1.0, memory, 2 * memory, 3 * memory, 1.0, 0.0)
+        return Cost(count, "disk", 1, 1.0, 1.0, memory, 2 * memory, 3 * memory, 1.0, 0.0)
 
     seen = [cost(1_000, 10_000), cost(1_000, 12_000), cost(3_000, 211_000)]
     assert large_sets.growth(seen).startswith(
@@ -63,12 +64,16 @@ def test_growth_is_that_from_the_smallest_set_to_the_largest() -> None:
     assert "not known" in large_sets.growth(seen[:2])
 
 
+@pytest.mark.parametrize("more", [[], ["--without-net"]])
 def test_small_set_is_measured_from_end_to_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    more: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(many_photos, "SOURCES", 3)
     command = ["--counts", "80", "--classes", "2", "--steps", "2", "--caches", "disk"]
-    arguments = large_sets._parser().parse_args([*command, "--folder", str(tmp_path)])
+    arguments = large_sets._parser().parse_args([*command, *more, "--folder", str(tmp_path)])
     large_sets.run(arguments)
     *_, first, second, _, _ = capsys.readouterr().out.splitlines()
     assert cells_of(first)[:3] == ["80", "disk", "1"]

@@ -1,3 +1,4 @@
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from PIL import Image
 
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
-from convserve_trainer.datasets import photo_reader, photos, pixel_store
+from convserve_trainer.datasets import photo_reader, photo_survey, photos, pixel_store
 from convserve_trainer.datasets.photo_list import Photo
 from convserve_trainer.datasets.pictures import Data, Labels, Part, Pictures, Pixels, Source
 from convserve_trainer.errors import DataError, UsageError
@@ -32,6 +33,19 @@ def _load(folder: Path, limit: int | None = None, **settings: object) -> tuple[D
 def _all(pictures: Pictures) -> tuple[Pixels, Labels]:
     [batch] = pictures.batches(range(len(pictures)), len(pictures))
     return batch
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list to which the names of photographs come that are decoded from now on."""
+    decoded: list[str] = []
+    decode = photo_reader.read_known
+
+    def counting(photo: Photo, *how: Any) -> Pixels:
+        decoded.append(photo.name)
+        return decode(photo, *how)
+
+    monkeypatch.setattr(photo_reader, "read_known", counting)
+    return decoded
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -174,13 +188,7 @@ def test_disk_cache_is_made_once_and_used_again(
     [kept] = (cache.parent / "photos").iterdir()
     assert len(list(kept.glob("*.pixels"))) == 2, "training and validation"
     assert not list(kept.glob(".*.tmp"))
-    decode, decoded = photo_reader.read_known, []
-
-    def counting(photo: Photo, *how: Any) -> Pixels:
-        decoded.append(photo.name)
-        return decode(photo, *how)
-
-    monkeypatch.setattr(photo_reader, "read_known", counting)
+    decoded = _counted(monkeypatch)
     again = _load(folder, cache="disk", max_unreadable=0.1)
     assert decoded == ["red/005.jpg"], "to say why it is left out"
     assert np.array_equal(_all(again[0].train)[0], _all(first[0].train)[0])
@@ -188,6 +196,45 @@ def test_disk_cache_is_made_once_and_used_again(
     assert again[1] == first[1]
     photos.load(Source(folder, 24, 16, cache="disk", max_unreadable=0.1), None, print)
     assert len(list((cache.parent / "photos").iterdir())) == 2, "other sizes, other files"
+
+
+def test_pixels_on_disk_are_locked_as_long_as_they_are_used(folder: Path, cache: Path) -> None:
+    data, _ = _load(folder, cache="disk")
+    [kept] = (cache.parent / "photos").iterdir()
+    os.utime(kept, (1, 1))
+    gc.collect()
+    photos.load(Source(folder, 24, 16, cache="disk"), None, print)
+    assert kept.exists(), "not used for years, but it is used"
+    del data
+    gc.collect()
+    photos.load(Source(folder, 8, 8, cache="disk"), None, print)
+    assert not kept.exists()
+
+
+def test_second_training_decodes_nothing_where_nothing_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photo_survey, "SETTLED_NS", -(10**18))
+    monkeypatch.setattr(photo_survey, "LEAST", 1)
+    (folder / "train/red/005.jpg").write_text("no picture")
+    first = _load(folder, cache="none", max_unreadable=0.1)
+    decoded = _counted(monkeypatch)
+    again = _load(folder, cache="none", max_unreadable=0.1)
+    assert decoded == ["red/005.jpg"], "to say why it is left out"
+    assert again[1] == first[1]
+    assert again[0].sha256 == first[0].sha256
+    assert np.array_equal(_all(again[0].train)[0], _all(first[0].train)[0])
+
+
+def test_cache_whose_pictures_are_mostly_gone_is_made_anew(folder: Path, cache: Path) -> None:
+    _load(folder, cache="disk")
+    for path in sorted((folder / "train").rglob("*.jpg")):
+        if path.stem != "000":
+            path.unlink()
+    _load(folder, cache="disk")
+    [kept] = (cache.parent / "photos").iterdir()
+    sizes = [path.stat().st_size for path in kept.glob("*.pixels")]
+    assert sum(sizes) == 7 * (16 * 24 * 3 + 32) + 16 * len(sizes)
 
 
 def test_disk_cache_adds_what_is_new_and_serves_what_was_moved(
@@ -200,13 +247,7 @@ def test_disk_cache_adds_what_is_new_and_serves_what_was_moved(
     draw(folder / "new", {"red": 1, "blue": 1}, seed=9)
     (folder / "new/red/000.jpg").rename(folder / "train/red/new.jpg")
     shutil.rmtree(folder / "new")
-    decode, decoded = photo_reader.read_known, []
-
-    def counting(photo: Photo, *how: Any) -> Pixels:
-        decoded.append(photo.name)
-        return decode(photo, *how)
-
-    monkeypatch.setattr(photo_reader, "read_known", counting)
+    decoded = _counted(monkeypatch)
     data, _ = _load(folder, cache="disk")
     assert decoded == ["red/new.jpg"]
     paths = sorted((folder / "train").rglob("*.jpg"))

@@ -137,23 +137,23 @@ def test_no_more_than_some_batches_are_read_ahead(tmp_path: Path) -> None:
     assert len(list(_pictures(store, 3).batches(endless(), 2, steps=5))) == 5
 
 
-def test_worn_store_begins_anew_and_readers_keep_theirs(
+def test_worn_store_is_known_and_readers_keep_what_is_cleared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = PixelStore(tmp_path, SHAPE)
     _fill(store, range(10))
     other = _pictures(PixelStore(tmp_path, SHAPE), 10)
-    store.begin_anew_if_worn(5)
-    assert len(store) == 10
-    store.begin_anew_if_worn(4)
+    assert not store.is_worn(5)
+    assert store.is_worn(4)
+    store.clear()
     assert len(store) == 0
     assert not list(tmp_path.iterdir())
     [(pixels, _)] = other.batches(range(10), 10)
     assert np.array_equal(pixels[9], _pixels(9))
     _fill(store, range(9))
+    assert not store.is_worn(9)
     monkeypatch.setattr(pixel_store, "MOST_SHARDS", 2)
-    store.begin_anew_if_worn(9)
-    assert len(store) == 0
+    assert store.is_worn(9)
 
 
 def test_shards_of_a_large_set_are_larger(tmp_path: Path) -> None:

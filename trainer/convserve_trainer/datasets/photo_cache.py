@@ -31,6 +31,21 @@ FORM = "1"  # of what is in a folder
 GB = 10**9
 
 
+class FolderLock:
+    """A folder that no other process removes as long as this object is there.
+
+    Args:
+        folder: made if it is not there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        weakref.finalize(self, os.close, _locked(folder))
+        os.utime(folder)  # the time of its last use
+
+
 class PhotoCache:
     """What is kept of one data set, for one method and size.
 
@@ -54,6 +69,7 @@ class PhotoCache:
         self.folder, self._shape, self._asked = user_cache.folder("photos") / name, shape, asked
         self._each = shape[0] * shape[1] * shape[2] + DIGEST
         self._store: PixelStore | None = None
+        self._lock: FolderLock | None = None
         self._refusal: OSError | None = None
         large = count >= photo_survey.LEAST or count * self._each > QUICK_BYTES
         if large or asked == "disk":
@@ -72,7 +88,7 @@ class PhotoCache:
         """
         if self._store is None:
             try:
-                self._store = PixelStore(self.folder, self._shape)
+                self._store = PixelStore(self.folder, self._shape, self._lock)
             except OSError as error:
                 raise self.refused(error) from error
         return self._store
@@ -108,6 +124,20 @@ class PhotoCache:
             raise self.refused(refusal) from refusal
         return "memory" if fits else "none"
 
+    def begin_anew_if_worn(self, count: int, say: Callable[[str], None]) -> None:
+        """Removes the pixels if most are of photographs that are gone, or shards are too many.
+
+        Args:
+            count: photographs of the whole data set.
+            say: takes lines.
+
+        Raises:
+            DataError: the disk refuses.
+        """
+        if self.store.is_worn(count):
+            with self.writing(say):
+                self.store.clear()
+
     @contextmanager
     def writing(self, say: Callable[[str], None]) -> Iterator[None]:
         """Waits until no other training writes pixels here; removes what killed ones have left.
@@ -135,9 +165,8 @@ class PhotoCache:
         )
 
     def _take(self) -> None:
-        """Makes the folder, and locks it for as long as this object is used."""
-        weakref.finalize(self, os.close, _locked(self.folder))
-        os.utime(self.folder)  # the time of its last use
+        """Makes the folder, and locks it for as long as this object or its pixels are used."""
+        self._lock = FolderLock(self.folder)
         leftovers.remove(self.folder.parent)
         for other, used in _others(self.folder).items():
             if time.time() - used > UNUSED_S:

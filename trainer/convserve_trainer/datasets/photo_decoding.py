@@ -1,5 +1,6 @@
 """Photographs decoded once before a training: for their pixels, and to find the unreadable ones."""
 
+import errno
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -120,8 +121,9 @@ class Decoder:
             with self._cache.writing(self._say):
                 errors = self._fill(photos)
             positions = store.find(contents)
+        gone = OSError(errno.ESTALE, "its decoded pixels were removed meanwhile")
         unreadable = {
-            number: errors[contents[number].tobytes()]
+            number: errors.get(contents[number].tobytes(), gone)
             for number in np.flatnonzero(positions < 0).tolist()
         }
         photos, where = _without(photos, unreadable), f"in {self._cache.folder}"

@@ -206,7 +206,7 @@ class _Reader:
         self._keep_survey()
         mode = self._cache.mode(count, self._source.cache_bytes)
         if mode == "disk" and self._whole:
-            self._cache.store.begin_anew_if_worn(self._total)
+            self._cache.begin_anew_if_worn(self._total, self._say)
         self._decoder = Decoder(
             self._cache, mode, self._shape, self._method, self.unreadable, self._say
         )

@@ -43,13 +43,16 @@ class PixelStore:
     Args:
         folder: that has the shards, and exists.
         shape: rows, columns and channels of a picture.
+        lock: of the folder, which is held as long as the store is there.
 
     Raises:
         OSError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, int, int]) -> None:
-        self._folder, self.shape = folder, shape
+    def __init__(
+        self, folder: Path, shape: tuple[int, int, int], lock: object | None = None
+    ) -> None:
+        self._folder, self.shape, self._lock = folder, shape, lock
         self._each = int(np.prod(shape))
         self._files: dict[Path, int] = {}  # descriptors; one that is removed meanwhile stays open
         weakref.finalize(self, _close, self._files)
@@ -97,16 +100,12 @@ class PixelStore:
         if os.preadv(descriptor, [into.data], number * self._each) != self._each:
             raise DataError(f"a file of decoded pixels in {self._folder} was cut while it was used")
 
-    def begin_anew_if_worn(self, count: int) -> None:
-        """Removes all shards where most of them are of pictures that are gone, or there are many.
+    def is_worn(self, count: int) -> bool:
+        """Returns whether most pictures are gone from a data set of so many, or shards too many."""
+        return len(self) > 2 * count or len(self._files) > MOST_SHARDS
 
-        Those that other processes read stay until they end.
-
-        Args:
-            count: pictures of the whole data set.
-        """
-        if len(self) <= 2 * count and len(self._files) <= MOST_SHARDS:
-            return
+    def clear(self) -> None:
+        """Removes all shards; those that other processes read stay until they end."""
         for path, descriptor in self._files.items():
             path.unlink(missing_ok=True)
             os.close(descriptor)
