@@ -3,19 +3,24 @@
     python -m benchmarks.training.input_share --photos cats_dogs
 
 The lecture's recipe and `best`, each without augmentation and with that of `best`, each with every
-value of `--cache`. Augmentation is a part of the net's step; decoding, reading and
-copying are input. The first epoch warms up and is not measured. The table goes to standard output
-as Markdown, progress to standard error.
+value of `--cache`: steps as a training makes them, whose first ones warm up and are not measured.
+Augmentation is a part of the net's step; decoding, reading and copying are input. The table goes to
+standard output as Markdown, progress to standard error.
 """
 
 import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from os import environ
 from pathlib import Path
+
+import msgspec
+import numpy as np
 
 from benchmarks.harness.command import (
     BenchmarkError,
@@ -25,16 +30,25 @@ from benchmarks.harness.command import (
     tell,
     whole,
 )
+from benchmarks.harness.meter import rotated
 from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
-from benchmarks.training import runs
+from convserve_trainer.datasets import photos
 from convserve_trainer.datasets.photo_cache import MODES
+from convserve_trainer.datasets.pictures import Data, Labels, Source
+from convserve_trainer.errors import USER_ERRORS
+from convserve_trainer.fitting import chunks, order
+from convserve_trainer.fitting.backend_steps import make_steps
+from convserve_trainer.fitting.steps import Targets
+from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
-from convserve_trainer.recipes.recipe import Augmentation
-from convserve_trainer.runs.history import read_csv
+from convserve_trainer.recipes.recipe import Augmentation, Recipe
 
 _PACKAGES = ("convserve", "keras", "tensorflow")
 RECIPES = ("lecture", "best")
+
+
+WARM_UP = 3  # steps: the first one traces the net
 
 
 @dataclass(frozen=True)
@@ -45,56 +59,92 @@ class Share:
         recipe: its name.
         augmented: whether pictures are changed at random.
         cache: where pixels are kept.
-        step_ms: mean time of a step after the first epoch, by round, with the validation's.
+        step_ms: mean time of a step, by round.
         share: of that, 0 to 1, in which the net waits, by round.
     """
 
     recipe: str
     augmented: bool
     cache: str
-    step_ms: Sequence[float]
-    share: Sequence[float]
+    step_ms: list[float] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
 
 
-def options(augmented: bool) -> list[str]:
-    """Returns the options that give a recipe the augmentation of `best`, or none."""
-    values = asdict(
-        recipe_files.find("best", "photos").augmentation if augmented else Augmentation()
-    )
-    return [
-        word
-        for name, value in values.items()
-        for word in ("--set", f"augmentation.{name}={_written(value)}")
-    ]
+def measured(folder: Path, rounds: int, steps: int) -> list[Share]:
+    """Trains with each recipe and augmentation; in each round with all caches, in turn.
 
-
-def measured(photos: Path, rounds: int, epochs: int, steps: int) -> Iterator[Share]:
-    """Trains with each recipe, augmentation and cache, the rounds of each in a row.
+    Args:
+        folder: with train and validation.
+        rounds: of each.
+        steps: of a round.
 
     Raises:
-        BenchmarkError: a training failed.
+        TrainerError: the photographs are not as they should be.
     """
-    for recipe in RECIPES:
+    found: list[Share] = []
+    for name in RECIPES:
+        recipe = recipe_files.find(name, "photos")
+        assert recipe.height is not None
+        assert recipe.width is not None
+        source = Source(folder, recipe.height, recipe.width)
+        sets = {mode: photos.load(replace(source, cache=mode), None, tell) for mode in MODES}
         for augmented in (False, True):
-            for cache in MODES:
-                more = ["--recipe", recipe, "--cache", cache, *options(augmented)]
-                more += ["--steps", str(steps), "--validation-steps", "1", "--min-accuracy", "0"]
-                step_ms, shares = [], []
-                for _ in range(rounds):
-                    with tempfile.TemporaryDirectory() as scratch:
-                        run = Path(scratch) / "run"
-                        command = runs.ours("photos", photos, run, 1 + epochs, more)
-                        runs.watch(command, {**environ, "XDG_CACHE_HOME": scratch})
-                        _, *later = read_csv((run / "history.csv").read_text())
-                        seconds = sum(epoch.seconds for epoch in later)
-                        step_ms.append(seconds / len(later) / steps * 1e3)
-                        shares.append(runs.input_share(run))
-                tell(f"{recipe}, augmented: {augmented}, --cache {cache}: {shares[-1]:.1%}")
-                yield Share(recipe, augmented, cache, step_ms, shares)
+            seen = {mode: Share(name, augmented, mode) for mode in MODES}
+            changed = augmentation(recipe.for_classes(len(sets["none"].labels)), augmented)
+            for round_, (mode, data) in rotations(sets, rounds):
+                step_ms, share = train(changed, data, round_, steps)
+                seen[mode].step_ms.append(step_ms)
+                seen[mode].share.append(share)
+                tell(f"{name}, augmented: {augmented}, --cache {mode}: {share:.1%}")
+            found += seen.values()
+    return found
 
 
-def _written(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def augmentation(recipe: Recipe, augmented: bool) -> Recipe:
+    """Returns the recipe with the augmentation of `best`, or with none."""
+    best = recipe_files.find("best", "photos").augmentation
+    return msgspec.structs.replace(recipe, augmentation=best if augmented else Augmentation())
+
+
+def rotations(sets: Mapping[str, Data], rounds: int) -> Iterator[tuple[int, tuple[str, Data]]]:
+    """Yields all sets in each round, each round beginning with another one."""
+    for round_ in range(rounds):
+        yield from ((round_, each) for each in rotated(tuple(sets.items()), round_))
+
+
+def train(recipe: Recipe, data: Data, epoch: int, steps: int) -> tuple[float, float]:
+    """Makes steps of a new net; returns the mean time of one, ms, and the share of waiting.
+
+    Args:
+        recipe: for the classes of the data.
+        data: to train on.
+        epoch: whose order of pictures is used.
+        steps: measured after WARM_UP others.
+    """
+    model = models.build(recipe, data.spec, len(data.labels), len(data.train))
+    # As in a training: pictures in memory cost nothing, others are read beside the steps.
+    chunker = chunks.StepChunker() if data.train.in_memory else chunks.StepChunker(1)
+    made = make_steps(model, chunker)
+    count = len(data.train)
+    numbers = order.epoch_order(count, recipe.batch_size, WARM_UP + steps, recipe.seed, epoch)
+    batches = data.train.batches(numbers, recipe.batch_size, WARM_UP + steps)
+    done, waited_s, begun = 0, 0.0, 0.0
+    with closing(batches):
+        asked = time.perf_counter()
+        for chunk in chunks.make_chunks(batches, chunker):
+            waited_s += time.perf_counter() - asked
+            made.train([(pixels, _targets(labels)) for pixels, labels in chunk])
+            done += len(chunk)
+            if not begun and done >= WARM_UP:
+                begun, done, waited_s = time.perf_counter(), 0, 0.0
+            asked = time.perf_counter()
+    whole_s = time.perf_counter() - begun
+    return whole_s / done * 1e3, waited_s / whole_s
+
+
+def _targets(labels: Labels) -> Targets:
+    """Returns those of two classes, float32 [N, 1]."""
+    return labels[:, np.newaxis].astype(np.float32)
 
 
 def _table(seen: Sequence[Share]) -> str:
@@ -117,11 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         help="folder with train and validation",
     )  # fmt: skip
     result.add_argument(
-        "--epochs", type=whole(1), default=1, metavar="N",
-        help="measured, after one that warms up [default: 1]",
-    )  # fmt: skip
-    result.add_argument(
-        "--steps", type=whole(1), default=60, metavar="N", help="of an epoch [default: 60]"
+        "--steps", type=whole(1), default=60, metavar="N", help="of a round [default: 60]"
     )
     add_run_options(result, rounds=3, measured="recipe, augmentation and cache")
     return result
@@ -133,14 +179,17 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         BenchmarkError: if a training failed, or its data are not there.
     """
-    photos = arguments.photos.resolve()
-    if not (photos / "train").is_dir():
-        raise BenchmarkError(f"--photos: there is no folder {photos / 'train'}")
-    seen = list(measured(photos, arguments.rounds, arguments.epochs, arguments.steps))
+    folder = arguments.photos.resolve()
+    with tempfile.TemporaryDirectory() as cache:
+        environ["XDG_CACHE_HOME"] = cache
+        try:
+            seen = measured(folder, arguments.rounds, arguments.steps)
+        except USER_ERRORS as error:
+            raise BenchmarkError(str(error)) from error
     on = machine(_PACKAGES)
-    details = (f"rounds: {arguments.rounds}", f"measured epochs: {arguments.epochs}")
+    details = (f"rounds: {arguments.rounds}", f"steps: {arguments.steps}")
     print(heading(on, "one training at a time", details), _table(seen), sep="\n\n")
-    about = {"rounds": arguments.rounds, "epochs": arguments.epochs, "steps": arguments.steps}
+    about = {"rounds": arguments.rounds, "steps": arguments.steps}
     write_json(arguments.json, on, about, shares=seen)
 
 

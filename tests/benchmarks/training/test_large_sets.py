@@ -10,6 +10,8 @@ from benchmarks.harness.pictures import pictures
 from benchmarks.training import input_share, large_sets
 from benchmarks.training.input_share import Share
 from benchmarks.training.large_sets import Cost
+from convserve_trainer.datasets.photo_cache import MODES
+from convserve_trainer.recipes import recipe_files
 from tests.benchmarks.tables import cells_of
 
 pytestmark = pytest.mark.timeout(1000)
@@ -83,24 +85,25 @@ def test_small_set_is_measured_from_end_to_end(
 
 
 def test_augmentation_is_that_of_best_or_none() -> None:
-    settings = dict(word.split("=") for word in input_share.options(True) if "=" in word)
-    assert settings["augmentation.flip"] == "true"
-    assert settings["augmentation.fill"] == "reflect"
-    none = dict(word.split("=") for word in input_share.options(False) if "=" in word)
-    assert none.keys() == settings.keys()
-    assert none["augmentation.flip"] == "false"
+    lecture, best = (recipe_files.find(name, "photos") for name in ("lecture", "best"))
+    assert input_share.augmentation(lecture, True).augmentation == best.augmentation
+    assert input_share.augmentation(best, False).augmentation == lecture.augmentation
 
 
 def test_share_of_input_is_measured_and_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     many_photos.make(tmp_path, pictures(None, 3).files, 80, 2)
     monkeypatch.setattr(input_share, "RECIPES", ("quick",))
-    monkeypatch.setattr(input_share, "MODES", ("disk",))
-    plain, augmented = input_share.measured(tmp_path, rounds=1, epochs=1, steps=2)
-    assert (plain.augmented, augmented.augmented) == (False, True)
-    assert 0 <= plain.share[0] < 1
-    assert plain.step_ms[0] > 0
+    found = input_share.measured(tmp_path, rounds=2, steps=2)
+    assert [(each.augmented, each.cache) for each in found] == [
+        (augmented, cache) for augmented in (False, True) for cache in MODES
+    ]
+    for each in found:
+        assert len(each.share) == len(each.step_ms) == 2
+        assert all(0 <= share < 1 for share in each.share)
+        assert all(ms > 0 for ms in each.step_ms)
     seen = Share("best", True, "none", [100.0, 120.0, 110.0], [0.01, 0.03, 0.02])
     *_, row = input_share._table([seen]).splitlines()
     assert cells_of(row) == ["best", "that of best", "none", "110", "2.0% (1.0%..3.0%)"]
