@@ -1,6 +1,7 @@
 """Measures how much of a training step waits for pictures: the nets for photographs, each cache.
 
     python -m benchmarks.training.input_share --photos cats_dogs
+    python -m benchmarks.training.input_share --photos cats_dogs --mixed-precision
 
 The lecture's recipe and `best`, each without augmentation and with that of `best`, each with every
 value of `--cache`: steps as a training makes them, whose first ones warm up and are not measured.
@@ -70,20 +71,21 @@ class Share:
     share: list[float] = field(default_factory=list)
 
 
-def measured(folder: Path, rounds: int, steps: int) -> list[Share]:
+def measured(folder: Path, rounds: int, steps: int, mixed_precision: bool = False) -> list[Share]:
     """Trains with each recipe and augmentation; in each round with all caches, in turn.
 
     Args:
         folder: with train and validation.
         rounds: of each.
         steps: of a round.
+        mixed_precision: whether layers compute in bfloat16.
 
     Raises:
         TrainerError: the photographs are not as they should be.
     """
     found: list[Share] = []
     for name in RECIPES:
-        recipe = recipe_files.find(name, "photos")
+        recipe = recipe_files.find(name, "photos").override(mixed_precision=mixed_precision)
         assert recipe.height is not None
         assert recipe.width is not None
         source = Source(folder, recipe.height, recipe.width)
@@ -169,6 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     result.add_argument(
         "--steps", type=whole(1), default=60, metavar="N", help="of a round [default: 60]"
     )
+    result.add_argument(
+        "--mixed-precision", action="store_true", help="layers compute in bfloat16, as of fit"
+    )
     add_run_options(result, rounds=3, measured="recipe, augmentation and cache")
     return result
 
@@ -183,13 +188,15 @@ def run(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as cache:
         environ["XDG_CACHE_HOME"] = cache
         try:
-            seen = measured(folder, arguments.rounds, arguments.steps)
+            mixed = arguments.mixed_precision
+            seen = measured(folder, arguments.rounds, arguments.steps, mixed)
         except USER_ERRORS as error:
             raise BenchmarkError(str(error)) from error
     on = machine(_PACKAGES)
-    details = (f"rounds: {arguments.rounds}", f"steps: {arguments.steps}")
+    precision = "mixed precision" if mixed else "float32"
+    details = (f"rounds: {arguments.rounds}", f"steps: {arguments.steps}", precision)
     print(heading(on, "one training at a time", details), _table(seen), sep="\n\n")
-    about = {"rounds": arguments.rounds, "steps": arguments.steps}
+    about = {"rounds": arguments.rounds, "steps": arguments.steps, "mixed_precision": mixed}
     write_json(arguments.json, on, about, shares=seen)
 
 
