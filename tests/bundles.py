@@ -17,6 +17,7 @@ from convserve_protos.bundle_pb2 import (
     PRECISION_UNSPECIFIED,
     InputSpec,
     Manifest,
+    PictureStatistics,
     Precision,
 )
 
@@ -126,9 +127,16 @@ def write_bundle(
     return _write(model(metadata), models / name, version)
 
 
-def write_photo_bundle(models: Path, name: str = "colours", version: int = 1) -> Path:
+def write_photo_bundle(
+    models: Path,
+    name: str = "colours",
+    version: int = 1,
+    statistics: PictureStatistics | None = None,
+) -> Path:
     """Publish the model of photographs in the same way."""
-    metadata = {"convserve.manifest": json_format.MessageToJson(photo_manifest(name))}
+    stated = photo_manifest(name)
+    stated.statistics.MergeFrom(statistics or PictureStatistics())
+    metadata = {"convserve.manifest": json_format.MessageToJson(stated)}
     return _write(photo_model(metadata), models / name, version)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle import distributions, stability
 from convserve_bundle.errors import BundleError
 from convserve_imaging import MNIST_CENTRE, PIXELS
 from convserve_imaging.decoders import make_decoder
@@ -22,11 +23,10 @@ from convserve_trainer.datasets import photo_methods, photo_reader
 from convserve_trainer.datasets.pictures import ArrayPictures, Pixels
 from convserve_trainer.datasets.unreadable_photos import reason
 from convserve_trainer.errors import DataError, MissingDataError
-from convserve_trainer.evaluation import distributions, predict
+from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.html.section import Table
 
-MEASURES = ("brightness", "contrast", "size", "confidence")
 _BATCH = 200  # pictures that are in memory at a time
 
 
@@ -35,7 +35,7 @@ class Measure:
     """How far the values of pictures are from those that a net knows.
 
     Attributes:
-        name: one of MEASURES.
+        name: one of stability.MEASURES.
         known: what the manifest states.
         mean: of the pictures.
         deviation: their standard deviation.
@@ -59,7 +59,7 @@ class Measure:
             return ""
         if self.index >= self.threshold:
             return "drift"
-        return "some" if self.index >= distributions.MODERATE else ""
+        return "some" if self.index >= stability.MODERATE else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all figures for JSON."""
@@ -82,7 +82,7 @@ class Drift:
         file: model.onnx.
         pictures: that were compared.
         unreadable: that were not, with the reason, by their paths.
-        measures: one for each of MEASURES that the manifest has.
+        measures: one for each of stability.MEASURES that the manifest has.
     """
 
     file: Path
@@ -152,14 +152,19 @@ def find(bundle: Path, folder: Path, limit: int, threshold: float) -> Drift:
             known := getattr(stated, name),
             float(values[name].mean(dtype=np.float64)),
             float(values[name].std(dtype=np.float64)),
-            distributions.stability_index(known, values[name]),
-            distributions.by_luck(known, len(values[name])),
+            _index(known, values[name]),
+            stability.by_luck(known.counts, len(values[name])),
             threshold,
         )
-        for name in MEASURES
+        for name in stability.MEASURES
         if name in values and stated.HasField(name)  # type: ignore[arg-type] # one of its fields
     ]
     return Drift(file, len(values["confidence"]), unreadable, measures)
+
+
+def _index(known: Distribution, values: npt.NDArray[np.float32]) -> float:
+    found = distributions.counted(values, known.bounds)
+    return stability.stability_index(known.counts, found.tolist())
 
 
 def _paths(folder: Path, spec: InputSpec) -> list[Path]:

@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
+from convserve_bundle.stability import LARGE
 from convserve_trainer.cli.command import BUNDLE_HELP, Command, add_json, print_note
 from convserve_trainer.errors import DriftError, UsageError
 
 NAMED = 3  # unreadable files
-LARGE = 0.25  # as `distributions`, which imports NumPy, has it; a test compares them
 
 EPILOG = """examples:
   convserve-train drift models/cats-dogs photos/of-this-week
