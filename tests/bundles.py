@@ -132,9 +132,11 @@ def write_photo_bundle(
     name: str = "colours",
     version: int = 1,
     statistics: PictureStatistics | None = None,
+    resize: str = "photo-bilinear/1",
 ) -> Path:
     """Publish the model of photographs in the same way."""
     stated = photo_manifest(name)
+    stated.input.resize = resize
     stated.statistics.MergeFrom(statistics or PictureStatistics())
     metadata = {"convserve.manifest": json_format.MessageToJson(stated)}
     return _write(photo_model(metadata), models / name, version)

@@ -70,11 +70,10 @@ class ModelInfo:
         JPEG alone where this client does not know how the model reads files.
         """
         # Here: the library itself is imported without it.
-        from convserve_imaging import PICTURE_METHODS
+        from convserve_imaging.file_formats import FILE_FORMATS
 
-        if self.manifest.input.resize in PICTURE_METHODS.values():
-            return "JPEG", "PNG", "WebP", "GIF"
-        return ("JPEG", "PNG") if self.kind in ("digits", "pixels") else ("JPEG",)
+        known = FILE_FORMATS.get(self.manifest.input.resize)
+        return known or (("JPEG", "PNG") if self.kind in ("digits", "pixels") else ("JPEG",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,7 +111,7 @@ export class Column {
       const controller = (this.#flight = new AbortController());
       try {
         const version = this.described;
-        const file = await (await source()).fileFor(version.kind);
+        const file = await (await source()).fileFor(version.formats);
         controller.signal.throwIfAborted();
         const topK = Math.min(MOST_BARS, version.labels.length);
         const { model, version: number } = this.choice;

@@ -42,6 +42,7 @@ export async function listModels() {
       versionLabels: one.version_labels ?? [],
       default: one.default === true, // It answers where no version is asked for.
       kind: input.kind, // "digits", "photo" or "pixels"
+      formats: input.file_formats, // "JPEG", "PNG", "WebP", "GIF"
       height: input.height,
       width: input.width,
       channels: input.channels,
@@ -59,7 +60,7 @@ export async function listModels() {
  *
  * @param {string} model its name.
  * @param {string} version "" for the newest.
- * @param {Blob} picture a JPEG or PNG file.
+ * @param {Blob} picture a file in one of its formats.
  * @param {number} topK of the most probable classes.
  * @param {AbortController} controller aborts the request.
  * @returns {Promise<object>} `classes`, most probable first, each with label and probability; `pixels`

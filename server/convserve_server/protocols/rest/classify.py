@@ -21,6 +21,7 @@ import numpy as np
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from convserve_imaging.file_formats import FILE_FORMATS
 from convserve_protos import bundle_pb2
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import quoted
@@ -47,7 +48,7 @@ _SERVICE = "/convserve.v1.Classifier"
 #: Of a field of the message.
 _MOST_TOP_K = 2**32 - 1
 
-_FILE = "a JPEG or PNG file"
+_FILE = "a picture file"
 
 # It warns of what clients send, which is their answer's to say.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -186,6 +187,7 @@ def _model(model: pb.Model) -> dict[str, Any]:
             "channels": manifest.input.channels,
             "kind": _word(bundle_pb2.ImageKind.Name(manifest.input.kind), "IMAGE_KIND_"),
             "resize": manifest.input.resize,
+            "file_formats": FILE_FORMATS.get(manifest.input.resize, ()),
         }
     if manifest.parameters:
         described["parameters"] = manifest.parameters

@@ -49,7 +49,7 @@ def document() -> Schema:
                    "Whether each result has the pixels that the model has seen."),
         ),
         body={
-            "description": "A JPEG or PNG file, for some models a WebP or GIF, of whatever content "
+            "description": "A file in one of the file_formats of the model, of whatever content "
             "type, or a form with several.",
             "required": True,
             "content": {
@@ -249,12 +249,15 @@ _SCHEMAS: Schema = {
                 labels={**_list(_TEXT), "description": "Of its classes."},
                 execution_provider=_TEXT,
                 input=_object(
-                    "height width channels kind resize",
+                    "height width channels kind resize file_formats",
                     height=_WHOLE,
                     width=_WHOLE,
                     channels=_WHOLE,
                     kind={"type": "string", "enum": ["digits", "photo", "pixels", "unspecified"]},
                     resize=_TEXT,
+                    file_formats=_list(
+                        {"type": "string", "enum": ["JPEG", "PNG", "WebP", "GIF"]}
+                    ),
                 ),
                 parameters=_WHOLE,
                 precision=_TEXT,
