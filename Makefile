@@ -8,7 +8,7 @@ others := test-pages test-benchmarks test-open-inference test-web test-monitorin
   lock clean environment
 
 bin := .venv/bin
-# make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
+# make MEASURE=yes: unit-server, unit-clients and test-store note which statements they run; make coverage reports them.
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
 # Three at a time for two processors, since tests also wait; each shows what it prints when it ends, and none is left out
@@ -73,7 +73,7 @@ test-kubernetes: environment ## manifests and chart rendered, checked against sc
 
 test-store: ## models on object storage, on a stand-in for S3
 	@locks/environment.sh .venv-store locks/store.txt editable
-	.venv-store/bin/pytest $(slowest) tests/store
+	.venv-store/bin/$(if $(MEASURE),coverage run -m pytest,pytest) $(slowest) tests/store
 
 test-sweeps: environment ## workers of a sweep on a PostgreSQL, if there is one
 	$(bin)/pytest -m sweeps $(slowest) tests/trainer/sweep
@@ -133,7 +133,7 @@ unit-clients: environment
 unit-programs: environment
 	$(bin)/pytest $(slowest) $(foreach path,$(addprefix tests/,trainer lib server clients) $(apart),--ignore $(path))
 
-coverage: environment ## statements that the last make test MEASURE=yes ran; fails below the floor
+coverage: environment ## statements that test and test-others ran last with MEASURE=yes; fails below the floor
 	$(bin)/coverage combine --quiet
 	$(bin)/coverage report
 
