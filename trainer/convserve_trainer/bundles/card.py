@@ -45,6 +45,8 @@ def make_card(file: Path, changes: Mapping[str, str]) -> str:
     except ValueError as error:
         raise UsageError(str(error).replace("_", "-")) from error
     settings = {name: value for name, value in recipe.items() if name not in _NOT_SETTINGS}
+    if settings.get("channels") != manifest.input.channels:
+        settings.pop("channels", None)  # of photographs; the data of other tasks have their own
     judged = _judged(file, manifest)
     described = Described(content, model, manifest, settings, card, judged)
     return card_text.front_matter(_metadata(described)) + card_text.body(described)

@@ -146,8 +146,6 @@ def _started(manifest: Manifest) -> Iterator[str]:
 def _training(described: Described) -> Iterator[str]:
     training, card = described.manifest.training, described.card
     yield f"Data: {_text(card.data_set) or NOT_STATED.lower()}"
-    if training.dataset_sha256:
-        yield f"SHA-256 of training and held-out pictures: `{training.dataset_sha256}`."
     if training.recipe:
         epochs = counted(training.epochs, "epoch")
         yield f"\nRecipe `{training.recipe}`, seed {training.seed}, {epochs}."
@@ -207,7 +205,9 @@ def _technical(described: Described) -> Iterator[str]:
         ("parameters", f"{manifest.parameters:,}"),
         ("operations a picture", f"{describe.count_operations(model):,}"),
         ("model.onnx", f"{len(described.content):,} bytes"),
-        ("SHA-256", f"`{hashlib.sha256(described.content).hexdigest()}`"),
+        ("SHA-256 of model.onnx", f"`{hashlib.sha256(described.content).hexdigest()}`"),
+        # In a table, which scrolls where it is narrow; a line would be wider than a phone.
+        ("SHA-256 of the data", _code(manifest.training.dataset_sha256)),
         ("made", day or NOT_STATED),
         ("made with", made or NOT_STATED),
     ]
@@ -253,3 +253,7 @@ def _yaml(value: Any, indent: str = "") -> Iterator[str]:
         else:
             yield name
             yield from _yaml(each, indent + ("" if isinstance(each, list) else "  "))
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else NOT_STATED
