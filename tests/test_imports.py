@@ -128,6 +128,7 @@ TRAINER = (
     {"evaluation", "runs"},
     {"export", "fitting"},
     {"bundles"},
+    {"tracking"},
     {"seeds"},
     {"report"},
     {"lecture", "context"},

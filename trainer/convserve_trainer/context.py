@@ -1,7 +1,7 @@
 """What the steps of a training share: see `pipeline`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TextIO
@@ -20,6 +20,7 @@ from convserve_trainer.runs.history import History
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.run_key import CheckpointPolicy
 from convserve_trainer.runs.training_state import Training
+from convserve_trainer.tracking.tracking import Factory, Tracking
 
 if TYPE_CHECKING:
     import keras
@@ -58,6 +59,7 @@ class Context:
         policy: where checkpoints go, and whether to go on from one.
         unless_published: do nothing where the newest version, or the target's, was already made
             so; only the data are loaded.
+        trackers: what each seed's training is reported to, with their names.
         seed_count: how many are trained, the recipe's seed and the next ones.
         member: which of several processes this is that train the net; None for one alone.
         invocation: what the report says that the user asked for.
@@ -65,6 +67,7 @@ class Context:
         earlier: folder of the version that `unless_published` is about; None if there is none.
         data: from `load` on.
         run: where this seed's training is kept; once the runs are open.
+        tracking: reports this seed's training; likewise.
         group: the processes, once they are connected; None for one alone.
         resume: whether this seed goes on from a checkpoint.
         training: from `build` on; after `fit` with the weights of its best epoch.
@@ -86,6 +89,7 @@ class Context:
     options: ExportOptions = ExportOptions()
     policy: CheckpointPolicy = CheckpointPolicy()  # noqa: RUF009 - it is frozen
     unless_published: bool = False
+    trackers: Sequence[tuple[str, Factory]] = ()
     seed_count: int = 1
     member: Member | None = None
     invocation: Invocation | None = None
@@ -93,6 +97,7 @@ class Context:
     earlier: Path | None = None
     data: Data = field(init=False)
     run: Run = field(init=False)
+    tracking: Tracking = field(init=False)
     group: "Group | None" = None
     resume: bool = False
     training: Training = field(init=False)

@@ -37,6 +37,8 @@ from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
+from convserve_trainer.tracking.tracker import EndedRun, StartedRun
+from convserve_trainer.tracking.tracking import Tracking, figures
 
 
 def train(context: Context) -> str:
@@ -78,6 +80,7 @@ def train(context: Context) -> str:
             results += _train_others(first, bundle.result, others)
             bundle = _state_results(bundle, results)
         path = publish(first, bundle, results)
+        first.tracking.end(EndedRun(path, bundle.content, bundle.extra_files))
         for each in (first, *others):
             each.run.finish()
     context.print(f"published {path} ({len(bundle.content):,} bytes)")
@@ -120,6 +123,7 @@ def make_bundle(context: Context) -> TrainedBundle:
     """Returns what one seed becomes: a bundle that is ready to be published."""
     context = copy.copy(context)  # nets are large: they go with it
     build(context)
+    track(context)
     with messages.explain_stop(context.recipe, context.run, alone=context.seed_count == 1):
         fit(context)
     epochs = len(context.training.history.epochs)
@@ -149,6 +153,19 @@ def build(context: Context) -> None:
     if context.group is not None:
         shared_state.share(context.training, context.group)
     context.training.model.summary(line_length=80, print_fn=context.print)
+
+
+def track(context: Context) -> None:
+    """Reports to trackers that the training begins, and each epoch from now on."""
+    training, run = context.training, context.run
+    earlier = [figures(epoch) for epoch in training.history.epochs]
+    recipe = json.loads(context.recipe.to_json())
+    context.tracking.start(
+        StartedRun(
+            context.target.name, recipe, context.data.sha256, run.folder, context.resume, earlier
+        )
+    )
+    run.watch = context.tracking.write
 
 
 def fit(context: Context) -> None:
@@ -288,6 +305,7 @@ def _open_runs(context: Context, held: ExitStack) -> list[Context]:
         seed.recipe = recipe
         seed.run = Run(folder, key, policy.seconds, named=policy.folder is not None)
         held.enter_context(seed.run)
+        seed.tracking = held.enter_context(Tracking(context.trackers, context.out))
         contexts.append(seed)
     # One that had not begun when the others were stopped has nothing to go on from.
     begun = [bool(run_folder.found(seed.run.folder)) for seed in contexts]
@@ -316,7 +334,9 @@ def _train_other(context: Context) -> seeds.Result:
         result = seeds.read_result(left, context.run.folder)
         context.print(f"{result}; finished before")
         return result
-    result = make_bundle(context).result
+    bundle = make_bundle(context)
+    context.tracking.end(EndedRun(None, bundle.content, bundle.extra_files))
+    result = bundle.result
     context.run.keep_result(asdict(result), **decisive)
     context.print(result)
     return result
