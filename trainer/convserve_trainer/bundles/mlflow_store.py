@@ -36,6 +36,7 @@ def connect(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when it is imported
     # Whoever names a folder wants one, although MLflow develops it no further.
     os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it explains its tables
     import mlflow
     from mlflow.client import MlflowClient
 
