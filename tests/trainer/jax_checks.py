@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import pipeline
 from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import ExportError
@@ -23,6 +24,7 @@ from convserve_trainer.runs.run_folder import found
 from convserve_trainer.runs.training_state import Position
 from tests.trainer.drawn import draw_parts
 from tests.trainer.fitting.test_tensorflow_steps import _batches, _net, _state
+from tests.trainer.teaching import teacher
 from tests.trainer.test_jax import CLASS_WEIGHTS, REFERENCE, reference_batches
 
 keras_backend.choose("jax")
@@ -52,6 +54,14 @@ rotation = 10
 flip = true
 brightness = 0.1
 erase = 0.2
+elastic = 0.03
+levels = 0.3
+mixup = 0.4
+cutmix = 1.0
+
+[distillation]
+teachers = ["TEACHER"]
+temperature = 2
 """
 
 
@@ -150,7 +160,8 @@ def test_stopped_and_resumed_training_ends_as_one_that_was_not(
 ) -> None:
     data = draw_parts(tmp_path / "data", {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
     recipe = tmp_path / "all.toml"
-    recipe.write_text(EVERYTHING)
+    taught = teacher(tmp_path, InputSpec(height=22, width=24, channels=3), classes=2)
+    recipe.write_text(EVERYTHING.replace("TEACHER", str(taught)))
     common = ["--data", str(data), "--recipe", str(recipe), "--models", str(tmp_path / "models")]
     common += ["--min-accuracy", "0", "--name", "mine"]
     whole, run = tmp_path / "whole", tmp_path / "run"

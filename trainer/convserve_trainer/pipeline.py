@@ -24,13 +24,13 @@ from convserve_trainer import joint, seeds
 from convserve_trainer.bundles import manifests, published
 from convserve_trainer.context import Context, TrainedBundle
 from convserve_trainer.datasets import splits
-from convserve_trainer.evaluation import calibrate, judgement, mistakes, predict
+from convserve_trainer.evaluation import calibrate, corruptions, judgement, mistakes, predict
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import messages, shared_state, step_parts
 from convserve_trainer.fitting.fit import fit as fit_epochs
-from convserve_trainer.nets import keras_backend, keras_file, models
+from convserve_trainer.nets import keras_backend, keras_file, models, teachers
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
 from convserve_trainer.report.judged import Judged
@@ -95,6 +95,7 @@ def prepare(context: Context, scratch: Callable[[], Path]) -> None:
     manifests.check_name(target.name)
     models.check_size(context.recipe)
     seeds.recipes(context.recipe, context.seed_count)
+    teachers.files(context.recipe.distillation)
     folder = target.models / target.name
     if context.unless_published:
         context.earlier = target.find(scratch)
@@ -253,7 +254,10 @@ def _check_target(context: Context) -> None:
 def _judged(context: Context) -> Judged:
     """Returns how the exported net does on all held-out pictures."""
     data, answers = context.data, context.comparison.answers
-    judged = judgement.judge(data.labels, answers, context.traits)
+    net = context.candidates[0].model.SerializeToString()
+    asked = partial(predict.by_onnxruntime, predict.session(net))
+    changed = corruptions.corrupted(asked, data.held_out, data.spec.kind)
+    judged = judgement.judge(data.labels, answers, context.traits, changed)
     return Judged(judged, mistakes.examples(answers, data.held_out, judged.confusions))
 
 

@@ -16,7 +16,7 @@ from convserve_protos.bundle_pb2 import (
 )
 from convserve_trainer.bundles import bundle
 from convserve_trainer.datasets.pictures import Pictures
-from convserve_trainer.evaluation import judgement, mistakes, predict
+from convserve_trainer.evaluation import corruptions, judgement, mistakes, predict
 from convserve_trainer.evaluation.judgement import Judgement
 from convserve_trainer.evaluation.mistakes import Examples
 from convserve_trainer.evaluation.traits import Watch
@@ -37,9 +37,11 @@ def judge(file: Path, manifest: Manifest, pictures: Pictures) -> tuple[Judgement
         BundleError: ONNX Runtime refuses it.
         DataError: too many pictures cannot be read.
     """
-    watch = Watch(partial(predict.by_onnxruntime, predict.session(file.read_bytes())))
+    net = partial(predict.by_onnxruntime, predict.session(file.read_bytes()))
+    watch = Watch(net)
     found = predict.answer(watch, pictures)
-    judged = judgement.judge(list(manifest.labels), found, watch.traits(pictures))
+    changed = corruptions.corrupted(net, pictures, manifest.input.kind)
+    judged = judgement.judge(list(manifest.labels), found, watch.traits(pictures), changed)
     return judged, mistakes.examples(found, pictures, judged.confusions)
 
 

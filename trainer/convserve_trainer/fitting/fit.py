@@ -17,8 +17,9 @@ from convserve_trainer.fitting.backend_steps import make_steps
 from convserve_trainer.fitting.decisions import Decisions
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.fitting.steps import Arrays, Steps, Targets
+from convserve_trainer.fitting.targets import Lesson
 from convserve_trainer.host import signals
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import keras_backend, teachers
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import Epoch
@@ -65,7 +66,9 @@ def fit(
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
     chunker = _chunker(data, run)
-    steps = make_steps(training.model, chunker, weights, threads.parts, group)
+    nets = teachers.load(recipe.distillation, data.spec, data.labels)
+    lesson = None if nets is None else Lesson(nets, recipe.distillation)
+    steps = make_steps(training.model, chunker, weights, threads.parts, group, lesson)
     with signals.requested() as request:
         decisions = Decisions(request, run, chunker, group)
         _Fitting(training, data, recipe, run, progress, steps, decisions, group).go_on()

@@ -35,7 +35,8 @@ def suitable(recipe: Recipe, spec: InputSpec, threads: int) -> Threads:
         isinstance(layer, Residual) or isinstance(layer, Conv) and layer.norm == "batch"
         for layer in recipe.net
     )
-    if normalised or spec.height * spec.width > LARGEST:
+    # Who mixes pictures, and who teaches, sees the whole batch, too.
+    if normalised or recipe.mixing or spec.height * spec.width > LARGEST:
         return Threads()
     parts = max(1, min(threads, recipe.batch_size // LEAST))
     return Threads() if parts == 1 else Threads(parts, max(1, threads // parts))

@@ -16,8 +16,9 @@ from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.errors import UsageError
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.augmentation import Augmentation
 from convserve_trainer.recipes.layers import Layer
-from convserve_trainer.recipes.recipe import Augmentation, Recipe
+from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -112,6 +113,10 @@ def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "kera
         from convserve_trainer.nets.augmentation import RandomChange
 
         chain.append(RandomChange(**msgspec.to_builtins(recipe.augmentation)))
+    if training and recipe.mixing:
+        from convserve_trainer.nets.mixing import Mixing
+
+        chain.append(Mixing(mixup=recipe.augmentation.mixup, cutmix=recipe.augmentation.cutmix))
     with _policy("mixed_bfloat16" if training and recipe.mixed_precision else "float32"):
         for layer in recipe.net:
             if training or not isinstance(layer, layers.Dropout):

@@ -4,6 +4,7 @@ A recipe is what the manifest keeps as `training.recipe_json`; together with the
 the versions it is enough to train the net again. `recipes` reads them from files.
 """
 
+import copy
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,49 +16,16 @@ from msgspec import Meta, Struct
 from convserve_host.arguments import did_you_mean
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.augmentation import Amount, Augmentation, Share
 from convserve_trainer.recipes.card import Card
+from convserve_trainer.recipes.distillation import Distillation
 from convserve_trainer.recipes.layers import Layer, Positive
 from convserve_trainer.wording import counted
 
-Share: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
-Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # NumPy's generator takes no larger one
 
-
-class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a picture is changed at random whenever it is trained on; nothing by default.
-
-    All amounts are drawn evenly from both directions up to the value.
-
-    Attributes:
-        rotation: degrees.
-        shear: degrees.
-        zoom: log of the factor: 0.1 is from 0.9 to 1.1, of both sides alike.
-        stretch: log of the factor by which rows are changed more than columns.
-        crop: share of the picture's sides: a part of it, anywhere in it, whose sides are that much
-            shorter at most, is made as large as the whole; Szegedy et al. 2015.
-        shift: share of the picture's side.
-        flip: every second picture is mirrored, left to right.
-        brightness: share of the full range that is added.
-        contrast: log of the factor, about the picture's mean.
-        saturation: log of the factor, about each pixel's grey.
-        erase: share of the side of a square that is made grey, at a random position; DeVries and
-            Taylor 2017, "Cutout".
-        fill: what is seen beyond the border: "black", or the picture itself by "reflect".
-    """
-
-    rotation: Amount = 0.0
-    shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
-    zoom: Amount = 0.0
-    stretch: Amount = 0.0
-    crop: Share = 0.0
-    shift: Share = 0.0
-    flip: bool = False
-    brightness: Share = 0.0
-    contrast: Amount = 0.0
-    saturation: Amount = 0.0
-    erase: Share = 0.0
-    fill: Literal["black", "reflect"] = "black"
+#: Fields that came when there were bundles and checkpoints already.
+LATER = ("card", "distillation", "elastic", "levels", "mixup", "cutmix")
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,6 +69,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         limit: train on the first so many images only; None for all.
         min_accuracy: least share of held-out images, 0 to 1, for the net to be published.
         card: what the model card says beyond what is measured.
+        distillation: of other nets into this one.
     """
 
     name: str
@@ -131,6 +100,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Positive | None = None
     min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.0
     card: Card = Card()
+    distillation: Distillation = Distillation()
 
     def __post_init__(self) -> None:
         """Raises ValueError where settings do not go together."""
@@ -152,6 +122,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.sized_by_data and self.height is None:
             raise ValueError("photos need height and width")
         self.card.check()
+        self.distillation.check()
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
         flat = False
         for layer in self.net:
@@ -167,6 +138,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def sized_by_data(self) -> bool:
         """Whether pictures have the size that the data have, and not one that the recipe names."""
         return self.task == "digits"
+
+    @property
+    def mixing(self) -> bool:
+        """Whether the loss needs to know what became of the pictures of a step."""
+        changes = self.augmentation
+        return bool(changes.mixup or changes.cutmix or self.distillation.teachers)
 
     @property
     def validated(self) -> bool:
@@ -195,13 +172,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             UsageError: there is no such setting, or it is out of its range.
         """
-        values = {"card": {}} | self.values()
+        before = {name: {} for name in _TABLES} | self.values()
+        values = copy.deepcopy(before)
         for name, value in [*changes.items(), *given.items()]:
             if value is not None:
                 _set(values, name, value, where)
         floor = changes.get("min_accuracy") if min_accuracy is None else min_accuracy
         if floor is None:
-            same = {**values, "seed": self.seed, "card": {}} == {**self.values(), "card": {}}
+            same = {**values, "seed": self.seed, "card": {}} == {**before, "card": {}}
             floor = self.min_accuracy if same else 0.0
         return make_recipe({**values, "min_accuracy": floor}, where)
 
@@ -219,11 +197,14 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def to_json(self) -> str:
         """Returns the settings as a JSON object, keys in the order of the fields.
 
-        An empty card is left out: programs of before there were cards read the rest.
+        Settings that came later are left out where they change nothing: programs of before know
+        the rest, and a training of before is gone on with.
         """
         values = msgspec.to_builtins(self)
-        if self.card == Card():
-            del values["card"]
+        for struct, given in ((self, values), (self.augmentation, values["augmentation"])):
+            for field in msgspec.structs.fields(struct):
+                if field.name in LATER and getattr(struct, field.name) == field.default:
+                    del given[field.name]
         return msgspec.json.encode(values).decode()
 
 
@@ -286,8 +267,11 @@ def _fields(at: Any, within: str) -> list[str]:
     if "layer" in at:
         kinds = [kind for kind in layers.KINDS if kind.__struct_config__.tag == at["layer"]]
         return ["layer", *kinds[0].__struct_fields__]
-    kind = Recipe if "task" in at or "net" in at else {"card": Card}.get(within, Augmentation)
+    kind = Recipe if "task" in at or "net" in at else _TABLES.get(within, Augmentation)
     return list(kind.__struct_fields__)
+
+
+_TABLES = {"card": Card, "distillation": Distillation}
 
 
 def _choices(steps: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from convserve_trainer.evaluation import classes
 from convserve_trainer.evaluation.classes import ClassFigures
+from convserve_trainer.evaluation.corruptions import Corrupted
 from convserve_trainer.evaluation.intervals import Interval
 from convserve_trainer.evaluation.judgement import Judgement
 from convserve_trainer.evaluation.mistakes import EACH, PAIRS, Examples
@@ -65,6 +66,13 @@ def sections(judged: Judged) -> list[Section]:
             "chance."
         )
         found.append(Section("slices", "Slices", [text, slice_table(judgement.slices)]))
+    if judgement.corrupted:
+        text = (
+            "The same pictures, changed on purpose, each time in one way: what a net that meets "
+            "such pictures in use should be trained on, too (levels, contrast, rotation and the "
+            "like of a recipe's augmentation)."
+        )
+        found.append(Section("changed", "Changed pictures", [text, changed_table(judgement)]))
     return found
 
 
@@ -75,6 +83,8 @@ def tables(judgement: Judgement) -> list[Table]:
         found.append(pair_table(judgement))
     if judgement.slices:
         found.append(slice_table(judgement.slices))
+    if judgement.corrupted:
+        found.append(changed_table(judgement))
     return found
 
 
@@ -148,6 +158,23 @@ def slice_table(slices: Sequence[Slice]) -> Table:
     caption = "Parts of the pictures; " + ", ".join(f"{name} in {TRAITS[name]}" for name in units)
     head = ("part", "pictures", "accuracy", "95 % interval", "than all")
     return Table(head, rows, caption)
+
+
+def changed_table(judgement: Judgement) -> Table:
+    """Returns how the net does on pictures that are changed on purpose, and on them as they are."""
+    score = judgement.score
+    as_they_are = Corrupted("nothing", score.total, score.correct)
+    rows = [
+        (
+            each.change,
+            f"{each.pictures:,}",
+            f"{each.accuracy:.2%}",
+            f"{each.interval[0]:.2%} to {each.interval[1]:.2%}",
+        )
+        for each in (as_they_are, *judgement.corrupted)
+    ]
+    head = ("change", "pictures", "accuracy", "95 % interval")
+    return Table(head, rows, "Pictures that are changed on purpose")
 
 
 def thumbnails(examples: Sequence[Examples], labels: Sequence[str]) -> Figure:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from convserve_trainer.errors import UsageError
+from convserve_trainer.nets import teachers
 from convserve_trainer.nets.keras_backend import DEFAULT, Backend
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def make_run_key(recipe: "Recipe", dataset_sha256: str, backend: Backend = DEFAU
     """Returns all settings that decide what a training does until its last epoch.
 
     Args:
-        recipe: with all overrides, for the classes of the data.
+        recipe: with all overrides, for the classes of the data; its teachers are there.
         dataset_sha256: digest of the data.
         backend: of Keras; the default one is not in the settings, as it was before there was a
             choice.
@@ -55,6 +56,8 @@ def make_run_key(recipe: "Recipe", dataset_sha256: str, backend: Backend = DEFAU
     free = MAY_CHANGE if may_end_elsewhere(recipe) else MAY_CHANGE[1:]
     settings = {name: value for name, value in recipe.values().items() if name not in free}
     settings["data"] = dataset_sha256[:DIGEST]
+    if recipe.distillation.teachers:  # the nets count, not where they lie
+        settings["distillation"] |= {"teachers": teachers.digests(recipe.distillation)}
     return settings if backend == DEFAULT else settings | {"backend": backend}
 
 
