@@ -43,7 +43,7 @@ LIBRARIES = {
     "grpc_reflection": {"server"},
     "pygrpc_native": {"server"},
     "uvloop": {"server"},
-    "PIL": {"lib", "clients"},
+    "PIL": {"lib", "clients", "trainer"},
     "shtab": {"lib"},
     "hpack": {"clients"},
     "simplejpeg": {"lib"},

@@ -52,7 +52,7 @@ def test_cutmix_puts_in_one_box_and_counts_its_area() -> None:
     rows, columns = other.any(axis=2).sum(axis=1), other.any(axis=1).sum(axis=1)
     assert np.array_equal(other.sum(axis=(1, 2)), rows * columns)
     assert np.array(layer.kept) == pytest.approx(own.mean(axis=(1, 2)), abs=1e-6)
-    assert 0.4 < np.array(layer.kept).mean() < 0.75  # at a border a part of the box is cut off
+    assert 0.4 < np.array(layer.kept).mean() < 0.75  # at a border a part of the box is beyond it
 
 
 def test_with_both_every_second_picture_is_mixed_in_each_way() -> None:

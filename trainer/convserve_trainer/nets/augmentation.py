@@ -110,7 +110,7 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
             to_row: likewise.
         """
         rows, columns = pictures.shape[1:3]
-        places: list[Any] = []
+        positions: list[Any] = []
         for (of_column, of_row, added), size in ((to_column, columns), (to_row, rows)):
             shape = (ops.shape(pictures)[0], elastic.NODES, elastic.NODES)
             nodes = keras.random.normal(shape, seed=self.generator)
@@ -120,8 +120,8 @@ class RandomChange(keras.layers.Layer):  # type: ignore[misc, name-defined]
                 + ops.reshape(added, (-1, 1, 1))
             )
             bent = elastic.spread(nodes * (self.amounts["elastic"] * size), rows, columns)
-            places.append(straight + bent)
-        across, down = places
+            positions.append(straight + bent)
+        across, down = positions
         return elastic.taken(pictures, across, down, self.amounts["fill"])
 
     def _levelled(self, pictures: Any) -> Any:

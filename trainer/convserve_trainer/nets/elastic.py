@@ -1,4 +1,4 @@
-"""Pictures that are bent at random: where each pixel is taken from, and how it is taken.
+"""Pictures that are bent at random: where each pixel comes from, and how it is interpolated.
 
 Source: P. Simard, D. Steinkraus and J. Platt, "Best practices for convolutional neural networks",
     ICDAR 2003; the coarse grid is that of O. Ronneberger, P. Fischer and T. Brox, "U-Net", 2015;
@@ -66,15 +66,15 @@ def taken(pictures: Any, across: Any, down: Any, fill: str) -> Any:
     fours = ops.concatenate([pairs, ops.concatenate([pairs[:, 1:], pairs[:, -1:]], axis=1)], axis=3)
     left, above = ops.floor(across), ops.floor(down)
     first = ops.arange(ops.shape(pictures)[0], dtype="int32") * (height * width)
-    places = ops.reshape(first, (-1, 1, 1)) + ops.cast(above * width + left, "int32")
-    found = ops.take(ops.reshape(fours, (-1, 4 * channels)), places, axis=0)
+    positions = ops.reshape(first, (-1, 1, 1)) + ops.cast(above * width + left, "int32")
+    found = ops.take(ops.reshape(fours, (-1, 4 * channels)), positions, axis=0)
     x, y = ops.expand_dims(across - left, -1), ops.expand_dims(down - above, -1)
     upper_left, upper, lower_left, lower = ops.split(found, 4, axis=-1)
     upper, lower = upper_left + (upper - upper_left) * x, lower_left + (lower - lower_left) * x
     return upper + (lower - upper) * y
 
 
-def _reflected(places: Any, size: int) -> Any:
-    """Returns places within a picture: beyond the border it is mirrored, its last pixel too."""
-    folded = ops.mod(places + 0.5, 2 * size)
+def _reflected(positions: Any, size: int) -> Any:
+    """Returns positions within a picture: beyond the border it is mirrored, its last pixel too."""
+    folded = ops.mod(positions + 0.5, 2 * size)
     return ops.clip(ops.minimum(folded, 2 * size - folded) - 0.5, 0, size - 1)

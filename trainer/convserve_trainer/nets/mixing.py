@@ -84,7 +84,7 @@ class Mixing(keras.layers.Layer):  # type: ignore[misc, name-defined]
         inside = []
         for size, shape in zip(pictures.shape[1:3], ((1, -1, 1, 1), (1, 1, -1, 1)), strict=True):
             middle = keras.random.uniform(ops.shape(pictures)[:1], seed=self.generator)
-            places = (np.arange(size, dtype=np.float32) + 0.5) / size
-            far = ops.abs(ops.reshape(places, shape) - ops.reshape(middle, (-1, 1, 1, 1)))
+            positions = (np.arange(size, dtype=np.float32) + 0.5) / size
+            far = ops.abs(ops.reshape(positions, shape) - ops.reshape(middle, (-1, 1, 1, 1)))
             inside.append(far < side)
         return 1 - ops.cast(inside[0] & inside[1], "float32")

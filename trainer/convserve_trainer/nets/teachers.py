@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from convserve_bundle.folder import find_bundle
+from convserve_bundle.manifest import read_manifest
+from convserve_bundle.onnx_metadata import read_metadata
 from convserve_host import os_errors
 from convserve_protos.bundle_pb2 import InputSpec
-from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import UsageError
 from convserve_trainer.nets import keras_backend, keras_file
 from convserve_trainer.recipes.distillation import Distillation
@@ -126,13 +127,13 @@ def load(distillation: Distillation, spec: InputSpec, labels: Sequence[str]) -> 
                 f"{SETTING}: expected nets of {classes} classes, got {name} of "
                 f"{max(net.output_shape[-1], 2)}"
             )
-        if Path(name).suffix != ".keras" and (
-            known := list(bundle.read_manifest(Path(name)).labels)
-        ) != list(labels):
-            raise UsageError(
-                f"{SETTING}: expected the classes {', '.join(labels)}, got {name} of "
-                f"{', '.join(known)}"
-            )
+        if Path(name).suffix != ".keras":
+            known = read_manifest(read_metadata(find_bundle(Path(name)))).labels
+            if list(known) != list(labels):
+                raise UsageError(
+                    f"{SETTING}: expected the classes {', '.join(labels)}, got {name} of "
+                    f"{', '.join(known)}"
+                )
         net.trainable = False
         nets.append(net)
     return Teachers(nets, distillation.temperature)
