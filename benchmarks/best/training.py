@@ -121,6 +121,8 @@ def _trained(study: Study, trial: Trial, seed: int, data: Data, work: Path) -> _
             model = models.build(recipe, data.spec, len(data.labels), len(data.train))
             training = Training(model)
         fit(training, data, recipe, run, _Progress())
+        if training.history.weights is not None:
+            training.model.set_weights(training.history.weights)
     model = models.for_inference(training.model, recipe, data.spec)
     file = folder / keras_file.NAME
     with atomic_file.replaced(file) as temporary:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import recipe_files, recipe_text
-from convserve_trainer.recipes.recipe import Recipe
+from convserve_trainer.recipes.recipe import Recipe, make_recipe
 
 DIGITS = recipe_files.find("best", "digits")
 
@@ -42,3 +43,36 @@ def test_layers_that_are_gone_are_shown() -> None:
     text = recipe_text.text(DIGITS.override({"net": net[:-1]}), DIGITS)
     assert '  # the recipe goes on: { layer = "dropout", rate = 0.2 }\n]' in text
     assert recipe_text.text(DIGITS).count("#") == 0
+
+
+def test_teachers_and_later_changes_survive_json_and_toml(tmp_path: Path) -> None:
+    changes = {"augmentation.levels": 0.5, "augmentation.elastic": 0.02, "augmentation.mixup": 0.2}
+    teachers = {"teachers": ["models/a", 'models/"b"'], "temperature": 2.0}
+    recipe = DIGITS.override(changes | {"distillation": teachers})
+    assert make_recipe(recipe.values(), "--") == recipe
+    text = recipe_text.text(recipe, DIGITS)
+    (tmp_path / "best.toml").write_text(text)
+    assert recipe_files.read(tmp_path / "best.toml") == recipe
+    assert """teachers = ["models/a", "models/\\"b\\""]  # the recipe says []""" in text
+
+
+def test_later_settings_that_change_nothing_are_not_written_so_older_programs_read_the_rest() -> (
+    None
+):
+    values = DIGITS.values()
+    assert "distillation" not in values
+    assert not {"elastic", "levels", "mixup", "cutmix"} & values["augmentation"].keys()
+    assert values["augmentation"]["flip"] is False
+    bent = DIGITS.override({"augmentation.elastic": 0.02}).values()["augmentation"]
+    assert bent.keys() - values["augmentation"].keys() == {"elastic"}
+    every = DIGITS.every_value()
+    assert every["augmentation"]["levels"] == 0
+    assert every["distillation"]["teachers"] == []
+
+
+def test_distillation_without_teachers_is_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        DIGITS.override({"distillation.share": 0.7})
+    assert str(caught.value) == "distillation.teachers: expected one or more, got none"
+    with pytest.raises(UsageError, match="is not a valid setting .did you mean share"):
+        DIGITS.override({"distillation.shares": 0.7})

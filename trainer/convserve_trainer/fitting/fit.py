@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
-from convserve_trainer.fitting import chunks, order, shares, step_parts
+from convserve_trainer.fitting import averaging, chunks, order, shares, step_parts
 from convserve_trainer.fitting.backend_steps import make_steps
 from convserve_trainer.fitting.decisions import Decisions
 from convserve_trainer.fitting.progress import Progress
@@ -72,6 +72,8 @@ def fit(
     with signals.requested() as request:
         decisions = Decisions(request, run, chunker, group)
         _Fitting(training, data, recipe, run, progress, steps, decisions, group).go_on()
+    if recipe.averaging:
+        training.history.weights = averaging.averaged(training.model, data.train, recipe)
 
 
 @dataclass(frozen=True)

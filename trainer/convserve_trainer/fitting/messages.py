@@ -102,6 +102,9 @@ def print_best(history: History, out: TextIO) -> None:
     if history.weights is None:
         return
     best = history.best
+    if best.val_loss is None:
+        print("the average of the weights is used", file=out, flush=True)
+        return
     print(
         f"best epoch {best.epoch} of {len(history.epochs)}: validation loss {best.val_loss:.4f}, "
         f"accuracy {best.val_accuracy:.4f}; its weights are used",

@@ -224,6 +224,8 @@ def _loss(recipe: Recipe) -> Any:
 def _optimizer(recipe: Recipe, pictures: int) -> Any:
     optimizers = keras_backend.load().optimizers
     settings: dict[str, Any] = {"learning_rate": _learning_rate(recipe, pictures)}
+    if recipe.averaging:
+        settings |= {"use_ema": True, "ema_momentum": recipe.averaging}
     if recipe.weight_decay:
         settings["weight_decay"] = recipe.weight_decay
     if recipe.optimizer == "sgd":

@@ -25,7 +25,7 @@ from convserve_trainer.wording import counted
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # NumPy's generator takes no larger one
 
 #: Fields that came when there were bundles and checkpoints already.
-LATER = ("card", "distillation", "elastic", "levels", "mixup", "cutmix")
+LATER = ("averaging", "card", "distillation", "elastic", "levels", "mixup", "cutmix")
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +70,8 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         min_accuracy: least share of held-out images, 0 to 1, for the net to be published.
         card: what the model card says beyond what is measured.
         distillation: of other nets into this one.
+        averaging: 0.999 publishes the average of the weights over about the last 1,000 steps, which
+            is what keeps so much of itself in each step; 0 for the weights of the last step.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.0
     card: Card = Card()
     distillation: Distillation = Distillation()
+    averaging: Share = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where settings do not go together."""
@@ -113,6 +116,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.validation_steps and self.validation_share:
             raise ValueError("give validation_steps or validation_share, not both")
+        if self.averaging and self.validated:
+            raise ValueError(
+                "averaging: expected without validation_share and validation_steps, which choose "
+                "the weights"
+            )
         if self.patience and not self.validated:
             raise ValueError("patience needs validation_share or validation_steps")
         if (self.height is None) != (self.width is None):
@@ -172,7 +180,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             UsageError: there is no such setting, or it is out of its range.
         """
-        before = {name: {} for name in _TABLES} | self.values()
+        before = self.every_value()
         values = copy.deepcopy(before)
         for name, value in [*changes.items(), *given.items()]:
             if value is not None:
@@ -189,8 +197,13 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return msgspec.structs.replace(self, loss="categorical_crossentropy")
         return self
 
+    def every_value(self) -> dict[str, Any]:
+        """Returns all settings by name, those too that `values` leaves out."""
+        values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return values
+
     def values(self) -> dict[str, Any]:
-        """Returns the settings by name, as JSON would give them back."""
+        """Returns the settings by name, as JSON would give them back; see `to_json`."""
         values: dict[str, Any] = msgspec.json.decode(self.to_json())
         return values
 
