@@ -41,6 +41,14 @@ FIRST_HOSTS = {
             "batch_size: expected a multiple of 3 processes (KERAS_DISTRIBUTION_NUM_PROCESSES), "
             "got 64",
         ),
+        (
+            [
+                *("--backend", "jax", "--batch-size", "66"),
+                *("--set", 'distillation.teachers=["models/a"]'),
+            ],
+            "distillation.teachers: expected none for a training over 3 processes "
+            "(KERAS_DISTRIBUTION_NUM_PROCESSES), got models/a",
+        ),
     ],
 )
 def test_what_several_processes_cannot_train_is_refused(

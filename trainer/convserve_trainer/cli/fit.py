@@ -149,6 +149,11 @@ def _check_processes(
             f"batch_size: expected a multiple of {member.count} processes ({launcher.COUNT}), got "
             f"{recipe.batch_size}"
         )
+    if recipe.distillation.teachers:  # asked within a step that is one program over all processes
+        raise UsageError(
+            f"distillation.teachers: expected none for a training over {member.count} processes "
+            f"({launcher.COUNT}), got {', '.join(recipe.distillation.teachers)}"
+        )
 
 
 def add_task(command: argparse.ArgumentParser) -> None:
