@@ -12,10 +12,11 @@ from convserve_host import os_errors
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.errors import UsageError
 from convserve_trainer.nets import keras_backend, keras_file
-from convserve_trainer.recipes.distillation import Distillation
 
 if TYPE_CHECKING:
     import keras
+
+    from convserve_trainer.recipes.distillation import Distillation
 
 SETTING = "distillation.teachers"
 DIGEST = 12  # hexadecimal digits
@@ -63,7 +64,7 @@ def softened(probabilities: Any, temperature: float) -> Any:
     return ops.log_softmax(logits / temperature, axis=-1)
 
 
-def files(distillation: Distillation) -> list[Path]:
+def files(distillation: "Distillation") -> list[Path]:
     """Returns the file net.keras of each teacher.
 
     Raises:
@@ -83,7 +84,7 @@ def files(distillation: Distillation) -> list[Path]:
     return found
 
 
-def digests(distillation: Distillation) -> list[str]:
+def digests(distillation: "Distillation") -> list[str]:
     """Returns the beginning of the SHA-256 of each teacher's file, wherever it lies.
 
     Raises:
@@ -99,7 +100,7 @@ def digests(distillation: Distillation) -> list[str]:
     return found
 
 
-def load(distillation: Distillation, spec: InputSpec, labels: Sequence[str]) -> Teachers | None:
+def load(distillation: "Distillation", spec: InputSpec, labels: Sequence[str]) -> Teachers | None:
     """Returns the teachers; None where there are none.
 
     Args:
