@@ -1,14 +1,14 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
 # What .ci/run runs beside make test: each in an environment of its own, or with another program.
-others := test-pages test-benchmarks test-open-inference test-web test-monitoring test-openvino \
-  test-kubernetes test-store test-sweeps test-cluster test-envoy test-processes test-mlflow test-supply
+others := test-trainings test-pages test-benchmarks test-open-inference test-web test-monitoring test-openvino \
+  test-kubernetes test-store test-sweeps test-cluster test-envoy test-processes test-mlflow test-tables test-supply
 .PHONY: help demo test test-others $(others) test-compose sbom licences audit lint format types \
   unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs \
   lock clean environment
 
 bin := .venv/bin
-# make test MEASURE=yes: unit-server and unit-clients note which statements it runs; make coverage reports them.
+# make MEASURE=yes: unit-server, unit-clients and test-store note which statements they run; make coverage reports them.
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
 # Three at a time for two processors, since tests also wait; each shows what it prints when it ends, and none is left out
@@ -16,8 +16,11 @@ slowest := --durations=20 --durations-min=1
 beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
+# Trainings that take minutes.
+long := $(addprefix tests/trainer/,lecture test_killed_runs.py test_jax.py nets/test_starts.py nets/test_backbones.py)
 # What has a target of its own.
-apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/system/test_install.py
+apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/tables \
+  tests/system/test_install.py
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -38,6 +41,9 @@ test-others: ## all that has a target of its own and needs no container engine
 
 test-pages: environment ## the commands in the pages for beginners, as they are pasted
 	$(bin)/pytest $(slowest) tests/test_pages.py
+
+test-trainings: environment ## the lecture's trials, runs that are killed and resumed, Keras on JAX, nets that start from others
+	$(bin)/pytest $(slowest) $(long)
 
 test-benchmarks: environment ## the commands of benchmarks/, each for a moment
 	$(bin)/pytest $(slowest) tests/benchmarks
@@ -73,7 +79,7 @@ test-kubernetes: environment ## manifests and chart rendered, checked against sc
 
 test-store: ## models on object storage, on a stand-in for S3
 	@locks/environment.sh .venv-store locks/store.txt editable
-	.venv-store/bin/pytest $(slowest) tests/store
+	.venv-store/bin/$(if $(MEASURE),coverage run -m pytest,pytest) $(slowest) tests/store
 
 test-sweeps: environment ## workers of a sweep on a PostgreSQL, if there is one
 	$(bin)/pytest -m sweeps $(slowest) tests/trainer/sweep
@@ -88,6 +94,10 @@ test-processes: environment ## trainings over several processes, killed and resu
 test-mlflow: ## bundles as runs of MLflow, and its page, in an environment of its own
 	@locks/environment.sh .venv-mlflow locks/mlflow.txt editable
 	.venv-mlflow/bin/pytest $(slowest) tests/trainer/bundles/test_mlflow_run.py
+
+test-tables: ## data sets in Parquet, and what Hugging Face's datasets write, in an environment of its own
+	@locks/environment.sh .venv-tables locks/tables.txt editable
+	.venv-tables/bin/pytest $(slowest) tests/tables
 
 test-supply: environment ## the lists of what is shipped, the audit, and installations, one without a network
 	@locks/environment.sh .venv-supply locks/supply.txt
@@ -122,7 +132,7 @@ unit: ## unit and system tests, three groups at a time; names the slowest of eac
 	@$(MAKE) $(beside) $(units)
 
 unit-trainer: environment
-	$(bin)/pytest $(slowest) tests/trainer
+	$(bin)/pytest $(slowest) tests/trainer $(foreach path,$(long),--ignore $(path))
 
 unit-server: environment
 	$(measured) $(slowest) tests/server
@@ -133,7 +143,7 @@ unit-clients: environment
 unit-programs: environment
 	$(bin)/pytest $(slowest) $(foreach path,$(addprefix tests/,trainer lib server clients) $(apart),--ignore $(path))
 
-coverage: environment ## statements that the last make test MEASURE=yes ran; fails below the floor
+coverage: environment ## statements that test and test-others ran last with MEASURE=yes; fails below the floor
 	$(bin)/coverage combine --quiet
 	$(bin)/coverage report
 

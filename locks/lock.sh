@@ -33,6 +33,7 @@ lock openvino.txt openvino.in ../pyproject.toml --extra serve --extra openvino -
 lock store.txt store.in ../pyproject.toml --extra serve --extra signing --extra s3 --group ../pyproject.toml:build
 lock cluster.txt cluster.in ../pyproject.toml --extra serve --extra score --extra ray --extra dask --extra s3 --group ../pyproject.toml:build
 lock mlflow.txt mlflow.in ../pyproject.toml --group ../pyproject.toml:build
+lock tables.txt tables.in ../pyproject.toml --extra serve --extra train --extra parquet --group ../pyproject.toml:build
 lock supply.txt supply.in
 lock kubernetes.txt kubernetes.in
 lock kubernetes-tools.txt kubernetes-tools.in --no-deps

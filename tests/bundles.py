@@ -1,6 +1,7 @@
 """Small real bundles, made without training.
 
-Of digits: lighting pixel i gives class i. Of photographs: the class is the strongest colour.
+Of digits: lighting pixel i gives class i. Of photographs: the class is the strongest colour, or
+each colour that is strong enough is a label.
 """
 
 from pathlib import Path
@@ -14,9 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from convserve_protos.bundle_pb2 import (
     IMAGE_KIND_DIGITS,
     IMAGE_KIND_PHOTO,
+    OUTPUT_MULTI_LABEL,
     PRECISION_UNSPECIFIED,
     InputSpec,
     Manifest,
+    PictureStatistics,
     Precision,
 )
 
@@ -25,6 +28,8 @@ SHAPE = (28, 28, 1)
 
 COLOURS = ("red", "green", "blue")
 PHOTO_SHAPE = (150, 150, 3)
+#: Of the model whose photographs have several labels; each is one that a float32 holds.
+THRESHOLDS = (0.5, 0.25, 0.75)
 
 
 def digit_of(class_: int) -> NDArray[np.uint8]:
@@ -110,6 +115,36 @@ def photo_model(metadata: dict[str, str]) -> onnx.ModelProto:
     return _whole(graph, metadata)
 
 
+def several_manifest(name: str) -> Manifest:
+    """What the model says of itself whose photographs have any of the colours, or none."""
+    stated = photo_manifest(name)
+    stated.format = 2
+    stated.output = OUTPUT_MULTI_LABEL
+    stated.thresholds.extend(THRESHOLDS)
+    return stated
+
+
+def several_model(metadata: dict[str, str]) -> onnx.ModelProto:
+    """sigmoid(20 * mean of each channel / 255 - 10): uint8 [N, 150, 150, 3] to float32 [N, 3]."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["pixels"], ["float"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceMean", ["float"], ["means"], axes=[1, 2], keepdims=0),
+            helper.make_node("Mul", ["means", "scale"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "shift"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+        ],
+        "colours-that-are-there",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *PHOTO_SHAPE])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", len(COLOURS)])],
+        [
+            numpy_helper.from_array(np.array(20 / 255, np.float32), "scale"),
+            numpy_helper.from_array(np.array(-10, np.float32), "shift"),
+        ],
+    )
+    return _whole(graph, metadata)
+
+
 def write_bundle(
     models: Path,
     name: str = "mnist",
@@ -126,10 +161,25 @@ def write_bundle(
     return _write(model(metadata), models / name, version)
 
 
-def write_photo_bundle(models: Path, name: str = "colours", version: int = 1) -> Path:
+def write_photo_bundle(
+    models: Path,
+    name: str = "colours",
+    version: int = 1,
+    statistics: PictureStatistics | None = None,
+    resize: str = "photo-bilinear/1",
+) -> Path:
     """Publish the model of photographs in the same way."""
-    metadata = {"convserve.manifest": json_format.MessageToJson(photo_manifest(name))}
+    stated = photo_manifest(name)
+    stated.input.resize = resize
+    stated.statistics.MergeFrom(statistics or PictureStatistics())
+    metadata = {"convserve.manifest": json_format.MessageToJson(stated)}
     return _write(photo_model(metadata), models / name, version)
+
+
+def write_several_bundle(models: Path, name: str = "tags", version: int = 1) -> Path:
+    """Publish the model whose photographs have several labels in the same way."""
+    metadata = {"convserve.manifest": json_format.MessageToJson(several_manifest(name))}
+    return _write(several_model(metadata), models / name, version)
 
 
 def _write(bundle: onnx.ModelProto, folder: Path, version: int) -> Path:

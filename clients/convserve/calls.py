@@ -125,14 +125,14 @@ def split(pixels: npt.ArrayLike, settings: Settings) -> Sequence[Batch]:
 
 
 def split_images(
-    images: File | Sequence[File], settings: Settings, kind: str = ""
+    images: File | Sequence[File], settings: Settings, png: bool = True
 ) -> Sequence[Encoded]:
     """Splits encoded images into calls that are not too large, in their order.
 
     Args:
         images: As for encoded.as_images.
         settings: Says how much one call may hold; an image that is more goes alone.
-        kind: As for encoded.as_images.
+        png: As for encoded.as_images.
 
     Returns:
         The images of each call; their bytes are not copied.
@@ -142,7 +142,7 @@ def split_images(
     """
     calls: list[list[bytes]] = []
     left = 0
-    for image in as_images(images, kind):
+    for image in as_images(images, png):
         if len(image) > left or len(calls[-1]) == settings.max_images_per_call:
             calls.append([])
             left = settings.max_bytes_per_call

@@ -117,10 +117,10 @@ class Client(ClientCore):
             images: One picture, or several in a sequence. Each is the bytes of a file or the Path
                 of one, in a format of ModelInfo.file_formats: JPEG for most models of photographs,
                 JPEG or PNG for models of digits and of pixels; or a picture of Pillow, turned as
-                its Exif orientation says and sent as PNG. For models of photographs it is sent as
-                JPEG of quality 95, 4:4:4, which may change its values by a few levels; the bytes of
-                the file it came from lose nothing. Pictures of Pillow cost one more call, which
-                asks for the kind of the model. All files of a request are in memory at once.
+                its Exif orientation says and sent as PNG. For models that read JPEG alone it is
+                sent as JPEG of quality 95, 4:4:4, which may change its values by a few levels; the
+                bytes of the file it came from lose nothing. Pictures of Pillow cost one more call,
+                which asks what the model reads. All files of a request are in memory at once.
             model: As for classify.
             version: As for classify.
             label: As for classify.

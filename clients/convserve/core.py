@@ -169,7 +169,7 @@ class ClientCore(ABC):
             # Advice only: the answer is there, whether or not the models can be listed now.
             kind = ""
             with suppress(ConvserveError):
-                kind = yield from self._kind(model, version, deadline)
+                kind = (yield from self._model(model, version, deadline)).kind
             self._background.warn(calls, kind)
         return answer
 
@@ -183,13 +183,14 @@ class ClientCore(ABC):
         priority: Priority | None,
     ) -> Flow[Classification]:
         deadline = self._deadline(timeout)
-        kind = ""
+        png = True
         if has_pictures(images):
-            kind = yield from self._kind(model, version, deadline)
+            asked = yield from self._model(model, version, deadline)
+            png = "PNG" in asked.file_formats
         if is_bytes(images):
             calls = split_images(images, self._settings)
         else:
-            calls = yield BlockingWork(lambda: split_images(images, self._settings, kind))
+            calls = yield BlockingWork(lambda: split_images(images, self._settings, png))
         return (yield from self._answer(calls, model, version, top_k, deadline, priority))
 
     def _pending_requests(
@@ -271,13 +272,15 @@ class ClientCore(ABC):
                 wait_s = tries.pause_s(error)
             yield Wait(wait_s)
 
-    def _kind(self, model: str | None, version: VersionChoice, deadline: Deadline) -> Flow[str]:
-        """Returns the kind of the model for pictures of Pillow, which decides how they are sent."""
+    def _model(
+        self, model: str | None, version: VersionChoice, deadline: Deadline
+    ) -> Flow[ModelInfo]:
+        """Returns the model for pictures of Pillow: what it reads decides how they are sent."""
         options = ClassifyOptions.validated(model, version, None)
         loaded = yield from self._models(deadline)
         name = self._choice.named(options.model)
         name = name or self._choice.for_pictures(loaded, options.version)
-        return find_model(loaded, name, options.version).kind
+        return find_model(loaded, name, options.version)
 
     def _metadata(self, priority: Priority | None) -> Metadata:
         """Returns what is sent beside the messages of a request."""

@@ -25,12 +25,12 @@ EXPECTED = "the bytes of a picture file, a Path or a Pillow picture"
 MAX_FILE_BYTES = 64 * 2**20
 
 
-def as_images(images: File | Sequence[File], kind: str = "") -> Encoded:
+def as_images(images: File | Sequence[File], png: bool = True) -> Encoded:
     """Brings one image or many into the one form that the protocol has.
 
     Args:
         images: One picture, or several in a sequence.
-        kind: Of the model, as ModelInfo.kind; decides what pictures of Pillow become.
+        png: Whether the model reads PNG, which pictures of Pillow then become; else JPEG.
 
     Returns:
         The bytes of each file; those that were bytes are not copied.
@@ -41,12 +41,12 @@ def as_images(images: File | Sequence[File], kind: str = "") -> Encoded:
         OSError: A file cannot be read.
     """
     if isinstance(images, (bytes, os.PathLike)) or is_picture(images):
-        return (_file("images", images, kind),)
+        return (_file("images", images, png),)
     if not isinstance(images, Sequence) or isinstance(images, (str, bytearray, memoryview)):
         raise InvalidRequest.expected("images", EXPECTED, _about(images))
     if not images:
         raise InvalidRequest.expected("images", EXPECTED, f"an empty {type(images).__name__}")
-    return tuple(_file(f"images[{index}]", image, kind) for index, image in enumerate(images))
+    return tuple(_file(f"images[{index}]", image, png) for index, image in enumerate(images))
 
 
 def is_bytes(images: object) -> bool:
@@ -63,9 +63,9 @@ def is_encoded(item: object) -> TypeGuard[File | Sequence[File]]:
     return isinstance(item, (bytes, os.PathLike))
 
 
-def _file(field: str, image: object, kind: str) -> bytes:
+def _file(field: str, image: object, png: bool) -> bytes:
     if is_picture(image):
-        return encode(field, image, kind)
+        return encode(field, image, png)
     if isinstance(image, os.PathLike):
         image = _read(image)
     if not isinstance(image, bytes):

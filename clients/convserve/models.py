@@ -47,6 +47,8 @@ class ModelInfo:
         version_labels: Labels that the operator has given to the version, such as "stable", by
             which calls may ask for it.
         default: Whether it answers calls that ask for no version; servers of 0.1.0 do not say.
+        thresholds: Where images have several labels, 0 to 1, in the order of the labels: an image
+            has each label whose probability is this or more. Empty for other models.
     """
 
     name: str
@@ -62,6 +64,7 @@ class ModelInfo:
     manifest: bundle_pb2.Manifest = field(repr=False)
     version_labels: tuple[str, ...] = ()
     default: bool = False
+    thresholds: tuple[float, ...] = ()
 
     @property
     def file_formats(self) -> tuple[str, ...]:
@@ -70,11 +73,10 @@ class ModelInfo:
         JPEG alone where this client does not know how the model reads files.
         """
         # Here: the library itself is imported without it.
-        from convserve_imaging import PICTURE_METHODS
+        from convserve_imaging.file_formats import FILE_FORMATS
 
-        if self.manifest.input.resize in PICTURE_METHODS.values():
-            return "JPEG", "PNG", "WebP", "GIF"
-        return ("JPEG", "PNG") if self.kind in ("digits", "pixels") else ("JPEG",)
+        known = FILE_FORMATS.get(self.manifest.input.resize)
+        return known or (("JPEG", "PNG") if self.kind in ("digits", "pixels") else ("JPEG",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +159,7 @@ def _read_model(model: classifier_pb2.Model) -> ModelInfo:
         manifest=manifest,
         version_labels=tuple(model.version_labels),
         default=model.default,
+        thresholds=tuple(manifest.thresholds),
     )
 
 

@@ -63,14 +63,14 @@ def check_pixels(field: str, value: object) -> None:
         )
 
 
-def encode(field: str, picture: Image, kind: str) -> bytes:
+def encode(field: str, picture: Image, png: bool) -> bytes:
     """Returns a file that shows what a picture shows, turned as its Exif orientation says.
 
     Args:
         field: Name of the argument.
         picture: Of any mode that can be written without loss.
-        kind: Of the model, as ModelInfo.kind. Servers accept JPEG alone for "photo": such a file
-            has lost a little (JPEG_QUALITY, 4:4:4). All others are PNG, which loses nothing.
+        png: Whether the model reads PNG, which loses nothing. Most models of photographs read JPEG
+            alone: such a file has lost a little (JPEG_QUALITY, 4:4:4).
 
     Raises:
         InvalidRequest: It cannot be read, or not written without loss.
@@ -79,9 +79,9 @@ def encode(field: str, picture: Image, kind: str) -> bytes:
 
     try:
         upright = ImageOps.exif_transpose(picture)
-        if kind == "photo":
+        if not png:
             upright = _opaque(upright)
-        modes = _JPEG_MODES if kind == "photo" else _PNG_MODES
+        modes = _PNG_MODES if png else _JPEG_MODES
         if upright.mode not in modes:
             raise InvalidRequest.expected(
                 field,
@@ -89,10 +89,10 @@ def encode(field: str, picture: Image, kind: str) -> bytes:
                 f'mode {upright.mode}: pass picture.convert("RGB")',
             )
         file = BytesIO()
-        if kind == "photo":
-            upright.save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
-        else:
+        if png:
             upright.save(file, "PNG")
+        else:
+            upright.save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
     except InvalidRequest:
         raise
     except Exception as error:  # Its plugins raise whatever they meet in a file.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from convserve.calls import ClassifyOptions
 from convserve.error_mapping import error_from_status
 from convserve.errors import BadImage, ConvserveError, UnexpectedReply
-from convserve.results import Classification, Timings
+from convserve.results import Classification, ClassScore, Timings
 from convserve_protos import classifier_pb2
 
 Reply = classifier_pb2.ClassifyResponse | BadImage
@@ -36,10 +36,12 @@ def read_replies(
 
     Raises:
         UnexpectedReply: A reply has not one result for each image, or not as many probabilities as
-            asked for; or the server switched to a version with other labels between two calls.
+            asked for; or the server switched between two calls to a version with other labels or
+            thresholds.
     """
     answers = [reply for reply in replies if not isinstance(reply, BadImage)]
     labels = tuple(answers[0].labels) if answers else ()
+    thresholds = tuple(answers[0].thresholds) if answers else ()
     outcomes: list[_Outcome] = []
     for reply, count in zip(replies, counts, strict=True):
         if isinstance(reply, BadImage):
@@ -47,10 +49,10 @@ def read_replies(
             continue
         if len(reply.results) != count:
             raise UnexpectedReply(f"{count} images were sent, {len(reply.results)} results came")
-        if tuple(reply.labels) != labels:
+        if tuple(reply.labels) != labels or tuple(reply.thresholds) != thresholds:
             raise UnexpectedReply(
                 f"versions {answers[0].version} and {reply.version} of model {reply.model} answered"
-                " and have different labels; ask again, or name a version"
+                " and have different labels or thresholds; ask again, or name a version"
             )
         outcomes.extend(_outcome(result) for result in reply.results)
     columns = len(labels) if options.top_k is None else options.top_k
@@ -72,6 +74,10 @@ def read_replies(
             total_us=total_us,
             calls=len(replies),
         ),
+        thresholds=thresholds,
+        above_threshold=(
+            [_above_threshold(outcome, labels) for outcome in outcomes] if thresholds else ()
+        ),
     )
 
 
@@ -80,6 +86,22 @@ def _outcome(result: classifier_pb2.ImageResult) -> _Outcome:
     if kind == "error":
         return error_from_status(result.error)
     return result.prediction if kind else None
+
+
+def _above_threshold(outcome: _Outcome, labels: Sequence[str]) -> tuple[ClassScore, ...]:
+    """Returns the labels that an image has; none for one without an answer."""
+    if not isinstance(outcome, classifier_pb2.Prediction):
+        return ()
+    indices, probabilities = outcome.assigned[:], outcome.assigned_probabilities[:]
+    if len(indices) != len(probabilities) or max(indices, default=0) >= len(labels):
+        raise UnexpectedReply(
+            f"{len(indices)} labels above their threshold came with {len(probabilities)} "
+            f"probabilities, of {len(labels)} labels"
+        )
+    return tuple(
+        ClassScore(labels[index], probability)
+        for index, probability in zip(indices, probabilities, strict=True)
+    )
 
 
 def _rows(outcomes: Sequence[_Outcome], columns: int) -> Iterator[Sequence[float]]:

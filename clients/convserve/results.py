@@ -55,12 +55,15 @@ class Result:
         probabilities: float32 [k], 0 to 1: of all classes in the order of the labels; with top_k of
             the k most probable ones, most probable first. NaN if there is an error.
         error: Why this image has no answer, or None.
+        above_threshold: Of a model whose images have several labels, those of this image, most
+            probable first, perhaps none; None for other models.
     """
 
     labels: tuple[str, ...]
     classes: npt.NDArray[np.intp]
     probabilities: npt.NDArray[np.float32]
     error: ConvserveError | None = None
+    above_threshold: tuple[ClassScore, ...] | None = None
 
     @property
     def index(self) -> int:
@@ -76,6 +79,19 @@ class Result:
     def probability(self) -> float:
         """Probability of that class, 0 to 1. Raises the image's error if it has one."""
         return float(self.probabilities[self._best()])
+
+    @property
+    def assigned(self) -> tuple[ClassScore, ...]:
+        """The labels that the image has, most probable first. Raises the image's error if any.
+
+        Where images have several labels they are those whose probability reaches their threshold,
+        and there may be none; otherwise it is the most probable one alone.
+        """
+        best = self._best()
+        if self.above_threshold is not None:
+            return self.above_threshold
+        label = self.labels[self.classes[best]]
+        return (ClassScore(label, float(self.probabilities[best])),)
 
     def top(self, k: int | None = None) -> tuple[ClassScore, ...]:
         """Returns the k most probable classes, most probable first; all that there are for None.
@@ -102,6 +118,9 @@ class Result:
     def __repr__(self) -> str:
         if self.error is not None:
             return f"<Result {self.error!r}>"
+        if self.above_threshold is not None:
+            scores = [f"{one.label!r} {one.probability:.4f}" for one in self.above_threshold]
+            return f"<Result {', '.join(scores) or 'without a label'}>"
         return f"<Result {self.label!r} {self.probability:.4f}>"
 
 
@@ -123,6 +142,9 @@ class Classification(Sequence[Result]):
         classes: Integers [N, k]: the index in labels of each of the probabilities.
         errors: The images that have no answer, by their index.
         timings: Where the time went.
+        thresholds: Of a model whose images have several labels, 0 to 1, in the order of the labels:
+            an image has each label whose probability is this or more. Empty for other models.
+        above_threshold: The labels of each image so, most probable first; empty for other models.
     """
 
     model: str
@@ -132,6 +154,8 @@ class Classification(Sequence[Result]):
     classes: npt.NDArray[np.intp]
     errors: Mapping[int, ConvserveError]
     timings: Timings
+    thresholds: tuple[float, ...] = ()
+    above_threshold: Sequence[tuple[ClassScore, ...]] = ()
 
     @property
     def version(self) -> int:
@@ -160,6 +184,11 @@ class Classification(Sequence[Result]):
         """Probability of the only image's label, 0 to 1. Raises as label does."""
         return self._only().probability
 
+    @property
+    def assigned(self) -> tuple[ClassScore, ...]:
+        """The labels that the only image has; see Result.assigned. Raises as label does."""
+        return self._only().assigned
+
     def top(self, k: int | None = None) -> tuple[ClassScore, ...]:
         """Returns the k most probable classes of the only image. Raises as label does."""
         return self._only().top(k)
@@ -187,7 +216,11 @@ class Classification(Sequence[Result]):
 
     def _at(self, index: int) -> Result:
         return Result(
-            self.labels, self.classes[index], self.probabilities[index], self.errors.get(index)
+            self.labels,
+            self.classes[index],
+            self.probabilities[index],
+            self.errors.get(index),
+            self.above_threshold[index] if self.thresholds else None,
         )
 
     def __repr__(self) -> str:

@@ -5,6 +5,9 @@ import { classify, ServerError } from "./server.js";
 /** Bars at most; of more classes the most probable ones are shown, in the order of the answer. */
 const MOST_BARS = 10;
 
+/** Said of a picture that may have several labels, and has none. */
+const NOTHING_REACHED = "no label";
+
 /** What a request is aborted with that nobody waits for. */
 const SUPERSEDED = new Error("superseded");
 
@@ -111,7 +114,7 @@ export class Column {
       const controller = (this.#flight = new AbortController());
       try {
         const version = this.described;
-        const file = await (await source()).fileFor(version.kind);
+        const file = await (await source()).fileFor(version.formats);
         controller.signal.throwIfAborted();
         const topK = Math.min(MOST_BARS, version.labels.length);
         const { model, version: number } = this.choice;
@@ -133,19 +136,26 @@ export class Column {
 
   #show(answer, message) {
     this.unreachable = false;
-    const best = answer?.classes[0];
-    this.#find(".best").hidden = !best;
-    this.#find(".best strong").textContent = best?.label ?? "";
-    this.#find(".best strong").classList.toggle("long", (best?.label.length ?? 0) > 3);
-    this.#find(".best span").textContent = best ? percent(best.probability) : "";
+    const found = answer ? (answer.assigned ?? answer.classes.slice(0, 1)) : [];
+    const names = found.map(({ label }) => label).join(", ");
+    const headline = answer && !found.length ? NOTHING_REACHED : names;
+    this.#find(".best").hidden = !answer;
+    this.#find(".best strong").textContent = headline;
+    this.#find(".best strong").classList.toggle("long", headline.length > 3);
+    // Of several labels the bars say it.
+    this.#find(".best span").textContent = found.length === 1 ? percent(found[0].probability) : "";
     this.#find(".message").textContent = message;
     this.#find(".message").classList.remove("error");
     this.#find(".by").textContent = answer ? `Answered by ${answer.model}, version ${answer.version}.` : "";
-    this.spoken = best ? `${best.label}, ${percent(best.probability)}` : message;
+    const said = found.map(({ label, probability }) => `${label}, ${percent(probability)}`).join("; ");
+    this.spoken = answer ? said || headline : message;
     this.#rows.forEach((row, at) => {
       const score = answer?.classes.find(({ label }, rank) => (row.follows ? rank === at : label === row.given));
       if (answer && row.follows) row.name.textContent = score?.label ?? "";
-      row.item.classList.toggle("first", Boolean(score) && score === best);
+      row.item.classList.toggle("first", Boolean(score) && found.some(({ label }) => label === score.label));
+      const threshold = score && answer.thresholds[score.label];
+      row.mark.hidden = threshold === undefined || threshold === null;
+      row.mark.style.left = `${100 * (threshold ?? 0)}%`;
       row.fill.style.transform = `scaleX(${score?.probability ?? 0})`;
       row.value.textContent = score ? percent(score.probability) : "–";
     });
@@ -194,12 +204,12 @@ export class Column {
   #describe() {
     const version = this.described;
     if (!version) return;
-    const { height, width, channels, labels, accuracy, pictures } = version;
-    const facts = [`${width} × ${height} ${channels === 1 ? "grey" : "RGB"}`, `${labels.length} classes`];
-    if (accuracy !== undefined) {
-      const held = pictures ? `${pictures.toLocaleString("en")} held-out pictures` : "held-out pictures";
-      facts.push(`${percent(accuracy)} of ${held} right`);
-    }
+    const { height, width, channels, labels, accuracy, map, several, pictures } = version;
+    const what = several ? "labels, any number of them a picture" : "classes";
+    const facts = [`${width} × ${height} ${channels === 1 ? "grey" : "RGB"}`, `${labels.length} ${what}`];
+    const held = pictures ? `${pictures.toLocaleString("en")} held-out pictures` : "held-out pictures";
+    if (several && map !== undefined) facts.push(`mAP ${percent(map)} on ${held}`);
+    else if (accuracy !== undefined) facts.push(`${percent(accuracy)} of ${held} right`);
     this.#find(".about").textContent = facts.join(", ");
     const follows = labels.length > MOST_BARS;
     const names = follows ? Array(MOST_BARS).fill("") : labels;
@@ -217,17 +227,18 @@ function byDefault(versions) {
 
 /** A bar of a class; `follows`: its name is that of the answer. */
 function bar(given, follows) {
-  const [item, name, track, fill, value] = ["li", "span", "span", "span", "span"].map((tag) =>
+  const [item, name, track, fill, mark, value] = ["li", "span", "span", "span", "i", "span"].map((tag) =>
     document.createElement(tag),
   );
   name.className = "name";
   name.textContent = given;
   track.className = "track";
-  track.append(fill);
+  mark.hidden = true; // Where the threshold is, of a label that has one.
+  track.append(fill, mark);
   value.className = "value";
   value.textContent = "–";
   item.append(name, track, value);
-  return { item, name, fill, value, given, follows };
+  return { item, name, fill, mark, value, given, follows };
 }
 
 /** Gives a select the options [value, text], if it does not have them already. */

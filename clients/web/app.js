@@ -36,7 +36,7 @@ function mayDraw() {
 function source() {
   if (drawing()) {
     if (pad.blank) return null;
-    return async () => new Picture(await pad.file(), "image/png", find("pad"), "Drawing");
+    return async () => new Picture(await pad.file(), "PNG", find("pad"), "Drawing");
   }
   return given && (async () => given);
 }
@@ -102,8 +102,8 @@ function showGiven(error) {
     context.drawImage(bitmap, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
   }
   canvas.ariaLabel = given ? given.name : "No picture yet";
-  const kinds = columns.map((column) => column.described?.kind);
-  find("file-note").textContent = error || given.describe(kinds);
+  const formats = columns.flatMap((column) => (column.described ? [column.described.formats] : []));
+  find("file-note").textContent = error || given.describe(formats);
   find("file-note").classList.toggle("error", Boolean(error));
   find("file").classList.toggle("blank", !bitmap);
 }

@@ -5,26 +5,30 @@ const MAX_PIXELS = 40_000_000; // The same, of the pixels of a picture.
 const LONGER_SIDE = 2048; // of a picture that is made smaller
 const QUALITY = 0.95;
 
+/** How files of each format begin, as characters of one byte; what differs from file to file is a dot. */
 const SIGNATURES = [
-  ["image/jpeg", [0xff, 0xd8, 0xff]],
-  ["image/png", [0x89, 0x50, 0x4e, 0x47]],
+  ["JPEG", /^\xff\xd8\xff/],
+  ["PNG", /^\x89PNG/],
+  ["WebP", /^RIFF....WEBP/s],
+  ["GIF", /^GIF8/],
 ];
+const SIGNATURE_BYTES = 12;
 
 export class Picture {
   #file;
-  #type;
+  #format;
   #bitmap;
   #jpeg = null;
 
   /**
    * @param {Blob} file
-   * @param {string | null} type that its first bytes have: JPEG, PNG or null.
+   * @param {string | null} format that its first bytes have: JPEG, PNG, WebP, GIF or null.
    * @param {ImageBitmap | null} bitmap null if the browser cannot decode it.
    * @param {string} name for people.
    */
-  constructor(file, type, bitmap, name) {
+  constructor(file, format, bitmap, name) {
     this.#file = file;
-    this.#type = type;
+    this.#format = format;
     this.#bitmap = bitmap;
     this.name = name;
   }
@@ -32,45 +36,45 @@ export class Picture {
   /**
    * Reads a picture.
    *
-   * @throws {Error} with a sentence, if it is neither a JPEG nor a PNG, and the browser cannot read it.
+   * @throws {Error} with a sentence, if it is in no format of models, and the browser cannot read it.
    */
   static async read(file, name) {
-    const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
-    const type = SIGNATURES.find(([, bytes]) => bytes.every((byte, at) => head[at] === byte))?.[0] ?? null;
+    const bytes = new Uint8Array(await file.slice(0, SIGNATURE_BYTES).arrayBuffer());
+    const head = String.fromCharCode(...bytes);
+    const format = SIGNATURES.find(([, begin]) => begin.test(head))?.[0] ?? null;
     let bitmap = null;
     try {
       bitmap = await createImageBitmap(file);
     } catch {
-      if (type === null) {
-        throw new Error(`picture: expected a JPEG, a PNG or what else this browser can read, got ${name}.`);
+      if (format === null) {
+        throw new Error(`picture: expected a file that this browser can read, got ${name}.`);
       }
     }
-    return new Picture(file, type, bitmap, name);
+    return new Picture(file, format, bitmap, name);
   }
 
   get bitmap() {
     return this.#bitmap;
   }
 
-  /** Its name, its size, and what is sent in its place if models of some kinds need that. */
-  describe(kinds) {
+  /** Its name, its size, and what is sent in its place if one of several models needs that. */
+  describe(models) {
     const pixels = this.#bitmap ? `, ${this.#bitmap.width} × ${this.#bitmap.height} pixels` : "";
-    const reason = kinds.map((kind) => this.#reason(kind)).find((each) => each !== null);
+    const reason = models.map((formats) => this.#reason(formats)).find((each) => each !== null);
     return `${this.name}${pixels}, ${size(this.#file.size)}.${reason ? ` Sent as a JPEG: ${reason}.` : ""}`;
   }
 
-  /** The file that a model of a kind is sent. */
-  async fileFor(kind) {
-    if (this.#reason(kind) === null) return new Blob([this.#file], { type: this.#type });
+  /** The file that a model is sent, by the formats that it reads. */
+  async fileFor(formats) {
+    if (this.#reason(formats) === null) return new Blob([this.#file], { type: mediaType(this.#format) });
     this.#jpeg ??= jpegOf(this.#bitmap);
     return this.#jpeg;
   }
 
   /** Why the file cannot be sent as it is, or null. */
-  #reason(kind) {
+  #reason(formats) {
     if (this.#bitmap === null) return null; // The server will say what is wrong with it.
-    if (this.#type === null) return "the server reads JPEG and PNG";
-    if (kind === "photo" && this.#type !== "image/jpeg") return "models of photographs read JPEG alone";
+    if (!formats.includes(this.#format)) return `the model reads ${formats.join(", ")}`;
     if (this.#file.size > MAX_BYTES) return `files of up to ${size(MAX_BYTES)} are sent as they are`;
     if (this.#bitmap.width * this.#bitmap.height > MAX_PIXELS) return "it has more than 40 million pixels";
     return null;
@@ -89,6 +93,10 @@ async function jpegOf(bitmap) {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+}
+
+function mediaType(format) {
+  return format === null ? "application/octet-stream" : `image/${format.toLowerCase()}`;
 }
 
 function size(bytes) {

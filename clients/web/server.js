@@ -42,11 +42,14 @@ export async function listModels() {
       versionLabels: one.version_labels ?? [],
       default: one.default === true, // It answers where no version is asked for.
       kind: input.kind, // "digits", "photo" or "pixels"
+      formats: input.file_formats, // "JPEG", "PNG", "WebP", "GIF"
       height: input.height,
       width: input.width,
       channels: input.channels,
       labels,
+      several: one.output === "multi_label", // A picture may have several labels, or none.
       accuracy: metrics?.accuracy,
+      map: metrics?.map,
       pictures: metrics?.total,
     };
     models.set(one.name, [...(models.get(one.name) ?? []), version]);
@@ -59,10 +62,12 @@ export async function listModels() {
  *
  * @param {string} model its name.
  * @param {string} version "" for the newest.
- * @param {Blob} picture a JPEG or PNG file.
+ * @param {Blob} picture a file in one of its formats.
  * @param {number} topK of the most probable classes.
  * @param {AbortController} controller aborts the request.
- * @returns {Promise<object>} `classes`, most probable first, each with label and probability; `pixels`
+ * @returns {Promise<object>} `classes`, most probable first, each with label and probability;
+ *   `assigned`, those that the picture has, where it may have several, else null; `thresholds` by label,
+ *   or none; `pixels`
  *   that the model has seen, with height, width, channels and data, uint8 in that order, or null;
  *   `times` in milliseconds.
  * @throws {ServerError} if there is no answer.
@@ -85,6 +90,8 @@ export async function classify(model, version, picture, topK, controller) {
     model: body.model,
     version: String(body.version),
     classes: result.classes,
+    assigned: result.assigned ?? null,
+    thresholds: body.thresholds ?? {},
     pixels: result.pixels ? { ...result.pixels, data: bytesOf(result.pixels.data) } : null,
     times,
   };

@@ -1,7 +1,7 @@
 """The names that every program uses for a bundle: of files, versions, tensors and the manifest.
 
 Input `pixels`: uint8 [N, H, W, C], scaled inside the graph. Output `probabilities`: float32
-[N, K], in the order of the labels.
+[N, K], in the order of the labels. `Manifest.output` says what a row of it is.
 """
 
 import re
@@ -25,6 +25,9 @@ BATCH_AXIS = "N"
 MANIFEST_KEY = "convserve.manifest"
 #: Layout of the bundle, in `Manifest.format`.
 FORMAT = 1
+#: The same for all outputs but a softmax: programs that are older than `Manifest.output` would take
+#: each row for a distribution, and refuse a layout that they do not know.
+FORMAT_WITH_OUTPUT = 2
 
 _NAME_FORM = "1 to 64 of A-Z a-z 0-9 . _ -, beginning with A-Z a-z 0-9"
 NAME_RULE = f"expected as a model's name {_NAME_FORM}"

@@ -7,20 +7,29 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 
-from convserve_bundle.contract import FORMAT, MANIFEST_KEY
+from convserve_bundle.contract import FORMAT, FORMAT_WITH_OUTPUT, MANIFEST_KEY
 from convserve_bundle.errors import BundleError
 from convserve_imaging import METHODS
-from convserve_protos.bundle_pb2 import ImageKind, Manifest, Precision
+from convserve_protos.bundle_pb2 import (
+    OUTPUT_MULTI_LABEL,
+    OUTPUT_SOFTMAX,
+    OUTPUT_UNSPECIFIED,
+    ImageKind,
+    Manifest,
+    Output,
+    Precision,
+)
 
 
 def read_manifest(metadata: Mapping[str, str]) -> Manifest:
-    """Returns the manifest of a model, in a known format and precision.
+    """Returns the manifest of a model, in a known format and precision, with a known output.
 
     Args:
         metadata: Of the ONNX file.
 
     Raises:
-        BundleError: There is no manifest, it is damaged, or its format or precision is unknown.
+        BundleError: There is no manifest, it is damaged, or its format, precision or output is
+            unknown.
     """
     text = metadata.get(MANIFEST_KEY)
     if text is None:
@@ -33,16 +42,54 @@ def read_manifest(metadata: Mapping[str, str]) -> Manifest:
         raise BundleError(f"{MANIFEST_KEY} is damaged: {error}") from error
     # Read once more, because the parser skips an unknown name as it skips an unknown field.
     stated = json.loads(text)
-    precision = stated.get("precision") if isinstance(stated, dict) else None
-    if precision is not None and precision not in (*Precision.keys(), *Precision.values()):
-        raise BundleError(
-            f"manifest.precision: expected one of {', '.join(Precision.keys()[1:])}, "
-            f"got {precision!r}; use a newer version of Convserve, or publish the model in one of "
-            "these"
-        )
-    if manifest.format != FORMAT:
-        raise BundleError(f"manifest.format: expected {FORMAT}, got {manifest.format}")
+    if isinstance(stated, dict):
+        advice = "use a newer version of Convserve"
+        remedy = f"{advice}, or publish the model in one of these"
+        _check_name("precision", stated, Precision, remedy)
+        _check_name("output", stated, Output, advice)
+    expected = FORMAT if is_softmax(manifest) else FORMAT_WITH_OUTPUT
+    if manifest.format != expected:
+        raise BundleError(f"manifest.format: expected {expected}, got {manifest.format}")
+    _check_thresholds(manifest)
     return manifest
+
+
+def is_softmax(manifest: Manifest) -> bool:
+    """Returns whether a picture has one label, so that the probabilities of a row sum to 1."""
+    return manifest.output in (OUTPUT_UNSPECIFIED, OUTPUT_SOFTMAX)
+
+
+def _check_name(field: str, stated: Mapping[str, Any], known: Any, advice: str) -> None:
+    """Refuses a name of an enum that this version does not know.
+
+    Raises:
+        BundleError: It is one.
+    """
+    value = stated.get(field)
+    if value is not None and value not in (*known.keys(), *known.values()):
+        raise BundleError(
+            f"manifest.{field}: expected one of {', '.join(known.keys()[1:])}, got {value!r}; "
+            f"{advice}"
+        )
+
+
+def _check_thresholds(manifest: Manifest) -> None:
+    """Refuses thresholds that do not fit the output.
+
+    Raises:
+        BundleError: They do not.
+    """
+    expected = len(manifest.labels) if manifest.output == OUTPUT_MULTI_LABEL else 0
+    if len(manifest.thresholds) != expected:
+        raise BundleError(
+            f"manifest.thresholds: expected {expected}, got {len(manifest.thresholds)}"
+        )
+    for number, threshold in enumerate(manifest.thresholds):
+        # Written so that a NaN is refused.
+        if not 0 < threshold <= 1:
+            raise BundleError(
+                f"manifest.thresholds[{number}]: expected above 0 and at most 1, got {threshold:g}"
+            )
 
 
 def manifest_text(manifest: Manifest, earlier: str = "") -> str:

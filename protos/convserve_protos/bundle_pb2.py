@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onvserve_protos/bundle.proto\x12\x0c\x63onvserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x03\n\x08Manifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12&\n\x05input\x18\x04 \x01(\x0b\x32\x17.convserve.v1.InputSpec\x12(\n\x08training\x18\x05 \x01(\x0b\x32\x16.convserve.v1.Training\x12\x34\n\x07metrics\x18\x06 \x03(\x0b\x32#.convserve.v1.Manifest.MetricsEntry\x12\x12\n\nparameters\x18\x07 \x01(\x04\x12+\n\x07\x63reated\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tprecision\x18\t \x01(\x0e\x32\x17.convserve.v1.Precision\x12\x33\n\nstatistics\x18\n \x01(\x0b\x32\x1f.convserve.v1.PictureStatistics\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xcb\x01\n\x11PictureStatistics\x12.\n\nbrightness\x18\x01 \x01(\x0b\x32\x1a.convserve.v1.Distribution\x12,\n\x08\x63ontrast\x18\x02 \x01(\x0b\x32\x1a.convserve.v1.Distribution\x12(\n\x04size\x18\x03 \x01(\x0b\x32\x1a.convserve.v1.Distribution\x12.\n\nconfidence\x18\x04 \x01(\x0b\x32\x1a.convserve.v1.Distribution\"X\n\x0c\x44istribution\x12\x0e\n\x06\x62ounds\x18\x01 \x03(\x02\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\x0c\n\x04mean\x18\x03 \x01(\x01\x12\x1a\n\x12standard_deviation\x18\x04 \x01(\x01\"s\n\tInputSpec\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.convserve.v1.ImageKind\x12\x0e\n\x06resize\x18\x05 \x01(\t\"\x88\x03\n\x08Training\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x13\n\x0brecipe_json\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0e\n\x06\x65pochs\x18\x04 \x01(\r\x12\x36\n\x08versions\x18\x05 \x03(\x0b\x32$.convserve.v1.Training.VersionsEntry\x12\x12\n\ngit_commit\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x07 \x01(\t\x12\x16\n\x0eparity_max_abs\x18\x08 \x01(\x01\x12\x14\n\x0cparity_bound\x18\t \x01(\x01\x12\x17\n\x0fparity_mean_abs\x18\n \x01(\x01\x12\x19\n\x11parity_mean_bound\x18\x0b \x01(\x01\x12\x1c\n\x14\x63\x61libration_pictures\x18\x0c \x01(\r\x12\x13\n\x0btemperature\x18\r \x01(\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\x0e \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x9f\x01\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x1d\n\x19PRECISION_TENSOR_FLOAT_32\x10\x02\x12\x15\n\x11PRECISION_FLOAT16\x10\x03\x12\x12\n\x0ePRECISION_INT8\x10\x04\x12\x16\n\x12PRECISION_BFLOAT16\x10\x05*k\n\tImageKind\x12\x1a\n\x16IMAGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_KIND_DIGITS\x10\x01\x12\x14\n\x10IMAGE_KIND_PHOTO\x10\x02\x12\x15\n\x11IMAGE_KIND_PIXELS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onvserve_protos/bundle.proto\x12\x0c\x63onvserve.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x03\n\x08Manifest\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12&\n\x05input\x18\x04 \x01(\x0b\x32\x17.convserve.v1.InputSpec\x12(\n\x08training\x18\x05 \x01(\x0b\x32\x16.convserve.v1.Training\x12\x34\n\x07metrics\x18\x06 \x03(\x0b\x32#.convserve.v1.Manifest.MetricsEntry\x12\x12\n\nparameters\x18\x07 \x01(\x04\x12+\n\x07\x63reated\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\tprecision\x18\t \x01(\x0e\x32\x17.convserve.v1.Precision\x12\x33\n\nstatistics\x18\n \x01(\x0b\x32\x1f.convserve.v1.PictureStatistics\x12$\n\x06output\x18\x0b \x01(\x0e\x32\x14.convserve.v1.Output\x12\x12\n\nthresholds\x18\x0c \x03(\x02\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xcb\x01\n\x11PictureStatistics\x12.\n\nbrightness\x18\x01 \x01(\x0b\x32\x1a.convserve.v1.Distribution\x12,\n\x08\x63ontrast\x18\x02 \x01(\x0b\x32\x1a.convserve.v1.Distribution\x12(\n\x04size\x18\x03 \x01(\x0b\x32\x1a.convserve.v1.Distribution\x12.\n\nconfidence\x18\x04 \x01(\x0b\x32\x1a.convserve.v1.Distribution\"X\n\x0c\x44istribution\x12\x0e\n\x06\x62ounds\x18\x01 \x03(\x02\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\r\x12\x0c\n\x04mean\x18\x03 \x01(\x01\x12\x1a\n\x12standard_deviation\x18\x04 \x01(\x01\"s\n\tInputSpec\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x10\n\x08\x63hannels\x18\x03 \x01(\r\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.convserve.v1.ImageKind\x12\x0e\n\x06resize\x18\x05 \x01(\t\"\xaf\x03\n\x08Training\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x13\n\x0brecipe_json\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\x0e\n\x06\x65pochs\x18\x04 \x01(\r\x12\x36\n\x08versions\x18\x05 \x03(\x0b\x32$.convserve.v1.Training.VersionsEntry\x12\x12\n\ngit_commit\x18\x06 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\x07 \x01(\t\x12\x16\n\x0eparity_max_abs\x18\x08 \x01(\x01\x12\x14\n\x0cparity_bound\x18\t \x01(\x01\x12\x17\n\x0fparity_mean_abs\x18\n \x01(\x01\x12\x19\n\x11parity_mean_bound\x18\x0b \x01(\x01\x12\x1c\n\x14\x63\x61libration_pictures\x18\x0c \x01(\r\x12\x13\n\x0btemperature\x18\r \x01(\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\x0e \x01(\t\x12%\n\x07origins\x18\x0f \x03(\x0b\x32\x14.convserve.v1.Origin\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"(\n\x06Origin\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t*L\n\x06Output\x12\x16\n\x12OUTPUT_UNSPECIFIED\x10\x00\x12\x12\n\x0eOUTPUT_SOFTMAX\x10\x01\x12\x16\n\x12OUTPUT_MULTI_LABEL\x10\x02*\x9f\x01\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x1d\n\x19PRECISION_TENSOR_FLOAT_32\x10\x02\x12\x15\n\x11PRECISION_FLOAT16\x10\x03\x12\x12\n\x0ePRECISION_INT8\x10\x04\x12\x16\n\x12PRECISION_BFLOAT16\x10\x05*k\n\tImageKind\x12\x1a\n\x16IMAGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11IMAGE_KIND_DIGITS\x10\x01\x12\x14\n\x10IMAGE_KIND_PHOTO\x10\x02\x12\x15\n\x11IMAGE_KIND_PIXELS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANIFEST_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_TRAINING_VERSIONSENTRY']._loaded_options = None
   _globals['_TRAINING_VERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_PRECISION']._serialized_start=1294
-  _globals['_PRECISION']._serialized_end=1453
-  _globals['_IMAGEKIND']._serialized_start=1455
-  _globals['_IMAGEKIND']._serialized_end=1562
+  _globals['_OUTPUT']._serialized_start=1432
+  _globals['_OUTPUT']._serialized_end=1508
+  _globals['_PRECISION']._serialized_start=1511
+  _globals['_PRECISION']._serialized_end=1670
+  _globals['_IMAGEKIND']._serialized_start=1672
+  _globals['_IMAGEKIND']._serialized_end=1779
   _globals['_MANIFEST']._serialized_start=81
-  _globals['_MANIFEST']._serialized_end=483
-  _globals['_MANIFEST_METRICSENTRY']._serialized_start=437
-  _globals['_MANIFEST_METRICSENTRY']._serialized_end=483
-  _globals['_PICTURESTATISTICS']._serialized_start=486
-  _globals['_PICTURESTATISTICS']._serialized_end=689
-  _globals['_DISTRIBUTION']._serialized_start=691
-  _globals['_DISTRIBUTION']._serialized_end=779
-  _globals['_INPUTSPEC']._serialized_start=781
-  _globals['_INPUTSPEC']._serialized_end=896
-  _globals['_TRAINING']._serialized_start=899
-  _globals['_TRAINING']._serialized_end=1291
-  _globals['_TRAINING_VERSIONSENTRY']._serialized_start=1244
-  _globals['_TRAINING_VERSIONSENTRY']._serialized_end=1291
+  _globals['_MANIFEST']._serialized_end=541
+  _globals['_MANIFEST_METRICSENTRY']._serialized_start=495
+  _globals['_MANIFEST_METRICSENTRY']._serialized_end=541
+  _globals['_PICTURESTATISTICS']._serialized_start=544
+  _globals['_PICTURESTATISTICS']._serialized_end=747
+  _globals['_DISTRIBUTION']._serialized_start=749
+  _globals['_DISTRIBUTION']._serialized_end=837
+  _globals['_INPUTSPEC']._serialized_start=839
+  _globals['_INPUTSPEC']._serialized_end=954
+  _globals['_TRAINING']._serialized_start=957
+  _globals['_TRAINING']._serialized_end=1388
+  _globals['_TRAINING_VERSIONSENTRY']._serialized_start=1341
+  _globals['_TRAINING_VERSIONSENTRY']._serialized_end=1388
+  _globals['_ORIGIN']._serialized_start=1390
+  _globals['_ORIGIN']._serialized_end=1430
 # @@protoc_insertion_point(module_scope)

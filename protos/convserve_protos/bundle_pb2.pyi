@@ -25,6 +25,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Output:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OutputEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Output.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    OUTPUT_UNSPECIFIED: _Output.ValueType  # 0
+    """Not stated: OUTPUT_SOFTMAX, as in bundles that are older than this field."""
+    OUTPUT_SOFTMAX: _Output.ValueType  # 1
+    """An image has one label: the probabilities of a row sum to 1, by a softmax or, of two labels, a
+    sigmoid and its complement.
+    """
+    OUTPUT_MULTI_LABEL: _Output.ValueType  # 2
+    """An image has any number of the labels, or none: each column is a sigmoid of its own, and rows sum
+    to anything.
+    """
+
+class Output(_Output, metaclass=_OutputEnumTypeWrapper):
+    """What a row of the output "probabilities" is."""
+
+OUTPUT_UNSPECIFIED: Output.ValueType  # 0
+"""Not stated: OUTPUT_SOFTMAX, as in bundles that are older than this field."""
+OUTPUT_SOFTMAX: Output.ValueType  # 1
+"""An image has one label: the probabilities of a row sum to 1, by a softmax or, of two labels, a
+sigmoid and its complement.
+"""
+OUTPUT_MULTI_LABEL: Output.ValueType  # 2
+"""An image has any number of the labels, or none: each column is a sigmoid of its own, and rows sum
+to anything.
+"""
+Global___Output: _TypeAlias = Output  # noqa: Y015
+
 class _Precision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -149,8 +181,12 @@ class Manifest(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
-    """Layout of the bundle; 1 is the only one so far. A server refuses an unknown layout."""
+    """Layout of the bundle: 1, or 2 where `output` is not OUTPUT_SOFTMAX, so that servers which are older
+    than that field refuse the bundle. A server refuses an unknown layout.
+    """
     name: _builtins.str
     """Name of the model, as in the path: a letter or digit, then letters, digits, '.', '_', '-';
     at most 64 characters.
@@ -161,6 +197,8 @@ class Manifest(_message.Message):
     """What the net is computed in; input and output do not depend on it. A server refuses an unknown
     precision.
     """
+    output: Global___Output.ValueType
+    """What the rows of the output are. A server refuses an unknown one."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels in the order of the columns of the output "probabilities" [N, K]."""
@@ -176,7 +214,9 @@ class Manifest(_message.Message):
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Measured on the held-out set by the published ONNX file: "accuracy" (0 to 1), "loss" (nats),
-        "correct" and "total" (images); and "keras_correct", the images that Keras got right before.
+        "correct" and "total" (images); and "keras_correct", the images that Keras got right before. With
+        several labels an image, one is right if all its labels are, and no other; "loss" is the mean over
+        images and labels; and there are "map", "f1_micro" and "f1_macro" (0 to 1).
         """
 
     @_builtins.property
@@ -187,6 +227,12 @@ class Manifest(_message.Message):
     def statistics(self) -> Global___PictureStatistics:
         """What pictures the net knows, to compare others with; absent in bundles that are older than this
         field.
+        """
+
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """With OUTPUT_MULTI_LABEL, in the order of the labels: an image has each label whose probability is
+        its threshold or more, both as float32; above 0, at most 1. Otherwise none.
         """
 
     def __init__(
@@ -202,10 +248,12 @@ class Manifest(_message.Message):
         created: _timestamp_pb2.Timestamp | None = ...,
         precision: Global___Precision.ValueType = ...,
         statistics: Global___PictureStatistics | None = ...,
+        output: Global___Output.ValueType = ...,
+        thresholds: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "input", b"input", "statistics", b"statistics", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "input", b"input", "labels", b"labels", "metrics", b"metrics", "name", b"name", "parameters", b"parameters", "precision", b"precision", "statistics", b"statistics", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "format", b"format", "input", b"input", "labels", b"labels", "metrics", b"metrics", "name", b"name", "output", b"output", "parameters", b"parameters", "precision", b"precision", "statistics", b"statistics", "thresholds", b"thresholds", "training", b"training"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -381,6 +429,7 @@ class Training(_message.Message):
     CALIBRATION_PICTURES_FIELD_NUMBER: _builtins.int
     TEMPERATURE_FIELD_NUMBER: _builtins.int
     BACKEND_FIELD_NUMBER: _builtins.int
+    ORIGINS_FIELD_NUMBER: _builtins.int
     recipe: _builtins.str
     """Name of the recipe."""
     recipe_json: _builtins.str
@@ -415,7 +464,7 @@ class Training(_message.Message):
     temperature: _builtins.float
     """What the numbers before the softmax, or the sigmoid, were divided by, so that the probabilities
     are as sure as they are right: fitted on pictures kept out of the training, and folded into the
-    last layer's weights. 0: not calibrated.
+    last layer's weights; with several labels an image one number for all. 0: not calibrated.
     """
     backend: _builtins.str
     """What Keras computed with in the training: "tensorflow" or "jax". Empty in bundles that are older
@@ -424,6 +473,12 @@ class Training(_message.Message):
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of what it was made with: "keras", "tensorflow", "onnx", "python", ..."""
+
+    @_builtins.property
+    def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___Origin]:
+        """What the net's weights were before the training, in the order in which it was given them; none where
+        all were drawn from the seed.
+        """
 
     def __init__(
         self,
@@ -442,11 +497,40 @@ class Training(_message.Message):
         calibration_pictures: _builtins.int = ...,
         temperature: _builtins.float = ...,
         backend: _builtins.str = ...,
+        origins: _abc.Iterable[Global___Origin] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "calibration_pictures", b"calibration_pictures", "dataset_sha256", b"dataset_sha256", "epochs", b"epochs", "git_commit", b"git_commit", "origins", b"origins", "parity_bound", b"parity_bound", "parity_max_abs", b"parity_max_abs", "parity_mean_abs", b"parity_mean_abs", "parity_mean_bound", b"parity_mean_bound", "recipe", b"recipe", "recipe_json", b"recipe_json", "seed", b"seed", "temperature", b"temperature", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Training: _TypeAlias = Training  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """Weights that a net began with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """A file, or what Keras downloads: "MobileNetV3Small, imagenet"."""
+    sha256: _builtins.str
+    """SHA-256, hexadecimal: of the file, or of all weights in the net's order, as float32, where Keras
+    downloads them.
+    """
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sha256", b"sha256", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015

@@ -26,7 +26,7 @@ from convserve_protos import bundle_pb2 as convserve__protos_dot_bundle__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!convserve_protos/classifier.proto\x12\x0c\x63onvserve.v1\x1a\x1d\x63onvserve_protos/bundle.proto\x1a\x17google/rpc/status.proto\"\xfb\x01\n\x0f\x43lassifyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rversion_label\x18\x07 \x01(\t\x12&\n\x06pixels\x18\x04 \x01(\x0b\x32\x14.convserve.v1.PixelsH\x00\x12.\n\x07\x65ncoded\x18\x05 \x01(\x0b\x32\x1b.convserve.v1.EncodedImagesH\x00\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x15\n\rreturn_pixels\x18\x08 \x01(\x08\x42\x07\n\x05inputB\n\n\x08_versionB\x08\n\x06_top_k\"V\n\x06Pixels\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x10\n\x08\x63hannels\x18\x04 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\x1f\n\rEncodedImages\x12\x0e\n\x06images\x18\x01 \x03(\x0c\"\xa2\x01\n\x10\x43lassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.convserve.v1.ImageResult\x12&\n\x07timings\x18\x06 \x01(\x0b\x32\x15.convserve.v1.Timings\"m\n\x0bImageResult\x12.\n\nprediction\x18\x01 \x01(\x0b\x32\x18.convserve.v1.PredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"D\n\nPrediction\x12\x15\n\rprobabilities\x18\x01 \x03(\x02\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x0c\"B\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x12\n\ncompute_us\x18\x02 \x01(\x04\x12\x11\n\tdecode_us\x18\x03 \x01(\x04\"G\n\x15StreamClassifyRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.convserve.v1.ClassifyRequest\"\x88\x01\n\x16StreamClassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.convserve.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"h\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.convserve.v1.Model\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.convserve.v1.RefusedVersion\"?\n\x0eRefusedVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x95\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\x08manifest\x18\x03 \x01(\x0b\x32\x16.convserve.v1.Manifest\x12\x1a\n\x12\x65xecution_provider\x18\x04 \x01(\t\x12\x16\n\x0eversion_labels\x18\x05 \x03(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08\x32\x89\x02\n\nClassifier\x12I\n\x08\x43lassify\x12\x1d.convserve.v1.ClassifyRequest\x1a\x1e.convserve.v1.ClassifyResponse\x12_\n\x0eStreamClassify\x12#.convserve.v1.StreamClassifyRequest\x1a$.convserve.v1.StreamClassifyResponse(\x01\x30\x01\x12O\n\nListModels\x12\x1f.convserve.v1.ListModelsRequest\x1a .convserve.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!convserve_protos/classifier.proto\x12\x0c\x63onvserve.v1\x1a\x1d\x63onvserve_protos/bundle.proto\x1a\x17google/rpc/status.proto\"\xfb\x01\n\x0f\x43lassifyRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x14\n\x07version\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rversion_label\x18\x07 \x01(\t\x12&\n\x06pixels\x18\x04 \x01(\x0b\x32\x14.convserve.v1.PixelsH\x00\x12.\n\x07\x65ncoded\x18\x05 \x01(\x0b\x32\x1b.convserve.v1.EncodedImagesH\x00\x12\x12\n\x05top_k\x18\x06 \x01(\rH\x02\x88\x01\x01\x12\x15\n\rreturn_pixels\x18\x08 \x01(\x08\x42\x07\n\x05inputB\n\n\x08_versionB\x08\n\x06_top_k\"V\n\x06Pixels\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x10\n\x08\x63hannels\x18\x04 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\x1f\n\rEncodedImages\x12\x0e\n\x06images\x18\x01 \x03(\x0c\"\xb6\x01\n\x10\x43lassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12*\n\x07results\x18\x05 \x03(\x0b\x32\x19.convserve.v1.ImageResult\x12&\n\x07timings\x18\x06 \x01(\x0b\x32\x15.convserve.v1.Timings\x12\x12\n\nthresholds\x18\x07 \x03(\x02\"m\n\x0bImageResult\x12.\n\nprediction\x18\x01 \x01(\x0b\x32\x18.convserve.v1.PredictionH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"v\n\nPrediction\x12\x15\n\rprobabilities\x18\x01 \x03(\x02\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x0c\x12\x10\n\x08\x61ssigned\x18\x04 \x03(\r\x12\x1e\n\x16\x61ssigned_probabilities\x18\x05 \x03(\x02\"B\n\x07Timings\x12\x10\n\x08queue_us\x18\x01 \x01(\x04\x12\x12\n\ncompute_us\x18\x02 \x01(\x04\x12\x11\n\tdecode_us\x18\x03 \x01(\x04\"G\n\x15StreamClassifyRequest\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1d.convserve.v1.ClassifyRequest\"\x88\x01\n\x16StreamClassifyResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\x08response\x18\x02 \x01(\x0b\x32\x1e.convserve.v1.ClassifyResponseH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\x13\n\x11ListModelsRequest\"h\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.convserve.v1.Model\x12-\n\x07refused\x18\x02 \x03(\x0b\x32\x1c.convserve.v1.RefusedVersion\"?\n\x0eRefusedVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x95\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12(\n\x08manifest\x18\x03 \x01(\x0b\x32\x16.convserve.v1.Manifest\x12\x1a\n\x12\x65xecution_provider\x18\x04 \x01(\t\x12\x16\n\x0eversion_labels\x18\x05 \x03(\t\x12\x0f\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x08\x32\x89\x02\n\nClassifier\x12I\n\x08\x43lassify\x12\x1d.convserve.v1.ClassifyRequest\x1a\x1e.convserve.v1.ClassifyResponse\x12_\n\x0eStreamClassify\x12#.convserve.v1.StreamClassifyRequest\x1a$.convserve.v1.StreamClassifyResponse(\x01\x30\x01\x12O\n\nListModels\x12\x1f.convserve.v1.ListModelsRequest\x1a .convserve.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENCODEDIMAGES']._serialized_start=449
   _globals['_ENCODEDIMAGES']._serialized_end=480
   _globals['_CLASSIFYRESPONSE']._serialized_start=483
-  _globals['_CLASSIFYRESPONSE']._serialized_end=645
-  _globals['_IMAGERESULT']._serialized_start=647
-  _globals['_IMAGERESULT']._serialized_end=756
-  _globals['_PREDICTION']._serialized_start=758
-  _globals['_PREDICTION']._serialized_end=826
-  _globals['_TIMINGS']._serialized_start=828
-  _globals['_TIMINGS']._serialized_end=894
-  _globals['_STREAMCLASSIFYREQUEST']._serialized_start=896
-  _globals['_STREAMCLASSIFYREQUEST']._serialized_end=967
-  _globals['_STREAMCLASSIFYRESPONSE']._serialized_start=970
-  _globals['_STREAMCLASSIFYRESPONSE']._serialized_end=1106
-  _globals['_LISTMODELSREQUEST']._serialized_start=1108
-  _globals['_LISTMODELSREQUEST']._serialized_end=1127
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1129
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1233
-  _globals['_REFUSEDVERSION']._serialized_start=1235
-  _globals['_REFUSEDVERSION']._serialized_end=1298
-  _globals['_MODEL']._serialized_start=1301
-  _globals['_MODEL']._serialized_end=1450
-  _globals['_CLASSIFIER']._serialized_start=1453
-  _globals['_CLASSIFIER']._serialized_end=1718
+  _globals['_CLASSIFYRESPONSE']._serialized_end=665
+  _globals['_IMAGERESULT']._serialized_start=667
+  _globals['_IMAGERESULT']._serialized_end=776
+  _globals['_PREDICTION']._serialized_start=778
+  _globals['_PREDICTION']._serialized_end=896
+  _globals['_TIMINGS']._serialized_start=898
+  _globals['_TIMINGS']._serialized_end=964
+  _globals['_STREAMCLASSIFYREQUEST']._serialized_start=966
+  _globals['_STREAMCLASSIFYREQUEST']._serialized_end=1037
+  _globals['_STREAMCLASSIFYRESPONSE']._serialized_start=1040
+  _globals['_STREAMCLASSIFYRESPONSE']._serialized_end=1176
+  _globals['_LISTMODELSREQUEST']._serialized_start=1178
+  _globals['_LISTMODELSREQUEST']._serialized_end=1197
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1199
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1303
+  _globals['_REFUSEDVERSION']._serialized_start=1305
+  _globals['_REFUSEDVERSION']._serialized_end=1368
+  _globals['_MODEL']._serialized_start=1371
+  _globals['_MODEL']._serialized_end=1520
+  _globals['_CLASSIFIER']._serialized_start=1523
+  _globals['_CLASSIFIER']._serialized_end=1788
 # @@protoc_insertion_point(module_scope)

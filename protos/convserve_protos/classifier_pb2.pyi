@@ -176,6 +176,7 @@ class ClassifyResponse(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    THRESHOLDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """As in the request."""
     model: _builtins.str
@@ -194,6 +195,12 @@ class ClassifyResponse(_message.Message):
     def timings(self) -> Global___Timings:
         """Where the time went."""
 
+    @_builtins.property
+    def thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Of a model whose images have several labels (Manifest.output), in the order of the labels: an image
+        has each label whose probability is this or more. Empty for other models.
+        """
+
     def __init__(
         self,
         *,
@@ -203,10 +210,11 @@ class ClassifyResponse(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         results: _abc.Iterable[Global___ImageResult] | None = ...,
         timings: Global___Timings | None = ...,
+        thresholds: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "labels", b"labels", "model", b"model", "results", b"results", "timings", b"timings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "labels", b"labels", "model", b"model", "results", b"results", "thresholds", b"thresholds", "timings", b"timings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -253,17 +261,29 @@ class Prediction(_message.Message):
     PROBABILITIES_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
     PIXELS_FIELD_NUMBER: _builtins.int
+    ASSIGNED_FIELD_NUMBER: _builtins.int
+    ASSIGNED_PROBABILITIES_FIELD_NUMBER: _builtins.int
     pixels: _builtins.bytes
     """With return_pixels, for a file: uint8 [height, width, channels] as the model's InputSpec has it."""
     @_builtins.property
     def probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Probabilities, 0 to 1. Without top_k: one for each label, in their order, sum 1. With top_k: the
-        largest k, most probable first.
+        """Probabilities, 0 to 1. Without top_k: one for each label, in their order; they sum to 1 unless
+        images have several labels. With top_k: the largest k, most probable first.
         """
 
     @_builtins.property
     def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """With top_k: the index in labels of each of the probabilities. Empty without top_k."""
+
+    @_builtins.property
+    def assigned(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Where images have several labels: the index in labels of each one that this image has, most
+        probable first, with top_k too. Empty if it has none, and for other models.
+        """
+
+    @_builtins.property
+    def assigned_probabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The probability of each of them."""
 
     def __init__(
         self,
@@ -271,10 +291,12 @@ class Prediction(_message.Message):
         probabilities: _abc.Iterable[_builtins.float] | None = ...,
         classes: _abc.Iterable[_builtins.int] | None = ...,
         pixels: _builtins.bytes = ...,
+        assigned: _abc.Iterable[_builtins.int] | None = ...,
+        assigned_probabilities: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "pixels", b"pixels", "probabilities", b"probabilities"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "assigned_probabilities", b"assigned_probabilities", "classes", b"classes", "pixels", b"pixels", "probabilities", b"probabilities"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -63,7 +63,8 @@ def _add_plan(subparsers: Subparsers) -> None:
     command.add_argument(
         "source",
         metavar="DIR",
-        help="folder of JPEG and PNG files at any depth, or of Parquet files with paths and bytes",
+        help="folder of JPEG, PNG, WebP and GIF files at any depth, or of Parquet files with paths "
+        "and bytes",
     )
     command.add_argument(
         "--target",

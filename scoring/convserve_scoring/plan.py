@@ -43,6 +43,7 @@ class PlannedModel(msgspec.Struct, frozen=True):
         sha256: of its files, hexadecimal; see held_model.digest_of.
         labels: of its classes, in the order of the probabilities.
         external: files of external data, by their location.
+        thresholds: where images have several labels, in their order; otherwise empty.
     """
 
     name: str
@@ -50,6 +51,7 @@ class PlannedModel(msgspec.Struct, frozen=True):
     sha256: str
     labels: tuple[str, ...]
     external: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True):

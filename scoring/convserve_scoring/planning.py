@@ -4,6 +4,7 @@ Loose files are packed, and Parquet files of more images than a shard may have. 
 are shards already, and are not copied.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from convserve_imaging.file_formats import SUFFIXES
 from convserve_scoring import planned_model, shard_files
 from convserve_scoring.errors import InputError, ScoringError
 from convserve_scoring.folders import Folder, is_within, open_folder
@@ -33,8 +35,8 @@ from convserve_scoring.scorer import MAX_FILE_BYTES
 from convserve_scoring.shard_files import Image
 from convserve_scoring.work import load
 
-#: Files of these names are images.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png")
+#: Files of these names are images. One that the model cannot read has a row that says so.
+IMAGE_SUFFIXES = tuple(itertools.chain.from_iterable(SUFFIXES.values()))
 PARQUET_SUFFIX = ".parquet"
 
 #: Most images of a shard.
@@ -125,8 +127,9 @@ def make_plan(request: Request, say: Callable[[str], None]) -> Plan:
         hang_s=request.hang_s,
         shards=(),
     )
-    labels = load(target, plan).labels
-    plan = msgspec.structs.replace(plan, model=msgspec.structs.replace(model, labels=labels))
+    scorer = load(target, plan)
+    known = msgspec.structs.replace(model, labels=scorer.labels, thresholds=scorer.thresholds)
+    plan = msgspec.structs.replace(plan, model=known)
     packer = Packer(target, request.shard_images, say)
     if images:
         shards = packer.pack(_loose(source, images, dict(names)))

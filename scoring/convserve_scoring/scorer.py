@@ -28,11 +28,14 @@ class Row:
         label: of the most probable class; None for a file that is not a usable image.
         probabilities: float32 [K], in the order of the labels; None as above.
         error: why there is no answer; None if there is one.
+        labels: of a model whose images have several, those whose probability reaches their
+            threshold, in the order of the labels; None of other models, and as above.
     """
 
     label: str | None = None
     probabilities: NDArray[np.float32] | None = None
     error: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class Scorer:
@@ -62,6 +65,8 @@ class Scorer:
             )
         #: Of the classes, in the order of the probabilities.
         self.labels = loaded.labels
+        #: Of a model whose images have several labels, in their order; otherwise empty.
+        self.thresholds = loaded.thresholds
         self._engine = loaded.engine
         self._decode = make_decoder(
             loaded.decoding, loaded.engine.image_shape, max_pixels, max_decoder_bytes
@@ -86,8 +91,15 @@ class Scorer:
             some = order[first : first + self._engine.max_batch]
             answers = self._engine.run([np.stack([good[index] for index in some])])
             for index, answer in zip(some, answers, strict=True):
-                rows[index] = Row(self.labels[int(answer.argmax())], answer)
+                label = self.labels[int(answer.argmax())]
+                rows[index] = Row(label, answer, labels=self._assigned(answer))
         return rows
+
+    def _assigned(self, answer: NDArray[np.float32]) -> tuple[str, ...] | None:
+        if not self.thresholds:
+            return None
+        reached = answer >= np.array(self.thresholds, np.float32)
+        return tuple(self.labels[index] for index in np.flatnonzero(reached))
 
     def _pixels(self, file: bytes | None) -> Pixels | Row:
         """Returns the pixels of a file, uint8 [H, W, C], or the row that says why not."""

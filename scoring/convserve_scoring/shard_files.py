@@ -29,6 +29,8 @@ ROWS_SCHEMA = pa.schema(
         ("sha256", pa.string()),
     ]
 )
+#: One more where images have several labels.
+LABELS_FIELD = pa.field("labels", pa.list_(pa.string()))
 #: Columns in which one value is repeated.
 _REPEATED = ["label", "error", "model", "sha256"]
 
@@ -120,7 +122,12 @@ def rows_content(model: PlannedModel, paths: Sequence[str | None], rows: Sequenc
         pa.array([model.version] * count, pa.int64()),
         pa.array([model.sha256] * count, pa.string()),
     ]
-    schema = ROWS_SCHEMA.with_metadata({"convserve.labels": json.dumps(model.labels)})
+    schema, metadata = ROWS_SCHEMA, {"convserve.labels": json.dumps(model.labels)}
+    if model.thresholds:
+        columns.append(pa.array([row.labels for row in rows], LABELS_FIELD.type))
+        schema = schema.append(LABELS_FIELD)
+        metadata["convserve.thresholds"] = json.dumps(model.thresholds)
+    schema = schema.with_metadata(metadata)
     buffer = io.BytesIO()
     pq.write_table(
         pa.table(columns, schema=schema), buffer, compression="zstd", use_dictionary=_REPEATED

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LISTED = list(benchmarks())
 #: Subjects, and which other folders of benchmarks each may import.
 SUBJECTS = {
+    "best": {"harness"},
     "capacity": {"harness"},
     "containers": {"harness"},
     "gpu": {"harness"},

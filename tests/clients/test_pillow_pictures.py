@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from convserve import InvalidRequest, ModelNotFound
+from convserve_imaging import PICTURE_BILINEAR
 from convserve_protos import bundle_pb2
 from tests.clients.conftest import Connect
 from tests.clients.scripted_server import ScriptedServer, images_of, model
@@ -66,6 +67,19 @@ def test_picture_reaches_a_model_of_photographs_nearly_without_loss(
     assert got.mode == mode
     off = np.abs(np.asarray(got, int) - np.asarray(picture.convert(mode), int))
     assert off.mean() < 4  # The worst is the hard edges of 16 colours.
+
+
+@pytest.mark.parametrize("mode", EXACT)
+def test_picture_reaches_a_model_of_photographs_that_reads_png_without_loss(
+    connect: Connect, server: ScriptedServer, mode: str
+) -> None:
+    mixed = model("mixed", kind=bundle_pb2.IMAGE_KIND_PHOTO)
+    mixed.manifest.input.resize = PICTURE_BILINEAR
+    server.models = [mixed]
+    connect(model="mixed").classify_images(EXACT[mode])
+    (got,) = sent(server)
+    assert got.format == "PNG"
+    assert got.convert("RGBA").tobytes() == EXACT[mode].convert("RGBA").tobytes()
 
 
 def test_orientation_of_the_file_it_came_from_is_kept(

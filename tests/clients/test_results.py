@@ -2,7 +2,7 @@ import grpc
 import numpy as np
 import pytest
 
-from convserve import Classification, InvalidRequest, Timings, UnexpectedReply
+from convserve import Classification, ConvserveError, InvalidRequest, Timings, UnexpectedReply
 from convserve.calls import ClassifyOptions
 from convserve.replies import read_replies
 from convserve_protos import classifier_pb2
@@ -146,3 +146,71 @@ def test_reply_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(UnexpectedReply, match=reason):
         read_replies([response], [count], options, total_us=0)
+
+
+def several(*assigned: tuple[int, ...], top_k: int | None = None) -> Classification:
+    """An answer of a model whose images have several labels."""
+    response = reply(*(row(0.2, 0.7, 0.4) for _ in assigned))
+    response.thresholds.extend([0.25, 0.5, 0.25])
+    for result, indices in zip(response.results, assigned, strict=True):
+        prediction = result.prediction
+        if top_k is not None:
+            prediction.classes.extend([1, 2, 0][:top_k])
+            prediction.probabilities[:] = [0.7, 0.4, 0.2][:top_k]
+        prediction.assigned.extend(indices)
+        prediction.assigned_probabilities.extend((0.2, 0.7, 0.4)[index] for index in indices)
+    return read(response, ClassifyOptions("pets", None, top_k))
+
+
+@pytest.mark.parametrize("top_k", [None, 1])
+def test_images_have_the_labels_that_the_server_assigns(top_k: int | None) -> None:
+    found = several((1, 2), (), top_k=top_k)
+    assert found.thresholds == (0.25, 0.5, 0.25)
+    first, second = found
+    assert [each.label for each in first.assigned] == ["dog", "owl"]
+    assert [each.probability for each in first.assigned] == pytest.approx([0.7, 0.4])
+    assert first.label == "dog", "the most probable one"
+    assert second.assigned == ()
+    assert second.label == "dog", "though it does not reach its threshold"
+    assert (repr(first), repr(second)) == (
+        "<Result 'dog' 0.7000, 'owl' 0.4000>",
+        "<Result without a label>",
+    )
+    assert several((2,)).assigned == several((2,))[0].assigned
+
+
+def test_image_of_another_model_has_its_most_probable_label_alone() -> None:
+    found = read(CATS)
+    assert found.thresholds == ()
+    assert [[each.label for each in one.assigned] for one in found] == [["dog"], ["cat"], ["owl"]]
+    assert found[0].above_threshold is None
+    assert [each.label for each in read(TOP_CATS, TOP_2)[1].assigned] == ["cat"]
+
+
+def test_image_with_an_error_has_no_labels() -> None:
+    response = reply(row(0.2, 0.7, 0.4), "no picture")
+    response.thresholds.extend([0.25, 0.5, 0.25])
+    found = read(response)
+    assert found[0].assigned == ()
+    with pytest.raises(ConvserveError, match="no picture"):
+        _ = found[1].assigned
+
+
+@pytest.mark.parametrize(("indices", "probabilities"), [([3], [0.5]), ([1, 2], [0.5]), ([], [0.5])])
+def test_labels_that_the_reply_does_not_name_are_no_answer(
+    indices: list[int], probabilities: list[float]
+) -> None:
+    response = reply(row(0.2, 0.7, 0.4))
+    response.thresholds.extend([0.25, 0.5, 0.25])
+    response.results[0].prediction.assigned.extend(indices)
+    response.results[0].prediction.assigned_probabilities.extend(probabilities)
+    with pytest.raises(UnexpectedReply, match="labels above their threshold came with 1"):
+        read(response)
+
+
+def test_replies_with_other_thresholds_are_of_two_versions() -> None:
+    one, other = reply(row(0.2, 0.7, 0.4)), reply(row(0.2, 0.7, 0.4))
+    one.thresholds.extend([0.25, 0.5, 0.25])
+    other.thresholds.extend([0.25, 0.5, 0.5])
+    with pytest.raises(UnexpectedReply, match="have different labels or thresholds"):
+        read_replies([one, other], [1, 1], ALL, total_us=5)

@@ -78,6 +78,14 @@ def state(name: str, values: str = "1x100", version: int = 2) -> Series:
     return {f"convserve_model_state{{{labels}}}": values}
 
 
+def drift(index: float, by_luck: float) -> Series:
+    labels = f'{ONE}, {MNIST}, statistic="brightness"'
+    return {
+        f"convserve_model_drift_psi{{{labels}}}": f"{index}x100",
+        f"convserve_model_drift_luck_psi{{{labels}}}": f"{by_luck}x100",
+    }
+
+
 def workers(serving: str) -> Series:
     return {
         f'convserve_workers{{{ONE}, state="serving"}}': serving,
@@ -122,7 +130,18 @@ CASES = (
     Case("ConvserveQueueLong", queue("8x100"), queue("1.5x100"), OF_ONE),
     Case("ConvserveModelRefused", state("refused"), state("refused", "1 1 0x100"), OF_VERSION),
     Case("ConvserveModelLoading", state("loading"), state("served"), OF_VERSION),
+    Case(
+        "ConvserveDrift",
+        drift(0.3, 0.05),
+        drift(0.2, 0.05),
+        f'job="convserve", {MNIST}, statistic="brightness"',
+    ),
 )
+
+
+def test_drift_that_luck_explains_is_no_alert(tmp_path: Path) -> None:
+    firing = 'ALERTS{alertname="ConvserveDrift", alertstate="firing"}'
+    check_queries(tmp_path, [(drift(0.3, 0.5), {firing: []})], minutes=20)
 
 
 def run_promtool(*arguments: str | Path) -> str:

@@ -1,5 +1,7 @@
 """The same rows by every engine, and by a server: 60 files, some of them damaged."""
 
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from convserve import Client
 from convserve_scoring.folders import open_folder
+from tests.bundles import COLOURS, THRESHOLDS, write_several_bundle
 from tests.jpegs import jpeg_of
 from tests.scoring.jobs import DAMAGED, POISON, plan, rows, score, write_images
 from tests.system.conftest import ServerProcess
@@ -121,3 +125,35 @@ def test_rows_are_typed_and_hold_the_labels(images: Path, model: Path, tmp_path:
     schema = pq.read_schema(target / "rows" / "packed-000000.parquet")
     assert schema.metadata[b"convserve.labels"] == b'["red", "green", "blue"]'
     assert schema.field("probabilities").type == pa.list_(pa.float32())
+    assert "labels" not in schema.names, "only where images have several labels"
+
+
+def of_one_level(level: int) -> bytes:
+    """A JPEG that is black, grey or white."""
+    file = io.BytesIO()
+    Image.new("RGB", (150, 150), (level, level, level)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def test_images_with_several_labels_have_a_column_of_them(tmp_path: Path) -> None:
+    model = write_several_bundle(tmp_path / "models").parents[1]
+    images, target = tmp_path / "images", tmp_path / "scored"
+    write_images(images, 6, {0: of_one_level(255), 1: of_one_level(0), 2: DAMAGED})
+    plan(images, target, model)
+    assert score("run", target)[0] == 0
+    schema = pq.read_schema(target / "rows" / "packed-000000.parquet")
+    assert json.loads(schema.metadata[b"convserve.thresholds"]) == list(THRESHOLDS)
+    assert schema.names[-1] == "labels"
+    found = rows(target).to_pylist()
+    assert [row["error"] is None for row in found] == [True, True, False, True, True, True]
+    counts = set()
+    for row in found:
+        if row["error"] is not None:
+            assert row["labels"] is None
+            continue
+        pairs = zip(COLOURS, row["probabilities"], THRESHOLDS, strict=True)
+        expected = [label for label, sure, threshold in pairs if sure >= threshold]
+        assert row["labels"] == expected
+        counts.add(len(expected))
+    assert counts == {0, 1, 3}
+    assert score("check", target)[0] == 0

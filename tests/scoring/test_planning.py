@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from convserve_imaging import PHOTO_BILINEAR, PICTURE_BILINEAR
 from convserve_scoring import planning
 from convserve_scoring.errors import InputError
 from convserve_scoring.folders import LocalFolder, open_folder
@@ -14,6 +16,7 @@ from convserve_scoring.main import main
 from convserve_scoring.packing import Packer
 from convserve_scoring.plan import Shard, read_plan
 from convserve_scoring.shard_files import Image
+from tests.bundles import write_photo_bundle
 from tests.jpegs import jpeg_of
 from tests.scoring.jobs import plan, rows, write_images, write_parquet
 
@@ -45,6 +48,24 @@ def test_loose_files_are_packed_in_the_order_of_their_names(tmp_path: Path, mode
     assert table["bytes"].to_pylist() == [
         (tmp_path / "images" / name).read_bytes() for name in names
     ]
+
+
+def test_files_of_all_formats_are_scored_each_by_what_the_model_reads(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    red = PIL.Image.new("RGB", (160, 160), "red")
+    names = ["a.jpg", "b.JFIF", "c.png", "d.webp", "e.gif"]
+    for name, kind in zip(names, ("JPEG", "JPEG", "PNG", "WEBP", "GIF"), strict=True):
+        red.save(images / name, kind)
+    found = []
+    for resize in (PICTURE_BILINEAR, PHOTO_BILINEAR):
+        target = tmp_path / resize.partition("/")[0]
+        plan(images, target, write_photo_bundle(tmp_path / "models", target.name, resize=resize))
+        assert main(["run", str(target), "--workers", "1"]) == 0
+        table = rows(target).to_pylist()
+        assert [row["path"] for row in table] == names
+        found.append([row["label"] for row in table])
+    assert found == [["red"] * 5, ["red"] * 2 + [None] * 3]
 
 
 def test_parquet_files_are_shards_as_they_are(tmp_path: Path, model: Path) -> None:

@@ -51,8 +51,10 @@ from tests.bundles import (
     digit_of,
     manifest,
     photo_manifest,
+    several_manifest,
     write_bundle,
     write_photo_bundle,
+    write_several_bundle,
 )
 from tests.recorder import Recorder
 from tests.server.guard_thread import GuardThread
@@ -113,6 +115,10 @@ class HeldEngine:
             assert self.gate.wait(WAIT_S)
             if self.fault is not None:
                 raise self.fault
+        return self.rows_of(batch)
+
+    def rows_of(self, batch: Pixels) -> Probabilities:
+        """What the model says: float32 [N, K]."""
         exponentials = np.exp(20.0 * self.strengths(batch).astype(np.float32) / 255)
         rows: Probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
         return rows
@@ -150,6 +156,18 @@ class HeldPhotoEngine(HeldEngine):
         return means
 
 
+class HeldSeveralEngine(HeldPhotoEngine):
+    """The same for photographs that have each colour that is strong enough."""
+
+    def manifest(self) -> Manifest:
+        return several_manifest("tags")
+
+    def rows_of(self, batch: Pixels) -> Probabilities:
+        logits = 20.0 * self.strengths(batch).astype(np.float32) / 255 - 10
+        rows: Probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        return rows
+
+
 class PortKeeper:
     """A transport that remembers its port, which a Worker does not report."""
 
@@ -171,7 +189,7 @@ class PortKeeper:
 
 @dataclasses.dataclass
 class Served:
-    """A worker that serves "mnist" or "colours" with a HeldEngine, and what else is there."""
+    """A worker that serves "mnist", "colours" or "tags" with a HeldEngine, and more."""
 
     worker: Worker
     engine: HeldEngine
@@ -196,6 +214,7 @@ class Serve(Protocol):
         front: str = "grpcio",
         *,
         photos: bool = False,
+        several: bool = False,
         interceptors: Sequence[Interceptor] = (),
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
@@ -235,6 +254,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         front: str = "grpcio",
         *,
         photos: bool = False,
+        several: bool = False,
         interceptors: Sequence[Interceptor] = (),
         services: Sequence[Callable[[Classifier], Service]] = (),
         http: bool = False,
@@ -244,13 +264,15 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     ) -> Served:
         models = tmp_path / "models"
         if not models.exists():
-            (write_photo_bundle if photos else write_bundle)(models)
+            write = write_several_bundle if several else write_photo_bundle
+            (write if photos or several else write_bundle)(models)
         guarded = front == "guarded"
         if guarded:
             front = "native"
         given = {"models": str(models), "front": front, "port": 0, "grace_s": WAIT_S, **settings}
         chosen = plan_resources(make_settings(by_model, **given), cpus=1).settings  # type: ignore[arg-type]
-        engine = HeldPhotoEngine() if photos else HeldEngine()
+        held = HeldSeveralEngine if several else HeldPhotoEngine
+        engine = held() if photos or several else HeldEngine()
         field = new_field() if guarded else ""
         keeper = PortKeeper(make_transport(chosen, 0, field))
         http_transports = [make_http_transport(chosen, 0, key_check)] if http else []

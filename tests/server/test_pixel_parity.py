@@ -8,8 +8,11 @@ import pytest
 
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos import classifier_pb2 as pb
-from convserve_trainer.datasets import photo_cache, photo_reader
-from convserve_trainer.datasets.photo_folders import Photo
+from convserve_trainer.datasets import photo_reader
+from convserve_trainer.datasets.photo_cache import MODES, PhotoCache
+from convserve_trainer.datasets.photo_decoding import Decoder
+from convserve_trainer.datasets.photo_list import Photo
+from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from tests.bundles import PHOTO_SHAPE
 from tests.jpegs import DATA, folder, odd_files
 from tests.server.conftest import Serve
@@ -42,8 +45,14 @@ def decodable_odd_files() -> list[Path]:
     ("files", "least"), [(photographs, 200), (decodable_odd_files, 100)], ids=["photos", "odd"]
 )
 def test_training_and_engine_see_the_same_pixels(
-    serve: Serve, front: str, files: Callable[[], list[Path]], least: int
+    serve: Serve,
+    front: str,
+    files: Callable[[], list[Path]],
+    least: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     paths = files()
     assert len(paths) >= least
     served = serve(front, photos=True)
@@ -53,7 +62,10 @@ def test_training_and_engine_see_the_same_pixels(
         assert all(result.HasField("prediction") for result in response.results)
     reached = np.concatenate(served.engine.seen)
     assert np.array_equal(reached, photo_reader.pixels_of(paths, HEIGHT, WIDTH))
-    photos = [Photo(path, path.name, 0) for path in paths]
-    cached = photo_cache.decoded(photos, PHOTO_SHAPE, "memory", PHOTO_BILINEAR).pixels
-    assert cached is not None
-    assert np.array_equal(reached, cached)
+    cache = PhotoCache(tmp_path, PHOTO_SHAPE, PHOTO_BILINEAR, len(paths), "disk")
+    photos = cache.survey.find([Photo(path, path.name, 0) for path in paths]).table
+    for mode in MODES:
+        losses = UnreadablePhotos(tmp_path, len(paths), 0.0)
+        decoder = Decoder(cache, mode, PHOTO_SHAPE, PHOTO_BILINEAR, losses, print)
+        [(kept, _)] = decoder.decoded(photos).pictures.batches(range(len(paths)), len(paths))
+        assert np.array_equal(reached, kept), mode

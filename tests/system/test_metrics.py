@@ -12,13 +12,20 @@ from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.harness.ports import free_port
+from convserve import Client
 from convserve_bench.generator import Calls, Generator
 from convserve_bench.load import Load
 from convserve_bench.tally import Tally
 from convserve_bench.transport import Address
+from convserve_bundle import distributions
+from convserve_bundle.stability import LARGE
+from convserve_protos.bundle_pb2 import PictureStatistics
+from tests.bundles import write_photo_bundle
+from tests.jpegs import jpeg_of
 from tests.server.conftest import request_for
 from tests.system.conftest import ROOT, WAIT_S, StartServer
 from tests.system.test_supervision import until
@@ -215,3 +222,42 @@ def test_supervisor_goes_on_while_readers_of_metrics_do_not(start_server: StartS
     assert time.monotonic() - started < WAIT_S / 2
     for one in silent:
         one.close()
+
+
+def test_page_says_how_far_images_are_from_those_of_the_training(
+    start_server: StartServer, models: Path
+) -> None:
+    """Of a net that knows light pictures of 400 pixels a side and is asked about small red ones."""
+    random = np.random.default_rng(1)
+    known = PictureStatistics(
+        brightness=distributions.summarise(random.normal(200, 20, 500)),
+        size=distributions.summarise(random.normal(400, 20, 500)),
+        confidence=distributions.summarise(np.full(500, 0.9)),
+    )
+    write_photo_bundle(models, statistics=known)
+    write_photo_bundle(models, "unknown")
+    port = free_port()
+    server = start_server(
+        "--metrics-port", str(port), "--workers", "2", "--drift-sample", "1000"
+    )  # fmt: skip
+    colours = {"model": "colours", "version": "1"}
+    with Client(server.wait_until_serving()) as client:
+        client.classify_images([jpeg_of("red")] * 3, model="unknown")
+
+        def sampled() -> bool:
+            """Asks once more; an image is looked at if none was for some milliseconds."""
+            client.classify_images(jpeg_of("red"), model="colours")
+            counts = [
+                Page(port).sum("sampled_images_count", **colours, statistic=each) for each in names
+            ]
+            return min(counts) >= 10
+
+        names = ("brightness", "size", "confidence")
+        until(sampled, "some images are looked at")
+    page = Page(port)
+    for name in names:
+        of = {**colours, "statistic": name}
+        assert page.sum("model_drift_psi", **of) > LARGE
+        assert page.sum("model_drift_psi", **of) > page.sum("model_drift_luck_psi", **of) > 0
+    assert page.sum("sampled_images_count", **colours, statistic="contrast") == 0
+    assert page.sum("sampled_images_count", model="unknown") == 0

@@ -11,19 +11,28 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer import pipeline
 from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import ExportError
 from convserve_trainer.fitting import chunks, jax_steps
 from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.main import main
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import keras_backend, models
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.run_folder import found
-from convserve_trainer.runs.training_state import Position
+from convserve_trainer.runs.training_state import Position, Training
 from tests.trainer.drawn import draw_parts
 from tests.trainer.fitting.test_tensorflow_steps import _batches, _net, _state
-from tests.trainer.test_jax import CLASS_WEIGHTS, REFERENCE, reference_batches
+from tests.trainer.teaching import teacher
+from tests.trainer.test_jax import (
+    CLASS_WEIGHTS,
+    CLASSES,
+    REFERENCE,
+    SMALL_SPEC,
+    reference_batches,
+    small_recipe,
+)
 
 keras_backend.choose("jax")
 
@@ -52,6 +61,14 @@ rotation = 10
 flip = true
 brightness = 0.1
 erase = 0.2
+elastic = 0.03
+levels = 0.3
+mixup = 0.4
+cutmix = 1.0
+
+[distillation]
+teachers = ["TEACHER"]
+temperature = 2
 """
 
 
@@ -108,6 +125,30 @@ def test_same_weights_and_pictures_give_what_tensorflow_makes_of_them() -> None:
             assert variable.numpy() == pytest.approx(expected, abs=1e-5), variable.path
 
 
+def test_body_is_frozen_and_then_moves_more_slowly_than_the_rest(tmp_path: Path) -> None:
+    start = str(Path(os.environ[REFERENCE]) / "before.keras")
+    moved = []
+    for rate in (1.0, 0.25):
+        given = small_recipe().override(
+            {"start_from": start, "freeze_epochs": 1, "epochs": 2, "body_rate": rate}
+        )
+        model = models.build(given, SMALL_SPEC, CLASSES, pictures=16)
+        before = model.get_weights()
+        jax_steps.Steps(model, StepChunker(), CLASS_WEIGHTS).train(reference_batches())
+        pairs = zip(before, model.get_weights(), strict=True)
+        changed = [not np.array_equal(one, other) for one, other in pairs]
+        assert changed == [False] * (len(before) - 2) + [True] * 2
+        models.thaw(model, given, 16)
+        jax_steps.build_optimizer(model)
+        checkpoint.save(Training(model), {}, tmp_path / "thawed.keras")
+        model = checkpoint.load(tmp_path / "thawed.keras").model
+        before = model.get_weights()[0]
+        jax_steps.Steps(model, StepChunker(), CLASS_WEIGHTS).train(reference_batches()[:1])
+        moved.append(model.get_weights()[0] - before)
+    assert moved[1] == pytest.approx(0.25 * moved[0], rel=1e-3, abs=1e-7)
+    assert np.abs(moved[0]).max() > 1e-5
+
+
 def test_memory_that_jax_does_not_get_is_an_error_of_memory() -> None:
     keras = keras_backend.load()
     with (
@@ -150,7 +191,8 @@ def test_stopped_and_resumed_training_ends_as_one_that_was_not(
 ) -> None:
     data = draw_parts(tmp_path / "data", {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
     recipe = tmp_path / "all.toml"
-    recipe.write_text(EVERYTHING)
+    taught = teacher(tmp_path, InputSpec(height=22, width=24, channels=3), classes=2)
+    recipe.write_text(EVERYTHING.replace("TEACHER", str(taught)))
     common = ["--data", str(data), "--recipe", str(recipe), "--models", str(tmp_path / "models")]
     common += ["--min-accuracy", "0", "--name", "mine"]
     whole, run = tmp_path / "whole", tmp_path / "run"

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.timeout(1000)
 
 REFERENCE = "CONVSERVE_TEST_REFERENCE"  # folder of what TensorFlow makes of the batches
 SIDE, CLASSES = 8, 3
+SMALL_SPEC = InputSpec(height=SIDE, width=SIDE, channels=1)
 CLASS_WEIGHTS = np.array([0.5, 1.0, 2.0], np.float32)
 
 
@@ -38,11 +39,9 @@ def reference_batches() -> list[Any]:
     ]
 
 
-def _write_reference(folder: Path) -> None:
-    """Writes a net without random layers, and what TensorFlow makes of it in two steps."""
-    from convserve_trainer.fitting.tensorflow_steps import Steps
-
-    made = recipe.Recipe(
+def small_recipe() -> recipe.Recipe:
+    """Of a net without random layers."""
+    return recipe.Recipe(
         name="small",
         task="digits",
         net=(Conv(filters=4, norm="batch"), Conv(filters=4), Flatten(), Dense(units=8)),
@@ -53,8 +52,13 @@ def _write_reference(folder: Path) -> None:
         epochs=1,
         batch_size=8,
     )
-    spec = InputSpec(height=SIDE, width=SIDE, channels=1)
-    model = models.build(made, spec, CLASSES, pictures=16)
+
+
+def _write_reference(folder: Path) -> None:
+    """Writes a net without random layers, and what TensorFlow makes of it in two steps."""
+    from convserve_trainer.fitting.tensorflow_steps import Steps
+
+    model = models.build(small_recipe(), SMALL_SPEC, CLASSES, pictures=16)
     model.optimizer.build(model.trainable_variables)
     checkpoint.save(Training(model), {}, folder / "before.keras")
     figures = Steps(model, StepChunker(), CLASS_WEIGHTS).train(reference_batches())

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from convserve_protos.bundle_pb2 import Manifest
+from convserve_protos.bundle_pb2 import InputSpec, Manifest
 from convserve_trainer.bundles import bundle
 from convserve_trainer.runs import checkpoint
 from convserve_trainer.runs.run_folder import file_of, found
@@ -25,6 +25,7 @@ from tests.program import Program
 from tests.trainer.conftest import Small
 from tests.trainer.drawn import draw_parts
 from tests.trainer.runs.test_run_log import events
+from tests.trainer.teaching import teacher
 
 pytestmark = pytest.mark.timeout(1000)
 WAIT_S = 300
@@ -85,6 +86,14 @@ rotation = 10
 flip = true
 brightness = 0.1
 erase = 0.2
+elastic = 0.03
+levels = 0.3
+mixup = 0.4
+cutmix = 1.0
+
+[distillation]
+teachers = ["TEACHER"]
+temperature = 2
 """
 
 
@@ -96,7 +105,8 @@ def task(request: pytest.FixtureRequest, tmp_path: Path, small: Small) -> list[s
         command = ["fit", "digits", "--data", str(small.data), "--recipe", str(small.recipe)]
         return [*command, *settings]
     folder = draw_parts(tmp_path / "drawn", {"red": 12, "blue": 12}, {"red": 9, "blue": 9})
-    (tmp_path / "all.toml").write_text(EVERYTHING)
+    taught = teacher(tmp_path, InputSpec(height=22, width=24, channels=3), classes=2)
+    (tmp_path / "all.toml").write_text(EVERYTHING.replace("TEACHER", str(taught)))
     command = ["fit", "photos", "--data", str(folder), "--recipe", str(tmp_path / "all.toml")]
     return [*command, *settings, "--steps", f"{STEPS}", "--cache", "none"]
 

@@ -41,6 +41,22 @@ FIRST_HOSTS = {
             "batch_size: expected a multiple of 3 processes (KERAS_DISTRIBUTION_NUM_PROCESSES), "
             "got 64",
         ),
+        (
+            [
+                *("--backend", "jax", "--batch-size", "66"),
+                *("--set", 'distillation.teachers=["models/a"]'),
+            ],
+            "distillation.teachers: expected none for a training over 3 processes "
+            "(KERAS_DISTRIBUTION_NUM_PROCESSES), got models/a",
+        ),
+        (
+            [
+                *("--backend", "jax", "--batch-size", "66"),
+                *("--start-from", "net.keras", "--freeze-epochs", "1"),
+            ],
+            "freeze_epochs: expected 0 for a training over 3 processes (KERAS_DISTRIBUTION_"
+            "NUM_PROCESSES), got 1",
+        ),
     ],
 )
 def test_what_several_processes_cannot_train_is_refused(

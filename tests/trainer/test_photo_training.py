@@ -196,7 +196,10 @@ def test_weights_of_the_best_epoch_are_published(
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("cache", "later"), [("none", "memory"), ("disk", "disk")])
 def test_interrupted_and_resumed_training_ends_as_one_that_was_not(
+    cache: str,
+    later: str,
     best_first: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -208,13 +211,13 @@ def test_interrupted_and_resumed_training_ends_as_one_that_was_not(
     stopped = tmp_path / "stopped"
     with monkeypatch.context() as patched:
         _at_step(patched, epoch=2, step=2, act=lambda: signal.raise_signal(signal.SIGINT))
-        assert _fit(folder, stopped, "--cache", "none") == 130
+        assert _fit(folder, stopped, "--cache", cache) == 130
     assert (
         "stopped; 1 of 3 epochs and 2 steps of the next are finished and kept"
         in capsys.readouterr().err
     )
     assert os.listdir(stopped) == [".unfinished"]
-    assert _fit(folder, stopped, "--resume") == 0
+    assert _fit(folder, stopped, "--resume", "--cache", later) == 0
     output = capsys.readouterr().out
     assert "resumed after epoch 2, step 2\n" in output
     assert "\n  1/3 " not in output
@@ -225,6 +228,24 @@ def test_interrupted_and_resumed_training_ends_as_one_that_was_not(
     assert rows[0] == rows[1], (
         "the losses of the epoch that was stopped, and of those after it, too"
     )
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_mixed_precision_resumes_exactly_and_is_published_in_float32(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    options = ("--mixed-precision", "--cache", "none")  # steps one by one
+    assert _fit(folder, whole, *options) == 0
+    with monkeypatch.context() as patched:
+        _at_step(patched, epoch=2, step=2, act=lambda: signal.raise_signal(signal.SIGINT))
+        assert _fit(folder, stopped, *options) == 130
+    assert _fit(folder, stopped, *options, "--resume") == 0
+    assert _weights(stopped) == _weights(whole)
+    graph = bundle.read(whole / "red-blue")[0].graph
+    floats = {tensor.data_type for tensor in graph.initializer} - {onnx.TensorProto.INT64}
+    assert onnx.TensorProto.FLOAT in floats
+    assert not floats & {onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT16}
 
 
 @pytest.fixture

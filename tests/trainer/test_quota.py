@@ -44,5 +44,5 @@ def test_photographs_are_decoded_in_as_many_threads_as_the_quota_leaves(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     files = {"cpu.max": "300000 100000\n"}
-    with machine(tmp_path, "0::/\n", files), photo_reader._threads() as pool:
+    with machine(tmp_path, "0::/\n", files), photo_reader.threads() as pool:
         assert pool._max_workers == 3

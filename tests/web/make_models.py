@@ -1,7 +1,8 @@
 """The models that the page is tried on: `python -m tests.web.make_models FOLDER`, in `.venv`.
 
-A net that reads digits, trained for a moment, as two versions; the strongest colour of photographs;
-and a version that a server refuses.
+A net that reads digits, trained for a moment, as two versions; the strongest colour of photographs,
+of JPEGs alone and of all formats, and each that is strong enough; and a version that a server
+refuses.
 """
 
 import os
@@ -10,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.bundles import write_photo_bundle
+from convserve_imaging import PICTURE_BILINEAR
+from tests.bundles import write_photo_bundle, write_several_bundle
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CONVSERVE_TEST_DATA", ROOT.parent / "shared" / "data")) / "mnist"
@@ -29,6 +31,8 @@ def main(folder: Path) -> None:
         sys.exit(trained.returncode)
     shutil.copytree(folder / "mnist" / "1", folder / "mnist" / "2")
     write_photo_bundle(folder)
+    write_photo_bundle(folder, "mixed", resize=PICTURE_BILINEAR)
+    write_several_bundle(folder)
     (folder / "broken" / "1").mkdir(parents=True)
     (folder / "broken" / "1" / "model.onnx").write_bytes(b"not a model")
 

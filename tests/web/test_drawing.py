@@ -49,6 +49,8 @@ def test_seven_is_read_while_it_is_drawn(open_page: OpenPage) -> None:
 def test_what_the_model_sees_is_shown_pixel_by_pixel(open_page: OpenPage) -> None:
     page = open_page()
     draw(page, SEVEN)
+    # What is asked while it is drawn is answered with a part of it.
+    expect(page.locator(".column")).to_have_attribute("aria-busy", "false")
     seen = page.get_by_role("img", name="28 × 28 pixels")
     expect(seen).to_be_visible()
     light: list[tuple[int, int]] = seen.evaluate(

@@ -8,6 +8,12 @@ from playwright.sync_api import expect
 from tests.web.conftest import OpenPage
 from tests.web.hands import bring, choose, picture
 
+#: Two frames of 2 x 2 pixels, red and blue.
+RED_GIF = bytes.fromhex(
+    "47494638376102000200810000ff00000000ff0000000000002c000000000200020000080600010804101000"
+    "21f90401000001002c0000000002000200810000ff0000000000000000000806000108041010003b"
+)
+
 
 @pytest.mark.parametrize("way", ["choose", "drop", "paste"])
 def test_photograph_is_answered(open_page: OpenPage, way: str) -> None:
@@ -35,7 +41,32 @@ def test_what_the_model_cannot_read_is_sent_as_a_jpeg(open_page: OpenPage, type_
         choose(page, "blue", type_, picture(page, "blue", type_))
     assert asked.value.headers["content-type"] == "image/jpeg"
     expect(page.locator(".best strong")).to_have_text("blue")
-    expect(page.locator("#file-note")).to_contain_text("Sent as a JPEG: ")
+    expect(page.locator("#file-note")).to_contain_text("Sent as a JPEG: the model reads JPEG.")
+
+
+@pytest.mark.parametrize("type_", ["image/png", "image/webp", "image/gif"])
+def test_what_the_model_reads_is_sent_as_it_is(open_page: OpenPage, type_: str) -> None:
+    page = open_page()
+    page.get_by_label("Model").select_option("mixed")
+    data = RED_GIF if type_ == "image/gif" else picture(page, "red", type_)
+    with page.expect_request("**:classify?**") as asked:
+        choose(page, "red", type_, data)
+    headers = asked.value.all_headers()
+    assert (headers["content-type"], headers["content-length"]) == (type_, str(len(data)))
+    expect(page.locator(".best strong")).to_have_text("red")
+    expect(page.locator("#file-note")).not_to_contain_text("Sent as")
+
+
+def test_one_of_two_models_that_does_not_read_the_file_is_sent_a_jpeg(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_label("Model").select_option("mixed")
+    choose(page, "red", "image/png", picture(page, "red", "image/png"))
+    expect(page.locator(".best strong")).to_have_text("red")
+    with page.expect_request("**/colours*:classify?**") as asked:
+        page.get_by_role("button", name="Compare").click()
+    assert asked.value.headers["content-type"] == "image/jpeg"
+    expect(page.locator(".best strong")).to_have_text(["red", "red"])
+    expect(page.locator("#file-note")).to_contain_text("Sent as a JPEG: the model reads JPEG.")
 
 
 def test_what_is_too_large_is_sent_smaller(open_page: OpenPage) -> None:
@@ -84,6 +115,6 @@ def test_file_that_is_not_a_picture_is_not_sent(open_page: OpenPage) -> None:
     expect(page.locator(".bars li")).to_have_count(10)
     choose(page, "notes.txt", "text/plain", b"hello")
     expect(page.locator("#file-note")).to_have_text(
-        "picture: expected a JPEG, a PNG or what else this browser can read, got notes.txt."
+        "picture: expected a file that this browser can read, got notes.txt."
     )
     expect(page.locator(".best")).to_be_hidden()

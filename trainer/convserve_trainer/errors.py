@@ -50,6 +50,10 @@ class TrackerError(TrainerError):
     """A tracker of experiments that refuses, or cannot be reached."""
 
 
+class StartError(TrainerError):
+    """Weights that a net should start from and cannot: no such file, damaged, of another net."""
+
+
 class CheckpointError(TrainerError):
     """No training to go on with, another one, a damaged one, or one that cannot be kept."""
 

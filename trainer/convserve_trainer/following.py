@@ -5,7 +5,7 @@ import os
 from convserve_trainer import joint, pipeline
 from convserve_trainer.context import Context
 from convserve_trainer.fitting import messages
-from convserve_trainer.nets import keras_backend, models
+from convserve_trainer.nets import keras_backend, models, starts
 from convserve_trainer.runs import run_key
 from convserve_trainer.runs.followed_run import FollowedRun
 
@@ -19,6 +19,7 @@ def follow(context: Context) -> None:
         MemoryError: there is not enough.
     """
     models.check_size(context.recipe)
+    context.origins = starts.check(context.recipe)
     out = context.out
     with (
         keras_backend.memory_errors(),
@@ -38,6 +39,8 @@ def follow(context: Context) -> None:
 
 
 def _run(context: Context) -> FollowedRun:
-    key = run_key.make_run_key(context.recipe, context.data.sha256, keras_backend.chosen())
+    key = run_key.make_run_key(
+        context.recipe, context.data.sha256, keras_backend.chosen(), context.origins
+    )
     unnamed = run_key.unnamed_folder(context.target.models, context.target.name, key)
     return FollowedRun(context.policy.folder or unnamed, key, context.policy.seconds, named=True)

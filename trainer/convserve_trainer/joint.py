@@ -32,7 +32,9 @@ def settle(context: Context, group: Group, published: bool = False) -> bool:
             cannot be divided.
         LostProcessError: another process has ended.
     """
-    settings = run_key.make_run_key(context.recipe, context.data.sha256, keras_backend.chosen())
+    settings = run_key.make_run_key(
+        context.recipe, context.data.sha256, keras_backend.chosen(), context.origins
+    )
     mine = json.dumps({"published": published, "settings": settings | _epochs(context)})
     first: dict[str, Any] = json.loads(group.text_of_first(mine))
     with group.alike():

@@ -19,6 +19,7 @@ EXTRAS = {  # of single commands
     "mlflow": "train,mlflow",
     "optuna": "train,sweep",
     "psycopg": "train,sweep,postgresql",
+    **dict.fromkeys(("pyarrow", "yaml"), "train,parquet"),
 }
 LESS_MEMORY = (
     "give it more, or train with a smaller --batch-size; with photos, --cache none or a smaller "

@@ -24,19 +24,28 @@ from convserve_trainer import joint, seeds
 from convserve_trainer.bundles import manifests, published
 from convserve_trainer.context import Context, TrainedBundle
 from convserve_trainer.datasets import splits
-from convserve_trainer.evaluation import calibrate, judgement, mistakes, predict
+from convserve_trainer.evaluation import (
+    calibrate,
+    corruptions,
+    judged,
+    judgement,
+    predict,
+    thresholds,
+)
+from convserve_trainer.evaluation.judged import AnyJudged
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import conversion, keras_to_onnx, precisions
 from convserve_trainer.export.parity import Reference
 from convserve_trainer.fitting import messages, shared_state, step_parts
 from convserve_trainer.fitting.fit import fit as fit_epochs
-from convserve_trainer.nets import keras_backend, keras_file, models
+from convserve_trainer.nets import keras_backend, keras_file, models, starts, teachers
 from convserve_trainer.report import page as report
 from convserve_trainer.report import plot
-from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs import run_folder, run_key
 from convserve_trainer.runs.run_folder import Run
 from convserve_trainer.runs.training_state import Training
+from convserve_trainer.tracking.tracker import EndedRun, StartedRun
+from convserve_trainer.tracking.tracking import Tracking, figures
 
 
 def train(context: Context) -> str:
@@ -78,6 +87,7 @@ def train(context: Context) -> str:
             results += _train_others(first, bundle.result, others)
             bundle = _state_results(bundle, results)
         path = publish(first, bundle, results)
+        first.tracking.end(EndedRun(path, bundle.content, bundle.extra_files))
         for each in (first, *others):
             each.run.finish()
     context.print(f"published {path} ({len(bundle.content):,} bytes)")
@@ -94,7 +104,9 @@ def prepare(context: Context, scratch: Callable[[], Path]) -> None:
     target = context.target
     manifests.check_name(target.name)
     models.check_size(context.recipe)
+    context.origins = starts.check(context.recipe)
     seeds.recipes(context.recipe, context.seed_count)
+    teachers.files(context.recipe.distillation)
     folder = target.models / target.name
     if context.unless_published:
         context.earlier = target.find(scratch)
@@ -109,7 +121,7 @@ def load(context: Context) -> None:
     """Loads the data and fits the recipe to them."""
     data = context.read_data()
     models.check_pictures(context.recipe, data.spec)
-    recipe = context.recipe.for_classes(len(data.labels))
+    recipe = context.recipe.for_classes(len(data.labels), data.several)
     if data.ignore_accuracy_floor:
         recipe = recipe.override(min_accuracy=0.0)
     context.recipe = recipe
@@ -120,6 +132,7 @@ def make_bundle(context: Context) -> TrainedBundle:
     """Returns what one seed becomes: a bundle that is ready to be published."""
     context = copy.copy(context)  # nets are large: they go with it
     build(context)
+    track(context)
     with messages.explain_stop(context.recipe, context.run, alone=context.seed_count == 1):
         fit(context)
     epochs = len(context.training.history.epochs)
@@ -144,11 +157,25 @@ def build(context: Context) -> None:
                 "an earlier training with these settings was stopped; this one starts anew and "
                 "replaces it with the first checkpoint (--resume goes on with it)"
             )
-        model = models.build(recipe, data.spec, len(data.labels), len(data.train))
+        classes, pictures = len(data.labels), len(data.train)
+        model = models.build(recipe, data.spec, classes, pictures, context.print)
         context.training = Training(model)
     if context.group is not None:
         shared_state.share(context.training, context.group)
     context.training.model.summary(line_length=80, print_fn=context.print)
+
+
+def track(context: Context) -> None:
+    """Reports to trackers that the training begins, and each epoch from now on."""
+    training, run = context.training, context.run
+    earlier = [figures(epoch) for epoch in training.history.epochs]
+    recipe = json.loads(context.recipe.to_json())
+    context.tracking.start(
+        StartedRun(
+            context.target.name, recipe, context.data.sha256, run.folder, context.resume, earlier
+        )
+    )
+    run.watch = context.tracking.write
 
 
 def fit(context: Context) -> None:
@@ -162,7 +189,10 @@ def fit(context: Context) -> None:
 
 
 def evaluate(context: Context) -> None:
-    """Calibrates the net if the recipe says so, and asks it about all held-out pictures."""
+    """Calibrates the net if the recipe says so, and asks it about all held-out pictures.
+
+    Of several labels the thresholds are chosen here, on pictures that are not held out.
+    """
     data = context.data
     context.model = models.for_inference(context.training.model, context.recipe, data.spec)
     if data.calibration is not None:
@@ -170,10 +200,15 @@ def evaluate(context: Context) -> None:
         context.print(calibrated)
         context.temperature = calibrated.temperature
     context.columns = models.with_class_columns(context.model)
-    watch = Watch(partial(predict.by_keras, context.columns))
+    by_keras = partial(predict.by_keras, context.columns)
+    if data.thresholds is not None:
+        chosen = thresholds.choose(predict.answer(by_keras, data.thresholds))
+        context.print(chosen)
+        context.thresholds = chosen.thresholds
+    watch = Watch(by_keras)
     answers = predict.answer(watch, data.held_out)
     context.traits = watch.traits(data.held_out)
-    context.reference = Reference("Keras", answers)
+    context.reference = Reference("Keras", answers, context.thresholds)
     conversion.print_score(context.reference, data, context.out)
 
 
@@ -208,22 +243,24 @@ def pack(context: Context) -> None:
         sum(math.prod(weights.shape) for weights in context.model.trainable_weights),
         options.precision,
         options.calibrated_on(context.data),
+        context.thresholds,
     )
     manifest.training.temperature = context.temperature
+    manifests.state_origins(manifest, context.origins)
     net = context.candidates[0].model
     manifests.attach(manifest, net)
     content = net.SerializeToString()
     plots = plot.plot(history, context.target.name)
-    judged = _judged(context)
+    found = _judged(context)
     extra_files = {
         "history.csv": history.csv().encode(),
         **{f"history.{kind}": image for kind, image in plots.items()},
         keras_file.NAME: keras_file.content(context.model),
-        judgement.FILE: json.dumps(judged.judgement.as_dict(), indent=1).encode(),
+        judgement.FILE: json.dumps(found.judgement.as_dict(), indent=1).encode(),
     }
     seconds = sum(epoch.seconds for epoch in history.epochs)
     result = seeds.result(recipe, content, len(history.epochs), seconds)
-    context.bundle = TrainedBundle(content, extra_files, history, judged, result)
+    context.bundle = TrainedBundle(content, extra_files, history, found, result)
 
 
 def publish(context: Context, bundle: TrainedBundle, results: Sequence[seeds.Result]) -> str:
@@ -250,11 +287,16 @@ def _check_target(context: Context) -> None:
     run_folder.check(context.policy, [recipe.seed for recipe in recipes])
 
 
-def _judged(context: Context) -> Judged:
+def _judged(context: Context) -> AnyJudged:
     """Returns how the exported net does on all held-out pictures."""
     data, answers = context.data, context.comparison.answers
-    judged = judgement.judge(data.labels, answers, context.traits)
-    return Judged(judged, mistakes.examples(answers, data.held_out, judged.confusions))
+    labels, traits = data.labels, context.traits
+    if context.thresholds is not None:
+        return judged.judge_labels(labels, answers, data.held_out, traits, context.thresholds)
+    net = context.candidates[0].model.SerializeToString()
+    asked = partial(predict.by_onnxruntime, predict.session(net))
+    changed = corruptions.corrupted(asked, data.held_out, data.spec.kind)
+    return judged.judge(labels, answers, data.held_out, traits, changed)
 
 
 def _is_published(version: Path, context: Context) -> bool:
@@ -267,6 +309,7 @@ def _is_published(version: Path, context: Context) -> bool:
         keras_backend.chosen(),
         context.out,
         context.target.shown(version),
+        context.origins,
     )
 
 
@@ -277,7 +320,10 @@ def _open_runs(context: Context, held: ExitStack) -> list[Context]:
         context.print(f"seeds           {recipes[0].seed} to {recipes[-1].seed}")
     policy, target = context.policy, context.target
     backend = keras_backend.chosen()
-    keys = [run_key.make_run_key(recipe, context.data.sha256, backend) for recipe in recipes]
+    keys = [
+        run_key.make_run_key(recipe, context.data.sha256, backend, context.origins)
+        for recipe in recipes
+    ]
     if policy.folder is None:
         folders = [run_key.unnamed_folder(target.models, target.name, key) for key in keys]
     else:
@@ -288,6 +334,7 @@ def _open_runs(context: Context, held: ExitStack) -> list[Context]:
         seed.recipe = recipe
         seed.run = Run(folder, key, policy.seconds, named=policy.folder is not None)
         held.enter_context(seed.run)
+        seed.tracking = held.enter_context(Tracking(context.trackers, context.out))
         contexts.append(seed)
     # One that had not begun when the others were stopped has nothing to go on from.
     begun = [bool(run_folder.found(seed.run.folder)) for seed in contexts]
@@ -316,7 +363,9 @@ def _train_other(context: Context) -> seeds.Result:
         result = seeds.read_result(left, context.run.folder)
         context.print(f"{result}; finished before")
         return result
-    result = make_bundle(context).result
+    bundle = make_bundle(context)
+    context.tracking.end(EndedRun(None, bundle.content, bundle.extra_files))
+    result = bundle.result
     context.run.keep_result(asdict(result), **decisive)
     context.print(result)
     return result

@@ -103,7 +103,7 @@ def _printing(
     table = Table.of(
         [each.path for each in first],
         model.labels,
-        top_k=arguments.top_k or 1,
+        top_k=arguments.top_k,
         terminal=sys.stdout.isatty(),
     )
     colour = has_colours(sys.stdout)

@@ -60,6 +60,11 @@ def find_pictures(folder: str, model: ModelInfo) -> LabelledPictures:
     Raises:
         InvalidRequest: It has neither, or what is in it does not fit the model.
     """
+    if model.thresholds:
+        raise InvalidRequest(
+            f"model {model.name}: expected one whose pictures have one label, got one whose "
+            "pictures have several: convserve-train evaluate judges that"
+        )
     try:
         if idx_files.has_held_out(Path(folder)):
             return HeldOutIdx(folder, model)

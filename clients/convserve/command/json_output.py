@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from convserve.command.file_outcomes import Answered, FileOutcome, Trouble
+from convserve.results import ClassScore
 
 
 @contextmanager
@@ -57,17 +58,20 @@ def _of_trouble(trouble: Trouble) -> dict[str, object]:
     return {"error": error}
 
 
+def _scores(scores: Iterable[ClassScore]) -> list[dict[str, object]]:
+    return [{"label": each.label, "probability": each.probability} for each in scores]
+
+
 def _of_answer(answered: Answered, classes: bool) -> dict[str, object]:
     classification = answered.classification
-    scores = [
-        {"label": each.label, "probability": each.probability} for each in classification.top()
-    ]
+    scores = _scores(classification.top())
     timings = classification.timings
     return {
         "model": classification.model,
         "version": classification.version,
         **scores[0],
         **({"classes": scores} if classes else {}),
+        **({"assigned": _scores(classification.assigned)} if classification.thresholds else {}),
         "timings_us": {
             "queue": timings.queue_us,
             "decode": timings.decode_us,

@@ -137,11 +137,12 @@ def _add_classify(commands: _Commands[ArgumentParser]) -> None:
         "classify",
         _classify,
         "Says what is on each picture, in the order in which they are named. A folder gives all its"
-        " JPEGs, and those of its folders; for a model of digits or pixels PNGs as"
-        " well. The row of a file that cannot be used says why; the others are answered."
-        " Photographs go to the server as they are, and so do pictures for a model of pixels, which"
-        " must have its size. Digits are centred here as MNIST's are; a file that is named may be"
-        " any that Pillow reads, dark on light or light on dark.",
+        " files, and those of its folders, in the formats that the model reads: JPEG; for digits or"
+        " pixels PNG as well; PNG, WebP and GIF if it was trained with them. The row of a file that"
+        " cannot be used says why; the others are answered. Photographs go to the server as they"
+        " are, and so do pictures for a model of pixels, which must have its size. Digits are"
+        " centred here as MNIST's are; a file that is named may be any that Pillow reads, dark on"
+        " light or light on dark.",
         "convserve classify holiday/ cat.jpg --model cats-dogs --format jsonl > answers.jsonl",
         "convserve classify --show --model mnist --top-k 3 - < seven.png",
     )
@@ -173,7 +174,7 @@ def _add_evaluate(commands: _Commands[ArgumentParser]) -> None:
         "evaluate",
         _evaluate,
         "Asks about labelled pictures and counts the right answers. They are a folder of classes,"
-        " DIR/CLASS/*.jpg (for a model of digits or pixels PNGs as well), named as the model's"
+        " DIR/CLASS/*.jpg (or in another format that the model reads), named as the model's"
         " labels are; or MNIST's held-out digits, t10k-images-idx3-ubyte and"
         " t10k-labels-idx1-ubyte in DIR, gzip or not, or for a model of pixels those of its own"
         " data set. Exit status 0 if every picture was answered, 1 if not, or if the accuracy is"

@@ -7,11 +7,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from convserve_imaging.file_formats import SUFFIXES
 from convserve_imaging.folder_names import is_passed_over
 
 STDIN = "-"
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-_SUFFIXES = {"JPEG": PHOTO_SUFFIXES, "PNG": (".png",), "WebP": (".webp",), "GIF": (".gif",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Found:
 
 def suffixes_of(formats: tuple[str, ...]) -> tuple[str, ...]:
     """Returns what files of some formats end with, which are those of ModelInfo.file_formats."""
-    return tuple(suffix for each in formats for suffix in _SUFFIXES[each])
+    return tuple(suffix for each in formats for suffix in SUFFIXES[each])
 
 
 def find(paths: Iterable[str], suffixes: tuple[str, ...]) -> Iterator[Found]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 
 from convserve.command.file_outcomes import FileOutcome, Trouble
 from convserve.command.terminal_text import printable
@@ -19,13 +20,15 @@ class Tally:
     """Counts outcomes one by one; holds a number for each label and each reason, nothing else.
 
     Attributes:
-        labels: Files by the label that was answered.
+        labels: Files by the label that was answered; where pictures have several, by each of them.
+        classified: Files with an answer.
         failures: Files without an answer, by the reason.
         unanswered_in_a_row: How many of the last files had no answer through no fault of theirs.
     """
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
+        self.classified = 0
         self.failures: Counter[str] = Counter()
         self.unanswered_in_a_row = 0
         self._last_failure = ""
@@ -36,11 +39,16 @@ class Tally:
         if isinstance(file.outcome, Trouble):
             self.add_trouble(file.outcome)
         else:
-            self.add_label(file.outcome.classification.label)
+            self.add_labels(one.label for one in file.outcome.classification.assigned)
 
     def add_label(self, label: str) -> None:
         """Counts one more picture that was answered so."""
-        self.labels[label] += 1
+        self.add_labels([label])
+
+    def add_labels(self, labels: Iterable[str]) -> None:
+        """Counts one more picture that was answered so; there may be none."""
+        self.labels.update(labels)
+        self.classified += 1
         self.unanswered_in_a_row = 0
 
     def add_trouble(self, trouble: Trouble) -> None:
@@ -65,11 +73,6 @@ class Tally:
     def took_s(self) -> float:
         """Seconds since the tally was begun."""
         return time.monotonic() - self._started_s
-
-    @property
-    def classified(self) -> int:
-        """Files with an answer."""
-        return self.labels.total()
 
     @property
     def failed(self) -> int:

@@ -27,6 +27,7 @@ from convserve_server.core.errors import (
     ServeError,
     fitting,
 )
+from convserve_server.core.image_watch import ImageWatch
 from convserve_server.core.jobs import Job, JobState, Priority
 from convserve_server.core.outbox import Outbox
 from convserve_server.core.wake_ups import held
@@ -68,6 +69,7 @@ class Batcher:
         spare: CPUs on which batches run while the engine is busy; None: on none.
         tensors: whether requests hold tensors, of a model that is not a bundle.
         max_bytes: of requests with tensors that are not finished; more are refused.
+        watch: looks at some images of a bundle; None: nobody does.
     """
 
     def __init__(
@@ -87,8 +89,10 @@ class Batcher:
         model: str = "",
         tensors: bool = False,
         max_bytes: float = math.inf,
+        watch: ImageWatch | None = None,
     ) -> None:
         self._run = run
+        self._watch = watch
         self._name = name
         self._observer = observer
         #: As "NAME/VERSION".
@@ -408,6 +412,9 @@ class Batcher:
             outbox.send()
         if noted is not None:
             noted.end()
+        watch = self._watch
+        if watch is not None and now >= watch.due and not isinstance(rows, Tensors):
+            watch.look([inputs for _, _, inputs in slices], rows)
 
     def _fail(self, batch: Batch, error: Exception) -> None:
         """Answers the requests of a batch that failed.

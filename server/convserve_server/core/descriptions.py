@@ -22,6 +22,7 @@ class ModelDescription:
         manifest: a serialized convserve Manifest; empty if it is another ONNX file.
         signature: its inputs and outputs.
         max_batch: maximum batch size, rows; 1 if it is not batched.
+        thresholds: see LoadedModel; empty if it is not a bundle.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelDescription:
     manifest: bytes
     signature: Signature
     max_batch: int
+    thresholds: tuple[float, ...] = ()
 
     @property
     def is_bundle(self) -> bool:

@@ -196,6 +196,9 @@ class ImageFilesCall:
             for index, image in enumerate(outcome.images)
             if not isinstance(image, PictureError)
         }
+        watch = model.watch
+        if watch is not None and images and time.monotonic() >= watch.size_due:
+            watch.look_at_file([self._files[index] for index in images])
         self._answer.decoded(failures, images, outcome.wait_s, outcome.decode_s)
         if not images:
             self._report(model, failures[0], began)

@@ -8,6 +8,7 @@ from convserve_server.core.batcher import Batcher
 from convserve_server.core.decode_pool import Decode
 from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import ServeError
+from convserve_server.core.image_watch import ImageWatch
 from convserve_server.core.jobs import Priority
 from convserve_server.engines.base import Engine, TensorEngine
 
@@ -23,6 +24,7 @@ class ModelVersion:
         batcher: its queue.
         decode: makes of a file the pixels of an image; None if it is not a bundle.
         priority: of calls that do not say theirs.
+        watch: looks at some of its images; None: nobody does.
     """
 
     description: ModelDescription
@@ -31,6 +33,7 @@ class ModelVersion:
     batcher: Batcher
     decode: Decode | None
     priority: Priority = Priority.INTERACTIVE
+    watch: ImageWatch | None = None
 
     @property
     def name(self) -> str:

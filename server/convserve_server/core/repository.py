@@ -23,6 +23,7 @@ from convserve_server.core.errors import (
     listed,
     quoted,
 )
+from convserve_server.core.image_watch import ImageWatch
 from convserve_server.core.jobs import Priority
 from convserve_server.core.models import ModelVersion, VersionChoice, Versions
 from convserve_server.core.parked_calls import ParkedCalls
@@ -47,6 +48,7 @@ class ModelLimits:
         max_wait_s: longest time that a call may wait; 0: as long as its deadline allows.
         batch_share: of an engine, that batch calls get at least while they wait; 0 to 1.
         priority: of calls that do not say theirs.
+        drift_sample: images a second that are looked at; 0: none.
     """
 
     max_batch: int
@@ -58,6 +60,7 @@ class ModelLimits:
     max_wait_s: float = 0.0
     batch_share: float = 0.1
     priority: Priority = Priority.INTERACTIVE
+    drift_sample: float = 0.0
 
     def queue_images(self, image_bytes: int, max_batch: int) -> int:
         """Returns the most images of so many bytes in a queue; one batch may always wait."""
@@ -432,17 +435,22 @@ class Repository:
     def _make_version(self, bundle: Bundle, loaded: Loaded) -> ModelVersion:
         engine, limits = loaded.engine, self._limits(bundle.name)
         max_batch = min(limits.max_batch or engine.max_batch, engine.max_batch)
-        decode = None
+        decode = watch = None
         if isinstance(loaded, LoadedModel):
             shape, classes = loaded.engine.image_shape, loaded.engine.classes
             labels, manifest = loaded.labels, loaded.manifest
+            thresholds = loaded.thresholds
             signature = signature_of_images(shape, classes)
             max_queue, max_bytes = limits.queue_images(math.prod(shape), max_batch), math.inf
             decode = make_decoder(
                 loaded.decoding, shape, limits.max_pixels, limits.max_decoder_bytes
             )
+            if limits.drift_sample and loaded.known:
+                self.observer.expects(str(bundle), loaded.known)
+                watch = ImageWatch(str(bundle), loaded.known, limits.drift_sample, self.observer)
         else:
             shape, classes, labels, manifest = (0, 0, 0), 0, (), b""
+            thresholds = ()
             signature = loaded.engine.signature
             max_queue, max_bytes = max(max_batch, limits.max_queue), limits.max_queue_bytes
         batcher = Batcher(
@@ -460,6 +468,7 @@ class Repository:
             model=str(bundle),
             tensors=decode is None,
             max_bytes=max_bytes,
+            watch=watch,
         )
         description = ModelDescription(
             bundle.name,
@@ -471,8 +480,11 @@ class Repository:
             manifest,
             signature,
             max_batch,
+            thresholds,
         )
-        return ModelVersion(description, bundle.digest, engine, batcher, decode, limits.priority)
+        return ModelVersion(
+            description, bundle.digest, engine, batcher, decode, limits.priority, watch
+        )
 
 
 def _bundle(model: ModelVersion) -> Bundle:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from convserve_bundle.stability import Known
 from convserve_server.engines.signatures import Signature
 from convserve_server.engines.tensors import Tensors
 from convserve_server.host.spare_cpus import SpareCpus
@@ -122,6 +123,10 @@ class LoadedModel:
         batch_s: seconds that a batch takes, by its size in images, as measured at warm-up; empty if
             nothing was measured.
         advice: what its publisher can do for it to be faster, for the log; empty if nothing.
+        thresholds: of a model whose images have several labels, in the order of the labels: an
+            image has each one whose probability is this or more; otherwise empty.
+        known: what the pictures of its training are like, by the names of the measures; empty if
+            its manifest does not say.
     """
 
     engine: Engine
@@ -130,6 +135,8 @@ class LoadedModel:
     manifest: bytes
     batch_s: Mapping[int, float] = field(default_factory=lambda: NOT_MEASURED)
     advice: str = ""
+    thresholds: tuple[float, ...] = ()
+    known: Mapping[str, Known] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From the file of a model to a model that may be served."""
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -7,9 +8,17 @@ from typing import TypeVar
 
 from convserve_bundle import external_data, graph_check, pixel_arithmetic
 from convserve_bundle.contract import MANIFEST_KEY
+from convserve_bundle.distributions import known_of
+from convserve_bundle.errors import BundleError
 from convserve_bundle.held_model import Model
 from convserve_bundle.manifest import check_manifest
-from convserve_protos.bundle_pb2 import PRECISION_FLOAT32, PRECISION_UNSPECIFIED, Precision
+from convserve_bundle.stability import Known
+from convserve_protos.bundle_pb2 import (
+    PRECISION_FLOAT32,
+    PRECISION_UNSPECIFIED,
+    Manifest,
+    Precision,
+)
 from convserve_server.engines.base import (
     CPU,
     NOT_MEASURED,
@@ -26,6 +35,8 @@ from convserve_server.engines.loader import (
     metadata_of,
 )
 from convserve_server.engines.output_check import check_outputs, probes
+
+log = logging.getLogger(__name__)
 
 #: A file, or what it holds: what the loader accepts.
 M = TypeVar("M", bound=Model)
@@ -91,7 +102,18 @@ def load_bundle(
         manifest.SerializeToString(),
         batch_s,
         _advice(model, manifest.precision) if engine.provider == CPU else "",
+        tuple(manifest.thresholds),
+        _known(manifest),
     )
+
+
+def _known(manifest: Manifest) -> Mapping[str, Known]:
+    """Returns what a manifest says of the pictures of its training; it answers without, too."""
+    try:
+        return known_of(manifest.statistics)
+    except BundleError as error:
+        log.warning("%s: %s; its drift is not measured", manifest.name, error)
+        return {}
 
 
 def _advice(model: Model, precision: Precision.ValueType) -> str:

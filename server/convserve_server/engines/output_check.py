@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convserve_bundle.errors import BundleError
+from convserve_bundle.manifest import is_softmax
 from convserve_protos.bundle_pb2 import PRECISION_FLOAT16, Manifest
 
 #: How far the sum of a row may be from 1: rounding of K float32 numbers, and of float16 ones.
@@ -39,20 +40,26 @@ def check_outputs(manifest: Manifest, rows: NDArray[np.float32]) -> None:
     Raises:
         BundleError: if they are not what its outputs are by the manifest.
     """
-    _check_probabilities(manifest, rows)
+    bound = _HALF_BOUND if manifest.precision == PRECISION_FLOAT16 else _BOUND
+    _check_probabilities(rows, bound)
+    if is_softmax(manifest):
+        _check_sums(rows, bound)
 
 
-def _check_probabilities(manifest: Manifest, rows: NDArray[np.float32]) -> None:
-    """Checks that each row is a distribution: the classes of the net exclude each other."""
+def _check_probabilities(rows: NDArray[np.float32], bound: float) -> None:
+    """Checks that each number is a probability."""
     if not np.isfinite(rows).all():
         raise BundleError(
             "probabilities: expected finite numbers, got "
             f"{int((~np.isfinite(rows)).sum())} of {rows.size} that are not"
         )
-    bound = _HALF_BOUND if manifest.precision == PRECISION_FLOAT16 else _BOUND
     low, high = float(rows.min()), float(rows.max())
     if low < -bound or high > 1 + bound:
         raise BundleError(f"probabilities: expected 0 to 1, got {low:g} to {high:g}")
+
+
+def _check_sums(rows: NDArray[np.float32], bound: float) -> None:
+    """Checks that each row is a distribution: the classes of the net exclude each other."""
     sums = rows.sum(axis=1, dtype=np.float64)
     worst = float(sums[np.abs(sums - 1).argmax()])
     if abs(worst - 1) > bound:

@@ -180,6 +180,8 @@ class Worker:
             max_wait_s=model.max_wait_ms / 1000,
             batch_share=settings.batching.batch_share,
             priority=Priority[model.priority.upper()],
+            # Nobody would read it without the page.
+            drift_sample=settings.telemetry.drift_sample if settings.telemetry.metrics_port else 0,
         )
 
     def start(self, stop: threading.Event | None = None) -> bool:

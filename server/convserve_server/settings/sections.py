@@ -516,6 +516,14 @@ class Telemetry(Section):
         "file with the key that readers of metrics must send, as a bearer token; none: no key",
         metavar="FILE",
     )
+    drift_sample: float = setting(
+        2.0,
+        "images a second that each worker looks at, of each model version whose manifest says what "
+        "its training's pictures are like: for the metrics of drift; 0: none",
+        metavar="IMAGES",
+        low=0.0,
+        high=1000.0,
+    )
     traces: str = setting(
         "",
         "where to send traces by OTLP over gRPC, as http://collector:4317, or with https; none: no "

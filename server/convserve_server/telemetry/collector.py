@@ -1,6 +1,7 @@
 """The page of metrics: what all processes have counted, in the forms that Prometheus reads."""
 
 import itertools
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -17,6 +18,7 @@ from prometheus_client.utils import floatToGoString
 
 from convserve_host.memory import resident_bytes
 from convserve_server.telemetry import metrics
+from convserve_server.telemetry.image_counts import ImageTotals
 from convserve_server.telemetry.layouts import BOUNDS, BUCKETS, SIZE_BOUNDS, VERSIONS
 from convserve_server.telemetry.metrics import Metric
 from convserve_server.telemetry.server_state import ModelState, ServerState, StoreState
@@ -71,6 +73,7 @@ class MetricsPage(Collector):
         yield from _of_versions(self._totals.versions())
         yield _gauges(metrics.IN_FLIGHT, [((), self._totals.in_flight())])
         yield _gauges(metrics.IN_OTHER, [((), self._totals.in_other())])
+        yield from _of_images(self._totals.images())
         state = self._state()
         yield from _of_models(state.models)
         yield from _of_processes(state)
@@ -144,6 +147,30 @@ def _of_store(store: StoreState | None) -> Iterator[Family]:
     yield _gauges(metrics.STORE_UP, known)
     reached = [] if store is None or not store.reached else [((), store.reached)]
     yield _gauges(metrics.STORE_ANSWERED, reached)
+
+
+def _of_images(images: Mapping[tuple[str, str, str], ImageTotals]) -> Iterator[Family]:
+    for metric, values in (
+        (metrics.DRIFT, {key: one.index for key, one in images.items()}),
+        (metrics.DRIFT_BY_LUCK, {key: one.by_luck for key, one in images.items()}),
+    ):
+        yield _gauges(metric, [(key, x) for key, x in values.items() if x is not None])
+    family = HistogramMetricFamily(
+        metrics.SAMPLED.name, metrics.SAMPLED.help, labels=metrics.SAMPLED.labels
+    )
+    for key, one in images.items():
+        bounds = [*one.known.bounds, math.inf]
+        below = zip(bounds, itertools.accumulate(one.counts), strict=True)
+        # With a bound below 0, where nothing is, a histogram would have neither sum nor count.
+        buckets = [(_bound(bound), count) for bound, count in below if bound >= 0]
+        family.add_metric(key, buckets, one.sum)
+    yield family
+
+
+def _bound(value: float) -> str:
+    """Returns a bound as it is in labels."""
+    (text,) = map(floatToGoString, [value])
+    return str(text)
 
 
 def _counters(metric: Metric, samples: Samples) -> Family:

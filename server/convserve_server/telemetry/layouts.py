@@ -1,5 +1,6 @@
 """What is counted: the tables that each process has in the memory that all share."""
 
+from convserve_bundle.stability import BINS, MEASURES
 from convserve_server.telemetry.slab import Field, Layout, TableLayout
 
 #: Bounds of the histograms of times, s: 1, 2, 3, 5 in each decade from 50 µs to 30 s.
@@ -80,6 +81,30 @@ PROCESS = Layout(
     ]
 )
 
+#: Bins of a distribution, and parts of the window of sampled images.
+MOST_BINS, PARTS = BINS + 2, 12
+
+#: Of the sampled images of a model version: "NAME/VERSION".
+IMAGES = Layout(
+    [
+        # The number of the time that each part is of, from 1 on; 0: nothing is in it.
+        Field("parts", words=PARTS),
+        *(
+            field
+            for name in MEASURES
+            for field in (
+                # What its net knows: bins, 0 if that is not known; bounds between them; counts.
+                Field(f"{name}_bins"),
+                Field(f"{name}_bounds", words=MOST_BINS - 1, seconds=True),
+                Field(f"{name}_known", words=MOST_BINS),
+                Field(f"{name}_counts", words=MOST_BINS),
+                Field(f"{name}_sum", seconds=True),
+                Field(f"{name}_parts", words=PARTS * MOST_BINS),
+            )
+        ),
+    ]
+)
+
 #: A model's name and version; see convserve_bundle.contract.
 _VERSION_BYTES = 64 + 1 + 18
 _METHOD_BYTES = 120
@@ -88,6 +113,7 @@ TABLES = {
     "versions": TableLayout(VERSIONS, 1, _VERSION_BYTES, VERSION),
     "calls": TableLayout(_CALLS, _CODES, _METHOD_BYTES + 1 + _VERSION_BYTES + 1 + 3, CALL),
     "reasons": TableLayout(_REASONS, 1, _METHOD_BYTES, REASON),
+    "images": TableLayout(VERSIONS, 0, _VERSION_BYTES, IMAGES),
     "process": TableLayout(1, 0, 8, PROCESS),
 }
 

@@ -156,6 +156,26 @@ IN_OTHER = Metric(
     (),
     "Model versions without series of their own, counted together as the model (other).",
 )
+DRIFT = Metric(
+    "convserve_model_drift_psi",
+    "gauge",
+    (*_VERSION, "statistic"),
+    "How far the images of the last hour that were sampled are from those of the training: the "
+    "population stability index of their brightness, contrast, size or confidence.",
+)
+DRIFT_BY_LUCK = Metric(
+    "convserve_model_drift_luck_psi",
+    "gauge",
+    (*_VERSION, "statistic"),
+    "What that index hardly ever reaches for so many images that are alike: once in 400 times.",
+)
+SAMPLED = Metric(
+    "convserve_sampled_images",
+    "histogram",
+    (*_VERSION, "statistic"),
+    "Images that were sampled, by their brightness, contrast, size or confidence. The buckets are "
+    "the bins of the version's manifest.",
+)
 BUILD = Metric(
     "convserve_build_info",
     "info",
@@ -177,5 +197,5 @@ METRICS = (
     CALLS, IMAGES, ENGINE_SECONDS, REFUSED, REFUSED_CONNECTIONS, EXPIRED, CANCELLED, RESTARTS,
     CALL_SECONDS, QUEUE_SECONDS, DECODE_SECONDS, COMPUTE_SECONDS, BATCH_IMAGES, QUEUE_IMAGES,
     QUEUE_WORK, IN_FLIGHT, STATE, LOAD_SECONDS, ENGINE_MEMORY, PROCESS_MEMORY, WORKERS, STORE_UP,
-    STORE_ANSWERED, IN_OTHER, BUILD, SETTINGS,
+    STORE_ANSWERED, IN_OTHER, DRIFT, DRIFT_BY_LUCK, SAMPLED, BUILD, SETTINGS,
 )  # fmt: skip

@@ -4,7 +4,9 @@ A consumer subclasses Observer and overrides the events that it wants. It is cal
 that serve, some of them with a lock held: it must not block, raise, or call back into the core.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from convserve_bundle.stability import Known
 
 
 class Observer:
@@ -15,6 +17,23 @@ class Observer:
 
         Args:
             model: as "NAME/VERSION".
+        """
+
+    def expects(self, model: str, known: Mapping[str, Known]) -> None:
+        """A model version that is loaded states what the pictures of its training are like.
+
+        Args:
+            model: as "NAME/VERSION".
+            known: by the names of the measures; see stability.MEASURES.
+        """
+
+    def sampled(self, model: str, values: Mapping[str, float], now: float) -> None:
+        """An image that a version was asked about was looked at.
+
+        Args:
+            model: as "NAME/VERSION".
+            values: what it is like, by the names of the measures.
+            now: time.monotonic().
         """
 
     def queued(self, model: str, images: int) -> None:
@@ -160,6 +179,16 @@ class Observers(Observer):
         """See Observer.loaded."""
         for one in self._observers:
             one.loaded(model)
+
+    def expects(self, model: str, known: Mapping[str, Known]) -> None:
+        """See Observer.expects."""
+        for one in self._observers:
+            one.expects(model, known)
+
+    def sampled(self, model: str, values: Mapping[str, float], now: float) -> None:
+        """See Observer.sampled."""
+        for one in self._observers:
+            one.sampled(model, values, now)
 
     def queued(self, model: str, images: int) -> None:
         """See Observer.queued."""

@@ -4,9 +4,11 @@ import logging
 import mmap
 import threading
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from convserve_bundle.stability import Known
 from convserve_server.telemetry.counted_rows import CallsRow, Keys, VersionRow
+from convserve_server.telemetry.image_counts import ImageCounts
 from convserve_server.telemetry.layouts import (
     BOUNDS,
     CALL,
@@ -72,6 +74,7 @@ class SharedStatistics(Observer):
             self._cells[method, model, CODES.index(code)] = CallsRow(row)
         self._reasons = Keys(slab.table(slot, "reasons"))
         self._refused = {row.key: row for row in self._reasons.rows()}
+        self._images = ImageCounts(slab.table(slot, "images"))
         self._process = slab.table(slot, "process").row(0)
         if not self._process.used:
             self._process.begin("process")
@@ -203,6 +206,16 @@ class SharedStatistics(Observer):
             row.counts[_DECODED] += 1
             row.seconds[_DECODE_S] += decode_s
             row.counts[_DECODE + bisect_left(BOUNDS, decode_s)] += 1
+
+    def expects(self, model: str, known: Mapping[str, Known]) -> None:
+        """See Observer.expects."""
+        with self._lock:
+            self._images.expect(model, known)
+
+    def sampled(self, model: str, values: Mapping[str, float], now: float) -> None:
+        """See Observer.sampled."""
+        with self._lock:
+            self._images.add(model, values, now)
 
     def set_now(self, in_flight: int, waiting: Iterable[tuple[str, int, float]]) -> None:
         """Notes how it is now; called again and again.

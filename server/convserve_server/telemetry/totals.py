@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from convserve_server.telemetry import image_counts
+from convserve_server.telemetry.image_counts import ImageTotals
 from convserve_server.telemetry.layouts import (
     BUCKETS,
     OTHER,
@@ -187,6 +189,11 @@ class Totals:
     def in_other(self) -> int:
         """Returns the model versions that have no row of their own, in the process with most."""
         return self._process().most("in_other")
+
+    def images(self) -> dict[tuple[str, str, str], ImageTotals]:
+        """Returns what sampled images are like, by model, version and measure."""
+        found = image_counts.totals(self._slab.tables("images"), time.monotonic())
+        return {(*_names(model), name): one for (model, name), one in found.items()}
 
     def statistics(self) -> list[VersionStatistics]:
         """Returns the sums of each model version as ModelStatistics has them; see Statistics."""

@@ -292,3 +292,14 @@ def test_label_cannot_steer_the_terminal(server: ScriptedServer, capsys: Capture
     write(evil, 7)
     assert main(["evaluate", "set"]) == 0
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_model_of_several_labels_is_judged_elsewhere(
+    server: ScriptedServer, capsys: Capture
+) -> None:
+    write("7", 7)
+    server.models[0].manifest.thresholds.extend([0.5] * 10)
+    assert main(["evaluate", "set", "--model", "ten"]) == 1
+    error = capsys.readouterr().err
+    assert "model ten: expected one whose pictures have one label, got one whose pictures" in error
+    assert "convserve-train evaluate judges that" in error

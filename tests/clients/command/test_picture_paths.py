@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from convserve.command.picture_paths import PHOTO_SUFFIXES, find, suffixes_of
+from convserve.command.picture_paths import find, suffixes_of
 
 
 @pytest.fixture
@@ -20,7 +20,10 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "top"
 
 
-def paths(*named: str, suffixes: tuple[str, ...] = PHOTO_SUFFIXES) -> list[str]:
+JPEGS = suffixes_of(("JPEG",))
+
+
+def paths(*named: str, suffixes: tuple[str, ...] = JPEGS) -> list[str]:
     return [found.path for found in find(named, suffixes)]
 
 
@@ -51,7 +54,7 @@ def test_folders_of_systems_are_passed_over(tree: Path) -> None:
 def test_what_is_named_is_read_in_its_order_whatever_it_is_called() -> None:
     named = ["top/notes.txt", "-", "top/z", "top/.hidden.jpg", "absent.jpg"]
     assert paths(*named) == ["top/notes.txt", "-", "top/z/1.jpg", "top/.hidden.jpg", "absent.jpg"]
-    found = list(find(named, PHOTO_SUFFIXES))
+    found = list(find(named, JPEGS))
     assert [one.endless for one in found] == [False, True, False, False, False]
     assert isinstance(found[4].error, FileNotFoundError)
     assert [one.error for one in found[:4]] == [None] * 4
@@ -81,19 +84,19 @@ def test_folder_that_is_named_twice_is_gone_through_twice() -> None:
 def test_pipe_in_a_folder_is_passed_over_and_a_named_one_is_endless(tree: Path) -> None:
     os.mkfifo(tree / "z" / "pipe.jpg")
     assert paths("top/z") == ["top/z/1.jpg"]
-    (found,) = find(["top/z/pipe.jpg"], PHOTO_SUFFIXES)
+    (found,) = find(["top/z/pipe.jpg"], JPEGS)
     assert found.endless
 
 
 def test_folder_without_pictures_says_so(tree: Path) -> None:
     (tree / "none" / "deep").mkdir(parents=True)
-    (found,) = find(["top/none"], PHOTO_SUFFIXES)
+    (found,) = find(["top/none"], JPEGS)
     assert found.path == "top/none"
     assert str(found.error) == "no pictures in this folder (.jpg, .jpeg, .jpe, .jfif)"
 
 
 def test_folders_are_read_one_at_a_time_and_one_that_is_gone_is_named(tree: Path) -> None:
-    found = find(["top"], PHOTO_SUFFIXES)
+    found = find(["top"], JPEGS)
     assert next(found).path == "top/a.JPEG"
     shutil.rmtree(tree / "m")
     (tree / "z" / "late.jpg").write_bytes(b"")

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from convserve import BadImage, Classification, DeadlineExceeded, Timings
+from convserve import BadImage, Classification, ClassScore, DeadlineExceeded, Timings
 from convserve.command.file_outcomes import Answered, FileOutcome, Trouble
 from convserve.command.json_output import json_line, json_objects
 from convserve.command.table_rows import Table
@@ -30,11 +30,33 @@ def answered(file: str, label: str, probability: float = 0.75, labels: int = 3) 
     )
 
 
+def labelled(file: str, *labels: str) -> FileOutcome:
+    """An answer of a model whose pictures have several labels: cat 0.9, owl 0.6, dog 0.3."""
+    names, sure = ("cat", "dog", "owl"), np.array([0.9, 0.3, 0.6], np.float32)
+    scores = tuple(ClassScore(each, float(sure[names.index(each)])) for each in labels)
+    return FileOutcome(
+        file,
+        Answered(
+            Classification(
+                model="pets",
+                versions=(4,),
+                labels=names,
+                probabilities=sure[np.newaxis],
+                classes=np.arange(3)[np.newaxis],
+                errors={},
+                timings=Timings(queue_us=1, decode_us=2, compute_us=3, total_us=4, calls=1),
+                thresholds=(0.5, 0.5, 0.5),
+                above_threshold=[scores],
+            )
+        ),
+    )
+
+
 def failed(file: str, reason: str = "truncated") -> FileOutcome:
     return FileOutcome(file, Trouble(reason, "the JPEG\nis truncated", "INVALID_ARGUMENT"))
 
 
-def table(*files: str, top_k: int = 1, terminal: bool = False) -> Table:
+def table(*files: str, top_k: int | None = 1, terminal: bool = False) -> Table:
     return Table.of(files, ["cat", "owl"], top_k=top_k, terminal=terminal)
 
 
@@ -49,6 +71,18 @@ def test_further_classes_have_lines_of_their_own() -> None:
     first, second = table("a.jpg", top_k=2).row(answered("a.jpg", "cat")).split("\n")
     assert first.startswith("a.jpg  cat   75.0%")
     assert second == "       o…0   12.5%  ██▌"
+
+
+def test_each_label_of_a_picture_has_a_line_unless_the_most_probable_are_asked_for() -> None:
+    rows = table("a.jpg", top_k=None)
+    assert [line.split()[:3] for line in rows.row(labelled("a.jpg", "cat", "owl")).split("\n")] == [
+        ["a.jpg", "cat", "90.0%"],
+        ["owl", "60.0%", "████████████"],
+    ]
+    assert rows.row(labelled("a.jpg")) == "a.jpg  -    no label reaches its threshold"
+    assert rows.row(answered("a.jpg", "cat")) == table("a.jpg").row(answered("a.jpg", "cat"))
+    asked = table("a.jpg", top_k=3).row(labelled("a.jpg", "cat"))
+    assert [line.split()[-3] for line in asked.split("\n")] == ["cat", "owl", "dog"]
 
 
 def test_file_that_is_longer_than_the_first_ones_is_whole_unless_a_terminal_must_be_fitted(
@@ -85,6 +119,14 @@ def test_json_is_ascii_on_one_line() -> None:
     assert found["timings_us"] == {"queue": 1, "decode": 2, "compute": 3, "total": 4}
 
 
+def test_json_has_the_labels_of_a_picture_that_may_have_several() -> None:
+    found = json.loads(json_line(labelled("a.jpg", "cat", "owl"), classes=False))
+    assert [each["label"] for each in found["assigned"]] == ["cat", "owl"]
+    assert found["label"] == "cat"
+    assert json.loads(json_line(labelled("a.jpg"), classes=False))["assigned"] == []
+    assert "assigned" not in json.loads(json_line(answered("a.jpg", "cat"), classes=True))
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 @pytest.mark.parametrize("stop", [None, KeyboardInterrupt])
 def test_json_document_is_whole_however_it_ends(
@@ -118,6 +160,13 @@ def test_summary_counts_labels_and_reasons() -> None:
         "3 classified (2 cat, 1 dog), 2 failed (1 truncated, 1 missing), "
     )
     assert tally.summary().endswith(" images/s")
+
+
+def test_summary_counts_each_label_of_a_picture() -> None:
+    tally = Tally()
+    for outcome in (labelled("a", "cat", "owl"), labelled("b", "owl"), labelled("c")):
+        tally.add(outcome)
+    assert tally.summary().startswith("3 classified (2 owl, 1 cat), 0 failed, ")
 
 
 def test_summary_of_many_labels_names_the_most_common() -> None:

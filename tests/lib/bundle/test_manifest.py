@@ -8,9 +8,15 @@ from google.protobuf import json_format
 
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_bundle.errors import BundleError
-from convserve_bundle.manifest import check_manifest, manifest_text
+from convserve_bundle.manifest import check_manifest, is_softmax, manifest_text
 from convserve_imaging import METHODS
-from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest, Precision
+from convserve_protos.bundle_pb2 import (
+    IMAGE_KIND_PHOTO,
+    OUTPUT_MULTI_LABEL,
+    OUTPUT_SOFTMAX,
+    Manifest,
+    Precision,
+)
 from tests.bundles import CLASSES, SHAPE, manifest
 
 # The manifest
@@ -93,6 +99,66 @@ def test_precision_that_is_not_known_is_refused_with_those_that_are(
         f"PRECISION_FLOAT16, PRECISION_INT8, PRECISION_BFLOAT16, got {shown}; use a newer version "
         "of Convserve, or publish the model in one of these"
     )
+
+
+def several() -> Manifest:
+    """Of a model whose images have several labels."""
+    edited = manifest()
+    edited.format, edited.output = 2, OUTPUT_MULTI_LABEL
+    edited.thresholds.extend([0.5] * CLASSES)
+    return edited
+
+
+def test_output_of_each_kind_is_taken_in_its_format() -> None:
+    assert check(several()) == several()
+    stated = changed(lambda m: setattr(m, "output", OUTPUT_SOFTMAX))
+    assert check(stated) == stated
+    assert is_softmax(stated)
+    assert is_softmax(manifest())
+    assert not is_softmax(several())
+
+
+def test_output_that_is_not_known_is_refused_with_those_that_are() -> None:
+    text = json_format.MessageToJson(several()).replace("OUTPUT_MULTI_LABEL", "OUTPUT_BOXES")
+    with pytest.raises(BundleError) as caught:
+        check_manifest({MANIFEST_KEY: text}, SHAPE, CLASSES)
+    assert str(caught.value) == (
+        "manifest.output: expected one of OUTPUT_SOFTMAX, OUTPUT_MULTI_LABEL, got 'OUTPUT_BOXES'; "
+        "use a newer version of Convserve"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # What programs from before the field `output` know: they refuse format 2.
+        (lambda m: setattr(m, "format", 1), "manifest.format: expected 2, got 1"),
+        (lambda m: m.ClearField("output"), "manifest.format: expected 1, got 2"),
+        (lambda m: m.ClearField("thresholds"), "manifest.thresholds: expected 10, got 0"),
+        (lambda m: m.thresholds.append(0.5), "manifest.thresholds: expected 10, got 11"),
+        (
+            lambda m: m.thresholds.__setitem__(3, 0.0),
+            "manifest.thresholds[3]: expected above 0 and at most 1, got 0",
+        ),
+        (
+            lambda m: m.thresholds.__setitem__(9, float("nan")),
+            "manifest.thresholds[9]: expected above 0 and at most 1, got nan",
+        ),
+    ],
+)
+def test_several_labels_without_all_that_they_need_are_refused(
+    change: Callable[[Manifest], object], message: str
+) -> None:
+    edited = several()
+    change(edited)
+    with pytest.raises(BundleError) as caught:
+        check(edited)
+    assert str(caught.value) == message
+
+
+def test_thresholds_of_a_softmax_are_refused() -> None:
+    with pytest.raises(BundleError, match="manifest.thresholds: expected 0, got 1"):
+        check(changed(lambda m: m.thresholds.append(0.5)))
 
 
 def test_text_of_a_manifest_keeps_what_an_earlier_one_has_and_we_do_not_know() -> None:

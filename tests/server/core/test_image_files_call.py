@@ -402,6 +402,7 @@ class MadeUp:
         )
         self.observer = NO_OBSERVER
         self.priority = Priority.INTERACTIVE
+        self.watch = None
         self.description = SimpleNamespace(classes=3)
         self.decode = partial(decode, height=HEIGHT, width=WIDTH)
         self.outcomes: queue.Queue[object] = queue.Queue()

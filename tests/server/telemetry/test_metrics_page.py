@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text_families
 
+from convserve_bundle.stability import Known, by_luck, stability_index
 from convserve_server.telemetry.collector import MetricsPage
 from convserve_server.telemetry.layouts import BOUNDS, SIZE_BOUNDS, VERSIONS
 from convserve_server.telemetry.metrics import BUILD, METRICS, SETTINGS
@@ -52,6 +54,9 @@ def counts_of_everything() -> SharedStatistics:
     counts.refused(CLASSIFY, "QUEUE_FULL")
     counts.expired("decode", 1)
     counts.set_now(4, [("mnist/3", 12, 0.25)])
+    counts.expects("mnist/3", {"brightness": Known((0.5, 2.0), (0, 40, 0))})
+    for brightness in (0.75, 1.0, 9.0):
+        counts.sampled("mnist/3", {"brightness": brightness}, time.monotonic())
     return counts
 
 
@@ -102,6 +107,15 @@ def test_page_has_what_was_counted_and_how_the_server_is() -> None:
     assert value("queue_work_seconds", version) == 0.25
     assert value("calls_in_flight", {}) == 4
     assert value("models_in_other", {}) == 0
+    brightness = {**version, "statistic": "brightness"}
+    psi = stability_index((0, 40, 0), (0, 2, 1))
+    assert value("model_drift_psi", brightness) == pytest.approx(psi)
+    assert value("model_drift_luck_psi", brightness) == pytest.approx(by_luck((0, 40, 0), 3))
+    bins = [
+        value("sampled_images_bucket", {**brightness, "le": le}) for le in ("0.5", "2.0", "+Inf")
+    ]
+    assert bins == [0, 2, 3]
+    assert value("sampled_images_sum", brightness) == 10.75
     assert value("model_state", {**version, "state": "served"}) == 1
     assert value("model_state", {"model": "mnist", "version": "4", "state": "loading"}) == 1
     assert sum("model_state" in name for name in found) == 2
@@ -136,6 +150,17 @@ def test_page_has_the_names_kinds_and_labels_that_are_stated_and_no_others() -> 
         assert family.samples
         for sample in family.samples:
             assert sample.labels.keys() - {"le"} == {*metric.labels}
+
+
+def test_bins_from_0_on_have_sum_and_count() -> None:
+    """A black picture has brightness 0, and so the first bound is below 0."""
+    counts = SharedStatistics()
+    counts.expects("mnist/3", {"brightness": Known((-1e-45, 0.0, 8.0), (0, 5, 5, 0))})
+    counts.sampled("mnist/3", {"brightness": 0.0}, time.monotonic())
+    counts.sampled("mnist/3", {"brightness": 4.0}, time.monotonic())
+    found = {key: value for key, value in samples(page_of(counts)).items() if "sampled" in key}
+    assert list(found.values()) == [1, 2, 2, 2, 4.0]  # up to 0, 8, all; count, sum
+    assert "'le': '-" not in str(found)
 
 
 def test_page_is_openmetrics_for_those_who_ask_for_it() -> None:

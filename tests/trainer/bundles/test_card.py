@@ -19,6 +19,7 @@ def stated() -> Manifest:
     made.metrics.update({"accuracy": 0.9, "correct": 36, "total": 40, "loss": 0.25})
     made.parameters = 7_840
     made.training.recipe, made.training.seed, made.training.epochs = "mine", 3, 1
+    made.training.dataset_sha256 = "d" * 64
     card = {"licence": "cc-by-4.0", "limitations": "# no\n- bold", "of_the_future": 1}
     net = [{"layer": "flatten"}]
     settings = {"net": net, "learning_rate": 0.5, "limit": None, "card": card}
@@ -149,3 +150,14 @@ def test_front_matter_is_yaml_of_nested_lists_and_mappings() -> None:
     assert card_text.front_matter(values) == (
         '---\na: "x: \\"y\\""\nb:\n- 1\n- c:\n  - 2.5\n  d:\n    e: null\nf: []\n---\n\n'
     )
+
+
+def test_no_line_of_text_is_wider_than_a_phone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be broken, such as a digest, is in a table or in code, which scroll."""
+    assert main(["card", str(folder)]) == 0
+    _, _, body = capsys.readouterr().out.split("---\n", 2)
+    text = [line for line in "".join(body.split("```")[::2]).splitlines() if line[:1] != "|"]
+    assert max(len(word) for line in text for word in line.split()) <= 32
+    assert "| channels |" not in body, "a setting of photographs"

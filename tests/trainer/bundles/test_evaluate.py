@@ -29,6 +29,11 @@ def test_evaluate_prints_tables_of_classes_intervals_and_mistakes(
     assert ["0", "4", "–", "0.0000", "0.0000", "0.5000", "1", "(4)"] in rows
     assert ["1", "4", "0.5000", "1.0000", "0.6667", "0.9444", "none"] in rows
     assert ["0", "1", "4", "100.00%"] in rows
+    changed = output.partition("\nPictures that are changed on purpose\n")[2].splitlines()
+    assert [line.split("  ")[0] for line in changed[1:]] == [
+        *("nothing", "shifted by 4 pixels", "turned by 20 degrees", "inverted", "low contrast"),
+        "grey ground",
+    ]
 
 
 def test_evaluate_prints_json_with_all_figures(
@@ -44,6 +49,9 @@ def test_evaluate_prints_json_with_all_figures(
     assert one["f1"] == pytest.approx(2 / 3)
     assert one["f1_interval"][0] < one["f1"] < one["f1_interval"][1]
     assert found["macro"]["f1_interval"][0] < found["macro"]["f1"]
+    inverted = found["corruptions"][2]
+    assert (inverted["change"], inverted["pictures"]) == ("inverted", 40)
+    assert inverted["interval"][0] <= inverted["accuracy"] == inverted["correct"] / 40
 
 
 def test_evaluate_writes_a_page_that_loads_nothing(
@@ -72,6 +80,7 @@ def test_evaluate_writes_a_page_that_loads_nothing(
         "|command||convserve-train evaluate ",
         f"|bundle||{command[1]}/model.onnx|",
         "interval 76.95% to 96.04%, by Wilson's method",
+        "Pictures that are changed on purpose",
     ):
         assert phrase in text, phrase
 
@@ -83,7 +92,7 @@ def test_page_of_a_net_without_mistakes_has_no_section_for_them(
     bundle = str(pixel_bundle(tmp_path / "models"))
     assert main(["evaluate", bundle, "--data", str(folder), "--html", str(file)]) == 0
     assert "mistaken for others" not in capsys.readouterr().out
-    assert [name for name in Page(file.read_text()).ids] == ["held-out", "classes"]
+    assert [name for name in Page(file.read_text()).ids] == [*("held-out", "classes", "changed")]
 
 
 def test_page_in_a_folder_that_is_missing_is_refused_before_the_work(

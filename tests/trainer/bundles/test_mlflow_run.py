@@ -44,7 +44,7 @@ client = MlflowClient(sys.argv[1])
 losses = client.get_metric_history(run.info.run_id, "loss")
 json.dump(dict(
     experiment=experiment.name, name=run.info.run_name, status=run.info.status,
-    took=run.info.end_time - run.info.start_time,
+    took=(run.info.end_time or 0) - run.info.start_time,
     params=run.data.params, tags=run.data.tags, metrics=run.data.metrics,
     losses=[[m.step, m.value, m.timestamp - run.info.start_time] for m in losses],
     files=[f.path for f in client.list_artifacts(run.info.run_id, "bundle")],
@@ -212,6 +212,103 @@ def test_without_mlflow_the_command_says_how_to_have_it(
     bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["track", str(bundle), "--mlflow", "mlruns"]) == 1
+    assert capsys.readouterr().err == (
+        "convserve-train: mlflow is not installed; run: pip install 'convserve[train,mlflow]'\n"
+    )
+
+
+LIVE = """
+import json, sys
+from pathlib import Path
+from convserve_trainer.tracking.mlflow_tracker import MlflowTracker
+from convserve_trainer.tracking.tracker import EndedRun, StartedRun
+
+uri, bundle, run, what = sys.argv[1:]
+folder, recipe = Path(bundle), {"seed": 3, "augmentation": {"shift": 0.1}, "net": ["x" * 600]}
+rows = [
+    {"epoch": 1, "loss": 0.5, "accuracy": 0.8, "seconds": 2.0},
+    {"epoch": 2, "loss": 0.25, "accuracy": 0.9, "val_loss": 0.3, "seconds": 3.0},
+]
+tracker = MlflowTracker(uri, None, "digits")
+files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "model.onnx"}
+content = (folder / "model.onnx").read_bytes()
+resumed = what in ("resumed", "store")
+earlier = rows[:1] if resumed else []
+tracker.start(StartedRun("lit", recipe, "d1935", Path(run), resumed, earlier))
+if not resumed:
+    tracker.epoch(rows[0])
+if what == "killed":
+    sys.exit(0)  # without a word, as a process that is killed
+if what in ("stopped", "failed"):
+    tracker.fail("a problem", stopped=what == "stopped")
+    sys.exit(0)
+tracker.epoch(rows[1])
+published = "s3://models/lit/1" if what == "store" else str(folder / "model.onnx")
+tracker.end(EndedRun(published, content, files))
+"""
+
+
+def _live(what: str, uri: str, bundle: Path, run: Path) -> None:
+    command = [sys.executable, "-c", LIVE, uri, str(bundle), str(run), what]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@needs_mlflow
+@pytest.mark.parametrize("before", ["", "killed", "stopped"])
+def test_live_run_is_that_of_the_bundle_also_after_a_stop(
+    before: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    live, later = (f"sqlite:///{tmp_path}/{name}.db" for name in ("live", "later"))
+    if before:
+        _live(before, live, bundle, tmp_path / "run")
+        found = _read(live)
+        assert found["status"] == {"killed": "RUNNING", "stopped": "KILLED"}[before]
+        assert [loss[:2] for loss in found["losses"]] == [[1, 0.5]]
+        assert found["name"] == "lit, seed 3"
+    _live("resumed" if before else "whole", live, bundle, tmp_path / "run")
+    assert _track(bundle, "--mlflow", later, "--register", "digits").returncode == 0
+    found, stated = _read(live), _read(later)
+    for each in (found, stated):
+        each.pop("took")  # of a training that is played
+        each["losses"] = [loss[:2] for loss in each["losses"]]
+        each["metrics"] = {k: v for k, v in each["metrics"].items() if k in METRICS}
+    assert found == stated
+    assert found["losses"] == [[1, 0.5], [2, 0.25]]
+    assert found["versions"] == [["digits", 1, True]]
+
+
+METRICS = {"loss", "accuracy", "val_loss", "held_out_accuracy", "held_out_macro_f1"}
+
+
+@needs_mlflow
+def test_live_run_of_a_bundle_on_object_storage_has_its_files(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = str(tmp_path / "mlruns")
+    _live("store", uri, bundle, tmp_path / "run")
+    found = _read(uri)
+    assert (found["name"], found["status"]) == ("lit 1", "FINISHED")
+    assert "bundle/model.onnx" in found["files"]
+    assert found["losses"][0][:2] == [1, 0.5], "what was not recorded of a run that is resumed"
+
+
+@needs_mlflow
+def test_live_run_that_fails_is_failed(bundle: Path, tmp_path: Path) -> None:
+    uri = str(tmp_path / "mlruns")
+    _live("failed", uri, bundle, tmp_path / "run")
+    assert _read(uri)["status"] == "FAILED"
+
+
+@pytest.mark.skipif(find_spec("mlflow") is not None, reason="MLflow is installed")
+def test_without_mlflow_fit_says_how_to_have_it_before_any_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = str(tmp_path / "no-data")
+    (tmp_path / "no-data").mkdir()
+    assert main(["fit", "digits", "--data", nowhere, "--mlflow", "mlruns"]) == 1
     assert capsys.readouterr().err == (
         "convserve-train: mlflow is not installed; run: pip install 'convserve[train,mlflow]'\n"
     )

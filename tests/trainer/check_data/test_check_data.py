@@ -12,6 +12,7 @@ from PIL import Image
 from convserve_imaging import photos
 from convserve_imaging.errors import PictureError
 from convserve_trainer.check_data import survey as examined
+from convserve_trainer.datasets.content import MAX_BYTES
 from convserve_trainer.recipes import recipe_files
 from tests.trainer.conftest import DATA
 from tests.trainer.picture_sets import Check, fair_set, picture, save
@@ -111,7 +112,7 @@ def test_file_too_large_to_be_a_photograph_is_not_read(
     folder = fair_set(tmp_path / "pets")
     path = folder / "train/dogs/1.jpg"
     with path.open("r+b") as file:
-        file.truncate(examined.MAX_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     read = Path.read_bytes
 
     def refuse(opened: Path) -> bytes:

@@ -36,7 +36,7 @@ def _break_a_class(folder: Path) -> None:
         (_break_a_class, "empty-class", "train/dogs"),
         (_one_class, "too-few-classes", "."),
         (_no_pictures, "no-pictures", "."),
-        (lambda f: (f / "validation").rename(f / "val"), "missing-split", "validation"),
+        (lambda f: (f / "validation").rename(f / "more"), "missing-split", "validation"),
     ],
 )  # fmt: skip
 def test_folders_that_spoil_a_training(
@@ -51,9 +51,9 @@ def test_folders_that_spoil_a_training(
 
 def test_missing_split_names_the_folders_there_are(tmp_path: Path, capsys: Capsys) -> None:
     folder = fair_set(tmp_path / "pets")
-    (folder / "validation").rename(folder / "val")
+    (folder / "validation").rename(folder / "more")
     [item] = Check(folder, capsys).items("missing-split")
-    assert item["detail"] == "there is no such folder; there are: val"
+    assert item["detail"] == "there is no such folder; there are: more"
 
 
 def test_names_are_the_same_in_nfc_and_nfd_and_folders_of_systems_no_classes(
@@ -104,7 +104,7 @@ def test_what_no_training_reads_is_passed_over_and_pictures_among_it_named(
     save(folder / "train/cats/really.png", picture(90))
     save(folder / "train/cats/deep/1.jpg", picture(91))
     save(folder / "train/stray.jpg", picture(92))
-    save(folder / "test/cats/1.jpg", picture(93))
+    save(folder / "rest/cats/1.jpg", picture(93))
     (folder / "train/cats/.hidden.jpg").write_bytes(b"")
     (folder / "train/cats/notes.txt").write_text("three cats")
     (folder / "train/cats/loop").symlink_to(folder)
@@ -115,7 +115,7 @@ def test_what_no_training_reads_is_passed_over_and_pictures_among_it_named(
     assert check.paths("other-suffix") == ["train/cats/really.png"]
     assert check.paths("deeper") == ["train/cats/deep", "train/cats/loop"]
     assert check.paths("outside") == ["train/stray.jpg"]
-    assert check.paths("not-read") == ["test"]
+    assert check.paths("not-read") == ["rest"]
 
 
 @pytest.mark.parametrize("name", ["a.JPG", "a.Jpeg", "a.jpe", "a.jfif"])
@@ -128,3 +128,40 @@ def test_suffixes_of_pictures(name: str, tmp_path: Path, capsys: Capsys) -> None
 def test_no_folder_is_wrong_usage(tmp_path: Path, capsys: Capsys) -> None:
     assert main(["check-data", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err == f"convserve-train: no folder {tmp_path / 'none'}\n"
+
+
+def test_other_formats_and_folders_within_classes_are_checked_if_they_are_asked_for(
+    tmp_path: Path, capsys: Capsys
+) -> None:
+    folder = fair_set(tmp_path / "pets")
+    picture(90).save(folder / "train/cats/colour.png")
+    picture(91).convert("L").save(folder / "train/cats/grey.webp")
+    (folder / "train/dogs/deep/er").mkdir(parents=True)
+    same = picture(90)
+    same.save(folder / "train/dogs/deep/er/same.PNG")
+    (folder / "train/dogs/deep/up").symlink_to(folder / "train/dogs")
+    (folder / "train/dogs/broken.gif").write_bytes(b"GIF89a")
+    assert Check(folder, capsys).status == 0, "JPEGs alone"
+    check = Check(folder, capsys, "--formats", "all", "--subfolders", "use")
+    assert check.status == 1
+    assert check.kinds() == ["broken", "two-labels"]
+    assert check.paths("broken") == ["train/dogs/broken.gif"]
+    [item] = check.items("two-labels")
+    assert [item["path"], *item["others"]] == [
+        "train/cats/colour.png",
+        "train/dogs/deep/er/same.PNG",
+    ]
+    assert check.paths("grey") == ["train/cats/grey.webp"]
+    assert check.result["files"] == 16
+
+
+def test_copy_in_test_stays_and_the_one_that_is_trained_on_goes(
+    tmp_path: Path, capsys: Capsys
+) -> None:
+    folder = fair_set(tmp_path / "pets")
+    (folder / "validation").rename(folder / "test")
+    shutil.copy(folder / "test/cats/0.jpg", folder / "train/cats/copy.jpg")
+    check = Check(folder, capsys, "--fix")
+    assert check.kinds() == ["in-both-splits"]
+    assert list(check.moved().values()) == ["in-both-splits"]
+    assert not (folder / "train/cats/copy.jpg").exists()

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from convserve_protos.bundle_pb2 import InputSpec, Manifest
-from convserve_trainer.datasets import photo_csv, photos, registry
+from convserve_trainer.datasets import photos, registry
 from convserve_trainer.datasets.pictures import Source
 from convserve_trainer.errors import DataError, MissingDataError, TrainerError, UsageError
 from convserve_trainer.main import main
 from tests.trainer.drawn import draw_parts
 
-PARTS = ("train", "validation")
+[FORMAT] = [entry for entry in registry.FORMATS if entry.name == "photo-csv"]
+READER = FORMAT.reader
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_listed_pictures_are_those_of_the_folders(folder: Path, mark: str) -> No
     file = listed(folder, mark=mark)
     assert registry.find_format(registry.PHOTOS, file).name == "photo-csv"
     assert registry.find_format(registry.PHOTOS, folder).name == "photo-folders"
-    data = photo_csv.load(source(file), None, _say)
+    data = READER.load(source(file), None, _say)
     same = photos.load(source(folder), None, _say)
     assert data.labels == same.labels == ("blue", "red")
     assert data.spec == same.spec
@@ -63,39 +64,43 @@ def test_listed_pictures_are_those_of_the_folders(folder: Path, mark: str) -> No
 
 def test_share_is_held_out_where_there_is_no_column_for_it(folder: Path) -> None:
     file = listed(folder, split=False)
-    data = photo_csv.load(source(file, split=0.4), None, _say)
+    data = READER.load(source(file, split=0.4), None, _say)
     assert len(data.train) + len(data.held_out) == 18
     manifest = Manifest(labels=["blue", "red"], input=InputSpec(resize="photo-bilinear/1"))
-    again = photo_csv.held_out(source(file, split=0.4), manifest, _say)
+    again = READER.held_out(source(file, split=0.4), manifest, _say)
     assert sorted(again.labels) == sorted(data.held_out.labels)
-    assert len(photo_csv.held_out(source(file), manifest, _say)) == 18
-    with pytest.raises(UsageError, match="set.csv has no column split: add --validation-split SH"):
-        photo_csv.load(source(file), None, _say)
-    with pytest.raises(UsageError, match="has a column split: leave out --validation-split"):
-        photo_csv.load(source(listed(folder), split=0.4), None, _say)
+    assert len(READER.held_out(source(file), manifest, _say)) == 18
+    with pytest.raises(UsageError, match="and no column split: add --validation-split SHARE, or "):
+        READER.load(source(file), None, _say)
+    with pytest.raises(UsageError, match="a part validation already: leave out --validation-s"):
+        READER.load(source(listed(folder), split=0.4), None, _say)
 
 
 def test_classes_of_another_bundle_are_refused(folder: Path) -> None:
     manifest = Manifest(labels=["a", "b"], input=InputSpec(resize="photo-bilinear/1"))
     with pytest.raises(DataError, match="set.csv: expected the classes of the bundle, a, b, got b"):
-        photo_csv.held_out(source(listed(folder)), manifest, _say)
+        READER.held_out(source(listed(folder)), manifest, _say)
 
 
 def test_picture_that_is_not_there_is_counted(folder: Path) -> None:
     file = listed(folder)
     (folder / "train/red/000.jpg").unlink()
     with pytest.raises(DataError, match="1 of 18 pictures cannot be read, more than") as caught:
-        photo_csv.load(source(file), None, _say)
-    assert "check-data" not in str(caught.value), "which looks at folders"
+        READER.load(source(file), None, _say)
+    assert f"convserve-train check-data {file} tells more" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "expected the columns path and label, and perhaps split, in the first line, got noth"),
+        ([], "label (or labels), and perhaps split, in the first line, got nothing"),
         (
             ["path,class", "a.jpg,a"],
-            "expected the columns path and label, and perhaps split, in th",
+            "label (or labels), and perhaps split, in the first line, got path, class",
+        ),
+        (
+            ["path,label,labels", "a.jpg,a,a|b"],
+            "(or labels), and perhaps split, in the first line, got path, label, labels",
         ),
         (["path,label"], "lists no picture"),
         (["path,label,split", "a.jpg,a"], ", line 2: expected 3 columns, got 2"),
@@ -104,8 +109,8 @@ def test_picture_that_is_not_there_is_counted(folder: Path) -> None:
         (["path,label", "a.jpg,"], ", line 2: label: expected printable text, got ''"),
         (["path,label", "a.jpg,a", "a.jpg,b"], ", line 3: a.jpg is listed twice, see "),
         (
-            ["path,label,split", "a.jpg,a,test"],
-            ", line 2: split: expected train or validation, got 'test'",
+            ["path,label,split", "a.jpg,a,rest"],
+            ", line 2: split: expected train, validation, test, got 'rest'",
         ),
         (["path,label,split", "a.jpg,a,train"], "has one class only, a: expected two"),
         (
@@ -114,7 +119,11 @@ def test_picture_that_is_not_there_is_counted(folder: Path) -> None:
         ),
         (
             ["path,label,split", "a.jpg,a,train", "b.jpg,b,train"],
-            ": train has the classes a, b, validation has none",
+            " has train, but no validation: add it, or hold out a share of train with --validation",
+        ),
+        (
+            ["path,label,split", "a.jpg,a,val", "b.jpg,b,dev"],
+            ": expected a part train, got validation",
         ),
         (['path,label,"spl', "it"], ": expected CSV in UTF-8: "),
         (["path,label", "a\udcff.jpg,a"], ": expected CSV in UTF-8: "),
@@ -126,7 +135,7 @@ def test_file_that_is_not_as_it_should_be_is_refused(
     file = tmp_path / "set.csv"
     file.write_bytes("\n".join(lines).encode("utf-8", errors="surrogateescape"))
     with pytest.raises(TrainerError) as caught:
-        photo_csv.load(source(file), None, _say)
+        READER.load(source(file), None, _say)
     text = str(caught.value)
     assert text.startswith(str(file))
     assert message in text
@@ -135,7 +144,7 @@ def test_file_that_is_not_as_it_should_be_is_refused(
 
 def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingDataError, match="no file .*set.csv"):
-        photo_csv.load(source(tmp_path / "set.csv"), None, _say)
+        READER.load(source(tmp_path / "set.csv"), None, _say)
 
 
 @pytest.mark.usefixtures("undrawn")

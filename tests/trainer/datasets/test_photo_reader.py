@@ -9,7 +9,7 @@ import pytest
 
 from convserve_imaging import photos as imaging
 from convserve_trainer.datasets import photo_reader
-from convserve_trainer.datasets.photo_folders import Photo
+from convserve_trainer.datasets.photo_list import Photo, PhotoTable
 from convserve_trainer.datasets.photo_reader import AHEAD, PhotoPictures
 from convserve_trainer.datasets.pictures import Pixels
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
@@ -27,7 +27,7 @@ def files(tmp_path: Path) -> list[Path]:
 def _pictures(files: list[Path], allowed: float = 0.0) -> tuple[PhotoPictures, UnreadablePhotos]:
     losses = UnreadablePhotos(files[0].parents[1], len(files), allowed)
     photos = [Photo(path, path.name, number) for number, path in enumerate(files)]
-    return PhotoPictures(photos, *SIZE, losses), losses
+    return PhotoPictures(PhotoTable.unread(photos), *SIZE, losses), losses
 
 
 def _labels(
@@ -88,7 +88,7 @@ def test_pictures_are_decoded_side_by_side(
         return np.zeros((*SIZE, 3), np.uint8)
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(photo_reader, "read", meet)
+    monkeypatch.setattr(photo_reader, "read_photo", meet)
     assert len(_labels(_pictures(files)[0], range(10), 5)) == 2
 
 

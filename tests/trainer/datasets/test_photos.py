@@ -1,16 +1,17 @@
-import json
+import gc
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from convserve_host import memory
 from convserve_imaging import PHOTO_BILINEAR
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec
-from convserve_trainer.datasets import photo_cache, photo_reader, photos
+from convserve_trainer.datasets import photo_reader, photo_survey, photos, pixel_store
+from convserve_trainer.datasets.photo_list import Photo
 from convserve_trainer.datasets.pictures import Data, Labels, Part, Pictures, Pixels, Source
 from convserve_trainer.errors import DataError, UsageError
 from tests.trainer.drawn import draw, draw_parts
@@ -32,6 +33,19 @@ def _load(folder: Path, limit: int | None = None, **settings: object) -> tuple[D
 def _all(pictures: Pictures) -> tuple[Pixels, Labels]:
     [batch] = pictures.batches(range(len(pictures)), len(pictures))
     return batch
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns a list to which the names of photographs come that are decoded from now on."""
+    decoded: list[str] = []
+    decode = photo_reader.read_known
+
+    def counting(photo: Photo, *how: Any) -> Pixels:
+        decoded.append(photo.name)
+        return decode(photo, *how)
+
+    monkeypatch.setattr(photo_reader, "read_known", counting)
+    return decoded
 
 
 @pytest.mark.parametrize("cache", CACHES)
@@ -171,44 +185,106 @@ def test_disk_cache_is_made_once_and_used_again(
 ) -> None:
     (folder / "train/red/005.jpg").write_text("no picture")
     first = _load(folder, cache="disk", max_unreadable=0.1)
-    kept = sorted(path.name for path in (cache.parent / "photos").iterdir())
-    assert len(kept) == 2, "training and validation"
-    assert not any(name.startswith(".") for name in kept)
-
-    def never(*_: object) -> None:
-        raise AssertionError("decoded again")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(photo_reader, "read", never)
-        again = _load(folder, cache="disk", max_unreadable=0.1)
+    [kept] = (cache.parent / "photos").iterdir()
+    assert len(list(kept.glob("*.pixels"))) == 2, "training and validation"
+    assert not list(kept.glob(".*.tmp"))
+    decoded = _counted(monkeypatch)
+    again = _load(folder, cache="disk", max_unreadable=0.1)
+    assert decoded == ["red/005.jpg"], "to say why it is left out"
     assert np.array_equal(_all(again[0].train)[0], _all(first[0].train)[0])
     assert again[0].sha256 == first[0].sha256
     assert again[1] == first[1]
     photos.load(Source(folder, 24, 16, cache="disk", max_unreadable=0.1), None, print)
-    (folder / "train/red/000.jpg").unlink()
-    _load(folder, cache="disk", max_unreadable=0.1)
-    assert len(list((cache.parent / "photos").iterdir())) == 5, "other sizes, other files"
+    assert len(list((cache.parent / "photos").iterdir())) == 2, "other sizes, other files"
 
 
-def test_disk_cache_that_cannot_be_written_leaves_nothing(
+def test_pixels_on_disk_are_locked_as_long_as_they_are_used(folder: Path, cache: Path) -> None:
+    data, _ = _load(folder, cache="disk")
+    [kept] = (cache.parent / "photos").iterdir()
+    os.utime(kept, (1, 1))
+    gc.collect()
+    photos.load(Source(folder, 24, 16, cache="disk"), None, print)
+    assert kept.exists(), "not used for years, but it is used"
+    del data
+    gc.collect()
+    photos.load(Source(folder, 8, 8, cache="disk"), None, print)
+    assert not kept.exists()
+
+
+def test_second_training_decodes_nothing_where_nothing_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photo_survey, "SETTLED_NS", -(10**18))
+    monkeypatch.setattr(photo_survey, "LEAST", 1)
+    (folder / "train/red/005.jpg").write_text("no picture")
+    first = _load(folder, cache="none", max_unreadable=0.1)
+    decoded = _counted(monkeypatch)
+    again = _load(folder, cache="none", max_unreadable=0.1)
+    assert decoded == ["red/005.jpg"], "to say why it is left out"
+    assert again[1] == first[1]
+    assert again[0].sha256 == first[0].sha256
+    assert np.array_equal(_all(again[0].train)[0], _all(first[0].train)[0])
+
+
+def test_cache_whose_pictures_are_mostly_gone_is_made_anew(folder: Path, cache: Path) -> None:
+    _load(folder, cache="disk")
+    for path in sorted((folder / "train").rglob("*.jpg")):
+        if path.stem != "000":
+            path.unlink()
+    _load(folder, cache="disk")
+    [kept] = (cache.parent / "photos").iterdir()
+    sizes = [path.stat().st_size for path in kept.glob("*.pixels")]
+    assert sum(sizes) == 7 * (16 * 24 * 3 + 32) + 16 * len(sizes)
+
+
+def test_disk_cache_adds_what_is_new_and_serves_what_was_moved(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _load(folder, cache="disk")
+    moved = folder / "train/blue/moved.jpg"
+    (folder / "train/red/000.jpg").rename(moved)
+    shutil.copy(moved, folder / "train/red/copy.jpg")
+    draw(folder / "new", {"red": 1, "blue": 1}, seed=9)
+    (folder / "new/red/000.jpg").rename(folder / "train/red/new.jpg")
+    shutil.rmtree(folder / "new")
+    decoded = _counted(monkeypatch)
+    data, _ = _load(folder, cache="disk")
+    assert decoded == ["red/new.jpg"]
+    paths = sorted((folder / "train").rglob("*.jpg"))
+    assert np.array_equal(_all(data.train)[0], photo_reader.pixels_of(paths, 16, 24))
+
+
+def test_file_that_changes_between_its_digest_and_its_pixels_is_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identify = photo_reader.identify
+
+    def change(photo: Photo) -> tuple[bytes, tuple[int, int]]:
+        found = identify(photo)
+        if photo.name == "red/000.jpg":
+            shutil.copy(folder / "train/blue/001.jpg", photo.path)
+        return found
+
+    monkeypatch.setattr(photo_reader, "identify", change)
+    data, lines = _load(folder, cache="disk", max_unreadable=0.2)
+    assert len(data.train) == 9
+    assert any("000.jpg (it was changed while the training began)" in line for line in lines)
+
+
+def test_disk_cache_that_cannot_be_written_leaves_nothing_unfinished(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(pixel_store.Writer, "add", full)
     refused = (
         "cannot be kept in .*: No space left on device; free some space there; or .* --cache none"
     )
     with pytest.raises(DataError, match=refused):
         _load(folder, cache="disk")
-    assert list((cache.parent / "photos").iterdir()) == []
-
-
-def test_memory_is_used_up_to_a_quarter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_bytes", lambda: 4 * 10 * 150 * 150 * 3)
-    assert photo_cache.suitable(10, 150, 150) == "memory"
-    assert photo_cache.suitable(11, 150, 150) == "none"
+    [kept] = (cache.parent / "photos").iterdir()
+    assert [path.name for path in kept.iterdir()] == [".lock"]
 
 
 def test_held_out_alone_are_those_of_the_training(folder: Path, tmp_path: Path) -> None:
@@ -230,10 +306,3 @@ def test_held_out_of_other_classes_is_refused(folder: Path) -> None:
     message = "validation: expected the classes of the bundle, cats, dogs, got blue, red"
     with pytest.raises(DataError, match=message):
         photos.load_held_out(Source(folder, 16, 24), ["cats", "dogs"], print)
-
-
-def test_damaged_reasons_of_a_disk_cache_are_kept_as_text(folder: Path, cache: Path) -> None:
-    (folder / "train/red/005.jpg").write_text("<html>")
-    _load(folder, cache="disk", max_unreadable=0.1)
-    reasons = [json.loads(p.read_text()) for p in (cache.parent / "photos").rglob("*.json")]
-    assert {len(reason) for reason in reasons} == {0, 1}

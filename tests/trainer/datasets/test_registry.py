@@ -42,10 +42,11 @@ def test_tasks_are_those_of_recipes_and_share_no_kind_of_pictures() -> None:
 
 
 def test_format_is_known_by_what_is_in_the_folder(tmp_path: Path) -> None:
-    idx, photos, listed = FORMATS
+    idx, photos, listed, *_ = FORMATS
     digits, classes = write(tmp_path / "digits"), draw(tmp_path / "classes", {"red": 1, "blue": 1})
     assert (idx.reader.match(digits), photos.reader.match(digits)) == (True, False)
     assert (idx.reader.match(classes), photos.reader.match(classes)) == (False, True)
+    assert [entry for entry in FORMATS if entry.reader.match(classes)] == [photos]
     (tmp_path / "Set.CSV").touch()
     matches = [entry.reader.match(tmp_path / "Set.CSV") for entry in FORMATS]
     assert matches == [entry is listed for entry in FORMATS]

@@ -6,7 +6,7 @@ import pytest
 
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.nets.augmentation import RandomChange
-from convserve_trainer.recipes.recipe import Augmentation
+from convserve_trainer.recipes.augmentation import Augmentation
 
 NONE = {name: getattr(Augmentation(), name) for name in Augmentation.__struct_fields__}
 Pictures = npt.NDArray[np.float32]
@@ -38,8 +38,8 @@ def _points(pictures: Pictures) -> npt.NDArray[np.float64]:
 
 EVERY: dict[str, Any] = {
     **{"rotation": 20.0, "shear": 10.0, "zoom": 0.2, "stretch": 0.2, "crop": 0.3},
-    **{"shift": 0.1, "flip": True},
-    **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "erase": 0.3},
+    **{"shift": 0.1, "elastic": 0.03, "flip": True},
+    **{"brightness": 0.2, "contrast": 0.2, "saturation": 0.2, "levels": 1.0, "erase": 0.3},
 }
 
 
@@ -159,3 +159,48 @@ def test_erased_is_one_grey_square_of_that_size_at_most() -> None:
     rows, columns = erased.any(axis=2).sum(axis=1), erased.any(axis=1).sum(axis=1)
     assert np.array_equal(erased.sum(axis=(1, 2)), rows * columns)
     assert rows.max() == columns.max() == 12
+
+
+def test_elastic_moves_by_its_share_of_the_side_on_average() -> None:
+    rows, columns = _points(_changed(_cross(), elastic=0.05)).T
+    # Of 41 pixels: 2.05. The point is a node of the grid in its row, and between two in its column.
+    assert 1 < np.std(rows) < 2.1
+    assert 1 < np.std(columns - 10) < 2.1
+    assert abs(np.mean(rows)) < 0.3
+
+
+@pytest.mark.parametrize("fill", ["black", "reflect"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_hardly_elastic_picture_is_moved_as_a_rigid_one(fill: str, channels: int) -> None:
+    scenes = _scenes(channels=channels)
+    moves: dict[str, Any] = {
+        **{"rotation": 20.0, "shear": 10.0, "zoom": 0.2, "shift": 0.3},
+        "fill": fill,
+    }
+    rigid = _changed(scenes, **moves)
+    assert np.allclose(_changed(scenes, elastic=1e-9, **moves), rigid, atol=1e-5)
+    assert not np.allclose(_changed(scenes, elastic=0.03, **moves), rigid, atol=0.1)
+
+
+def test_levels_change_so_many_pictures_to_two_others() -> None:
+    half = np.zeros((2000, 4, 4, 1), np.float32)
+    half[:, :, 2:] = 1
+    changed = _changed(half, levels=0.25)
+    black, white = changed[:, 0, 0, 0], changed[:, 0, 2, 0]
+    assert np.ptp(changed[:, :, :2], axis=(1, 2, 3)).max() == 0
+    assert np.ptp(changed[:, :, 2:], axis=(1, 2, 3)).max() == 0
+    same = (black == 0) & (white == 1)
+    assert 0.72 < same.mean() < 0.78
+    others = np.stack([black, white])[:, ~same]
+    assert others.min() >= -1e-6
+    assert others.max() <= 1 + 1e-6
+    spans = others[1] - others[0]
+    assert 0.2 - 1e-6 <= np.abs(spans).min() < 0.25
+    assert 0.95 < np.abs(spans).max() <= 1
+    assert 0.4 < (spans < 0).mean() < 0.6
+
+
+def test_layer_of_a_checkpoint_without_later_changes_does_none_of_them() -> None:
+    before = {name: NONE[name] for name in NONE if name not in ("elastic", "levels")}
+    scenes = _scenes()
+    assert np.array_equal(np.array(RandomChange(**before)(scenes, training=True)), scenes)

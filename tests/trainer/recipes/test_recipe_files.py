@@ -6,8 +6,9 @@ import pytest
 
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import recipe_files
+from convserve_trainer.recipes.augmentation import Augmentation
 from convserve_trainer.recipes.layers import Conv, Dense, Flatten, MaxPool
-from convserve_trainer.recipes.recipe import Augmentation, Recipe
+from convserve_trainer.recipes.recipe import Recipe
 
 LECTURE = recipe_files.find("lecture", "digits")
 SMALL = """

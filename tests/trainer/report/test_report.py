@@ -11,11 +11,11 @@ from google.protobuf import json_format
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_trainer.datasets.pictures import ArrayPictures, Data
 from convserve_trainer.evaluation import judgement, mistakes, predict
+from convserve_trainer.evaluation.judged import Judged
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.report import machine, page
-from convserve_trainer.report.judged import Judged
 from convserve_trainer.report.page import Invocation, TrainingOutcome
 from convserve_trainer.runs.history import Epoch, History
 from convserve_trainer.seeds import Result

@@ -236,3 +236,11 @@ def test_no_trial_sees_what_is_held_out(
     assert main([*command, "--space", str(file), "--study", str(tmp_path / "study")]) == 0
     assert "none that is held out\n" in capsys.readouterr().out
     assert recipe_files.read(tmp_path / "study" / "best.toml").validation_share == 0.1
+
+
+def test_share_from_0_to_1_is_no_whole_number_whichever_settings_the_recipe_writes(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text('"augmentation.levels" = { low = 0, high = 1 }\nepochs = { low = 1, high = 2 }')
+    assert space.read(file, LECTURE).whole == {"epochs"}

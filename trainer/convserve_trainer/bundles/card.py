@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from convserve_bundle.errors import BundleError
+from convserve_bundle.manifest import is_softmax
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, Manifest
 from convserve_trainer.bundles import bundle, card_text
 from convserve_trainer.bundles.card_text import Described
@@ -45,6 +46,8 @@ def make_card(file: Path, changes: Mapping[str, str]) -> str:
     except ValueError as error:
         raise UsageError(str(error).replace("_", "-")) from error
     settings = {name: value for name, value in recipe.items() if name not in _NOT_SETTINGS}
+    if settings.get("channels") != manifest.input.channels:
+        settings.pop("channels", None)  # of photographs; the data of other tasks have their own
     judged = _judged(file, manifest)
     described = Described(content, model, manifest, settings, card, judged)
     return card_text.front_matter(_metadata(described)) + card_text.body(described)
@@ -85,6 +88,9 @@ def _judged(file: Path, manifest: Manifest) -> dict[str, Any]:
         for each in (found["macro"], *found["classes"]):
             for name in classes.FIGURES:
                 float(each[name] or 0)
+        if not is_softmax(manifest):
+            for each in found["classes"]:
+                float(each["average_precision"] or 0)
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -115,10 +121,19 @@ def _metadata(described: Described) -> dict[str, Any]:
     found["library_name"] = "onnx"
     found["pipeline_tag"] = "image-classification"
     found["tags"] = ["convserve", "onnx", "image-classification"]
+    if not is_softmax(manifest):
+        found["tags"].append("multi-label")
     metrics = {"accuracy": manifest.metrics.get("accuracy")}
+    if not is_softmax(manifest):
+        # Of several labels it says next to nothing.
+        metrics = {name: manifest.metrics.get(name) for name in ("map", "f1_micro")}
     metrics |= {name: described.judged.get("macro", {}).get(name) for name in classes.FIGURES}
     values = [
-        {"type": name, "value": value, "name": name if name == "accuracy" else f"{name} (macro)"}
+        {
+            "type": name,
+            "value": value,
+            "name": f"{name} (macro)" if name in classes.FIGURES else name,
+        }
         for name, value in metrics.items()
         if value is not None
     ]

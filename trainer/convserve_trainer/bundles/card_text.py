@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from convserve_bundle.manifest import is_softmax
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer.bundles import describe
 from convserve_trainer.evaluation import classes, intervals
@@ -99,21 +100,33 @@ def body(described: Described) -> str:
 def _summary(manifest: Manifest) -> Iterator[str]:
     labels = ", ".join(map(_text, manifest.labels[:20]))
     more = f" and {len(manifest.labels) - 20:,} more" if len(manifest.labels) > 20 else ""
+    what = (
+        f"says which of {len(manifest.labels)} classes a picture is of"
+        if is_softmax(manifest)
+        else f"says which of {len(manifest.labels)} labels a picture has, any number of them"
+    )
     yield (
-        f"A convolutional net with {manifest.parameters:,} parameters that says which of "
-        f"{len(manifest.labels)} classes a picture is of: {labels}{more}."
+        f"A convolutional net with {manifest.parameters:,} parameters that {what}: {labels}{more}."
     )
 
 
 def _measured_limits(described: Described) -> Iterator[str]:
     """Yields what is known of limits without anybody writing it."""
-    yield ("- It answers one of its classes for every picture, also for one of something else.")
+    several = not is_softmax(described.manifest)
+    yield (
+        "- It knows no other labels, and may answer them for a picture of something else."
+        if several
+        else "- It answers one of its classes for every picture, also for one of something else."
+    )
     found = described.judged
     judged = [each for each in found.get("classes", ()) if each["recall"] is not None]
     if judged:
         worst = min(judged, key=lambda each: float(each["recall"]))
         yield (
-            f"- The class that it is worst at: {_text(worst['label'])}, with "
+            f"- The label that it misses most: {_text(worst['label'])}, which it answers for "
+            f"{worst['recall']:.2%} of the held-out pictures that have it."
+            if several
+            else f"- The class that it is worst at: {_text(worst['label'])}, with "
             f"{worst['recall']:.2%} of the held-out pictures right."
         )
     for each in found.get("slices", ()):
@@ -146,8 +159,6 @@ def _started(manifest: Manifest) -> Iterator[str]:
 def _training(described: Described) -> Iterator[str]:
     training, card = described.manifest.training, described.card
     yield f"Data: {_text(card.data_set) or NOT_STATED.lower()}"
-    if training.dataset_sha256:
-        yield f"SHA-256 of training and held-out pictures: `{training.dataset_sha256}`."
     if training.recipe:
         epochs = counted(training.epochs, "epoch")
         yield f"\nRecipe `{training.recipe}`, seed {training.seed}, {epochs}."
@@ -171,7 +182,10 @@ def _set(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _evaluation(described: Described) -> Iterator[str]:
     metrics = described.manifest.metrics
-    if "correct" in metrics and "total" in metrics:
+    several = not is_softmax(described.manifest)
+    if several:
+        yield from _several(described)
+    elif "correct" in metrics and "total" in metrics:
         found = intervals.proportion(metrics["correct"], metrics["total"])
         bounds = f" (95 % interval {found[0]:.2%} to {found[1]:.2%}, Wilson)" if found else ""
         yield (
@@ -190,8 +204,32 @@ def _evaluation(described: Described) -> Iterator[str]:
             for each in described.judged["classes"]
         ]
         rows.append(("mean", "", *map(_figure, _figures(described.judged["macro"]))))
-        head = ("class", "pictures", *(_HEADS[name] for name in classes.FIGURES))
+        head = ["class", "pictures", *(_HEADS[name] for name in classes.FIGURES)]
+        if several:
+            head = ["label", *head[1:], "average precision", "threshold"]
+            precisions_ = [each["average_precision"] for each in described.judged["classes"]]
+            thresholds = [f"{each:.3f}" for each in described.manifest.thresholds]
+            more = zip([*precisions_, metrics["map"]], [*thresholds, ""], strict=True)
+            rows = [
+                (*row, _figure(precision), threshold)
+                for row, (precision, threshold) in zip(rows, more, strict=True)
+            ]
         yield from ("", *_table(head, rows))
+
+
+def _several(described: Described) -> Iterator[str]:
+    """Yields the figures of all pictures, where they have several labels."""
+    metrics, found = described.manifest.metrics, described.judged.get("map_interval")
+    bounds = f" (95 % interval {found[0]:.2%} to {found[1]:.2%}, bootstrap)" if found else ""
+    yield (
+        f"Mean average precision (mAP) on {metrics['total']:,.0f} held-out pictures: "
+        f"{metrics['map']:.2%}{bounds}. F1 of all decisions together {metrics['f1_micro']:.2%}, "
+        f"mean over the labels {metrics['f1_macro']:.2%}. All labels are right, and no other, of "
+        f"{metrics['correct']:,.0f} pictures, {metrics['accuracy']:.2%}. The loss is "
+        f"{metrics['loss']:.4f}. Found by ONNX Runtime from the published file. A picture has "
+        "each label whose probability reaches its threshold, which was chosen by F1 on pictures "
+        "that are neither trained on nor held out."
+    )
 
 
 def _technical(described: Described) -> Iterator[str]:
@@ -202,12 +240,15 @@ def _technical(described: Described) -> Iterator[str]:
     rows = [
         *(("input", f"`{contract.describe(value)}`") for value in model.graph.input),
         *(("output", f"`{contract.describe(value)}`") for value in model.graph.output),
+        *(() if is_softmax(manifest) else [("output row", "a sigmoid for each label")]),
         ("pixels", f"`{manifest.input.resize}`"),
         ("precision", precisions.name(manifest.precision)),
         ("parameters", f"{manifest.parameters:,}"),
         ("operations a picture", f"{describe.count_operations(model):,}"),
         ("model.onnx", f"{len(described.content):,} bytes"),
-        ("SHA-256", f"`{hashlib.sha256(described.content).hexdigest()}`"),
+        ("SHA-256 of model.onnx", f"`{hashlib.sha256(described.content).hexdigest()}`"),
+        # In a table, which scrolls where it is narrow; a line would be wider than a phone.
+        ("SHA-256 of the data", _code(manifest.training.dataset_sha256)),
         ("made", day or NOT_STATED),
         ("made with", made or NOT_STATED),
     ]
@@ -253,3 +294,7 @@ def _yaml(value: Any, indent: str = "") -> Iterator[str]:
         else:
             yield name
             yield from _yaml(each, indent + ("" if isinstance(each, list) else "  "))
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else NOT_STATED

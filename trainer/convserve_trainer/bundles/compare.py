@@ -13,11 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_bundle.errors import BundleError
+from convserve_bundle.manifest import is_softmax
 from convserve_protos.bundle_pb2 import ImageKind, Manifest
 from convserve_trainer.bundles import evaluate
 from convserve_trainer.datasets.pictures import Pictures
 from convserve_trainer.errors import DataError
+from convserve_trainer.evaluation.differences import Difference, differences
+from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.evaluation.score import Score, score
+from convserve_trainer.evaluation.score import right as is_right
 from convserve_trainer.html.section import Table
 
 LUCK = 0.05
@@ -77,11 +81,6 @@ class Pairs:
         tail = sum(_by_coins(apart, k) for k in range(min(self.only_a, self.only_b) + 1))
         return min(1.0, 2 * tail)
 
-    @property
-    def better(self) -> str:
-        """The name of the one that gets more right: "A", where it is not "B"."""
-        return "B" if self.only_b > self.only_a else "A"
-
 
 @dataclass(frozen=True)
 class BundleComparison:
@@ -90,12 +89,23 @@ class BundleComparison:
     Attributes:
         files: the two model.onnx, A and B.
         scores: theirs.
-        pairs: their pictures.
+        pairs: their pictures; of several labels those with all of them right.
+        differences: where pictures have several labels, of mAP and F1; otherwise none.
     """
 
     files: tuple[Path, Path]
     scores: tuple[Score, Score]
     pairs: Pairs
+    differences: Sequence[Difference] = ()
+
+    @property
+    def decisive(self) -> Difference:
+        """The figure that says which is better: accuracy, or mAP where there are differences."""
+        if self.differences:
+            return self.differences[0]
+        pairs = self.pairs
+        a, b = ((pairs.both + only) / pairs.total for only in (pairs.only_a, pairs.only_b))
+        return Difference("accuracy", a, b, pairs.interval, pairs.p)
 
     def as_dict(self) -> dict[str, object]:
         """Returns all figures."""
@@ -106,15 +116,22 @@ class BundleComparison:
         }
         counts = {name: getattr(pairs, name) for name in ("both", "only_a", "only_b", "neither")}
         found = {"difference": pairs.difference, "interval": pairs.interval, "p": pairs.p}
-        return sides | counts | found
+        several = [each.as_dict() for each in self.differences]
+        return sides | counts | found | ({"differences": several} if several else {})
 
     def __str__(self) -> str:
-        pairs = self.pairs
+        pairs, decisive = self.pairs, self.decisive
         low, high = pairs.interval
         verdict = (
             f"no evidence that one is better (p is {LUCK:g} or more)"
-            if pairs.p >= LUCK
-            else f"{pairs.better} is better, and hardly by luck"
+            if decisive.p >= LUCK
+            else f"{better(decisive)} is better, and hardly by luck"
+        )
+        what = "all labels right" if self.differences else "right"
+        several = (
+            f"; {verdict}"
+            if not self.differences
+            else "\n".join(["", *map(str, self.differences), f"by mAP: {verdict}"])
         )
         return "\n".join(
             (
@@ -122,11 +139,11 @@ class BundleComparison:
                     f"{name}  {file}: {found}"
                     for name, file, found in zip("AB", self.files, self.scores, strict=True)
                 ),
-                f"right: both {pairs.both:,}, A alone {pairs.only_a:,}, B alone {pairs.only_b:,}, "
+                f"{what}: both {pairs.both:,}, A alone {pairs.only_a:,}, B alone {pairs.only_b:,}, "
                 f"neither {pairs.neither:,}",
                 f"accuracy of B less that of A: {pairs.difference:+.2%} "
                 f"(95 % interval {low:+.2%} to {high:+.2%})",
-                f"McNemar's exact test: p = {pairs.p:.3g}; {verdict}",
+                f"McNemar's exact test: p = {pairs.p:.3g}{several}",
             )
         )
 
@@ -152,7 +169,7 @@ class SeveralComparisons:
         Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian
             Journal of Statistics 6, 1979.
         """
-        values = [each.pairs.p for each in self.found]
+        values = [each.decisive.p for each in self.found]
         adjusted, least = values.copy(), 0.0
         for rank, number in enumerate(sorted(range(len(values)), key=values.__getitem__)):
             least = max(least, min(1.0, (len(values) - rank) * values[number]))
@@ -170,21 +187,24 @@ class SeveralComparisons:
     def __str__(self) -> str:
         rows = []
         for name, each, p in zip(self.names, self.found, self.adjusted, strict=True):
-            low, high = each.pairs.interval
+            decisive = each.decisive
+            low, high = decisive.interval
             rows.append(
                 (
                     name,
                     f"{each.pairs.total:,}",
-                    *(f"{score.accuracy:.2%}" for score in each.scores),
-                    f"{each.pairs.difference:+.2%}",
+                    *(f"{value:.2%}" for value in (decisive.a, decisive.b)),
+                    f"{decisive.difference:+.2%}",
                     f"{low:+.2%} to {high:+.2%}",
                     f"{p:.3g}",
-                    "no evidence" if p >= LUCK else each.pairs.better,
+                    "no evidence" if p >= LUCK else better(decisive),
                 )
             )
         head = ("data", "pictures", "A", "B", "B less A", "95 % interval", "p", "better")
+        several = bool(self.found[0].differences)
+        test = "mAP; p: the bootstrap over pairs" if several else "p: McNemar's exact test"
         caption = (
-            "p: McNemar's exact test, adjusted by Holm's method for so many data sets; "
+            f"{test}, adjusted by Holm's method for so many data sets; "
             f"no evidence: p is {LUCK:g} or more"
         )
         files = [f"{name}  {file}" for name, file in zip("AB", self.found[0].files, strict=True)]
@@ -210,11 +230,21 @@ def compare(a: Path, b: Path, held_out: Callable[[Manifest], Pictures]) -> Bundl
     answers_b, right_for_b = evaluate.answers(file_b, held_out(about_b))
     if not np.array_equal(right, right_for_b):
         raise DataError("the two bundles could not read the same pictures; run check-data on them")
+    by_a, by_b = evaluate.thresholds_of(about_a), evaluate.thresholds_of(about_b)
+    several: Sequence[Difference] = ()
+    if by_a is not None and by_b is not None:
+        several = differences((Answers(answers_a, right), by_a), (Answers(answers_b, right), by_b))
     return BundleComparison(
         (file_a, file_b),
-        (score(answers_a, right), score(answers_b, right)),
-        paired(answers_a.argmax(axis=1) == right, answers_b.argmax(axis=1) == right),
+        (score(answers_a, right, by_a), score(answers_b, right, by_b)),
+        paired(is_right(answers_a, right, by_a), is_right(answers_b, right, by_b)),
+        several,
     )
+
+
+def better(found: Difference) -> str:
+    """Returns the name of the one whose figure is higher: "A", where it is not "B"."""
+    return "B" if found.difference > 0 else "A"
 
 
 def paired(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> Pairs:
@@ -244,6 +274,8 @@ def _check_alike(a: Manifest, b: Manifest) -> None:
         raise BundleError(
             f"input.kind: expected the same of A and B, got {kinds[0]} and {kinds[1]}"
         )
+    if is_softmax(a) is not is_softmax(b):
+        raise BundleError("output: expected the same of A and B, got one label and several labels")
     if a.labels != b.labels:
         raise BundleError(
             f"labels: expected the same of A and B, in the same order, got "

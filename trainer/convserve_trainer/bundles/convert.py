@@ -96,7 +96,7 @@ def convert(
     [earlier] = [entry.value for entry in net.metadata_props if entry.key == MANIFEST_KEY]
     net.ClearField("metadata_props")
     # As the net was published: that is what must say the same.
-    reference = _reference(net, data)
+    reference = _reference(net, manifest, data)
     layout.reshape_first(net)
     conversion.print_score(reference, data, out)
     candidates = conversion.candidates(net, options, data, manifest.training.seed)
@@ -124,9 +124,10 @@ def _models(file: Path) -> Path:
     return version.parent.parent
 
 
-def _reference(net: onnx.ModelProto, data: Data) -> Reference:
+def _reference(net: onnx.ModelProto, manifest: Manifest, data: Data) -> Reference:
     answer = functools.partial(predict.by_onnxruntime, predict.session(net.SerializeToString()))
-    return Reference("float32", predict.answer(answer, data.held_out))
+    answers = predict.answer(answer, data.held_out)
+    return Reference("float32", answers, evaluate.thresholds_of(manifest))
 
 
 def _floor(manifest: Manifest, file: Path) -> float:

@@ -1,7 +1,7 @@
 """Whether pictures are like those that a net knows: by the statistics in its manifest."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convserve_bundle import distributions, stability
 from convserve_bundle.errors import BundleError
 from convserve_imaging import MNIST_CENTRE, PIXELS
 from convserve_imaging.decoders import make_decoder
@@ -18,15 +19,16 @@ from convserve_imaging.jpeg_pixels import MAX_DECODER_BYTES, MAX_PIXELS
 from convserve_imaging.pictures import upright_size
 from convserve_protos.bundle_pb2 import Distribution, InputSpec, Manifest
 from convserve_trainer.bundles import evaluate
-from convserve_trainer.datasets import photo_methods, photo_reader
-from convserve_trainer.datasets.pictures import ArrayPictures, Pixels
+from convserve_trainer.datasets import photo_methods, photo_reader, registry
+from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.pictures import ArrayPictures, Pixels, Source
+from convserve_trainer.datasets.registry import Say
 from convserve_trainer.datasets.unreadable_photos import reason
 from convserve_trainer.errors import DataError, MissingDataError
-from convserve_trainer.evaluation import distributions, predict
+from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.html.section import Table
 
-MEASURES = ("brightness", "contrast", "size", "confidence")
 _BATCH = 200  # pictures that are in memory at a time
 
 
@@ -35,7 +37,7 @@ class Measure:
     """How far the values of pictures are from those that a net knows.
 
     Attributes:
-        name: one of MEASURES.
+        name: one of stability.MEASURES.
         known: what the manifest states.
         mean: of the pictures.
         deviation: their standard deviation.
@@ -59,7 +61,7 @@ class Measure:
             return ""
         if self.index >= self.threshold:
             return "drift"
-        return "some" if self.index >= distributions.MODERATE else ""
+        return "some" if self.index >= stability.MODERATE else ""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all figures for JSON."""
@@ -81,13 +83,13 @@ class Drift:
     Attributes:
         file: model.onnx.
         pictures: that were compared.
-        unreadable: that were not, with the reason, by their paths.
-        measures: one for each of MEASURES that the manifest has.
+        unreadable: that were not, with the reason, by their paths or rows.
+        measures: one for each of stability.MEASURES that the manifest has.
     """
 
     file: Path
     pictures: int
-    unreadable: dict[Path, str]
+    unreadable: dict[Content, str]
     measures: Sequence[Measure]
 
     @property
@@ -121,18 +123,20 @@ class Drift:
         return str(Table(head, rows, f"{self.file}: {self.pictures:,} pictures"))
 
 
-def find(bundle: Path, folder: Path, limit: int, threshold: float) -> Drift:
+def find(bundle: Path, source: Source, limit: int, threshold: float, say: Say) -> Drift:
     """Compares pictures with those that a net knows.
 
     Args:
         bundle: path of one, see `evaluate.check`.
-        folder: of picture files, in it or in folders below it; or one file.
+        source: with a folder of picture files, in it or in folders below it; one file; or a list
+            of pictures, whatever their labels.
         limit: pictures at most, evenly from all in the order of their names.
         threshold: population stability index from which on a measure has drifted.
+        say: takes lines on what is done.
 
     Raises:
         BundleError: it is not a bundle, or has no statistics.
-        DataError: there are no pictures, or none can be read.
+        DataError: there are no pictures, none can be read, or a list is not as it should be.
     """
     file, manifest = evaluate.check(bundle)
     if not manifest.statistics.HasField("brightness"):
@@ -141,10 +145,11 @@ def find(bundle: Path, folder: Path, limit: int, threshold: float) -> Drift:
             "is older than they are; convserve-train convert --precision float32 publishes it "
             "with them, from its data"
         )
-    paths = _paths(folder, manifest.input)
-    if len(paths) > limit:
-        paths = [paths[n] for n in np.linspace(0, len(paths) - 1, limit).round().astype(int)]
-    values, unreadable = _measured(file, manifest, paths)
+    contents = _contents(source, manifest.input, say)
+    if len(contents) > limit:
+        chosen = np.linspace(0, len(contents) - 1, limit).round().astype(int)
+        contents = [contents[n] for n in chosen]
+    values, unreadable = _measured(file, manifest, contents)
     stated = manifest.statistics
     measures = [
         Measure(
@@ -152,18 +157,31 @@ def find(bundle: Path, folder: Path, limit: int, threshold: float) -> Drift:
             known := getattr(stated, name),
             float(values[name].mean(dtype=np.float64)),
             float(values[name].std(dtype=np.float64)),
-            distributions.stability_index(known, values[name]),
-            distributions.by_luck(known, len(values[name])),
+            _index(known, values[name]),
+            stability.by_luck(known.counts, len(values[name])),
             threshold,
         )
-        for name in MEASURES
+        for name in stability.MEASURES
         if name in values and stated.HasField(name)  # type: ignore[arg-type] # one of its fields
     ]
     return Drift(file, len(values["confidence"]), unreadable, measures)
 
 
-def _paths(folder: Path, spec: InputSpec) -> list[Path]:
-    """Returns the picture files in a folder and in those below it, by name."""
+def _index(known: Distribution, values: npt.NDArray[np.float32]) -> float:
+    found = distributions.counted(values, known.bounds)
+    return stability.stability_index(known.counts, found.tolist())
+
+
+def _contents(source: Source, spec: InputSpec, say: Say) -> Sequence[Content]:
+    """Returns the pictures of a list; or else the files in a folder and in those below it."""
+    folder = source.folder
+    assert folder is not None, "the command names it"
+    lister = registry.find_lister(folder)
+    if lister is not None:
+        listed = [row.content for row in lister.rows(replace(source, labelled=False), say)]
+        if not listed:
+            raise DataError(f"{folder} lists no picture")
+        return listed
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
@@ -185,19 +203,19 @@ def _paths(folder: Path, spec: InputSpec) -> list[Path]:
 
 
 def _measured(
-    file: Path, manifest: Manifest, paths: Sequence[Path]
-) -> tuple[dict[str, npt.NDArray[np.float32]], dict[Path, str]]:
-    """Returns the values of each measure, and why files cannot be read."""
+    file: Path, manifest: Manifest, contents: Sequence[Content]
+) -> tuple[dict[str, npt.NDArray[np.float32]], dict[Content, str]]:
+    """Returns the values of each measure, and why pictures cannot be read."""
     watch = Watch(partial(predict.by_onnxruntime, predict.session(file.read_bytes())))
     read = _reader(manifest.input)
-    unreadable: dict[Path, str] = {}
+    unreadable: dict[Content, str] = {}
     confidence, sizes = [], []
-    for batch in _batches(paths, read, unreadable):
+    for batch in _batches(contents, read, unreadable):
         confidence.append(watch(np.stack([each for each, _ in batch])).max(axis=1))
         sizes += [size for _, size in batch if size]
     if not confidence:
-        path, why = next(iter(unreadable.items()))
-        raise DataError(f"none of {len(paths):,} pictures can be read; {path}: {why}")
+        content, why = next(iter(unreadable.items()))
+        raise DataError(f"none of {len(contents):,} pictures can be read; {content}: {why}")
     sure = np.concatenate(confidence)
     known = np.array(sizes, np.int64) if sizes else None
     nothing = np.zeros((len(sure), 0, 0, 0), np.uint8)
@@ -209,33 +227,37 @@ _Read = tuple[Pixels, tuple[int, int] | None]
 
 
 def _batches(
-    paths: Sequence[Path], read: Callable[[Path], _Read], unreadable: dict[Path, str]
+    contents: Sequence[Content],
+    read: Callable[[Content], _Read],
+    unreadable: dict[Content, str],
 ) -> Iterator[list[_Read]]:
     """Yields pictures as the net is given them, with the sizes of their files."""
-    for start in range(0, len(paths), _BATCH):
-        count = min(_BATCH, len(paths) - start)
+    for start in range(0, len(contents), _BATCH):
+        count = min(_BATCH, len(contents) - start)
         found = []
-        for number, each in photo_reader.each(partial(_nth, paths, start, read), count):
+        for number, each in photo_reader.each(partial(_nth, contents, start, read), count):
             if isinstance(each, OSError | PictureError):
-                unreadable[paths[start + number]] = reason(each)
+                unreadable[contents[start + number]] = reason(each)
             else:
                 found.append(each)
         if found:
             yield found
 
 
-def _nth(paths: Sequence[Path], start: int, read: Callable[[Path], _Read], number: int) -> _Read:
-    return read(paths[start + number])
+def _nth(
+    contents: Sequence[Content], start: int, read: Callable[[Content], _Read], number: int
+) -> _Read:
+    return read(contents[start + number])
 
 
-def _reader(spec: InputSpec) -> Callable[[Path], _Read]:
-    """Returns what reads a file as a server does, by the method of the net's training."""
+def _reader(spec: InputSpec) -> Callable[[Content], _Read]:
+    """Returns what reads a picture as a server does, by the method of the net's training."""
     shape = spec.height, spec.width, spec.channels
     decode = make_decoder(spec.resize, shape, MAX_PIXELS, MAX_DECODER_BYTES)
     has_size = spec.resize not in (MNIST_CENTRE, PIXELS)
 
-    def read(path: Path) -> _Read:
-        data = path.read_bytes()
+    def read(content: Content) -> _Read:
+        data = content.read_bytes()
         return decode(data), upright_size(data) if has_size else None
 
     return read

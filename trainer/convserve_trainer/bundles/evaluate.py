@@ -3,9 +3,12 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from convserve_bundle.contract import BATCH_AXIS, INPUT, OUTPUT
 from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import find_bundle
+from convserve_bundle.manifest import is_softmax
 from convserve_imaging import METHODS
 from convserve_protos.bundle_pb2 import (
     IMAGE_KIND_DIGITS,
@@ -16,16 +19,16 @@ from convserve_protos.bundle_pb2 import (
 )
 from convserve_trainer.bundles import bundle
 from convserve_trainer.datasets.pictures import Pictures
-from convserve_trainer.evaluation import judgement, mistakes, predict
-from convserve_trainer.evaluation.judgement import Judgement
-from convserve_trainer.evaluation.mistakes import Examples
+from convserve_trainer.evaluation import corruptions, judged, predict
+from convserve_trainer.evaluation.judged import AnyJudged
+from convserve_trainer.evaluation.score import Thresholds
 from convserve_trainer.evaluation.traits import Watch
 from convserve_trainer.export import contract
 
 KINDS = (IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, IMAGE_KIND_PIXELS)
 
 
-def judge(file: Path, manifest: Manifest, pictures: Pictures) -> tuple[Judgement, list[Examples]]:
+def judge(file: Path, manifest: Manifest, pictures: Pictures) -> AnyJudged:
     """Returns the figures of a bundle, and pictures that it is wrong about.
 
     Args:
@@ -37,10 +40,20 @@ def judge(file: Path, manifest: Manifest, pictures: Pictures) -> tuple[Judgement
         BundleError: ONNX Runtime refuses it.
         DataError: too many pictures cannot be read.
     """
-    watch = Watch(partial(predict.by_onnxruntime, predict.session(file.read_bytes())))
+    net = partial(predict.by_onnxruntime, predict.session(file.read_bytes()))
+    watch = Watch(net)
     found = predict.answer(watch, pictures)
-    judged = judgement.judge(list(manifest.labels), found, watch.traits(pictures))
-    return judged, mistakes.examples(found, pictures, judged.confusions)
+    thresholds = thresholds_of(manifest)
+    labels, traits = list(manifest.labels), watch.traits(pictures)
+    if thresholds is not None:
+        return judged.judge_labels(labels, found, pictures, traits, thresholds)
+    changed = corruptions.corrupted(net, pictures, manifest.input.kind)
+    return judged.judge(labels, found, pictures, traits, changed)
+
+
+def thresholds_of(manifest: Manifest) -> Thresholds | None:
+    """Returns the thresholds of a bundle, float32 [K]; None where pictures have one label."""
+    return None if is_softmax(manifest) else np.array(manifest.thresholds, np.float32)
 
 
 def answers(file: Path, pictures: Pictures) -> predict.Answers:

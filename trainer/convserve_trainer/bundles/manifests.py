@@ -3,19 +3,29 @@
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from convserve_bundle.contract import FORMAT, MANIFEST_KEY, is_name
+from convserve_bundle.contract import FORMAT, FORMAT_WITH_OUTPUT, MANIFEST_KEY, is_name
 from convserve_bundle.manifest import manifest_text
-from convserve_protos.bundle_pb2 import PRECISION_INT8, Manifest, Precision, Training
+from convserve_protos.bundle_pb2 import (
+    OUTPUT_MULTI_LABEL,
+    OUTPUT_SOFTMAX,
+    PRECISION_INT8,
+    Manifest,
+    Precision,
+    Training,
+)
 from convserve_trainer.bundles import picture_statistics
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import UsageError
+from convserve_trainer.evaluation.score import Thresholds
 from convserve_trainer.export import loss, precisions
 from convserve_trainer.export.parity import Comparison
 from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets.origin import Origin
 
 if TYPE_CHECKING:
     import onnx
@@ -51,6 +61,7 @@ def make_manifest(
     parameters: int,
     precision: Precision.ValueType,
     calibrated: int = 0,
+    thresholds: Thresholds | None = None,
 ) -> Manifest:
     """Returns the manifest of a net.
 
@@ -63,11 +74,14 @@ def make_manifest(
         parameters: trainable ones.
         precision: that it is published in.
         calibrated: training pictures that int8 is calibrated on.
+        thresholds: where pictures have several labels; None otherwise.
     """
     manifest = Manifest(
-        format=FORMAT,
+        format=FORMAT if thresholds is None else FORMAT_WITH_OUTPUT,
         name=name,
         labels=data.labels,
+        output=OUTPUT_SOFTMAX if thresholds is None else OUTPUT_MULTI_LABEL,
+        thresholds=() if thresholds is None else thresholds.tolist(),
         input=data.spec,
         training=Training(
             recipe=recipe.name,
@@ -109,6 +123,12 @@ def state(
     training.calibration_pictures = calibrated
     picture_statistics.state_confidence(manifest.statistics, compared.answers.probabilities)
     manifest.created.FromDatetime(datetime.now(UTC))
+
+
+def state_origins(manifest: Manifest, origins: Sequence[Origin]) -> None:
+    """Makes a manifest say what the net's weights were before its training."""
+    for origin in origins:
+        manifest.training.origins.add(source=origin.source, sha256=origin.sha256)
 
 
 def attach(manifest: Manifest, model: "onnx.ModelProto", earlier: str = "") -> None:

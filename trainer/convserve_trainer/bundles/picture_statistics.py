@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from convserve_bundle import distributions
 from convserve_protos.bundle_pb2 import PictureStatistics
 from convserve_trainer.datasets.pictures import Pictures
-from convserve_trainer.evaluation import distributions, traits
+from convserve_trainer.evaluation import traits
 from convserve_trainer.evaluation.predict import Probabilities
 
 #: Pictures that are looked at, at most, evenly from all: more would not change the bins.

@@ -1,7 +1,7 @@
 """Where a net is published, and whether one was already, as a training would make it."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
@@ -19,6 +19,7 @@ from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.export import precisions
 from convserve_trainer.export.conversion import ExportOptions
 from convserve_trainer.nets.keras_backend import DEFAULT, Backend
+from convserve_trainer.nets.origin import Origin
 from convserve_trainer.recipes.recipe import Recipe
 
 
@@ -123,6 +124,7 @@ def is_published(
     backend: Backend,
     out: TextIO,
     shown: str = "",
+    origins: Sequence[Origin] = (),
 ) -> bool:
     """Returns whether a version is what a training would make, and prints why or why not.
 
@@ -130,7 +132,7 @@ def is_published(
     """
     file = shown or str(version / MODEL_FILE)
     try:
-        differing = differences(version, recipe, data, options, seeds, backend)
+        differing = differences(version, recipe, data, options, seeds, backend, origins)
     except (BundleError, OSError) as error:
         why = os_errors.described(error) if isinstance(error, OSError) else error
         print(f"what is published already cannot be read: {why}", file=out, flush=True)
@@ -149,6 +151,7 @@ def differences(
     options: ExportOptions,
     seeds: int = 1,
     backend: Backend = DEFAULT,
+    origins: Sequence[Origin] = (),
 ) -> list[str]:
     """Returns in what a version differs from what a training would make; nothing if it is that.
 
@@ -159,6 +162,7 @@ def differences(
         options: the precision that it would publish in, and how it is made.
         seeds: how many it would train.
         backend: of Keras, that it would use.
+        origins: of the weights that it would begin with.
 
     Raises:
         BundleError: the version cannot be read.
@@ -170,6 +174,9 @@ def differences(
         raise BundleError(f"{version / MODEL_FILE}: damaged recipe: {error}") from error
     if (manifest.training.backend or DEFAULT) != backend:
         differing.append("backend")
+    # The same content may be at another path.
+    if [each.sha256 for each in manifest.training.origins] != [each.sha256 for each in origins]:
+        differing.append("what the net begins with")
     if manifest.training.dataset_sha256 != data.sha256:
         differing.append("data")
     elif list(manifest.labels) != list(data.labels) or manifest.input != data.spec:
@@ -187,7 +194,7 @@ def differences(
 
 def _settings(manifest: Manifest, recipe: Recipe) -> list[str]:
     """Returns the names of the settings that differ, but for those that change no net."""
-    same: dict[str, Any] = {"min_accuracy": 0.0, "card": {}}
+    same: dict[str, Any] = {"min_accuracy": 0.0, "card": {}, "start_from": None}
     found = dict(json.loads(manifest.training.recipe_json)) | same
     wanted = recipe.values() | same
     names = [*wanted, *(name for name in found if name not in wanted)]

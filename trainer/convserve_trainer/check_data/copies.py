@@ -12,7 +12,7 @@ from convserve_trainer.check_data import look_alikes
 from convserve_trainer.check_data.findings import Item
 from convserve_trainer.check_data.survey import Survey
 from convserve_trainer.check_data.tree import PictureFile
-from convserve_trainer.datasets.photo_folders import VALIDATION
+from convserve_trainer.datasets.parts import TEST, VALIDATION
 
 SAME_FILE = "the same file"
 SAME_LOOK = "the same picture in another file"
@@ -79,7 +79,8 @@ def _look_alikes(
         if pair.relation == look_alikes.ACROSS_CLASSES:
             moves = copies
         elif pair.relation == look_alikes.ACROSS_SPLITS:
-            moves = [file for file in copies if file.split != VALIDATION]
+            kept = max(map(_rank, copies))
+            moves = [file for file in copies if _rank(file) < kept]
         yield _SAME[pair.relation], replace(item, detail=SAME_LOOK, moves=tuple(_paths(moves)))
 
 
@@ -92,7 +93,7 @@ def _relation(group: Sequence[PictureFile]) -> int:
 
 
 def _to_keep(folder: Path, group: Sequence[PictureFile]) -> PictureFile:
-    """Returns the copy that stays: one in validation if there is any, whose size matters more.
+    """Returns the copy that stays: one that is not trained on if any, whose size matters more.
 
     A link to another of the copies does not stay: it would lead nowhere once that one has gone.
     """
@@ -103,7 +104,12 @@ def _to_keep(folder: Path, group: Sequence[PictureFile]) -> PictureFile:
         for file, path in paths.items()
         if not path.is_symlink() or os.path.realpath(path) not in files
     ]
-    return min(whole, key=lambda file: (file.split != VALIDATION, file.path))
+    return min(whole, key=lambda file: (-_rank(file), file.path))
+
+
+def _rank(file: PictureFile) -> int:
+    """Returns how much a file is needed in its split."""
+    return {TEST: 2, VALIDATION: 1}.get(file.split, 0)
 
 
 def _paths(files: Iterable[PictureFile]) -> list[str]:

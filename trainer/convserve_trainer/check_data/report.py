@@ -22,6 +22,7 @@ _PASSED_OVER = {
     "hidden": "hidden file",
     "folder": "folder",
     "outside": "stray picture",
+    "unlabelled": "unlabelled picture",
     "other": "other file",
 }
 _HEADINGS = {Severity.ERROR: "ERRORS", Severity.WARNING: "WARNINGS", Severity.NOTE: "NOTES"}

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from convserve_trainer.check_data import summary, tree
+from convserve_imaging import PHOTO_BILINEAR
+from convserve_trainer.check_data import listed, summary, tree
 from convserve_trainer.check_data.findings import Finding, Item, Severity
 from convserve_trainer.check_data.moves import MoveResult
 from convserve_trainer.check_data.rules import findings
 from convserve_trainer.check_data.survey import SIZE, Survey, survey
 from convserve_trainer.check_data.tree import Tree
+from convserve_trainer.datasets import photo_methods, registry
+from convserve_trainer.datasets.photo_folders import Choice
+from convserve_trainer.datasets.pictures import Source
+from convserve_trainer.datasets.registry import Say
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,31 @@ class CheckResult:
         return sum(len(f.items) for f in self.findings if f.kind.severity == severity)
 
 
-def check(folder: Path, counter: Callable[[Tree], Callable[[int], None]]) -> CheckResult:
+def check(
+    source: Source, counter: Callable[[Tree], Callable[[int], None]], say: Say
+) -> CheckResult:
     """Reads and checks a picture set.
 
     Args:
-        folder: of the set.
+        source: which set, the method that reads its files, and where they may lie.
         counter: called with the set before it is read; what it returns takes the number of
             pictures that are done.
+        say: takes lines on what is done.
 
     Raises:
+        DataError: a list is not as it should be.
         UsageError: there is no such folder.
         OSError: a folder may not be read.
     """
-    read = tree.read(folder)
-    surveyed = survey(read, counter(read))
+    assert source.folder is not None, "the command names it"
+    method = source.method or PHOTO_BILINEAR
+    lister = registry.find_lister(source.folder)
+    if lister is None:
+        choice = Choice(photo_methods.suffixes(method), source.subfolders)
+        read = tree.read(source.folder, choice)
+    else:
+        read = listed.read(lister, source, say)
+    surveyed = survey(read, counter(read), method)
     return CheckResult(surveyed, tuple(findings(surveyed)))
 
 

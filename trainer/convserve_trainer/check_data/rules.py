@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from convserve_trainer.check_data import copies
 from convserve_trainer.check_data.findings import KINDS, Finding, Item
 from convserve_trainer.check_data.survey import SIZE, UNREADABLE, Picture, Survey
 from convserve_trainer.check_data.tree import WHOLE, Tree
-from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
+from convserve_trainer.datasets.parts import TEST
 
 MAX_RATIO = 1.5
 """Pictures of the largest class for one of the smallest. Always saying the larger class of such two
@@ -28,7 +29,8 @@ def findings(survey: Survey) -> list[Finding]:
     found: dict[str, list[Item]] = {name: [] for name in KINDS}
     for rule in (_folders, _broken, copies.find, _balance, _odd, _skipped):
         for name, item in rule(survey):
-            found[name].append(item)
+            # What a list names is not taken away from it: a row would lead nowhere.
+            found[name].append(replace(item, moves=()) if survey.tree.listed else item)
     return [
         Finding(KINDS[name], tuple(sorted(items, key=lambda item: (item.reason, item.path))))
         for name, items in found.items()
@@ -40,7 +42,7 @@ def _folders(survey: Survey) -> Iterator[tuple[str, Item]]:
     tree = survey.tree
     labels = {label for names in tree.classes.values() for label in names}
     if not tree.files:
-        suffixes = ", ".join(sorted(JPEG_SUFFIXES))
+        suffixes = ", ".join(sorted(tree.choice.suffixes))
         yield "no-pictures", Item(".", f"no file of a class ends in {suffixes}")
     if len(labels) < 2:
         yield "too-few-classes", Item(".", f"class folders: {', '.join(labels) or 'none'}")
@@ -57,9 +59,10 @@ def _folders(survey: Survey) -> Iterator[tuple[str, Item]]:
                 count = files[split, label]
                 text = f"{count:,} files, all broken" if count else "no picture"
                 yield "empty-class", Item(f"{prefix}{label}", text)
-        if not tree.missing:
+        if not tree.missing and split != TEST:
+            missing = "no picture" if tree.listed else "there is no such folder"
             for label in sorted(labels.difference(names)):
-                yield "class-in-one-split", Item(f"{prefix}{label}", "there is no such folder")
+                yield "class-in-one-split", Item(f"{prefix}{label}", missing)
 
 
 def _broken(survey: Survey) -> Iterator[tuple[str, Item]]:

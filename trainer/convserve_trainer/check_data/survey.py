@@ -6,22 +6,26 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_imaging import photos
+from convserve_imaging import PHOTO_BILINEAR, photos, pictures
 from convserve_imaging.errors import NotAPictureError, PictureError, TooManyPixelsError
-from convserve_imaging.jpeg import read_header
+from convserve_imaging.jpeg import SOI, read_header
+from convserve_imaging.jpeg_pixels import MAX_PIXELS
+from convserve_imaging.picture_files import open_file
 from convserve_trainer.check_data.look_alikes import Thumbnail, thumbnail
 from convserve_trainer.check_data.tree import PictureFile, Tree
-from convserve_trainer.datasets import photo_reader
+from convserve_trainer.datasets import photo_methods, photo_reader
+from convserve_trainer.datasets.content import MAX_BYTES, Content
 
 SIZE = 150
 """Pixels a side that every picture is decoded to, that of the photographs' training."""
 
-MAX_BYTES = 256 << 20
-"""Larger files are refused unread: they are not photographs, and would fill the memory."""
+_GREY = 1
+"""Levels by which the channels of a grey WebP differ: it stores all pictures in colour."""
 
 UNREADABLE = "unreadable"
 BROKEN_LINK = "broken-link"
@@ -63,41 +67,66 @@ class Picture:
     thumbnail: Thumbnail
 
 
-def examine(path: Path) -> Picture:
-    """Reads a file and decodes it; mostly without the GIL.
+def examine(content: Content, method: str = PHOTO_BILINEAR) -> Picture:
+    """Reads a picture and decodes it; mostly without the GIL.
+
+    Args:
+        content: path of its file, or its row in a table.
+        method: that makes its pixels, of three channels.
 
     Raises:
         OSError: it cannot be read.
         PictureError: it holds no picture that training and serving take.
     """
+    if isinstance(content, Path):
+        _check_file(content)
+    data = content.read_bytes()
+    header = _header(data, method)
+    pixels = photo_methods.decoder(method)(data, SIZE, SIZE)
+    grey = brightness(pixels)
+    width, height = header.size[::-1] if header.orientation >= 5 else header.size
+    return Picture(
+        sha256=hashlib.sha256(data).digest(),
+        width=width,
+        height=height,
+        orientation=header.orientation,
+        components=header.components or (3 if np.ptp(pixels, axis=2).max() > _GREY else 1),
+        spread=float(grey.std()),
+        thumbnail=thumbnail(grey),
+    )
+
+
+class _Header(NamedTuple):
+    """What a header states; components None where it depends on the pixels."""
+
+    size: tuple[int, int]
+    orientation: int
+    components: int | None
+
+
+def _header(data: bytes, method: str) -> _Header:
+    if data.startswith(SOI) or photo_methods.suffixes(method) == photo_methods.JPEG_SUFFIXES:
+        jpeg = read_header(data)
+        return _Header((jpeg.width, jpeg.height), jpeg.orientation, jpeg.components)
+    opened = open_file(data, pictures.FORMATS, MAX_PIXELS)
+    return _Header(opened.size, opened.orientation, None)
+
+
+def _check_file(path: Path) -> None:
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise NotAPictureError("it is not a regular file")
     if status.st_size > MAX_BYTES:
         size = f"{status.st_size >> 20:,} MiB"
         raise TooManyPixelsError(f"the file has {size}; at most {MAX_BYTES >> 20} are read")
-    data = path.read_bytes()
-    header = read_header(data)
-    pixels = photos.decode(data, SIZE, SIZE)
-    grey = brightness(pixels)
-    sides = (header.width, header.height)
-    width, height = sides[::-1] if header.orientation >= 5 else sides
-    return Picture(
-        sha256=hashlib.sha256(data).digest(),
-        width=width,
-        height=height,
-        orientation=header.orientation,
-        components=header.components,
-        spread=float(grey.std()),
-        thumbnail=thumbnail(grey),
-    )
 
 
-def fault(path: Path, error: OSError | PictureError) -> Fault:
-    """Returns what an error of `examine` says of the file."""
+def fault(content: Content, error: OSError | PictureError) -> Fault:
+    """Returns what an error of `examine` says of the picture."""
     if isinstance(error, PictureError):
         return Fault(error.reason, str(error))
-    if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
+    is_link = isinstance(content, Path) and content.is_symlink()
+    if error.errno in (errno.ENOENT, errno.ELOOP) and is_link:
         return Fault(BROKEN_LINK, "it is a link that leads nowhere")
     return Fault(UNREADABLE, f"it cannot be read: {error.strerror}")
 
@@ -126,20 +155,23 @@ class Survey:
     faults: dict[PictureFile, Fault]
 
 
-def survey(tree: Tree, count: Callable[[int], None] = lambda _: None) -> Survey:
+def survey(
+    tree: Tree, count: Callable[[int], None] = lambda _: None, method: str = PHOTO_BILINEAR
+) -> Survey:
     """Reads and decodes every picture of a set.
 
     Args:
         tree: the set.
         count: takes how many pictures are done.
+        method: that makes their pixels, of three channels.
     """
-    pictures: dict[PictureFile, Picture] = {}
+    found: dict[PictureFile, Picture] = {}
     faults: dict[PictureFile, Fault] = {}
-    paths = [tree.folder / file.path for file in tree.files]
-    for number, result in photo_reader.each(lambda n: examine(paths[n]), len(paths)):
+    contents = [tree.content(file) for file in tree.files]
+    for number, result in photo_reader.each(lambda n: examine(contents[n], method), len(contents)):
         if isinstance(result, Picture):
-            pictures[tree.files[number]] = result
+            found[tree.files[number]] = result
         else:
-            faults[tree.files[number]] = fault(paths[number], result)
+            faults[tree.files[number]] = fault(contents[number], result)
         count(number + 1)
-    return Survey(tree, pictures, faults)
+    return Survey(tree, found, faults)

@@ -1,18 +1,20 @@
 """The folders of a picture set: DIR/train/CLASS and DIR/validation/CLASS, or DIR/CLASS alone.
 
-Pictures lie directly in the folder of their class and are known by their suffix, as in training.
-Nothing is looked for deeper, so that no link can lead in a circle.
+Pictures lie directly in the folder of their class, or in folders within it if that is asked for,
+and are known by their suffix, as in training.
 """
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from convserve_imaging.folder_names import class_name, is_passed_over
 from convserve_imaging.jpeg import SOI
-from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION
-from convserve_trainer.datasets.photo_methods import JPEG_SUFFIXES
+from convserve_trainer.datasets import parts
+from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.parts import TEST, TRAIN, VALIDATION
+from convserve_trainer.datasets.photo_folders import JPEGS, Choice
 from convserve_trainer.errors import UsageError
 
 SPLITS = (TRAIN, VALIDATION)
@@ -31,12 +33,14 @@ class PictureFile:
         label: name of its class, in NFC.
         path: relative to the set's folder, with slashes.
         behind_link: whether a folder on the way, below the set's, is a link.
+        content: a row of a table; None where it is the file at `path`.
     """
 
     split: str
     label: str
     path: str
     behind_link: bool = False
+    content: Content | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ class SkippedEntry:
     Attributes:
         path: relative to the set's folder, with slashes.
         kind: "hidden" (or a system's own), "folder" (in a class), "outside" (a picture, but in no
-            class) or "other".
+            class), "unlabelled" (in a list) or "other".
         is_jpeg: whether it is a JPEG by its first bytes, though not by its suffix.
     """
 
@@ -60,11 +64,13 @@ class Tree:
     """A picture set as it lies on the disk, everything in the order of the names.
 
     Attributes:
-        folder: of the set.
+        folder: of the set; or the file that lists it.
         classes: names of the classes in each split; a split without a folder has none.
-        missing: splits without a folder.
+        missing: splits without a folder, and without another one that may do.
         files: of the pictures, usable or not.
         skipped: everything else.
+        listed: whether a list says what belongs to it, so that no file can be moved away.
+        choice: of the files.
     """
 
     folder: Path
@@ -72,10 +78,20 @@ class Tree:
     missing: tuple[str, ...]
     files: tuple[PictureFile, ...]
     skipped: tuple[SkippedEntry, ...]
+    listed: bool = False
+    choice: Choice = JPEGS
+
+    def content(self, file: PictureFile) -> Content:
+        """Returns what has the bytes of a picture."""
+        return file.content or self.folder / file.path
 
 
-def read(folder: Path) -> Tree:
+def read(folder: Path, choice: Choice = JPEGS) -> Tree:
     """Reads the folders; opens no picture.
+
+    Args:
+        folder: of the set.
+        choice: of the files.
 
     Raises:
         UsageError: there is no such folder.
@@ -83,40 +99,66 @@ def read(folder: Path) -> Tree:
     """
     if not folder.is_dir():
         raise UsageError(f"no folder {printable(str(folder))}")
-    top = {entry.name for entry in _entries(folder) if _is_folder(entry)}
-    splits = SPLITS if top.intersection(SPLITS) else (WHOLE,)
+    top = parts.folders(folder)
+    splits: tuple[str, ...] = (WHOLE,)
+    if top.keys() & set(SPLITS):
+        # With train and test a share of train can be held out.
+        splits = tuple(top) if {TRAIN, TEST} <= top.keys() else SPLITS
     classes: dict[str, tuple[str, ...]] = {}
     files: list[PictureFile] = []
     skipped: list[SkippedEntry] = []
-    if splits == SPLITS:
-        others = (entry for entry in _entries(folder) if entry.name not in SPLITS)
-        skipped += [_skipped_entry(entry, entry.name, "outside") for entry in others]
+    if splits != (WHOLE,):
+        known = {path.name for path in top.values()}
+        others = (entry for entry in _entries(folder) if entry.name not in known)
+        skipped += [_skipped_entry(entry, entry.name, "outside", choice) for entry in others]
     for split in splits:
-        inside = "" if split == WHOLE else f"{split}/"
+        inside = "" if split == WHOLE else f"{top[split].name if split in top else split}/"
         where = folder / inside
         entries = list(_entries(where)) if where.is_dir() else []
         labels = [entry for entry in entries if _is_folder(entry) and not _is_hidden(entry)]
         skipped += [
-            _skipped_entry(entry, f"{inside}{entry.name}", "outside")
+            _skipped_entry(entry, f"{inside}{entry.name}", "outside", choice)
             for entry in entries
             if entry not in labels
         ]
         classes[split] = tuple(dict.fromkeys(class_name(entry.name) for entry in labels))
         for label in labels:
             linked = where.is_symlink() or label.is_symlink()
-            for entry in _entries(label):
-                path = f"{inside}{label.name}/{entry.name}"
-                if is_picture_name(entry.name) and not _is_folder(entry):
-                    files.append(PictureFile(split, class_name(label.name), path, linked))
+            for entry, path, behind in _in_class(label, f"{inside}{label.name}", choice):
+                if is_picture_name(entry.name, choice) and not _is_folder(entry):
+                    files.append(PictureFile(split, class_name(label.name), path, linked or behind))
                 else:
-                    skipped.append(_skipped_entry(entry, path, "other"))
+                    skipped.append(_skipped_entry(entry, path, "other", choice))
     missing = tuple(split for split in splits if split != WHOLE and split not in top)
-    return Tree(folder, classes, missing, tuple(files), tuple(skipped))
+    return Tree(folder, classes, missing, tuple(files), tuple(skipped), choice=choice)
 
 
-def is_picture_name(name: str) -> bool:
+def is_picture_name(name: str, choice: Choice) -> bool:
     """Returns whether a file of this name counts as a picture."""
-    return not is_passed_over(name) and os.path.splitext(name)[1].lower() in JPEG_SUFFIXES
+    return not is_passed_over(name) and os.path.splitext(name)[1].lower() in choice.suffixes
+
+
+def _in_class(
+    label: "os.DirEntry[str]", path: str, choice: Choice
+) -> "Iterator[tuple[os.DirEntry[str], str, bool]]":
+    """Yields what is in the folder of a class, its path, and whether that leads through a link.
+
+    Folders within it are entered if chosen, each once, however many links lead to it.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting = [(label, path, False)]
+    while waiting:
+        folder, path, linked = waiting.pop(0)
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        for entry in _entries(folder):
+            below = f"{path}/{entry.name}"
+            if choice.subfolders and _is_folder(entry) and not _is_hidden(entry):
+                waiting.append((entry, below, linked or entry.is_symlink()))
+            else:
+                yield entry, below, linked
 
 
 def _entries(folder: "Path | os.DirEntry[str]") -> "Iterator[os.DirEntry[str]]":
@@ -135,12 +177,14 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return False
 
 
-def _skipped_entry(entry: "os.DirEntry[str]", path: str, kind_of_picture: str) -> SkippedEntry:
+def _skipped_entry(
+    entry: "os.DirEntry[str]", path: str, kind_of_picture: str, choice: Choice
+) -> SkippedEntry:
     if _is_hidden(entry):
         return SkippedEntry(path, "hidden")
     if _is_folder(entry):
         return SkippedEntry(path, "folder")
-    if is_picture_name(entry.name):
+    if is_picture_name(entry.name, choice):
         return SkippedEntry(path, kind_of_picture)
     return SkippedEntry(path, "other", _begins_as_jpeg(entry))
 

@@ -9,8 +9,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from convserve_trainer.cli.command import Command
-from convserve_trainer.errors import DataError
+from convserve_trainer.cli import data_options
+from convserve_trainer.cli.command import Command, print_note
+from convserve_trainer.datasets import registry
+from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.host import streams
 
 if TYPE_CHECKING:
@@ -24,7 +26,10 @@ examples:
   convserve-train check-data cats_dogs
   convserve-train check-data cats_dogs --fix --json
 """
-FOLDER_HELP = "with train/CLASS/*.jpg and validation/CLASS/*.jpg, or with CLASS/*.jpg alone"
+FOLDER_HELP = (
+    "with train/CLASS/*.jpg and validation/CLASS/*.jpg, or with CLASS/*.jpg alone; or anything "
+    "else that fit photos --data accepts"
+)
 FLAGS = {
     "--fix": "move what is broken or a copy into DIR-set-aside, listed in its moved.tsv; of copies "
     "one stays, of those with two labels none [default: move nothing]",
@@ -37,6 +42,8 @@ REDRAW_S = 0.1
 def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     command.add_argument("folder", metavar="DIR", type=Path, help=FOLDER_HELP)
+    data_options.add_files(command)
+    data_options.add_formats(command)
     for flag, what in FLAGS.items():
         command.add_argument(flag, action="store_true", help=what)
 
@@ -46,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
     Raises:
         DataError: something in it would spoil a training; or a file could not be moved.
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, or --fix with a list.
         OSError: a folder may not be read.
     """
     from convserve_trainer.check_data import report
@@ -56,14 +63,18 @@ def run(options: argparse.Namespace) -> None:
     from convserve_trainer.check_data.tree import printable
 
     folder: Path = options.folder
-    before = after = _checked(folder)
+    if options.fix and registry.find_lister(folder):
+        raise UsageError(
+            f"--fix: expected class folders, got {printable(str(folder))}, which lists its pictures"
+        )
+    before = after = _checked(options)
     if not options.json:
         print(report.report(before, options.all, options.fix))
     moved = None
     if options.fix:
         moved = move_files(before.survey.tree, before.findings)
         if moved.moves:  # what is left is read anew: a move may have consequences
-            after = _checked(folder)
+            after = _checked(options)
         if not options.json:
             print(report.moved(moved, after, options.all))
     if options.json:
@@ -86,7 +97,7 @@ COMMAND = Command(
 )
 
 
-def _checked(folder: Path) -> "CheckResult":
+def _checked(options: argparse.Namespace) -> "CheckResult":
     from convserve_trainer.check_data.result import check
 
     counters: list[Counter] = []
@@ -96,7 +107,7 @@ def _checked(folder: Path) -> "CheckResult":
         return counters[0]
 
     try:
-        return check(folder, counter)
+        return check(data_options.files(options), counter, print_note)
     finally:
         for drawn in counters:
             drawn.clear()

@@ -19,6 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("a", metavar="A", type=Path, help=BUNDLE_HELP)
     command.add_argument("b", metavar="B", type=Path, help="likewise")
     data_options.add(command, several=True)
+    data_options.add_part(command)
     add_json(command)
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from convserve_bundle.contract import is_name
 from convserve_bundle.errors import BundleError
+from convserve_bundle.manifest import is_softmax
 from convserve_imaging import mnist_files
 from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.datasets import photo_methods, registry
+from convserve_trainer.datasets import columns, photo_methods, registry
+from convserve_trainer.datasets.parts import PARTS
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.registry import Say, Task
-from convserve_trainer.errors import UsageError
+from convserve_trainer.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
@@ -39,7 +41,9 @@ def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
         help="photos: folder with train and validation, in each a subfolder a class; digits: with "
         "MNIST's four files, gzip or not, or four IDX files of those names with other pictures of "
         f"any size{more} [default: MNIST from the user's cache, or a download]; photos also: a CSV "
-        "file with the columns path, label and perhaps split (train or validation)",
+        "or Parquet file, or a folder of Parquet files, with the columns path or image, label (or "
+        "labels, several each) and perhaps split (train, validation or test); or a folder as "
+        "Hugging Face's datasets have it",
     )
     group.add_argument(
         "--labels",
@@ -61,28 +65,68 @@ def add(group: argparse._ActionsContainer, *, several: bool = False) -> None:
         type=float,
         help="photos: share of files that may be unreadable, 0 to 1 [default: 0.01]",
     )
+    add_files(group)
+
+
+def add_files(group: argparse._ActionsContainer) -> None:
+    """Adds the options that say where pictures are in a folder, or in a list."""
     group.add_argument(
         "--subfolders",
         choices=["skip", "use"],
         help="photos: what is in folders within a class's folder: not used, or pictures of that "
         "class [default: skip]",
     )
+    add_columns(group)
 
 
-def add_training(group: argparse._ActionsContainer) -> None:
-    """Adds the options that say which pictures are trained on."""
-    add(group)
+def add_columns(group: argparse._ActionsContainer) -> None:
+    """Adds the option that names the columns of a list."""
+    group.add_argument(
+        "--columns",
+        metavar="PAIRS",
+        type=_columns,
+        help="photos: names of columns in a CSV, in Parquet or in metadata, where they are not the "
+        "usual ones: picture=NAME,label=NAME,split=NAME",
+    )
+
+
+def add_formats(group: argparse._ActionsContainer) -> None:
+    """Adds the option that says of which formats pictures are."""
     group.add_argument(
         "--formats",
         choices=["jpeg", "all"],
         help="photos: which files are pictures: JPEG, or PNG, WebP and GIF (the first frame) as "
         "well; the bundle then says so, and needs a server that has them [default: jpeg]",
     )
+
+
+def add_part(group: argparse._ActionsContainer) -> None:
+    """Adds the option that says which part of the data is evaluated."""
+    group.add_argument(
+        "--part",
+        choices=PARTS,
+        help="photos: which part of the data [default: validation; without one test; without "
+        "parts all]",
+    )
+
+
+def add_training(group: argparse._ActionsContainer) -> None:
+    """Adds the options that say which pictures are trained on."""
+    add(group)
+    add_formats(group)
     group.add_argument(
         "--cache",
         choices=["none", "memory", "disk"],
-        help="photos: where decoded pixels are kept for the next epoch [default: memory if they "
-        "fill no more than a quarter of it, else none]",
+        help="photos: where decoded pixels are kept for the next epoch [default: memory up to a "
+        "GiB and a quarter of it, then disk within --cache-gb, then memory up to a quarter, else "
+        "none]; disk: in the user's cache, for the next training as well",
+    )
+    group.add_argument(
+        "--cache-gb",
+        metavar="GB",
+        type=float,
+        help="photos: most that decoded pixels of all data sets may fill on disk; those that were "
+        "used longest ago are removed for others [default: a quarter of what is free]",
     )
     group.add_argument(
         "--limit",
@@ -149,7 +193,25 @@ def held_out(options: argparse.Namespace, manifest: Manifest, say: Say) -> Pictu
     """
     task = registry.task_of_kind(manifest.input.kind)
     source = _bundle_source(options, manifest, task)
-    return registry.find_format(task, source.folder).reader.held_out(source, manifest, say)
+    pictures = registry.find_format(task, source.folder).reader.held_out(source, manifest, say)
+    several = pictures.labels.ndim == 2
+    if several is is_softmax(manifest):
+        forms = "one label a picture", "several labels a picture"
+        raise DataError(
+            f"{source.folder}: expected {forms[not several]}, as {manifest.name} has, got "
+            f"{forms[several]}"
+        )
+    return pictures
+
+
+def files(options: argparse.Namespace) -> Source:
+    """Returns a folder, or a list, of photographs as `add_files` and `add_formats` name it."""
+    return Source(
+        options.folder,
+        method=photo_methods.METHODS[options.formats or "jpeg"][3],
+        subfolders=options.subfolders == "use",
+        columns=options.columns or columns.USUAL,
+    )
 
 
 def model_name(options: argparse.Namespace) -> str:
@@ -161,6 +223,13 @@ def model_name(options: argparse.Namespace) -> str:
     # Of a file that lists pictures, without its ending.
     name = (whole.stem if whole.is_file() else whole.name).replace("_", "-").replace(" ", "-")
     return name if is_name(name) else registry.find_task(options.task).model
+
+
+def _columns(text: str) -> columns.Columns:
+    try:
+        return columns.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _bundle_source(options: argparse.Namespace, manifest: Manifest, task: Task) -> Source:
@@ -186,9 +255,21 @@ def _source(
         split=options.validation_split,
         max_unreadable=0.01 if options.max_unreadable is None else options.max_unreadable,
         cache=getattr(options, "cache", None),
+        cache_bytes=_cache_bytes(options),
         channels=channels,
         labels=options.labels,
         method=photo_methods.METHODS[getattr(options, "formats", None) or "jpeg"].get(channels),
         subfolders=getattr(options, "subfolders", None) == "use",
+        columns=options.columns or columns.USUAL,
+        part=getattr(options, "part", None),
         ignore_accuracy_floor=ignore_accuracy_floor,
     )
+
+
+def _cache_bytes(options: argparse.Namespace) -> int | None:
+    gigabytes: float | None = getattr(options, "cache_gb", None)
+    if gigabytes is None:
+        return None
+    if not 0 <= gigabytes < float("inf"):
+        raise UsageError(f"--cache-gb: expected 0 or more, got {gigabytes:g}")
+    return int(gigabytes * 1e9)

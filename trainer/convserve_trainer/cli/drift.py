@@ -4,11 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
+from convserve_bundle.stability import LARGE
+from convserve_trainer.cli import data_options
 from convserve_trainer.cli.command import BUNDLE_HELP, Command, add_json, print_note
+from convserve_trainer.datasets.columns import USUAL
 from convserve_trainer.errors import DriftError, UsageError
 
 NAMED = 3  # unreadable files
-LARGE = 0.25  # as `distributions`, which imports NumPy, has it; a test compares them
 
 EPILOG = """examples:
   convserve-train drift models/cats-dogs photos/of-this-week
@@ -25,8 +27,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "pictures",
         metavar="PICTURES",
         type=Path,
-        help="folder of picture files, in it or in folders below it; or a file",
+        help="folder of picture files, in it or in folders below it; a file; or a list of pictures "
+        "(CSV, Parquet, a folder of Hugging Face's datasets)",
     )
+    data_options.add_columns(command)
     command.add_argument(
         "--threshold",
         metavar="PSI",
@@ -54,12 +58,14 @@ def run(options: argparse.Namespace) -> None:
         BundleError: there is no bundle, a damaged one, or one without statistics.
     """
     from convserve_trainer.bundles import drift
+    from convserve_trainer.datasets.pictures import Source
 
     if not 0 < options.threshold < float("inf"):
         raise UsageError(f"--threshold: expected more than 0, got {options.threshold:g}")
     if options.limit < 1:
         raise UsageError(f"--limit: expected 1 or more, got {options.limit}")
-    found = drift.find(options.bundle, options.pictures, options.limit, options.threshold)
+    source = Source(options.pictures, columns=options.columns or USUAL)
+    found = drift.find(options.bundle, source, options.limit, options.threshold, print_note)
     for path, why in list(found.unreadable.items())[:NAMED]:
         print_note(f"{path}: {why}")
     if len(found.unreadable) > NAMED:

@@ -19,6 +19,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of the command."""
     command.add_argument("bundle", metavar="BUNDLE", type=Path, help=BUNDLE_HELP)
     data_options.add(command)
+    data_options.add_part(command)
     command.add_argument(
         "--html",
         metavar="FILE",
@@ -43,23 +44,22 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"--html: expected a file in a folder that exists, got {options.html}")
     file, manifest = evaluate.check(options.bundle)
     pictures = data_options.held_out(options, manifest, print_note)
-    judgement, examples = evaluate.judge(file, manifest, pictures)
+    found = evaluate.judge(file, manifest, pictures)
     if options.html is not None:
         from convserve_trainer.report import evaluation_page
-        from convserve_trainer.report.judged import Judged
 
         page = evaluation_page.make_page(
-            evaluation_page.Evaluated(file, manifest, Judged(judgement, examples), options.typed)
+            evaluation_page.Evaluated(file, manifest, found, options.typed)
         )
         with atomic_file.replaced(options.html) as temporary:
             temporary.write_text(page, "utf-8")
         print_note(f"wrote {options.html}")
     if options.json:
-        print(json.dumps({"bundle": str(file)} | judgement.as_dict()))
+        print(json.dumps({"bundle": str(file)} | found.judgement.as_dict()))
         return
     from convserve_trainer.report import judged
 
-    print(f"{file}: {judgement.score}", *judged.tables(judgement), sep="\n\n")
+    print(f"{file}: {found.judgement.score}", *judged.tables(found.judgement), sep="\n\n")
 
 
 COMMAND = Command(

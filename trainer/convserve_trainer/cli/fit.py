@@ -51,6 +51,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         )
     )
     _add_keeping(command.add_argument_group("stopping, killing and watching"))
+    _add_tracking(command.add_argument_group("trackers"))
     _add_publishing(command.add_argument_group("publishing"))
 
 
@@ -64,6 +65,7 @@ def run(options: argparse.Namespace) -> None:
     """
     # Help is instant, and an error in the options comes at once, because these are imported late.
     from convserve_trainer.recipes import recipe_files
+    from convserve_trainer.tracking import choice
 
     data_options.check(options, registry.find_task(options.task))
     written = recipe_files.find(options.recipe, options.task)
@@ -79,6 +81,8 @@ def run(options: argparse.Namespace) -> None:
         calibrate=options.calibrate or None,
         validation_share=options.validation_share,
         patience=options.patience,
+        start_from=options.start_from,
+        freeze_epochs=options.freeze_epochs,
         mixed_precision=options.mixed_precision or None,
         **(options.size or {}),
     )
@@ -95,6 +99,9 @@ def run(options: argparse.Namespace) -> None:
     read_data = data_options.training(options, recipe, print_line)
     export_options = precision_options.read(options)
     signer = sign_options.read(options, "sign-")
+    trackers = choice.find(
+        options.tracker, options.mlflow, options.mlflow_experiment, options.mlflow_register
+    )
     store = open_store(options.models)
     from convserve_trainer import following, pipeline
     from convserve_trainer.bundles.published import PublishTarget
@@ -117,6 +124,7 @@ def run(options: argparse.Namespace) -> None:
         export_options,
         policy,
         unless_published=options.unless_published,
+        trackers=trackers,
         seed_count=options.seeds,
         member=member,
         invocation=Invocation(options.typed, written),
@@ -144,10 +152,20 @@ def _check_processes(
                 f"--{flag}: expected {expected} for a training over {member.count} processes "
                 f"({launcher.COUNT}), got {got}{_WHY[flag]}"
             )
+    if recipe.freeze_epochs:
+        raise UsageError(
+            f"freeze_epochs: expected 0 for a training over {member.count} processes "
+            f"({launcher.COUNT}), got {recipe.freeze_epochs}"
+        )
     if recipe.batch_size % member.count:
         raise UsageError(
             f"batch_size: expected a multiple of {member.count} processes ({launcher.COUNT}), got "
             f"{recipe.batch_size}"
+        )
+    if recipe.distillation.teachers:  # asked within a step that is one program over all processes
+        raise UsageError(
+            f"distillation.teachers: expected none for a training over {member.count} processes "
+            f"({launcher.COUNT}), got {', '.join(recipe.distillation.teachers)}"
         )
 
 
@@ -222,6 +240,19 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         help="compute in bfloat16; weights, and what is published, stay float32 [default: the "
         "recipe's]",
     )
+    group.add_argument(
+        "--start-from",
+        metavar="PATH",
+        help="begin with the weights of another net where layers fit: of a bundle, or of a file "
+        ".keras or .weights.h5 [default: the recipe's]",
+    )
+    group.add_argument(
+        "--freeze-epochs",
+        metavar="EPOCHS",
+        type=int,
+        help="with --start-from or a backbone with weights: so many first epochs train new layers "
+        "only [default: the recipe's]",
+    )
     add_backend_option(group)
     group.add_argument(
         "--size",
@@ -261,6 +292,34 @@ def _add_keeping(group: argparse._ArgumentGroup) -> None:
         default=CHECKPOINT_SECONDS,
         help="within an epoch, a checkpoint so long after the last one, 0 for one after each step; "
         "there is one at the end of every epoch, too [default: %(default)g]",
+    )
+
+
+def _add_tracking(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--mlflow",
+        metavar="URI",
+        help="record the training while it runs in MLflow: a folder, sqlite:///FILE, or the "
+        "address of a server [default: nowhere]",
+    )
+    group.add_argument(
+        "--mlflow-experiment",
+        metavar="NAME",
+        help="that the run is in; made if it is not there [default: the model's name]",
+    )
+    group.add_argument(
+        "--mlflow-register",
+        metavar="NAME",
+        help="make what is published the next version of this model in MLflow's registry "
+        "[default: no version]",
+    )
+    group.add_argument(
+        "--tracker",
+        metavar="MODULE:CLASS",
+        action="append",
+        default=[],
+        help="report the training to a class of yours, a convserve_trainer.tracking.tracker."
+        "Tracker; may be given several times",
     )
 
 

@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> None:
     models.check_size(recipe)
     data = read_data()
     models.check_pictures(recipe, data.spec)
-    recipe = recipe.for_classes(len(data.labels))
+    recipe = recipe.for_classes(len(data.labels), data.several)
     data = splits.reserve(data, recipe.validation_share, recipe.calibrate)
     assert data.validation is not None
     # Trials cannot meet what is held out: it is not there.

@@ -1,29 +1,28 @@
-"""A CSV file that lists photographs: the path, the label and perhaps the part of each.
+"""A CSV file that lists photographs: the path, the label or labels, perhaps the part of each.
 
-path,label,split
-cats/1.jpg,cat,train
-dogs/7.png,dog,validation
+path,label,split                    path,labels
+cats/1.jpg,cat,train                1.jpg,beach|sea
+dogs/7.png,dog,validation           2.jpg,
 
-Paths are relative to the folder of the file. Without a column `split` a share is held out
-(--validation-split). Other columns are ignored.
+A column `labels` in place of `label` has any number of them, or none. Paths are relative to the
+folder of the file. Without a column `split` a share is held out (--validation-split). Other columns
+are ignored.
 """
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from convserve_host import os_errors
-from convserve_imaging.folder_names import class_name
-from convserve_protos.bundle_pb2 import Manifest
-from convserve_trainer.datasets import photos
-from convserve_trainer.datasets.photo_folders import TRAIN, VALIDATION, ClassFolders, Photo
-from convserve_trainer.datasets.pictures import Data, Pictures, Source
+from convserve_trainer.datasets import label_sets
+from convserve_trainer.datasets.columns import Columns, chosen
+from convserve_trainer.datasets.photo_lists import Listed
+from convserve_trainer.datasets.pictures import Source
 from convserve_trainer.datasets.registry import Say
 from convserve_trainer.datasets.skipped import shown
-from convserve_trainer.errors import DataError, MissingDataError, UsageError
+from convserve_trainer.errors import DataError, MissingDataError
 
-PATH, LABEL, SPLIT = "path", "label", "split"
-PARTS = (TRAIN, VALIDATION)
+PATH, LABEL, LABELS, SPLIT = "path", "label", "labels", "split"
 
 
 def match(folder: Path) -> bool:
@@ -31,99 +30,53 @@ def match(folder: Path) -> bool:
     return folder.suffix.lower() == ".csv" and not folder.is_dir()
 
 
-def load(source: Source, limit: int | None, say: Say) -> Data:
-    """Returns photographs to train on, and those held out; see `photos.load`.
+def rows(source: Source, say: Say) -> Iterator[Listed]:
+    """Yields the rows of the file; see `photo_lists.Lister`.
 
     Raises:
-        DataError: the file is not as it should be, or too much that it lists cannot be read.
-        UsageError: `source.split` does not suit the file, or `limit` is below the classes.
+        DataError: the file is not as it should be.
     """
-    file = _file(source)
-    parts = _parts(file)
-    if SPLIT in parts:
-        if source.split is None:
-            raise UsageError(
-                f"{shown(file)} has no column {SPLIT}: add --validation-split SHARE, or the column"
-            )
-        return photos.of_found(source, parts[SPLIT], None, limit, say)
-    if source.split is not None:
-        raise UsageError(f"{shown(file)} has a column {SPLIT}: leave out --validation-split")
-    train, validation = (parts[name] for name in PARTS)
-    if train.labels != validation.labels:
-        raise DataError(
-            f"{shown(file)}: {TRAIN} has the classes {', '.join(train.labels)}, {VALIDATION} has "
-            f"{', '.join(validation.labels) or 'none'}"
-        )
-    return photos.of_found(source, train, validation, limit, say)
-
-
-def held_out(source: Source, manifest: Manifest, say: Say) -> Pictures:
-    """Returns held-out photographs for a bundle: those of validation, the split's, or all.
-
-    Raises:
-        DataError: the file is not as it should be, has other classes than the bundle, or too much
-            that it lists cannot be read.
-    """
-    parts = _parts(_file(source))
-    found = parts.get(SPLIT) or parts[VALIDATION]
-    return photos.held_out_of(source, found, manifest, say)
-
-
-def _file(source: Source) -> Path:
     assert source.folder is not None, "the format was found by its name"
-    return source.folder
+    yield from listed(source.folder, source.columns, PATH, source.labelled)
 
 
-def _parts(file: Path) -> dict[str, ClassFolders]:
-    """Returns the photographs of each part; all under "split" where there is no such column."""
-    rows = list(_rows(file))
-    if not rows:
-        raise DataError(f"{shown(file)} lists no picture")
-    parts: dict[str, list[tuple[str, str]]] = {}
-    seen: dict[str, str] = {}
-    for where, row in rows:
-        path, label = row[PATH], class_name(row[LABEL])
+def listed(file: Path, columns: Columns, usual: str, labelled: bool) -> Iterator[Listed]:
+    """Yields the pictures that a CSV file lists.
+
+    Args:
+        file: whose folder the paths are relative to.
+        columns: that the user has named.
+        usual: name of the column with the paths, where the user has named none.
+        labelled: whether a column with labels is needed.
+
+    Raises:
+        DataError: the file is not as it should be.
+    """
+    for where, row, (picture, label, split) in _rows(file, columns, usual, labelled):
+        path = row[picture]
         if not path or "\0" in path:
-            raise DataError(f"{where}: {PATH}: expected a path, got {path!r}")
-        if not label or not label.isprintable():
-            raise DataError(f"{where}: {LABEL}: expected printable text, got {label!r}")
-        if path in seen:
-            raise DataError(f"{where}: {shown(Path(path))} is listed twice, see {seen[path]}")
-        seen[path] = where
-        part = row.get(SPLIT, SPLIT)
-        if SPLIT in row and part not in PARTS:
-            raise DataError(f"{where}: {SPLIT}: expected {TRAIN} or {VALIDATION}, got {part!r}")
-        parts.setdefault(part, []).append((label, path))
-    if SPLIT not in parts:
-        parts = {name: parts.get(name, []) for name in PARTS}
-    found = {name: _classes(file.parent, listed) for name, listed in parts.items()}
-    labels = {label for part in found.values() for label in part.labels}
-    if len(labels) < 2:
-        raise DataError(f"{shown(file)} has one class only, {', '.join(labels)}: expected two")
-    return found
+            raise DataError(f"{where}: {picture}: expected a path, got {path!r}")
+        several = label == LABELS
+        labels = None
+        if label:
+            cell = row[label]
+            labels = label_sets.read(cell, f"{where}: {label}") if several else (cell,)
+        part = row[split] if split else None
+        yield Listed(where, file.parent / path, path, labels, part, several)
 
 
-def _classes(folder: Path, listed: list[tuple[str, str]]) -> ClassFolders:
-    labels = tuple(sorted({label for label, _ in listed}))
-    numbers = {label: number for number, label in enumerate(labels)}
-    found = [
-        Photo(folder / path, f"{label}/{path}", numbers[label]) for label, path in sorted(listed)
-    ]
-    return ClassFolders(labels, tuple(found), ())
+_Names = tuple[str, str | None, str | None]
 
 
-def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Yields where each row is, for messages, and its columns, of which none is missing."""
+def _rows(
+    file: Path, columns: Columns, usual: str, labelled: bool
+) -> Iterator[tuple[str, Mapping[str, str], _Names]]:
+    """Yields where each row is, its columns, and the names of those with path, label and split."""
     try:
         # utf-8-sig: spreadsheets write a mark at the beginning.
         with file.open(newline="", encoding="utf-8-sig") as text:
             reader = csv.DictReader(text, strict=True)
-            missing = {PATH, LABEL} - {*(reader.fieldnames or ())}
-            if missing:
-                raise DataError(
-                    f"{shown(file)}: expected the columns {PATH} and {LABEL}, and perhaps {SPLIT}, "
-                    f"in the first line, got {', '.join(reader.fieldnames or ()) or 'nothing'}"
-                )
+            names = _names(file, columns, usual, labelled, reader.fieldnames or ())
             for row in reader:
                 where = f"{shown(file)}, line {reader.line_num}"
                 if None in row or None in row.values():
@@ -132,10 +85,30 @@ def _rows(file: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
                         f"{sum(value is not None for value in row.values())}"
                         + (" or more" if None in row else "")
                     )
-                yield where, row
+                yield where, row, names
     except FileNotFoundError as error:
         raise MissingDataError(f"no file {shown(file)}") from error
     except OSError as error:
         raise DataError(f"{shown(file)}: {os_errors.reason(error)}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{shown(file)}: expected CSV in UTF-8: {error}") from error
+
+
+def _names(
+    file: Path, columns: Columns, usual: str, labelled: bool, there: Sequence[str]
+) -> _Names:
+    picture = chosen(columns.picture, [usual], there)
+    label = chosen(columns.label, [LABEL, LABELS], there)
+    split = chosen(columns.split, [SPLIT], there)
+    if (
+        picture is None
+        or (labelled and label is None)
+        or (columns.label is None and LABEL in there and LABELS in there)
+        or (columns.split is not None and split is None)
+    ):
+        raise DataError(
+            f"{shown(file)}: expected the columns {columns.picture or usual} and "
+            f"{columns.label or f'{LABEL} (or {LABELS})'}, and perhaps {columns.split or SPLIT}, "
+            f"in the first line, got {', '.join(there) or 'nothing'}"
+        )
+    return picture, label, split

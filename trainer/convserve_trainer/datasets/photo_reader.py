@@ -3,6 +3,7 @@
 This is the way from files to pixels in training, whether or not the pixels are kept afterwards.
 """
 
+import errno
 import hashlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,22 +20,24 @@ from convserve_imaging import PHOTO_BILINEAR
 from convserve_imaging.errors import PictureError
 from convserve_imaging.pictures import upright_size
 from convserve_trainer.datasets import photo_methods
-from convserve_trainer.datasets.photo_folders import Photo
+from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.photo_list import Photo, PhotoTable
 from convserve_trainer.datasets.pictures import Batch, Labels, Pixels, Sizes
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from convserve_trainer.errors import DataError
 
 AHEAD = 3  # batches that are decoded or wait to be: enough for a pause of the disk
+WINDOW = 16  # pictures a thread, that are begun or done and not yet asked for
 Result = TypeVar("Result")
 
 
 def read(
-    path: Path, height: int, width: int, channels: int = 3, method: str = PHOTO_BILINEAR
+    content: Content, height: int, width: int, channels: int = 3, method: str = PHOTO_BILINEAR
 ) -> Pixels:
-    """Returns the pixels of a file: uint8 [height, width, channels], 0 to 255, not scaled.
+    """Returns the pixels of a picture: uint8 [height, width, channels], 0 to 255, not scaled.
 
     Args:
-        path: of the file.
+        content: path of its file, or its row in a table.
         height: rows that it is given.
         width: columns.
         channels: 3 (RGB) or 1 (grey).
@@ -44,19 +47,40 @@ def read(
         OSError: it cannot be read.
         PictureError: it is not a picture that the method reads, or a damaged one.
     """
-    return photo_methods.decoder(method)(path.read_bytes(), height, width, channels=channels)
+    return photo_methods.decoder(method)(content.read_bytes(), height, width, channels=channels)
 
 
-def identify(path: Path) -> tuple[str, tuple[int, int]]:
-    """Returns the digest of a file, hexadecimal, and its picture's height and width, upright.
+def read_photo(
+    photo: Photo, height: int, width: int, channels: int = 3, method: str = PHOTO_BILINEAR
+) -> Pixels:
+    """Returns the pixels of a photograph; see `read`."""
+    return photo_methods.decoder(method)(photo.read(), height, width, channels=channels)
+
+
+def read_known(photo: Photo, height: int, width: int, channels: int, method: str) -> Pixels:
+    """Returns the pixels of a photograph whose digest is known; see `read`.
+
+    Raises:
+        OSError: it cannot be read, or has another content by now.
+        PictureError: see `read`.
+    """
+    data = photo.read()
+    if hashlib.sha256(data).hexdigest() != photo.sha256:
+        raise OSError(errno.ESTALE, "it was changed while the training began")
+    return photo_methods.decoder(method)(data, height, width, channels=channels)
+
+
+def identify(photo: Photo) -> tuple[bytes, tuple[int, int]]:
+    """Returns the digest of a photograph, and its picture's height and width, upright.
 
     Both sides are 0 where the header cannot be read: decoding it says why.
 
     Raises:
         OSError: it cannot be read.
+        PictureError: a row of a table has none.
     """
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
+    data = photo.read()
+    digest = hashlib.sha256(data).digest()
     try:
         return digest, upright_size(data)
     except PictureError:
@@ -66,7 +90,10 @@ def identify(path: Path) -> tuple[str, tuple[int, int]]:
 def each(
     work: Callable[[int], Result], count: int
 ) -> Iterator[tuple[int, Result | OSError | PictureError]]:
-    """Yields each number below `count` with what `work` makes of it, or why it cannot be read."""
+    """Yields each number below `count` with what `work` makes of it, or why it cannot be read.
+
+    Threads work ahead of what is asked for, by WINDOW numbers each.
+    """
 
     def attempt(number: int) -> Result | OSError | PictureError:
         try:
@@ -74,8 +101,13 @@ def each(
         except (OSError, PictureError) as error:
             return error
 
-    with _threads() as pool:
-        yield from enumerate(pool.map(attempt, range(count)))
+    with threads() as pool:
+        waiting = (pool.submit(attempt, number) for number in range(count))
+        begun = deque(islice(waiting, WINDOW * cpus.threads()))
+        for number in range(count):
+            result = begun.popleft().result()
+            begun.extend(islice(waiting, 1))
+            yield number, result
 
 
 class PhotoPictures:
@@ -96,7 +128,7 @@ class PhotoPictures:
 
     def __init__(
         self,
-        photos: Sequence[Photo],
+        photos: PhotoTable,
         height: int,
         width: int,
         unreadable: UnreadablePhotos,
@@ -111,12 +143,12 @@ class PhotoPictures:
     @property
     def labels(self) -> Labels:
         """See `Pictures`."""
-        return np.array([photo.label for photo in self._photos], dtype=np.int64)
+        return self._photos.labels
 
     @property
     def sizes(self) -> Sizes:
         """See `Pictures`."""
-        return np.array([photo.size for photo in self._photos], dtype=np.int64)
+        return self._photos.sizes.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -130,11 +162,11 @@ class PhotoPictures:
             DataError: more photographs are lost than is allowed.
         """
         numbers = (number for number in order if number not in self._lost)
-        with _threads() as pool:
+        with threads() as pool:
 
             def start(count: int) -> list[tuple[int, Future[Pixels]]]:
                 return [
-                    (number, pool.submit(read, self._photos[number].path, *self._how))
+                    (number, pool.submit(read_photo, self._photos[number], *self._how))
                     for number in islice(numbers, count)
                 ]
 
@@ -167,7 +199,7 @@ class PhotoPictures:
         return finished
 
     def _labels(self, batch: list[tuple[int, Pixels]]) -> Labels:
-        return np.array([self._photos[number].label for number, _ in batch], dtype=np.int64)
+        return self._photos.labels[[number for number, _ in batch]]
 
 
 def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:
@@ -176,7 +208,7 @@ def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:
     Raises:
         DataError: one cannot be read.
     """
-    photos = [Photo(path, str(path), 0) for path in paths]
+    photos = PhotoTable.unread([Photo(path, str(path), 0) for path in paths])
     pictures = PhotoPictures(
         photos, height, width, UnreadablePhotos(Path(), len(photos), allowed=0.0)
     )
@@ -185,7 +217,7 @@ def pixels_of(paths: Sequence[Path], height: int, width: int) -> Pixels:
 
 
 @contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
+def threads() -> Iterator[ThreadPoolExecutor]:
     """Provides one thread a CPU that may be used; at the end, what is not begun is dropped."""
     pool = ThreadPoolExecutor(cpus.threads(), thread_name_prefix="photo")
     try:

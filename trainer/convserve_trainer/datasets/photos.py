@@ -8,20 +8,20 @@ import numpy as np
 
 from convserve_imaging.folder_names import class_name
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, InputSpec, Manifest
-from convserve_trainer.datasets import (
-    photo_cache,
-    photo_folders,
-    photo_methods,
-    photo_reader,
-    skipped,
-)
+from convserve_trainer.datasets import photo_folders, photo_methods, skipped
 from convserve_trainer.datasets.class_names import check_limit
-from convserve_trainer.datasets.photo_folders import Choice, ClassFolders, Photo
-from convserve_trainer.datasets.pictures import ArrayPictures, Data, Pictures, Source
+from convserve_trainer.datasets.listed_photos import ListedPhotos
+from convserve_trainer.datasets.photo_cache import PhotoCache
+from convserve_trainer.datasets.photo_decoding import Decoder, Progress
+from convserve_trainer.datasets.photo_folders import Choice, ClassFolders
+from convserve_trainer.datasets.photo_list import Photo, PhotoTable
+from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.datasets.unreadable_photos import UnreadablePhotos
 from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.wording import counted
+
+TRAINED_ON, HELD_OUT = "to train on", "held out"  # what pictures are for, in messages
 
 Say = Callable[[str], None]
 """Takes lines on what is found."""
@@ -74,19 +74,20 @@ def of_found(
     """
     _, (height, width, channels) = _folder_and_shape(source)
     check_limit(limit, len(found.labels))
-    reader = _Reader(source, [found, validation] if validation else [found], say)
+    reader = _Reader(source, [found, validation] if validation else [found], say, whole=True)
     train = reader.read(found.photos)
     if validation:
         held_out = reader.read(validation.photos)
     else:
         train, held_out = photo_folders.split(train, source.split or 0.0)
-    copies = len({photo.sha256 for photo in held_out} & {photo.sha256 for photo in train})
-    if copies:
+    if copies := len(np.intersect1d(held_out.contents(), train.contents())):
         are = counted(copies, "held-out picture is", "held-out pictures are")
         say(f"warning: {are} trained on too, as copies")
-    train, train_pictures = reader.pictures(photo_folders.limited(train, limit), "to train on")
-    held_out = sorted(held_out, key=lambda photo: (photo.sha256, photo.name))
-    held_out, held_out_pictures = reader.pictures(held_out, "held out")
+    train = photo_folders.limited(train, limit)
+    reader.open(len(train) + len(held_out))
+    train, train_pictures = reader.pictures(train, TRAINED_ON)
+    held_out, held_out_pictures = reader.pictures(held_out.by_content(), HELD_OUT)
+    reader.close()
     return Data(
         what="photographs",
         labels=found.labels,
@@ -111,10 +112,11 @@ def held_out(source: Source, manifest: Manifest, say: Say) -> Pictures:
 
 
 def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
-    """Returns held-out photographs alone: DIR/validation, the split's, or a whole folder.
+    """Returns held-out photographs alone: DIR/validation or DIR/test, the split's, or all.
 
     Args:
-        source: which photographs; a folder of class folders without a split is used whole.
+        source: which photographs, and which part; a folder of class folders without a split is
+            used whole.
         labels: names of the classes, in the order of their numbers.
         say: takes lines.
 
@@ -123,9 +125,7 @@ def load_held_out(source: Source, labels: Sequence[str], say: Say) -> Pictures:
             much in them cannot be read.
     """
     whole, _ = _folder_and_shape(source)
-    folder = whole / photo_folders.VALIDATION
-    if source.split is not None or not folder.is_dir():
-        folder = whole
+    folder = photo_folders.part(whole, source.split, source.part)
     return _held_out(source, folder, photo_folders.classes(folder, _choice(source)), labels, say)
 
 
@@ -143,17 +143,40 @@ def held_out_of(source: Source, found: ClassFolders, manifest: Manifest, say: Sa
 def _held_out(
     source: Source, where: Path, found: ClassFolders, labels: Sequence[str], say: Say
 ) -> Pictures:
+    if found.several:
+        found = _numbered(where, found, tuple(map(class_name, labels)))
     if found.labels != tuple(map(class_name, labels)):
         raise DataError(
             f"{shown(where)}: expected the classes of the bundle, "
             f"{', '.join(labels)}, got "
             f"{', '.join(found.labels)}"
         )
-    reader = _Reader(source, [found], say)
+    reader = _Reader(source, [found], say, whole=False)
     photos = reader.read(found.photos)
     if source.split is not None:
         _, photos = photo_folders.split(photos, source.split)
-    return reader.pictures(photos, "held out")[1]
+    reader.open(len(photos))
+    pictures = reader.pictures(photos, HELD_OUT)[1]
+    reader.close()
+    return pictures
+
+
+def _numbered(where: Path, found: ClassFolders, labels: tuple[str, ...]) -> ClassFolders:
+    """Returns pictures of several labels with the numbers that a bundle's labels have.
+
+    Raises:
+        DataError: one has a label that the bundle has not.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    if others := [label for label in found.labels if label not in numbers]:
+        raise DataError(
+            f"{shown(where)}: expected labels of the bundle, {', '.join(labels)}, got "
+            f"{', '.join(others)}"
+        )
+    photos = found.photos
+    assert isinstance(photos, ListedPhotos)
+    renumbered = photos.renumbered([numbers[label] for label in found.labels], len(labels))
+    return replace(found, labels=labels, photos=renumbered)
 
 
 def _folder_and_shape(source: Source) -> tuple[Path, tuple[int, int, int]]:
@@ -180,53 +203,74 @@ def _choice(source: Source) -> Choice:
 class _Reader:
     """Reads parts of what was found; unreadable photographs of all parts are counted together."""
 
-    def __init__(self, source: Source, found: Sequence[ClassFolders], say: Say) -> None:
+    def __init__(
+        self, source: Source, found: Sequence[ClassFolders], say: Say, whole: bool
+    ) -> None:
+        self._source, self._say, self._whole = source, say, whole
         self._folder, self._shape = _folder_and_shape(source)
         self._labels = found[0].labels
-        self._say = say
-        total = sum(len(part.photos) for part in found)
-        self.unreadable = UnreadablePhotos(self._folder, total, source.max_unreadable)
-        self._cache = source.cache or photo_cache.suitable(total, *self._shape)
+        self._several = found[0].several
         self._method = _method(source)
+        self._total = sum(len(part.photos) for part in found)
+        all_are_read = photo_methods.suffixes(self._method) == photo_methods.ALL_SUFFIXES
+        hint = "" if all_are_read else "; PNG, WebP and GIF are read with --formats all"
+        self.unreadable = UnreadablePhotos(self._folder, self._total, source.max_unreadable, hint)
+        self._cache = PhotoCache(self._folder, self._shape, self._method, self._total, source.cache)
         entries = [entry for part in found for entry in part.skipped]
-        for line in skipped.lines(entries, photo_methods.suffixes(self._method)):
+        unlabelled = [content for part in found for content in part.unlabelled]
+        for line in (
+            *skipped.lines(entries, photo_methods.suffixes(self._method)),
+            *skipped.unlabelled(unlabelled),
+        ):
             say(line)
 
-    def read(self, photos: Sequence[Photo]) -> list[Photo]:
+    def read(self, photos: Sequence[Photo]) -> PhotoTable:
         """Returns those that can be read, with their digests."""
-        found: list[Photo] = []
-        lost: dict[Path, Exception] = {}
-        read = photo_reader.each(lambda n: photo_reader.identify(photos[n].path), len(photos))
-        for number, identity in read:
-            if isinstance(identity, Exception):
-                lost[photos[number].path] = identity
-            else:
-                digest, size = identity
-                found.append(replace(photos[number], sha256=digest, size=size))
-        self.unreadable.add(lost)
-        return found
+        found = self._cache.survey.find(photos, Progress(self._say, "read", len(photos)))
+        self.unreadable.add({photos[number].path: error for number, error in found.lost.items()})
+        return found.table
 
-    def pictures(self, photos: Sequence[Photo], what: str) -> tuple[list[Photo], Pictures]:
+    def open(self, count: int) -> None:
+        """Decides where the pixels of so many photographs are kept."""
+        self._keep_survey()
+        mode = self._cache.mode(count, self._source.cache_bytes)
+        if mode == "disk" and self._whole:
+            self._cache.begin_anew_if_worn(self._total, self._say)
+        self._decoder = Decoder(
+            self._cache, mode, self._shape, self._method, self.unreadable, self._say
+        )
+
+    def close(self) -> None:
+        """Keeps what is known of the files for the next training."""
+        self._keep_survey()
+
+    def pictures(self, photos: PhotoTable, what: str) -> tuple[PhotoTable, Pictures]:
         """Returns those that can be decoded, and their pixels."""
         self._check_classes(photos, what)
-        height, width, channels = self._shape
-        decoded = photo_cache.decoded(photos, self._shape, self._cache, self._method)
+        decoded = self._decoder.decoded(photos)
         self.unreadable.add({photos[n].path: error for n, error in decoded.unreadable.items()})
         for note in self.unreadable.notes():
             self._say(note)
-        kept = [photo for n, photo in enumerate(photos) if n not in decoded.unreadable]
-        self._check_classes(kept, what)
-        self._say(f"{counted(len(kept), 'photograph')} {what}, decoded {decoded.where}")
-        if decoded.pixels is None:
-            return kept, photo_reader.PhotoPictures(
-                kept, height, width, self.unreadable, channels, self._method
-            )
-        labels = np.array([photo.label for photo in kept], np.int64)
-        sizes = np.array([photo.size for photo in kept], np.int64)
-        return kept, ArrayPictures(decoded.pixels, labels, sizes)
+        self._check_classes(decoded.photos, what)
+        count = counted(len(decoded.photos), "photograph")
+        self._say(f"{count} {what}, decoded {decoded.where}")
+        return decoded.photos, decoded.pictures
 
-    def _check_classes(self, photos: Sequence[Photo], what: str) -> None:
-        missing = set(range(len(self._labels))) - {photo.label for photo in photos}
+    def _keep_survey(self) -> None:
+        if reason := self._cache.survey.save(self._whole):
+            self._say(
+                f"warning: what is known of the files cannot be kept in {self._cache.folder} "
+                f"({reason}): the next training reads all of them again"
+            )
+
+    def _check_classes(self, photos: PhotoTable, what: str) -> None:
+        if self._several:
+            if what == HELD_OUT and len(photos):
+                return  # a rare label may have no picture there
+            there = np.flatnonzero(photos.labels.any(axis=0))
+        else:
+            there = np.unique(photos.labels)
+        missing = set(range(len(self._labels))) - set(there.tolist())
         if missing:
             names = ", ".join(self._labels[number] for number in sorted(missing))
             raise DataError(

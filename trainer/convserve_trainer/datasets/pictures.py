@@ -10,14 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_protos.bundle_pb2 import InputSpec
+from convserve_trainer.datasets.columns import USUAL, Columns
 from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Labels: TypeAlias = npt.NDArray[np.int64]
+"""Int64 [N], 0 to K - 1; of several labels a picture int64 [N, K], 1 for each that one has."""
 Sizes: TypeAlias = npt.NDArray[np.int64]
 """Height and width of each picture as its file has them, upright: int64 [N, 2]."""
 Batch: TypeAlias = tuple[Pixels, Labels]
-"""uint8 [N, H, W, C], 0 to 255, not scaled, and int64 [N], 0 to K - 1."""
+"""uint8 [N, H, W, C], 0 to 255, not scaled, and their labels."""
 
 
 class Pictures(Protocol):
@@ -25,7 +27,7 @@ class Pictures(Protocol):
 
     @property
     def labels(self) -> npt.NDArray[np.integer]:
-        """The numbers of their classes, [N], 0 to K - 1."""
+        """The numbers of their classes, [N], 0 to K - 1; of several labels [N, K], see `Labels`."""
 
     @property
     def in_memory(self) -> bool:
@@ -56,7 +58,7 @@ class ArrayPictures:
 
     Attributes:
         pixels: uint8 [N, H, W, C].
-        labels: [N], 0 to K - 1.
+        labels: [N], 0 to K - 1, or [N, K]; see `Labels`.
         sizes: of the files; None where pictures are stored in the size that nets are given.
     """
 
@@ -128,11 +130,16 @@ class Source:
         split: share of one folder of class folders that is held out; None for two folders.
         max_unreadable: share of the pictures that may be lost, 0 to 1.
         cache: of decoded pixels, one of `photo_cache.MODES`; None for what suits the memory.
+        cache_bytes: that the caches of pixels of all data sets may fill on disk; None for a quarter
+            of what is free.
         channels: that each picture is given, 3 (RGB) or 1 (grey); the data's where they have some.
         labels: names of the classes, in the order of their numbers; None for those of the data.
         method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
             that of JPEGs.
         subfolders: whether photographs in folders within a class's folder count for the class.
+        columns: of a list of photographs.
+        labelled: whether a list needs labels.
+        part: of the data that is evaluated, one of `parts.PARTS`; None for the usual one.
         ignore_accuracy_floor: whether data that the shipped recipes are not for need not meet the
             recipe's accuracy floor.
     """
@@ -143,18 +150,24 @@ class Source:
     split: float | None = None
     max_unreadable: float = 0.01
     cache: str | None = None
+    cache_bytes: int | None = None
     channels: int = 3
     labels: Sequence[str] | None = None
     method: str | None = None
     subfolders: bool = False
+    columns: Columns = USUAL
+    labelled: bool = True
+    part: str | None = None
     ignore_accuracy_floor: bool = False
 
     def __post_init__(self) -> None:
-        """Raises UsageError where a share is out of its range."""
+        """Raises UsageError where a share is out of its range, or options exclude each other."""
         if self.split is not None and not 0 < self.split < 1:
             raise UsageError(
                 f"--validation-split: expected more than 0 and less than 1, got {self.split}"
             )
+        if self.split is not None and self.part is not None:
+            raise UsageError("--part: expected without --validation-split, got both")
         if not 0 <= self.max_unreadable <= 1:
             raise UsageError(f"--max-unreadable: expected 0 to 1, got {self.max_unreadable}")
 
@@ -171,6 +184,8 @@ class Data:
         held_out: never trained on; never empty. Any first part of it is a fair sample.
         validation: of what is neither, chooses the weights; None where there is none.
         calibration: of what is neither, decides a temperature; None where there is none.
+        thresholds: those of the validation, or of the calibration, or others that are none of
+            these, decide the thresholds of several labels; None with one label a picture.
         sha256: digest of all of it, hexadecimal.
         method: by which photographs become pixels, one of `convserve_imaging.METHODS`; None for
             that of JPEGs.
@@ -187,5 +202,11 @@ class Data:
     sha256: str
     validation: Pictures | None = None
     calibration: Pictures | None = None
+    thresholds: Pictures | None = None
     ignore_accuracy_floor: bool = False
     notes: Callable[[], list[str]] = list
+
+    @property
+    def several(self) -> bool:
+        """Whether a picture has any number of the labels, and not one of the classes."""
+        return self.train.labels.ndim == 2

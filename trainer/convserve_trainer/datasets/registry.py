@@ -1,13 +1,14 @@
 """The formats of data sets that nets are trained on.
 
-A new format is a module in this folder with the functions of `Reader`, and its line in FORMATS.
+A new format is a module in this folder with the functions of `Reader` and its line in FORMATS; one
+that lists photographs has the functions of `photo_lists.Lister` instead.
 """
 
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from convserve_protos.bundle_pb2 import (
     IMAGE_KIND_DIGITS,
@@ -18,6 +19,9 @@ from convserve_protos.bundle_pb2 import (
 )
 from convserve_trainer.datasets.pictures import Data, Pictures, Source
 from convserve_trainer.errors import UsageError
+
+if TYPE_CHECKING:
+    from convserve_trainer.datasets.photo_lists import Lister
 
 Say: TypeAlias = Callable[[str], None]
 """Takes a line on what is done or found."""
@@ -82,17 +86,31 @@ class Format:
     Attributes:
         name: of the format.
         task: that its data are for; formats of one task are distinguished by `Reader.match`.
-        module: has the functions of `Reader`; imported when they are called, because it decodes.
+        module: has the functions of `Reader`, or of `Lister`; imported when they are called,
+            because it decodes.
+        lists: whether it has those of `Lister`.
     """
 
     name: str
     task: Task
     module: str
+    lists: bool = False
 
     @property
     def reader(self) -> Reader:
-        """Its module."""
-        return cast(Reader, importlib.import_module(f"{__package__}.{self.module}"))
+        """Its module, or what reads what that lists."""
+        if self.lister is None:
+            return cast(Reader, importlib.import_module(f"{__package__}.{self.module}"))
+        from convserve_trainer.datasets.photo_lists import ListReader
+
+        return ListReader(self.lister)
+
+    @property
+    def lister(self) -> "Lister | None":
+        """Its module, if that lists photographs."""
+        if not self.lists:
+            return None
+        return cast("Lister", importlib.import_module(f"{__package__}.{self.module}"))
 
 
 DIGITS = Task(
@@ -106,19 +124,22 @@ PHOTOS = Task(
     "photos",
     kinds=(IMAGE_KIND_PHOTO,),
     options=frozenset(
-        {"validation_split", "max_unreadable", "cache", "size", "validation_steps"}
-        | {"formats", "subfolders"}
+        {"validation_split", "max_unreadable", "cache", "cache_gb", "size", "validation_steps"}
+        | {"formats", "subfolders", "columns", "part"}
     ),
     needs_folder=True,
     model="photos",
 )
 TASKS = (DIGITS, PHOTOS)
 
-#: In the order in which they are tried; the first of a task also explains what is missing.
+#: The last one that matches is used; the first of a task also explains what is missing.
 FORMATS = (
     Format("idx", DIGITS, "idx"),
     Format("photo-folders", PHOTOS, "photos"),
-    Format("photo-csv", PHOTOS, "photo_csv"),
+    Format("photo-csv", PHOTOS, "photo_csv", lists=True),
+    Format("photo-parquet", PHOTOS, "photo_parquet", lists=True),
+    Format("photo-metadata", PHOTOS, "photo_metadata", lists=True),
+    Format("photo-saved", PHOTOS, "photo_saved", lists=True),
 )
 
 
@@ -142,7 +163,14 @@ def find_format(task: Task, folder: Path | None) -> Format:
     formats = [entry for entry in FORMATS if entry.task == task]
     if folder is None:
         return formats[0]
-    return next((entry for entry in formats if entry.reader.match(folder)), formats[0])
+    matching = [entry for entry in formats if entry.reader.match(folder)]
+    return matching[-1] if matching else formats[0]
+
+
+def find_lister(path: Path) -> "Lister | None":
+    """Returns what lists the photographs at a path; None for a folder of other data."""
+    matching = [found for entry in FORMATS if (found := entry.lister) and found.match(path)]
+    return matching[-1] if matching else None
 
 
 def check_options(task: Task, given: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from convserve_trainer.datasets.content import Content
 from convserve_trainer.datasets.photo_methods import ALL_SUFFIXES, JPEG_SUFFIXES
 from convserve_trainer.wording import counted
 
@@ -69,13 +70,20 @@ def is_other_picture(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.suffix.lower() in ALL_SUFFIXES and path.suffix.lower() not in suffixes
 
 
-def shown(path: Path) -> str:
-    """Returns a path as one line that every terminal takes, whatever bytes its name has."""
+def unlabelled(contents: Sequence[Content]) -> list[str]:
+    """Returns a line on pictures without a label, or none."""
+    if not contents:
+        return []
+    return [f"not used: {counted(len(contents), 'picture')} without a label: {_first(contents)}"]
+
+
+def shown(path: Content) -> str:
+    """Returns a path, or a row, as one line that every terminal takes, whatever bytes it has."""
     text = os.fsencode(path).decode(errors="replace")
     return text if text.isprintable() else ascii(text)
 
 
-def _first(paths: Sequence[Path]) -> str:
+def _first(paths: Sequence[Content]) -> str:
     more = f" and {len(paths) - NAMED:,} more" if len(paths) > NAMED else ""
     return ", ".join(map(shown, paths[:NAMED])) + more
 

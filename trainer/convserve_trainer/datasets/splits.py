@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from convserve_trainer.datasets import label_sets
 from convserve_trainer.datasets.pictures import Data, Part, Pictures
 from convserve_trainer.errors import DataError
 
@@ -11,7 +12,7 @@ CALIBRATION_MOST, CALIBRATION_SHARE = 5_000, 0.1
 
 
 def reserve(data: Data, validation_share: float, calibrate: bool) -> Data:
-    """Returns the data with what is not trained on set apart.
+    """Returns the data with what is not trained on set apart, for thresholds as well.
 
     Args:
         data: whose training pictures are split.
@@ -27,6 +28,11 @@ def reserve(data: Data, validation_share: float, calibrate: bool) -> Data:
     if calibrate:
         train, calibration = split_calibration(data.train)
         data = replace(data, train=train, calibration=calibration)
+    if data.several:
+        if thresholds := data.validation or data.calibration:
+            return replace(data, thresholds=thresholds)
+        train, thresholds = split_calibration(data.train)
+        data = replace(data, train=train, thresholds=thresholds)
     return data
 
 
@@ -41,9 +47,15 @@ def split(pictures: Pictures, share: float) -> tuple[Part, Part]:
         share: of the second part, above 0 and below 1; it has one picture of a class at least.
 
     Raises:
-        DataError: a class has one picture only.
+        DataError: a class has one picture only; of several labels, there is one picture only.
     """
     generator = np.random.default_rng(0)
+    if pictures.labels.ndim == 2:
+        chosen = label_sets.spread(pictures.labels, share, generator)
+        return (
+            Part(pictures, np.flatnonzero(~chosen)),
+            Part(pictures, generator.permutation(np.flatnonzero(chosen))),
+        )
     first, second = [], []
     for label in np.unique(pictures.labels):
         numbers = generator.permutation(np.flatnonzero(pictures.labels == label))

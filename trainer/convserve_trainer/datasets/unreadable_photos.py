@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from convserve_imaging.errors import PictureError
+from convserve_imaging.errors import NotAPictureError, PictureError
+from convserve_trainer.datasets.content import Content
 from convserve_trainer.datasets.skipped import shown
 from convserve_trainer.errors import DataError
 
@@ -17,33 +18,32 @@ class UnreadablePhotos:
         folder: of the data, for messages.
         total: photographs, readable or not, 1 or more.
         allowed: share of them that may be lost, 0 to 1.
+        hint: what to try where one is a PNG, WebP or GIF that is not read; may be empty.
     """
 
-    def __init__(self, folder: Path, total: int, allowed: float) -> None:
+    def __init__(self, folder: Path, total: int, allowed: float, hint: str = "") -> None:
         self._folder = folder
         self._total = total
         self._allowed = allowed
-        self._unreadable: dict[Path, str] = {}
+        self._hint = hint
+        self._unreadable: dict[Content, str] = {}
         self._reported = 0
 
-    def add(self, lost: Mapping[Path, Exception]) -> None:
+    def add(self, lost: Mapping[Content, Exception]) -> None:
         """Adds photographs, with what reading them raised.
 
         Raises:
             DataError: they are more than allowed; the message names the first few.
         """
-        self._unreadable |= {path: reason(error) for path, error in lost.items()}
+        self._unreadable |= {each: reason(error) for each, error in lost.items()}
         count = len(self._unreadable)
         if count <= self._allowed * self._total:
             return
         raise DataError(
             f"{count:,} of {self._total:,} pictures cannot be read, more than the share of "
             f"{self._allowed:g} that --max-unreadable lets pass: {self._named(0)}"
-            + (
-                f"; convserve-train check-data {shown(self._folder)} tells more"
-                if not self._folder.is_file()
-                else ""
-            )
+            + (self._hint if any(map(_is_of_other_format, lost.values())) else "")
+            + f"; convserve-train check-data {shown(self._folder)} tells more"
         )
 
     def notes(self) -> list[str]:
@@ -60,6 +60,12 @@ class UnreadablePhotos:
         lost = list(self._unreadable.items())[start:]
         names = [f"{shown(path)} ({why})" for path, why in lost[:NAMED]]
         return ", ".join(names) + (f" and {len(lost) - NAMED:,} more" if lost[NAMED:] else "")
+
+
+def _is_of_other_format(error: Exception) -> bool:
+    """Returns whether it is about a picture of a format that --formats all reads."""
+    named = any(name in str(error) for name in ("PNG", "WebP", "GIF"))
+    return isinstance(error, NotAPictureError) and named
 
 
 def reason(error: Exception) -> str:

@@ -23,12 +23,14 @@ class CalibrationResult:
     """What a calibration does on the pictures that it is fitted on.
 
     Attributes:
+        pictures: that it is fitted on.
         temperature: that the numbers before the softmax, or the sigmoid, were divided by.
-        before: score as trained.
+        before: score as trained; of several labels each decision on one counts as a picture.
         after: score at the temperature.
         errors: the expected calibration error before and after, 0 to 1.
     """
 
+    pictures: int
     temperature: float
     before: Score
     after: Score
@@ -38,7 +40,7 @@ class CalibrationResult:
         losses = f"loss {self.before.loss:.4f} becomes {self.after.loss:.4f}"
         errors = f"calibration error {self.errors[0]:.2%} becomes {self.errors[1]:.2%}"
         return (
-            f"temperature {self.temperature:.3f}, fitted on {self.before.total:,} pictures kept "
+            f"temperature {self.temperature:.3f}, fitted on {self.pictures:,} pictures kept "
             f"out of the training: {losses}, {errors}"
         )
 
@@ -52,11 +54,17 @@ def calibrate(model: "keras.Model", calibration: Pictures) -> CalibrationResult:
     """
     net = models.with_class_columns(model)
     answers, labels = predict.answer(partial(predict.by_keras, net), calibration)
+    if labels.ndim == 2:
+        answers, labels = temperature.as_two_classes(answers, labels)
     fitted = temperature.fit(answers, labels)
     mended = temperature.apply_temperature(answers, fitted).astype(np.float32)
     head = model.layers[-1]
     head.set_weights([weight / fitted for weight in head.get_weights()])
     errors = tuple(temperature.calibration_error(each, labels) for each in (answers, mended))
     return CalibrationResult(
-        fitted, score(answers, labels), score(mended, labels), (errors[0], errors[1])
+        len(calibration),
+        fitted,
+        score(answers, labels),
+        score(mended, labels),
+        (errors[0], errors[1]),
     )

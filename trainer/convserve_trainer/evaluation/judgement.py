@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from convserve_trainer.evaluation import classes, intervals, slices
 from convserve_trainer.evaluation.classes import ClassFigures
+from convserve_trainer.evaluation.corruptions import Corrupted
 from convserve_trainer.evaluation.intervals import Interval
 from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.evaluation.score import Score, score
@@ -43,6 +44,7 @@ class Judgement:
         classes: of each class, against the rest.
         confusion: int [K, K], pictures; rows are what they are, columns what the net says.
         slices: how it does on parts of the pictures.
+        corrupted: how it does on pictures that are changed on purpose.
     """
 
     labels: Sequence[str]
@@ -50,6 +52,7 @@ class Judgement:
     classes: Sequence[ClassFigures]
     confusion: npt.NDArray[np.int64]
     slices: Sequence[Slice]
+    corrupted: Sequence[Corrupted] = ()
 
     @property
     def accuracy_interval(self) -> Interval | None:
@@ -83,16 +86,23 @@ class Judgement:
                 for each in self.confusions
             ],
             "slices": [each.as_dict() for each in self.slices],
+            "corruptions": [each.as_dict() for each in self.corrupted],
         }
 
 
-def judge(labels: Sequence[str], answers: Answers, traits: Traits) -> Judgement:
+def judge(
+    labels: Sequence[str],
+    answers: Answers,
+    traits: Traits,
+    corrupted: Sequence[Corrupted] = (),
+) -> Judgement:
     """Returns the figures of a net.
 
     Args:
         labels: names of the K classes.
         answers: to N pictures, one or more.
         traits: of the same pictures; none is needed.
+        corrupted: how the net does on pictures that are changed on purpose.
     """
     probabilities, right = answers
     answered = probabilities.argmax(axis=1)
@@ -104,4 +114,5 @@ def judge(labels: Sequence[str], answers: Answers, traits: Traits) -> Judgement:
         classes.one_against_the_rest(labels, right, probabilities),
         confusion,
         slices.sliced(traits, answered == right),
+        corrupted,
     )

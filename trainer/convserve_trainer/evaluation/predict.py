@@ -22,7 +22,8 @@ class Answers(NamedTuple):
 
     Attributes:
         probabilities: float32 [N, K].
-        labels: int [N], 0 to K - 1.
+        labels: int [N], 0 to K - 1; where pictures have several labels [N, K], 1 for each that one
+            has.
     """
 
     probabilities: Probabilities

@@ -27,6 +27,25 @@ class Bin:
     accuracy: float
 
 
+def as_two_classes(
+    probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.integer]]:
+    """Returns each decision on a label as the answer to a picture of two classes.
+
+    A sigmoid is a softmax of its logit and 0, so that one temperature of all labels is found as
+    that of a softmax is.
+
+    Args:
+        probabilities: [N, K], of several labels.
+        labels: [N, K], 0 or 1.
+
+    Returns:
+        [N * K, 2], rows sum to 1, and [N * K], 0 or 1.
+    """
+    sure = probabilities.astype(np.float64).reshape(-1)
+    return np.stack([1 - sure, sure], axis=1), labels.reshape(-1)
+
+
 def bins(
     probabilities: npt.NDArray[np.floating], labels: npt.NDArray[np.integer], count: int = BINS
 ) -> list[Bin]:

@@ -1,9 +1,4 @@
-"""What a picture is like, whatever it shows: its brightness, its contrast, its size.
-
-Source: brightness is the mean of the luma of ITU-R BT.601, contrast its standard deviation (RMS
-    contrast): E. Peli, "Contrast in complex images", Journal of the Optical Society of America A 7,
-    1990.
-"""
+"""What pictures of a data set are like, whatever they show, by the measures of the server, too."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -11,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convserve_imaging.luma import WEIGHTS
+from convserve_imaging import measures
 from convserve_trainer.datasets.pictures import Pictures, Pixels
 from convserve_trainer.evaluation.predict import Probabilities
 
@@ -40,7 +35,7 @@ class Watch:
 
     def __call__(self, pixels: Pixels) -> Probabilities:
         """Returns what the net says: float32 [N, K] for uint8 [N, H, W, C]."""
-        self._found.append(_light(pixels))
+        self._found.append(measures.light(pixels))
         return self._net(pixels)
 
     def traits(self, pictures: Pictures) -> dict[str, npt.NDArray[np.float32]]:
@@ -64,19 +59,9 @@ def measure(
     Raises:
         DataError: too many pictures cannot be read.
     """
-    found = [_light(pixels) for pixels, _ in pictures.batches(map(int, numbers), _BATCH)]
+    found = [measures.light(pixels) for pixels, _ in pictures.batches(map(int, numbers), _BATCH)]
     sizes = pictures.sizes
     return _named(found, pictures, None if sizes is None else sizes[numbers])
-
-
-def _light(pixels: Pixels) -> npt.NDArray[np.float32]:
-    """Returns brightness and contrast, float32 [2, N], of uint8 [N, H, W, C]."""
-    if pixels.shape[-1] == 1:
-        luma = pixels[..., 0].astype(np.float32)
-    else:
-        weights = (np.array(WEIGHTS) / sum(WEIGHTS)).astype(np.float32)
-        luma = pixels.astype(np.float32) @ weights
-    return np.stack([luma.mean(axis=(1, 2)), luma.std(axis=(1, 2))])
 
 
 def _named(
@@ -89,5 +74,5 @@ def _named(
     sizes = pictures.sizes if sizes is None else sizes
     # Where a picture was lost meanwhile, nobody knows which size is whose.
     if sizes is not None and len(sizes) == len(brightness):
-        named["size"] = np.sqrt(sizes.prod(axis=1, dtype=np.float32))
+        named["size"] = measures.sides(sizes)
     return named

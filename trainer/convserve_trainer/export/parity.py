@@ -18,7 +18,8 @@ from convserve_trainer.datasets.pictures import Batch, Pixels
 from convserve_trainer.errors import DataError, ParityError
 from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.predict import Answers
-from convserve_trainer.evaluation.score import Score, score
+from convserve_trainer.evaluation.score import Score, Thresholds, score
+from convserve_trainer.evaluation.score import right as is_right
 from convserve_trainer.export import precisions
 
 if TYPE_CHECKING:
@@ -36,10 +37,17 @@ class Reference(NamedTuple):
     Attributes:
         name: how messages call it: Keras.
         answers: to all held-out images, in their order.
+        thresholds: where images have several labels; None otherwise.
     """
 
     name: str
     answers: Answers
+    thresholds: Thresholds | None = None
+
+    @property
+    def score(self) -> Score:
+        """Of the answers."""
+        return score(*self.answers, self.thresholds)
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Candidate:
         tolerance: largest difference of a probability that is allowed. Up to `TOLERANCE` every
             arg-max must agree, too. Beyond it one may differ where the reference's two highest
             probabilities are within twice the tolerance, and the tolerance itself sees to that.
+            Where images have several labels the tolerance alone counts: by it a label is on the
+            other side of its threshold only where the reference's probability is as near to that.
         what: how messages call it.
         costs: whether it is what shows the precision's cost, in place of the first candidate.
     """
@@ -69,7 +79,8 @@ class Comparison:
         reference: its score.
         onnxruntime: the score of the first candidate.
         largest: difference between a probability of the reference and of any candidate.
-        others: images of which a candidate has another arg-max; of the one with most.
+        others: images of which a candidate has another arg-max, or other labels; of the one with
+            most.
         rounded: the score of the candidate that shows the precision's cost.
         mean: over the images, of the largest difference of that candidate.
         changed: images that the reference alone or that candidate alone gets right.
@@ -145,6 +156,7 @@ def check(
     """
     sessions = [predict.session(candidate.model.SerializeToString()) for candidate in compared]
     expected, right = reference.answers
+    thresholds = reference.thresholds
     rows: list[list[predict.Probabilities]] = [[] for _ in compared]
     largest, seen = 0.0, 0
     for pixels, labels in batches:
@@ -166,14 +178,14 @@ def check(
     each = [np.concatenate(candidate_rows) for candidate_rows in rows]
     rounded = next((one for made, one in zip(compared, each, strict=True) if made.costs), each[0])
     return Comparison(
-        reference=score(expected, right),
-        onnxruntime=score(each[0], right),
-        rounded=score(rounded, right),
+        reference=reference.score,
+        onnxruntime=score(each[0], right, thresholds),
+        rounded=score(rounded, right, thresholds),
         largest=largest,
-        others=max(_others(found, expected) for found in each),
+        others=max(_others(found, expected, thresholds) for found in each),
         mean=float(np.abs(rounded - expected).max(axis=1).mean()),
         changed=int(
-            ((rounded.argmax(axis=1) == right) != (expected.argmax(axis=1) == right)).sum()
+            (is_right(rounded, right, thresholds) != is_right(expected, right, thresholds)).sum()
         ),
         answers=Answers(each[0], right),
     )
@@ -187,18 +199,26 @@ def _difference(
     batch: int,
 ) -> float:
     largest = float(np.abs(found - expected).max())
-    others = _others(found, expected)
+    thresholds = reference.thresholds
+    others = _others(found, expected, thresholds)
     exact = candidate.tolerance <= TOLERANCE
     # Written so that a NaN fails.
-    if not largest <= candidate.tolerance or (exact and others):
+    if not largest <= candidate.tolerance or (exact and thresholds is None and others):
         advice = "" if exact else "; --precision float32 rounds nothing"
+        what = "arg-max" if thresholds is None else "sets of labels"
         raise ParityError(
             f"{candidate.what} differs from {reference.name} by {largest:.2e} (expected at most "
-            f"{candidate.tolerance:.0e}) and in {others} of {len(found):,} arg-max, in "
+            f"{candidate.tolerance:.0e}) and in {others} of {len(found):,} {what}, in "
             f"batches of {batch}{advice}"
         )
     return largest
 
 
-def _others(found: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> int:
+def _others(
+    found: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+    thresholds: Thresholds | None,
+) -> int:
+    if thresholds is not None:
+        return int(((found >= thresholds) != (expected >= thresholds)).any(axis=1).sum())
     return int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())

@@ -5,20 +5,23 @@ import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.datasets.pictures import Batch, Data, Labels, Pictures
+from convserve_trainer.datasets.pictures import Batch, Data, Labels, Part, Pictures
 from convserve_trainer.errors import CheckpointError, DataError, DivergedError
-from convserve_trainer.fitting import chunks, order, shares, step_parts
+from convserve_trainer.evaluation import predict, ranking
+from convserve_trainer.fitting import averaging, chunks, order, shares, step_parts
 from convserve_trainer.fitting.backend_steps import make_steps
 from convserve_trainer.fitting.decisions import Decisions
 from convserve_trainer.fitting.progress import Progress
 from convserve_trainer.fitting.steps import Arrays, Steps, Targets
+from convserve_trainer.fitting.targets import Lesson
 from convserve_trainer.host import signals
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import keras_backend, models, teachers
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.runs import run_key
 from convserve_trainer.runs.history import Epoch
@@ -64,11 +67,36 @@ def fit(
     progress = Progress(stream, recipe.epochs, count, recipe.validated)
     weights = _class_weights(data.train, recipe)
     threads = step_parts.suitable(recipe, data.spec, keras_backend.parts())
-    chunker = _chunker(data, run)
-    steps = make_steps(training.model, chunker, weights, threads.parts, group)
+    nets = teachers.load(recipe.distillation, data.spec, data.labels)
+    lesson = None if nets is None else Lesson(nets, recipe.distillation)
     with signals.requested() as request:
-        decisions = Decisions(request, run, chunker, group)
-        _Fitting(training, data, recipe, run, progress, steps, decisions, group).go_on()
+        begin = 0
+        for end in recipe.stage_ends:
+            if training.position.epochs < end:
+                if begin:
+                    _thaw(training, data, recipe, progress)
+                chunker = _chunker(data, run)
+                steps = make_steps(training.model, chunker, weights, threads.parts, group, lesson)
+                decisions = Decisions(request, run, chunker, group)
+                stage = Stage(begin, end)
+                _Fitting(
+                    training, data, recipe, run, progress, steps, decisions, group, stage
+                ).go_on()
+            begin = end
+    if recipe.averaging:
+        training.history.weights = averaging.averaged(training.model, data.train, recipe)
+
+
+class Stage(NamedTuple):
+    """Epochs in which the same layers are trained.
+
+    Attributes:
+        begin: epochs that are finished before it.
+        end: epochs that are finished after it.
+    """
+
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -83,13 +111,16 @@ class _Fitting:
     steps: Steps
     decisions: Decisions
     group: "Group | None"
+    stage: Stage
 
     def go_on(self) -> None:
-        """Trains up to the end of the last epoch."""
+        """Trains up to the end of the stage."""
         self._log()
-        for number in range(self.training.position.epochs, self.recipe.epochs):
+        last = self.stage.end == self.recipe.epochs
+        for number in range(self.training.position.epochs, self.stage.end):
             patience = self.recipe.patience
-            if patience and self.training.history.stale >= patience:
+            stale = min(self.training.history.stale, number - self.stage.begin)
+            if last and patience and stale >= patience:
                 self.progress.say(
                     f"no lower validation loss in {counted(patience, 'epoch')}: stopped after "
                     f"epoch {number} of {self.recipe.epochs}"
@@ -103,6 +134,9 @@ class _Fitting:
                 self.progress.abandon()
                 raise
             self.progress.finish(epoch)
+            if self.data.several and self.recipe.validated and self.group is None:
+                mean = _mean_average_precision(self.training.model, self.data, self.recipe)
+                self.progress.say(f"validation mAP {mean:.4f}")
             for note in self.data.notes():
                 self.progress.say(note)
             self._keep()
@@ -220,6 +254,18 @@ class _Fitting:
         )
 
 
+def _thaw(training: Training, data: Data, recipe: Recipe, progress: Progress) -> None:
+    """Lets the layers be trained that were not until now; does nothing where all are."""
+    body = models.frozen(training.model)
+    if not body:  # one that was resumed in this stage
+        return
+    progress.say(
+        f"from epoch {training.position.epochs + 1} on all layers are trained; "
+        f"{counted(len(body), 'layer')} at {recipe.body_rate:g} of the learning rate"
+    )
+    models.thaw(training.model, recipe, len(data.train))
+
+
 def _chunker(data: Data, run: Run) -> chunks.StepChunker:
     """Returns how many steps are run together at most."""
     # A checkpoint after every step needs to be between steps; pictures that are decoded while they
@@ -261,10 +307,7 @@ def _validate(
     if not recipe.validated:
         return {}
     means = Means()
-    pictures = data.validation or data.held_out
-    count = len(pictures)
-    if recipe.validation_steps:
-        count = min(count, recipe.validation_steps * recipe.batch_size)
+    pictures, count = _validation(data, recipe)
     for batch in _batches(data, pictures, range(count), recipe, None, group):
         [figures] = steps.test([_arrays(model, batch, None)])
         means.add(figures, len(batch[1]))
@@ -273,6 +316,24 @@ def _validate(
         loss, accuracy, pictures_of_all = (sum(of_each) for of_each in zip(*sums, strict=True))
         means = Means(loss, accuracy, int(pictures_of_all))
     return means.values()
+
+
+def _validation(data: Data, recipe: Recipe) -> tuple[Pictures, int]:
+    """Returns the pictures of the validation, and how many of them are looked at, the first."""
+    pictures = data.validation or data.held_out
+    if not recipe.validation_steps:
+        return pictures, len(pictures)
+    return pictures, min(len(pictures), recipe.validation_steps * recipe.batch_size)
+
+
+def _mean_average_precision(model: "keras.Model", data: Data, recipe: Recipe) -> float:
+    """Returns the mAP on the pictures of the validation, 0 to 1.
+
+    It is not a mean over batches, as the loss is, so the net is asked once more.
+    """
+    pictures, count = _validation(data, recipe)
+    answers = predict.answer(partial(predict.by_keras, model), Part(pictures, np.arange(count)))
+    return ranking.mean_average_precision(answers.labels.astype(bool), answers.probabilities)
 
 
 def _class_weights(pictures: Pictures, recipe: Recipe) -> npt.NDArray[np.float32] | None:
@@ -298,6 +359,8 @@ def _arrays(
 def _targets(model: "keras.Model", labels: Labels) -> Targets:
     """Returns what the net should say: float32 [N, K], or [N, 1] for a sigmoid."""
     classes = model.output_shape[-1]
+    if labels.ndim == 2:
+        return labels.astype(np.float32)
     if classes == 1:
         return labels[:, np.newaxis].astype(np.float32)
     return np.eye(classes, dtype=np.float32)[labels]

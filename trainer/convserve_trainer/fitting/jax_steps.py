@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from convserve_trainer.fitting import targets
 from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.fitting.steps import MEANS, RATE, Arrays, Figures
+from convserve_trainer.fitting.targets import Lesson
 from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Steps:
             the same.
         group: of processes that train together: a batch has a part in each, in the order of their
             numbers, and a step is that of the whole batch. None for one process alone.
+        lesson: of teachers; None without them.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Steps:
         chunker: StepChunker,
         class_weights: npt.NDArray[np.float32] | None = None,
         group: "Group | None" = None,
+        lesson: Lesson | None = None,
     ) -> None:
         import jax
 
@@ -54,6 +58,7 @@ class Steps:
         self.class_weights = class_weights
         self._model = model
         self._group = group
+        self._lesson = lesson
         self._no_means = _unused_metrics(model)
         build_optimizer(model)
         # What goes in is given away: the memory of the old state is that of the new one.
@@ -118,7 +123,8 @@ class Steps:
         keras, model = keras_backend.load(), self._model
         with keras.StatelessScope(zip(model.optimizer.variables, state[2], strict=True)):
             rate = keras.ops.convert_to_tensor(model.optimizer.learning_rate)
-        figures, (*after, _) = model.train_step((*state, self._no_means), batch)
+        with targets.given(model, self._lesson):
+            figures, (*after, _) = model.train_step((*state, self._no_means), batch)
         trainable, others, slots = after
         return {**_means(figures), RATE: rate}, (trainable, others, slots)
 

@@ -50,9 +50,15 @@ def print_settings(recipe: Recipe, data: Data, out: TextIO) -> None:
     if recipe.validation_steps:
         steps = counted(recipe.validation_steps, "step")
         lines.append(f"validation      {steps} after each epoch at most")
+    if data.thresholds and not (data.validation or data.calibration):
+        lines.append(
+            f"thresholds      {len(data.thresholds):,} {data.what}, kept out of the training for "
+            "them"
+        )
     lines += [
         f"data            {len(data.train):,} {data.what} to train on{limited}, "
-        f"{len(data.held_out):,} held out, classes {', '.join(data.labels)}",
+        f"{len(data.held_out):,} held out, {'labels' if data.several else 'classes'} "
+        f"{', '.join(data.labels)}",
         f"accuracy floor  {floor}",
     ]
     print(*lines, sep="\n", file=out, flush=True)
@@ -102,6 +108,9 @@ def print_best(history: History, out: TextIO) -> None:
     if history.weights is None:
         return
     best = history.best
+    if best.val_loss is None:
+        print("the average of the weights is used", file=out, flush=True)
+        return
     print(
         f"best epoch {best.epoch} of {len(history.epochs)}: validation loss {best.val_loss:.4f}, "
         f"accuracy {best.val_accuracy:.4f}; its weights are used",

@@ -5,6 +5,8 @@ from itertools import islice
 
 import numpy as np
 
+BLOCK = 4_096  # numbers that are objects at a time, which take five times the memory
+
 
 def epoch_order(
     count: int, batch: int, steps: int | None, seed: int, epoch: int, done: int = 0
@@ -36,5 +38,7 @@ def epoch_order(
 def _stream(count: int, seed: int, start: int) -> Iterator[int]:
     turn, skipped = divmod(start, count)
     while True:
-        yield from np.random.default_rng([seed, turn]).permutation(count)[skipped:].tolist()
+        numbers = np.random.default_rng([seed, turn]).permutation(count)
+        for begin in range(skipped, count, BLOCK):
+            yield from numbers[begin : begin + BLOCK].tolist()
         turn, skipped = turn + 1, 0

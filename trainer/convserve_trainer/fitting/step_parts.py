@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.nets import keras_backend
 from convserve_trainer.nets.keras_backend import Threads
-from convserve_trainer.recipes.layers import Conv, Residual
+from convserve_trainer.recipes.layers import Backbone, Conv, Residual
 from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def suitable(recipe: Recipe, spec: InputSpec, threads: int) -> Threads:
     """
     # The statistics of a batch normalisation are those of the whole batch.
     normalised = any(
-        isinstance(layer, Residual) or isinstance(layer, Conv) and layer.norm == "batch"
+        isinstance(layer, Backbone | Residual) or isinstance(layer, Conv) and layer.norm == "batch"
         for layer in recipe.net
     )
-    if normalised or spec.height * spec.width > LARGEST:
+    # Who mixes pictures, and who teaches, sees the whole batch, too.
+    if normalised or recipe.mixing or spec.height * spec.width > LARGEST:
         return Threads()
     parts = max(1, min(threads, recipe.batch_size // LEAST))
     return Threads() if parts == 1 else Threads(parts, max(1, threads // parts))

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.fitting import step_parts
+from convserve_trainer.fitting import step_parts, targets
 from convserve_trainer.fitting.chunks import StepChunker
 from convserve_trainer.fitting.steps import MEANS, RATE, Arrays, Figures
+from convserve_trainer.fitting.targets import Lesson
 from convserve_trainer.nets import keras_backend
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Steps:
         class_weights: float32 [K], what a picture of each class counts in training; None for all
             the same.
         parts: of each batch that is trained on, computed at the same time.
+        lesson: of teachers; None without them.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class Steps:
         chunker: StepChunker,
         class_weights: npt.NDArray[np.float32] | None = None,
         parts: int = 1,
+        lesson: Lesson | None = None,
     ) -> None:
         self.chunker = chunker
         self.class_weights = class_weights
         self._model = model
         self._parts = parts
+        self._lesson = lesson
         weighted = class_weights is not None
         self._train = {
             number: _traced(model, partial(self._train_step, number), (*MEANS, RATE), weighted)
@@ -79,7 +83,7 @@ class Steps:
 
     def _train_step(self, parts: int, batch: tuple[Any, ...]) -> dict[str, Any]:
         rate = keras_backend.tensorflow().identity(self._model.optimizer.learning_rate)
-        with step_parts.together(self._model, parts):
+        with step_parts.together(self._model, parts), targets.given(self._model, self._lesson):
             figures: dict[str, Any] = self._model.train_step(batch)
         return {**figures, RATE: rate}
 

@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from convserve_trainer.lecture import geometry
-from convserve_trainer.recipes.recipe import Augmentation, Recipe
+from convserve_trainer.recipes.augmentation import Augmentation
+from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras

@@ -20,6 +20,8 @@ from convserve_trainer.datasets import (
     photos,
     skipped,
 )
+from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.parts import VALIDATION
 from convserve_trainer.datasets.pictures import Source
 from convserve_trainer.errors import DataError, MissingDataError
 from convserve_trainer.lecture import net, trials
@@ -78,7 +80,7 @@ def gather(
 def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say) -> Photographs:
     if not folder.is_dir():
         raise MissingDataError(f"no folder {skipped.shown(folder)}")
-    held_out = folder / photo_folders.VALIDATION
+    held_out = folder / VALIDATION
     spec = None if photo_net is None else photo_net.manifest.input
     method = PHOTO_BILINEAR if spec is None else spec.resize
     choice = photo_folders.Choice(photo_methods.suffixes(method))
@@ -96,19 +98,19 @@ def _photographs(folder: Path, photo_net: net.Net | None, scale: Scale, say: Say
         np.concatenate([pixels for pixels, _ in batches]),
         np.concatenate([labels for _, labels in batches]),
         names,
-        _large([photo.path for photo in islice(found.photos, 100)]),
+        _large(folder, [photo.path for photo in islice(found.photos, 100)]),
     )
 
 
-def _large(paths: list[Path]) -> Pixels:
+def _large(folder: Path, contents: list[Content]) -> Pixels:
     """Returns the first that can be read, its longer side LARGE, its proportions kept."""
-    for path in paths:
+    for content in contents:
         try:
-            opened = open_file(path.read_bytes(), FORMATS, MAX_PIXELS)
+            opened = open_file(content.read_bytes(), FORMATS, MAX_PIXELS)
             lies = opened.orientation >= 5  # rows and columns change places
             sides = opened.size if lies else opened.size[::-1]
             height, width = (max(1, round(side * LARGE / max(sides))) for side in sides)
-            return photo_reader.read(path, height, width, method=PICTURE_BILINEAR)
+            return photo_reader.read(content, height, width, method=PICTURE_BILINEAR)
         except (OSError, PictureError):  # how many may be lost is counted where all are read
             continue
-    raise DataError(f"{skipped.shown(paths[0].parent)}: no picture that can be read")
+    raise DataError(f"{skipped.shown(folder)}: no picture that can be read")

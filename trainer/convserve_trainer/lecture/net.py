@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from convserve_bundle.errors import BundleError
 from convserve_bundle.folder import find_bundle
+from convserve_bundle.manifest import is_softmax
 from convserve_protos.bundle_pb2 import IMAGE_KIND_DIGITS, IMAGE_KIND_PHOTO, ImageKind, Manifest
 from convserve_trainer.bundles import bundle
 from convserve_trainer.evaluation.predict import by_keras
@@ -112,6 +113,8 @@ def load(path: Path, kind: ImageKind.ValueType) -> Net:
         found = ImageKind.Name(manifest.input.kind).removeprefix("IMAGE_KIND_").lower()
         expected, advice = WANTED[kind]
         raise BundleError(f"{file}: input.kind: expected {expected}, got {found}; {advice}")
+    if not is_softmax(manifest):
+        raise BundleError(f"{file}: output: expected one label a picture, got several labels")
     return Net(file, manifest, keras_file.load(file))
 
 

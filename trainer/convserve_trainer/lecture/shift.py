@@ -9,7 +9,7 @@ from convserve_trainer.html import figures
 from convserve_trainer.html.section import Figure, Part, Section, Table
 from convserve_trainer.lecture import net, trials
 from convserve_trainer.lecture.material import Material
-from convserve_trainer.recipes.recipe import Augmentation
+from convserve_trainer.recipes.augmentation import Augmentation
 from convserve_trainer.wording import counted
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from convserve_trainer.lecture.net import Net
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import layers
 from convserve_trainer.recipes import recipe as recipes
-from convserve_trainer.recipes.recipe import Augmentation, Recipe
+from convserve_trainer.recipes.augmentation import Augmentation
+from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras

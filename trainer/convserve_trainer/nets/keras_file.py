@@ -39,6 +39,15 @@ def load(bundle: Path) -> "keras.Model":
             f"{bundle.parent} has no {NAME}, which holds the layers: an older version "
             "published it; train it again with this one (convserve-train fit)"
         )
+    return read(path)
+
+
+def read(path: Path) -> "keras.Model":
+    """Returns the net in a file of Keras, not compiled.
+
+    Raises:
+        BundleError: it is damaged.
+    """
     saving = keras_backend.load().saving
     try:
         model: keras.Model = saving.load_model(path, compile=False)

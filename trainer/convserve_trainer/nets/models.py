@@ -1,11 +1,11 @@
 """The nets, each uint8 pixels in and probabilities out; the scaling by 1/255 is a layer.
 
 Two classes take one sigmoid unit by the loss binary_crossentropy, the probability of the second
-class; everything else takes a softmax.
+class; several labels a picture take a sigmoid unit each; everything else takes a softmax.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,11 @@ import numpy as np
 
 from convserve_protos.bundle_pb2 import InputSpec
 from convserve_trainer.errors import UsageError
-from convserve_trainer.nets import keras_backend
+from convserve_trainer.nets import backbones, keras_backend, starts
 from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.augmentation import Augmentation
 from convserve_trainer.recipes.layers import Layer
-from convserve_trainer.recipes.recipe import Augmentation, Recipe
+from convserve_trainer.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     import keras
@@ -41,11 +42,13 @@ def check_size(recipe: Recipe) -> None:
 
 
 def check_pictures(recipe: Recipe, spec: InputSpec) -> None:
-    """Checks that the recipe's net can take pictures of the size that the data have.
+    """Checks that the recipe's net can take pictures such as the data have.
 
     Raises:
-        UsageError: they are too small.
+        UsageError: they are too small, or have another number of channels than a backbone takes.
     """
+    if backbones.of(recipe) and spec.channels != 3:
+        raise UsageError(f"pictures: expected 3 channels for a backbone, got {spec.channels}")
     smallest = layers.smallest(recipe.net)
     if min(spec.height, spec.width) < smallest:
         raise UsageError(
@@ -55,25 +58,52 @@ def check_pictures(recipe: Recipe, spec: InputSpec) -> None:
         )
 
 
-def build(recipe: Recipe, spec: InputSpec, classes: int, pictures: int) -> "keras.Model":
-    """Returns the recipe's net, compiled, its weights drawn from the recipe's seed.
+def build(
+    recipe: Recipe,
+    spec: InputSpec,
+    classes: int,
+    pictures: int,
+    say: Callable[[str], None] = lambda _: None,
+) -> "keras.Model":
+    """Returns the recipe's net, compiled; weights that nothing else gives are drawn from its seed.
 
     Args:
         recipe: names the layers, the optimizer and the loss.
         spec: of one picture.
         classes: how many, 2 or more.
         pictures: in the training set, 1 or more; a schedule of the learning rate depends on it.
+        say: takes lines for the user, on weights that are not drawn.
 
     Returns:
-        uint8 [N, H, W, C] to float32 [N, K], rows sum to 1; for a sigmoid to float32 [N, 1].
+        uint8 [N, H, W, C] to float32 [N, K], rows sum to 1 unless pictures have several labels;
+        for a sigmoid of two classes to float32 [N, 1].
+
+    Raises:
+        StartError: weights that the recipe names cannot be had, or fit no layer.
     """
     keras = keras_backend.load()
     keras.backend.clear_session()  # layer names start anew, so that they too are the same
     keras.utils.set_random_seed(recipe.seed)
     model = _net(recipe, spec, classes, training=True)
-    optimizer = _optimizer(recipe, pictures)
-    model.compile(optimizer=optimizer, loss=_loss(recipe), metrics=["accuracy"])
+    body = starts.begin(model, recipe, say)
+    if recipe.freeze_epochs:
+        for layer in body:
+            layer.trainable = False
+    _compile(model, recipe, pictures, body)
     return model
+
+
+def frozen(model: "keras.Model") -> list[Any]:
+    """Returns the layers with weights that a training leaves as they are."""
+    return [layer for layer in model.layers if layer.weights and not layer.trainable]
+
+
+def thaw(model: "keras.Model", recipe: Recipe, pictures: int) -> None:
+    """Lets all layers be trained from here on, with a new optimizer; see `build`."""
+    body = frozen(model)
+    for layer in body:
+        layer.trainable = True
+    _compile(model, recipe, pictures, body)
 
 
 def for_inference(model: "keras.Model", recipe: Recipe, spec: InputSpec) -> "keras.Model":
@@ -112,14 +142,20 @@ def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "kera
         from convserve_trainer.nets.augmentation import RandomChange
 
         chain.append(RandomChange(**msgspec.to_builtins(recipe.augmentation)))
+    if training and recipe.mixing:
+        from convserve_trainer.nets.mixing import Mixing
+
+        chain.append(Mixing(mixup=recipe.augmentation.mixup, cutmix=recipe.augmentation.cutmix))
     with _policy("mixed_bfloat16" if training and recipe.mixed_precision else "float32"):
         for layer in recipe.net:
             if training or not isinstance(layer, layers.Dropout):
                 chain += _made(layer, training)
-    sigmoid = recipe.loss == "binary_crossentropy"
-    output = (1, "sigmoid") if sigmoid else (classes, "softmax")
-    chain.append(keras.layers.Dense(output[0], activation=output[1], dtype="float32"))
-    if not any(isinstance(layer, layers.Residual) for layer in recipe.net):
+    several = recipe.output == "multi_label"
+    sigmoid = several or recipe.loss == "binary_crossentropy"
+    units = 1 if sigmoid and not several else classes
+    activation = "sigmoid" if sigmoid else "softmax"
+    chain.append(keras.layers.Dense(units, activation=activation, dtype="float32"))
+    if not any(isinstance(layer, layers.Residual | layers.Backbone) for layer in recipe.net):
         return keras.Sequential([pixels, *chain], name=recipe.name)
     return keras.Model(pixels, _through(chain, pixels), name=recipe.name)
 
@@ -140,6 +176,8 @@ def _made(layer: Layer, training: bool) -> list[Any]:
     """Returns the layers of Keras, or functions of tensors, that a layer of a recipe becomes."""
     kinds = keras_backend.load().layers
     match layer:
+        case layers.Backbone():
+            return [lambda values: backbones.through(layer, values)]
         case layers.Conv(norm="none"):
             return [
                 kinds.Conv2D(
@@ -216,9 +254,38 @@ def _loss(recipe: Recipe) -> Any:
     return kinds[recipe.loss](label_smoothing=recipe.label_smoothing)
 
 
-def _optimizer(recipe: Recipe, pictures: int) -> Any:
+def _compile(model: "keras.Model", recipe: Recipe, pictures: int, body: Sequence[Any]) -> None:
+    """Compiles a net for the stage of its training that follows.
+
+    Args:
+        model: changed in place.
+        recipe: of it.
+        pictures: in the training set.
+        body: its layers with weights of other nets.
+    """
+    *before, epochs = recipe.stage_ends
+    if frozen(model):
+        rate = _learning_rate(recipe, pictures, recipe.stage_ends[0], 0 if before else None)
+    else:
+        rate = _learning_rate(recipe, pictures, epochs - sum(before))
+    slow = {id(weights) for layer in body for weights in layer.trainable_weights}
+    numbers = [
+        number for number, weights in enumerate(model.trainable_weights) if id(weights) in slow
+    ]
+    optimizer = _optimizer(recipe, rate, numbers if recipe.body_rate < 1 else [])
+    # By its name Keras would take the accuracy of the most probable label.
+    several = recipe.output == "multi_label"
+    metrics = keras_backend.load().metrics
+    accuracy = metrics.BinaryAccuracy(name="accuracy") if several else "accuracy"
+    model.compile(optimizer=optimizer, loss=_loss(recipe), metrics=[accuracy])
+
+
+def _optimizer(recipe: Recipe, learning_rate: Any, body: Sequence[int] = ()) -> Any:
+    """Returns the recipe's optimizer; these variables of the net have the body's rate."""
     optimizers = keras_backend.load().optimizers
-    settings: dict[str, Any] = {"learning_rate": _learning_rate(recipe, pictures)}
+    settings: dict[str, Any] = {"learning_rate": learning_rate}
+    if recipe.averaging:
+        settings |= {"use_ema": True, "ema_momentum": recipe.averaging}
     if recipe.weight_decay:
         settings["weight_decay"] = recipe.weight_decay
     if recipe.optimizer == "sgd":
@@ -229,23 +296,32 @@ def _optimizer(recipe: Recipe, pictures: int) -> Any:
         "adamw": optimizers.AdamW,
         "sgd": optimizers.SGD,
     }
+    if body:
+        from convserve_trainer.nets import body_rate
+
+        kinds = body_rate.KINDS
+        settings |= {"body": body, "body_rate": recipe.body_rate}
     if recipe.optimizer == "adamw":
         settings.setdefault("weight_decay", 0.0)  # Keras's default is another
     return kinds[recipe.optimizer](**settings)
 
 
-def _learning_rate(recipe: Recipe, pictures: int) -> Any:
-    """Returns the learning rate, or how it follows from the step.
+def _learning_rate(
+    recipe: Recipe, pictures: int, epochs: int, warmup_epochs: float | None = None
+) -> Any:
+    """Returns the learning rate, or how it follows from the step of so many epochs.
 
-    Linear warm-up, then constant or half a cosine down to 0.
+    Linear warm-up, of so many epochs or as long as the recipe's, then constant or half a cosine
+    down to 0.
     """
     an_epoch = recipe.steps or math.ceil(pictures / recipe.batch_size)
-    warmup = round(recipe.warmup_epochs * an_epoch)
+    warmup_epochs = recipe.warmup_epochs if warmup_epochs is None else warmup_epochs
+    warmup = round(warmup_epochs * an_epoch)
     schedules = keras_backend.load().optimizers.schedules
     if recipe.schedule == "cosine":
         return schedules.CosineDecay(
             0.0 if warmup else recipe.learning_rate,
-            max(recipe.epochs * an_epoch - warmup, 1),
+            max(epochs * an_epoch - warmup, 1),
             warmup_target=recipe.learning_rate if warmup else None,
             warmup_steps=warmup,
         )

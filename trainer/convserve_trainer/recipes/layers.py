@@ -2,6 +2,7 @@
 
 { layer = "conv", filters = 32 }
 { layer = "residual", filters = 64, stride = 2 }
+{ layer = "backbone", name = "MobileNetV3Small", weights = "imagenet" }
 """
 
 from typing import Annotated, Literal, TypeAlias
@@ -10,9 +11,53 @@ from msgspec import Meta, Struct
 
 Positive: TypeAlias = Annotated[int, Meta(ge=1)]
 
+NO_WEIGHTS, IMAGENET = "none", "imagenet"
+#: Backbones that exist in several widths.
+SCALED = ("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large")
+LEAST = 32  # rows and columns that a backbone takes, and by how much it divides them
+
 
 class _Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="layer"):
     pass
+
+
+class Backbone(_Layer, frozen=True, tag="backbone"):
+    """The convolutions of a known net, from RGB pixels to a 32nd of the rows and columns.
+
+    It is the first layer of a net. The scaling that its weights expect is a part of it.
+
+    Attributes:
+        name: of a net of keras.applications, or EfficientNetLite0.
+        weights: "none" draws them from the seed; "imagenet" are those that Keras downloads; or the
+            path of a file of this net's weights.
+        alpha: width: the number of channels is multiplied with it.
+
+    Source: Howard et al. 2017, "MobileNets"; Sandler et al. 2018, "MobileNetV2"; Howard et al.
+    2019, "Searching for MobileNetV3"; Tan and Le 2019, "EfficientNet"; Tan and Le 2021,
+    "EfficientNetV2"; EfficientNet-Lite: https://github.com/tensorflow/tpu (models/official).
+    """
+
+    name: Literal[
+        "MobileNet",
+        "MobileNetV2",
+        "MobileNetV3Small",
+        "MobileNetV3Large",
+        "EfficientNetB0",
+        "EfficientNetV2B0",
+        "EfficientNetLite0",
+    ]
+    weights: Annotated[str, Meta(min_length=1)] = NO_WEIGHTS
+    alpha: Annotated[float, Meta(gt=0, le=2)] = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where there is no such net."""
+        if self.alpha != 1.0 and self.name not in SCALED:
+            raise ValueError(f"alpha: expected with {' or '.join(SCALED)} only, got {self.name}")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether its weights are not drawn."""
+        return self.weights != NO_WEIGHTS
 
 
 class Conv(_Layer, frozen=True, tag="conv"):
@@ -80,8 +125,11 @@ class Dense(_Layer, frozen=True, tag="dense"):
     units: Positive
 
 
-Layer: TypeAlias = Conv | Residual | MaxPool | GlobalAverage | Flatten | Dropout | Dense
-KINDS: tuple[type[Layer], ...] = (Conv, Residual, MaxPool, GlobalAverage, Flatten, Dropout, Dense)
+Layer: TypeAlias = Backbone | Conv | Residual | MaxPool | GlobalAverage | Flatten | Dropout | Dense
+KINDS: tuple[type[Layer], ...] = (
+    *(Conv, Residual, MaxPool, GlobalAverage),
+    *(Flatten, Dropout, Dense, Backbone),
+)
 
 
 def smallest(layers: tuple[Layer, ...]) -> int:
@@ -95,4 +143,6 @@ def smallest(layers: tuple[Layer, ...]) -> int:
                 size = (size - 1) * stride + 1
             case MaxPool(size=field):
                 size *= field
+            case Backbone():
+                size = max(LEAST, (size - 1) * LEAST + 1)
     return size

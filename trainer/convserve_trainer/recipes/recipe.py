@@ -4,6 +4,7 @@ A recipe is what the manifest keeps as `training.recipe_json`; together with the
 the versions it is enough to train the net again. `recipes` reads them from files.
 """
 
+import copy
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,49 +16,19 @@ from msgspec import Meta, Struct
 from convserve_host.arguments import did_you_mean
 from convserve_trainer.errors import UsageError
 from convserve_trainer.recipes import layers
+from convserve_trainer.recipes.augmentation import Amount, Augmentation, Share
 from convserve_trainer.recipes.card import Card
+from convserve_trainer.recipes.distillation import Distillation
 from convserve_trainer.recipes.layers import Layer, Positive
 from convserve_trainer.wording import counted
 
-Share: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
-Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Seed: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # NumPy's generator takes no larger one
 
-
-class Augmentation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a picture is changed at random whenever it is trained on; nothing by default.
-
-    All amounts are drawn evenly from both directions up to the value.
-
-    Attributes:
-        rotation: degrees.
-        shear: degrees.
-        zoom: log of the factor: 0.1 is from 0.9 to 1.1, of both sides alike.
-        stretch: log of the factor by which rows are changed more than columns.
-        crop: share of the picture's sides: a part of it, anywhere in it, whose sides are that much
-            shorter at most, is made as large as the whole; Szegedy et al. 2015.
-        shift: share of the picture's side.
-        flip: every second picture is mirrored, left to right.
-        brightness: share of the full range that is added.
-        contrast: log of the factor, about the picture's mean.
-        saturation: log of the factor, about each pixel's grey.
-        erase: share of the side of a square that is made grey, at a random position; DeVries and
-            Taylor 2017, "Cutout".
-        fill: what is seen beyond the border: "black", or the picture itself by "reflect".
-    """
-
-    rotation: Amount = 0.0
-    shear: Annotated[float, Meta(ge=0, lt=90)] = 0.0
-    zoom: Amount = 0.0
-    stretch: Amount = 0.0
-    crop: Share = 0.0
-    shift: Share = 0.0
-    flip: bool = False
-    brightness: Share = 0.0
-    contrast: Amount = 0.0
-    saturation: Amount = 0.0
-    erase: Share = 0.0
-    fill: Literal["black", "reflect"] = "black"
+#: Fields that came when there were bundles and checkpoints already.
+LATER = (
+    *("averaging", "body_rate", "card", "cutmix", "distillation", "elastic", "freeze_epochs"),
+    *("levels", "mixup", "output", "start_from"),
+)
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +40,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         about: a sentence for who chooses among recipes.
         net: its layers, between the scaling by 1/255 and the output, which follows from the loss.
         augmentation: of the pictures that are trained on.
+        start_from: path of a published bundle, or of a file .keras or .weights.h5. Layers begin
+            with its weights where kind and shape fit; the output's are always drawn.
+        freeze_epochs: so many first epochs train only layers whose weights were drawn. The others,
+            the body, stay as they are, and batch normalisations in it use the statistics that they
+            have. In the epochs after these the schedule begins anew.
+        body_rate: factor of the learning rate for the body, when that is trained.
         optimizer: Keras's name of the optimizer; sgd has Nesterov's momentum of 0.9.
         learning_rate: step of the optimizer, at its highest.
         schedule: "cosine" lets it fall to 0 in the course of all epochs; Loshchilov and Hutter
@@ -76,7 +53,10 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         warmup_epochs: before that it rises from 0; may be a part of one.
         weight_decay: of kernels, by step and learning rate; adamw and sgd only; Loshchilov and
             Hutter 2019.
-        loss: Keras's name of the loss; more than two classes take the categorical one.
+        output: "softmax", one class a picture; or "multi_label", any number of labels a picture,
+            each with a sigmoid of its own. Data with several labels a picture make it so.
+        loss: Keras's name of the loss; more than two classes take the categorical one, several
+            labels a picture the binary one, its mean over the labels.
         label_smoothing: share of each picture's label that is spread over all classes;
             Szegedy et al. 2016.
         class_weights: "balanced" counts a picture of a rare class as much more as it is rarer.
@@ -101,6 +81,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         limit: train on the first so many images only; None for all.
         min_accuracy: least share of held-out images, 0 to 1, for the net to be published.
         card: what the model card says beyond what is measured.
+        distillation: of other nets into this one.
+        averaging: 0.999 publishes the average of the weights over about the last 1,000 steps, which
+            is what keeps so much of itself in each step; 0 for the weights of the last step.
     """
 
     name: str
@@ -108,11 +91,15 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     about: str = ""
     net: Annotated[tuple[Layer, ...], Meta(min_length=1)]
     augmentation: Augmentation = Augmentation()
+    start_from: str | None = None
+    freeze_epochs: Annotated[int, Meta(ge=0)] = 0
+    body_rate: Annotated[float, Meta(gt=0, le=1)] = 1.0
     optimizer: Literal["rmsprop", "adam", "adamw", "sgd"] = "rmsprop"
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 1e-3  # Keras's default
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_epochs: Amount = 0.0
     weight_decay: Amount = 0.0
+    output: Literal["softmax", "multi_label"] = "softmax"
     loss: Literal["categorical_crossentropy", "binary_crossentropy"] = "categorical_crossentropy"
     label_smoothing: Share = 0.0
     class_weights: Literal["none", "balanced"] = "none"
@@ -131,18 +118,39 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit: Positive | None = None
     min_accuracy: Annotated[float, Meta(ge=0, le=1)] = 0.0
     card: Card = Card()
+    distillation: Distillation = Distillation()
+    averaging: Share = 0.0
 
     def __post_init__(self) -> None:
         """Raises ValueError where settings do not go together."""
+        if self.output == "multi_label" and self.loss != "binary_crossentropy":
+            raise ValueError(
+                f"loss: expected binary_crossentropy with output multi_label, got {self.loss}"
+            )
+        if self.output == "multi_label" and self.class_weights != "none":
+            raise ValueError(
+                "class_weights: expected none with output multi_label, whose thresholds suit rare "
+                f"labels, got {self.class_weights}"
+            )
         if self.weight_decay and self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"weight_decay: expected with adamw or sgd only, got {self.optimizer}")
-        if self.warmup_epochs and not self.warmup_epochs < self.epochs:
+        last = self.epochs - [0, *self.stage_ends][-2]
+        if self.warmup_epochs and not self.warmup_epochs < last:
             raise ValueError(
-                f"warmup_epochs: expected fewer than the {counted(self.epochs, 'epoch')}, got "
+                f"warmup_epochs: expected fewer than the {counted(last, 'epoch')}, got "
                 f"{self.warmup_epochs:g}"
+            )
+        if not self.begins_with_weights and (self.freeze_epochs or self.body_rate != 1):
+            raise ValueError(
+                "freeze_epochs and body_rate: expected with start_from, or a backbone with weights"
             )
         if self.validation_steps and self.validation_share:
             raise ValueError("give validation_steps or validation_share, not both")
+        if self.averaging and self.validated:
+            raise ValueError(
+                "averaging: expected without validation_share and validation_steps, which choose "
+                "the weights"
+            )
         if self.patience and not self.validated:
             raise ValueError("patience needs validation_share or validation_steps")
         if (self.height is None) != (self.width is None):
@@ -152,6 +160,11 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.sized_by_data and self.height is None:
             raise ValueError("photos need height and width")
         self.card.check()
+        self.distillation.check()
+        if any(isinstance(layer, layers.Backbone) for layer in self.net[1:]):
+            raise ValueError("backbone: expected as the first layer of the net only")
+        if isinstance(self.net[0], layers.Backbone) and self.channels == 1:
+            raise ValueError("channels: expected 3 with a backbone, got 1")
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
         flat = False
         for layer in self.net:
@@ -169,9 +182,31 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.task == "digits"
 
     @property
+    def mixing(self) -> bool:
+        """Whether the loss needs to know what became of the pictures of a step."""
+        changes = self.augmentation
+        return bool(changes.mixup or changes.cutmix or self.distillation.teachers)
+
+    @property
     def validated(self) -> bool:
         """Whether a validation after each epoch chooses the weights."""
         return self.validation_steps is not None or self.validation_share > 0
+
+    @property
+    def begins_with_weights(self) -> bool:
+        """Whether layers begin with weights that are not drawn."""
+        first = self.net[0]
+        backbone = isinstance(first, layers.Backbone) and first.pretrained
+        return backbone or self.start_from is not None
+
+    @property
+    def stage_ends(self) -> tuple[int, ...]:
+        """After how many epochs the stages of the training end: a frozen body's, then all layers'.
+
+        There is one stage without `freeze_epochs`, and where the body is frozen to the end.
+        """
+        two = 0 < self.freeze_epochs < self.epochs
+        return (self.freeze_epochs, self.epochs) if two else (self.epochs,)
 
     def override(
         self,
@@ -195,35 +230,67 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             UsageError: there is no such setting, or it is out of its range.
         """
-        values = {"card": {}} | self.values()
+        before = self.every_value()
+        values = copy.deepcopy(before)
         for name, value in [*changes.items(), *given.items()]:
             if value is not None:
                 _set(values, name, value, where)
         floor = changes.get("min_accuracy") if min_accuracy is None else min_accuracy
         if floor is None:
-            same = {**values, "seed": self.seed, "card": {}} == {**self.values(), "card": {}}
+            same = {**values, "seed": self.seed, "card": {}} == {**before, "card": {}}
             floor = self.min_accuracy if same else 0.0
         return make_recipe({**values, "min_accuracy": floor}, where)
 
-    def for_classes(self, count: int) -> "Recipe":
-        """Returns the recipe for so many classes: more than two take a softmax and its loss."""
+    def for_classes(self, count: int, several: bool = False) -> "Recipe":
+        """Returns the recipe for so many classes: more than two take a softmax and its loss.
+
+        Args:
+            count: of classes, or labels.
+            several: whether a picture has any number of them: a sigmoid each, and its loss. The
+                accuracy floor of a recipe that was not written for that is lifted.
+
+        Raises:
+            UsageError: the recipe is for several labels and the data are not, or it has class
+                weights and the data several labels.
+        """
+        if several and self.output == "softmax":
+            return self.override(
+                output="multi_label",
+                loss="binary_crossentropy",
+                min_accuracy=0.0,
+                where="",
+            )
+        if not several and self.output == "multi_label":
+            raise UsageError(
+                "output: expected softmax for data with one label a picture, got multi_label"
+            )
+        if several:
+            return self
         if count > 2 and self.loss == "binary_crossentropy":
             return msgspec.structs.replace(self, loss="categorical_crossentropy")
         return self
 
+    def every_value(self) -> dict[str, Any]:
+        """Returns all settings by name, those too that `values` leaves out."""
+        values: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        return values
+
     def values(self) -> dict[str, Any]:
-        """Returns the settings by name, as JSON would give them back."""
+        """Returns the settings by name, as JSON would give them back; see `to_json`."""
         values: dict[str, Any] = msgspec.json.decode(self.to_json())
         return values
 
     def to_json(self) -> str:
         """Returns the settings as a JSON object, keys in the order of the fields.
 
-        An empty card is left out: programs of before there were cards read the rest.
+        Settings that came later are left out where they change nothing: programs of before know
+        the rest, and a training of before is gone on with.
         """
         values = msgspec.to_builtins(self)
-        if self.card == Card():
-            del values["card"]
+        for struct, given in ((self, values), (self.augmentation, values["augmentation"])):
+            for field in msgspec.structs.fields(struct):
+                if field.name in LATER and getattr(struct, field.name) == field.default:
+                    del given[field.name]
         return msgspec.json.encode(values).decode()
 
 
@@ -286,15 +353,18 @@ def _fields(at: Any, within: str) -> list[str]:
     if "layer" in at:
         kinds = [kind for kind in layers.KINDS if kind.__struct_config__.tag == at["layer"]]
         return ["layer", *kinds[0].__struct_fields__]
-    kind = Recipe if "task" in at or "net" in at else {"card": Card}.get(within, Augmentation)
+    kind = Recipe if "task" in at or "net" in at else _TABLES.get(within, Augmentation)
     return list(kind.__struct_fields__)
+
+
+_TABLES = {"card": Card, "distillation": Distillation}
 
 
 def _choices(steps: list[str]) -> list[str]:
     """Returns what a setting may be that takes one of several words."""
     if steps[-1] == "layer":
         return [_tag(kind) for kind in layers.KINDS]
-    kinds = (Recipe, Augmentation, *layers.KINDS)
+    kinds = layers.KINDS if steps[0] == "net" else (Recipe, Augmentation)
     kind = next(kind for kind in kinds if steps[-1] in kind.__struct_fields__)
     [field] = [field for field in msgspec.structs.fields(kind) if field.name == steps[-1]]
     return [str(choice) for choice in field.type.__args__]

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from convserve_protos.bundle_pb2 import Manifest
+from convserve_trainer.evaluation.judged import AnyJudged
 from convserve_trainer.export import precisions
 from convserve_trainer.html.page import About, page
 from convserve_trainer.html.section import Part, Section
-from convserve_trainer.report import figures, judged
-from convserve_trainer.report.judged import Judged
+from convserve_trainer.report import judged
 
 
 @dataclass(frozen=True)
@@ -28,23 +28,18 @@ class Evaluated:
 
     file: Path
     manifest: Manifest
-    judged: Judged
+    judged: AnyJudged
     command: Sequence[str]
 
 
 def make_page(evaluated: Evaluated) -> str:
     """Returns HTML that loads nothing from anywhere."""
     manifest, judgement = evaluated.manifest, evaluated.judged.judgement
-    score, interval = judgement.score, judgement.accuracy_interval
-    assert interval is not None, "there is a picture or more"
-    low, high = interval
-    labels = list(manifest.labels)
+    metrics = judgement.score.as_dict()
     parts: list[Part] = [
-        f"{score.correct:,} of {score.total:,} are right, {score.accuracy:.2%} (95 % interval "
-        f"{low:.2%} to {high:.2%}, by Wilson's method), at a loss of {score.loss:.4f}: found by "
-        "ONNX Runtime from the published file.",
+        f"{judged.headline(judgement, metrics)}: found by ONNX Runtime from the published file.",
         judged.chance(judgement),
-        figures.confusion(judgement.confusion, labels),
+        *judged.matrix(judgement),
     ]
     sections = [
         Section("held-out", "Held-out pictures", parts),
@@ -59,5 +54,5 @@ def make_page(evaluated: Evaluated) -> str:
         ("evaluated", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
         ("versions", ", ".join(f"{n} {version(n)}" for n in ("convserve", "onnxruntime", "numpy"))),
     ]
-    head = f"{score.accuracy:.2%} of {score.total:,} held-out pictures right."
-    return page(sections, About(head, facts, f"{manifest.name}, evaluated"))
+    head = judged.title(metrics, "pictures")
+    return page(sections, About(f"{head}.", facts, f"{manifest.name}, evaluated"))

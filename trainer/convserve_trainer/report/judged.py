@@ -1,44 +1,68 @@
 """Tables and figures of a judgement, for the report of a training and for `evaluate`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 from convserve_trainer.evaluation import classes
 from convserve_trainer.evaluation.classes import ClassFigures
-from convserve_trainer.evaluation.intervals import Interval
+from convserve_trainer.evaluation.corruptions import Corrupted
+from convserve_trainer.evaluation.judged import AnyJudged, LabelsJudged
 from convserve_trainer.evaluation.judgement import Judgement
-from convserve_trainer.evaluation.mistakes import EACH, PAIRS, Examples
+from convserve_trainer.evaluation.labels_judgement import LabelsJudgement
+from convserve_trainer.evaluation.mistakes import PAIRS, Examples
 from convserve_trainer.evaluation.slices import Slice
 from convserve_trainer.evaluation.traits import TRAITS
-from convserve_trainer.html import figures
-from convserve_trainer.html.figures import Ink
 from convserve_trainer.html.section import Figure, Part, Section, Table
+from convserve_trainer.report import cells, figures, labels_judged
+from convserve_trainer.report.thumbnails import Row, thumbnails
 from convserve_trainer.wording import counted
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
-
-NOTHING = "–"
-ROW_IN = 1.05  # of a row of thumbnails
 NAMED = {"precision": "precision", "recall": "recall", "f1": "F1", "roc_auc": "ROC AUC"}
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A judgement with pictures of what the net is wrong about.
+def headline(judgement: Judgement | LabelsJudgement, metrics: Mapping[str, float]) -> str:
+    """Returns the figures of all pictures, as a sentence without its end.
 
-    Attributes:
+    Args:
         judgement: of all pictures.
-        examples: of the classes that are confused most.
+        metrics: theirs, as a manifest has them.
     """
+    if isinstance(judgement, LabelsJudgement):
+        return labels_judged.headline(judgement)
+    interval = judgement.accuracy_interval
+    assert interval is not None, "there is a picture or more"
+    low, high = interval
+    return (
+        f"{int(metrics['correct']):,} of {int(metrics['total']):,} are right, "
+        f"{metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, by Wilson's method), "
+        f"at a loss of {metrics['loss']:.4f}"
+    )
 
-    judgement: Judgement
-    examples: Sequence[Examples]
+
+def title(metrics: Mapping[str, float], what: str) -> str:
+    """Returns the one figure that a page begins with.
+
+    Args:
+        metrics: of all pictures, as a manifest has them.
+        what: they are: "pictures".
+    """
+    total = int(metrics["total"])
+    if "map" in metrics:
+        return f"mAP {metrics['map']:.2%} on {total:,} held-out {what}"
+    return f"{metrics['accuracy']:.2%} of {total:,} held-out {what} right"
 
 
-def sections(judged: Judged) -> list[Section]:
+def matrix(judgement: Judgement | LabelsJudgement) -> list[Part]:
+    """Returns the confusion matrix; nothing where pictures have several labels."""
+    if isinstance(judgement, LabelsJudgement):
+        return []
+    return [figures.confusion(judgement.confusion, list(judgement.labels))]
+
+
+def sections(judged: AnyJudged) -> list[Section]:
     """Returns what there is to say beyond right and wrong."""
+    if isinstance(judged, LabelsJudged):
+        several = judged.judgement
+        return labels_judged.sections(several, judged.examples, _slice_parts(several.slices))
     judgement = judged.judgement
     methods: list[Part] = [
         "A class's precision is the share of the answers of this class that are right, its recall "
@@ -54,32 +78,51 @@ def sections(judged: Judged) -> list[Section]:
     if judgement.confusions:
         parts: list[Part] = [pair_table(judgement)]
         if judged.examples:
-            parts.append(thumbnails(judged.examples, judgement.labels))
+            parts.append(_thumbnails(judged.examples, judgement.labels))
         found.append(Section("mistakes", "Mistakes", parts))
     if judgement.slices:
+        found.append(Section("slices", "Slices", _slice_parts(judgement.slices)))
+    if judgement.corrupted:
         text = (
-            "The pictures in quarters, by what they are like whatever they show: brightness is the "
-            "mean of their luma, contrast its standard deviation, and size that of the file, "
-            "before it is brought to the size of the net. A part is worse, or better, where its "
-            "interval does not hold the accuracy of all pictures; of twenty parts one is so by "
-            "chance."
+            "The same pictures, changed on purpose, each time in one way: what a net that meets "
+            "such pictures in use should be trained on, too (levels, contrast, rotation and the "
+            "like of a recipe's augmentation)."
         )
-        found.append(Section("slices", "Slices", [text, slice_table(judgement.slices)]))
+        found.append(Section("changed", "Changed pictures", [text, changed_table(judgement)]))
     return found
 
 
-def tables(judgement: Judgement) -> list[Table]:
+def _slice_parts(slices: Sequence[Slice]) -> list[Part]:
+    """Returns text and table of parts of the pictures; nothing where there are none."""
+    text = (
+        "The pictures in quarters, by what they are like whatever they show: brightness is the "
+        "mean of their luma, contrast its standard deviation, and size that of the file, "
+        "before it is brought to the size of the net. A part is worse, or better, where its "
+        "interval does not hold the accuracy of all pictures; of twenty parts one is so by "
+        "chance."
+    )
+    return [text, slice_table(slices)] if slices else []
+
+
+def tables(judgement: Judgement | LabelsJudgement) -> list[Table]:
     """Returns all tables, as a terminal shows them."""
+    if isinstance(judgement, LabelsJudgement):
+        some = [slice_table(judgement.slices)] if judgement.slices else []
+        return [*labels_judged.tables(judgement), *some]
     found = [class_table(judgement), interval_table(judgement)]
     if judgement.confusions:
         found.append(pair_table(judgement))
     if judgement.slices:
         found.append(slice_table(judgement.slices))
+    if judgement.corrupted:
+        found.append(changed_table(judgement))
     return found
 
 
-def chance(judgement: Judgement) -> str:
+def chance(judgement: Judgement | LabelsJudgement) -> str:
     """Returns how many pictures would be right without looking."""
+    if isinstance(judgement, LabelsJudgement):
+        return labels_judged.chance(judgement)
     classes_, kinds = len(judgement.labels), judgement.confusion.sum(axis=1)
     return (
         f"Guessing would have {1 / classes_:.2%} right, one of {classes_}; the commonest class for "
@@ -101,7 +144,7 @@ def class_table(judgement: Judgement) -> Table:
         )
         for number, of_class in enumerate(judgement.classes)
     ]
-    means = [_shown(classes.macro(judgement.classes, name)) for name in classes.FIGURES]
+    means = [cells.shown(classes.macro(judgement.classes, name)) for name in classes.FIGURES]
     rows.append(("mean", f"{judgement.score.total:,}", *means, ""))
     head = ("class", "pictures", *NAMED.values(), "mostly taken for")
     return Table(head, rows, "Each class against the rest")
@@ -110,10 +153,13 @@ def class_table(judgement: Judgement) -> Table:
 def interval_table(judgement: Judgement) -> Table:
     """Returns the interval of each figure of each class."""
     rows = [
-        (each.label, *(_range(getattr(each, f"{name}_interval")) for name in classes.FIGURES))
+        (
+            each.label,
+            *(cells.between(getattr(each, f"{name}_interval")) for name in classes.FIGURES),
+        )
         for each in judgement.classes
     ]
-    macro = ["", "", _range(classes.macro_f1_interval(judgement.confusion)), ""]
+    macro = ["", "", cells.between(classes.macro_f1_interval(judgement.confusion)), ""]
     rows.append(("mean", *macro))
     return Table(("class", *NAMED.values()), rows, "95 % intervals of these figures")
 
@@ -140,7 +186,7 @@ def slice_table(slices: Sequence[Slice]) -> Table:
             f"{each.pictures:,}",
             f"{each.accuracy:.2%}",
             f"{each.interval[0]:.2%} to {each.interval[1]:.2%}",
-            each.verdict or NOTHING,
+            each.verdict or cells.NOTHING,
         )
         for each in slices
     ]
@@ -150,51 +196,45 @@ def slice_table(slices: Sequence[Slice]) -> Table:
     return Table(head, rows, caption)
 
 
-def thumbnails(examples: Sequence[Examples], labels: Sequence[str]) -> Figure:
+def changed_table(judgement: Judgement) -> Table:
+    """Returns how the net does on pictures that are changed on purpose, and on them as they are."""
+    score = judgement.score
+    as_they_are = Corrupted("nothing", score.total, score.correct)
+    rows = [
+        (
+            each.change,
+            f"{each.pictures:,}",
+            f"{each.accuracy:.2%}",
+            f"{each.interval[0]:.2%} to {each.interval[1]:.2%}",
+        )
+        for each in (as_they_are, *judgement.corrupted)
+    ]
+    head = ("change", "pictures", "accuracy", "95 % interval")
+    return Table(head, rows, "Pictures that are changed on purpose")
+
+
+def _thumbnails(examples: Sequence[Examples], labels: Sequence[str]) -> Figure:
     """Returns pictures that the net is wrong about: a row for two classes.
 
     Args:
         examples: one or more.
         labels: names of the classes.
     """
-    titles = [
-        f"{labels[each.confusion.true]} taken for {labels[each.confusion.answered]}: "
-        f"{counted(each.confusion.count, 'picture')}"
+    rows = [
+        Row(
+            f"{labels[each.confusion.true]} taken for {labels[each.confusion.answered]}: "
+            f"{counted(each.confusion.count, 'picture')}",
+            each.pixels,
+            each.confidences,
+        )
         for each in examples
     ]
-
-    def paint(drawing: "Drawing", ink: Ink) -> None:
-        rows = drawing.subfigures(len(examples), 1, squeeze=False)[:, 0]
-        for part, each, title in zip(rows, examples, titles, strict=True):
-            part.suptitle(title, x=0.01, ha="left", fontsize=figures.SMALL, color=ink.text)
-            axes = part.subplots(1, EACH, squeeze=False)[0]
-            for number, one in enumerate(axes):
-                if number < len(each.pixels):
-                    sure = f"{each.confidences[number]:.0%}"
-                    figures.picture(one, each.pixels[number])
-                    one.set_xlabel(sure, fontsize=figures.SMALL, color=ink.text)
-                else:
-                    figures.bare(one)
-
-    return figures.draw(
-        "mistakes",
-        ROW_IN * len(examples) + 0.5 * len(examples),
-        paint,
-        alt="; ".join(titles),
-        caption="Pictures that the net is wrong about, of the classes that it confuses most, those "
+    return thumbnails(
+        rows,
+        "Pictures that the net is wrong about, of the classes that it confuses most, those "
         "that it is surest about first; below each the probability of its wrong answer",
-        photographic=True,
-        page_only=True,
     )
 
 
 def _cells(of_class: ClassFigures) -> list[str]:
-    return [_shown(getattr(of_class, name)) for name in classes.FIGURES]
-
-
-def _shown(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4f}"
-
-
-def _range(found: Interval | None) -> str:
-    return NOTHING if found is None else f"{found[0]:.4f} to {found[1]:.4f}"
+    return [cells.shown(getattr(of_class, name)) for name in classes.FIGURES]

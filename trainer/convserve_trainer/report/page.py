@@ -11,6 +11,7 @@ from convserve_protos.bundle_pb2 import Manifest
 from convserve_trainer import seeds
 from convserve_trainer.bundles import bundle, describe
 from convserve_trainer.datasets.pictures import Data
+from convserve_trainer.evaluation.judged import AnyJudged
 from convserve_trainer.export import contract, precisions
 from convserve_trainer.html.page import About, page
 from convserve_trainer.html.section import Listing, Part, Section, Table
@@ -18,7 +19,6 @@ from convserve_trainer.nets import keras_backend
 from convserve_trainer.recipes import recipe_text
 from convserve_trainer.recipes.recipe import Recipe
 from convserve_trainer.report import figures, judged, machine
-from convserve_trainer.report.judged import Judged
 from convserve_trainer.runs.history import History
 from convserve_trainer.wording import counted
 
@@ -58,7 +58,7 @@ class TrainingOutcome:
     history: History
     results: Sequence[seeds.Result]
     seconds: float
-    judged: Judged
+    judged: AnyJudged
 
 
 def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Callable[[int], bytes]:
@@ -79,9 +79,8 @@ def make_report(outcome: TrainingOutcome, invocation: Invocation | None) -> Call
         Section("data", "Data", _data(outcome.data)),
         Section("net", "Net", [_net(outcome, manifest)]),
     ]
-    right = manifest.metrics["accuracy"]
     head = (
-        f"{right:.2%} of {int(manifest.metrics['total']):,} held-out {outcome.data.what} right; "
+        f"{judged.title(manifest.metrics, outcome.data.what)}; "
         f"recipe {outcome.recipe.name}, seed {outcome.recipe.seed}."
     )
     facts = _facts(outcome, manifest, invocation)
@@ -103,18 +102,14 @@ def _held_out(
     outcome: TrainingOutcome, manifest: Manifest, invocation: Invocation | None
 ) -> Section:
     judgement = outcome.judged.judgement
-    metrics, training, interval = manifest.metrics, manifest.training, judgement.accuracy_interval
-    assert interval is not None, "a picture or more is held out"
-    low, high = interval
+    metrics, training = manifest.metrics, manifest.training
     parts: list[Part] = [
-        f"{int(metrics['correct']):,} of {int(metrics['total']):,} are right, "
-        f"{metrics['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}, by Wilson's method), "
-        f"at a loss of {metrics['loss']:.4f}: found by ONNX Runtime from the published file.",
+        f"{judged.headline(judgement, metrics)}: found by ONNX Runtime from the published file.",
         f"{judged.chance(judgement)} {_floor(outcome, metrics['accuracy'], invocation)}",
         f"Keras has {int(metrics['keras_correct']):,} right. The largest difference between a "
         f"probability of the two is {training.parity_max_abs:.1e}; in "
         f"{precisions.name(manifest.precision)} up to {training.parity_bound:.0e} is allowed.",
-        figures.confusion(judgement.confusion, list(outcome.data.labels)),
+        *judged.matrix(judgement),
     ]
     return Section("held-out", "Held-out pictures", parts)
 
@@ -172,7 +167,7 @@ def _recipe(outcome: TrainingOutcome, invocation: Invocation | None) -> list[Par
     written = (
         outcome.recipe
         if invocation is None
-        else invocation.written.for_classes(len(outcome.data.labels))
+        else invocation.written.for_classes(len(outcome.data.labels), outcome.data.several)
     )
     text = recipe_text.text(outcome.recipe, written)
     caption = f"Recipe {outcome.recipe.name} with all that was overridden; the rest is default"
@@ -184,21 +179,33 @@ def _data(data: Data) -> list[Part]:
         "trained on": data.train,
         "validation": data.validation,
         "calibration": data.calibration,
+        "thresholds": data.thresholds,
         "held out": data.held_out,
     }
+    if data.validation or data.calibration:
+        del parts["thresholds"]  # they are of those
     there = {name: pictures for name, pictures in parts.items() if pictures is not None}
-    counts = [np.bincount(each.labels, minlength=len(data.labels)) for each in there.values()]
+    counts = [
+        each.labels.sum(axis=0)
+        if data.several
+        else np.bincount(each.labels, minlength=len(data.labels))
+        for each in there.values()
+    ]
     rows = [
         (name, *(f"{count[number]:,}" for count in counts))
         for number, name in enumerate(data.labels)
     ]
-    rows.append(("all", *(f"{count.sum():,}" for count in counts)))
+    rows.append(("all", *(f"{len(pictures):,}" for pictures in there.values())))
     spec = data.spec
     return [
         f"{data.what[0].upper()}{data.what[1:]}, [height, width, channels] = [{spec.height}, "
         f"{spec.width}, {spec.channels}], in {len(data.labels)} classes. SHA-256 of all: "
         f"`{data.sha256}`.",
-        Table(("class", *there), rows, "Pictures of each class"),
+        Table(
+            ("label" if data.several else "class", *there),
+            rows,
+            "Pictures with each label" if data.several else "Pictures of each class",
+        ),
     ]
 
 

@@ -77,7 +77,13 @@ def load(path: Path) -> Training:
             if BEST in archive.namelist():
                 history.weights = _read(archive, BEST)
             states = _read(archive, GENERATORS)
-        from convserve_trainer.nets import augmentation, normalization  # noqa: F401 - their layers
+        # Their layers and optimizers.
+        from convserve_trainer.nets import (  # noqa: F401
+            augmentation,
+            body_rate,
+            mixing,
+            normalization,
+        )
 
         model: keras.Model = keras_backend.load().saving.load_model(path)
         for generator, state in zip(_generators(model), states, strict=True):

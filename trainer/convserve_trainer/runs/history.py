@@ -45,7 +45,8 @@ class History:
 
     Attributes:
         epochs: in order.
-        weights: of the best epoch; None without validation, where it is the last one.
+        weights: of the best epoch, or at the end their average; None where those of the last step
+            are used.
     """
 
     epochs: list[Epoch] = field(default_factory=list)

@@ -50,6 +50,7 @@ class Run:
         folder: see above.
         seconds: see above.
         kept: the newest good checkpoint; None while there is none.
+        watch: called with the history after each epoch; must not raise.
     """
 
     def __init__(self, folder: Path, settings: RunKey, seconds: float, named: bool) -> None:
@@ -61,6 +62,7 @@ class Run:
         self._saved = time.monotonic()
         self._earlier: list[Position] = []
         self._log = Log(folder)
+        self.watch: Callable[[History], None] = _unwatched
         self._lock: int | None = None
 
     def __enter__(self) -> "Run":
@@ -165,11 +167,12 @@ class Run:
             self._saved = time.monotonic()
 
     def log(self, history: History) -> None:
-        """Brings history.csv and the events up to date.
+        """Brings history.csv and the events up to date, and whoever watches.
 
         Raises:
             CheckpointError: the file system refuses.
         """
+        self.watch(history)
         try:
             self._log.write(history)
         except OSError as error:
@@ -296,3 +299,7 @@ def check(policy: CheckpointPolicy, seeds: Sequence[int] = (1,)) -> None:
         raise CheckpointError(
             f"{folder} holds files, but no checkpoint: name a new folder with --run, or empty it"
         )
+
+
+def _unwatched(history: History) -> None:
+    """Does nothing: nobody watches."""

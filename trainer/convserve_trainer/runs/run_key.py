@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from convserve_trainer.errors import UsageError
+from convserve_trainer.nets import teachers
 from convserve_trainer.nets.keras_backend import DEFAULT, Backend
+from convserve_trainer.nets.origin import Origin
 
 if TYPE_CHECKING:
     from convserve_trainer.recipes.recipe import Recipe
@@ -16,7 +19,8 @@ RunKey: TypeAlias = dict[str, Any]
 """Of a training, by name; as JSON gives them back."""
 
 DIGEST = 12  # hexadecimal digits
-MAY_CHANGE = ("epochs", "min_accuracy", "card")  # between a stop and a resume
+#: Between a stop and a resume. Of what a net starts from, the content counts, not the path.
+MAY_CHANGE = ("epochs", "min_accuracy", "card", "start_from")
 UNNAMED = ".unfinished"  # the dot keeps it out of sight of servers that watch the models folder
 CHECKPOINT_SECONDS = 60.0
 
@@ -43,18 +47,28 @@ class CheckpointPolicy:
             raise UsageError(f"--checkpoint-seconds: expected 0 or more, got {self.seconds:g}")
 
 
-def make_run_key(recipe: "Recipe", dataset_sha256: str, backend: Backend = DEFAULT) -> RunKey:
+def make_run_key(
+    recipe: "Recipe",
+    dataset_sha256: str,
+    backend: Backend = DEFAULT,
+    origins: Sequence[Origin] = (),
+) -> RunKey:
     """Returns all settings that decide what a training does until its last epoch.
 
     Args:
-        recipe: with all overrides, for the classes of the data.
+        recipe: with all overrides, for the classes of the data; its teachers are there.
         dataset_sha256: digest of the data.
         backend: of Keras; the default one is not in the settings, as it was before there was a
             choice.
+        origins: of the weights that the net begins with.
     """
     free = MAY_CHANGE if may_end_elsewhere(recipe) else MAY_CHANGE[1:]
     settings = {name: value for name, value in recipe.values().items() if name not in free}
     settings["data"] = dataset_sha256[:DIGEST]
+    if recipe.distillation.teachers:  # the nets count, not where they lie
+        settings["distillation"] |= {"teachers": teachers.digests(recipe.distillation)}
+    if origins:
+        settings["begins_with"] = [origin.sha256[:DIGEST] or origin.source for origin in origins]
     return settings if backend == DEFAULT else settings | {"backend": backend}
 
 

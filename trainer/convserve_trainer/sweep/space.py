@@ -133,7 +133,7 @@ def read(path: Path, recipe: Recipe) -> Space:
         raise UsageError(f"{path}: {os_errors.reason(error)}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
-    now = recipe.values()
+    now = recipe.every_value()
     given = dict(_fields(content, "", now))
     for name in given:
         if name in SAME_FOR_ALL:

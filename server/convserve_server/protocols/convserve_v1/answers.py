@@ -1,6 +1,6 @@
 """From the rows of a batch to the bytes of a ClassifyResponse."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -29,13 +29,15 @@ class _Reply:
     What a call with pixels never changes is an attribute of the class: it costs nothing there.
     """
 
-    __slots__ = ("_call", "_head", "_top_k")
+    __slots__ = ("_call", "_head", "_thresholds", "_top_k")
 
     _call: Call
     #: The beginning of the response, serialized.
     _head: bytes
     #: Only so many classes of each image, or None for all.
     _top_k: int | None
+    #: Of a model whose images have several labels; otherwise empty.
+    _thresholds: tuple[float, ...]
     # Images that have no row, by their index; what was done before the batcher, seconds.
     _failures: Mapping[int, ServeError] = MappingProxyType({})
     # Those that have a row, by their index, if their pixels go into the answer.
@@ -58,21 +60,26 @@ class _Reply:
         failures, rows = self._failures, answer.rows
         if answer.damaged:
             rows, failures = _without_damaged(rows, failures)
-        if self._top_k is None and not failures and self._images is None:
+        plain = self._top_k is None and not self._thresholds
+        if plain and not failures and self._images is None:
             return b"".join((self._head, results_of(rows), timings))
         response = pb.ClassifyResponse()
         results = _Results(response, failures, self._images)
+        predictions = [results.add() for _ in rows]
+        results.add_failures()
         if self._top_k is None:
-            for row in rows.tolist():
-                results.add().probabilities.extend(row)
+            for prediction, row in zip(predictions, rows.tolist(), strict=True):
+                prediction.probabilities.extend(row)
         else:
             classes = top_classes(rows, self._top_k)
             top = np.take_along_axis(rows, classes, axis=1)
-            for indices, row in zip(classes.tolist(), top.tolist(), strict=True):
-                prediction = results.add()
+            for prediction, indices, row in zip(
+                predictions, classes.tolist(), top.tolist(), strict=True
+            ):
                 prediction.classes.extend(indices)
                 prediction.probabilities.extend(row)
-        results.add_failures()
+        if self._thresholds:
+            _assign(predictions, rows, self._thresholds)
         return b"".join((self._head, response.SerializeToString(), timings))
 
 
@@ -107,6 +114,7 @@ class PixelsReply(_Reply):
                 check_top_k(request.top_k, model)
             accepted = request.accepted = model, _head(model, request.request_id)
         self._head = accepted[1]
+        self._thresholds = model.thresholds
         return request.pixels(buffer)
 
     @property
@@ -148,6 +156,7 @@ class FilesReply(_Reply):
         if self._top_k is not None:
             check_top_k(self._top_k, model)
         self._head = _head(model, self._request_id)
+        self._thresholds = model.thresholds
 
     def decoded(
         self,
@@ -232,8 +241,31 @@ def _head(model: ModelDescription, request_id: str) -> bytes:
 @lru_cache(maxsize=256)
 def _of_model(model: ModelDescription) -> bytes:
     """Returns what all responses of a version have."""
-    response = pb.ClassifyResponse(model=model.name, version=model.version, labels=model.labels)
+    response = pb.ClassifyResponse(
+        model=model.name,
+        version=model.version,
+        labels=model.labels,
+        thresholds=model.thresholds,
+    )
     return response.SerializeToString()
+
+
+def _assign(
+    predictions: Sequence[pb.Prediction], rows: Probabilities, thresholds: Sequence[float]
+) -> None:
+    """Gives each prediction the labels whose probability reaches their threshold.
+
+    Args:
+        predictions: one a row.
+        rows: float32 [N, K].
+        thresholds: K, each one that a float32 holds.
+    """
+    reached = rows >= np.array(thresholds, np.float32)
+    order = top_classes(rows, rows.shape[1])
+    for prediction, row, indices, has in zip(predictions, rows, order, reached, strict=True):
+        assigned = indices[has[indices]]
+        prediction.assigned.extend(assigned.tolist())
+        prediction.assigned_probabilities.extend(row[assigned].tolist())
 
 
 def top_classes(rows: NDArray[np.float32], k: int) -> NDArray[np.intp]:

@@ -8,6 +8,7 @@ from convserve_server.core.administration import VersionState, VersionStatus
 from convserve_server.core.descriptions import ModelDescription
 from convserve_server.core.errors import fitting
 from convserve_server.engines.signatures import TensorSpec
+from convserve_server.protocols.numbers import shortest
 from convserve_server.telemetry.statistics import Durations, VersionStatistics
 
 #: Form of the files and what runs them, by the names of Triton.
@@ -58,6 +59,9 @@ def metadata_of(
     properties = {"execution_provider": model.provider}
     if model.labels:
         properties["labels"] = json.dumps(model.labels, ensure_ascii=False)
+        properties["output"] = "multi_label" if model.thresholds else "softmax"
+    if model.thresholds:
+        properties["thresholds"] = json.dumps(shortest(model.thresholds))
     if labels:
         properties["version_labels"] = json.dumps(dict(sorted(labels.items())))
     return pb.ModelMetadataResponse(

@@ -5,6 +5,9 @@
      "results": [{"label": "7", "probability": 0.98, "classes": [{"label": "7", ...}, ...]}],
      "timings": {"queue_us": 10, "compute_us": 900, "decode_us": 400}}
 
+Of a model whose images have several labels each result also has "assigned", those of its classes
+whose probability reaches their threshold, and the answer has "thresholds", by label.
+
 With pixels=true each result also has what the model has seen, uint8 [height, width, channels]:
 
     "pixels": {"height": 28, "width": 28, "channels": 1, "data": "AAAA..."}
@@ -18,12 +21,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from convserve_bundle.manifest import is_softmax
+from convserve_imaging.file_formats import FILE_FORMATS
 from convserve_protos import bundle_pb2
 from convserve_protos import classifier_pb2 as pb
 from convserve_server.core.errors import quoted
+from convserve_server.protocols.numbers import shortest
 from convserve_server.protocols.request_ids import REQUEST_ID
 from convserve_server.protocols.rest.errors import Rename, describe, failure_answer
 from convserve_server.protocols.rest.messages import (
@@ -47,7 +54,7 @@ _SERVICE = "/convserve.v1.Classifier"
 #: Of a field of the message.
 _MOST_TOP_K = 2**32 - 1
 
-_FILE = "a JPEG or PNG file"
+_FILE = "a picture file"
 
 # It warns of what clients send, which is their answer's to say.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -112,16 +119,23 @@ def _classified(
     payload: bytes, rename: Rename, shape: bundle_pb2.InputSpec | None = None
 ) -> HttpAnswer:
     response = pb.ClassifyResponse.FromString(payload)
-    answer = {
+    several = bool(response.thresholds)
+    answer: dict[str, Any] = {
         "model": response.model,
         "version": response.version,
-        "results": [_result(each, response.labels, rename, shape) for each in response.results],
+        "results": [
+            _result(each, response.labels, rename, shape, several) for each in response.results
+        ],
         "timings": {
             "queue_us": response.timings.queue_us,
             "compute_us": response.timings.compute_us,
             "decode_us": response.timings.decode_us,
         },
     }
+    if several:
+        answer["thresholds"] = dict(
+            zip(response.labels, shortest(response.thresholds), strict=True)
+        )
     return HttpAnswer(200, msgspec.json.encode(answer))
 
 
@@ -130,8 +144,17 @@ def _result(
     labels: Sequence[str],
     rename: Rename,
     shape: bundle_pb2.InputSpec | None,
+    several: bool,
 ) -> dict[str, Any]:
-    """Returns the JSON object of one image."""
+    """Returns the JSON object of one image.
+
+    Args:
+        result: of the image.
+        labels: of the model.
+        rename: see failure_answer.
+        shape: of the pixels in the result; None if there are none.
+        several: whether images have several labels.
+    """
     if result.HasField("error"):
         return {"error": describe(result.error, rename)}
     prediction = result.prediction
@@ -140,13 +163,11 @@ def _result(
     if not indices:
         order = np.argsort(-row, kind="stable")
         indices, row = order.tolist(), row[order]
-    # As text and back: the shortest digits that say which float32 it is.
-    probabilities = [float(text) for text in row.astype("U16").tolist()]
-    classes = [
-        {"label": labels[index], "probability": probability}
-        for index, probability in zip(indices, probabilities, strict=True)
-    ]
+    classes = _classes(indices, row, labels)
     answer: dict[str, Any] = {**classes[0], "classes": classes}
+    if several:
+        sure = np.array(prediction.assigned_probabilities, np.float32)
+        answer["assigned"] = _classes(prediction.assigned, sure, labels)
     if shape is not None and prediction.pixels:
         answer["pixels"] = {
             "height": shape.height,
@@ -155,6 +176,15 @@ def _result(
             "data": base64.b64encode(prediction.pixels).decode(),
         }
     return answer
+
+
+def _classes(
+    indices: Sequence[int], probabilities: NDArray[np.float32], labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    return [
+        {"label": labels[index], "probability": probability}
+        for index, probability in zip(indices, shortest(probabilities), strict=True)
+    ]
 
 
 def _models_listed(payload: bytes) -> HttpAnswer:
@@ -180,13 +210,18 @@ def _model(model: pb.Model) -> dict[str, Any]:
         "execution_provider": model.execution_provider,
     }
     if manifest.HasField("input"):
+        described["output"] = "softmax" if is_softmax(manifest) else "multi_label"
         described["input"] = {
             "height": manifest.input.height,
             "width": manifest.input.width,
             "channels": manifest.input.channels,
             "kind": _word(bundle_pb2.ImageKind.Name(manifest.input.kind), "IMAGE_KIND_"),
             "resize": manifest.input.resize,
+            "file_formats": FILE_FORMATS.get(manifest.input.resize, ()),
         }
+    if manifest.thresholds:
+        thresholds = shortest(manifest.thresholds)
+        described["thresholds"] = dict(zip(manifest.labels, thresholds, strict=True))
     if manifest.parameters:
         described["parameters"] = manifest.parameters
     if manifest.precision:

@@ -56,7 +56,7 @@ CODES = {
 _PATTERN = re.compile(r"(?:(?P<field>[^\s:]+): )?expected (?P<expected>.+), got (?P<got>.+)", re.S)
 
 #: What is expected where the text of an error says only what there is.
-_A_FILE = "a whole JPEG or PNG file, as the model's kind of pictures allows"
+_A_FILE = "a whole picture file of a format that the model reads"
 _NOT_ONE_DIGIT = frozenset({"BLANK", "NO_DIGIT", "SEVERAL"})
 
 #: Changes a text that names a field of a message into one that names what the request has.

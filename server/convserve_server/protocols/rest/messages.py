@@ -88,7 +88,7 @@ class Problem(Exception):
     Args:
         status: of HTTP.
         reason: for programs: UPPER_SNAKE_CASE.
-        message: for people, as "body: expected a JPEG or PNG file, got none".
+        message: for people, as "body: expected a picture file, got none".
         headers: of the answer.
         retry_after_s: after which the same request may succeed.
     """

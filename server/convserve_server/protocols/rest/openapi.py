@@ -49,7 +49,7 @@ def document() -> Schema:
                    "Whether each result has the pixels that the model has seen."),
         ),
         body={
-            "description": "A JPEG or PNG file, for some models a WebP or GIF, of whatever content "
+            "description": "A file in one of the file_formats of the model, of whatever content "
             "type, or a form with several.",
             "required": True,
             "content": {
@@ -197,6 +197,8 @@ _SHAPE = _list(_WHOLE)
 _CLASS = _object("label probability", label=_TEXT, probability=_NUMBER)
 _TENSOR = {"name": _TEXT, "datatype": _TEXT, "shape": _SHAPE}
 
+_BY_LABEL: Schema = {"type": "object", "additionalProperties": _NUMBER}
+
 _SCHEMAS: Schema = {
     "Object": {"type": "object"},
     "Error": _object(
@@ -228,11 +230,16 @@ _SCHEMAS: Schema = {
                     "label": _TEXT,
                     "probability": _NUMBER,
                     "classes": _list(_reference("Class")),
+                    "assigned": {
+                        **_list(_reference("Class")),
+                        "description": "The labels of an image that may have several.",
+                    },
                     "pixels": _reference("Pixels"),
                     "error": _reference("Error"),
                 },
             }
         ),
+        thresholds=_BY_LABEL,
         timings=_object(
             "queue_us compute_us decode_us", queue_us=_WHOLE, compute_us=_WHOLE, decode_us=_WHOLE
         ),
@@ -248,13 +255,18 @@ _SCHEMAS: Schema = {
                 version_labels=_list(_TEXT),
                 labels={**_list(_TEXT), "description": "Of its classes."},
                 execution_provider=_TEXT,
+                output={"type": "string", "enum": ["softmax", "multi_label"]},
+                thresholds=_BY_LABEL,
                 input=_object(
-                    "height width channels kind resize",
+                    "height width channels kind resize file_formats",
                     height=_WHOLE,
                     width=_WHOLE,
                     channels=_WHOLE,
                     kind={"type": "string", "enum": ["digits", "photo", "pixels", "unspecified"]},
                     resize=_TEXT,
+                    file_formats=_list(
+                        {"type": "string", "enum": ["JPEG", "PNG", "WebP", "GIF"]}
+                    ),
                 ),
                 parameters=_WHOLE,
                 precision=_TEXT,

@@ -84,7 +84,7 @@ def test_several_files_are_answered_in_their_order_and_a_bad_one_fails_alone(
         "error": "files[1]: not a picture: it looks like text",
         "reason": "NOT_A_PICTURE",
         "field": "files[1]",
-        "expected": "a whole JPEG or PNG file, as the model's kind of pictures allows",
+        "expected": "a whole picture file of a format that the model reads",
         "got": "not a picture: it looks like text",
     }
 
@@ -115,9 +115,10 @@ def test_models_are_listed(serve: Serve) -> None:
                 "version_labels": [],
                 "labels": ["red", "green", "blue"],
                 "execution_provider": "HeldExecutionProvider",
+                "output": "softmax",
                 "input": {
                     "height": 150, "width": 150, "channels": 3, "kind": "photo",
-                    "resize": photo_manifest().input.resize,
+                    "resize": photo_manifest().input.resize, "file_formats": ["JPEG"],
                 },
                 "metrics": dict(photo_manifest().metrics),
             }
