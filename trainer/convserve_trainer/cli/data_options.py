@@ -260,7 +260,7 @@ def _source(
         labels=options.labels,
         method=photo_methods.METHODS[getattr(options, "formats", None) or "jpeg"].get(channels),
         subfolders=getattr(options, "subfolders", None) == "use",
-        columns=options.columns or columns.USUAL,
+        columns=getattr(options, "columns", None) or columns.USUAL,
         part=getattr(options, "part", None),
         ignore_accuracy_floor=ignore_accuracy_floor,
     )
