@@ -1,8 +1,8 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
-# What .ci/run runs beside make test: each in an environment of its own, or with another program.
-others := test-trainings test-pages test-benchmarks test-open-inference test-web test-monitoring test-openvino \
-  test-kubernetes test-store test-sweeps test-cluster test-envoy test-processes test-mlflow test-tables test-supply
+# What .ci/run runs beside make test: each in an environment of its own, or with another program. The longest first.
+others := test-benchmarks test-processes test-trainings test-cluster test-store test-mlflow test-web test-tables \
+  test-pages test-open-inference test-sweeps test-envoy test-kubernetes test-supply test-monitoring test-openvino
 .PHONY: help demo test test-others $(others) test-compose sbom licences audit lint format types \
   unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs \
   lock clean environment
