@@ -18,8 +18,7 @@ from PIL import Image, ImageFilter
 
 from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, ImageKind
 from convserve_trainer.datasets.pictures import Pictures, Pixels
-from convserve_trainer.evaluation import intervals
-from convserve_trainer.evaluation.intervals import Interval
+from convserve_trainer.evaluation.intervals import SomeRight
 from convserve_trainer.evaluation.predict import BATCH, Probabilities
 
 SHIFT = 1 / 7  # of the side: 4 of a digit's 28 pixels
@@ -37,7 +36,7 @@ Change: TypeAlias = Callable[[Pixels], Pixels]
 
 
 @dataclass(frozen=True)
-class Corrupted:
+class Corrupted(SomeRight):
     """How a net does on pictures that are changed in one way.
 
     Attributes:
@@ -49,18 +48,6 @@ class Corrupted:
     change: str
     pictures: int
     correct: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share that is right, 0 to 1."""
-        return self.correct / self.pictures
-
-    @property
-    def interval(self) -> Interval:
-        """Of the accuracy; see `intervals.proportion`."""
-        found = intervals.proportion(self.correct, self.pictures)
-        assert found is not None, "there is a picture or more"
-        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Returns all figures for JSON."""

@@ -108,3 +108,27 @@ def bootstrap(
     draws = np.random.default_rng(0).multinomial(total, counts / total, RESAMPLES)
     low, high = np.quantile([figure(draw) for draw in draws], [0.025, 0.975])
     return float(low), float(high)
+
+
+class SomeRight:
+    """What is known of some pictures of which some are right.
+
+    Attributes:
+        pictures: so many, one or more.
+        correct: of which so many are right.
+    """
+
+    pictures: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share that is right, 0 to 1."""
+        return self.correct / self.pictures
+
+    @property
+    def interval(self) -> Interval:
+        """Of the accuracy; see `proportion`."""
+        found = proportion(self.correct, self.pictures)
+        assert found is not None, "there is a picture or more"
+        return found

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.evaluation import intervals
-from convserve_trainer.evaluation.intervals import Interval
+from convserve_trainer.evaluation.intervals import SomeRight
 from convserve_trainer.evaluation.traits import Traits
 
 PARTS = 4
@@ -16,7 +15,7 @@ LEAST = 20  # pictures of a part; of fewer the interval says that nothing is kno
 
 
 @dataclass(frozen=True)
-class Slice:
+class Slice(SomeRight):
     """Pictures of which a trait is within bounds.
 
     Attributes:
@@ -34,18 +33,6 @@ class Slice:
     pictures: int
     correct: int
     whole: float
-
-    @property
-    def accuracy(self) -> float:
-        """Share that is right, 0 to 1."""
-        return self.correct / self.pictures
-
-    @property
-    def interval(self) -> Interval:
-        """Of the accuracy; see `intervals.proportion`."""
-        found = intervals.proportion(self.correct, self.pictures)
-        assert found is not None, "a part is never empty"
-        return found
 
     @property
     def verdict(self) -> str:
