@@ -8,7 +8,6 @@ undone makes it wait.
 import contextlib
 import json
 import logging
-import os
 import queue
 import selectors
 import signal
@@ -27,6 +26,7 @@ from convserve_server.host.resources import ResourcePlan, in_mib, plan_resources
 from convserve_server.process.coordinator import Coordinator
 from convserve_server.process.exit_reasons import ExitReasons
 from convserve_server.process.keys_file import KeysFile
+from convserve_server.process.launcher import Launcher
 from convserve_server.process.messages import (
     EXIT_CONFIG,
     CannotStart,
@@ -42,15 +42,10 @@ from convserve_server.process.messages import (
 from convserve_server.process.metrics_port import metrics_port
 from convserve_server.process.reload import compare, merged
 from convserve_server.process.rolling import RollingRestart
-from convserve_server.process.server_view import ServerView, statistics_slot
+from convserve_server.process.server_view import ServerView
 from convserve_server.process.slot import ADMIN_HOST, GUARD, MIRROR, Slot
 from convserve_server.process.tls_settings import tls_files
-from convserve_server.process.worker_spec import (
-    GuardSpec,
-    WorkerSpec,
-    encode_settings,
-    encode_spec,
-)
+from convserve_server.process.worker_spec import encode_settings
 from convserve_server.security.certificates import CertificateWatch
 from convserve_server.settings.setting import SettingError
 from convserve_server.settings.settings import Settings
@@ -70,9 +65,6 @@ _MAX_FIRST_FAILURES = 3
 _KILL_AFTER_S = 5.0
 #: Until a worker that was killed and does not end (the kernel may hold it) is replaced, s.
 _ABANDON_AFTER_S = 5.0
-#: For what is started: gRPC itself writes a line for each handshake that fails, in a form of its
-#: own, so that whoever connects could fill the log.
-_QUIET = {"GRPC_VERBOSITY": "ERROR"}
 #: How often to look at the clock while workers run, s.
 _TICK_S = 0.5
 
@@ -105,7 +97,6 @@ class Supervisor:
         self._read_again: queue.SimpleQueue[Settings | SettingError] = queue.SimpleQueue()
         self._slots = [Slot(number) for number in range(1, self._settings.process.workers + 1)]
         self._guards = guards.guards_of(self._settings)
-        self._guard_field = guards.new_field() if self._guards else ""
         self._slots += [Slot(number + 1, GUARD) for number in range(self._guards)]
         if self._settings.listen.admin_socket:
             self._slots.append(Slot(0, ADMIN_HOST))
@@ -119,7 +110,6 @@ class Supervisor:
         # Whether it serves on after a signal to stop, until balancers have noticed.
         self._leaving = False
         self._port = self._http_port = 0
-        self._engine_activity = self._switch = self._statistics = -1
         self._keys: KeysFile | None = None
         # When we last read the workers' messages.
         self._awake = 0.0
@@ -139,18 +129,27 @@ class Supervisor:
             if listen.http_port:
                 holders.enter_context(reserve_port(listen.host, listen.http_port, "--http-port"))
                 self._http_port = listen.http_port
-            self._engine_activity = engine_activity.create(self._settings.process.workers)
-            self._switch = shared_memory.create_number("convserve-switch")
-            self._statistics = shared_memory.create(
+            switch = shared_memory.create_number("convserve-switch")
+            statistics = shared_memory.create(
                 "convserve-statistics", statistics_bytes(len(self._workers()) + self._guards)
             )
             self._watch_signals()
             self._watch_keys(holders)
+            self._launcher = Launcher(
+                port=self._port,
+                http_port=self._http_port,
+                guards=self._guards,
+                guard_field=guards.new_field() if self._guards else "",
+                engine_activity=engine_activity.create(self._settings.process.workers),
+                switch=switch,
+                statistics=statistics,
+                keys=self._keys,
+            )
             if (files := tls_files(self._settings)) is not None:
                 # A daemon; the start has just looked.
                 CertificateWatch(files).start()
-            self._coordinator = Coordinator(self._settings, self._switch, self._send, self._wake)
-            totals = Totals(shared_memory.shared(self._statistics))
+            self._coordinator = Coordinator(self._settings, switch, self._send, self._wake)
+            totals = Totals(shared_memory.shared(statistics))
             self._view = ServerView(
                 self._slots,
                 totals,
@@ -296,28 +295,12 @@ class Supervisor:
 
     def _start(self, slot: Slot) -> None:
         try:
-            # What a user has set is kept.
-            environment = _QUIET | self._plan.malloc_variables() | os.environ
-            if slot.is_worker:
-                inherited = [self._engine_activity, self._switch, self._statistics]
-                if self._keys is not None:
-                    inherited.append(self._keys.memory)
-                slot.launch(encode_spec(self._spec(slot)), inherited, environment)
-            elif slot.is_guard:
-                slot.launch(encode_spec(self._guard_spec(slot)), [self._statistics], environment)
-            else:
-                slot.launch(encode_settings(self._settings), (), environment)
+            self._launcher.start(slot, self._plan)
         except (OSError, MemoryError) as error:
             slot.failures += 1
             self._put_off(slot, f"{slot.name} cannot be started: {error}")
             return
-        assert slot.process is not None
         assert slot.channel is not None
-        if self._plan.cpus and slot.is_worker:
-            # It has one thread yet; those that it starts inherit this. If it is gone already, the
-            # end of its socket shows that.
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(slot.process.pid, {self._plan.cpus[slot.number - 1]})
         slot.oom_kills = self._exit_reasons.kills()
         self._selector.register(slot.channel, selectors.EVENT_READ, slot)
         self._watch(slot)
@@ -325,38 +308,6 @@ class Supervisor:
             self._send(slot, self._worker_ports())
         elif slot.is_mirror:
             self._send(slot, self._coordinator.copier_starts(slot))
-
-    def _spec(self, slot: Slot) -> WorkerSpec:
-        return WorkerSpec(
-            number=slot.number,
-            port=self._port,
-            http_port=self._http_port,
-            settings=self._settings,
-            cpus=self._plan.cpus,
-            many_threads=self._plan.many_threads,
-            low_memory=self._plan.low_memory,
-            batch_s=self._plan.batch_s,
-            engine_activity=self._engine_activity,
-            switch=self._switch,
-            statistics=self._statistics,
-            statistics_slot=self._statistics_slot(slot),
-            guard_field=self._guard_field,
-            keys=None if self._keys is None else self._keys.text,
-            rates=-1 if self._keys is None else self._keys.memory,
-        )
-
-    def _statistics_slot(self, slot: Slot) -> int:
-        return statistics_slot(slot, self._settings.process.workers)
-
-    def _guard_spec(self, slot: Slot) -> GuardSpec:
-        return GuardSpec(
-            port=self._port,
-            guards=self._guards,
-            field=self._guard_field,
-            settings=self._settings,
-            statistics=self._statistics,
-            statistics_slot=self._statistics_slot(slot),
-        )
 
     def _worker_ports(self) -> WorkerPorts:
         serving = [slot for slot in self._workers() if slot.ready and not slot.leaving]
