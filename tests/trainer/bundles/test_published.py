@@ -114,8 +114,9 @@ def test_other_training_is_begun_and_says_what_differs(
     assert output == f"{file} differs from this training in: {differing}\n"
 
 
-def test_another_card_is_no_other_training(small: Small, models: Path) -> None:
-    assert _fit(small, models, "--set", "card.licence=mit") == 0
+@pytest.mark.parametrize("text", ["card.licence=mit", "about=said otherwise"])
+def test_another_text_is_no_other_training(small: Small, models: Path, text: str) -> None:
+    assert _fit(small, models, "--set", text) == 0
     assert os.listdir(models / "small") == ["1"]
 
 

@@ -137,7 +137,7 @@ def test_other_settings_or_data_are_refused_and_named(
     other = run_key.make_run_key(recipe, data * 64)
     with _run(tmp_path, other) as run, pytest.raises(CheckpointError, match=message):
         run.newest(5, print)
-    longer = LECTURE.override(epochs=9, min_accuracy=0.1)
+    longer = LECTURE.override(epochs=9, min_accuracy=0.1, about="the same, said otherwise")
     with _run(tmp_path, run_key.make_run_key(longer, "0" * 64)) as run:
         assert run.newest(9, print).position == Position(1)
 
@@ -152,6 +152,11 @@ def test_unnamed_folders_tell_trainings_apart_and_name_the_difference(
     with pytest.raises(CheckpointError, match=message), _run(folders[1], other, named=False) as run:
         run.newest(5, print)
     assert not folders[1].exists()
+    reworded = run_key.make_run_key(LECTURE.override(about="the same"), "0" * 64)
+    folder = run_key.unnamed_folder(tmp_path, "mnist", reworded)
+    here = rf"go on with that in {folders[0]}: --run {folders[0]}"
+    with pytest.raises(CheckpointError, match=here), _run(folder, reworded, named=False) as run:
+        run.newest(5, print)
     elsewhere = run_key.unnamed_folder(tmp_path, "cats", SETTINGS)
     with (
         pytest.raises(CheckpointError, match=f"it would be in {elsewhere}"),

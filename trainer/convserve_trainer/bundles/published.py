@@ -194,7 +194,7 @@ def differences(
 
 def _settings(manifest: Manifest, recipe: Recipe) -> list[str]:
     """Returns the names of the settings that differ, but for those that change no net."""
-    same: dict[str, Any] = {"min_accuracy": 0.0, "card": {}, "start_from": None}
+    same: dict[str, Any] = {"about": "", "min_accuracy": 0.0, "card": {}, "start_from": None}
     found = dict(json.loads(manifest.training.recipe_json)) | same
     wanted = recipe.values() | same
     names = [*wanted, *(name for name in found if name not in wanted)]

@@ -243,8 +243,9 @@ class Run:
         for other in sorted(self.folder.parent.glob(f"{name}{'?' * DIGEST}")):
             for position in found(other)[:1]:
                 settings = checkpoint.settings(file_of(other, position))
-                differing = differences(settings, self._settings)
-                return f"{nothing}; that in {other} is another: {differing}"
+                if differing := differences(settings, self._settings):
+                    return f"{nothing}; that in {other} is another: {differing}"
+                return f"{nothing} here; go on with that in {other}: --run {other}"
         return f"{nothing}; it would be in {self.folder}"
 
 

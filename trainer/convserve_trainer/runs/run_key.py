@@ -21,6 +21,8 @@ RunKey: TypeAlias = dict[str, Any]
 DIGEST = 12  # hexadecimal digits
 #: Between a stop and a resume. Of what a net starts from, the content counts, not the path.
 MAY_CHANGE = ("epochs", "min_accuracy", "card", "start_from")
+#: What only says something about a recipe: another text is the same training.
+TEXTS = ("about",)
 UNNAMED = ".unfinished"  # the dot keeps it out of sight of servers that watch the models folder
 CHECKPOINT_SECONDS = 60.0
 
@@ -96,6 +98,7 @@ def differences(before: RunKey, now: RunKey) -> str:
     """Returns in what two trainings differ: "seed was 1, is 2"; nothing if they are the same."""
     before, now = ({"backend": DEFAULT} | settings for settings in (before, now))
     names = [*now, *(name for name in before if name not in now)]
+    names = [name for name in names if name not in TEXTS]
     why = {"epochs": " (a cosine's learning rate follows from all epochs)"}
     return ", ".join(
         f"{name} was {_shown(before.get(name))}, is {_shown(now.get(name))}{why.get(name, '')}"
