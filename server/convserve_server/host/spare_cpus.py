@@ -40,6 +40,8 @@ class SpareCpus:
         self._work: queue.SimpleQueue[Callable[[], bool]] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._taken = self._threads = 0
+        # Whether work was to run elsewhere since the last settle().
+        self._asked = False
         # Threads that run beside their own CPU, and where they belong; see settle.
         self._roaming: dict[int, set[int]] = {}
         self._settled, self._used = time.monotonic(), time.process_time()
@@ -52,6 +54,7 @@ class SpareCpus:
 
         Returns: Whether it does.
         """
+        self._asked = True
         with self._lock:
             if self._taken >= self._most or self._activity.idle_others() <= self._taken:
                 return False
@@ -64,14 +67,16 @@ class SpareCpus:
     def settle(self) -> None:
         """Lets all threads run on the CPUs of others too while their own is full and one is idle.
 
-        On its own CPU they wake each other sooner. To be called every now and then.
+        On its own CPU they wake each other sooner, and a caller who waits for each answer may fill
+        it: only where work was to run elsewhere do they leave it. To be called every now and then.
         """
         if not self._cpus:
             return
         now, used = time.monotonic(), time.process_time()
         full = used - self._used >= _FULL * (now - self._settled)
         self._settled, self._used = now, used
-        roam = full and self._activity.idle_others() > 0
+        asked, self._asked = self._asked, False
+        roam = full and asked and self._activity.idle_others() > 0
         if roam and not self._roaming:
             own = os.sched_getaffinity(0)
             for thread in map(int, os.listdir("/proc/self/task")):

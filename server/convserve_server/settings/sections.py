@@ -101,7 +101,7 @@ class Process(Section):
         choices=("auto", "off"),
     )
     spare_cpus: str = setting(
-        "off",
+        "auto",
         "auto: batches of a cheap model that wait also run on the CPUs of workers whose engines "
         "are idle",
         choices=("auto", "off"),
