@@ -5,6 +5,7 @@
     python -m benchmarks.best digits --test --seeds 10
     python -m benchmarks.best photos --data cats_dogs
     python -m benchmarks.best digits --show
+    python -m benchmarks.best digits --together
 
 Trials are in benchmarks/best/TASK.toml; each is trained by the trainer's own steps and judged by a
 share of the training pictures, which no trial is trained on. Results go to benchmarks/best/
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.best import results, training, trials
+from benchmarks.best import results, together, training, trials
 from benchmarks.best.results import Result
 from benchmarks.best.trials import Study, Trial
 from benchmarks.harness.command import BenchmarkError, execute, new_parser, tell, whole
@@ -45,6 +46,10 @@ def _parser() -> argparse.ArgumentParser:
         help="train the trial that is chosen on all training pictures, and ask the test set",
     )  # fmt: skip
     result.add_argument("--show", action="store_true", help="print the tables, and train nothing")
+    result.add_argument(
+        "--together", action="store_true",
+        help="print what the nets in --work know together, and train nothing",
+    )  # fmt: skip
     result.add_argument(
         "--study", type=Path, default=trials.FOLDER, metavar="DIR",
         help="folder with TASK.toml and TASK.jsonl [default: benchmarks/best]",
@@ -88,9 +93,17 @@ def run(arguments: argparse.Namespace) -> None:
         BenchmarkError: the trials are damaged, or the data are not there.
     """
     study = trials.read(arguments.task, arguments.study)
+    work = arguments.work or user_cache.folder("study") / arguments.task
+    if arguments.together:
+        data = _load(study, study.trials[0], arguments)
+        print(
+            f"What the nets of the trials know together of the kept-out {arguments.task}.",
+            together.table(study, data, work),
+            sep="\n\n",
+        )
+        return
     done = results.read(arguments.task, arguments.study)
     due = [] if arguments.show else list(_due(study, arguments, done))
-    work = arguments.work or user_cache.folder("study") / arguments.task
     try:
         for trial, seed in due:
             tell(f"{trial.name}, seed {seed}")

@@ -104,13 +104,19 @@ def run(study: Study, trial: Trial, seed: int, data: Data, work: Path, test: boo
     )
 
 
+def net_file(study: Study, trial: Trial, seed: int, work: Path) -> Path:
+    """Returns where the net of a trial is once it is trained, beside its checkpoints."""
+    return work / f"{trial.name}-{seed}-{study.digest(trial, seed)}" / keras_file.NAME
+
+
 def _trained(study: Study, trial: Trial, seed: int, data: Data, work: Path) -> _Trained:
     """Trains a trial's net, after its teachers, or finds it trained."""
     recipe = study.recipe_of(trial, seed).for_classes(len(data.labels))
     if names := recipe.distillation.teachers:
         taught = [_trained(study, study.trial(name), 1, data, work).file for name in names]
         recipe = recipe.override({"distillation.teachers": list(map(str, taught))})
-    folder = work / f"{trial.name}-{seed}-{study.digest(trial, seed)}"
+    file = net_file(study, trial, seed, work)
+    folder = file.parent
     key = run_key.make_run_key(recipe, data.sha256) | {"share": study.share}
     with Run(folder, key, CHECKPOINT_S, named=True) as run:
         resumed = bool(run_folder.found(folder))
@@ -124,7 +130,6 @@ def _trained(study: Study, trial: Trial, seed: int, data: Data, work: Path) -> _
         if training.history.weights is not None:
             training.model.set_weights(training.history.weights)
     model = models.for_inference(training.model, recipe, data.spec)
-    file = folder / keras_file.NAME
     with atomic_file.replaced(file) as temporary:
         temporary.write_bytes(keras_file.content(model))
     return _Trained(file, model, training.history, resumed)

@@ -79,6 +79,15 @@ def test_command_trains_what_is_not_done_and_prints_the_tables(study: Path) -> N
     assert "epoch" not in again.stderr, "it is trained again"
     assert _lines(study) == [first, second]
 
+    together = _run(study, "--together")
+    assert together.returncode == 0, together.stderr
+    [known] = tables_of(together.stdout)
+    assert [row[0] for row in known[:3]] == ["start", "wide", "the mean answer of these 2"]
+    assert known[0][1:] == [table[0][2], str(24 - first["correct"])]  # type: ignore[operator]
+    all_right, one_right = (int(row[2]) for row in known[3:])
+    assert all_right >= int(known[0][2]) >= one_right
+    assert all_right >= int(known[1][2]) >= one_right
+
     # Another setting is another training; what follows from it is, too.
     (study / "digits.toml").write_text(STUDY.replace("epochs = 2", "epochs = 1"))
     shown = tables_of(_run(study, "--show").stdout)[0]
@@ -90,6 +99,12 @@ def test_command_trains_what_is_not_done_and_prints_the_tables(study: Path) -> N
     _, final = tables_of(tested.stdout)
     assert [row[0] for row in final] == ["1", "2", "mean", "standard deviation"]
     assert {(line["pictures"], line["judged"]) for line in _lines(study)[2:]} == {(30, "test")}
+
+
+def test_nets_that_are_not_there_know_nothing_together(study: Path) -> None:
+    done = _run(study, "--together")
+    assert done.returncode == 1
+    assert "expected the nets of two trials or more, got 0" in done.stderr
 
 
 @pytest.mark.timeout(600)
