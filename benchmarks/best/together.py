@@ -44,9 +44,9 @@ def table(study: Study, data: Data, work: Path) -> str:
     for name, file in there.items():
         tell(f"asking {name}")
         net = models.with_class_columns(keras_file.read(file))
-        said, labels = predict.answer(partial(predict.by_keras, net), pictures)
-        probabilities.append(said)
-    wrong = np.array([said.argmax(axis=1) != labels for said in probabilities])
+        answers, labels = predict.answer(partial(predict.by_keras, net), pictures)
+        probabilities.append(answers)
+    wrong = np.array([one.argmax(axis=1) != labels for one in probabilities])
     mean = np.mean(probabilities, axis=0).argmax(axis=1) != labels
     rows = [(name, *_shares(one)) for name, one in zip(there, wrong, strict=True)]
     rows.append((f"the mean answer of these {len(there)}", *_shares(mean)))
