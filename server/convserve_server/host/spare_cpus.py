@@ -103,12 +103,13 @@ class SpareCpus:
         return True
 
     def _loop(self) -> None:
-        if self._cpus:
-            # They may have been taken from this container meanwhile.
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, self._cpus)
         while True:
             work = self._work.get()
+            if self._cpus:
+                # Each time: settle() may have met this thread before it was there, and put it back
+                # on its own. The CPUs may have been taken from this container meanwhile.
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, self._cpus)
             try:
                 while work() and self._is_spare():
                     pass

@@ -4,7 +4,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -155,6 +155,27 @@ def test_threads_run_on_the_cpus_of_others(workers: list[EngineActivity]) -> Non
     assert os.sched_getaffinity(0) == before
 
 
+def test_thread_that_was_put_elsewhere_runs_on_the_cpus_of_others_again(
+    workers: list[EngineActivity],
+) -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("there is one CPU")
+    spare = SpareCpus(workers[0], frozenset({max(before)}), 2)
+    found: queue.Queue[tuple[int, set[int]]] = queue.Queue()
+
+    def work() -> bool:
+        found.put((threading.get_native_id(), os.sched_getaffinity(0)))
+        return False
+
+    _run_when_free(spare, work)
+    thread, _ = found.get(timeout=PATIENCE_S)
+    # As settle() does if it finds the thread before that has gone to its place.
+    os.sched_setaffinity(thread, {min(before)})
+    _run_when_free(spare, work)
+    assert found.get(timeout=PATIENCE_S) == (thread, {max(before)})
+
+
 def test_threads_use_cpus_of_others_while_their_own_is_full(
     workers: list[EngineActivity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,19 +202,19 @@ def test_threads_use_cpus_of_others_while_their_own_is_full(
         assert settled(1.2) == own | others
         assert settled(1.2) == own | others
         assert settled(0.5) == own
+        # A caller who waits for each answer fills a CPU, and has no work for another.
+        assert settled(1.2, asked=False) == own
+        assert settled(1.2) == own | others
+        assert settled(1.2, asked=False) == own
         assert settled(1.2) == own | others
         for worker in workers[1:]:
             worker.begin()
         assert settled(1.2) == own
-        for worker in workers[1:]:
-            worker.end()
-        # A caller who waits for each answer fills a CPU, and has no work for another.
-        assert settled(1.2, asked=False) == own
     finally:
         os.sched_setaffinity(0, before)
 
 
-def _run_when_free(spare: SpareCpus, work: Held) -> None:
+def _run_when_free(spare: SpareCpus, work: Callable[[], bool]) -> None:
     """Runs work as soon as the thread has ended what it did before; nothing reports that."""
     end = time.monotonic() + PATIENCE_S
     while not spare.run(work):
