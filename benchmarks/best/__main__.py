@@ -45,8 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--test", action="store_true",
         help="train the trial that is chosen on all training pictures, and ask the test set",
     )  # fmt: skip
-    result.add_argument("--show", action="store_true", help="print the tables, and train nothing")
-    result.add_argument(
+    instead = result.add_mutually_exclusive_group()
+    instead.add_argument("--show", action="store_true", help="print the tables, and train nothing")
+    instead.add_argument(
         "--together", action="store_true",
         help="print what the nets in --work know together, and train nothing",
     )  # fmt: skip
@@ -94,17 +95,14 @@ def run(arguments: argparse.Namespace) -> None:
     """
     study = trials.read(arguments.task, arguments.study)
     work = arguments.work or user_cache.folder("study") / arguments.task
-    if arguments.together:
-        data = _load(study, study.trials[0], arguments)
-        print(
-            f"What the nets of the trials know together of the kept-out {arguments.task}.",
-            together.table(study, data, work),
-            sep="\n\n",
-        )
-        return
     done = results.read(arguments.task, arguments.study)
     due = [] if arguments.show else list(_due(study, arguments, done))
     try:
+        if arguments.together:
+            data = _load(study, study.trials[0], arguments)
+            heading = f"What the nets of the trials know together of the kept-out {arguments.task}."
+            print(heading, together.table(study, data, work), sep="\n\n")
+            return
         for trial, seed in due:
             tell(f"{trial.name}, seed {seed}")
             data = _load(study, trial, arguments)

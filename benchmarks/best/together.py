@@ -1,7 +1,6 @@
-"""What the nets of all trials know together: how much better a teacher of them all could be.
+"""What the nets of all trials know together: whether a teacher made of them would know more.
 
-A picture that every net answers in the same wrong way is a wrong label, or one that these pictures
-do not teach; whom all of them teach together learns no more than they know.
+A picture for which all nets are wrong has a wrong label, cannot be read, or is not like the others.
 """
 
 from functools import partial

@@ -105,6 +105,10 @@ def test_nets_that_are_not_there_know_nothing_together(study: Path) -> None:
     done = _run(study, "--together")
     assert done.returncode == 1
     assert "expected the nets of two trials or more, got 0" in done.stderr
+    nowhere = _run(study, "--together", "--data", str(study / "nowhere"))
+    assert nowhere.returncode == 1
+    assert "nowhere" in nowhere.stderr
+    assert "Traceback" not in nowhere.stderr
 
 
 @pytest.mark.timeout(600)
