@@ -170,7 +170,7 @@ def test_thread_that_was_put_elsewhere_runs_on_the_cpus_of_others_again(
 
     _run_when_free(spare, work)
     thread, _ = found.get(timeout=PATIENCE_S)
-    # As settle() does if it finds the thread before that has gone to its place.
+    # As settle() does if it finds the thread before that is on the CPUs of others.
     os.sched_setaffinity(thread, {min(before)})
     _run_when_free(spare, work)
     assert found.get(timeout=PATIENCE_S) == (thread, {max(before)})
