@@ -28,11 +28,21 @@ def machine(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.machine()
+
+
+def matrix_units() -> str:
+    """Returns the flags of this processor that multiplying of matrices depends on."""
+    flags = _cpuinfo("flags").split()
+    return " ".join(sorted(flag for flag in flags if flag.startswith(("amx", "avx512_"))))
+
+
+def _cpuinfo(wanted: str) -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         key, _, value = line.partition(":")
-        if key.strip() == "model name":
+        if key.strip() == wanted:
             return value.strip()
-    return platform.machine()
+    return ""
 
 
 def heading(on: dict[str, str], cpus_for: str, details: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness.command import BenchmarkError, add_run_options, execute, new_parser
-from benchmarks.harness.report import heading, machine, write_json
+from benchmarks.harness.report import heading, machine, matrix_units, write_json
 from benchmarks.harness.table import grid
 from benchmarks.serving.precision import add_data_options, converted, trained, written
 from convserve_server.engines import openvino
@@ -156,8 +156,7 @@ def run(arguments: argparse.Namespace) -> None:
     except (EngineError, *USER_ERRORS) as error:
         raise BenchmarkError(str(error)) from error
     on = machine(_PACKAGES)
-    units = " ".join(sorted(f for f in openvino.cpu_flags() if f.startswith(("amx", "avx512_"))))
-    about = heading(on, "one thread", (units, f"rounds: {arguments.rounds}"))
+    about = heading(on, "one thread", (matrix_units(), f"rounds: {arguments.rounds}"))
     print(about, _table(rows, sizes), sep="\n\n")
     write_json(arguments.json, on, {"rounds": arguments.rounds}, rows=rows)
 

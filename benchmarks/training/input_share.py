@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from os import environ
 from pathlib import Path
 
@@ -131,18 +132,17 @@ def train(recipe: Recipe, data: Data, epoch: int, steps: int) -> tuple[float, fl
     count = len(data.train)
     numbers = order.epoch_order(count, recipe.batch_size, WARM_UP + steps, recipe.seed, epoch)
     batches = data.train.batches(numbers, recipe.batch_size, WARM_UP + steps)
-    done, waited_s, begun = 0, 0.0, 0.0
+    waited_s = 0.0
     with closing(batches):
-        asked = time.perf_counter()
+        for chunk in chunks.make_chunks(islice(batches, WARM_UP), chunker):
+            made.train([(pixels, _targets(labels)) for pixels, labels in chunk])
+        begun = asked = time.perf_counter()
         for chunk in chunks.make_chunks(batches, chunker):
             waited_s += time.perf_counter() - asked
             made.train([(pixels, _targets(labels)) for pixels, labels in chunk])
-            done += len(chunk)
-            if not begun and done >= WARM_UP:
-                begun, done, waited_s = time.perf_counter(), 0, 0.0
             asked = time.perf_counter()
-    whole_s = time.perf_counter() - begun
-    return whole_s / done * 1e3, waited_s / whole_s
+        whole_s = time.perf_counter() - begun
+    return whole_s / steps * 1e3, waited_s / whole_s
 
 
 def _targets(labels: Labels) -> Targets:

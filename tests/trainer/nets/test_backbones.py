@@ -75,6 +75,15 @@ def test_backbone_is_exported_and_folded_as_any_layers(exported: tuple[Any, Any]
     assert operators.count("Cast") == 1
 
 
+def test_backbone_computes_in_bfloat16_and_scales_pixels_in_float32() -> None:
+    model = models.build(_recipe(SMALL, mixed_precision=True), SPEC, 3, 100)
+    *body, _ = [layer for layer in model.layers if layer.weights]
+    assert len(body) > 50
+    assert {layer.compute_dtype for layer in body} == {"bfloat16"}
+    scaling = [layer for layer in model.layers if type(layer).__name__ == "Rescaling"]
+    assert [layer.compute_dtype for layer in scaling] == ["float32"] * 2
+
+
 @pytest.mark.parametrize("name", [kind for kind in backbones.NAMES if kind != "EfficientNetLite0"])
 def test_pixels_are_scaled_as_the_net_of_keras_scales_them(name: str) -> None:
     """Beside the preprocessing that Keras documents for the same net."""

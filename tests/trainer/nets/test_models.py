@@ -149,19 +149,34 @@ def test_normalisation_dropout_and_augmentation_are_gone_from_what_is_exported(
     assert np.abs(found[:, 1:] - expected).max() < 1e-6
 
 
-def test_fused_normalisation_trains_as_that_of_keras() -> None:
+@pytest.mark.parametrize(
+    ("policy", "within"), [("float32", 1e-5), ("mixed_bfloat16", 2**-7)], ids=["float32", "bf16"]
+)
+def test_fused_normalisation_trains_as_that_of_keras(
+    policy: str, within: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keras = keras_backend.load()
     values = np.random.default_rng(0).normal(3, 2, (16, 5, 7, 4)).astype(np.float32)
-    fused = normalization.FusedBatchNormalization(momentum=0.5)
-    plain = keras.layers.BatchNormalization(momentum=0.5)
+    fused = normalization.FusedBatchNormalization(momentum=0.5, dtype=policy)
+    plain = keras.layers.BatchNormalization(momentum=0.5, dtype=policy)
+    kinds = {plain.compute_dtype}
     for _ in range(3):
-        expected = np.array(plain(values, training=True))
-        assert np.array(fused(values, training=True)) == pytest.approx(expected, abs=1e-5)
+        expected = keras.ops.cast(plain(values, training=True), "float32")
+        with monkeypatch.context() as patched:
+            patched.setattr(keras.ops, "batch_normalization", None)  # of which it has no need
+            found = fused(values, training=True)
+        kinds.add(found.dtype.name)
+        assert np.array(keras.ops.cast(found, "float32")) == pytest.approx(
+            np.array(expected), rel=within, abs=within
+        )
+    assert len(kinds) == 1
     assert np.array(fused.moving_mean) == pytest.approx(np.array(plain.moving_mean), rel=1e-5)
     count = 16 * 5 * 7
     unbiased = (np.array(plain.moving_variance) - 0.5**3) * count / (count - 1) + 0.5**3
     assert np.array(fused.moving_variance) == pytest.approx(unbiased, rel=1e-5)
-    assert np.array(fused(values)) == pytest.approx(np.array(plain(values)), abs=1e-2)
+    assert np.array(keras.ops.cast(fused(values), "float32")) == pytest.approx(
+        np.array(keras.ops.cast(plain(values), "float32")), abs=2e-2
+    )
 
 
 def test_schedule_rises_and_falls_as_the_recipe_says(trained: Any) -> None:
@@ -183,15 +198,19 @@ def test_loss_and_optimizer_are_those_of_the_recipe(trained: Any) -> None:
     assert (sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.9, True, 0.01)
 
 
-def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(trained: Any) -> None:
-    model = models.build(EVERYTHING.override(mixed_precision=True), SQUARE, 2, 100)
-    types = {type(layer).__name__: layer.compute_dtype for layer in model.layers}
-    assert types["Conv2D"] == "bfloat16"
-    assert model.layers[-1].compute_dtype == "float32"
+@pytest.mark.parametrize("chosen", [EVERYTHING, LECTURE])
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32(chosen: Recipe) -> None:
+    model = models.build(chosen.override(mixed_precision=True), SQUARE, 2, 100)
+    *body, head = [layer for layer in model.layers if layer.weights]
+    assert {layer.compute_dtype for layer in body} == {"bfloat16"}, "in blocks, too"
+    assert head.compute_dtype == "float32"
     assert {weight.dtype for weight in model.weights} == {"float32"}
-    net = models.for_inference(model, EVERYTHING, SQUARE)
+    pixels = [layer for layer in model.layers if type(layer).__name__ == "Rescaling"]
+    assert {layer.compute_dtype for layer in pixels} == {"float32"}
+    net = models.for_inference(model, chosen, SQUARE)
     assert {layer.compute_dtype for layer in net.layers[1:]} == {"float32"}
-    assert models.build(EVERYTHING, SQUARE, 2, 100).layers[-2].compute_dtype == "float32"
+    without = models.build(chosen, SQUARE, 2, 100)
+    assert {layer.compute_dtype for layer in without.layers[1:]} == {"float32"}
 
 
 @pytest.mark.parametrize(

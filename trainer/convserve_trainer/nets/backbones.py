@@ -81,7 +81,7 @@ def through(layer: Backbone, values: Any) -> Any:
     """
     scaled = kind(layer.name)
     rescaling = keras_backend.load().layers.Rescaling
-    net = _net(layer, rescaling(scaled.scale, scaled.offset)(values))
+    net = _net(layer, rescaling(scaled.scale, scaled.offset, dtype="float32")(values))
     for each in net.layers:
         if hasattr(each, "momentum"):
             each.momentum = NORM_MOMENTUM

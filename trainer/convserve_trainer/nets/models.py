@@ -137,7 +137,7 @@ def with_class_columns(model: "keras.Model") -> "keras.Model":
 def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "keras.Model":
     keras = keras_backend.load()
     pixels = keras.Input((spec.height, spec.width, spec.channels), dtype="uint8", name="pixels")
-    chain: list[Any] = [keras.layers.Rescaling(1 / 255)]
+    chain: list[Any] = [keras.layers.Rescaling(1 / 255, dtype="float32")]
     if training and recipe.augmentation != Augmentation():
         from convserve_trainer.nets.augmentation import RandomChange
 
@@ -146,18 +146,19 @@ def _net(recipe: Recipe, spec: InputSpec, classes: int, training: bool) -> "kera
         from convserve_trainer.nets.mixing import Mixing
 
         chain.append(Mixing(mixup=recipe.augmentation.mixup, cutmix=recipe.augmentation.cutmix))
-    with _policy("mixed_bfloat16" if training and recipe.mixed_precision else "float32"):
-        for layer in recipe.net:
-            if training or not isinstance(layer, layers.Dropout):
-                chain += _made(layer, training)
     several = recipe.output == "multi_label"
     sigmoid = several or recipe.loss == "binary_crossentropy"
     units = 1 if sigmoid and not several else classes
     activation = "sigmoid" if sigmoid else "softmax"
-    chain.append(keras.layers.Dense(units, activation=activation, dtype="float32"))
-    if not any(isinstance(layer, layers.Residual | layers.Backbone) for layer in recipe.net):
-        return keras.Sequential([pixels, *chain], name=recipe.name)
-    return keras.Model(pixels, _through(chain, pixels), name=recipe.name)
+    # Blocks make their layers when the tensor is put through them, so that is within, too.
+    with _policy("mixed_bfloat16" if training and recipe.mixed_precision else "float32"):
+        for layer in recipe.net:
+            if training or not isinstance(layer, layers.Dropout):
+                chain += _made(layer, training)
+        chain.append(keras.layers.Dense(units, activation=activation, dtype="float32"))
+        if not any(isinstance(layer, layers.Residual | layers.Backbone) for layer in recipe.net):
+            return keras.Sequential([pixels, *chain], name=recipe.name)
+        return keras.Model(pixels, _through(chain, pixels), name=recipe.name)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """See keras.layers.BatchNormalization."""
-        fused = inputs.dtype == "float32" and keras_backend.chosen() == "tensorflow"
+        fused = keras_backend.chosen() == "tensorflow"
         if not (training and self.trainable and fused):
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = keras_backend.tensorflow().compat.v1.nn.fused_batch_norm(
