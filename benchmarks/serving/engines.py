@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +24,11 @@ import numpy as np
 from benchmarks.harness.command import BenchmarkError, add_run_options, execute, new_parser
 from benchmarks.harness.report import heading, machine, matrix_units, write_json
 from benchmarks.harness.table import grid
-from benchmarks.serving.precision import add_data_options, converted, trained, written
+from benchmarks.serving.precision import add_data_options, converted, engine_answers, trained
 from convserve_server.engines import openvino
-from convserve_server.engines.base import Engine, EngineError, Pixels, Probabilities
+from convserve_server.engines.base import Engine, EngineError, Pixels
 from convserve_server.engines.loader import EngineOptions, load_engine
-from convserve_trainer.bundles import bundle
 from convserve_trainer.errors import USER_ERRORS
-from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.score import Score, score
 from tests import intel_cpu
 
@@ -93,7 +90,6 @@ def _rows(path: Path, arguments: argparse.Namespace, sizes: Sequence[int]) -> li
     file, manifest, data = trained(path, arguments)
     with tempfile.TemporaryDirectory() as made:
         bundles = converted(file, manifest, data, Path(made))
-        bundles["bfloat16"] = written(bundle.read(file)[0], "bfloat16", manifest, Path(made))
         options = EngineOptions("cpu", max_batch=max(sizes), tell=False)
         engines = [
             load_engine(bundles[precision].file, dataclasses.replace(options, engine=name))
@@ -107,7 +103,7 @@ def _rows(path: Path, arguments: argparse.Namespace, sizes: Sequence[int]) -> li
         for _ in range(arguments.rounds):
             for engine, times in zip(engines, us, strict=True):
                 times[size].append(_us(engine, images[:size]))
-    answers = [predict.answer(partial(_answer, engine), data.held_out) for engine in engines]
+    answers = [engine_answers(engine, data) for engine in engines]
     rows = []
     for (name, stated), times, (found, right) in zip(_WAYS, us, answers, strict=True):
         difference = np.abs(found - answers[0].probabilities)
@@ -119,12 +115,6 @@ def _rows(path: Path, arguments: argparse.Namespace, sizes: Sequence[int]) -> li
         marks = score(found, right)
         rows.append(Row(manifest.name, name, stated, marks, largest, mean, times, ratios))
     return rows
-
-
-def _answer(engine: Engine, pixels: Pixels) -> Probabilities:
-    most = engine.max_batch
-    parts = [pixels[first : first + most] for first in range(0, len(pixels), most)]
-    return np.concatenate([engine.run([part]) for part in parts])
 
 
 def _table(rows: Sequence[Row], sizes: Sequence[int]) -> str:

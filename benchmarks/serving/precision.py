@@ -4,7 +4,8 @@
 
 Each bundle of float32 is converted as `convserve-train convert` does, scored on its held-out
 pictures, and served on the CPU in all precisions at once by servers that take turns; each round
-begins with another one. Digits are asked as pixels, 64 a call, photographs as one JPEG a call.
+begins with another one. bfloat16 is measured where OpenVINO is installed and the CPU has matrix
+units for it. Digits are asked as pixels, 64 a call, photographs as one JPEG a call.
 Ratios are medians of the rounds', each to float32 in the same round. The table goes to standard
 output as Markdown, progress to standard error.
 """
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +41,15 @@ from benchmarks.harness.servers import ours
 from benchmarks.harness.table import Cell, Measurement, grid
 from convserve_bundle.contract import MANIFEST_KEY
 from convserve_imaging import photos
-from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, Manifest
+from convserve_protos.bundle_pb2 import IMAGE_KIND_PHOTO, PRECISION_BFLOAT16, Manifest
+from convserve_server.engines import openvino
+from convserve_server.engines.base import Engine, Pixels, Probabilities
+from convserve_server.engines.loader import EngineOptions, load_engine
 from convserve_trainer.bundles import bundle, evaluate
 from convserve_trainer.cli import data_options
 from convserve_trainer.datasets.pictures import Data
 from convserve_trainer.errors import USER_ERRORS
+from convserve_trainer.evaluation import predict
 from convserve_trainer.evaluation.score import Score, score
 from convserve_trainer.export import float16, int8, precisions
 
@@ -97,14 +103,15 @@ def add_data_options(result: argparse.ArgumentParser) -> None:
 
 
 def converted(file: Path, manifest: Manifest, data: Data, folder: Path) -> dict[str, Bundle]:
-    """A net in every precision that has a file of its own, as bundles folder/PRECISION/NAME/1.
+    """A net in every precision but tf32, as bundles folder/PRECISION/NAME/1; float32 is the first.
 
-    float32 is the first.
+    That of bfloat16 is the same file, and says so: the engine computes it.
     """
     net, _ = bundle.read(file)
     calibration = int8.sample(data.train, precisions.CALIBRATION_PICTURES, manifest.training.seed)
     nets = {
         _BASELINE: net,
+        "bfloat16": net,
         "float16": float16.convert(net),
         "int8": int8.convert(net, calibration),
     }
@@ -137,7 +144,10 @@ def _measured(
     subjects = [Subject(_served(name, one), _asked(one, given)) for name, one in bundles.items()]
     with running(subjects):
         measured = list(measurements(meter, subjects, (_ALONE, busy), rounds))
-    answers = {name: evaluate.answers(one.file, data.held_out) for name, one in bundles.items()}
+    options = EngineOptions("cpu", tell=False)
+    answers = {
+        name: engine_answers(load_engine(one.file, options), data) for name, one in bundles.items()
+    }
     exact, labels = answers[_BASELINE]
     result = []
     for name, one in bundles.items():
@@ -158,6 +168,17 @@ def _measured(
             )
         )
     return result
+
+
+def engine_answers(engine: Engine, data: Data) -> predict.Answers:
+    """Returns what an engine of the server says of all held-out pictures."""
+    return predict.answer(partial(_in_parts, engine), data.held_out)
+
+
+def _in_parts(engine: Engine, pixels: Pixels) -> Probabilities:
+    most = engine.max_batch
+    parts = [pixels[first : first + most] for first in range(0, len(pixels), most)]
+    return np.concatenate([engine.run([part]) for part in parts])
 
 
 def _served(name: str, one: Bundle) -> ServerProcess:
@@ -226,6 +247,8 @@ def _rows_of(path: Path, arguments: argparse.Namespace, meter: Meter) -> list[Ro
             given = pictures(arguments.photos, min(arguments.rounds, _MOST_PHOTOGRAPHS)).files
         with tempfile.TemporaryDirectory() as made:
             bundles = converted(file, manifest, data, Path(made))
+            if not openvino.is_chosen("auto", PRECISION_BFLOAT16, manifest.name, tell=False):
+                del bundles["bfloat16"]  # it would be float32 once more
             return _measured(manifest.name, bundles, data, given, meter, arguments.rounds)
     except USER_ERRORS as error:
         raise BenchmarkError(str(error)) from error

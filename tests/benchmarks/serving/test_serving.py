@@ -16,6 +16,7 @@ from benchmarks.harness.load import Driver, LoadError, OwnDriver, Task
 from benchmarks.harness.processes import ServerFailed, ServerProcess, process_tree
 from benchmarks.harness.table import CELLS
 from benchmarks.serving.__main__ import servers
+from convserve_protos.bundle_pb2 import PRECISION_BFLOAT16, PRECISION_INT8, Precision
 from tests.benchmarks.tables import cells_of, figures_of
 from tests.bundles import write_bundle
 from tests.program import Program
@@ -130,3 +131,13 @@ def test_server_that_does_not_start_is_reported_with_its_output() -> None:
     with pytest.raises(ServerFailed, match="status 1"), broken:
         pass
     assert "no such model" in broken.output()
+
+
+@pytest.mark.parametrize(
+    ("precision", "within"), [(PRECISION_BFLOAT16, 0.08), (PRECISION_INT8, 1e-3)]
+)
+def test_answers_may_be_as_far_off_as_the_precision_allows(
+    tmp_path: Path, precision: Precision.ValueType, within: float
+) -> None:
+    bundle = Bundle(write_bundle(tmp_path, precision=precision))
+    assert Questions.of_pixels(bundle, 2).within == within
