@@ -51,7 +51,8 @@ class Study(Struct, frozen=True, forbid_unknown_fields=True):
         share: of the training pictures, which judge the trials and which they do not see.
         recipe: the fields of a recipe file.
         trials: one or more; each comes after those that it names.
-        final: the trial whose recipe is the shipped one, and alone is asked about the test set.
+        final: the trial whose recipe is the shipped one, but for its precision, and alone is asked
+            about the test set.
     """
 
     share: Annotated[float, Meta(gt=0, lt=1)]

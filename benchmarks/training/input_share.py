@@ -22,7 +22,6 @@ from os import environ
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from benchmarks.harness.command import (
     BenchmarkError,
@@ -37,11 +36,11 @@ from benchmarks.harness.report import heading, machine, write_json
 from benchmarks.harness.table import grid
 from convserve_trainer.datasets import photos
 from convserve_trainer.datasets.photo_cache import MODES
-from convserve_trainer.datasets.pictures import Data, Labels, Source
+from convserve_trainer.datasets.pictures import Data, Source
 from convserve_trainer.errors import USER_ERRORS
 from convserve_trainer.fitting import chunks, order
 from convserve_trainer.fitting.backend_steps import make_steps
-from convserve_trainer.fitting.steps import Targets
+from convserve_trainer.fitting.fit import arrays
 from convserve_trainer.nets import models
 from convserve_trainer.recipes import recipe_files
 from convserve_trainer.recipes.augmentation import Augmentation
@@ -135,19 +134,14 @@ def train(recipe: Recipe, data: Data, epoch: int, steps: int) -> tuple[float, fl
     waited_s = 0.0
     with closing(batches):
         for chunk in chunks.make_chunks(islice(batches, WARM_UP), chunker):
-            made.train([(pixels, _targets(labels)) for pixels, labels in chunk])
+            made.train([arrays(model, batch) for batch in chunk])
         begun = asked = time.perf_counter()
         for chunk in chunks.make_chunks(batches, chunker):
             waited_s += time.perf_counter() - asked
-            made.train([(pixels, _targets(labels)) for pixels, labels in chunk])
+            made.train([arrays(model, batch) for batch in chunk])
             asked = time.perf_counter()
         whole_s = time.perf_counter() - begun
     return whole_s / steps * 1e3, waited_s / whole_s
-
-
-def _targets(labels: Labels) -> Targets:
-    """Returns those of two classes, float32 [N, 1]."""
-    return labels[:, np.newaxis].astype(np.float32)
 
 
 def _table(seen: Sequence[Share]) -> str:

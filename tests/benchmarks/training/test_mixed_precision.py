@@ -6,18 +6,27 @@ from benchmarks.harness.command import BenchmarkError
 from benchmarks.training import mixed_precision
 from benchmarks.training.mixed_precision import Step
 from tests.benchmarks.tables import cells_of
+from tests.trainer import idx_files
 from tests.trainer.drawn import draw_parts
 
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.parametrize(("task", "recipe"), [("digits", "best"), ("photos", "lecture")])
 def test_both_ways_take_turns(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    task: str,
+    recipe: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    many, few = {"red": 24, "blue": 24}, {"red": 2, "blue": 2}
-    folder = draw_parts(tmp_path / "colours", many, few)
-    found = mixed_precision.measured("photos", "lecture", folder, rounds=2, steps=1)
+    folder = tmp_path / "data"
+    if task == "digits":
+        idx_files.write(folder, [20] * 10, [1] * 10, (28, 28))
+    else:
+        draw_parts(folder, {"red": 24, "blue": 24}, {"red": 2, "blue": 2})
+    found = mixed_precision.measured(task, recipe, folder, rounds=2, steps=1)
     assert all(time > 0 for time in (*found.float32_ms, *found.mixed_ms))
     assert len(found.float32_ms) == len(found.mixed_ms) == 2
     lines = capsys.readouterr().err.splitlines()

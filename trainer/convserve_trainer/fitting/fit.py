@@ -172,7 +172,7 @@ class _Fitting:
         under_way, steps = self.training.under_way, self.steps
         model = self.training.model
         processes = self.group.member.count if self.group else 1
-        figures = steps.train([_arrays(model, batch, steps.class_weights) for batch in chunk])
+        figures = steps.train([arrays(model, batch, steps.class_weights) for batch in chunk])
         for (_, labels), of_step in zip(chunk, figures, strict=True):
             under_way.steps += 1
             under_way.means.add(of_step, processes * len(labels))
@@ -309,7 +309,7 @@ def _validate(
     means = Means()
     pictures, count = _validation(data, recipe)
     for batch in _batches(data, pictures, range(count), recipe, None, group):
-        [figures] = steps.test([_arrays(model, batch, None)])
+        [figures] = steps.test([arrays(model, batch)])
         means.add(figures, len(batch[1]))
     if group is not None:
         sums = group.gather([means.loss, means.accuracy, means.pictures])
@@ -345,10 +345,16 @@ def _class_weights(pictures: Pictures, recipe: Recipe) -> npt.NDArray[np.float32
     return weights.astype(np.float32)
 
 
-def _arrays(
-    model: "keras.Model", batch: Batch, class_weights: npt.NDArray[np.float32] | None
+def arrays(
+    model: "keras.Model", batch: Batch, class_weights: npt.NDArray[np.float32] | None = None
 ) -> Arrays:
-    """Returns pixels, targets and, with class weights, what each picture counts, float32 [N]."""
+    """Returns what a step takes: pixels, targets and, with class weights, float32 [N] of pictures.
+
+    Args:
+        model: that is trained.
+        batch: pixels and labels.
+        class_weights: float32 [K], what a picture of each class counts.
+    """
     pixels, labels = batch
     targets = _targets(model, labels)
     if class_weights is None:
