@@ -113,3 +113,5 @@ def start_server(models: Path) -> Iterator[StartServer]:
         if server.process.poll() is None:
             server.process.kill()
         server.wait()
+        # What pytest shows of a test that failed, and of no other.
+        print(*(json.dumps(entry) for entry in server.log), sep="\n")
