@@ -72,7 +72,9 @@ class ServerProcess:
         # Our own settings must not come from the user's environment: the table states them.
         environ = {k: v for k, v in os.environ.items() if not k.startswith("CONVSERVE_")}
         environ.update(self._environ)
-        # A session of its own: Ctrl-C is for us, and one signal reaches whatever is left of it.
+        # A group of its own: Ctrl-C is for us, and one signal reaches whatever is left of it. Not a
+        # session: Linux gives those even parts of the CPUs, however many threads wait in them, and
+        # beside a busy one another has had a hundredth of a CPU for a minute.
         self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.DEVNULL,
@@ -80,7 +82,7 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             env=environ,
             cwd=self._folder,
-            start_new_session=True,
+            process_group=0,
             text=True,
             errors="replace",
         )
