@@ -7,16 +7,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.harness.answers import Questions, WrongAnswer
+from benchmarks.harness.answers import Questions, WrongAnswer, compare
 from benchmarks.harness.bundles import Bundle
 from benchmarks.harness.h2load import H2loadDriver
 from benchmarks.harness.load import Driver, LoadError, OwnDriver, Task
 from benchmarks.harness.processes import ServerFailed, ServerProcess, process_tree
 from benchmarks.harness.table import CELLS
 from benchmarks.serving.__main__ import servers
-from convserve_protos.bundle_pb2 import PRECISION_BFLOAT16, PRECISION_INT8, Precision
+from convserve_protos.bundle_pb2 import (
+    PRECISION_BFLOAT16,
+    PRECISION_INT8,
+    PRECISION_UNSPECIFIED,
+    Precision,
+)
 from tests.benchmarks.tables import cells_of, figures_of
 from tests.bundles import write_bundle
 from tests.program import Program
@@ -134,10 +140,17 @@ def test_server_that_does_not_start_is_reported_with_its_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "within"), [(PRECISION_BFLOAT16, 0.08), (PRECISION_INT8, 1e-3)]
+    ("precision", "allowed", "refused"),
+    [
+        (PRECISION_UNSPECIFIED, 5e-6, 2e-5),
+        (PRECISION_BFLOAT16, 0.05, 0.09),
+        (PRECISION_INT8, 5e-4, 2e-3),
+    ],
 )
 def test_answers_may_be_as_far_off_as_the_precision_allows(
-    tmp_path: Path, precision: Precision.ValueType, within: float
+    tmp_path: Path, precision: Precision.ValueType, allowed: float, refused: float
 ) -> None:
-    bundle = Bundle(write_bundle(tmp_path, precision=precision))
-    assert Questions.of_pixels(bundle, 2).within == within
+    questions = Questions.of_pixels(Bundle(write_bundle(tmp_path, precision=precision)), 2)
+    compare(questions.rows + np.float32(allowed), questions.rows, questions.within)
+    with pytest.raises(WrongAnswer, match="probabilities differ"):
+        compare(questions.rows + np.float32(refused), questions.rows, questions.within)
