@@ -172,7 +172,7 @@ def test_fused_normalisation_trains_as_that_of_keras(
         found, expected = both(training=True)
         assert found == pytest.approx(expected, abs=trained)
     assert np.array(fused.moving_mean) == pytest.approx(np.array(plain.moving_mean), rel=1e-5)
-    # The kernel's estimate, by which it is told from Keras's single operations.
+    # The kernel's estimate, which Keras's single operations do not make.
     count = 16 * 5 * 7
     unbiased = (np.array(plain.moving_variance) - 0.5**3) * count / (count - 1) + 0.5**3
     assert np.array(fused.moving_variance) == pytest.approx(unbiased, rel=1e-5)
