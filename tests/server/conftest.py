@@ -21,6 +21,7 @@ from convserve_protos import classifier_pb2 as pb
 from convserve_protos.bundle_pb2 import Manifest
 from convserve_protos.classifier_pb2_grpc import ClassifierStub
 from convserve_server.core.classifier import Classifier
+from convserve_server.engines import openvino
 from convserve_server.engines.base import NOT_MEASURED, Loaded, Pixels, Probabilities
 from convserve_server.engines.bundles import load_bundle, load_model
 from convserve_server.engines.loader import EngineOptions, metadata_of
@@ -243,6 +244,12 @@ def load(path: Model, engine: HeldEngine) -> Loaded:
         if MANIFEST_KEY not in metadata_of(path):
             return load_model(path, EngineOptions("cpu", max_batch=8))
     return load_bundle(path, lambda _: engine)
+
+
+@pytest.fixture(autouse=True)
+def cpu_without_matrix_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same engines and log lines on every machine; a test of matrix units makes them up."""
+    monkeypatch.setattr(openvino, "cpu_flags", frozenset[str])
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from convserve_server.engines.base import CPU, OPENVINO, EngineError, LoadedMode
 from convserve_server.engines.bundles import load_model
 from convserve_server.engines.cpu import ThreadAllowance
 from convserve_server.engines.loader import EngineOptions, choose_provider, load_engine
+from convserve_server.engines.openvino import cpu_flags
 from convserve_server.host.engine_activity import EngineActivity, create
 from tests import intel_cpu, onnx_models
 from tests.bundles import SHAPE, digit_of, write_bundle
@@ -199,8 +200,8 @@ def test_bundle_that_openvino_refuses_is_for_onnx_runtime_unless_it_was_asked_fo
 def test_flags_are_those_that_the_kernel_names(tmp_path: Path) -> None:
     file = tmp_path / "cpuinfo"
     file.write_text("processor\t: 0\nflags\t\t: fpu amx_bf16 amx_tile\nbugs\t\t: none\n\n")
-    assert openvino.cpu_flags(file) == {"fpu", "amx_bf16", "amx_tile"}
-    assert openvino.cpu_flags(tmp_path / "none") == frozenset()
+    assert cpu_flags(file) == {"fpu", "amx_bf16", "amx_tile"}
+    assert cpu_flags(tmp_path / "none") == frozenset()
 
 
 # The plug-in

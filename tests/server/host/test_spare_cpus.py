@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +68,8 @@ class Held:
 def test_idle_engines_of_others_are_counted(
     workers: list[EngineActivity], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 10 * engine_activity._IDLE_NS
+    monkeypatch.setattr(engine_activity, "time", SimpleNamespace(monotonic_ns=lambda: now))
     first, second, third = workers
     assert first.idle_others() == 2
     first.begin()
@@ -78,9 +81,8 @@ def test_idle_engines_of_others_are_counted(
     assert first.idle_others() == 0
     second.end()
     second.end()
-    monkeypatch.setattr(engine_activity, "_IDLE_NS", 3600 * 10**9)
     assert first.idle_others() == 1, "one between two batches is not idle"
-    monkeypatch.setattr(engine_activity, "_IDLE_NS", 0)
+    now += engine_activity._IDLE_NS
     assert first.idle_others() == 2
 
 
