@@ -1,7 +1,7 @@
 # Everything here runs in environments of its own, made from locked versions on first use.
 .DEFAULT_GOAL := help
 # What .ci/run runs beside make test: each in an environment of its own, or with another program. The longest first.
-others := test-benchmarks test-processes test-trainings test-cluster test-store test-mlflow test-web test-tables \
+others := test-trainings test-benchmarks test-processes test-cluster test-store test-mlflow test-web test-tables \
   test-pages test-open-inference test-sweeps test-envoy test-kubernetes test-supply test-monitoring test-openvino
 .PHONY: help demo test test-others $(others) test-compose sbom licences audit lint format types \
   unit unit-trainer unit-server unit-clients unit-programs coverage protos protos-check bench docs \
@@ -17,7 +17,8 @@ beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # Trainings that take minutes.
-long := $(addprefix tests/trainer/,lecture test_killed_runs.py test_jax.py nets/test_starts.py nets/test_backbones.py)
+long := $(addprefix tests/trainer/,lecture test_killed_runs.py test_seeds.py test_start_from.py sweep/test_workers.py test_jax.py \
+  nets/test_starts.py nets/test_backbones.py)
 # What has a target of its own.
 apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/tables \
   tests/system/test_install.py
@@ -42,7 +43,7 @@ test-others: ## all that has a target of its own and needs no container engine
 test-pages: environment ## the commands in the pages for beginners, as they are pasted
 	$(bin)/pytest $(slowest) tests/test_pages.py
 
-test-trainings: environment ## the lecture's trials, runs that are killed and resumed, Keras on JAX, nets that start from others
+test-trainings: environment ## the lecture's trials, several seeds, runs that are killed and resumed, Keras on JAX, nets that start from others
 	$(bin)/pytest $(slowest) $(long)
 
 test-benchmarks: environment ## the commands of benchmarks/, each for a moment

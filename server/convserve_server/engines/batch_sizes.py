@@ -12,27 +12,32 @@ four times apart, and time and gain are compared with bounds that most nets are 
 
 import logging
 import math
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 log = logging.getLogger(__name__)
 
 #: A batch that takes so long, on one thread, is worth while, s.
 _ENOUGH_S = 0.0025
-#: Beyond, one that is _STEP times as large must save so much of the cost of an image.
-_GAIN = 0.15
+#: Beyond, one that is _STEP times as large must save so much of the cost of an image, which
+#: includes its share of what a batch costs beside the run, s.
+_GAIN, _BESIDE_S = 0.07, 0.0002
 #: Between the sizes that we choose from.
 _STEP = 4
 
-#: No larger size is run after one that takes so long and saves nothing: twice as long as is enough,
-#: by the least of a few runs, and of a few more to be sure.
+#: No larger size is run after one that takes so long and saves less than half as much: twice as
+#: long as is enough, by the least of a few runs, and of a few more to be sure.
 _NO_MORE_S, _FIRST_RUNS, _MORE_RUNS = 2 * _ENOUGH_S, 3, 5
 #: Nor one that would take so many times longer than may be, by the time of the size before.
 _LONGER = 1.5
 #: Further runs: so many of each size at least; then until for so long none took less by so much
 #: than all before, or until all took so long, s.
 _LEAST_RUNS, _STEADY_S, _STEADY, _MOST_S = 2, 0.25, 0.01, 0.4
+#: Rounds that compare two sizes: so many at least; then until this long, unless all agree, s.
+_LEAST_ROUNDS, _ROUNDS_S = 5, 1.0
 #: A clock of the thread's own time that shows less of the time that passed is too coarse.
 _PLAUSIBLE = 0.1
 
@@ -65,17 +70,23 @@ class BatchSizes:
         """Returns the size of the largest batch by a table that was measured; see measure."""
         return self.max_batch if self.chosen else min(self.max_batch, max(batch_s))
 
-    def worthwhile(self, batch_s: Mapping[int, float]) -> int:
+    def worthwhile(
+        self,
+        batch_s: Mapping[int, float],
+        saves: Callable[[int, int], bool] | None = None,
+    ) -> int:
         """Returns the size beyond which batches are not worth while.
 
         Args:
             batch_s: seconds by size, images, of an engine with one thread; with size 1.
+            saves: whether the larger of two sizes saves enough; None: by the seconds.
         """
+        saves = saves or partial(_saves, batch_s)
         found = 1
         for size in _steps(self.max_batch):
             if size not in batch_s or batch_s[size] > self.longest_s:
                 break
-            if batch_s[found] >= _ENOUGH_S and not _saves(batch_s, found, size):
+            if batch_s[found] >= _ENOUGH_S and not saves(found, size):
                 break
             found = size
         return found
@@ -109,9 +120,9 @@ class BatchSizes:
                 break
             measure(size)  # allocates
             table[size] = min(measure(size) for _ in range(_FIRST_RUNS))
-            if self._is_beyond(table, last, size):
+            if self._is_beyond(table, size):
                 table[size] = min(table[size], *(measure(size) for _ in range(_MORE_RUNS)))
-                if self._is_beyond(table, last, size):
+                if self._is_beyond(table, size):
                     break
         runs, spent_s = dict.fromkeys(table, 0), dict.fromkeys(table, 0.0)
         unchanged_s = 0.0
@@ -125,13 +136,20 @@ class BatchSizes:
             spent_s[size] += run_s
             unchanged_s = 0.0 if run_s < (1 - _STEADY) * table[size] else unchanged_s + run_s
             table[size] = min(table[size], run_s)
-        most = self.max_batch if self.chosen else self.worthwhile(table)
+        most = self.max_batch if self.chosen else self.worthwhile(table, partial(_compare, measure))
         return {size: least_s for size, least_s in table.items() if size <= most}
 
-    def _is_beyond(self, batch_s: Mapping[int, float], last: int, size: int) -> bool:
-        """Returns whether sizes above this one, which follows the last, are not worth a look."""
-        long = batch_s[size] >= _NO_MORE_S
-        return long and not self.chosen and last < size and not _saves(batch_s, last, size)
+    def _is_beyond(self, batch_s: Mapping[int, float], size: int) -> bool:
+        """Returns whether sizes above this one are not worth a look: it saves hardly anything.
+
+        The first step is always looked at: it is the smallest, and takes little memory.
+        """
+        if self.chosen or size == 1 or size < min(_STEP, self.max_batch):
+            return False
+        if batch_s[size] < _NO_MORE_S:
+            return False
+        step = max(each for each in (1, *_steps(self.max_batch)) if each < size)
+        return not _saves(batch_s, step, size, _GAIN / 2)
 
 
 def fitting_sizes(run: Callable[[int], object], sizes: Iterable[int]) -> Iterator[int]:
@@ -152,8 +170,33 @@ def fitting_sizes(run: Callable[[int], object], sizes: Iterable[int]) -> Iterato
         yield size
 
 
-def _saves(batch_s: Mapping[int, float], size: int, larger: int) -> bool:
-    return batch_s[larger] / larger <= (1 - _GAIN) * batch_s[size] / size
+def _saves(batch_s: Mapping[int, float], size: int, larger: int, enough: float = _GAIN) -> bool:
+    """Returns whether an image costs less by such a share in the larger of two batches."""
+    cost_s = {each: (batch_s[each] + _BESIDE_S) / each for each in (size, larger)}
+    return cost_s[larger] <= (1 - enough) * cost_s[size]
+
+
+def _compare(measure: Callable[[int], float], size: int, larger: int) -> bool:
+    """Returns whether the larger size saves enough, by rounds of both.
+
+    A round takes each about the same time, one right after the other, so that what slows one down
+    mostly slows down both.
+
+    Args:
+        measure: runs a batch of so many images; returns its seconds.
+        size: the smaller one.
+        larger: a multiple of it.
+    """
+    verdicts: list[bool] = []
+    spent_s = 0.0
+    while len(verdicts) < _LEAST_ROUNDS or (spent_s < _ROUNDS_S and len({*verdicts}) > 1):
+        smaller_s = [measure(size) for _ in range(larger // size)]
+        larger_s = measure(larger)
+        verdicts.append(
+            _saves({size: statistics.median(smaller_s), larger: larger_s}, size, larger)
+        )
+        spent_s += sum(smaller_s) + larger_s
+    return 2 * sum(verdicts) > len(verdicts)
 
 
 def _steps(max_batch: int) -> Iterator[int]:

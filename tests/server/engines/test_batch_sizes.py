@@ -126,7 +126,7 @@ def test_table_has_the_seconds_of_each_size() -> None:
 
 @pytest.mark.parametrize(
     ("image_s", "first_s", "chosen"),
-    [(85e-6, 1e-4, 64), (250e-6, 2e-4, 16), (8e-3, 0.0, 1), (0.9e-3, 1e-4, 4)],
+    [(85e-6, 1e-4, 64), (250e-6, 0.0, 16), (8e-3, 0.0, 1), (6e-3, 1.5e-3, 4)],
 )
 def test_same_net_has_the_same_largest_batch_in_every_load_beside_a_busy_neighbour(
     image_s: float, first_s: float, chosen: int
@@ -138,7 +138,7 @@ def test_same_net_has_the_same_largest_batch_in_every_load_beside_a_busy_neighbo
     assert found == {chosen: 200}
 
 
-@pytest.mark.parametrize(("image_s", "largest"), [(8e-3, 2), (250e-6, 32), (0.1, 1), (85e-6, 64)])
+@pytest.mark.parametrize(("image_s", "largest"), [(8e-3, 4), (250e-6, 32), (0.1, 1), (85e-6, 64)])
 def test_sizes_far_beyond_what_is_worth_while_are_not_run(image_s: float, largest: int) -> None:
     machine = Machine(alike(image_s))
     machine.measure(BatchSizes(64, longest_s=0.06))
@@ -150,12 +150,16 @@ def test_every_size_up_to_a_chosen_one_is_run() -> None:
     assert [*machine.measure(BatchSizes(32, chosen=True, longest_s=0.06))] == bucket_sizes(32)
 
 
-@pytest.mark.parametrize("image_s", [20e-6, 85e-6, 8e-3])
+@pytest.mark.parametrize(
+    ("image_s", "most_s"),
+    # Of a large net two sizes are compared besides.
+    [(20e-6, 1.0), (85e-6, 1.0), (8e-3, 3.0)],
+)
 @pytest.mark.parametrize("seed", range(5))
-def test_measuring_ends_in_time(image_s: float, seed: int) -> None:
+def test_measuring_ends_in_time(image_s: float, most_s: float, seed: int) -> None:
     machine = Machine(alike(image_s), seed)
     machine.measure(BatchSizes(64, longest_s=0.06))
-    assert machine.now < 1.0
+    assert machine.now < most_s
 
 
 def test_expensive_net_is_run_no_oftener_than_it_must() -> None:
