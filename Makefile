@@ -12,8 +12,8 @@ bin := .venv/bin
 measured := $(if $(MEASURE),$(bin)/coverage run -m pytest,$(bin)/pytest)
 slowest := --durations=20 --durations-min=1
 # Three at a time for two processors, since tests also wait; each shows what it prints when it ends, and none is left out
-# because another one has failed.
-beside := --no-print-directory --jobs=3 --keep-going --output-sync=target
+# because another one has failed. The environment is there by then: what waited for it would begin after shorter ones.
+beside := --no-print-directory --jobs=3 --keep-going --output-sync=target --old-file=environment
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # Trainings that take minutes.
@@ -34,10 +34,10 @@ demo: environment ## train, publish, serve and ask, digits first, then photograp
 	@$(bin)/python -m examples.demo.photos
 
 # One of the server's tests runs where protos-check has been.
-test: protos-check ## everything that CI checks, but for what has a target of its own
+test: environment protos-check ## everything that CI checks, but for what has a target of its own
 	@$(MAKE) $(beside) $(units) types lint
 
-test-others: ## all that has a target of its own and needs no container engine
+test-others: environment ## all that has a target of its own and needs no container engine
 	@$(MAKE) $(beside) $(others)
 
 test-pages: environment ## the commands in the pages for beginners, as they are pasted
@@ -129,7 +129,7 @@ types: environment ## static types
 	$(bin)/mypy clients lib protos scoring server trainer benchmarks deploy examples/demo docs tests
 	MYPYPATH=locks $(bin)/mypy locks/locked.py locks/sbom.py locks/audit.py locks/licences.py locks/kubernetes_tools.py
 
-unit: ## unit and system tests, three groups at a time; names the slowest of each
+unit: environment ## unit and system tests, three groups at a time; names the slowest of each
 	@$(MAKE) $(beside) $(units)
 
 unit-trainer: environment
