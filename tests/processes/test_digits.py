@@ -22,14 +22,18 @@ pytestmark = pytest.mark.timeout(2000)
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CONVSERVE_TEST_DATA", ROOT.parent / "shared" / "data"))
 EPOCHS, STEPS = 2, 20
-WEIGHTS, LOSS = 1e-5, 1e-3  # largest difference from one process
+WEIGHTS, LOSS = 1e-6, 1e-6  # largest difference from one process
 
 Fit = Callable[..., list[str]]
 
 
 @pytest.fixture(scope="module")
 def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
-    """The command that trains the lecture's net for EPOCHS of STEPS, kept in a run folder."""
+    """The command that trains the lecture's net for EPOCHS of STEPS, kept in a run folder.
+
+    By SGD with momentum: RMSprop, the lecture's, makes whole steps of rounding errors where
+    gradients are nearly 0, and how those are rounded depends on the CPU.
+    """
     if not (DATA / "mnist").is_dir():
         pytest.skip(f"no MNIST in {DATA}; CONVSERVE_TEST_DATA names the folder above it")
     models = tmp_path_factory.mktemp("models")
@@ -38,8 +42,9 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
         data = ("digits", "--backend", "jax", "--data", str(DATA / "mnist"), "--limit", "1200")
         # 1, 2 and 3 processes divide the batch.
         steps = ("--epochs", f"{EPOCHS}", "--batch-size", "60", "--seed", "7")
+        optimizer = ("--set", 'optimizer="sgd"', "--set", "learning_rate=0.05")
         kept = ("--run", str(run), "--models", str(models / run.name))
-        return [*FIT, *data, *steps, *kept, *more]
+        return [*FIT, *data, *steps, *optimizer, *kept, *more]
 
     return command
 
@@ -73,7 +78,7 @@ def _assert_same(run: Path, alone: Path, *epochs: int) -> None:
             assert np.abs(one - other).max() <= WEIGHTS
     for here, there in zip(_history(run), _history(alone), strict=True):
         assert here.loss == pytest.approx(there.loss, abs=LOSS)
-        assert here.accuracy == pytest.approx(there.accuracy, abs=0.005)
+        assert here.accuracy == pytest.approx(there.accuracy, abs=1e-3)
 
 
 def test_two_processes_train_what_one_does_and_publish_it(
