@@ -31,7 +31,8 @@ _STEP = 4
 #: No larger size is run after one that takes so long and saves less than half as much: twice as
 #: long as is enough, by the least of a few runs, and of a few more to be sure.
 _NO_MORE_S, _FIRST_RUNS, _MORE_RUNS = 2 * _ENOUGH_S, 3, 5
-#: Nor one that would take so many times longer than may be, by the time of the size before.
+#: Nor one on the way to a step that would take so many times longer than may be, by the time of the
+#: size before.
 _LONGER = 1.5
 #: Further runs: so many of each size at least; then until for so long none took less by so much
 #: than all before, or until all took so long, s.
@@ -115,8 +116,7 @@ class BatchSizes:
             return spent_s
 
         for size in sizes:
-            last = max(table, default=size)
-            if not self.chosen and table and table[last] * size / last > _LONGER * self.longest_s:
+            if table and self._is_too_long(table, size):
                 break
             measure(size)  # allocates
             table[size] = min(measure(size) for _ in range(_FIRST_RUNS))
@@ -138,6 +138,12 @@ class BatchSizes:
             table[size] = min(table[size], run_s)
         most = self.max_batch if self.chosen else self.worthwhile(table, partial(_compare, measure))
         return {size: least_s for size, least_s in table.items() if size <= most}
+
+    def _is_too_long(self, batch_s: Mapping[int, float], size: int) -> bool:
+        """Returns whether the step that a size leads to would take too long to be chosen."""
+        last = max(batch_s)
+        step = min(each for each in (*_steps(self.max_batch), self.max_batch) if each >= size)
+        return not self.chosen and batch_s[last] * step / last > _LONGER * self.longest_s
 
     def _is_beyond(self, batch_s: Mapping[int, float], size: int) -> bool:
         """Returns whether sizes above this one are not worth a look: it saves hardly anything.
