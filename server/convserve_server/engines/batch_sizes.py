@@ -142,7 +142,7 @@ class BatchSizes:
     def _is_too_long(self, batch_s: Mapping[int, float], size: int) -> bool:
         """Returns whether the step that a size leads to would take too long to be chosen."""
         last = max(batch_s)
-        step = min(each for each in (*_steps(self.max_batch), self.max_batch) if each >= size)
+        step = min(each for each in _steps(self.max_batch) if each >= size)
         return not self.chosen and batch_s[last] * step / last > _LONGER * self.longest_s
 
     def _is_beyond(self, batch_s: Mapping[int, float], size: int) -> bool:
@@ -150,9 +150,8 @@ class BatchSizes:
 
         The first step is always looked at: it is the smallest, and takes little memory.
         """
-        if self.chosen or size == 1 or size < min(_STEP, self.max_batch):
-            return False
-        if batch_s[size] < _NO_MORE_S:
+        first = next(_steps(self.max_batch), size + 1)
+        if self.chosen or size < first or batch_s[size] < _NO_MORE_S:
             return False
         step = max(each for each in (1, *_steps(self.max_batch)) if each < size)
         return not _saves(batch_s, step, size, _GAIN / 2)
@@ -191,7 +190,7 @@ def _compare(measure: Callable[[int], float], size: int, larger: int) -> bool:
     Args:
         measure: runs a batch of so many images; returns its seconds.
         size: the smaller one.
-        larger: a multiple of it.
+        larger: the other one.
     """
     verdicts: list[bool] = []
     spent_s = 0.0
