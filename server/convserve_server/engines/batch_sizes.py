@@ -1,13 +1,14 @@
 """The sizes of batches: how long each takes, and the largest that is worth while.
 
 What a batch costs beside the engine's run, 0.1 to 0.3 ms of threads that wake each other, is
-hardly seen in one that takes 2.5 ms. Beyond that, larger batches are worth while only where the
-engine itself saves by them, and make everybody wait longer.
+hardly seen in one that takes 2.5 ms. Beyond that, larger batches are worth while only where an
+image costs less in them, and make everybody wait longer.
 
 Other processes make runs take longer, half as long again for seconds on end, and never shorter:
 every size is run again and again, in turn, and the least counts. What is left of that noise must
 not decide. Between neighbouring sizes an image's cost changes by less than the noise; so sizes are
-four times apart, and time and gain are compared with bounds that most nets are far from.
+four times apart, and where the gain decides they are compared by rounds that run one right after
+the other.
 """
 
 import logging
