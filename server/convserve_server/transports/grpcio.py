@@ -174,9 +174,10 @@ class GrpcioTransport:
             waiting: asyncio.Future[bytes | Failure] = self._loop.create_future()
             left_s = context.time_remaining()
             deadline = None if left_s is None else self._margin.deadline(time.monotonic(), left_s)
-            call = _GrpcioCall(
-                self._loop, self._thread, waiting, path, payload, deadline, context, self._mutual
-            )
+            # Now, not when somebody asks: an answer may come when the client has gone, and asking a
+            # context for its peer after that ends the process with a segmentation fault.
+            caller = _caller(context, self._mutual)
+            call = _GrpcioCall(self._loop, self._thread, waiting, path, payload, deadline, caller)
             call.idle_caller = idle_caller
             # The exception of abort() and the context hold each other, and by it this frame, until
             # the next garbage collection.
@@ -228,7 +229,7 @@ class GrpcioTransport:
 class _GrpcioCall(Call):
     """A call whose handler waits for a future."""
 
-    __slots__ = ("_context", "_loop", "_mutual", "_thread", "_waiting")
+    __slots__ = ("_caller", "_loop", "_thread", "_waiting")
 
     def __init__(
         self,
@@ -238,21 +239,19 @@ class _GrpcioCall(Call):
         method: str,
         payload: bytes,
         deadline: float | None,
-        context: Any,
-        mutual: bool,
+        caller: Caller,
     ) -> None:
-        super().__init__(method, payload, deadline, context.peer())
+        super().__init__(method, payload, deadline, caller.peer)
         self._loop = loop
         self._thread = thread
         self._waiting = waiting
-        self._context = context
-        self._mutual = mutual
+        self._caller = caller
 
     def caller(self) -> Caller:
-        return _caller(self._context, self._mutual)
+        return self._caller
 
     def header(self, name: str) -> str | bytes | None:
-        return header_in(self._context.invocation_metadata() or (), name)
+        return header_in(self._caller.metadata, name)
 
     def send(self, payload: bytes) -> bool:
         self._settle(payload)

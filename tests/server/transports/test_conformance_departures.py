@@ -5,11 +5,22 @@ import signal
 import threading
 from pathlib import Path
 
+import grpc
+
 from benchmarks.harness.http2_frames import Setting, call_fields, message, open_window, reset
 from benchmarks.harness.raw_http2 import RawConnection
 from benchmarks.harness.servers import FRONTS, ours
+from convserve_server.protocols.base import Call
 from tests.bundles import write_bundle
-from tests.server.conftest import WAIT_S, Serve, Served, answers, request_for
+from tests.server.conftest import (
+    SOON_S,
+    WAIT_S,
+    CallWatch,
+    Serve,
+    Served,
+    answers,
+    request_for,
+)
 from tests.server.outcomes import GOOD, changed, is_served, outcome, send_call
 from tests.server.transports.test_conformance import CLASSIFY, until
 
@@ -81,6 +92,24 @@ def test_deadline_is_the_servers_too(serve: Serve, front: str) -> None:
     served.engine.release()
     assert answers(running.result()) == [0]
     assert computed(served) == 1
+
+
+def test_call_that_is_over_still_says_who_called(serve: Serve, front: str) -> None:
+    # As the access log asks it when an answer is ready that nobody waits for any more.
+    calls: list[Call] = []
+    served = serve(front, interceptors=[CallWatch(CLASSIFY, calls.append)])
+    served.engine.hold()
+    name = "a name that is longer than what grpc keeps in the call itself"
+    late = served.stub.Classify.future(
+        request_for(3), timeout=SOON_S, metadata=(("x-who", name), ("x-short", "me"))
+    )
+    assert late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    until(lambda: not served.worker._router.in_flight)
+    served.engine.release()
+    assert answers(served.classify(request_for(3)).result()) == [3]
+    over, _ = calls
+    assert over.caller().peer.startswith("ipv4:127.0.0.1:")
+    assert (over.header("x-who"), over.header("x-short")) == (name, "me")
 
 
 def test_answer_waits_for_a_reader_and_holds_up_nobody(serve: Serve, front: str) -> None:
