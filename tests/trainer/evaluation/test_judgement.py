@@ -65,10 +65,17 @@ def test_area_without_both_kinds_is_not_known() -> None:
 
 def test_mean_of_f1_has_an_interval_around_it() -> None:
     confusion = np.array([[90, 10, 0], [5, 80, 15], [0, 20, 30]])
-    low, high = classes.macro_f1_interval(confusion)
+    found = classes.macro_f1_interval(confusion)
+    assert found is not None
+    low, high = found
     f1s = [2 * 90 / (100 + 95), 2 * 80 / (100 + 110), 2 * 30 / (50 + 45)]
     assert low < np.mean(f1s) < high
     assert 0.05 < high - low < 0.15
+
+
+def test_mean_of_f1_without_a_mistake_has_no_interval() -> None:
+    # Pictures that are drawn anew have no mistake either: from 1 to 1 would look like certainty.
+    assert classes.macro_f1_interval(np.diag([4, 4, 4])) is None
 
 
 def test_confusions_are_the_commonest_first() -> None:

@@ -145,8 +145,8 @@ def macro(figures: Sequence[ClassFigures], name: str) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def macro_f1_interval(confusion: npt.NDArray[np.int64]) -> Interval:
-    """Returns the interval of the mean of F1 over classes, by the bootstrap.
+def macro_f1_interval(confusion: npt.NDArray[np.int64]) -> Interval | None:
+    """Returns the interval of the mean of F1 over classes, by the bootstrap; None if all is right.
 
     Args:
         confusion: int [K, K], pictures; rows are what they are, columns what the net says.

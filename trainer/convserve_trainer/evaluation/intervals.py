@@ -92,8 +92,8 @@ def roc_auc(area: float, inside: int, outside: int) -> Interval | None:
 
 def bootstrap(
     counts: npt.NDArray[np.integer], figure: Callable[[npt.NDArray[Any]], float]
-) -> Interval:
-    """Returns the interval of a figure for which there is no formula.
+) -> Interval | None:
+    """Returns the interval of a figure for which there is no formula; see `percentiles`.
 
     Pictures are drawn anew, with repetition; the draws are always the same ones.
 
@@ -106,7 +106,23 @@ def bootstrap(
     """
     total = int(counts.sum())
     draws = np.random.default_rng(0).multinomial(total, counts / total, RESAMPLES)
-    low, high = np.quantile([figure(draw) for draw in draws], [0.025, 0.975])
+    return percentiles(np.array([figure(draw) for draw in draws]))
+
+
+def percentiles(values: npt.NDArray[np.float64]) -> Interval | None:
+    """Returns where 95 % of the values of draws lie.
+
+    Args:
+        values: float [M]; NaN does not count.
+
+    Returns:
+        None if there is nothing else, or all are the same: draws of pictures without a mistake have
+        none either, which would look like certainty however few the pictures are.
+    """
+    there = values[~np.isnan(values)]
+    if not len(there) or there.min() == there.max():
+        return None
+    low, high = np.quantile(there, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -22,7 +22,7 @@ class Intervals(NamedTuple):
     """By the bootstrap; see `resampling`.
 
     Attributes:
-        average_precision: of each label; None where no picture has it.
+        average_precision: of each label; None where no picture has it, or there is no mistake.
         mean_average_precision: of their mean.
         f1_micro: of all decisions together.
         f1_macro: of the mean of F1.
@@ -219,9 +219,9 @@ def _intervals(answers: Answers, thresholds: Thresholds) -> Intervals:
     drawn = resampling.Drawn(answers, thresholds)
     found = [drawn.figures(counts) for counts in resampling.draws(answers)]
     return Intervals(
-        [resampling.interval(each) for each in np.array([f.average_precision for f in found]).T],
+        [intervals.percentiles(each) for each in np.array([f.average_precision for f in found]).T],
         *(
-            resampling.interval(np.array([getattr(figures, name) for figures in found]))
+            intervals.percentiles(np.array([getattr(figures, name) for figures in found]))
             for name in ("mean_average_precision", "f1_micro", "f1_macro")
         ),
     )

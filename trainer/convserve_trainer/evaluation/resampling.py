@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from convserve_trainer.evaluation.intervals import RESAMPLES, Interval
+from convserve_trainer.evaluation.intervals import RESAMPLES
 from convserve_trainer.evaluation.predict import Answers
 from convserve_trainer.evaluation.score import Thresholds
 
@@ -96,15 +96,6 @@ def draws(answers: Answers) -> Iterator[npt.NDArray[np.int64]]:
     total, generator = len(answers.labels), np.random.default_rng(0)
     for _ in range(RESAMPLES if answers.labels.size <= MANY else FEWER):
         yield np.bincount(generator.integers(total, size=total), minlength=total)
-
-
-def interval(values: npt.NDArray[np.float64]) -> Interval | None:
-    """Returns where 95 % of the values of draws lie; None if there are none but NaN."""
-    there = values[~np.isnan(values)]
-    if not len(there):
-        return None
-    low, high = np.quantile(there, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _mean(values: npt.NDArray[np.float64]) -> float:

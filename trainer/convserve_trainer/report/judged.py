@@ -70,7 +70,7 @@ def sections(judged: AnyJudged) -> list[Section]:
         "often a picture of the class has a higher probability of it than a picture of another "
         "one. The intervals are those of Wilson for precision and recall, of Wilson's indirect "
         "method for F1, of Newcombe's fifth method for ROC AUC, and of the bootstrap for the mean "
-        "of F1.",
+        "of F1; where no answer is wrong the bootstrap has none.",
         class_table(judgement),
         interval_table(judgement),
     ]

@@ -20,7 +20,7 @@ METHODS = (
     "ROC AUC is how often a picture with the label has a higher probability of it than one "
     "without. The intervals are those of Wilson for precision and recall, of Wilson's indirect "
     "method for F1, of Newcombe's fifth method for ROC AUC, and of the bootstrap for average "
-    "precision and all means."
+    "precision and all means; where no answer is wrong the bootstrap has none."
 )
 
 
