@@ -19,6 +19,7 @@ from convserve_trainer.errors import DataError, UsageError
 from convserve_trainer.evaluation import predict
 from convserve_trainer.main import main
 from convserve_trainer.recipes import recipe_files
+from convserve_trainer.runs.history import read_csv
 from tests.trainer.drawn import draw_parts
 
 [READER] = [entry.reader for entry in registry.FORMATS if entry.name == "photo-csv"]
@@ -64,6 +65,8 @@ def models(shapes: Path) -> Path:
     found = [float(each) for each in re.findall(r"^validation mAP (.+)$", output.getvalue(), re.M)]
     assert len(found) == 3, "a line after each epoch"
     assert all(0.1 < each <= 1 for each in found)
+    epochs = read_csv((models / "shapes" / "1" / "history.csv").read_text())
+    assert [each.val_map for each in epochs] == pytest.approx(found, abs=1e-4)
     return models
 
 

@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -18,8 +19,10 @@ def _history(*losses: float | None) -> History:
 
 
 def test_table_comes_back_as_it_was() -> None:
-    for history in (_history(0.7, 0.1 + 0.2), _history(None), History()):
+    several = History([replace(_epoch(1, 0.5), val_map=2 / 3), _epoch(2, 0.4)])
+    for history in (_history(0.7, 0.1 + 0.2), _history(None), History(), several):
         assert read_csv(history.csv()) == history.epochs
+    assert several.csv().splitlines()[1].endswith(",0.6666666666666666")
 
 
 def test_table_has_a_line_of_names_and_one_for_each_epoch() -> None:

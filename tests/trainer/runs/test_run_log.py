@@ -1,6 +1,7 @@
 """history.csv and TensorBoard's events, read as their readers read them."""
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,12 @@ def test_events_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path
     with pytest.raises(OSError, match="tensorboard/train"):
         log.write(_history(1))
     log.close()
+
+
+def test_map_of_several_labels_is_an_event_too(tmp_path: Path) -> None:
+    _log(tmp_path, History([replace(epoch, val_map=0.75) for epoch in _history(2).epochs]))
+    found = events(tmp_path / "tensorboard/validation")
+    assert [each for each in found if each[1] == "epoch_map"] == [
+        (0, "epoch_map", 0.75),
+        (1, "epoch_map", 0.75),
+    ]

@@ -134,9 +134,8 @@ class _Fitting:
                 self.progress.abandon()
                 raise
             self.progress.finish(epoch)
-            if self.data.several and self.recipe.validated and self.group is None:
-                mean = _mean_average_precision(self.training.model, self.data, self.recipe)
-                self.progress.say(f"validation mAP {mean:.4f}")
+            if epoch.val_map is not None:
+                self.progress.say(f"validation mAP {epoch.val_map:.4f}")
             for note in self.data.notes():
                 self.progress.say(note)
             self._keep()
@@ -197,7 +196,9 @@ class _Fitting:
         validated = _validate(training.model, self.data, self.recipe, self.steps, self.group)
         if not math.isfinite(validated.get("loss", 0.0)):
             raise self._diverged(f"the validation loss is {validated['loss']:g}")
-        done = training.under_way
+        done, mean = training.under_way, None
+        if self.data.several and self.recipe.validated and self.group is None:
+            mean = _mean_average_precision(training.model, self.data, self.recipe)
         epoch = Epoch(
             epoch=training.position.epochs + 1,
             **done.means.values(),
@@ -206,6 +207,7 @@ class _Fitting:
             seconds=done.seconds + time.perf_counter() - started,
             input_share=done.waited_s / done.seconds,
             learning_rate=_learning_rate(training.model),
+            val_map=mean,
         )
         training.history.epochs.append(epoch)
         if self.recipe.validated and training.history.best is epoch:

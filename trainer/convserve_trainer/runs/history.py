@@ -24,6 +24,7 @@ class Epoch:
         seconds: it took, validation included.
         input_share: of the time of its training steps, how much went into waiting for pictures.
         learning_rate: step of the optimizer at its end.
+        val_map: mAP on the validation pictures, 0 to 1; None where they have one label each.
     """
 
     epoch: int
@@ -34,9 +35,12 @@ class Epoch:
     seconds: float
     input_share: float
     learning_rate: float
+    val_map: float | None = None
 
 
 COLUMNS = tuple(column.name for column in fields(Epoch))
+#: Those that a table always has.
+_USUAL = COLUMNS[: COLUMNS.index("val_map")]
 
 
 @dataclass
@@ -72,11 +76,16 @@ class History:
         return waited / seconds if seconds else 0.0
 
     def csv(self) -> str:
-        """Returns a table: a line of names, then a line for each epoch; figures are not rounded."""
+        """Returns a table: a line of names, then a line for each epoch; figures are not rounded.
+
+        It has a column val_map only where an epoch has one.
+        """
+        several = any(epoch.val_map is not None for epoch in self.epochs)
+        names = COLUMNS if several else _USUAL
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([getattr(epoch, name) for name in COLUMNS] for epoch in self.epochs)
+        writer.writerow(names)
+        writer.writerows([getattr(epoch, name) for name in names] for epoch in self.epochs)
         return text.getvalue()
 
 
@@ -87,7 +96,7 @@ def read_csv(text: str) -> list[Epoch]:
         ValueError: it is none.
     """
     header, *rows = csv.reader(io.StringIO(text))
-    if tuple(header) != COLUMNS:
+    if tuple(header) not in (_USUAL, COLUMNS):
         raise ValueError(f"the history has columns {header}, expected {list(COLUMNS)}")
     return [_epoch(*row) for row in rows]
 
@@ -98,7 +107,7 @@ def _rank(epoch: Epoch) -> float:
 
 
 def _epoch(number: str, *figures: str) -> Epoch:
-    loss, accuracy, val_loss, val_accuracy, seconds, share, rate = figures
+    loss, accuracy, val_loss, val_accuracy, seconds, share, rate, *rest = figures
     return Epoch(
         epoch=int(number),
         loss=float(loss),
@@ -108,4 +117,5 @@ def _epoch(number: str, *figures: str) -> Epoch:
         seconds=float(seconds),
         input_share=float(share),
         learning_rate=float(rate),
+        val_map=float(rest[0]) if rest and rest[0] else None,
     )

@@ -8,14 +8,19 @@ from convserve_trainer.nets import keras_backend
 from convserve_trainer.runs.history import Epoch, History
 
 TABLE, EVENTS = "history.csv", "tensorboard"
-#: Folders of the events, and the figures in each: as Keras's own TensorBoard callback has them.
+#: Folders of the events, and the figures in each: as Keras's own TensorBoard callback has them, but
+#: for the mAP, which it does not know.
 PARTS = {
     "train": {
         "epoch_loss": "loss",
         "epoch_accuracy": "accuracy",
         "epoch_learning_rate": "learning_rate",
     },
-    "validation": {"epoch_loss": "val_loss", "epoch_accuracy": "val_accuracy"},
+    "validation": {
+        "epoch_loss": "val_loss",
+        "epoch_accuracy": "val_accuracy",
+        "epoch_map": "val_map",
+    },
 }
 
 
@@ -84,7 +89,8 @@ class _Events:
         # Neither tf.summary.scalar nor Keras's callback works where TensorBoard is not installed.
         summary = self._tensorflow.compat.v1.Summary()
         for tag, name in names.items():
-            summary.value.add(tag=tag, simple_value=getattr(epoch, name))
+            if (value := getattr(epoch, name)) is not None:
+                summary.value.add(tag=tag, simple_value=value)
         with self._writer.as_default(step=epoch.epoch - 1):
             self._tensorflow.summary.experimental.write_raw_pb(summary.SerializeToString())
 
