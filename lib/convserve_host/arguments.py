@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -39,10 +40,18 @@ class ArgumentParser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]  # Typeshed has four overloads of it.
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parses as argparse does; a subcommand's misspelt option is an error of the subcommand."""
-        self._strings = list(sys.argv[1:] if args is None else args)
-        known, unknown = super().parse_known_args(self._strings, namespace)
-        if any(map(self._meant, unknown)):
+        """Parses as argparse does; what a subcommand does not know is an error of the subcommand.
+
+        Raises:
+            SystemExit: For an unknown argument, too, where the parser has no subcommands.
+        """
+        strings = list(sys.argv[1:] if args is None else args)
+        commands = any(isinstance(each, argparse._SubParsersAction) for each in self._actions)
+        # Options behind a command are not this parser's.
+        own = itertools.takewhile(lambda string: string.startswith("-"), strings)
+        self._strings = list(own) if commands else strings
+        known, unknown = super().parse_known_args(strings, namespace)
+        if unknown and not commands:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return known, unknown
 
