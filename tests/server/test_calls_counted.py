@@ -124,12 +124,12 @@ def test_requests_on_a_stream_and_the_stream_itself(serve: Serve, front: str) ->
     with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
         list(call(iter([b"\xff"]), timeout=WAIT_S))
     # One whose caller goes away, with a request that waits.
+    while not served.engine.entered.empty():
+        served.engine.wait_entered()
     served.engine.hold()
     over = threading.Event()
     gone = streamed(endless(request_of(1), over), timeout=WAIT_S)
-    served.engine.seen.clear()
-    while not served.engine.seen:
-        time.sleep(0.005)
+    served.engine.wait_entered()
     gone.cancel()
     over.set()
     expected[STREAM, "", "INVALID_ARGUMENT"] = expected[STREAM, "", "CANCELLED"] = 1
