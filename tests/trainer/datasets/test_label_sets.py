@@ -40,7 +40,7 @@ def test_cell_that_is_not_as_it_should_be_is_refused(cell: str, message: str) ->
 def test_rows_have_a_1_for_each_label() -> None:
     rows = label_sets.matrix([(0, 2), (), (1,)], 3)
     assert rows.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
-    assert rows.dtype == np.int64
+    assert rows.dtype == np.uint8
 
 
 @given(

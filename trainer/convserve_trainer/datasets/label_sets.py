@@ -51,13 +51,13 @@ def checked(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def matrix(sets: Sequence[Sequence[int]], count: int) -> Labels:
-    """Returns int64 [N, K], 1 for each label that a picture has.
+    """Returns uint8 [N, K], 1 for each label that a picture has.
 
     Args:
         sets: the numbers of each picture's labels.
         count: of labels, K.
     """
-    rows = np.zeros((len(sets), count), np.int64)
+    rows = np.zeros((len(sets), count), np.uint8)
     for row, numbers in zip(rows, sets, strict=True):
         row[list(numbers)] = 1
     return rows

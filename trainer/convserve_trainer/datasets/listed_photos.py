@@ -67,7 +67,7 @@ class ListedPhotos(Photos):
         columns: of them.
         order: numbers in `columns`, in the order of the photographs.
         kinds: numbers of the classes, int64 [S], by those that `columns` has; or of several labels
-            the rows of 0 and 1, int64 [S, K].
+            the rows of 0 and 1, uint8 [S, K].
         classes: names of the classes, by the numbers that `columns` has; none of several labels.
     """
 
@@ -95,6 +95,6 @@ class ListedPhotos(Photos):
             numbers: of the labels, by those that they have here.
             count: of all labels then.
         """
-        kinds = np.zeros((len(self._kinds), count), np.int64)
+        kinds = np.zeros((len(self._kinds), count), np.uint8)
         kinds[:, list(numbers)] = self._kinds
         return ListedPhotos(self._columns, self._order.tolist(), kinds)

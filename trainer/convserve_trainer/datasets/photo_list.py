@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convserve_trainer.datasets.content import Content
+from convserve_trainer.datasets.pictures import Labels
 
 DIGEST = 32  # bytes of a SHA-256
 STAMP = 16  # bytes
@@ -168,7 +169,7 @@ class PhotoTable(Photos):
         sizes: height and width by their headers, upright, int32 [N, 2]; see `Photo.size`.
 
     Attributes:
-        labels: numbers of their classes, int64 [N]; of several labels int64 [N, K], see Photos.
+        labels: numbers of their classes, int64 [N]; of several labels uint8 [N, K], see Photos.
     """
 
     def __init__(
@@ -180,7 +181,12 @@ class PhotoTable(Photos):
     ) -> None:
         self._listed, self._numbers = listed, numbers
         self.sha256, self.sizes = sha256, sizes
-        self.labels: npt.NDArray[np.int64] = labels_of(listed)[numbers].astype(np.int64)
+        labels = labels_of(listed)[numbers]
+        self.labels: Labels
+        if labels.ndim == 1:
+            self.labels = labels.astype(np.int64, copy=False)
+        else:
+            self.labels = labels.astype(np.uint8, copy=False)
 
     @classmethod
     def of(cls, photos: Sequence[Photo]) -> "PhotoTable":

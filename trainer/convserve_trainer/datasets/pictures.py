@@ -14,8 +14,8 @@ from convserve_trainer.datasets.columns import USUAL, Columns
 from convserve_trainer.errors import UsageError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-Labels: TypeAlias = npt.NDArray[np.int64]
-"""Int64 [N], 0 to K - 1; of several labels a picture int64 [N, K], 1 for each that one has."""
+Labels: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.uint8]
+"""Int64 [N], 0 to K - 1; of several labels a picture uint8 [N, K], 1 for each that one has."""
 Sizes: TypeAlias = npt.NDArray[np.int64]
 """Height and width of each picture as its file has them, upright: int64 [N, 2]."""
 Batch: TypeAlias = tuple[Pixels, Labels]
