@@ -22,7 +22,10 @@ pytestmark = pytest.mark.timeout(2000)
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("CONVSERVE_TEST_DATA", ROOT.parent / "shared" / "data"))
 EPOCHS, STEPS = 2, 20
-WEIGHTS, LOSS = 1e-6, 1e-6  # largest difference from one process
+# Largest difference from one process: of all weights, as a share of how far an epoch moves them;
+# and of a loss. Rounding made 2e-5 of the weights on a CPU with AVX-512 and less on one without;
+# a learning rate that is larger by a thousandth makes 0.06 in one epoch and 0.3 in two.
+WEIGHTS, LOSS = 1e-3, 1e-5
 
 Fit = Callable[..., list[str]]
 
@@ -68,14 +71,21 @@ def _weights(run: Path, epoch: int) -> list[npt.NDArray[np.float32]]:
     return weights
 
 
+def _apart(some: list[npt.NDArray[np.float32]], others: list[npt.NDArray[np.float32]]) -> float:
+    """The length of the difference of all weights."""
+    squares = [np.square(a - b).sum() for a, b in zip(some, others, strict=True)]
+    return float(np.sqrt(np.sum(squares)))
+
+
 def _history(run: Path) -> list[Epoch]:
     return read_csv((run / "history.csv").read_text())
 
 
 def _assert_same(run: Path, alone: Path, *epochs: int) -> None:
+    moved = _apart(_weights(alone, 2), _weights(alone, 1))
     for epoch in epochs:
-        for one, other in zip(_weights(run, epoch), _weights(alone, epoch), strict=True):
-            assert np.abs(one - other).max() <= WEIGHTS
+        parted = _apart(_weights(run, epoch), _weights(alone, epoch))
+        assert parted <= WEIGHTS * moved
     for here, there in zip(_history(run), _history(alone), strict=True):
         assert here.loss == pytest.approx(there.loss, abs=LOSS)
         assert here.accuracy == pytest.approx(there.accuracy, abs=1e-3)
