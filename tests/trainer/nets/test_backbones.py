@@ -242,6 +242,8 @@ def test_second_layer_and_small_or_grey_pictures_are_refused() -> None:
     recipe = _recipe(SMALL)
     with pytest.raises(UsageError, match="as the first layer of the net only"):
         recipe.override({"net": [{"layer": "conv", "filters": 3}, *recipe.values()["net"]]})
+    with pytest.raises(UsageError, match="standardize: expected as the first layer of the net"):
+        recipe.override({"net": [SMALL, {"layer": "standardize"}, {"layer": "global_average"}]})
     with pytest.raises(UsageError, match="--size: expected 32x32 or more"):
         models.check_size(recipe.override(height=31))
     with pytest.raises(UsageError, match="expected 3 channels for a backbone, got 1"):

@@ -1,6 +1,7 @@
 import gc
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -73,6 +74,23 @@ def test_sigmoid_is_exported_as_two_columns() -> None:
     assert operators[:2] == ["Cast", "Mul"]
     assert operators.count("Cast") == 1
     assert not contract.SHAPE_OPERATORS & set(operators)
+
+
+def test_standardized_net_sees_neither_brightness_nor_contrast() -> None:
+    pixels = np.random.default_rng(0).integers(80, 121, (9, 24, 30, 3), np.uint8)
+    changed = 3 * pixels - 130
+    usual = PHOTO_QUICK.for_classes(3)
+    net = (layers.Standardize(), *usual.net)
+    for given, blind in ((usual, False), (msgspec.structs.replace(usual, net=net), True)):
+        model = models.build(given, SPEC, 3, 100)
+        model.layers[-1].set_weights([5 * weights for weights in model.layers[-1].get_weights()])
+        apart = model.predict_on_batch(pixels) - model.predict_on_batch(changed)
+        assert (np.abs(apart).max() < 0.01) == blind
+        exported = keras_to_onnx.export(model).SerializeToString()
+        flat = np.full((1, 24, 30, 3), 7, np.uint8)
+        for some in (pixels, changed, flat):
+            found = predict.by_onnxruntime(predict.session(exported), some, 3)
+            assert np.abs(found - model.predict_on_batch(some)).max() < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from convserve_trainer.recipes.recipe import Recipe
 if TYPE_CHECKING:
     import keras
 
+LEAST_DEVIATION = 1 / 255  # what a picture is divided by at least: a level
 NORM_MOMENTUM = 0.9  # Keras's 0.99 needs more steps than an epoch of few pictures has
 SGD_MOMENTUM = 0.9
 
@@ -179,6 +180,17 @@ def _made(layer: Layer, training: bool) -> list[Any]:
     match layer:
         case layers.Backbone():
             return [lambda values: backbones.through(layer, values)]
+        case layers.Standardize():
+            return [
+                kinds.LayerNormalization(
+                    axis=(1, 2, 3),
+                    center=False,
+                    scale=False,
+                    epsilon=LEAST_DEVIATION**2,
+                    name="standardized",
+                    dtype="float32",
+                )
+            ]
         case layers.Conv(norm="none"):
             return [
                 kinds.Conv2D(

@@ -60,6 +60,17 @@ class Backbone(_Layer, frozen=True, tag="backbone"):
         return self.weights != NO_WEIGHTS
 
 
+class Standardize(_Layer, frozen=True, tag="standardize"):
+    """Each picture less its own mean, divided by its own standard deviation.
+
+    Over all its pixels and channels, so that a net does not see how bright a picture is, or how
+    much contrast it has. It is the first layer of a net.
+
+    Source: Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Images", as in
+    tf.image.per_image_standardization; a flat picture becomes zeros.
+    """
+
+
 class Conv(_Layer, frozen=True, tag="conv"):
     """A convolution, then a normalisation if there is one, then a relu.
 
@@ -125,10 +136,12 @@ class Dense(_Layer, frozen=True, tag="dense"):
     units: Positive
 
 
-Layer: TypeAlias = Backbone | Conv | Residual | MaxPool | GlobalAverage | Flatten | Dropout | Dense
+Layer: TypeAlias = (
+    Backbone | Standardize | Conv | Residual | MaxPool | GlobalAverage | Flatten | Dropout | Dense
+)
 KINDS: tuple[type[Layer], ...] = (
     *(Conv, Residual, MaxPool, GlobalAverage),
-    *(Flatten, Dropout, Dense, Backbone),
+    *(Flatten, Dropout, Dense, Standardize, Backbone),
 )
 
 

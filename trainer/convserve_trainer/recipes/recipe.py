@@ -161,8 +161,9 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("photos need height and width")
         self.card.check()
         self.distillation.check()
-        if any(isinstance(layer, layers.Backbone) for layer in self.net[1:]):
-            raise ValueError("backbone: expected as the first layer of the net only")
+        for layer in self.net[1:]:
+            if isinstance(layer, layers.Backbone | layers.Standardize):
+                raise ValueError(f"{_tag(layer)}: expected as the first layer of the net only")
         if isinstance(self.net[0], layers.Backbone) and self.channels == 1:
             raise ValueError("channels: expected 3 with a backbone, got 1")
         # Of what `smallest` cannot know: a dense layer takes rows, all others take pictures.
