@@ -17,8 +17,9 @@ beside := --no-print-directory --jobs=3 --keep-going --output-sync=target --old-
 # The longest first.
 units := unit-trainer unit-programs unit-server unit-clients
 # Trainings that take minutes.
-long := $(addprefix tests/trainer/,lecture test_killed_runs.py test_seeds.py test_start_from.py sweep/test_workers.py test_jax.py \
-  nets/test_starts.py nets/test_backbones.py)
+long := $(addprefix tests/trainer/,lecture test_killed_runs.py test_photo_training.py test_seeds.py test_start_from.py \
+  sweep/test_workers.py test_jax.py nets/test_starts.py nets/test_backbones.py) \
+  $(addprefix tests/system/,test_precision.py test_several_labels.py)
 # What has a target of its own.
 apart := tests/test_pages.py tests/benchmarks tests/processes tests/scoring tests/store tests/tables \
   tests/system/test_install.py
@@ -43,7 +44,7 @@ test-others: environment ## all that has a target of its own and needs no contai
 test-pages: environment ## the commands in the pages for beginners, as they are pasted
 	$(bin)/pytest $(slowest) tests/test_pages.py
 
-test-trainings: environment ## the lecture's trials, several seeds, runs that are killed and resumed, Keras on JAX, nets that start from others
+test-trainings: environment ## the lecture's trials, photographs, several labels, precisions, several seeds, runs that are killed and resumed, Keras on JAX, nets that start from others
 	$(bin)/pytest $(slowest) $(long)
 
 test-benchmarks: environment ## the commands of benchmarks/, each for a moment
@@ -142,7 +143,7 @@ unit-clients: environment
 	$(measured) $(slowest) tests/lib tests/clients
 
 unit-programs: environment
-	$(bin)/pytest $(slowest) $(foreach path,$(addprefix tests/,trainer lib server clients) $(apart),--ignore $(path))
+	$(bin)/pytest $(slowest) $(foreach path,$(addprefix tests/,trainer lib server clients) $(long) $(apart),--ignore $(path))
 
 coverage: environment ## statements that test and test-others ran last with MEASURE=yes; fails below the floor
 	$(bin)/coverage combine --quiet
